@@ -1,8 +1,8 @@
 """Starting and resuming a study.
 
 A study is a folder (see `ledger`) and a driver, this process, which is the only writer in it. Ray Tune runs the
-trials (see `tune`); what they report comes back here and goes into the ledger. Resuming is running again over a
-search that is filled from the ledger: no private file of Ray or Optuna is ever needed.
+trials (see `tune`); what they report comes back here (see `engine`) and goes into the ledger. Resuming is running
+again over a search that is filled from the ledger: no private file of Ray or Optuna is ever needed.
 
     run(load(Path("studies/quickstart.yaml")), Path("runs"))
     resume("quickstart", Path("runs"))
@@ -18,6 +18,7 @@ from typing import Any
 from sizewise import spec as study_file
 from sizewise.driver import only_driver
 from sizewise.embedding import full_bytes
+from sizewise.engine import Engine
 from sizewise.ledger import NAME, Event, Ledger
 from sizewise.search import Search
 from sizewise.spec import StudySpec
@@ -47,11 +48,11 @@ def run(spec: StudySpec, runs: Path, *, source: str = "study file", on_event: Ev
     _check_writable(runs.resolve())
     _create(spec, folder, manifest)  # before Ray starts, so that whatever happens from here on can be resumed
     # Here, because importing Ray takes seconds that bad input should not wait for.
-    from sizewise import tune
+    from sizewise.cluster import PlacementError
 
     try:
         return _drive(spec, folder, manifest, on_event)
-    except tune.PlacementError:  # no trial can ever have started
+    except PlacementError:  # no trial can ever have started
         shutil.rmtree(folder)
         raise
 
@@ -128,10 +129,10 @@ def _create(spec: StudySpec, folder: Path, manifest: Manifest) -> None:
 
 def _drive(spec: StudySpec, folder: Path, manifest: Manifest, on_event: Event | None) -> bool:
     with only_driver(folder) as driver:  # first: a second driver is told so before Ray has started
-        from sizewise import tune
+        from sizewise import cluster, tune
 
-        with tune.cluster(spec):
+        with cluster.connect(spec):
             search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))
-            tune.run_trials(spec, folder, search, on_event or (lambda *_: None))
+            tune.run_trials(Engine(spec, folder, search, on_event or (lambda *_: None)))
         driver.finished = search.remaining == 0
         return driver.finished
