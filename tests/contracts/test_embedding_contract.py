@@ -294,6 +294,14 @@ def test_any_dim(case, dim):
     assert vectors.std() > 0
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dim", [1, 2, 3, 5, 6, 7, 8, 16, 100, 511, 512])
+def test_what_is_left_out_suits_any_dim(method, dim):
+    budget = max(10_000, smallest_budget(method, CARDINALITIES, dim))
+    vectors = build(method, CARDINALITIES, dim, budget, 1)(ids_for("full"))
+    assert vectors.shape == (64, len(CARDINALITIES), dim)
+
+
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
@@ -302,7 +310,7 @@ def test_any_dim(case, dim):
         ("robe", {"block_len": 0}, "embedding.block_len"),
         ("robe", {"block_len": 32}, "block_len 32 exceeds dim 16: set block_len: 16 or less"),
         ("robe", {"block_len": 8, "align": 3}, "align 3 does not divide block_len 8"),
-        ("robe", {"hash": "authors"}, "set sign: false, wrap: false, align: 1"),
+        ("robe", {"hash": "authors", "align": 4}, "set sign: false, wrap: false, align: 1"),
         ("robe", {"hash": "md5"}, "embedding.hash"),
         ("robe", {"storage": "int4"}, "embedding.storage"),
         ("hash", {"sign": True}, "embedding.sign"),

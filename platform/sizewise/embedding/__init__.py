@@ -75,7 +75,7 @@ def _checked(method: str, cardinalities: Sequence[int], dim: int, options: dict[
             f"cardinalities must be one number from 1 to 2^32 per feature, not {list(cardinalities)}"
         )
     try:
-        return METHODS[method].options(**options)
+        return METHODS[method].options(**options).fitted(dim)
     except ValidationError as error:
         details = "; ".join(
             ".".join(["embedding", *(str(part) for part in e["loc"])]) + f": {e['msg']}"

@@ -6,7 +6,7 @@ it can be built in, and looks ids up.  ``sizewise.embedding.build`` is the way t
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +22,10 @@ class Options(BaseModel):
     """Options of a method; unknown ones are errors, so that a typing slip cannot pass for a setting."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def fitted(self, dim: int) -> Self:
+        """These options with the defaults that suit vectors of length ``dim``; what was given stays as it is."""
+        return self
 
 
 class Embedding(nn.Module, ABC):

@@ -14,7 +14,7 @@ small the tables.  The paper counts tables only; ``count_pointers: false`` does 
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from pydantic import Field
@@ -36,7 +36,7 @@ class ClusteredOptions(Options):
     """Options of ``cce``."""
 
     chunks: int = Field(4, ge=1, le=512)
-    """Parts of a vector that are clustered by themselves; divides dim."""
+    """Parts of a vector that are clustered by themselves; divides dim.  Left out: fewer where 4 does not divide."""
     cluster_every: int = Field(100, ge=1)
     """Training lookups between clusterings."""
     clusterings: int = Field(3, ge=0)
@@ -45,6 +45,12 @@ class ClusteredOptions(Options):
     """Count the pointers as bytes of the embedding, within the budget."""
     contiguous_ids: bool = False
     """Ids are below their cardinality, each with its own pointers; otherwise they are hashed to as many."""
+
+    def fitted(self, dim: int) -> Self:
+        """As many chunks as divide the vector."""
+        if "chunks" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"chunks": most_chunks(self.chunks, dim)})
 
 
 class Size(NamedTuple):
@@ -101,9 +107,9 @@ class Clustered(Embedding):
         """One row in each table, and a byte a chunk for every value if pointers count."""
         assert isinstance(options, ClusteredOptions)
         if dim % options.chunks:
-            divisor = max(c for c in range(1, options.chunks + 1) if dim % c == 0)
             raise InputError(
-                f"embedding.chunks {options.chunks} does not divide dim {dim}: set chunks: {divisor}"
+                f"embedding.chunks {options.chunks} does not divide dim {dim}: "
+                f"set chunks: {most_chunks(options.chunks, dim)}"
             )
         pointers = sum(cardinalities) * options.chunks if options.count_pointers else 0
         return 2 * dim * FLOAT_BYTES + pointers
@@ -161,6 +167,11 @@ class Clustered(Embedding):
         super()._load_from_state_dict(*args)
         self._lookups = int(self.lookups)
         self.helper_hash = self._hasher(min(self._done(), self.settings.clusterings) + 1)
+
+
+def most_chunks(limit: int, dim: int) -> int:
+    """The largest divisor of ``dim`` up to ``limit``."""
+    return max(c for c in range(1, limit + 1) if dim % c == 0)
 
 
 def kmeans(points: Tensor, clusters: int, seed: int, iterations: int = 5) -> tuple[Tensor, Tensor]:

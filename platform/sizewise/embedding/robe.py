@@ -5,6 +5,7 @@ recommendation systems", MLSys 2022.  ``block_len`` 1 is HashedNets (Chen et al.
 shares whole rows.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
@@ -22,9 +23,10 @@ class RobeOptions(Options):
     """Options of ``robe``."""
 
     block_len: int = Field(16, ge=1, le=512)
-    """Consecutive floats that one hash fetches (Z in the papers); never a count of parts."""
+    """Consecutive floats that one hash fetches (Z in the papers); never a count of parts.  Left out: at most dim."""
     align: int = Field(4, ge=1, le=512)
-    """Blocks start on multiples of this many floats.  4 lets hardware move them as 16-byte vectors."""
+    """Blocks start on multiples of this many floats; divides block_len.  4 lets hardware move them as 16-byte
+    vectors.  Left out: 2 or 1 where 4 does not divide, and 1 for ``hash: authors``."""
     sign: bool = False
     """Multiply by a hashed +1 or -1, one a block (``hash: fast``) or one an element (``hash: paper``)."""
     feature_term: bool = True
@@ -38,13 +40,22 @@ class RobeOptions(Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.block_len % self.align:
+        aligned = self.align if "align" in self.model_fields_set else 1
+        if self.block_len % aligned:
             raise ValueError(f"align {self.align} does not divide block_len {self.block_len}: set align: 1")
-        if self.hash == "authors" and (self.sign or self.wrap or self.align > 1):
+        if self.hash == "authors" and (self.sign or self.wrap or aligned > 1):
             raise ValueError(
                 "hash: authors has no sign, wrap-around or alignment: set sign: false, wrap: false, align: 1"
             )
         return self
+
+    def fitted(self, dim: int) -> Self:
+        """Blocks no longer than a vector, and starts that divide them."""
+        given = self.model_fields_set
+        block_len = self.block_len if "block_len" in given else min(self.block_len, dim)
+        possible = 1 if self.hash == "authors" else math.gcd(self.align, block_len)
+        align = self.align if "align" in given else possible
+        return self.model_copy(update={"block_len": block_len, "align": align})
 
 
 class Robe(Embedding):
