@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sizewise.sealed import sealed
+
 FULL_BYTES = 22_000_000
 
 
@@ -47,7 +49,8 @@ class StudyWriter:
     def json(self, path: str, content: Any) -> None:
         target = self.folder / path
         scratch = target.with_suffix(".part")
-        scratch.write_text(json.dumps(content))
+        text = json.dumps(content)
+        scratch.write_text(sealed(text) if path[:5] in ("trial", "test/") else text)
         scratch.rename(target)
 
     def driver(self, state: str = "running", *, age: float = 0.0, **fields: Any) -> None:
@@ -74,7 +77,7 @@ class StudyWriter:
             "peak_memory_bytes": 500_000_000,
         } | fields
         with (self.folder / f"evaluations/{trial_id:04d}.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(sealed(json.dumps(row)) + "\n")
 
     def ledger(self, trial_id: int, state: str = "finished", **fields: Any) -> None:
         now = time.time()

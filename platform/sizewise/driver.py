@@ -1,17 +1,22 @@
 """One driver a study: a lock that a second driver finds held, and a heartbeat for whoever watches.
 
-`driver.json` says which process drives the study and when it last lived; readers call a study interrupted when
-its beat is old. The lock is the kernel's, so it is free the instant that the driver dies.
+`driver.json` says which process drives the study and that it lives. The lock is the kernel's, so it is free the
+instant that the driver dies. Machines that share a folder may not share locks: there a second driver watches the
+first one's heartbeat, and a driver that finds another's claim in place of its own (it was suspended, say, and
+taken for dead) stops at once. Whether a driver lives is never concluded from two clocks that may disagree: it is
+a living process of this machine, or a heartbeat that is seen to beat.
 """
 
 import json
 import os
+import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -19,6 +24,7 @@ from sizewise_prep.atomic import write_atomic
 from sizewise_prep.errors import InputError
 
 HEARTBEAT_SECONDS = 2.0
+WATCH_SECONDS = 4 * HEARTBEAT_SECONDS  # a living driver's heart beats several times in this time
 
 
 class Driver:
@@ -26,25 +32,43 @@ class Driver:
 
     def __init__(self, folder: Path) -> None:
         self.finished = False
+        self.message = ""  # why the study stopped, for `sizewise status`
+        self.on_taken: Callable[[str], None] = lambda reason: None  # told when another driver took over
         self._path = folder / "driver.json"
-        self._facts = {"host": socket.gethostname(), "pid": os.getpid(), "started": time.time()}
+        self._facts = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "machine": machine(),
+            "born": born(os.getpid()),
+            "claim": secrets.token_hex(8),
+            "started": time.time(),
+        }
+        self._taken = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
         self.write("running")
         self._thread.start()
 
     def write(self, state: str) -> None:
-        """Say that this process is alive and what it is doing."""
-        write_atomic(self._path, json.dumps({**self._facts, "beat": time.time(), "state": state}).encode())
+        """Say that this process is alive and what it is doing. A full disk is no reason to die of it."""
+        facts = {**self._facts, "beat": time.time(), "state": state, "message": self.message}
+        with suppress(OSError):
+            write_atomic(self._path, json.dumps(facts).encode())
 
     def close(self) -> None:
         """Stop beating and leave the final state behind."""
         self._stop.set()
         self._thread.join()
-        self.write("finished" if self.finished else "stopped")
+        if not self._taken:
+            self.write("finished" if self.finished else "stopped")
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
+            other = claim(self._path)
+            if other and other.get("claim", self._facts["claim"]) != self._facts["claim"]:
+                self._taken = True
+                self.on_taken(f"{_who(other)} has taken this study over")
+                return
             self.write("running")
 
 
@@ -55,13 +79,13 @@ def only_driver(folder: Path) -> Iterator[Driver]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        try:
-            other = json.loads((folder / "driver.json").read_text())
-            who = f"process {other['pid']} on {other['host']}"
-        except (OSError, ValueError, KeyError):
-            who = "another process"
-        raise InputError(f"{folder}: {who} is running this study: wait for it, or stop it first") from None
+        raise _refused(folder, claim(folder / "driver.json")) from None
+    except (OSError, NotImplementedError):
+        pass  # a file system without locks: the heartbeat alone has to do
     try:
+        other = claim(folder / "driver.json")
+        if other and other.get("state") == "running" and lives(folder / "driver.json", other):
+            raise _refused(folder, other)
         driver = Driver(folder)
         try:
             yield driver
@@ -69,3 +93,51 @@ def only_driver(folder: Path) -> Iterator[Driver]:
             driver.close()
     finally:
         lock.release()
+
+
+def _refused(folder: Path, other: dict[str, Any] | None) -> InputError:
+    return InputError(f"{folder}: {_who(other)} is running this study: wait for it, or stop it first")
+
+
+def _who(other: dict[str, Any] | None) -> str:
+    return f"process {other['pid']} on {other['host']}" if other else "another process"
+
+
+def claim(path: Path) -> dict[str, Any] | None:
+    """What `driver.json` says; None where there is none to be read."""
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) and {"pid", "host"} <= facts.keys() else None
+
+
+def lives(path: Path, driver: dict[str, Any], seconds: float = WATCH_SECONDS) -> bool:
+    """Whether the driver that wrote `driver` is alive: looked up on its own machine, else watched for a while."""
+    if driver.get("machine") and driver["machine"] == machine():
+        return born(driver["pid"]) == driver.get("born")
+    end = time.monotonic() + seconds
+    while (now := claim(path)) is not None and now.get("state") == "running":
+        if now.get("beat") != driver.get("beat"):
+            return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return False
+
+
+def machine() -> str:
+    """What tells this machine's processes from others': its boot, and the namespace of its process ids."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""  # not Linux: heartbeats decide
+
+
+def born(pid: int) -> int | None:
+    """When a process of this machine started, in clock ticks since boot, which nobody can set; None if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])

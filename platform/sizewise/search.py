@@ -96,8 +96,8 @@ class Search:
         return record
 
     def _write(self, record: Record) -> None:
+        self.ledger.write(record)  # first: what the disk does not have is not known either
         self.records[record.trial_id] = record
-        self.ledger.write(record)
 
     def _closed(self, record: Record) -> FrozenTrial:
         """A finished or failed record as Optuna keeps it."""

@@ -6,6 +6,7 @@ their own. `train_worker` is the same loop inside a Ray Train worker.
     outcome = train(config, Path("checkpoints/0000"), report=print)
 """
 
+import logging
 import math
 import os
 import resource
@@ -18,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.torch
 import torch
 import torch.distributed
 from filelock import FileLock
@@ -29,17 +29,21 @@ from sizewise.batches import Batch, Split
 from sizewise.dlrm import DLRM
 from sizewise.embedding import METHODS, build, full_bytes
 from sizewise.metrics import Scores, evaluate_scores
+from sizewise.sealed import DamagedError
 from sizewise.trial import TrialConfig
-from sizewise_prep.atomic import write_atomic
 from sizewise_prep.manifest import Manifest
 
+log = logging.getLogger(__name__)
 EVALUATION_BATCH = 16_384
+ORPHAN_SECONDS = 300.0  # how long a worker whose driver died may hold its trial's folder
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adagrad": torch.optim.Adagrad,
     "adam": torch.optim.Adam,
 }
 Report = Callable[[dict[str, Any]], None]
+# Told once where a trial goes on from a checkpoint: the evaluations that it carried, and what was damaged.
+Resumed = Callable[[list[dict[str, Any]], list[str]], None]
 
 
 @dataclass(frozen=True)
@@ -83,19 +87,30 @@ def train(
     rank: int = 0,
     world: int = 1,
     device: torch.device | None = None,
+    resumed: Resumed | None = None,
 ) -> Outcome:
     """Train one configuration to its last iteration, going on from the newest checkpoint in `folder`.
 
     Every worker calls `report` at every evaluation (rank 0 with the evaluation's row, the others with an empty
-    one), after the checkpoint that holds it has been written.
+    one), after the checkpoint that holds it has been written; and `resumed` once where there was something to
+    go on from, or something damaged.
 
     Raises:
         DivergedError: the model's output is not finite.
+        DamagedError: the weights of the best evaluation were damaged since; the next attempt starts anew.
+        Timeout: another process has been training this trial for minutes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # A worker orphaned by a killed driver may train on for a while: wait until the kernel has freed its lock.
-    with FileLock(folder / "lock") if rank == 0 else nullcontext():
-        return _Trial(config, folder, report, rank, world, device or torch.device("cpu")).run()
+    with FileLock(folder / "lock", timeout=ORPHAN_SECONDS) if rank == 0 else nullcontext():
+        trial = _Trial(config, folder, report, rank, world, device or torch.device("cpu"))
+        trial.restore(resumed or _log_damage)
+        return trial.run()
+
+
+def _log_damage(evaluations: list[dict[str, Any]], damage: list[str]) -> None:
+    for line in damage:
+        log.warning(line)
 
 
 def _fused(config: TrialConfig, device: torch.device) -> bool | None:
@@ -131,7 +146,6 @@ class _Trial:
         self.samples = 0
         self.train_seconds = 0.0
         self.evaluations: list[dict[str, Any]] = []
-        self._restore()
         self.parallel: nn.Module = self.model
         if world > 1:
             self.parallel = nn.parallel.DistributedDataParallel(self.model)
@@ -195,8 +209,7 @@ class _Trial:
         }
         self.evaluations.append(row)
         if best(self.evaluations) is row:
-            weights = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
-            write_atomic(self._weights(self.iteration), safetensors.torch.save(weights))
+            checkpoint.save_weights(self._weights(self.iteration), self.model.state_dict())
 
     def _score(self, split: str) -> Scores:
         """Scores over a whole split, every worker computing its share of each batch."""
@@ -219,7 +232,7 @@ class _Trial:
         iteration = [best(self.evaluations)["iteration"] if self.rank == 0 else 0]
         if self.world > 1:
             torch.distributed.broadcast_object_list(iteration)
-        self.model.load_state_dict(safetensors.torch.load_file(self._weights(iteration[0])))
+        self.model.load_state_dict(checkpoint.load_weights(self._weights(iteration[0])))
         undefined = Scores(math.nan, math.nan, math.nan, math.nan, "the data has no test rows")
         scores = self._score("test") if self.splits["test"].rows else undefined
         return {"iteration": iteration[0], **scores._asdict()}
@@ -244,19 +257,38 @@ class _Trial:
             if old != keep and int(old.stem.removeprefix("best-")) < self.iteration:
                 old.unlink(missing_ok=True)
 
-    def _restore(self) -> None:
-        state = [checkpoint.load_newest(self.folder) if self.rank == 0 else None]
+    def restore(self, resumed: Resumed) -> None:
+        """Go on where the newest sound checkpoint left off; it was saved before anything of it was reported."""
+        found = [self._newest() if self.rank == 0 else None]
         if self.world > 1:
-            torch.distributed.broadcast_object_list(state)
-        if state[0] is None:
-            return
-        self.iteration = state[0]["iteration"]
-        self.samples = state[0]["samples"]
-        self.train_seconds = state[0]["train_seconds"]
-        self.evaluations = state[0]["evaluations"]
-        self.model.load_state_dict(state[0]["model"])
-        self.optimizer.load_state_dict(state[0]["optimizer"])
-        torch.set_rng_state(state[0]["random"])
+            torch.distributed.broadcast_object_list(found)
+        assert found[0] is not None
+        state, damage = found[0]
+        if state is not None:
+            self.iteration = state["iteration"]
+            self.samples = state["samples"]
+            self.train_seconds = state["train_seconds"]
+            self.evaluations = state["evaluations"]
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["random"])
+        if state is not None or damage:
+            resumed(list(self.evaluations), damage)
+
+    def _newest(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest sound checkpoint, if any, and what was found damaged on the way to it."""
+        damage: list[str] = []
+        state = checkpoint.load_newest(self.folder, damage.append)
+        if state is not None and state["evaluations"]:
+            try:
+                checkpoint.load_weights(self._weights(best(state["evaluations"])["iteration"]))
+            except DamagedError as error:
+                # No later checkpoint brings these weights back: only training does, which gives the same ones.
+                damage.append(f"{error}: the trial starts anew")
+                for path in self.folder.glob("*.ckpt"):
+                    checkpoint.set_aside(path)
+                return None, damage
+        return state, damage
 
     def _weights(self, iteration: int) -> Path:
         return self.folder / f"best-{iteration:012d}.safetensors"

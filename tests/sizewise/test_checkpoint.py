@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sizewise import checkpoint
+from sizewise.sealed import DamagedError
 
 
 def test_the_newest_comes_back_and_two_are_kept(tmp_path: Path) -> None:
@@ -37,3 +38,27 @@ def test_a_damaged_newest_falls_back_to_the_one_before(
 
 def test_without_a_checkpoint_there_is_none(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path / "nowhere") is None
+
+
+def test_weights_come_back_in_every_type(tmp_path: Path) -> None:
+    weights = {
+        "pool": torch.arange(6, dtype=torch.bfloat16).reshape(2, 3),
+        "scale": torch.tensor(0.5),
+        "codes": torch.arange(3, dtype=torch.int8),
+    }
+    checkpoint.save_weights(tmp_path / "best.safetensors", weights)
+    back = checkpoint.load_weights(tmp_path / "best.safetensors")
+    assert all(torch.equal(weights[name], back[name]) for name in weights)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "gone"])
+def test_damaged_weights_are_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "best.safetensors"
+    checkpoint.save_weights(path, {"pool": torch.arange(100.0)})
+    data = bytearray(path.read_bytes())
+    data[-7] ^= 16
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes({"truncated": data[:100], "flipped": data, "empty": b""}[damage])
+    with pytest.raises(DamagedError, match=r"best\.safetensors"):
+        checkpoint.load_weights(path)

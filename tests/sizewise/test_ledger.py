@@ -1,9 +1,12 @@
-"""The ledger: records survive, damage is set aside, JSON stays strict."""
+"""The ledger: records survive, damage is noticed and mended, JSON stays strict."""
 
 import json
 from pathlib import Path
 
+import pytest
+
 from sizewise.ledger import Ledger, Record
+from sizewise.results.curves import read_evaluations
 
 
 def record(trial_id: int, **changes: object) -> Record:
@@ -23,13 +26,88 @@ def test_records_come_back_as_written(tmp_path: Path) -> None:
     }
 
 
-def test_a_damaged_record_is_set_aside(tmp_path: Path) -> None:
+def flip(path: Path, bit: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def test_a_single_bit_flip_is_noticed_or_harmless(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.write(record(0))
+    ledger.write(record(0, state="finished", values={"auc": 0.7}, finished=2.0))
+    path = tmp_path / "trials" / "0000.json"
+    text, noticed = path.read_bytes(), 0
+    for bit in range(0, 8 * len(text), 7):
+        path.write_bytes(text)
+        flip(path, bit)
+        (found,) = ledger.records().values()
+        assert found.state in ("running", "finished")
+        if found.state == "running":  # the one before
+            noticed += 1
+            assert found == record(0)
+        else:
+            assert found == record(0, state="finished", values={"auc": 0.7}, finished=2.0)
+    assert noticed > 0.9 * 8 * len(text) / 7
+
+
+def test_the_record_before_takes_a_damaged_ones_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     ledger = Ledger(tmp_path)
     for trial_id in range(3):
         ledger.write(record(trial_id))
+    ledger.write(record(1, state="finished", finished=2.0))
     (tmp_path / "trials" / "0001.json").write_text('{"trial_id": 1, "sta')
-    assert list(ledger.records()) == [0, 2]
+    assert ledger.records()[1] == record(1)
     assert (tmp_path / "trials" / "0001.damaged").exists()
+    assert "0001.json is damaged: set aside as .damaged, the record before it is used" in caplog.text
+    caplog.clear()
+    assert ledger.records()[1] == record(1)  # and it is there for readers
+    assert not caplog.text
+
+
+def test_where_both_are_damaged_the_trial_starts_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(tmp_path)
+    for trial_id in range(3):
+        ledger.write(record(trial_id))
+    (tmp_path / "trials" / "0001.json").write_text("")
+    (tmp_path / "trials" / "0001.before").write_text("")
+    assert list(ledger.records()) == [0, 2]
+    assert "its trial starts anew" in caplog.text
+
+
+def read(folder: Path) -> tuple[list[object], list[str]]:
+    problems: list[str] = []
+    rows = read_evaluations(sorted((folder / "evaluations").glob("*")), False, problems)
+    return rows["auc"].to_list(), problems
+
+
+def test_a_flipped_bit_in_an_evaluation_leaves_that_line_out(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for iteration in (1, 2, 3):
+        ledger.append_evaluation(4, {"iteration": iteration, "auc": iteration / 4})
+    path = tmp_path / "evaluations" / "0004.jsonl"
+    flip(path, 8 * path.read_bytes().index(b"0.5"))  # 1.5 is as good a number as 0.5
+    assert b"1.5" in path.read_bytes()
+    assert read(tmp_path) == (
+        [0.25, 0.75],
+        ["evaluations/0004.jsonl: line 2 is damaged and was left out"],
+    )
+
+
+def test_what_follows_a_line_cut_short_is_kept(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.append_evaluation(4, {"iteration": 1, "auc": 0.25})
+    path = tmp_path / "evaluations" / "0004.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"trial_id": 4, "iteration": 2, "au')
+    ledger.append_evaluation(4, {"iteration": 3, "auc": 0.75})
+    assert read(tmp_path) == (
+        [0.25, 0.75],
+        ["evaluations/0004.jsonl: line 2 is damaged and was left out"],
+    )
 
 
 def test_undefined_scores_are_null_in_strict_json(tmp_path: Path) -> None:
@@ -37,7 +115,8 @@ def test_undefined_scores_are_null_in_strict_json(tmp_path: Path) -> None:
     ledger.append_evaluation(4, {"iteration": 1, "auc": float("nan"), "logloss": float("inf")})
     ledger.append_evaluation(4, {"iteration": 2, "auc": 0.5, "logloss": 0.6})
     lines = (tmp_path / "evaluations" / "0004.jsonl").read_text().splitlines()
-    assert [json.loads(line, parse_constant=lambda name: 1 / 0) for line in lines] == [
+    rows = [json.loads(line, parse_constant=lambda name: 1 / 0) for line in lines]
+    assert [{k: v for k, v in row.items() if k != "crc32"} for row in rows] == [
         {"trial_id": 4, "iteration": 1, "auc": None, "logloss": None},
         {"trial_id": 4, "iteration": 2, "auc": 0.5, "logloss": 0.6},
     ]

@@ -131,6 +131,39 @@ def test_a_checkpoint_between_evaluations_is_enough(
     assert untimed(train(config, tmp_path / "killed", lambda row: None)) == untimed(calm)
 
 
+def test_what_a_checkpoint_carried_is_told_first(
+    trial_config: Callable[..., TrialConfig], tmp_path: Path
+) -> None:
+    config = trial_config()
+    evaluations: list[dict[str, Any]] = []
+    with pytest.raises(KilledError):
+        train(config, tmp_path, killed_after(2))
+    told: list[Any] = []
+    train(config, tmp_path, evaluations.append, resumed=lambda *what: told.append(what))
+    ((carried, damage),) = told
+    assert [row["iteration"] for row in carried + evaluations] == evaluation_points(config, 25)
+    assert damage == []
+
+
+def test_damaged_weights_of_the_best_evaluation_have_the_trial_start_anew(
+    trial_config: Callable[..., TrialConfig], tmp_path: Path
+) -> None:
+    calm = train(trial_config(), tmp_path / "calm", lambda row: None)
+    with pytest.raises(KilledError):
+        train(trial_config(), tmp_path / "killed", killed_after(2))
+    (weights,) = (tmp_path / "killed").glob("best-*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    told: list[Any] = []
+    again = train(
+        trial_config(), tmp_path / "killed", lambda row: None, resumed=lambda *what: told.append(what)
+    )
+    ((carried, damage),) = told
+    assert carried == []
+    assert damage == [f"{weights}: its content does not match its checksum: the trial starts anew"]
+    assert untimed(again) == untimed(calm)
+    assert len(list((tmp_path / "killed").glob("*.damaged"))) == 2
+
+
 def test_a_finished_trial_returns_what_it_had(
     trial_config: Callable[..., TrialConfig], tmp_path: Path
 ) -> None:

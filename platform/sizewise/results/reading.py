@@ -14,13 +14,15 @@ from typing import Any
 import polars as pl
 import psutil
 
+from sizewise.driver import born, lives, machine
 from sizewise.ledger import NAME
 from sizewise.results.curves import SCHEMA, read_evaluations
 from sizewise.results.front import column, nondominated
 from sizewise.results.records import Direction, DriverRecord, StudyRecord, TestRecord, TrialRecord, read
 from sizewise_prep.errors import InputError
 
-STALE_SECONDS = 30.0  # a driver writes its beat every few seconds; one this old has died
+STALE_SECONDS = 30.0  # a driver writes its beat every few seconds; one this old has died, or its clock is off
+_DEAD: set[tuple[Path, float]] = set()  # heartbeats that were watched, and had stopped
 
 # a trial's columns besides its configuration; the latter's names give way to these
 _TRIAL: dict[str, pl.DataType] = {
@@ -206,9 +208,22 @@ def _driver_state(folder: Path, problems: list[str]) -> tuple[str, str]:
         return "interrupted", ""
     if driver.state != "running":
         return driver.state, driver.message
-    gone = driver.host == socket.gethostname() and not psutil.pid_exists(driver.pid)
-    alive = time.time() - driver.beat < STALE_SECONDS and not gone
-    return ("running" if alive else "interrupted"), driver.message
+    return ("running" if _alive(folder / "driver.json", driver) else "interrupted"), driver.message
+
+
+def _alive(path: Path, driver: DriverRecord) -> bool:
+    """Whether the driver lives. Only where its machine cannot be asked do two clocks have to agree, or time pass."""
+    if driver.machine and driver.machine == machine():
+        return born(driver.pid) == driver.born
+    fresh = abs(time.time() - driver.beat) < STALE_SECONDS
+    if driver.host == socket.gethostname():
+        return fresh and (bool(driver.machine) or psutil.pid_exists(driver.pid))
+    if fresh or (path, driver.beat) in _DEAD:
+        return fresh
+    if lives(path, driver.model_dump()):  # its clock is not ours, but its heart beats
+        return True
+    _DEAD.add((path, driver.beat))
+    return False
 
 
 def _ledger(folder: Path, problems: list[str]) -> list[TrialRecord]:

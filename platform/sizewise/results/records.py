@@ -4,11 +4,12 @@ Unknown fields are ignored, so that a newer writer's folder can still be read. A
 what it should be becomes one readable line, never a traceback: see `read`.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
+
+from sizewise.sealed import DamagedError, unsealed
 
 Direction = Literal["maximize", "minimize"]
 TrialState = Literal["running", "finished", "failed"]
@@ -50,6 +51,8 @@ class DriverRecord(BaseModel):
 
     host: str = ""
     pid: int = 0
+    machine: str = ""
+    born: int | None = None
     started: float | None = None
     beat: float = 0.0
     state: Literal["running", "stopped", "finished"]
@@ -88,13 +91,13 @@ Record = TypeVar("Record", bound=BaseModel)
 def read(path: Path, kind: type[Record], problems: list[str]) -> Record | None:
     """The record in `path`; None, with a line added to `problems`, when it is missing or unreadable."""
     try:
-        return kind.model_validate(json.loads(path.read_bytes()))
+        return kind.model_validate(unsealed(path.read_bytes()))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the record"
         problem = f"{field}: {first['msg']}"
-    except ValueError:
-        problem = "not valid JSON" if path.stat().st_size else "empty"
+    except DamagedError as error:
+        problem = str(error)
     except OSError as error:
         problem = error.strerror or str(error)
     problems.append(f"{path.parent.name}/{path.name} was skipped ({problem})")
