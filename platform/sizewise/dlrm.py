@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sizewise.embedding import Embedding
-from sizewise.embedding.hashing import splitmix64
+from sizewise.embedding.hashing import derived_seed
 
 
 class DLRM(nn.Module):
@@ -42,7 +42,7 @@ class DLRM(nn.Module):
         dim, vectors = embedding.dim, embedding.features + 1
         widths = list(bottom_mlp) if bottom_mlp and bottom_mlp[-1] == dim else [*bottom_mlp, dim]
         # Mixed, so that the MLPs do not repeat the numbers that the pool was drawn from.
-        generator = torch.Generator().manual_seed(splitmix64(embedding.seed, 1)[0] >> 1)
+        generator = torch.Generator().manual_seed(derived_seed(embedding.seed, 0))
         self.embedding = embedding
         self.bottom = _mlp([dense_features, *widths], generator, last_relu=True)
         self.top = _mlp([dim + vectors * (vectors - 1) // 2, *top_mlp, 1], generator, last_relu=False)

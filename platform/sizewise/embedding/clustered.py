@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from sizewise.embedding.base import Embedding, Options
-from sizewise.embedding.hashing import MAX_SLOTS, FastHash, splitmix64
+from sizewise.embedding.hashing import MAX_SLOTS, FastHash, derived_seed, splitmix64
 from sizewise.embedding.keys import ContiguousKeys, HashedKeys
 from sizewise.embedding.table import FLOAT_BYTES, Table
 from sizewise_prep.errors import InputError
@@ -82,7 +82,7 @@ class Clustered(Embedding):
         self.clusters = size.clusters
         rows = options.chunks * self.clusters
         self.centroids = Table((rows, dim // options.chunks), seed)
-        self.helpers = Table((rows, dim // options.chunks), seed + 1)
+        self.helpers = Table((rows, dim // options.chunks), derived_seed(seed, 1))
         # Before the first clustering the pointers are a hash as well.
         every_key = torch.arange(self.keys.count)
         pointers = self._hash(0, every_key).to(size.pointer)
@@ -156,7 +156,9 @@ class Clustered(Embedding):
         if not vectors.isfinite().all():
             return  # training has diverged, which is for whoever trains to see
         for chunk in range(self.settings.chunks):
-            means, assigned = kmeans(vectors[:, chunk], self.clusters, seed=self.seed + number)
+            means, assigned = kmeans(
+                vectors[:, chunk], self.clusters, seed=derived_seed(self.seed, number + 1)
+            )
             start = chunk * self.clusters
             self.centroids.weight[start : start + len(means)] = means
             self.pointers[:, chunk] = assigned.to(self.pointers.dtype)

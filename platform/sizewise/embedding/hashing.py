@@ -42,6 +42,14 @@ def splitmix64(seed: int, count: int) -> list[int]:
     return out
 
 
+def derived_seed(seed: int, number: int) -> int:
+    """Seed ``number`` of the independent ones that follow from ``seed``, within 63 bits as torch wants it.
+
+    Not ``seed + number``: the second table of one replicate would start as the first table of the next.
+    """
+    return splitmix64(seed, number + 1)[number] >> 1
+
+
 def _signed(multiplier: int) -> int:
     """A 32-bit multiplier brought into [-2^31, 2^31): equal mod 2^32, and times an id it fits in int64."""
     return multiplier - (1 << 32) if multiplier >= 1 << 31 else multiplier

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from sizewise.embedding.base import Embedding, Options
+from sizewise.embedding.hashing import derived_seed
 from sizewise.embedding.keys import ContiguousKeys, HashedKeys
 from sizewise.embedding.table import FLOAT_BYTES, Table
 
@@ -49,7 +50,8 @@ class QuotientRemainder(Embedding):
         )
         self.remainders = Table((remainders, dim), seed)
         # Quotients of a product start near one, so that it starts as small as its remainder.
-        self.quotients = Table((quotients, dim), seed + 1, center=1.0 if self.combine == "product" else 0.0)
+        center = 1.0 if self.combine == "product" else 0.0
+        self.quotients = Table((quotients, dim), derived_seed(seed, 1), center=center)
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from sizewise.embedding.base import Embedding, Options
+from sizewise.embedding.hashing import derived_seed
 from sizewise.embedding.keys import ContiguousKeys, HashedKeys
 from sizewise.embedding.table import FLOAT_BYTES, INIT_BOUND, Table
 
@@ -66,8 +67,8 @@ class TensorTrain(Embedding):
         # variance INIT_BOUND^2 / 3 that an element has in the other methods.
         bound = (9 * INIT_BOUND**2 / r**2) ** (1 / 6)
         self.first = Table((n1, d1 * r), seed, bound=bound)
-        self.middle = Table((n2, r * d2 * r), seed + 1, bound=bound)
-        self.last = Table((n3, r * d3), seed + 2, bound=bound)
+        self.middle = Table((n2, r * d2 * r), derived_seed(seed, 1), bound=bound)
+        self.last = Table((n3, r * d3), derived_seed(seed, 2), bound=bound)
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
