@@ -1,14 +1,14 @@
 """What one Ray Train worker does: step, evaluate, report, checkpoint, resume.
 
-`train` is the whole training loop and knows nothing of Ray: tests and benchmarks call it with a reporter of
-their own. `train_worker` is the same loop inside a Ray Train worker.
+`train` is the whole training loop and knows nothing of Ray: `workers` calls it inside a Ray Train worker, tests
+and benchmarks with a reporter of their own.
 
     outcome = train(config, Path("checkpoints/0000"), report=print)
 """
 
+import contextlib
 import logging
 import math
-import os
 import resource
 import time
 from collections.abc import Callable, Iterable
@@ -131,6 +131,7 @@ class _Trial:
     ) -> None:
         self.config, self.folder, self.report = config, folder, report
         self.rank, self.world, self.device = rank, world, device
+        torch.manual_seed(config.seed)  # a process that trained another trial before must not matter
         data = Path(config.data)
         manifest = Manifest.load(data)
         self.full_bytes = full_bytes(manifest.cardinalities, config.dim)
@@ -332,19 +333,9 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def train_worker(payload: dict[str, Any]) -> dict[str, Any]:
-    """`train` inside a Ray Train worker; the return value reaches the driver whatever was reported before."""
-    import ray.train
-    import ray.train.torch
-
-    context = ray.train.get_context()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
-    outcome = train(
-        TrialConfig.model_validate(payload["config"]),
-        Path(payload["folder"]),
-        lambda row: ray.train.report({"evaluated": [row]} if row else {}),
-        rank=context.get_world_rank(),
-        world=context.get_world_size(),
-        device=ray.train.torch.get_device(),
-    )
-    return {"evaluations": outcome.evaluations, "test": outcome.test}
+def reset_peak_memory(device: torch.device) -> None:
+    """Count peaks of memory from here on, as Linux and CUDA allow; elsewhere they stay those of the process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak becomes what is resident now

@@ -1,26 +1,22 @@
 """Ray's side of a study: the only room that knows Ray Tune.
 
-Tune asks `EngineSearcher` for configurations and tells it what the trials report; every trial is one Ray Train
-run (`sizewise.train.train_worker`) on its own workers.
+Tune asks `EngineSearcher` for configurations and tells it what the trials report; every trial runs in a
+`TrialActor`, which owns the trial's Ray Train workers (`sizewise.workers`).
 """
 
 import os
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import ray.train
 from ray import tune
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.search import Searcher
 
 from sizewise.engine import Engine
-from sizewise.train import train_worker
+from sizewise.workers import Workers
 
 # What a trial's own process takes while it waits for its workers. No CPU, however small a fraction: its workers
 # could then never have all of a machine's.
@@ -31,18 +27,19 @@ def run_trials(engine: Engine) -> None:
     """Run the remaining trials under Ray Tune; returns early, leaving trials open, when interrupted."""
     with _terminate_as_interrupt():
         tune.Tuner(
-            tune.with_resources(_trial, {"memory": WAITING_BYTES}),
+            tune.with_resources(TrialActor, {"memory": WAITING_BYTES}),
             tune_config=tune.TuneConfig(
                 search_alg=EngineSearcher(engine),
                 num_samples=engine.remaining,
                 max_concurrent_trials=engine.spec.resources.concurrent_trials,
-                reuse_actors=True,  # the next trial's process is the last one's: imports cost seconds
+                reuse_actors=True,  # the next trial's processes are the last one's: starting them costs seconds
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,
             ),
             run_config=tune.RunConfig(
                 name=f"attempt-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}",
                 storage_path=str(engine.folder / "logs" / "tune"),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # ours are in checkpoints/
                 verbose=0,
             ),
         ).fit()
@@ -74,7 +71,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         self.trial_ids: dict[str, int] = {}  # Tune's name of a trial -> ours
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's payload for `_trial`."""
+        """The next trial's payload for its `TrialActor`."""
         record = self.engine.next_trial()
         self.trial_ids[trial_id] = record.trial_id
         return {
@@ -118,39 +115,37 @@ def _name(trial: Any) -> str:
     return str(trial.config["attempt"])
 
 
-def _trial(payload: dict[str, Any]) -> None:
-    """Tune's trainable: one Ray Train run, whose reports pass through; a failure is a result like any other."""
-    wanted = payload["resources"]
-    per_worker = {"CPU": wanted["cpus_per_worker"]}
-    if wanted["gpus_per_worker"]:
-        per_worker["GPU"] = wanted["gpus_per_worker"]
-    try:
-        result = TorchTrainer(
-            train_worker,
-            train_loop_config=payload,
-            torch_config=TorchConfig(backend="nccl" if wanted["gpus_per_worker"] else "gloo"),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=wanted["workers"],
-                resources_per_worker=per_worker,
-                use_gpu=bool(wanted["gpus_per_worker"]),
-            ),
-            run_config=ray.train.RunConfig(
-                name=payload["attempt"],  # fresh each time: Train must not restore what it thinks it knows
-                storage_path=payload["logs"],
-                callbacks=[TuneReportCallback()],
-            ),
-        ).fit()
-    except Exception as error:
-        tune.report({"failure": _reason(error), "traceback": traceback.format_exc()})
-    else:
-        tune.report({"outcome": [result.return_value]})
+class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray is untyped
+    """Tune's trainable: a trial on this actor's workers, whose messages pass through.
 
+    Tune reuses the actor for trial after trial, and the actor its workers. A failure is a result like any other.
+    """
 
-def _reason(error: BaseException) -> str:
-    """The worker's own error, out of the wrappers that Ray puts around it."""
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        error = next(iter(failures.values()))
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[-1] if lines else ''}"
+    workers: Workers | None = None
+
+    def setup(self, payload: dict[str, Any]) -> None:
+        """Begin the first trial."""
+        self.reset_config(payload)
+
+    def reset_config(self, payload: dict[str, Any]) -> bool:
+        """End the trial before, where Tune stopped it, and begin the next."""
+        if self.workers:
+            self.workers.stop()
+            if not self.workers.usable or self.workers.resources != payload["resources"]:
+                self.workers.close()
+                self.workers = None
+        if self.workers is None:
+            self.workers = Workers(payload["resources"], payload["attempt"], payload["logs"])
+        self.workers.begin(payload)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """What the trial says next."""
+        assert self.workers is not None  # setup came first
+        message = self.workers.next()
+        return {**message, "done": "evaluated" not in message}
+
+    def cleanup(self) -> None:
+        """End the workers."""
+        if self.workers:
+            self.workers.close()

@@ -1,0 +1,240 @@
+"""A trial's workers: one Ray Train worker group that serves trial after trial.
+
+Starting a worker group takes 10 to 20 seconds of CPU time, nearly all of it the imports of its processes
+(benchmarks/startup.py), so a group is started once and then given one trial after another. Ray Train places the
+workers, joins them into a process group and ends them; what a trial needs and what it reports go through `Desk`,
+a small actor of the group's owner.
+
+    workers = Workers(resources, "0000-1a2b3c4d-1", logs)
+    workers.begin(payload)
+    while "evaluated" in (message := workers.next()): ...     # the trial waits until it is asked to go on
+    workers.stop()                                            # or is told to end here
+
+A trial leaves nothing behind for the next one: models and data are its own, peaks of memory are counted anew, and
+a trial that ends by anything but its own loss takes its group with it, whose processes nobody then trusts.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import os
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from sizewise.train import DivergedError, reset_peak_memory, train
+from sizewise.trial import TrialConfig
+
+# After so long a group makes way between two trials: others who wait for its CPUs get their turn, nothing grows old.
+RENEW_SECONDS = 600.0
+POLL_SECONDS = 0.5  # how soon the death of a group is noticed
+
+
+class Desk:
+    """Where orders (a trial's payload each) go down to the workers, and messages come up from rank 0."""
+
+    def __init__(self) -> None:
+        self.orders: list[dict[str, Any] | None] = []  # None: go home
+        self.workers: list[Any] = []
+        self._ordered = asyncio.Condition()
+        self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._answers: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def sign_in(self, worker: Any) -> None:
+        """Take a worker's actor handle, by which a worker that hears nothing can still be ended."""
+        self.workers.append(worker)
+
+    async def signed_in(self) -> list[Any]:
+        """The workers' handles."""
+        return self.workers
+
+    async def give(self, order: dict[str, Any] | None) -> None:
+        """Give all workers their next order."""
+        async with self._ordered:
+            self.orders.append(order)
+            self._ordered.notify_all()
+
+    async def order(self, number: int) -> dict[str, Any] | None:
+        """The order of that number, as soon as there is one."""
+        async with self._ordered:
+            await self._ordered.wait_for(lambda: len(self.orders) > number)
+            return self.orders[number]
+
+    async def tell(self, message: dict[str, Any]) -> None:
+        """Pass a message up."""
+        self._messages.put_nowait(message)
+
+    async def ask(self, message: dict[str, Any]) -> bool:
+        """Pass a message up and wait for the answer: whether to go on."""
+        self._messages.put_nowait(message)
+        return await self._answers.get()
+
+    async def listen(self) -> dict[str, Any]:
+        """The next message."""
+        return await self._messages.get()
+
+    async def answer(self, go_on: bool) -> None:
+        """Answer the message that waits."""
+        self._answers.put_nowait(go_on)
+
+
+class Workers:
+    """The owner's side of one worker group. All of it ends with the owner's process, however that ends."""
+
+    def __init__(self, resources: dict[str, Any], name: str, logs: str) -> None:
+        self.resources, self.name, self.logs = resources, name, logs
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._error: BaseException | None = None
+        self._traceback = ""
+        self._waits = self._trains = False  # the trial waits for an answer; a trial is under way
+        self._started = time.monotonic()
+        self._thread = threading.Thread(target=self._run, daemon=True, name=f"workers-{name}")
+        self._thread.start()
+
+    @property
+    def usable(self) -> bool:
+        """Whether another trial may begin here."""
+        young = time.monotonic() - self._started < RENEW_SECONDS
+        return self._thread.is_alive() and not self._trains and young
+
+    def begin(self, payload: dict[str, Any]) -> None:
+        """Begin a trial."""
+        self._trains = True
+        ray.get(self._desk.give.remote(payload))
+
+    def next(self) -> dict[str, Any]:
+        """Let the trial go on, and wait for what it says next.
+
+        Returns:
+            `evaluated` (a list of one evaluation: the trial now waits), or its end: `outcome` (a list of one: all
+            evaluations and test scores), or `failure` and `traceback`.
+        """
+        if self._waits:
+            self._desk.answer.remote(True)
+        self._waits = False
+        heard = self._desk.listen.remote()
+        while not ray.wait([heard], timeout=POLL_SECONDS)[0]:
+            if not self._thread.is_alive() and not ray.wait([heard], timeout=POLL_SECONDS)[0]:
+                self._trains = False
+                return {"failure": reason(self._error), "traceback": self._traceback}
+        message: dict[str, Any] = ray.get(heard)
+        self._waits = self._trains = "evaluated" in message
+        return message
+
+    def stop(self) -> None:
+        """End the trial under way where it waits; one that does not wait is ended with its whole group."""
+        if self._waits:
+            self._desk.answer.remote(False)
+            self._waits = self._trains = False
+        elif self._trains:
+            self.close()
+
+    def close(self, seconds: float = 10.0) -> None:
+        """End the group and wait, at most so long, until its resources are free."""
+        if self._trains:
+            for worker in ray.get(self._desk.signed_in.remote()):
+                ray.kill(worker)
+        self._trains = self._waits = False
+        self._desk.give.remote(None)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        wanted = self.resources
+        per_worker = {"CPU": wanted["cpus_per_worker"]}
+        if wanted["gpus_per_worker"]:
+            per_worker["GPU"] = wanted["gpus_per_worker"]
+        try:
+            TorchTrainer(
+                serve,
+                train_loop_config={"desk": self._desk},
+                torch_config=TorchConfig(backend="nccl" if wanted["gpus_per_worker"] else "gloo"),
+                scaling_config=ray.train.ScalingConfig(
+                    num_workers=wanted["workers"],
+                    resources_per_worker=per_worker,
+                    use_gpu=bool(wanted["gpus_per_worker"]),
+                ),
+                # A fresh name each time: Train must not restore what it thinks it knows.
+                run_config=ray.train.RunConfig(name=self.name, storage_path=self.logs),
+            ).fit()
+        except BaseException as error:
+            self._error, self._traceback = error, traceback.format_exc()
+
+
+def serve(config: dict[str, Any]) -> None:
+    """What every Train worker of a group does: train what is ordered, until there is nothing more."""
+    context = ray.train.get_context()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
+    desk, number = config["desk"], 0
+    ray.get(desk.sign_in.remote(ray.get_runtime_context().current_actor))
+    while (payload := ray.get(desk.order.remote(number))) is not None:
+        _train(payload, desk, context.get_world_rank(), context.get_world_size())
+        number += 1
+
+
+class _StoppedError(Exception):
+    """The trial is to end at the evaluation that it has just reported."""
+
+
+def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
+    """One trial on this worker."""
+    device = ray.train.torch.get_device()
+    _tidy(device)
+
+    def report(row: dict[str, Any]) -> None:
+        go_on = [rank == 0 and ray.get(desk.ask.remote({"evaluated": [row]}))]
+        if world > 1:
+            torch.distributed.broadcast_object_list(go_on)
+        if not go_on[0]:
+            raise _StoppedError
+
+    try:
+        outcome = train(
+            TrialConfig.model_validate(payload["config"]),
+            Path(payload["folder"]),
+            report,
+            rank=rank,
+            world=world,
+            device=device,
+        )
+    except _StoppedError:
+        return
+    except DivergedError as error:
+        if world > 1:
+            raise  # the other ranks wait for this one in the middle of an exchange
+        message: dict[str, Any] = {"failure": reason(error), "traceback": traceback.format_exc()}
+    else:
+        message = {"outcome": [{"evaluations": outcome.evaluations, "test": outcome.test}]}
+    if rank == 0:
+        ray.get(desk.tell.remote(message))
+
+
+def _tidy(device: torch.device) -> None:
+    """Give back what the trial before held, so that this one's peak of memory is its own."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):  # a C library without it keeps what it has
+        ctypes.CDLL(None).malloc_trim(0)
+    reset_peak_memory(device)
+
+
+def reason(error: BaseException | None) -> str:
+    """The worker's own error, out of the wrappers that Ray puts around it."""
+    failures = getattr(error, "worker_failures", None)
+    if failures:
+        error = next(iter(failures.values()))
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[-1] if lines else ''}"
