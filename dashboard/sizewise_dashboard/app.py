@@ -6,15 +6,15 @@ colleague the same view. `launch.serve` starts this with the options it needs.
 
 import sys
 from functools import partial
-from pathlib import Path
 
 import streamlit as st
 
 from sizewise_dashboard import choose, studies, tradeoff, trials
 from sizewise_dashboard.parts import pick_study
+from sizewise_prep.storage import Place, place
 
 
-def main(runs: Path) -> None:
+def main(runs: Place) -> None:
     """Show the page that the address names."""
     st.set_page_config(page_title="Sizewise", layout="wide")
     # Streamlit's default leaves a fifth of a 720 pixel screen empty above the first line
@@ -32,4 +32,4 @@ def main(runs: Path) -> None:
     shown.run()
 
 
-main(Path(sys.argv[1] if len(sys.argv) > 1 else "runs"))
+main(place(sys.argv[1] if len(sys.argv) > 1 else "runs"))

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import polars as pl
 import streamlit as st
@@ -12,6 +11,7 @@ from sizewise.results import Choice, Study
 from sizewise.units import format_auc, format_bytes, format_count
 from sizewise_dashboard.parts import current_study, evaluation_table, plain, read_view, show_problems
 from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place
 
 _NO_LIMIT = "no limit"
 _MOST_RUNNERS_UP = 10
@@ -26,7 +26,7 @@ class Limits:
     min_auc: float | None
 
 
-def page(runs: Path) -> None:
+def page(runs: Place) -> None:
     """Ask for the limits and show the choice."""
     study = read_view(runs, current_study()).study
     if study.candidates.is_empty():

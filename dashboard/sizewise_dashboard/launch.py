@@ -9,11 +9,12 @@ from pathlib import Path
 from streamlit.web import cli
 
 from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place, absolute
 
 APP = Path(__file__).parent / "app.py"
 
 
-def serve(runs: Path, port: int, address: str = "127.0.0.1") -> int:
+def serve(runs: Place, port: int, address: str = "127.0.0.1") -> int:
     """Serve the studies under `runs` in this process, until Ctrl+C or SIGTERM; returns the exit code.
 
     A `runs` folder that does not exist yet is fine: studies appear when they start. Raises InputError
@@ -29,7 +30,7 @@ def serve(runs: Path, port: int, address: str = "127.0.0.1") -> int:
     return 0
 
 
-def arguments(runs: Path, port: int, address: str) -> list[str]:
+def arguments(runs: Place, port: int, address: str) -> list[str]:
     """Streamlit's arguments to run this package's app over `runs`."""
     options = {
         "server.port": port,
@@ -41,7 +42,7 @@ def arguments(runs: Path, port: int, address: str) -> list[str]:
         "client.showErrorDetails": "none",
     }
     settings = [f"--{name}={value}" for name, value in options.items()]
-    return ["run", str(APP), *settings, "--", str(runs.absolute())]
+    return ["run", str(APP), *settings, "--", str(absolute(runs))]
 
 
 def _check_free(port: int, address: str) -> None:

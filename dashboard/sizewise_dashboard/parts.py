@@ -1,7 +1,6 @@
 """What the pages share: the study picker, a cached reading of a study, states and text made safe to show."""
 
 import re
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import plotly.graph_objects as go
@@ -11,6 +10,7 @@ import streamlit as st
 from sizewise import figures, results
 from sizewise.results import Answer, Study
 from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place
 
 Color = Literal["blue", "green", "orange", "gray", "red"]
 COLORS: dict[str, Color] = {
@@ -33,13 +33,13 @@ class View(NamedTuple):
     tradeoff: go.Figure
 
 
-def read_view(runs: Path, name: str) -> View:
+def read_view(runs: Place, name: str) -> View:
     """The study as it is on disk now, read and drawn again only if it has changed."""
     return _view(runs, name, results.fingerprint(runs, name))
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _view(runs: Path, name: str, fingerprint: str) -> View:
+def _view(runs: Place, name: str, fingerprint: str) -> View:
     study = results.load(runs, name)
     return View(
         study,
@@ -50,7 +50,7 @@ def _view(runs: Path, name: str, fingerprint: str) -> View:
     )
 
 
-def pick_study(runs: Path) -> None:
+def pick_study(runs: Place) -> None:
     """The study picker; its choice goes into the address. Stops the page when there is nothing to pick."""
     names = study_names(runs)
     asked = st.query_params.get("study") or st.session_state.get("study")
@@ -72,7 +72,7 @@ def _follow_picker() -> None:
     st.query_params["study"] = st.session_state["study"]
 
 
-def study_names(runs: Path) -> list[str]:
+def study_names(runs: Place) -> list[str]:
     """Studies under `runs`; none if the folder is missing."""
     try:
         return results.names(runs)

@@ -1,24 +1,23 @@
 """The first page: every study under the runs folder, how far it is and what it has found; live."""
 
-from pathlib import Path
-
 import streamlit as st
 
 from sizewise import results
 from sizewise.units import format_auc, format_seconds
 from sizewise_dashboard.parts import badge, plain
 from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place
 
 _WIDTHS = (3, 1.2, 3, 1.5, 1.5, 1.5)
 
 
-def page(runs: Path, target: st.Page) -> None:
+def page(runs: Place, target: st.Page) -> None:
     """List the studies, each with a link to `target`."""
     st.title("Studies")
     st.fragment(_table, run_every=3)(runs, target)
 
 
-def _table(runs: Path, target: st.Page) -> None:
+def _table(runs: Place, target: st.Page) -> None:
     try:
         rows = results.studies(runs)
     except InputError:

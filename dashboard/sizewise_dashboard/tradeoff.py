@@ -1,6 +1,5 @@
 """The trade-off of one study: the answer, the three figures and the front; live while it runs."""
 
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -19,19 +18,20 @@ from sizewise_dashboard.parts import (
     show_problems,
 )
 from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place
 
 # how often the page looks for news; a study that has not finished may be resumed at any time
 _SECONDS = {"running": 2, "created": 2, "interrupted": 10, "stopped": 10}
 
 
-def page(runs: Path, details: st.Page | None = None) -> None:
+def page(runs: Place, details: st.Page | None = None) -> None:
     """Show the study that the address names; a clicked point links to its trial on the page `details`."""
     name = current_study()
     state = results.status(runs, name)["state"]
     st.fragment(_live, run_every=_SECONDS.get(state))(runs, name, state, details)
 
 
-def _live(runs: Path, name: str, state: str, details: st.Page | None) -> None:
+def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
     """Everything that changes while the study runs."""
     try:
         status = results.status(runs, name)

@@ -1,16 +1,15 @@
 """The trials of one study as a table, and one of them in full: configuration, curve, failure."""
 
-from pathlib import Path
-
 import polars as pl
 import streamlit as st
 
 from sizewise.results import Study
 from sizewise.units import format_seconds
 from sizewise_dashboard.parts import badge, current_study, evaluation_table, plain, read_view, show_problems
+from sizewise_prep.storage import Place
 
 
-def page(runs: Path) -> None:
+def page(runs: Place) -> None:
     """Show the table and the trial that the address names."""
     study = read_view(runs, current_study()).study
     if study.trials.is_empty():

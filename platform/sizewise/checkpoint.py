@@ -7,9 +7,9 @@ digest of the tensors in the file's metadata.
 
 import hashlib
 import io
+import json
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import safetensors
@@ -17,28 +17,28 @@ import safetensors.torch
 import torch
 
 from sizewise.sealed import DamagedError
-from sizewise_prep.atomic import write_atomic
+from sizewise_prep.storage import Place, entries, make_folder, read, remove, rename, write
 
 log = logging.getLogger(__name__)
 KEPT = 2  # the newest, and one to fall back on
 DIGEST_BYTES = 32
 
 
-def save(folder: Path, iteration: int, state: dict[str, Any]) -> None:
+def save(folder: Place, iteration: int, state: dict[str, Any]) -> None:
     """Write `state` as the checkpoint of `iteration` and drop all but the newest `KEPT`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    write_atomic(folder / f"{iteration:012d}.ckpt", payload + hashlib.sha256(payload).digest())
-    for old in sorted(folder.glob("*.ckpt"))[:-KEPT]:
-        old.unlink(missing_ok=True)
+    write(folder / f"{iteration:012d}.ckpt", payload + hashlib.sha256(payload).digest())
+    for old in entries(folder, "*.ckpt")[:-KEPT]:
+        remove(old.path)
 
 
-def load_newest(folder: Path, say: Callable[[str], None] = log.warning) -> dict[str, Any] | None:
+def load_newest(folder: Place, say: Callable[[str], None] = log.warning) -> dict[str, Any] | None:
     """The newest checkpoint whose digest holds, or None. A damaged one is set aside (`.damaged`), saying so."""
-    for path in sorted(folder.glob("*.ckpt"), reverse=True):
-        data = path.read_bytes()
+    for path, *_ in reversed(entries(folder, "*.ckpt")):
+        data = read(path)
         payload, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
         if hashlib.sha256(payload).digest() == digest:
             state: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
@@ -48,30 +48,30 @@ def load_newest(folder: Path, say: Callable[[str], None] = log.warning) -> dict[
     return None
 
 
-def set_aside(path: Path) -> None:
+def set_aside(path: Place) -> None:
     """Rename a file so that nothing reads it again, and people can look at it."""
-    path.rename(path.with_suffix(".damaged"))
+    rename(path, f"{path.stem}.damaged")
 
 
-def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
+def save_weights(path: Place, weights: dict[str, torch.Tensor]) -> None:
     """Write tensors as safetensors, atomically, with their digest in the metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_atomic(path, safetensors.torch.save(tensors, metadata={"sha256": _digest(tensors)}))
+    write(path, safetensors.torch.save(tensors, metadata={"sha256": _digest(tensors)}))
 
 
-def load_weights(path: Path) -> dict[str, torch.Tensor]:
+def load_weights(path: Place) -> dict[str, torch.Tensor]:
     """The tensors that `save_weights` wrote.
 
     Raises:
         DamagedError: the file is not what was written, or is gone.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            written = (file.metadata() or {}).get("sha256")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    except (OSError, safetensors.SafetensorError) as error:
+        data = read(path)
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load(data)
+    except (FileNotFoundError, safetensors.SafetensorError) as error:
         raise DamagedError(f"{path}: {error}") from None
-    if _digest(tensors) != written:
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # that of the format
+    if _digest(tensors) != header.get("__metadata__", {}).get("sha256"):
         raise DamagedError(f"{path}: its content does not match its checksum")
     return tensors
 

@@ -16,6 +16,7 @@ import typer
 
 import sizewise
 from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place, StorageError, place
 
 app = typer.Typer(
     add_completion=False,
@@ -28,7 +29,9 @@ app = typer.Typer(
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, and nothing else, on standard output.")
 ]
-Runs = Annotated[Path, typer.Option("--runs", help="The folder of studies.")]
+Runs = Annotated[
+    str, typer.Option("--runs", help="The folder of studies: a path, or a URI such as s3://bucket/runs.")
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.")]
 
 
@@ -77,6 +80,9 @@ def main() -> None:
     except InputError as error:
         print(f"sizewise: {error}", file=sys.stderr)
         sys.exit(2)
+    except StorageError as error:
+        print(f"sizewise: {error}", file=sys.stderr)
+        sys.exit(2 if error.mendable else 1)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -192,7 +198,7 @@ def prep(
 @app.command()
 def run(
     study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
-    runs: Runs = Path("runs"),
+    runs: Runs = "runs",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field, such as trials=4."),
@@ -206,23 +212,24 @@ def run(
     asked = spec.load(study_file, _overrides(set_ or []))
 
     with trial_events(asked.trials, 0, as_json) as on_event:
-        finished = study.run(asked, runs, source=str(study_file), on_event=on_event)
-    _conclude(runs, asked.name, finished, as_json)
+        finished = study.run(asked, place(runs), source=str(study_file), on_event=on_event)
+    _conclude(place(runs), asked.name, finished, as_json)
 
 
 @app.command()
-def resume(name: Name, runs: Runs = Path("runs"), as_json: Json = False) -> None:
+def resume(name: Name, runs: Runs = "runs", as_json: Json = False) -> None:
     """Continue an interrupted study."""
     from sizewise import results, study
     from sizewise.terminal import trial_events
 
-    trials = results.status(runs, name)["trials"]
+    folder = place(runs)
+    trials = results.status(folder, name)["trials"]
     with trial_events(trials["asked"], trials["finished"] + trials["failed"], as_json) as on_event:
-        finished = study.resume(name, runs, on_event=on_event)
-    _conclude(runs, name, finished, as_json)
+        finished = study.resume(name, folder, on_event=on_event)
+    _conclude(folder, name, finished, as_json)
 
 
-def _conclude(runs: Path, name: str, finished: bool, as_json: bool) -> None:
+def _conclude(runs: Place, name: str, finished: bool, as_json: bool) -> None:
     """Say what a study found, or how to continue it."""
     from sizewise import results
     from sizewise.terminal import err, print_table
@@ -250,7 +257,7 @@ def status(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="A study; all of them when left out.")
     ] = None,
-    runs: Runs = Path("runs"),
+    runs: Runs = "runs",
     as_json: Json = False,
 ) -> None:
     """Show how studies stand."""
@@ -259,7 +266,7 @@ def status(
     from sizewise.units import format_seconds
 
     if name is None:
-        studies = results.studies(runs)
+        studies = results.studies(place(runs))
         if as_json:
             _print_json({"runs": str(runs), "studies": studies.to_dicts()})
         elif studies.is_empty():
@@ -268,7 +275,7 @@ def status(
             columns = ["name", "state", "asked", "finished", "failed", "running", "best_auc"]
             print_table(studies, columns, f"Studies in {runs}")
         return
-    found = results.status(runs, name)
+    found = results.status(place(runs), name)
     if as_json:
         _print_json(found)
         return
@@ -280,7 +287,7 @@ def status(
         f"{name}: {found['state']}, {trials['finished']} of {trials['asked']} trials finished, "
         f"{trials['running']} running, {trials['failed']} failed{left}"
     )
-    failed = results.load(runs, name).trials.filter(state="failed")
+    failed = results.load(place(runs), name).trials.filter(state="failed")
     for trial_id, error in failed.select("trial_id", "error").iter_rows():
         print(f"trial {trial_id} failed: {error}")
 
@@ -288,7 +295,7 @@ def status(
 @app.command("results")
 def results_(
     name: Name,
-    runs: Runs = Path("runs"),
+    runs: Runs = "runs",
     table: Annotated[TableName, typer.Option(help="Which table.")] = TableName.trials,
     format_: Annotated[TableFormat, typer.Option("--format", help="How it is written.")] = TableFormat.table,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")] = None,
@@ -298,7 +305,7 @@ def results_(
     from sizewise import results
     from sizewise.terminal import err, print_table
 
-    study = results.load(runs, name)
+    study = results.load(place(runs), name)
     for problem in study.problems:
         err.print(problem, style="yellow", markup=False, soft_wrap=True)
     frame = getattr(study, table.value)
@@ -330,7 +337,7 @@ def _write_table(frame: Any, format_: TableFormat, out: Path | None) -> None:
 @app.command()
 def choose(
     name: Name,
-    runs: Runs = Path("runs"),
+    runs: Runs = "runs",
     max_bytes: Annotated[str | None, typer.Option(help="At most this size, such as 10MB.")] = None,
     max_iterations: Annotated[int | None, typer.Option(help="At most this many iterations.", min=1)] = None,
     min_auc: Annotated[float | None, typer.Option(help="At least this AUC.", min=0, max=1)] = None,
@@ -348,7 +355,7 @@ def choose(
         )
     except ValueError as error:
         raise InputError(f"--max-bytes: {error}") from None
-    choice = results.choose(results.load(runs, name), limit, max_iterations, min_auc)
+    choice = results.choose(results.load(place(runs), name), limit, max_iterations, min_auc)
     if as_json:
         _print_json(dataclasses.asdict(choice))
     else:
@@ -362,14 +369,14 @@ def choose(
 def report(
     name: Name,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
-    runs: Runs = Path("runs"),
+    runs: Runs = "runs",
     as_json: Json = False,
 ) -> None:
     """Write one self-contained HTML file with the answer, the front and the figures."""
     from sizewise import report as reports
     from sizewise import results
 
-    reports.write(results.load(runs, name), out)
+    reports.write(results.load(place(runs), name), out)
     if as_json:
         _print_json({"out": str(out), "bytes": out.stat().st_size})
     else:
@@ -378,14 +385,14 @@ def report(
 
 @app.command()
 def dashboard(
-    runs: Runs = Path("runs"),
+    runs: Runs = "runs",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8501,
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open the Streamlit app over a folder of studies."""
     # Found by its entry point, because this package must not import the one that is built on it.
     (serve,) = entry_points(group="sizewise.commands", name="dashboard")
-    raise typer.Exit(serve.load()(runs, port, address))
+    raise typer.Exit(serve.load()(place(runs), port, address))
 
 
 @app.command()

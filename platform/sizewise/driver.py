@@ -20,8 +20,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sizewise_prep.atomic import write_atomic
 from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place, read, write
 
 HEARTBEAT_SECONDS = 2.0
 WATCH_SECONDS = 4 * HEARTBEAT_SECONDS  # a living driver's heart beats several times in this time
@@ -30,7 +30,7 @@ WATCH_SECONDS = 4 * HEARTBEAT_SECONDS  # a living driver's heart beats several t
 class Driver:
     """This process's claim on a study, kept fresh in `driver.json` for whoever watches."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self.finished = False
         self.message = ""  # why the study stopped, for `sizewise status`
         self.on_taken: Callable[[str], None] = lambda reason: None  # told when another driver took over
@@ -53,7 +53,7 @@ class Driver:
         """Say that this process is alive and what it is doing. A full disk is no reason to die of it."""
         facts = {**self._facts, "beat": time.time(), "state": state, "message": self.message}
         with suppress(OSError):
-            write_atomic(self._path, json.dumps(facts).encode())
+            write(self._path, json.dumps(facts).encode())
 
     def close(self) -> None:
         """Stop beating and leave the final state behind."""
@@ -73,8 +73,10 @@ class Driver:
 
 
 @contextmanager
-def only_driver(folder: Path) -> Iterator[Driver]:
+def only_driver(folder: Place) -> Iterator[Driver]:
     """Hold the study: a second driver is refused with the first one's host and process id."""
+    if not isinstance(folder, Path):
+        raise InputError(f"{folder}: studies cannot be written there yet")
     lock = FileLock(folder / "driver.lock")
     try:
         lock.acquire(timeout=0)
@@ -95,7 +97,7 @@ def only_driver(folder: Path) -> Iterator[Driver]:
         lock.release()
 
 
-def _refused(folder: Path, other: dict[str, Any] | None) -> InputError:
+def _refused(folder: Place, other: dict[str, Any] | None) -> InputError:
     return InputError(f"{folder}: {_who(other)} is running this study: wait for it, or stop it first")
 
 
@@ -103,16 +105,16 @@ def _who(other: dict[str, Any] | None) -> str:
     return f"process {other['pid']} on {other['host']}" if other else "another process"
 
 
-def claim(path: Path) -> dict[str, Any] | None:
+def claim(path: Place) -> dict[str, Any] | None:
     """What `driver.json` says; None where there is none to be read."""
     try:
-        facts = json.loads(path.read_bytes())
+        facts = json.loads(read(path))
     except (OSError, ValueError):
         return None
     return facts if isinstance(facts, dict) and {"pid", "host"} <= facts.keys() else None
 
 
-def lives(path: Path, driver: dict[str, Any], seconds: float = WATCH_SECONDS) -> bool:
+def lives(path: Place, driver: dict[str, Any], seconds: float = WATCH_SECONDS) -> bool:
     """Whether the driver that wrote `driver` is alive: looked up on its own machine, else watched for a while."""
     if driver.get("machine") and driver["machine"] == machine():
         return born(driver["pid"]) == driver.get("born")

@@ -5,24 +5,34 @@ and reports with `evaluated`, `finished` and `failed`; everything that must surv
 the call returns.
 """
 
+import getpass
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from sizewise.ledger import Event, Record
 from sizewise.search import Search
 from sizewise.spec import StudySpec
+from sizewise_prep.storage import Place, make_folder, write
 
 
 class Engine:
     """One study's decisions, for whichever backend runs its trials."""
 
-    def __init__(self, spec: StudySpec, folder: Path, search: Search, on_event: Event) -> None:
+    def __init__(self, spec: StudySpec, folder: Place, search: Search, on_event: Event) -> None:
         self.spec, self.folder, self.search, self.on_event = spec, folder, search, on_event
 
     @property
     def remaining(self) -> int:
         """Trials still to run, interrupted ones included."""
         return self.search.remaining
+
+    @property
+    def scratch(self) -> Path:
+        """Where Ray may keep files of its own, which nothing ever needs again: beside ours, if Ray can write there."""
+        if isinstance(self.folder, Path):
+            return self.folder / "logs"
+        return Path(tempfile.gettempdir()) / f"sizewise-{getpass.getuser()}" / self.spec.name
 
     def next_trial(self) -> Record:
         """The next trial, in the ledger as running."""
@@ -51,7 +61,8 @@ class Engine:
     def failed(self, trial_id: int, reason: str, traceback: str = "") -> None:
         """Close a trial that failed; its traceback goes into the study's logs."""
         if traceback:
-            (self.folder / "logs" / f"{trial_id:04d}.txt").write_text(traceback, encoding="utf-8")
+            make_folder(self.folder / "logs")
+            write(self.folder / "logs" / f"{trial_id:04d}.txt", traceback.encode())
         self._closed(self.search.fail(trial_id, reason))
 
     def _closed(self, record: Record) -> None:

@@ -22,6 +22,7 @@ from sizewise.figures import CONFIG, accuracy_against_iterations, accuracy_again
 from sizewise.results import Study, answer, hypervolume
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio
 from sizewise_prep.errors import InputError
+from sizewise_prep.storage import read
 
 MOST_ROWS = 200  # of a table; the figures show the rest, and `sizewise results` exports everything
 
@@ -170,6 +171,6 @@ def _plain(value: object) -> str:
 
 def _configuration(study: Study) -> str:
     try:
-        return (study.folder / "study.yaml").read_text(encoding="utf-8", errors="replace")
+        return read(study.folder / "study.yaml").decode(errors="replace")
     except OSError:
         return "study.yaml is missing"

@@ -10,7 +10,6 @@ again over a search that is filled from the ledger: no private file of Ray or Op
 
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,12 @@ from sizewise.engine import Engine
 from sizewise.ledger import NAME, Event, Ledger
 from sizewise.search import Search
 from sizewise.spec import StudySpec
-from sizewise_prep.atomic import write_atomic
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
+from sizewise_prep.storage import Place, absolute, exists, make_folder, read, remove_folder, write
 
 
-def run(spec: StudySpec, runs: Path, *, source: str = "study file", on_event: Event | None = None) -> bool:
+def run(spec: StudySpec, runs: Place, *, source: str = "study file", on_event: Event | None = None) -> bool:
     """Start a study under `runs` and drive it to its end.
 
     Returns:
@@ -39,13 +38,13 @@ def run(spec: StudySpec, runs: Path, *, source: str = "study file", on_event: Ev
     manifest = Manifest.load(Path(spec.data))
     spec = study_file.resolve(spec, manifest, source)
     _scorable(spec, manifest)
-    folder = runs.resolve() / spec.name
-    if (folder / "study.yaml").exists():
+    folder = absolute(runs) / spec.name
+    if exists(folder / "study.yaml"):
         raise InputError(
             f"{folder}: a study of this name exists: continue it with `sizewise resume {spec.name}`, or give another "
             "name (`--set name=...`)"
         )
-    _check_writable(runs.resolve())
+    _check_writable(absolute(runs))
     _create(spec, folder, manifest)  # before Ray starts, so that whatever happens from here on can be resumed
     # Here, because importing Ray takes seconds that bad input should not wait for.
     from sizewise.cluster import PlacementError
@@ -53,11 +52,11 @@ def run(spec: StudySpec, runs: Path, *, source: str = "study file", on_event: Ev
     try:
         return _drive(spec, folder, manifest, on_event)
     except PlacementError:  # no trial can ever have started
-        shutil.rmtree(folder)
+        remove_folder(folder)
         raise
 
 
-def resume(name: str, runs: Path, *, on_event: Event | None = None) -> bool:
+def resume(name: str, runs: Place, *, on_event: Event | None = None) -> bool:
     """Continue an interrupted study; the same returns as `run`.
 
     Raises:
@@ -65,13 +64,13 @@ def resume(name: str, runs: Path, *, on_event: Event | None = None) -> bool:
     """
     if not NAME.fullmatch(name):
         raise InputError(f"{name!r} is not a study name: use letters, digits, - and _ only")
-    folder = runs.resolve() / name
+    folder = absolute(runs) / name
     path = folder / "study.yaml"
-    if not path.exists():
+    if not exists(path):
         raise InputError(
             f"{folder}: there is no such study; `sizewise status --runs {runs}` lists those there are"
         )
-    spec = study_file.from_text(path.read_text(encoding="utf-8"), path)
+    spec = study_file.from_text(read(path).decode(), path)
     closed = sum(r.state != "running" for r in Ledger(folder).records().values())
     if closed >= spec.trials:
         raise InputError(f"{folder}: all {spec.trials} trials have run: there is nothing to resume")
@@ -92,8 +91,10 @@ def _scorable(spec: StudySpec, manifest: Manifest) -> None:
         )
 
 
-def _check_writable(runs: Path) -> None:
+def _check_writable(runs: Place) -> None:
     """Refuse a folder that no study can be written to before anything has started."""
+    if not isinstance(runs, Path):
+        return  # the first thing written will tell
     there = next(path for path in (runs, *runs.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise InputError(f"{runs}: {there} is not a folder that can be written to: choose another --runs")
@@ -117,17 +118,19 @@ def _facts(spec: StudySpec, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _create(spec: StudySpec, folder: Path, manifest: Manifest) -> None:
+def _create(spec: StudySpec, folder: Place, manifest: Manifest) -> None:
     """Lay a new study's folder; `study.yaml` comes last, and with it the study exists."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / "study.json", json.dumps(_facts(spec, manifest), indent=1).encode())
-        write_atomic(folder / "study.yaml", study_file.to_text(spec).encode())
+        make_folder(folder)
+        write(folder / "study.json", json.dumps(_facts(spec, manifest), indent=1).encode())
+        write(folder / "study.yaml", study_file.to_text(spec).encode())
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}): choose another --runs") from None
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}): choose another --runs"
+        ) from None
 
 
-def _drive(spec: StudySpec, folder: Path, manifest: Manifest, on_event: Event | None) -> bool:
+def _drive(spec: StudySpec, folder: Place, manifest: Manifest, on_event: Event | None) -> bool:
     with only_driver(folder) as driver:  # first: a second driver is told so before Ray has started
         from sizewise import cluster, tune
 

@@ -32,6 +32,7 @@ from sizewise.metrics import Scores, evaluate_scores
 from sizewise.sealed import DamagedError
 from sizewise.trial import TrialConfig
 from sizewise_prep.manifest import Manifest
+from sizewise_prep.storage import Place, entries, make_folder, remove
 
 log = logging.getLogger(__name__)
 EVALUATION_BATCH = 16_384
@@ -81,7 +82,7 @@ def evaluation_points(config: TrialConfig, iterations_per_epoch: int) -> list[in
 
 def train(
     config: TrialConfig,
-    folder: Path,
+    folder: Place,
     report: Report,
     *,
     rank: int = 0,
@@ -100,9 +101,13 @@ def train(
         DamagedError: the weights of the best evaluation were damaged since; the next attempt starts anew.
         Timeout: another process has been training this trial for minutes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     # A worker orphaned by a killed driver may train on for a while: wait until the kernel has freed its lock.
-    with FileLock(folder / "lock", timeout=ORPHAN_SECONDS) if rank == 0 else nullcontext():
+    with (
+        FileLock(folder / "lock", timeout=ORPHAN_SECONDS)
+        if rank == 0 and isinstance(folder, Path)
+        else nullcontext()
+    ):
         trial = _Trial(config, folder, report, rank, world, device or torch.device("cpu"))
         trial.restore(resumed or _log_damage)
         return trial.run()
@@ -127,7 +132,7 @@ class _Trial:
     """The state of one trial while it trains."""
 
     def __init__(
-        self, config: TrialConfig, folder: Path, report: Report, rank: int, world: int, device: torch.device
+        self, config: TrialConfig, folder: Place, report: Report, rank: int, world: int, device: torch.device
     ) -> None:
         self.config, self.folder, self.report = config, folder, report
         self.rank, self.world, self.device = rank, world, device
@@ -254,9 +259,9 @@ class _Trial:
         checkpoint.save(self.folder, self.iteration, state)
         # Only now may older best weights go: until here the checkpoint before this one needed them.
         keep = self._weights(best(self.evaluations)["iteration"]) if self.evaluations else None
-        for old in self.folder.glob("best-*.safetensors"):
+        for old, *_ in entries(self.folder, "best-*.safetensors"):
             if old != keep and int(old.stem.removeprefix("best-")) < self.iteration:
-                old.unlink(missing_ok=True)
+                remove(old)
 
     def restore(self, resumed: Resumed) -> None:
         """Go on where the newest sound checkpoint left off; it was saved before anything of it was reported."""
@@ -286,12 +291,12 @@ class _Trial:
             except DamagedError as error:
                 # No later checkpoint brings these weights back: only training does, which gives the same ones.
                 damage.append(f"{error}: the trial starts anew")
-                for path in self.folder.glob("*.ckpt"):
+                for path, *_ in entries(self.folder, "*.ckpt"):
                     checkpoint.set_aside(path)
                 return None, damage
         return state, damage
 
-    def _weights(self, iteration: int) -> Path:
+    def _weights(self, iteration: int) -> Place:
         return self.folder / f"best-{iteration:012d}.safetensors"
 
     def _synchronize(self) -> None:

@@ -38,7 +38,7 @@ def run_trials(engine: Engine) -> None:
             ),
             run_config=tune.RunConfig(
                 name=f"attempt-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}",
-                storage_path=str(engine.folder / "logs" / "tune"),
+                storage_path=str(engine.scratch / "tune"),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # ours are in checkpoints/
                 verbose=0,
             ),
@@ -78,7 +78,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
             **self.engine.payload(record),
             "resources": self.engine.spec.resources.model_dump(),
             "attempt": f"{record.key}-{record.attempts}",
-            "logs": str(self.engine.folder / "logs" / "train"),
+            "logs": str(self.engine.scratch / "train"),
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

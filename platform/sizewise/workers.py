@@ -22,7 +22,6 @@ import os
 import threading
 import time
 import traceback
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -35,6 +34,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sizewise.train import DivergedError, reset_peak_memory, train
 from sizewise.trial import TrialConfig
+from sizewise_prep.storage import place
 
 # After so long a group makes way between two trials: others who wait for its CPUs get their turn, nothing grows old.
 RENEW_SECONDS = 600.0
@@ -202,7 +202,7 @@ def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
     try:
         outcome = train(
             TrialConfig.model_validate(payload["config"]),
-            Path(payload["folder"]),
+            place(payload["folder"]),
             report,
             rank=rank,
             world=world,

@@ -7,6 +7,7 @@ import pytest
 
 from sizewise.ledger import Ledger, Record
 from sizewise.results.curves import read_evaluations
+from sizewise_prep.storage import read_all
 
 
 def record(trial_id: int, **changes: object) -> Record:
@@ -81,7 +82,7 @@ def test_where_both_are_damaged_the_trial_starts_anew(
 
 def read(folder: Path) -> tuple[list[object], list[str]]:
     problems: list[str] = []
-    rows = read_evaluations(sorted((folder / "evaluations").glob("*")), False, problems)
+    rows = read_evaluations(read_all(folder / "evaluations", "*"), False, problems)
     return rows["auc"].to_list(), problems
 
 

@@ -4,13 +4,13 @@ Every line carries a checksum (see `sealed`), by which a damaged one is left out
 Polars parse; only when that fails are the lines taken one by one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
-from pathlib import Path
 
 import polars as pl
 
 from sizewise.sealed import DamagedError, unsealed, whole
+from sizewise_prep.storage import Place
 
 SCHEMA: dict[str, pl.DataType] = {
     "trial_id": pl.Int64(),
@@ -32,13 +32,15 @@ SCHEMA: dict[str, pl.DataType] = {
 IDENTITY = ["trial_id", "replicate", "iteration"]
 
 
-def read_evaluations(files: Iterable[Path], growing: bool, problems: list[str]) -> pl.DataFrame:
-    """All evaluations in `files`, sorted by trial and iteration, the last of each iteration's rows kept.
+def read_evaluations(
+    files: Mapping[Place, bytes | OSError], growing: bool, problems: list[str]
+) -> pl.DataFrame:
+    """All evaluations in `files` (contents by path), sorted by trial and iteration, the last of each iteration kept.
 
     `growing` says that a writer is at work, so that a half-written last line is no problem.
     Damaged lines are left out, each with a line in `problems`.
     """
-    whole = {file: _whole_lines(file, growing, problems) for file in files}
+    whole = {file: _whole_lines(file, text, growing, problems) for file, text in files.items()}
     try:
         rows = pl.read_ndjson(BytesIO(b"\n".join(whole.values())), schema=SCHEMA)
     except pl.exceptions.PolarsError:
@@ -52,12 +54,10 @@ def read_evaluations(files: Iterable[Path], growing: bool, problems: list[str]) 
     )
 
 
-def _whole_lines(file: Path, growing: bool, problems: list[str]) -> bytes:
+def _whole_lines(file: Place, text: bytes | OSError, growing: bool, problems: list[str]) -> bytes:
     """The file's undamaged lines; what follows the last line end counts if it is a whole record."""
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        problems.append(f"evaluations/{file.name} was skipped ({error.strerror})")
+    if isinstance(text, OSError):
+        problems.append(f"evaluations/{file.name} was skipped ({text.strerror or text})")
         return b""
     end = text.rfind(b"\n") + 1
     last = text[end:]
@@ -75,7 +75,7 @@ def _whole_lines(file: Path, growing: bool, problems: list[str]) -> bytes:
     return b"\n".join(line if ok else b"" for line, ok in zip(lines, sound, strict=True))
 
 
-def _one_by_one(file: Path, lines: bytes, problems: list[str]) -> Iterator[dict[str, object]]:
+def _one_by_one(file: Place, lines: bytes, problems: list[str]) -> Iterator[dict[str, object]]:
     """The records of `lines`, naming each line that is not one."""
     for number, line in enumerate(lines.splitlines(), 1):
         if not line.strip():

@@ -1,5 +1,7 @@
 """A runs folder: which studies there are, how they stand, and one study as tables."""
 
+import errno
+import hashlib
 import json
 import os
 import socket
@@ -7,9 +9,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import psutil
@@ -18,11 +19,20 @@ from sizewise.driver import born, lives, machine
 from sizewise.ledger import NAME
 from sizewise.results.curves import SCHEMA, read_evaluations
 from sizewise.results.front import column, nondominated
-from sizewise.results.records import Direction, DriverRecord, StudyRecord, TestRecord, TrialRecord, read
+from sizewise.results.records import (
+    Direction,
+    DriverRecord,
+    Record,
+    StudyRecord,
+    TestRecord,
+    TrialRecord,
+    parse,
+)
 from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Entry, Place, entries, is_folder, read_entries
 
 STALE_SECONDS = 30.0  # a driver writes its beat every few seconds; one this old has died, or its clock is off
-_DEAD: set[tuple[Path, float]] = set()  # heartbeats that were watched, and had stopped
+_DEAD: set[tuple[Place, float]] = set()  # heartbeats that were watched, and had stopped
 
 # a trial's columns besides its configuration; the latter's names give way to these
 _TRIAL: dict[str, pl.DataType] = {
@@ -49,7 +59,7 @@ class Study:
     """
 
     name: str
-    folder: Path
+    folder: Place
     record: StudyRecord
     state: str
     trials: pl.DataFrame
@@ -76,7 +86,7 @@ class Study:
         return "model_bytes" if "model_bytes" in self.objectives else "embedding_bytes"
 
 
-def studies(runs: Path) -> pl.DataFrame:
+def studies(runs: Place) -> pl.DataFrame:
     """A row a study under `runs`, most recently changed first.
 
     Columns: name, state, asked, finished, failed, running (trials), progress (0 to 1), seconds_left
@@ -94,23 +104,24 @@ def studies(runs: Path) -> pl.DataFrame:
     )
 
 
-def status(runs: Path, name: str) -> dict[str, Any]:
+def status(runs: Place, name: str) -> dict[str, Any]:
     """How the study stands, quickly: this reads the ledger and the curves of running trials only.
 
     Keys: name, state, message, trials (by state), progress, seconds_left, best_auc, last_change; state is
     "running", "interrupted" (the driver died), "stopped", "finished" or "created" (no driver yet).
     """
-    folder = _folder(runs, name)
+    files = _files(runs, name)
     unread: list[str] = []
-    study = read(folder / "study.json", StudyRecord, unread) or StudyRecord()
-    state, message = _driver_state(folder, unread)
-    ledger = _ledger(folder, unread)
+    study = files.record("study.json", StudyRecord, unread) or StudyRecord()
+    state, message = _driver_state(files, unread)
+    ledger = files.records("trials", TrialRecord, unread)
     by_state = Counter(trial.state for trial in ledger)
     asked = max(study.trials or 0, len(ledger))
     done = by_state["finished"] + by_state["failed"]
 
-    running = [folder / "evaluations" / f"{t.trial_id:04d}.jsonl" for t in ledger if t.state == "running"]
-    live = read_evaluations([file for file in running if file.exists()], True, unread)
+    running = {f"{t.trial_id:04d}.jsonl" for t in ledger if t.state == "running"}
+    growing = [entry for entry in files.evaluations if entry.path.name in running]
+    live = read_evaluations(read_entries(growing), True, unread)
     aucs = [auc for t in ledger if t.state == "finished" and (auc := (t.values or {}).get("auc")) is not None]
     aucs += live["auc"].drop_nulls().to_list()
     return {
@@ -127,91 +138,138 @@ def status(runs: Path, name: str) -> dict[str, Any]:
         "progress": done / asked if asked else 0.0,
         "seconds_left": _seconds_left(ledger, asked) if state == "running" else None,
         "best_auc": max(aucs, default=None),
-        "last_change": _last_change(folder),
+        "last_change": files.last_change,
     }
 
 
-def load(runs: Path, name: str) -> Study:
+def load(runs: Place, name: str) -> Study:
     """Read the study `name` under `runs`; InputError if there is none. See `Study` for what is in it."""
-    folder = _folder(runs, name)
+    files = _files(runs, name)
     problems: list[str] = []
-    record = read(folder / "study.json", StudyRecord, problems) or StudyRecord(name=name)
-    state, _ = _driver_state(folder, problems)
-    evaluations = read_evaluations(
-        sorted((folder / "evaluations").glob("*.jsonl")), state == "running", problems
-    )
+    record = files.record("study.json", StudyRecord, problems) or StudyRecord(name=name)
+    state, _ = _driver_state(files, problems)
+    evaluations = read_evaluations(read_entries(files.evaluations), state == "running", problems)
     objectives = {o: way for o, way in record.objectives.items() if column(o) in SCHEMA}
     for unknown in record.objectives.keys() - objectives.keys():
         problems.append(
             f"study.json: objectives: evaluations hold no {unknown!r}, so the front leaves it out"
         )
 
-    ledger = _ledger(folder, problems)
+    ledger = files.records("trials", TrialRecord, problems)
     known = {trial.trial_id for trial in ledger}
     for trial_id in sorted(set(evaluations["trial_id"].to_list()) - known):
         problems.append(
             f"evaluations/{trial_id:04d}.jsonl has no readable ledger record, so it counts for nothing"
         )
     configs, config_columns = _configs(ledger)
-    trials = _trials(ledger, configs, evaluations, folder, problems)
+    trials = _trials(ledger, configs, evaluations, _test_scores(files, problems), problems)
     joined = evaluations.join(
         trials.select("trial_id", "state", *config_columns), on="trial_id", how="left", maintain_order="left"
     )
-    return Study(name, folder, record, state, trials, joined, objectives, config_columns, problems)
+    return Study(name, files.folder, record, state, trials, joined, objectives, config_columns, problems)
 
 
-def fingerprint(runs: Path, name: str) -> str:
-    """A text that changes whenever what `load` would read changes; costs a look at the file times only."""
-    folder = _folder(runs, name)
-    state, _ = _driver_state(folder, [])
-    latest = total = count = 0
-    for place in (folder, *(folder / part for part in ("trials", "evaluations", "test"))):
-        if not place.is_dir():
-            continue
-        for entry in os.scandir(place):
-            # the driver's heartbeat alone is no news
-            if entry.is_file() and entry.name != "driver.json":
-                info = entry.stat()
-                latest, total, count = max(latest, info.st_mtime_ns), total + info.st_size, count + 1
-    return f"{state}-{count}-{total}-{latest}"
+def fingerprint(runs: Place, name: str) -> str:
+    """A text that changes whenever what `load` would read changes; costs a look at the listings only."""
+    files = _files(runs, name)
+    state, _ = _driver_state(files, [])
+    # the driver's heartbeat alone is no news
+    listed = [entry for entry in files.all if entry.path.name != "driver.json"]
+    seen = hashlib.sha256("\n".join(f"{entry.path} {entry.version}" for entry in listed).encode())
+    return f"{state}-{seen.hexdigest()}"
 
 
-def names(runs: Path) -> list[str]:
+def names(runs: Place) -> list[str]:
     """The studies under `runs`, in order of name; InputError if there is no such folder."""
-    if not runs.is_dir():
+    listed = entries(runs)
+    if not listed and not is_folder(runs):
         raise InputError(f"{runs}: no such folder; --runs names the folder that holds the studies")
-    return sorted(entry.name for entry in runs.iterdir() if NAME.fullmatch(entry.name) and _is_study(entry))
+    folders = [entry.path for entry in listed if entry.is_folder and NAME.fullmatch(entry.path.name)]
+    return [folder.name for folder in folders if _Files(folder).is_study]
 
 
-def _is_study(folder: Path) -> bool:
-    return folder.is_dir() and any(
-        (folder / part).exists() for part in ("study.json", "study.yaml", "trials")
-    )
+class _Files:
+    """What lies in a study's folder: each of its parts is listed once, when first asked for."""
+
+    def __init__(self, folder: Place) -> None:
+        self.folder = folder
+
+    @cached_property
+    def top(self) -> list[Entry]:
+        return entries(self.folder)
+
+    @cached_property
+    def trials(self) -> list[Entry]:
+        return entries(self.folder / "trials", "*.json")
+
+    @cached_property
+    def evaluations(self) -> list[Entry]:
+        return entries(self.folder / "evaluations", "*.jsonl")
+
+    @cached_property
+    def test(self) -> list[Entry]:
+        return entries(self.folder / "test", "*.json")
+
+    @property
+    def all(self) -> list[Entry]:
+        """Every file that a reader looks at."""
+        return (
+            [entry for entry in self.top if not entry.is_folder] + self.trials + self.evaluations + self.test
+        )
+
+    @property
+    def is_study(self) -> bool:
+        return any(entry.path.name in ("study.json", "study.yaml", "trials") for entry in self.top)
+
+    @property
+    def last_change(self) -> float:
+        """When a file last changed, in unix seconds."""
+        return max((entry.modified for entry in self.top + self.trials + self.evaluations), default=0.0)
+
+    def __contains__(self, name: str) -> bool:
+        return any(entry.path.name == name for entry in self.top)
+
+    def record(self, name: str, kind: type[Record], problems: list[str]) -> Record | None:
+        """One of the files at the top."""
+        listed = [entry for entry in self.top if entry.path.name == name]
+        absent = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        content = next(iter(read_entries(listed).values()), absent)
+        return parse(self.folder / name, content, kind, problems)
+
+    def records(
+        self, part: Literal["trials", "test"], kind: type[Record], problems: list[str]
+    ) -> list[Record]:
+        """All readable records of one part."""
+        found = read_entries(getattr(self, part)).items()
+        records = (parse(path, content, kind, problems) for path, content in found)
+        return [record for record in records if record is not None]
 
 
-def _folder(runs: Path, name: str) -> Path:
-    """The study's folder. A name has no dot and no slash, so nothing outside `runs` is reached."""
+def _files(runs: Place, name: str) -> _Files:
+    """The study's files. A name has no dot and no slash, so nothing outside `runs` is reached."""
     if not NAME.fullmatch(name):
         raise InputError(f"study name {name!r}: use letters, digits, - and _ only")
-    if name not in (known := names(runs)):
+    files = _Files(runs / name)
+    if not files.is_study:
+        known = names(runs)
         there = f"studies there: {', '.join(known)}" if known else "there are no studies there yet"
         raise InputError(f"{runs / name}: no such study; {there}")
-    return runs / name
+    return files
 
 
-def _driver_state(folder: Path, problems: list[str]) -> tuple[str, str]:
+def _driver_state(files: _Files, problems: list[str]) -> tuple[str, str]:
     """State of the study and the driver's last message."""
-    if not (folder / "driver.json").exists():
+    if "driver.json" not in files:
         return "created", ""
-    driver = read(folder / "driver.json", DriverRecord, problems)
+    driver = files.record("driver.json", DriverRecord, problems)
     if driver is None:
         return "interrupted", ""
     if driver.state != "running":
         return driver.state, driver.message
-    return ("running" if _alive(folder / "driver.json", driver) else "interrupted"), driver.message
+    return ("running" if _alive(files.folder / "driver.json", driver) else "interrupted"), driver.message
 
 
-def _alive(path: Path, driver: DriverRecord) -> bool:
+def _alive(path: Place, driver: DriverRecord) -> bool:
     """Whether the driver lives. Only where its machine cannot be asked do two clocks have to agree, or time pass."""
     if driver.machine and driver.machine == machine():
         return born(driver.pid) == driver.born
@@ -226,11 +284,6 @@ def _alive(path: Path, driver: DriverRecord) -> bool:
     return False
 
 
-def _ledger(folder: Path, problems: list[str]) -> list[TrialRecord]:
-    records = (read(path, TrialRecord, problems) for path in sorted((folder / "trials").glob("*.json")))
-    return [record for record in records if record is not None]
-
-
 def _seconds_left(ledger: list[TrialRecord], asked: int) -> float | None:
     """Estimate from the median trial so far and as many trials at once as run now; None before the first."""
     lengths = [t.finished - t.started for t in ledger if t.state != "running" and t.finished and t.started]
@@ -240,12 +293,6 @@ def _seconds_left(ledger: list[TrialRecord], asked: int) -> float | None:
     running = [now - t.started for t in ledger if t.state == "running" and t.started]
     work = usual * (asked - len(ledger)) + sum(max(usual - age, 0.0) for age in running)
     return work / max(len(running), 1)
-
-
-def _last_change(folder: Path) -> float:
-    places = [folder, folder / "trials", folder / "evaluations"]
-    files = [file for place in places if place.is_dir() for file in place.iterdir()]
-    return max((file.stat().st_mtime for file in files if file.exists()), default=folder.stat().st_mtime)
 
 
 def _configs(ledger: list[TrialRecord]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -264,7 +311,7 @@ def _trials(
     ledger: list[TrialRecord],
     configs: list[dict[str, Any]],
     evaluations: pl.DataFrame,
-    folder: Path,
+    scores: pl.DataFrame,
     problems: list[str],
 ) -> pl.DataFrame:
     """One row a trial: ledger, configuration, best evaluation, test scores."""
@@ -279,7 +326,6 @@ def _trials(
     )
     best = by_auc.unique("trial_id", keep="first", maintain_order=True).drop("replicate")
     counts = evaluations.group_by("trial_id").agg(evaluations=pl.len())
-    scores = _test_scores(folder, problems)
     trials = trials.join(best, on="trial_id", how="left", maintain_order="left")
     for extra in (counts, scores):
         trials = trials.join(extra, on="trial_id", how="left", maintain_order="left")
@@ -290,9 +336,9 @@ def _trials(
     return trials
 
 
-def _test_scores(folder: Path, problems: list[str]) -> pl.DataFrame:
-    records = [read(path, TestRecord, problems) for path in sorted((folder / "test").glob("*.json"))]
-    rows = [(r.trial_id, r.auc, r.logloss, r.normalized_entropy) for r in records if r is not None]
+def _test_scores(files: _Files, problems: list[str]) -> pl.DataFrame:
+    records = files.records("test", TestRecord, problems)
+    rows = [(r.trial_id, r.auc, r.logloss, r.normalized_entropy) for r in records]
     schema = {"trial_id": pl.Int64, "test_auc": pl.Float64, "test_logloss": pl.Float64}
     schema |= {"test_normalized_entropy": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row").unique("trial_id", keep="last")

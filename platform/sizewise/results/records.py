@@ -1,15 +1,15 @@
 """The JSON files of a study's folder as typed records: what a reader relies on, and nothing more.
 
 Unknown fields are ignored, so that a newer writer's folder can still be read. A file that is not
-what it should be becomes one readable line, never a traceback: see `read`.
+what it should be becomes one readable line, never a traceback: see `parse`.
 """
 
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
 from sizewise.sealed import DamagedError, unsealed
+from sizewise_prep.storage import Place
 
 Direction = Literal["maximize", "minimize"]
 TrialState = Literal["running", "finished", "failed"]
@@ -88,10 +88,12 @@ class TestRecord(BaseModel):
 Record = TypeVar("Record", bound=BaseModel)
 
 
-def read(path: Path, kind: type[Record], problems: list[str]) -> Record | None:
-    """The record in `path`; None, with a line added to `problems`, when it is missing or unreadable."""
+def parse(path: Place, content: bytes | OSError, kind: type[Record], problems: list[str]) -> Record | None:
+    """The record that `path` holds; None, with a line added to `problems`, when it is missing or unreadable."""
     try:
-        return kind.model_validate(unsealed(path.read_bytes()))
+        if isinstance(content, OSError):
+            raise content
+        return kind.model_validate(unsealed(content))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the record"

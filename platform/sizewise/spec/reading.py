@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 from sizewise.spec.fields import Range, did_you_mean
 from sizewise.spec.models import StudySpec
 from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place
 
 
 def load(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
@@ -55,7 +56,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
     return _validated(raw, path, document, overrides or {})
 
 
-def from_text(text: str, path: Path) -> StudySpec:
+def from_text(text: str, path: Place) -> StudySpec:
     """The spec that `to_text` wrote to `path`."""
     document: Any = YAML().load(text)
     return _validated(_plain(document), path, document, {})
@@ -83,7 +84,7 @@ def _plain(node: Any) -> Any:
     return node
 
 
-def _validated(raw: dict[str, Any], path: Path, document: Any, overrides: Mapping[str, Any]) -> StudySpec:
+def _validated(raw: dict[str, Any], path: Place, document: Any, overrides: Mapping[str, Any]) -> StudySpec:
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:
@@ -93,7 +94,7 @@ def _validated(raw: dict[str, Any], path: Path, document: Any, overrides: Mappin
 
 
 def _explain(
-    error: Any, raw: Any, path: Path, document: Any, overrides: Mapping[str, Any]
+    error: Any, raw: Any, path: Place, document: Any, overrides: Mapping[str, Any]
 ) -> tuple[str, str]:
     """One pydantic error as its field and `file:line: field: what is wrong and the mend`."""
     kind = error["type"]

@@ -1,7 +1,6 @@
 """What only the data can settle: budgets written as compressions, and whether a model fits in them."""
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from sizewise.embedding import full_bytes, smallest_budget
@@ -10,6 +9,7 @@ from sizewise.spec.models import StudySpec
 from sizewise.units import format_bytes
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
+from sizewise_prep.storage import absolute, place
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
     budget = _budget(spec, manifest, source)
     settled = spec.model_copy(
         update={
-            "data": str(Path(spec.data).resolve()),
+            "data": str(absolute(place(spec.data))),
             "search": spec.search.model_copy(update={"memory_budget": budget}),
         }
     )

@@ -1,0 +1,361 @@
+"""Folders on this machine or in an object store, behind the few operations in which the two differ.
+
+    folder = place("runs")                     # a pathlib.Path
+    folder = place("s3://bucket/runs")         # a UPath: any URI that fsspec knows
+    write(folder / "a.json", b"{}")            # whole or not at all
+    read(folder / "a.json")
+    entries(folder)                            # what lies in it, with sizes and times: one request for a thousand
+    read_all(folder, "*.json")                 # all contents at once, fetching only what has changed
+
+An object store has no folders to make, no rename and no append: an object is written whole by one request, and is
+then what everyone reads. What is assumed of one is written down in docs/study_folder.md. Credentials come from
+where the backend's own client looks for them (environment, configuration files, the machine's role), never from
+here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
+
+from sizewise_prep.atomic import write_atomic
+from sizewise_prep.errors import InputError
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+Place: TypeAlias = "Path | UPath"
+
+_EXTRAS = {"s3": "s3", "s3a": "s3"}  # the backends that an extra of this package installs
+_CACHED_BYTES = 64 << 20
+
+
+class StorageError(OSError):
+    """A storage that cannot be used; the message says where and why, and never holds credentials.
+
+    `mendable` is True where its owner can mend it (access denied, no such bucket), False where it is gone.
+    """
+
+    def __init__(self, where: Place, why: str, mendable: bool) -> None:
+        super().__init__(errno.EACCES if mendable else errno.EIO, f"{where}: {why}")
+        self.mendable = mendable
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class Entry(NamedTuple):
+    """What lies in a folder: `version` changes with its content, `modified` is in unix seconds."""
+
+    path: Place
+    is_folder: bool
+    size: int
+    modified: float
+    version: str
+
+
+def place(text: str | Place) -> Place:
+    """The folder or file that a path or URI names.
+
+    Raises:
+        InputError: a URI of no known kind, one whose backend is not installed, or one that holds a password.
+    """
+    if not isinstance(text, str):
+        return text
+    scheme, separator, _ = text.partition("://")
+    if not separator:
+        return Path(text)
+    if scheme in ("file", "local"):
+        return Path("/" + text.split("://", 1)[1].lstrip("/"))
+    if "@" in urlsplit(text).netloc:
+        raise InputError(
+            f"{scheme}://...: credentials do not belong into a URI: set them in the environment, as the "
+            "documentation of the storage says, and write the URI without them"
+        )
+    from fsspec import available_protocols, get_filesystem_class
+
+    if scheme not in available_protocols():
+        raise InputError(
+            f"{text}: {scheme}:// is no kind of storage; s3:// and gs:// are, and so is a plain path"
+        )
+    try:
+        get_filesystem_class(scheme)
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme)
+        mend = f"pip install 'sizewise[{extra}]'" if extra else str(error)
+        raise InputError(f"{text}: what reads {scheme}:// is not installed: {mend}") from None
+    from upath import UPath
+
+    with _reaching(text):
+        # Listings must be those of now: other machines write there.
+        return UPath(text.rstrip("/"), use_listings_cache=False)
+
+
+def is_local(path: Place) -> bool:
+    """Whether a path lies in a file system of this machine (a shared one included)."""
+    return isinstance(path, Path)
+
+
+def absolute(path: Place) -> Place:
+    """The path as every process of this machine may use it."""
+    return path.resolve() if isinstance(path, Path) else path
+
+
+def make_folder(path: Place) -> None:
+    """Make a folder and those above it. In an object store there is nothing to make."""
+    if isinstance(path, Path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def exists(path: Place) -> bool:
+    """Whether there is such a file (or folder, which in an object store is whatever has files in it)."""
+    if isinstance(path, Path):
+        return path.exists()
+    with _reaching(path):
+        return bool(path.fs.exists(path.path))
+
+
+def is_folder(path: Place) -> bool:
+    """Whether there is such a folder; in an object store the bucket itself is one, and what has files in it."""
+    if isinstance(path, Path):
+        return path.is_dir()
+    with _reaching(path):
+        return bool(path.fs.isdir(path.path))
+
+
+def read(path: Place) -> bytes:
+    """A file's content. Raises OSError."""
+    if isinstance(path, Path):
+        return path.read_bytes()
+    with _reaching(path):
+        content: bytes = path.fs.cat_file(path.path)
+        return content
+
+
+def write(path: Place, data: bytes) -> None:
+    """Replace a file's content, wholly or not at all, and durably. Raises OSError."""
+    if isinstance(path, Path):
+        write_atomic(path, data)
+        return
+    with _reaching(path, writing=True):
+        path.fs.pipe_file(path.path, data)
+
+
+def create(path: Place, data: bytes) -> bool:
+    """Write a new file, unless there is one of this name: of all who try, one is told True. Raises OSError."""
+    if isinstance(path, Path):
+        try:
+            with path.open("xb") as stream:
+                stream.write(data)
+        except FileExistsError:
+            return False
+        return True
+    with _reaching(path, writing=True):
+        try:
+            path.fs.pipe_file(path.path, data, mode="create")
+        except FileExistsError:
+            # A first attempt whose answer was lost may be what lies there.
+            return bool(path.fs.cat_file(path.path) == data)
+        return True
+
+
+def append_line(path: Place, line: bytes) -> None:
+    """Add a line, which ends in a newline, to a file. A crash may cut it short; a full disk leaves none of it.
+
+    One process at a time: an object store is given the whole content anew. Raises OSError.
+    """
+    if not isinstance(path, Path):
+        try:
+            before = read(path)
+        except FileNotFoundError:
+            before = b""
+        write(path, before + line)
+        return
+    with path.open("a+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end and file.seek(end - 1) and file.read(1) != b"\n":
+            line = b"\n" + line  # a crash cut the line before this one short
+        try:
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def remove(path: Place) -> None:
+    """Remove a file, if it is there. Raises OSError."""
+    if isinstance(path, Path):
+        path.unlink(missing_ok=True)
+        return
+    with _reaching(path, writing=True), contextlib.suppress(FileNotFoundError):
+        path.fs.rm_file(path.path)
+
+
+def rename(path: Place, name: str) -> None:
+    """Give a file another name in its folder; an object store copies it. Raises OSError."""
+    if isinstance(path, Path):
+        path.rename(path.with_name(name))
+        return
+    write(path.with_name(name), read(path))
+    remove(path)
+
+
+def remove_folder(path: Place) -> None:
+    """Remove a folder and all that it holds. Raises OSError."""
+    if isinstance(path, Path):
+        shutil.rmtree(path)
+        return
+    with _reaching(path, writing=True):
+        path.fs.rm(path.path, recursive=True)
+
+
+def entries(folder: Place, pattern: str = "*") -> list[Entry]:
+    """What lies in `folder` under names that match `pattern`, in order of name; nothing where it is absent."""
+    found = []
+    if isinstance(folder, Path):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for path in folder.iterdir():
+                if fnmatchcase(path.name, pattern):
+                    with contextlib.suppress(FileNotFoundError):  # removed since
+                        info = path.stat()
+                        version = f"{info.st_size}-{info.st_mtime_ns}-{info.st_ino}"
+                        found.append(Entry(path, path.is_dir(), info.st_size, info.st_mtime, version))
+        return sorted(found, key=lambda entry: entry.path.name)
+    with _reaching(folder), contextlib.suppress(FileNotFoundError):
+        for listed in folder.fs.ls(folder.path, detail=True):
+            path = folder / listed["name"].rstrip("/").rpartition("/")[2]
+            if listed["name"].rstrip("/") != folder.path.rstrip("/") and fnmatchcase(path.name, pattern):
+                found.append(_entry(path, listed))
+    return sorted(found, key=lambda entry: entry.path.name)
+
+
+def _entry(path: UPath, listed: dict[str, Any]) -> Entry:
+    modified = next(
+        (listed[key] for key in ("LastModified", "mtime", "updated", "created") if listed.get(key)), 0.0
+    )
+    if isinstance(modified, str):
+        from datetime import datetime
+
+        modified = datetime.fromisoformat(modified)
+    seconds = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
+    size = int(listed.get("size") or 0)
+    version = str(
+        next((listed[key] for key in ("ETag", "etag", "generation") if listed.get(key)), f"{size}-{seconds}")
+    )
+    return Entry(path, listed["type"] == "directory", size, seconds, version)
+
+
+def read_all(folder: Place, pattern: str) -> dict[Place, bytes | OSError]:
+    """The contents of all files in `folder` that match `pattern`, in order of name; an error for one unreadable.
+
+    From an object store everything is fetched at once, and only what has changed since this process last looked.
+    """
+    return read_entries([entry for entry in entries(folder, pattern) if not entry.is_folder])
+
+
+def read_entries(listed: list[Entry]) -> dict[Place, bytes | OSError]:
+    """The contents of files that `entries` has listed; see `read_all`."""
+    found: dict[Place, bytes | OSError] = {}
+    missing: list[tuple[Entry, UPath]] = []
+    for entry in listed:
+        path = entry.path
+        if isinstance(path, Path):
+            try:
+                found[path] = path.read_bytes()
+            except OSError as error:
+                found[path] = error
+        else:
+            found[path] = b""  # keeps the order
+            known = _cache.get(str(path), entry.version)
+            if known is None:
+                missing.append((entry, path))
+            else:
+                found[path] = known
+    if missing:
+        with _reaching(missing[0][1]):
+            contents = missing[0][1].fs.cat([path.path for _, path in missing], on_error="return")
+        if not isinstance(contents, dict):
+            contents = {missing[0][1].path: contents}
+        for entry, path in missing:
+            content = contents[path.path]
+            if isinstance(content, bytes):
+                found[path] = content
+                _cache.put(str(path), entry.version, content)
+            else:
+                with _reaching(path):
+                    found[path] = content if isinstance(content, OSError) else _raise(content)
+    return found
+
+
+def _raise(error: BaseException) -> OSError:
+    raise error
+
+
+class _Cache:
+    """Contents by (path, version), the least recently used ones dropped beyond a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._bytes = limit, 0
+        self._kept: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: str, version: str) -> bytes | None:
+        with self._lock:
+            known = self._kept.get(path)
+            if known is None or known[0] != version:
+                return None
+            self._kept.move_to_end(path)
+            return known[1]
+
+    def put(self, path: str, version: str, content: bytes) -> None:
+        with self._lock:
+            if path in self._kept:
+                self._bytes -= len(self._kept.pop(path)[1])
+            self._kept[path] = version, content
+            self._bytes += len(content)
+            while self._bytes > self._limit:
+                self._bytes -= len(self._kept.popitem(last=False)[1][1])
+
+
+_cache = _Cache(_CACHED_BYTES)
+
+
+@contextlib.contextmanager
+def _reaching(path: Place | str, writing: bool = False) -> Iterator[None]:
+    """Say in one line what a backend says in many ways.
+
+    A missing file stays FileNotFoundError; everything else becomes a StorageError.
+    """
+    try:
+        yield
+    except (InputError, StorageError, FileExistsError):
+        raise
+    except FileNotFoundError as error:
+        if writing or "bucket" in str(error):  # what is written to need not exist, but its bucket must
+            raise StorageError(_shown(path), "there is no such bucket", mendable=True) from None
+        raise
+    except PermissionError as error:
+        why = f"access denied ({error}): check the credentials that this process finds"
+        raise StorageError(_shown(path), why, mendable=True) from None
+    except Exception as error:
+        kind = type(error).__name__
+        if kind in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "RefreshError"):
+            why = f"no credentials were found ({error})"
+            raise StorageError(_shown(path), why, mendable=True) from None
+        if kind in ("ParamValidationError", "InvalidBucketName", "ValueError"):
+            raise StorageError(_shown(path), f"is no valid name ({error})", mendable=True) from None
+        raise StorageError(_shown(path), f"cannot be reached ({kind}: {error})", mendable=False) from None
+
+
+def _shown(path: Place | str) -> Any:
+    return str(path)
