@@ -1,12 +1,13 @@
 # Everything runs in .venv, which the first target that needs it creates from pinned versions.
 #   make quickstart   generate logs, prepare shards, run a study, write its report (minutes on two cores)
 #   make test         every test          make lint        ruff and strict types
+#   make chaos        the long form of the chaos suite: kills, lost nodes, full disks, wrong clocks
 #   make dashboard    the app over runs/  make clean       delete what the targets made
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ROWS ?= 150000
 
-.PHONY: quickstart test lint format dashboard clean install
+.PHONY: quickstart test chaos lint format dashboard clean install
 install: .venv/.installed
 
 # torch first: it decides which build of itself the others get.
@@ -31,6 +32,9 @@ data/planted/manifest.json: data/planted-raw/truth.json
 
 test: .venv/.installed
 	$(BIN)/python -m pytest
+
+chaos: .venv/.installed
+	$(BIN)/python -m pytest --chaos -s tests/chaos
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -47,10 +47,13 @@ class StorageError(OSError):
 
     def __init__(self, where: Place, why: str, mendable: bool) -> None:
         super().__init__(errno.EACCES if mendable else errno.EIO, f"{where}: {why}")
-        self.mendable = mendable
+        self.where, self.why, self.mendable = where, why, mendable
 
     def __str__(self) -> str:
         return str(self.strerror)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it crosses from a worker to the driver
+        return StorageError, (self.where, self.why, self.mendable)
 
 
 class Entry(NamedTuple):

@@ -48,6 +48,11 @@ def load_newest(folder: Place, say: Callable[[str], None] = log.warning) -> dict
     return None
 
 
+def newest(folder: Place) -> str | None:
+    """The name of the newest checkpoint, sound or not; None where there is none."""
+    return max((entry.path.name for entry in entries(folder, "*.ckpt")), default=None)
+
+
 def set_aside(path: Place) -> None:
     """Rename a file so that nothing reads it again, and people can look at it."""
     rename(path, f"{path.stem}.damaged")

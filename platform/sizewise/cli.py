@@ -1,12 +1,15 @@
 """The commands. Thin: each checks its arguments, calls one function of another room, and prints.
 
 Progress goes to standard error, results to standard output; with `--json` exactly one JSON object.
-Exit codes: 0 success, 1 a failure that is ours or the machine's, 2 bad input, 130 interrupted.
+Exit codes: 0 success, 1 a failure that is ours or the machine's, 2 bad input, 130 interrupted (SIGINT, Ctrl+C),
+143 terminated (SIGTERM).
 """
 
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 import sizewise
+from sizewise import signals
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place, StorageError, place
 
@@ -84,7 +88,7 @@ def main() -> None:
         print(f"sizewise: {error}", file=sys.stderr)
         sys.exit(2 if error.mendable else 1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(signals.exit_code())
 
 
 @app.callback(invoke_without_command=True)
@@ -211,9 +215,10 @@ def run(
 
     asked = spec.load(study_file, _overrides(set_ or []))
 
-    with trial_events(asked.trials, 0, as_json) as on_event:
-        finished = study.run(asked, place(runs), source=str(study_file), on_event=on_event)
-    _conclude(place(runs), asked.name, finished, as_json)
+    with signals.terminate_as_interrupt():
+        with _pausing(asked.name, runs), trial_events(asked.trials, 0, as_json) as on_event:
+            finished = study.run(asked, place(runs), source=str(study_file), on_event=on_event)
+        _conclude(place(runs), asked.name, finished, as_json)
 
 
 @app.command()
@@ -224,9 +229,27 @@ def resume(name: Name, runs: Runs = "runs", as_json: Json = False) -> None:
 
     folder = place(runs)
     trials = results.status(folder, name)["trials"]
-    with trial_events(trials["asked"], trials["finished"] + trials["failed"], as_json) as on_event:
-        finished = study.resume(name, folder, on_event=on_event)
-    _conclude(folder, name, finished, as_json)
+    done = trials["finished"] + trials["failed"]
+    with signals.terminate_as_interrupt():
+        with _pausing(name, runs), trial_events(trials["asked"], done, as_json) as on_event:
+            finished = study.resume(name, folder, on_event=on_event)
+        _conclude(folder, name, finished, as_json)
+
+
+@contextmanager
+def _pausing(name: str, runs: str) -> Iterator[None]:
+    """Say how to go on with a study that cannot be written just now."""
+    from sizewise.study import PausedError
+
+    try:
+        yield
+    except PausedError as error:
+        print(
+            f"sizewise: {name} is paused: {error}: nothing is lost; when that is mended, continue with "
+            f"`sizewise resume {name} --runs {runs}`",
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 def _conclude(runs: Place, name: str, finished: bool, as_json: bool) -> None:
@@ -247,7 +270,7 @@ def _conclude(runs: Place, name: str, finished: bool, as_json: bool) -> None:
         err.print(
             f"interrupted: continue with `sizewise resume {name} --runs {runs}`", markup=False, soft_wrap=True
         )
-        sys.exit(130)
+        sys.exit(signals.exit_code())
     if study.trials.height and (study.trials["state"] == "failed").all():
         sys.exit(1)
 
@@ -258,6 +281,9 @@ def status(
         str | None, typer.Argument(metavar="[NAME]", help="A study; all of them when left out.")
     ] = None,
     runs: Runs = "runs",
+    trial: Annotated[
+        int | None, typer.Option(help="How one trial went: its state, reason and traceback.", min=0)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show how studies stand."""
@@ -265,6 +291,17 @@ def status(
     from sizewise.terminal import print_table
     from sizewise.units import format_seconds
 
+    if trial is not None:
+        if name is None:
+            raise InputError("status: --trial needs the NAME of its study")
+        story = results.story(place(runs), name, trial)
+        if as_json:
+            _print_json(story)
+        else:
+            again = f", {story['attempts']} attempts" if story["attempts"] > 1 else ""
+            print(f"trial {trial} of {name}: {story['state']}{again}")
+            print(*filter(None, (story["error"], story["traceback"].rstrip())), sep="\n")
+        return
     if name is None:
         studies = results.studies(place(runs))
         if as_json:
@@ -287,6 +324,8 @@ def status(
         f"{name}: {found['state']}, {trials['finished']} of {trials['asked']} trials finished, "
         f"{trials['running']} running, {trials['failed']} failed{left}"
     )
+    if found["message"]:
+        print(found["message"])
     failed = results.load(place(runs), name).trials.filter(state="failed")
     for trial_id, error in failed.select("trial_id", "error").iter_rows():
         print(f"trial {trial_id} failed: {error}")

@@ -71,6 +71,13 @@ class Search:
         self._write(record)
         return record
 
+    def again(self, trial_id: int) -> Record:
+        """One more attempt at a running trial."""
+        known = self.records[trial_id]
+        record = known.model_copy(update={"attempts": known.attempts + 1})
+        self._write(record)
+        return record
+
     def config(self, record: Record) -> TrialConfig:
         """The configuration of a record."""
         return configure(self.spec, optuna.trial.FixedTrial(record.params), self.full_bytes)

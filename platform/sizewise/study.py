@@ -8,22 +8,31 @@ again over a search that is filled from the ledger: no private file of Ray or Op
     resume("quickstart", Path("runs"))
 """
 
+import io
 import json
+import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 from sizewise import spec as study_file
 from sizewise.driver import only_driver
 from sizewise.embedding import full_bytes
-from sizewise.engine import Engine
+from sizewise.engine import Engine, scratch
 from sizewise.ledger import NAME, Event, Ledger
 from sizewise.search import Search
+from sizewise.signals import terminate_as_interrupt
 from sizewise.spec import StudySpec
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.storage import Place, absolute, exists, make_folder, read, remove_folder, write
+
+
+class PausedError(RuntimeError):
+    """The study stopped because nothing could be written, or somebody else drives it; it can be resumed."""
 
 
 def run(spec: StudySpec, runs: Place, *, source: str = "study file", on_event: Event | None = None) -> bool:
@@ -34,6 +43,7 @@ def run(spec: StudySpec, runs: Place, *, source: str = "study file", on_event: E
 
     Raises:
         InputError: the name is taken, the data is missing or too small, the folder cannot be written.
+        PausedError: there is no room to write to; everything written so far is whole.
     """
     manifest = Manifest.load(Path(spec.data))
     spec = study_file.resolve(spec, manifest, source)
@@ -61,6 +71,7 @@ def resume(name: str, runs: Place, *, on_event: Event | None = None) -> bool:
 
     Raises:
         InputError: no such study, it is finished, or its data is gone.
+        PausedError: as `run`.
     """
     if not NAME.fullmatch(name):
         raise InputError(f"{name!r} is not a study name: use letters, digits, - and _ only")
@@ -131,11 +142,66 @@ def _create(spec: StudySpec, folder: Place, manifest: Manifest) -> None:
 
 
 def _drive(spec: StudySpec, folder: Place, manifest: Manifest, on_event: Event | None) -> bool:
-    with only_driver(folder) as driver:  # first: a second driver is told so before Ray has started
+    # First, so that a second driver is told so before Ray has started.
+    with only_driver(folder) as driver, _logged(scratch(spec, folder)):
         from sizewise import cluster, tune
 
-        with cluster.connect(spec):
-            search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))
-            tune.run_trials(Engine(spec, folder, search, on_event or (lambda *_: None)))
+        try:
+            with cluster.connect(spec), terminate_as_interrupt():
+                search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))
+                engine = Engine(spec, folder, search, on_event or (lambda *_: None))
+                driver.on_taken = engine.pause
+                engine.mend()
+                tune.run_trials(engine)
+        except (
+            KeyboardInterrupt
+        ):  # where Tune does not catch it: before its first trial, or the second Ctrl+C
+            return False
+        if engine.paused:
+            driver.message = engine.paused
+            raise PausedError(engine.paused)
         driver.finished = search.remaining == 0
         return driver.finished
+
+
+@contextmanager
+def _logged(logs: Path) -> Iterator[None]:
+    """Keep what Sizewise warns of (damage, losses) in the study's logs as well as showing it on the terminal.
+
+    What Ray prints goes to the logs alone: standard output is for results.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    logger, shown, kept = logging.getLogger("sizewise"), logging.StreamHandler(), _LogFile(logs / "study.log")
+    kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for handler in (shown, kept):
+        logger.addHandler(handler)
+    try:
+        with redirect_stdout(_Noise(logs / "ray.txt")):
+            yield
+    finally:
+        for handler in (shown, kept):
+            logger.removeHandler(handler)
+        kept.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that does without what the disk has no room for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, delay=True)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Nothing: what matters is on the terminal as well."""
+
+
+class _Noise(io.TextIOBase):
+    """Text appended to a file as far as the disk has room for it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, text: str) -> int:
+        """Append."""
+        with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
+            file.write(text)
+        return len(text)

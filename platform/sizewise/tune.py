@@ -5,18 +5,21 @@ Tune asks `EngineSearcher` for configurations and tells it what the trials repor
 """
 
 import os
-import signal
-import threading
+import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from typing import Any
 
+import psutil
+import ray
 from ray import tune
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sizewise.engine import Engine
-from sizewise.workers import Workers
+from sizewise.failures import no_room
+from sizewise.watch import Watch
+from sizewise.workers import ENDS, Workers
 
 # What a trial's own process takes while it waits for its workers. No CPU, however small a fraction: its workers
 # could then never have all of a machine's.
@@ -24,13 +27,14 @@ WAITING_BYTES = 500_000_000
 
 
 def run_trials(engine: Engine) -> None:
-    """Run the remaining trials under Ray Tune; returns early, leaving trials open, when interrupted."""
-    with _terminate_as_interrupt():
+    """Run the remaining trials under Ray Tune; returns early, leaving trials open, when interrupted or paused."""
+    searcher = EngineSearcher(engine)
+    try:
         tune.Tuner(
             tune.with_resources(TrialActor, {"memory": WAITING_BYTES}),
             tune_config=tune.TuneConfig(
-                search_alg=EngineSearcher(engine),
-                num_samples=engine.remaining,
+                search_alg=searcher,
+                num_samples=-1,  # as many as the searcher suggests: a trial that is lost is started again
                 max_concurrent_trials=engine.spec.resources.concurrent_trials,
                 reuse_actors=True,  # the next trial's processes are the last one's: starting them costs seconds
                 trial_name_creator=_name,
@@ -40,22 +44,35 @@ def run_trials(engine: Engine) -> None:
                 name=f"attempt-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}",
                 storage_path=str(engine.scratch / "tune"),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # ours are in checkpoints/
+                stop=_Paused(engine),
                 verbose=0,
             ),
         ).fit()
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the study as cleanly as SIGINT does, which Tune handles."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    try:
-        yield
+    except Exception as error:
+        if not engine.paused and not no_room(error):
+            raise
+        engine.pause(str(error))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        searcher.watch.close()
+
+
+class _Paused(tune.Stopper):  # type: ignore[misc]  # Ray is untyped
+    """Ends Tune's run when the engine is paused."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether nothing is to go on."""
+        return self._engine.paused is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles what it is given, and never reads this again."""
+        return {}
 
 
 class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
@@ -69,35 +86,53 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         super().__init__()  # no metric: Tune would demand it in every report
         self.engine = engine
         self.trial_ids: dict[str, int] = {}  # Tune's name of a trial -> ours
+        self.watch = Watch(engine.spec.failures, _end_worker, engine.progress)
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next trial's payload for its `TrialActor`."""
-        record = self.engine.next_trial()
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's payload for its `TrialActor`; None while others may still come, else FINISHED."""
+        record = self.engine.next_trial() if self.engine.waiting else None
+        if record is None:
+            done = self.engine.paused or not self.engine.remaining
+            return str(Searcher.FINISHED) if done else None
         self.trial_ids[trial_id] = record.trial_id
         return {
             **self.engine.payload(record),
             "resources": self.engine.spec.resources.model_dump(),
-            "attempt": f"{record.key}-{record.attempts}",
+            # Never the name of another attempt, not even of one that the ledger has lost.
+            "attempt": f"{record.key}-{record.attempts}-{secrets.token_hex(2)}",
             "logs": str(self.engine.scratch / "train"),
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass an evaluation on, as it happens. (It comes in a list because Tune flattens dictionaries.)"""
+        """Pass on what a trial says, as it happens. (It comes in lists because Tune flattens dictionaries.)"""
+        number = self.trial_ids[trial_id]
+        for place in result.get("started", []):
+            self.watch.begin(number, place)
+        for found in result.get("resumed", []):
+            self.engine.resumed(number, found["evaluations"], found["damage"])
         for evaluation in result.get("evaluated", []):
-            self.engine.evaluated(self.trial_ids[trial_id], evaluation)
+            self.watch.heard(number)
+            self.engine.evaluated(number, evaluation)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Say how the trial ended."""
         number, result = self.trial_ids[trial_id], result or {}
+        late = self.watch.forget(number)
         if "outcome" in result:
             (outcome,) = result["outcome"]
             self.engine.finished(number, outcome["evaluations"], outcome["test"])
-        elif "failure" in result:
+        elif late and (error or "failure" in result):
+            self.engine.failed(number, late, result.get("traceback", ""))
+        elif "failure" in result and result["kind"] == "failed":
             self.engine.failed(number, result["failure"], result["traceback"])
+        elif "failure" in result and result["kind"] == "paused":
+            self.engine.pause(result["failure"])
+        elif "failure" in result:
+            self.engine.lost(number, result["failure"], result["traceback"])
         elif error:
-            self.engine.failed(number, "the trial's process died; the reason is in the study's logs/ folder")
+            self.engine.lost(number, "the trial's own process or its node died")
         # Otherwise it was stopped from outside: it stays open, for `resume`.
 
     def __getstate__(self) -> dict[str, Any]:
@@ -143,9 +178,23 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray is untyped
         """What the trial says next."""
         assert self.workers is not None  # setup came first
         message = self.workers.next()
-        return {**message, "done": "evaluated" not in message}
+        return {**message, "done": bool(ENDS & message.keys())}
 
     def cleanup(self) -> None:
         """End the workers."""
         if self.workers:
             self.workers.close()
+
+
+def _end_worker(place: dict[str, Any]) -> None:
+    """Have a process killed on its own node; nothing less reaches one that is stuck in C code."""
+    there = NodeAffinitySchedulingStrategy(place["node"], soft=False)
+    ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(place["pid"])
+
+
+def _kill(pid: int) -> None:
+    """SIGKILL to a Train worker, and to nothing else that may have its number by now."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if "RayTrainWorker" in " ".join(process.cmdline()):
+            process.kill()

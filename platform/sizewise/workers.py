@@ -32,12 +32,14 @@ import torch.distributed
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sizewise.failures import ending
 from sizewise.train import DivergedError, reset_peak_memory, train
 from sizewise.trial import TrialConfig
 from sizewise_prep.storage import place
 
 # After so long a group makes way between two trials: others who wait for its CPUs get their turn, nothing grows old.
 RENEW_SECONDS = 600.0
+ENDS = {"outcome", "failure"}  # messages that are a trial's last
 POLL_SECONDS = 0.5  # how soon the death of a group is noticed
 
 
@@ -118,8 +120,10 @@ class Workers:
         """Let the trial go on, and wait for what it says next.
 
         Returns:
-            `evaluated` (a list of one evaluation: the trial now waits), or its end: `outcome` (a list of one: all
-            evaluations and test scores), or `failure` and `traceback`.
+            `started` (a list of one: process id and node of the worker that trains), `resumed` (a list of one:
+            `evaluations` and `damage`), `evaluated` (a list of one evaluation: the trial now waits), or its end:
+            `outcome` (a list of one: all evaluations and test scores), or `failure` (why), `kind` (see
+            `failures`) and `traceback`.
         """
         if self._waits:
             self._desk.answer.remote(True)
@@ -128,9 +132,9 @@ class Workers:
         while not ray.wait([heard], timeout=POLL_SECONDS)[0]:
             if not self._thread.is_alive() and not ray.wait([heard], timeout=POLL_SECONDS)[0]:
                 self._trains = False
-                return {"failure": reason(self._error), "traceback": self._traceback}
+                return _failure(self._error, self._traceback)
         message: dict[str, Any] = ray.get(heard)
-        self._waits = self._trains = "evaluated" in message
+        self._waits, self._trains = "evaluated" in message, not ENDS & message.keys()
         return message
 
     def stop(self) -> None:
@@ -166,7 +170,12 @@ class Workers:
                     use_gpu=bool(wanted["gpus_per_worker"]),
                 ),
                 # A fresh name each time: Train must not restore what it thinks it knows.
-                run_config=ray.train.RunConfig(name=self.name, storage_path=self.logs),
+                run_config=ray.train.RunConfig(
+                    name=self.name,
+                    storage_path=self.logs,
+                    # Nor is it to try again by itself: what is to be done about a loss, the study decides.
+                    failure_config=ray.train.FailureConfig(max_failures=0, max_preemption_failures=0),
+                ),
             ).fit()
         except BaseException as error:
             self._error, self._traceback = error, traceback.format_exc()
@@ -199,6 +208,12 @@ def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
         if not go_on[0]:
             raise _StoppedError
 
+    def tell(**message: Any) -> None:
+        if rank == 0:
+            ray.get(desk.tell.remote(message))
+
+    # Before anything that could hang, so that whoever keeps the time can end this process.
+    tell(started=[{"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}])
     try:
         outcome = train(
             TrialConfig.model_validate(payload["config"]),
@@ -207,17 +222,18 @@ def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
             rank=rank,
             world=world,
             device=device,
+            resumed=lambda evaluations, damage: tell(
+                resumed=[{"evaluations": evaluations, "damage": damage}]
+            ),
         )
     except _StoppedError:
         return
     except DivergedError as error:
         if world > 1:
             raise  # the other ranks wait for this one in the middle of an exchange
-        message: dict[str, Any] = {"failure": reason(error), "traceback": traceback.format_exc()}
+        tell(**_failure(error, traceback.format_exc()))
     else:
-        message = {"outcome": [{"evaluations": outcome.evaluations, "test": outcome.test}]}
-    if rank == 0:
-        ray.get(desk.tell.remote(message))
+        tell(outcome=[{"evaluations": outcome.evaluations, "test": outcome.test}])
 
 
 def _tidy(device: torch.device) -> None:
@@ -230,11 +246,6 @@ def _tidy(device: torch.device) -> None:
     reset_peak_memory(device)
 
 
-def reason(error: BaseException | None) -> str:
-    """The worker's own error, out of the wrappers that Ray puts around it."""
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        error = next(iter(failures.values()))
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[-1] if lines else ''}"
+def _failure(error: BaseException | None, text: str) -> dict[str, Any]:
+    kind, why = ending(error)
+    return {"failure": why, "kind": kind, "traceback": text}

@@ -29,7 +29,7 @@ from sizewise.results.records import (
     parse,
 )
 from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Entry, Place, entries, is_folder, read_entries
+from sizewise_prep.storage import Entry, Place, entries, is_folder, read, read_entries
 
 STALE_SECONDS = 30.0  # a driver writes its beat every few seconds; one this old has died, or its clock is off
 _DEAD: set[tuple[Place, float]] = set()  # heartbeats that were watched, and had stopped
@@ -140,6 +140,24 @@ def status(runs: Place, name: str) -> dict[str, Any]:
         "best_auc": max(aucs, default=None),
         "last_change": files.last_change,
     }
+
+
+def story(runs: Place, name: str, trial_id: int) -> dict[str, Any]:
+    """How one trial went: its ledger record's fields, and `traceback`, empty where it has none.
+
+    Raises:
+        InputError: no such study or trial, or its record cannot be read.
+    """
+    files = _files(runs, name)
+    problems: list[str] = []
+    record = next((r for r in files.records("trials", TrialRecord, problems) if r.trial_id == trial_id), None)
+    if record is None:
+        raise InputError(f"{files.folder}: no trial {trial_id}" + "".join(f"; {line}" for line in problems))
+    try:
+        traceback = read(files.folder / "logs" / f"{trial_id:04d}.txt").decode()
+    except FileNotFoundError:
+        traceback = ""
+    return {**record.model_dump(), "traceback": traceback}
 
 
 def load(runs: Place, name: str) -> Study:

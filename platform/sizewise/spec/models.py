@@ -183,6 +183,16 @@ class ResourcesSpec(Strict):
     concurrent_trials: int = Field(1, ge=1)
 
 
+class FailuresSpec(Strict):
+    """What is done about trials that stand still, and about workers and machines that go away."""
+
+    trial_seconds: Annotated[float, Field(gt=0)] | None = None  # a trial that trains for longer has failed
+    silent_seconds: Annotated[float, Field(gt=0)] | None = (
+        3600.0  # so has one without evaluation or checkpoint
+    )
+    retries: int = Field(3, ge=0)  # of a trial whose worker was lost, in a row, without an evaluation between
+
+
 class StudySpec(Strict):
     """A whole study file."""
 
@@ -202,6 +212,7 @@ class StudySpec(Strict):
     trials: int = Field(40, ge=1)
     seed: int = Field(1, ge=0)
     resources: ResourcesSpec = ResourcesSpec()
+    failures: FailuresSpec = FailuresSpec()
 
     @field_validator("name")
     @classmethod
@@ -222,6 +233,16 @@ class StudySpec(Strict):
         if not value:
             raise ValueError("give at least one objective, such as auc: maximize")
         return value
+
+    @model_validator(mode="after")
+    def _checkpoints_break_the_silence(self) -> "StudySpec":
+        silent, every = self.failures.silent_seconds, self.train.checkpoint_seconds
+        if silent is not None and silent <= every:
+            raise ValueError(
+                f"failures.silent_seconds: {silent:g} is not above train.checkpoint_seconds ({every:g}), so every "
+                "trial would fail: raise it, or write null for no limit"
+            )
+        return self
 
     @model_validator(mode="after")
     def _first_trials_fit(self) -> "StudySpec":

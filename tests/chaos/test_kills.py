@@ -1,0 +1,95 @@
+"""A study whose driver and workers are killed at random instants ends as the calm one.
+
+The instants are drawn from a seed that is printed: SIZEWISE_CHAOS_SEED=N draws them again.
+"""
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from real_study import Command, assert_equal, calm_study, flip_a_bit, wait_until
+from sizewise import results
+from sizewise.ledger import Ledger
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def seed() -> int:
+    drawn = int(os.environ.get("SIZEWISE_CHAOS_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"SIZEWISE_CHAOS_SEED={drawn}")
+    return drawn
+
+
+def test_killed_drivers_a_killed_worker_and_damage_between(study: Path, tmp_path: Path, seed: int) -> None:
+    """The short form: two kills, a bit flipped after each, and a worker killed in the end."""
+    draw, runs, folder = random.Random(seed), tmp_path / "runs", tmp_path / "runs" / "killed"
+    with Command("run", study, "--runs", runs, "--set=trials=2") as run:
+        wait_until(lambda: len(list(folder.glob("checkpoints/0000-*/*.ckpt"))) == 2, run)
+        time.sleep(draw.uniform(0, 2))
+        run.kill()
+        run.leaves_nothing()
+    assert results.status(runs, "killed")["state"] == "interrupted"
+    newest = max(folder.glob("checkpoints/*/*.ckpt"))
+    flip_a_bit(newest, draw)
+
+    with Command("resume", "killed", "--runs", runs) as run:
+        wait_until(lambda: list(folder.glob("checkpoints/0001-*/*.ckpt")), run)
+        time.sleep(draw.uniform(0, 2))
+        run.kill()
+        run.leaves_nothing()
+    assert newest.with_suffix(".damaged").exists()
+    assert f"trial 0: {newest} is damaged" in (folder / "logs" / "study.log").read_text()
+    assert Ledger(folder).records()[0].state == "finished"
+    for path in (folder / "trials" / "0000.json", folder / "evaluations" / "0000.jsonl"):
+        flip_a_bit(path, draw)
+
+    with Command("resume", "killed", "--runs", runs) as run:
+        wait_until(run.workers, run)
+        run.workers()[0].kill()
+        code, _, err = run.end()
+        assert code == 0, err
+        run.leaves_nothing()
+    assert f"{folder}/trials/0000.json is damaged: set aside as .damaged, the record before it is used" in err
+    calm_study(study, tmp_path / "calm", trials=2)
+    assert_equal(folder, tmp_path / "calm")
+
+
+@pytest.mark.chaos
+def test_twenty_kills_at_random_instants(study: Path, tmp_path: Path, seed: int) -> None:
+    """The long form. Most instants fall where a study spends its time; some in starting, some right at a resume."""
+    draw, runs, folder = random.Random(seed), tmp_path / "runs", tmp_path / "runs" / "killed"
+    kills, trials = 20, 6
+    for kill in range(kills):
+        command = ("run", study, f"--set=trials={trials}") if not kill else ("resume", "killed")
+        with Command(*command, "--runs", runs) as run:
+            if draw.random() < 0.7:  # while it trains; a trial more is done by every third kill or so
+                before = {path.name for path in folder.glob("checkpoints/*/*.ckpt")}
+                wait_until(
+                    lambda old=before: {p.name for p in folder.glob("checkpoints/*/*.ckpt")} - old, run
+                )
+                time.sleep(draw.uniform(0, 3))
+            else:
+                if not kill:
+                    wait_until((folder / "study.yaml").exists, run)
+                time.sleep(draw.uniform(0, 20))
+            done = sum(r.state != "running" for r in Ledger(folder).records().values())
+            alive = run.process.poll() is None
+            run.kill()
+            run.leaves_nothing()
+        print(
+            f"kill {kill + 1}: {done} of {trials} trials done" + ("" if alive else ", it had already ended")
+        )
+        if not alive:
+            break
+    if alive:
+        with Command("resume", "killed", "--runs", runs) as run:
+            code, _, err = run.end(900)
+            assert code == 0, err
+            run.leaves_nothing()
+    calm_study(study, tmp_path / "calm", trials=trials)
+    assert_equal(folder, tmp_path / "calm")
+    print("attempts:", [r.attempts for r in Ledger(folder).records().values()])

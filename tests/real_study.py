@@ -1,0 +1,212 @@
+"""Whole studies for tests: small data, the command as a process of its own, and the calm study to compare with.
+
+Every process that a command starts, Ray's included, inherits a mark in its environment, so that a test can find
+them, hurt the right one, and see that none is left behind:
+
+    with Command("run", study, "--runs", runs) as run:
+        wait_until(lambda: run.workers(), run)
+        run.workers()[0].kill()
+"""
+
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import torch
+from ruamel.yaml import YAML
+
+from sizewise import spec as study_file
+from sizewise.embedding import full_bytes
+from sizewise.ledger import Ledger
+from sizewise.sealed import unsealed
+from sizewise.search import Search
+from sizewise.train import train
+from sizewise_prep import planted
+from sizewise_prep.manifest import Manifest
+from sizewise_prep.prep import prepare
+
+STUDY = """\
+name: killed
+data: {data}
+model: {{dim: 8, bottom_mlp: [32], top_mlp: [32]}}
+embedding: {{method: robe, block_len: 8}}
+search: {{memory_budget: {{low: 1000x, high: 10x}}, epochs: {{low: 8, high: 9}}}}
+train: {{batch_size: 64, evaluate_every: 0.5, checkpoint_seconds: 0.5}}
+trials: 3
+"""
+TIMED = ("train_seconds", "samples_per_second", "peak_memory_bytes")  # what a clock or the machine decides
+T = TypeVar("T")
+MARK = "SIZEWISE_TEST_MARK"
+
+
+def prepare_data(folder: Path, rows: int = 25_000) -> Path:
+    """Shards of planted rows."""
+    planted.generate(folder / "raw", rows, seed=4)
+    prepare([folder / "raw" / "day_0.tsv"], folder / "shards")
+    return folder / "shards"
+
+
+class Command:
+    """`sizewise` with some arguments, in a process group of its own, as a shell starts it."""
+
+    def __init__(
+        self, *arguments: object, environment: Mapping[str, str] | None = None, before: tuple[str, ...] = ()
+    ) -> None:
+        self.mark = secrets.token_hex(8)
+        self.process = subprocess.Popen(
+            [*before, sys.executable, "-m", "sizewise.cli", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, **(environment or {}), MARK: self.mark},
+        )
+
+    def __enter__(self) -> "Command":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.family():
+            process.kill()
+        self.process.communicate()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def family(self) -> list[psutil.Process]:
+        """Every living process that this command started, itself included."""
+        return marked(self.mark)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that train."""
+        return [process for process in self.family() if title(process).startswith("ray::RayTrainWorker")]
+
+    def end(self, seconds: float = 400) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error, once it has ended by itself."""
+        out, err = self.process.communicate(timeout=seconds)
+        return self.process.returncode, out, err
+
+    def kill(self) -> None:
+        """SIGKILL to the process group, which is what a lost machine does to the driver."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self.process.communicate()
+
+    def leaves_nothing(self, seconds: float = 60) -> None:
+        """Fail unless every process that this command started is gone before long."""
+        end = time.monotonic() + seconds
+        while left := self.family():
+            assert time.monotonic() < end, [(process.pid, title(process)) for process in left]
+            time.sleep(0.2)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Living processes with this mark in their environment."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for process in psutil.process_iter():
+        try:
+            environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+            if wanted in environment.split(b"\0") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (OSError, psutil.Error):
+            continue
+    return found
+
+
+def title(process: psutil.Process) -> str:
+    """What a process calls itself; Ray's workers say what they run."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def wait_until(happened: Callable[[], Any], command: Command | None = None, seconds: float = 240) -> None:
+    """Poll until it happened; fail when `command` ended first, or after `seconds`."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert command is None or command.process.poll() is None, command.process.communicate()
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def flip_a_bit(path: Path, draw: random.Random) -> None:
+    """Change one bit of a file, as a bad disk would."""
+    data = bytearray(path.read_bytes())
+    bit = draw.randrange(8 * len(data))
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    print(f"flipped bit {bit} of {path}")
+
+
+def curves(folder: Path) -> dict[int, list[dict[str, Any]]]:
+    """Every trial's evaluations without what a clock decides."""
+    found = {}
+    for path in sorted((folder / "evaluations").glob("*.jsonl")):
+        found[int(path.stem)] = [untimed(unsealed(line)) for line in path.read_bytes().splitlines()]
+    return found
+
+
+def calm_study(study: Path, folder: Path, **overrides: Any) -> None:
+    """The same study without Ray and without interruption: search and training loop called in turn."""
+    manifest = Manifest.load(Path(study_file.load(study).data))
+    spec = study_file.resolve(study_file.load(study, overrides), manifest, str(study))
+    search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))
+    while search.remaining:
+        record = search.ask()
+        key = folder / "checkpoints" / record.key
+        outcome = one_thread(lambda r=record, key=key: train(search.config(r), key, lambda row: None))
+        search.ledger.write_evaluations(record.trial_id, outcome.evaluations)
+        search.ledger.write_test(record.trial_id, outcome.test)
+        search.finish(record.trial_id, outcome.evaluations)
+
+
+def assert_trial_is_calm(study: Path, folder: Path, calm: Path, trial_id: int, settings: list[str]) -> None:
+    """One trial of a study that was started with `--set settings` has the evaluations of a calm one."""
+    manifest = Manifest.load(Path(study_file.load(study).data))
+    overrides = {k: YAML(typ="safe").load(v) for k, _, v in (s.partition("=") for s in settings)}
+    spec = study_file.resolve(study_file.load(study, overrides), manifest, str(study))
+    search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))
+    rows = one_thread(
+        lambda: train(search.config(search.records[trial_id]), calm, lambda row: None)
+    ).evaluations
+    assert curves(folder)[trial_id] == [{"trial_id": trial_id, **untimed(row)} for row in rows]
+
+
+def one_thread(call: Callable[[], T]) -> T:
+    """Call with as many threads as a worker with one CPU has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return call()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def untimed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation without what a clock or the machine decides."""
+    return {k: v for k, v in row.items() if k not in TIMED}
+
+
+def assert_equal(folder: Path, calm: Path) -> None:
+    """The study in `folder` ended as the calm one: configurations, curves, test scores, whatever came between."""
+    records, expected = Ledger(folder).records(), Ledger(calm).records()
+    assert {i: (r.state, r.error) for i, r in records.items()} == dict.fromkeys(expected, ("finished", None))
+    assert [r.params for r in records.values()] == [r.params for r in expected.values()]
+    assert [r.key for r in records.values()] == [r.key for r in expected.values()]
+    assert curves(folder) == curves(calm)
+    assert scores_of(folder) == scores_of(calm)
+
+
+def scores_of(folder: Path) -> dict[str, Any]:
+    """Every trial's scores on the test split."""
+    return {path.name: unsealed(path.read_bytes()) for path in (folder / "test").glob("*.json")}

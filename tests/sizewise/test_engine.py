@@ -1,0 +1,113 @@
+"""What the engine does about losses, failures and disks without room, told by a backend of the test's own."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sizewise import checkpoint
+from sizewise.engine import Engine
+from sizewise.ledger import Ledger
+from sizewise.search import Search
+from sizewise.spec import SizeRange, StudySpec
+
+ROW = {"auc": 0.7, "embedding_bytes": 1000, "model_bytes": 2000, "iteration": 10}
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Callable[..., Engine]:
+    """An engine over the ledger in the test's folder; a second one is what `resume` makes."""
+
+    def make(**fields: Any) -> Engine:
+        budget = {"memory_budget": SizeRange(low=1000, high=9000)}
+        spec = StudySpec.model_validate({"name": "s", "data": "d", "search": budget, "trials": 2, **fields})
+        (tmp_path / "logs").mkdir(exist_ok=True)
+        return Engine(spec, tmp_path, Search(spec, Ledger(tmp_path), 10_000), lambda *_: None)
+
+    return make
+
+
+def begin(engine: Engine) -> int:
+    record = engine.next_trial()
+    assert record is not None
+    return record.trial_id
+
+
+def test_a_lost_trial_is_next_again_with_another_attempt(engine: Callable[..., Engine]) -> None:
+    study = engine()
+    assert begin(study) == 0
+    study.evaluated(0, ROW)
+    study.lost(0, "its node died")
+    assert (study.remaining, study.waiting) == (2, 2)
+    assert begin(study) == 0
+    assert begin(study) == 1
+    assert study.waiting == 0
+    records = study.search.records
+    assert [(r.state, r.attempts) for r in records.values()] == [("running", 2), ("running", 1)]
+    study.finished(0, [ROW], {"auc": 0.7})
+    study.finished(1, [ROW], {"auc": 0.7})
+    assert study.remaining == 0
+
+
+def test_losses_in_a_row_end_in_failure_and_evaluations_between_do_not(engine: Callable[..., Engine]) -> None:
+    study = engine(failures={"retries": 2})
+    for _ in range(5):
+        begin(study)
+        study.evaluated(0, ROW)
+        study.lost(0, "its node died")
+    for _ in range(2):
+        begin(study)
+        study.lost(0, "its worker process died")
+    record = study.search.records[0]
+    assert record.state == "failed"
+    assert record.error == "lost its worker 3 times without an evaluation between: its worker process died"
+    assert record.attempts == 7
+    assert begin(study) == 1  # the study goes on
+
+
+@pytest.mark.parametrize("call", ["next_trial", "evaluated", "finished", "failed"])
+def test_a_disk_without_room_pauses_the_study_and_resuming_goes_on(
+    engine: Callable[..., Engine], call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = engine()
+    begin(study)
+    ledger = study.search.ledger
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "trials/0000.json")
+
+    for name in ("write", "append_evaluation"):
+        monkeypatch.setattr(ledger, name, full)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "next_trial": (),
+        "evaluated": (0, ROW),
+        "finished": (0, [ROW], {"auc": 0.7}),
+        "failed": (0, "ValueError: no"),
+    }
+    assert getattr(study, call)(*arguments[call]) is None
+    assert study.paused == "trials/0000.json: No space left on device"
+    assert study.waiting == 0
+    again = engine()
+    assert again.remaining == 2
+    assert begin(again) == 0
+
+
+def test_damaged_evaluations_of_a_finished_trial_come_back_from_its_checkpoint(
+    engine: Callable[..., Engine], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = engine()
+    begin(study)
+    rows = [ROW, {**ROW, "iteration": 20, "auc": 0.8}]
+    study.finished(0, rows, {"auc": 0.7})
+    path = tmp_path / "evaluations" / "0000.jsonl"
+    whole = path.read_bytes()
+    key = study.search.records[0].key
+    checkpoint.save(tmp_path / "checkpoints" / key, 20, {"evaluations": rows})
+    engine().mend()
+    assert not caplog.text
+    path.write_bytes(whole.replace(b"0.8", b"0.9"))
+    engine().mend()
+    assert path.read_bytes() == whole
+    assert "trial 0: its evaluations are damaged: written anew from its checkpoint" in caplog.text
