@@ -36,6 +36,15 @@ Json = Annotated[
 Runs = Annotated[
     str, typer.Option("--runs", help="The folder of studies: a path, or a URI such as s3://bucket/runs.")
 ]
+OptunaStorage = Annotated[
+    str | None,
+    typer.Option(
+        "--optuna-storage",
+        metavar="URL",
+        envvar="SIZEWISE_OPTUNA_STORAGE",  # where a password does not show in the list of processes
+        help="Mirror the study there, for optuna-dashboard: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DB.",
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.")]
 
 
@@ -207,6 +216,7 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field, such as trials=4."),
     ] = None,
+    optuna_storage: OptunaStorage = None,
     as_json: Json = False,
 ) -> None:
     """Start a study, on the current Ray cluster or a local one."""
@@ -217,12 +227,16 @@ def run(
 
     with signals.terminate_as_interrupt():
         with _pausing(asked.name, runs), trial_events(asked.trials, 0, as_json) as on_event:
-            finished = study.run(asked, place(runs), source=str(study_file), on_event=on_event)
+            finished = study.run(
+                asked, place(runs), source=str(study_file), on_event=on_event, optuna_storage=optuna_storage
+            )
         _conclude(place(runs), asked.name, finished, as_json)
 
 
 @app.command()
-def resume(name: Name, runs: Runs = "runs", as_json: Json = False) -> None:
+def resume(
+    name: Name, runs: Runs = "runs", optuna_storage: OptunaStorage = None, as_json: Json = False
+) -> None:
     """Continue an interrupted study."""
     from sizewise import results, study
     from sizewise.terminal import trial_events
@@ -232,7 +246,7 @@ def resume(name: Name, runs: Runs = "runs", as_json: Json = False) -> None:
     done = trials["finished"] + trials["failed"]
     with signals.terminate_as_interrupt():
         with _pausing(name, runs), trial_events(trials["asked"], done, as_json) as on_event:
-            finished = study.resume(name, folder, on_event=on_event)
+            finished = study.resume(name, folder, on_event=on_event, optuna_storage=optuna_storage)
         _conclude(folder, name, finished, as_json)
 
 

@@ -14,9 +14,9 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sizewise import spec as study_file
 from sizewise.driver import only_driver
@@ -30,13 +30,25 @@ from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.storage import Place, absolute, exists, make_folder, read, remove_folder, write
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+log = logging.getLogger(__name__)
+
 
 class PausedError(RuntimeError):
     """The study stopped because nothing could be written, or somebody else drives it; it can be resumed."""
 
 
-def run(spec: StudySpec, runs: Place, *, source: str = "study file", on_event: Event | None = None) -> bool:
-    """Start a study under `runs` and drive it to its end.
+def run(
+    spec: StudySpec,
+    runs: Place,
+    *,
+    source: str = "study file",
+    on_event: Event | None = None,
+    optuna_storage: str | None = None,
+) -> bool:
+    """Start a study under `runs` and drive it to its end; `optuna_storage` is the address of a mirror of it.
 
     Returns:
         True when every trial was run, False when it was interrupted (and can be resumed).
@@ -45,6 +57,7 @@ def run(spec: StudySpec, runs: Place, *, source: str = "study file", on_event: E
         InputError: the name is taken, the data is missing or too small, the folder cannot be written.
         PausedError: there is no room to write to; everything written so far is whole.
     """
+    mirror_url = _mirror_url(optuna_storage)
     manifest = Manifest.load(Path(spec.data))
     spec = study_file.resolve(spec, manifest, source)
     _scorable(spec, manifest)
@@ -60,19 +73,22 @@ def run(spec: StudySpec, runs: Place, *, source: str = "study file", on_event: E
     from sizewise.cluster import PlacementError
 
     try:
-        return _drive(spec, folder, manifest, on_event)
+        return _drive(spec, folder, manifest, on_event, mirror_url)
     except PlacementError:  # no trial can ever have started
         remove_folder(folder)
         raise
 
 
-def resume(name: str, runs: Place, *, on_event: Event | None = None) -> bool:
-    """Continue an interrupted study; the same returns as `run`.
+def resume(
+    name: str, runs: Place, *, on_event: Event | None = None, optuna_storage: str | None = None
+) -> bool:
+    """Continue an interrupted study; the same returns as `run`. Of a finished one, only the mirror is completed.
 
     Raises:
         InputError: no such study, it is finished, or its data is gone.
         PausedError: as `run`.
     """
+    mirror_url = _mirror_url(optuna_storage)
     if not NAME.fullmatch(name):
         raise InputError(f"{name!r} is not a study name: use letters, digits, - and _ only")
     folder = absolute(runs) / name
@@ -83,9 +99,9 @@ def resume(name: str, runs: Place, *, on_event: Event | None = None) -> bool:
         )
     spec = study_file.from_text(read(path).decode(), path)
     closed = sum(r.state != "running" for r in Ledger(folder).records().values())
-    if closed >= spec.trials:
+    if closed >= spec.trials and not mirror_url:
         raise InputError(f"{folder}: all {spec.trials} trials have run: there is nothing to resume")
-    return _drive(spec, folder, Manifest.load(Path(spec.data)), on_event)
+    return _drive(spec, folder, Manifest.load(Path(spec.data)), on_event, mirror_url)
 
 
 def _scorable(spec: StudySpec, manifest: Manifest) -> None:
@@ -141,27 +157,50 @@ def _create(spec: StudySpec, folder: Place, manifest: Manifest) -> None:
         ) from None
 
 
-def _drive(spec: StudySpec, folder: Place, manifest: Manifest, on_event: Event | None) -> bool:
+def _drive(
+    spec: StudySpec, folder: Place, manifest: Manifest, on_event: Event | None, mirror_url: "URL | None"
+) -> bool:
     # First, so that a second driver is told so before Ray has started.
     with only_driver(folder) as driver, _logged(scratch(spec, folder)):
-        from sizewise import cluster, tune
-
-        try:
-            with cluster.connect(spec), terminate_as_interrupt():
-                search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))
-                engine = Engine(spec, folder, search, on_event or (lambda *_: None))
-                driver.on_taken = engine.pause
-                engine.mend()
-                tune.run_trials(engine)
-        except (
-            KeyboardInterrupt
-        ):  # where Tune does not catch it: before its first trial, or the second Ctrl+C
-            return False
+        search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))
+        with _mirrored(mirror_url, search, on_event or (lambda *_: None)) as tell:
+            engine = Engine(spec, folder, search, tell)
+            driver.on_taken = engine.pause
+            try:
+                if search.remaining:
+                    _run_trials(engine)
+            except KeyboardInterrupt:  # where Tune does not catch it: before its first trial, or the second
+                return False
         if engine.paused:
             driver.message = engine.paused
             raise PausedError(engine.paused)
         driver.finished = search.remaining == 0
         return driver.finished
+
+
+def _run_trials(engine: Engine) -> None:
+    from sizewise import cluster, tune
+
+    with cluster.connect(engine.spec), terminate_as_interrupt():
+        engine.mend()
+        tune.run_trials(engine)
+
+
+def _mirror_url(optuna_storage: str | None) -> "URL | None":
+    if optuna_storage is None:
+        return None
+    from sizewise.mirror import storage_url  # SQLAlchemy is for those who want it
+
+    return storage_url(optuna_storage)
+
+
+def _mirrored(url: "URL | None", search: Search, on_event: Event) -> AbstractContextManager[Event]:
+    """`on_event`, which keeps the mirror up to date as well where there is one."""
+    if url is None:
+        return nullcontext(on_event)
+    from sizewise.mirror import mirrored
+
+    return mirrored(url, search.spec, search.ledger, search.full_bytes, on_event, log.warning)
 
 
 @contextmanager

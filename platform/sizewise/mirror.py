@@ -1,0 +1,251 @@
+"""A study's mirror in an Optuna storage (SQLite, PostgreSQL), for optuna-dashboard and Optuna's own tools.
+
+The ledger stays the truth; nothing is ever read back from the mirror but what it already has, so that resuming,
+or a kill at any moment, leaves each trial there once. A thread of its own keeps it: a storage that is slow or down
+never holds the study up, which is said once, and what it missed is made up for at the next change, or at the next
+start.
+
+    with mirrored(storage_url("sqlite:///optuna.db"), spec, ledger, full_bytes, on_event, warn) as on_event: ...
+"""
+
+import queue
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.distributions import BaseDistribution
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL, make_url
+
+from sizewise.ledger import Event, Ledger, Record
+from sizewise.results.curves import read_evaluations
+from sizewise.search import configure
+from sizewise.spec import StudySpec
+from sizewise_prep.errors import InputError
+from sizewise_prep.storage import exists, read
+
+# A trial that was interrupted waits: its study runs it again. What a pruner stopped is pruned.
+STATES = {"running": TrialState.RUNNING, "finished": TrialState.COMPLETE, "failed": TrialState.FAIL}
+SUMMARY = ("iteration", "epoch", "auc", "logloss", "normalized_entropy", "train_seconds")
+RETRY_SECONDS = 30.0  # after a failure, before the storage is tried again
+LAST_SECONDS = 20.0  # how long the end of a study waits for the storage
+TIMEOUTS: dict[str, dict[str, Any]] = {
+    "sqlite": {"timeout": 10},
+    "postgresql": {"connect_timeout": 5, "options": "-c statement_timeout=20000"},
+}
+
+
+def storage_url(text: str) -> URL:
+    """The storage's address, its driver loaded. The message of an InputError never shows a password."""
+    try:
+        url = make_url(text)
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
+        url.get_dialect().import_dbapi()
+    except sqlalchemy.exc.ArgumentError as error:
+        missing = isinstance(error, sqlalchemy.exc.NoSuchModuleError)
+        what = "there is no such kind of database" if missing else "this is not a database's address"
+        raise InputError(
+            f"--optuna-storage: {what}: write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+        ) from None
+    except ImportError as error:
+        mend = "install 'sizewise[postgres]'" if "psycopg" in str(error) else f"install {error.name}"
+        raise InputError(f"--optuna-storage: the database's driver is missing: {mend}") from None
+    return url
+
+
+class ForeignStudyError(Exception):
+    """The storage has a study of this name that is another one."""
+
+
+class Mirror:
+    """The mirror's side that talks to the storage; every call may raise whatever the database does."""
+
+    def __init__(self, url: URL, spec: StudySpec, ledger: Ledger, full_bytes: int) -> None:
+        self.spec, self.ledger, self.full_bytes = spec, ledger, full_bytes
+        options = {"connect_args": TIMEOUTS.get(url.get_backend_name(), {}), "pool_pre_ping": True}
+        self.storage = RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=options)
+        study = optuna.create_study(
+            study_name=spec.name,
+            storage=self.storage,
+            directions=list(spec.objectives.values()),
+            load_if_exists=True,
+        )
+        known = study.user_attrs.get("data"), [d.name.lower() for d in study.directions]
+        fresh = not study.user_attrs and not study.get_trials(deepcopy=False)
+        if not fresh and known != (spec.data, list(spec.objectives.values())):
+            raise ForeignStudyError(f"it already has another study named {spec.name}")
+        self.study = study
+        if fresh:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(list(spec.objectives))
+            for key, value in (("seed", spec.seed), ("full_bytes", full_bytes), ("data", spec.data)):
+                study.set_user_attr(key, value)  # `data` last: with it the study is ours
+        self.there = {
+            trial.user_attrs["trial_id"]: (trial._trial_id, trial.state)
+            for trial in reversed(study.get_trials(deepcopy=False))
+            if "trial_id" in trial.user_attrs
+        }
+
+    def sync(self, record: Record) -> None:
+        """Make the mirror's trial what the record says; a trial that is closed there is as it should be."""
+        state = STATES.get(record.state, TrialState.PRUNED)
+        number, known = self.there.get(record.trial_id, (None, None))
+        if known is not None and known.is_finished():
+            return
+        trial = self._trial(record, state)
+        if number is None:
+            number = self.storage.create_new_trial(self.study._study_id, template_trial=trial)
+        else:
+            for step, value in trial.intermediate_values.items():
+                self.storage.set_trial_intermediate_value(number, step, value)
+            for key, attribute in trial.user_attrs.items():
+                self.storage.set_trial_user_attr(number, key, attribute)
+            self.storage.set_trial_state_values(number, state, trial.values)
+        self.there[record.trial_id] = number, state
+
+    def release(self) -> None:
+        """Leave nothing running that nobody runs: open trials wait for the study to be resumed."""
+        for trial_id, (number, state) in self.there.items():
+            if state == TrialState.RUNNING:
+                self.storage.set_trial_state_values(number, TrialState.WAITING)
+                self.there[trial_id] = number, TrialState.WAITING
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.storage.engine.dispose()
+
+    def _trial(self, record: Record, state: TrialState) -> FrozenTrial:
+        path = self.ledger.study / "evaluations" / f"{record.trial_id:04d}.jsonl"
+        content = {path: read(path)} if exists(path) else {}
+        rows = read_evaluations(content, True, []).to_dicts() if content else []
+        attributes = {
+            "trial_id": record.trial_id,
+            "key": record.key,
+            "attempts": record.attempts,
+            "config": record.config,
+            "metrics": record.values,
+            "error": record.error,
+            "evaluations": [{k: row[k] for k in SUMMARY if row.get(k) is not None} for row in rows],
+        }
+        values = [(record.values or {}).get(metric, float("nan")) for metric in self.spec.objectives]
+        # Optuna has no intermediate values where there are several objectives.
+        metric = next(iter(self.spec.objectives))
+        curve = {row["iteration"]: row.get(metric) for row in rows} if len(self.spec.objectives) == 1 else {}
+        trial = optuna.trial.create_trial(
+            state=state,
+            params=record.params,
+            distributions=self._distributions(record),
+            values=values if state == TrialState.COMPLETE else None,
+            user_attrs={k: v for k, v in attributes.items() if v is not None},
+            intermediate_values={step: value for step, value in curve.items() if value is not None},
+        )
+        return trial
+
+    def _distributions(self, record: Record) -> dict[str, BaseDistribution]:
+        asked = optuna.trial.FixedTrial(record.params)
+        configure(self.spec, asked, self.full_bytes)
+        return {name: found for name, found in asked.distributions.items() if name in record.params}
+
+
+@contextmanager
+def mirrored(
+    url: URL,
+    spec: StudySpec,
+    ledger: Ledger,
+    full_bytes: int,
+    on_event: Event,
+    warn: Callable[[str], None],
+) -> Iterator[Event]:
+    """`on_event`, extended to keep the mirror while the block lasts; `warn` is told at most once of a failure."""
+    keeper = _Keeper(lambda: Mirror(url, spec, ledger, full_bytes), url, warn)
+    for record in ledger.records().values():  # what an earlier attempt could not tell
+        keeper.tell(record)
+    several = len(spec.objectives) > 1
+
+    def both(event: str, record: Record, values: dict[str, Any] | None) -> None:
+        on_event(event, record, values)
+        if event != "evaluated" or not several:
+            keeper.tell(record)
+
+    keeper.start()
+    try:
+        yield both
+    finally:
+        keeper.finish()
+
+
+class _Keeper(threading.Thread):
+    """Tells the mirror of every change, and again what it could not be told."""
+
+    def __init__(self, connect: Callable[[], Mirror], url: URL, warn: Callable[[str], None]) -> None:
+        super().__init__(daemon=True, name="mirror")
+        self._connect, self._warn = connect, warn
+        self._where = url.render_as_string(hide_password=True)
+        self._password = str(url.password or "")
+        self._changes: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
+        self._untold: dict[int, Record] = {}
+        self._mirror: Mirror | None = None
+        self._failed_at = -RETRY_SECONDS
+        self._said = self._foreign = False
+
+    def tell(self, record: Record) -> None:
+        """Note a change; returns at once."""
+        self._changes.put(record)
+
+    def finish(self) -> None:
+        """Tell what is left, in bounded time."""
+        self._changes.put(None)
+        self.join(LAST_SECONDS)
+        if self.is_alive():
+            self._say("it does not answer")
+
+    def run(self) -> None:
+        """Take changes until told to finish."""
+        last = False
+        while not last:
+            record = self._changes.get()
+            last = record is None
+            if record is not None:
+                self._untold[record.trial_id] = record
+            if self._changes.empty() and (last or time.monotonic() - self._failed_at > RETRY_SECONDS):
+                self._attempt(last)
+        if self._mirror:
+            self._mirror.close()
+
+    def _attempt(self, last: bool) -> None:
+        if self._foreign:
+            return
+        try:
+            if self._mirror is None:
+                self._mirror = self._connect()
+            for trial_id in sorted(self._untold):
+                self._mirror.sync(self._untold[trial_id])
+                del self._untold[trial_id]
+            if last:
+                self._mirror.release()
+        except Exception as error:  # whatever a database driver raises: the study goes on
+            self._failed_at = time.monotonic()
+            self._foreign = isinstance(error, ForeignStudyError)
+            lines = str(getattr(error, "orig", None) or error.__cause__ or error).strip().splitlines() or [""]
+            self._say(f"{type(error).__name__}: {lines[0]}")
+
+    def _say(self, why: str) -> None:
+        """Once, and without the password, which a driver's message may hold."""
+        if not self._said:
+            self._said = True
+            hidden = why.replace(self._password, "***") if self._password else why
+            mend = (
+                "nothing is mirrored: use another storage, or --set name=..."
+                if self._foreign
+                else "the study goes on, and the mirror is completed when it answers again, or by "
+                "`sizewise resume` with the same --optuna-storage"
+            )
+            self._warn(f"the Optuna storage {self._where} failed ({hidden}): {mend}")

@@ -1,0 +1,221 @@
+"""A study's mirror in real Optuna storages: SQLite, and a PostgreSQL server of the test's own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from postgres import PASSWORD, PROGRAMS, PostgreSQL
+from sizewise.ledger import Ledger
+from sizewise.mirror import mirrored, storage_url
+from sizewise.search import Search
+from sizewise.spec import StudySpec
+from sizewise_prep.errors import InputError
+
+FULL_BYTES = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSQL]:
+    if PROGRAMS is None:
+        pytest.skip("PostgreSQL is not installed")
+    started = PostgreSQL()
+    yield started
+    started.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/optuna.db"
+    return str(request.getfixturevalue("server").url)
+
+
+def make_spec(name: str, **changes: Any) -> StudySpec:
+    fields = {
+        "name": name,
+        "data": "/data",
+        "embedding": {"method": "robe", "block_len": {"choices": [4, 8]}},
+        "search": {"memory_budget": {"low": 2000, "high": 100_000}},
+        "trials": 6,
+    }
+    return StudySpec.model_validate(fields | changes)
+
+
+@pytest.fixture
+def spec(request: pytest.FixtureRequest) -> StudySpec:
+    return make_spec(request.node.name.translate(str.maketrans("[]", "--")).rstrip("-"))
+
+
+def evaluation(iteration: int, auc: float) -> dict[str, Any]:
+    return {"iteration": iteration, "epoch": 1.0, "auc": auc, "logloss": 0.5, "embedding_bytes": 2000}
+
+
+def drive(
+    search: Search, tell: Callable[..., None], until: int | None = None, ends: tuple[str, ...] = ()
+) -> None:
+    """The study's remaining trials, or `until` so many, without training; `ends` may say "failed" or "open"."""
+    for count in range(search.remaining if until is None else until):
+        record = search.ask()
+        tell("started", record, None)
+        end = ends[count] if count < len(ends) else "finished"
+        rows = [evaluation(10 * (k + 1), 0.7 + 0.01 * record.trial_id + 0.001 * k) for k in range(2)]
+        for row in rows:
+            search.ledger.append_evaluation(record.trial_id, row)
+            tell("evaluated", record, row)
+        if end == "finished":
+            closed = search.finish(record.trial_id, rows)
+            tell("finished", closed, closed.values)
+        elif end == "failed":
+            tell("failed", search.fail(record.trial_id, "it raised"), None)
+
+
+def start(spec: StudySpec, folder: Path) -> Search:
+    return Search(spec, Ledger(folder), FULL_BYTES)
+
+
+def mirror(search: Search, url: str, warn: Callable[[str], None]) -> Any:
+    return mirrored(storage_url(url), search.spec, search.ledger, FULL_BYTES, lambda *_: None, warn)
+
+
+def load(spec: StudySpec, url: str) -> optuna.Study:
+    return optuna.load_study(
+        study_name=spec.name, storage=storage_url(url).render_as_string(hide_password=False)
+    )
+
+
+def no_warning(text: str) -> None:
+    raise AssertionError(text)
+
+
+def test_the_mirror_holds_what_the_ledger_does(spec: StudySpec, url: str, tmp_path: Path) -> None:
+    search = start(spec, tmp_path)
+    with mirror(search, url, no_warning) as tell:
+        drive(search, tell, 3, ("finished", "failed", "open"))
+    study = load(spec, url)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING]
+    assert [d.name.lower() for d in study.directions] == list(spec.objectives.values())
+    assert study.metric_names == list(spec.objectives)
+    for trial, record in zip(study.trials, search.records.values(), strict=True):
+        assert trial.params == record.params
+        assert trial.distributions["memory_budget"] == optuna.distributions.IntDistribution(
+            2000, 100_000, log=True
+        )
+        assert trial.user_attrs["config"] == record.config
+    finished, failed, _ = study.trials
+    assert finished.values == [0.701, 2000, 20]
+    assert [row["auc"] for row in finished.user_attrs["evaluations"]] == [0.7, 0.701]
+    assert failed.user_attrs["error"] == "it raised"
+    assert [t.number for t in study.best_trials] == [0]  # Optuna's own tools read it
+
+    again = start(spec, tmp_path)  # the study goes on, in another process with an empty memory
+    with mirror(again, url, no_warning) as tell:
+        drive(again, tell)
+    study = load(spec, url)
+    assert [t.user_attrs["trial_id"] for t in study.trials] == list(range(6))
+    assert [t.state.name for t in study.trials] == ["COMPLETE", "FAIL", *["COMPLETE"] * 4]
+    assert study.trials[2].user_attrs["attempts"] == 2
+
+
+def test_one_objective_has_intermediate_values(url: str, tmp_path: Path, spec: StudySpec) -> None:
+    search = start(make_spec(spec.name, objectives={"auc": "maximize"}), tmp_path)
+    with mirror(search, url, no_warning) as tell:
+        drive(search, tell, 1)
+    (trial,) = load(spec, url).trials
+    assert trial.intermediate_values == {10: 0.7, 20: 0.701}
+    assert trial.value == 0.701
+
+
+CHILD = """
+import os, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_mirror as t
+folder, name, url, kill = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4])
+search, seen = t.start(t.make_spec(name), folder), []
+def tell(event, record, values):
+    both(event, record, values)
+    seen.append(event)
+    time.sleep(0.01 * kill)
+    if len(seen) == kill:
+        os.kill(os.getpid(), signal.SIGKILL)
+with t.mirror(search, url, t.no_warning) as both:
+    t.drive(search, tell)
+"""
+
+
+@pytest.mark.slow
+def test_kills_leave_neither_duplicates_nor_trials_that_run_for_ever(
+    spec: StudySpec, url: str, tmp_path: Path
+) -> None:
+    code = CHILD.format(tests=str(Path(__file__).parent))
+    path = os.pathsep.join(path for path in sys.path if path)
+    for kill in (3, 1, 0):  # events that each attempt lives for; the last one to the end
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path), spec.name, url, str(kill)],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == (-signal.SIGKILL if kill else 0), done.stderr
+    study, records = load(spec, url), Ledger(tmp_path).records()
+    assert sorted(t.user_attrs["trial_id"] for t in study.trials) == list(range(6))
+    assert {t.state for t in study.trials} == {TrialState.COMPLETE}
+    for trial in study.trials:
+        assert trial.params == records[trial.user_attrs["trial_id"]].params
+
+
+def test_a_server_that_is_down_does_not_matter_and_is_caught_up(
+    spec: StudySpec, server: PostgreSQL, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    search = start(spec, tmp_path)
+    with mirror(search, server.url, said.append) as tell:
+        drive(search, tell, 1)
+        server.stop()
+        drive(search, tell, 2)
+    server.start()
+    assert len(said) == 1
+    assert "the study goes on" in said[0]
+    assert PASSWORD not in said[0]
+    assert [r.state for r in search.records.values()] == ["finished"] * 3
+
+    again = start(spec, tmp_path)
+    with mirror(again, server.url, no_warning) as tell:
+        drive(again, tell, 0)
+    study = load(spec, server.url)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 3
+
+
+def test_another_study_of_the_name_is_left_alone(url: str, spec: StudySpec, tmp_path: Path) -> None:
+    text = storage_url(url).render_as_string(hide_password=False)
+    theirs = optuna.create_study(study_name=spec.name, storage=text, directions=["minimize"])
+    theirs.add_trial(optuna.trial.create_trial(value=1.0))
+    said: list[str] = []
+    search = start(spec, tmp_path)
+    with mirror(search, url, said.append) as tell:
+        drive(search, tell, 1)
+    assert len(load(spec, url).trials) == 1
+    assert len(said) == 1
+    assert PASSWORD not in said[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("secret:word@here", "not a database's address"),
+        ("nosuch://me:secret@here/db", "no such kind of database"),
+        ("mysql+pymysql://me:secret@here/db", "driver is missing"),
+    ],
+)
+def test_an_address_that_cannot_work_is_refused_without_its_password(text: str, why: str) -> None:
+    with pytest.raises(InputError, match=why) as error:
+        storage_url(text)
+    assert "secret" not in str(error.value)
