@@ -6,12 +6,29 @@ several times as much. It is also what a worker with one CPU has.
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
+
+from s3_server import S3Server  # found by the line before
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        server.bucket("studies")
+        yield server
+
+
+@pytest.fixture
+def s3(_s3_server: S3Server) -> Iterator[S3Server]:
+    """One S3 server for all tests, with the bucket `studies`; the environment leads there. Clients are cached."""
+    with _s3_server.in_environment():
+        yield _s3_server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -45,9 +45,12 @@ class StorageError(OSError):
     `mendable` is True where its owner can mend it (access denied, no such bucket), False where it is gone.
     """
 
-    def __init__(self, where: Place, why: str, mendable: bool) -> None:
-        super().__init__(errno.EACCES if mendable else errno.EIO, f"{where}: {why}")
-        self.where, self.why, self.mendable = where, why, mendable
+    def __init__(self, message: str, mendable: bool) -> None:
+        super().__init__(errno.EIO, message)
+        self.mendable = mendable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StorageError, (self.strerror, self.mendable)  # it travels between processes
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -213,6 +216,15 @@ def rename(path: Place, name: str) -> None:
     remove(path)
 
 
+def copy(path: Place, target: Place) -> None:
+    """Copy a file within one storage. Raises OSError."""
+    if isinstance(path, Path) or isinstance(target, Path):
+        write(target, read(path))
+        return
+    with _reaching(path):
+        path.fs.cp_file(path.path, target.path)
+
+
 def remove_folder(path: Place) -> None:
     """Remove a folder and all that it holds. Raises OSError."""
     if isinstance(path, Path):
@@ -333,11 +345,16 @@ class _Cache:
 _cache = _Cache(_CACHED_BYTES)
 
 
+# What backends say of credentials and names that are wrong; their classes are not ours to import.
+_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "RefreshError"}
+_BAD_NAME = {"ParamValidationError", "InvalidBucketName", "ValueError"}
+
+
 @contextlib.contextmanager
 def _reaching(path: Place | str, writing: bool = False) -> Iterator[None]:
-    """Say in one line what a backend says in many ways.
+    """Say in one line what backends say in many ways.
 
-    A missing file stays FileNotFoundError; everything else becomes a StorageError.
+    A file that is missing stays FileNotFoundError, one that exists FileExistsError; the rest is a StorageError.
     """
     try:
         yield
@@ -345,20 +362,16 @@ def _reaching(path: Place | str, writing: bool = False) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         if writing or "bucket" in str(error):  # what is written to need not exist, but its bucket must
-            raise StorageError(_shown(path), "there is no such bucket", mendable=True) from None
+            raise StorageError(f"{path}: there is no such bucket", mendable=True) from None
         raise
-    except PermissionError as error:
-        why = f"access denied ({error}): check the credentials that this process finds"
-        raise StorageError(_shown(path), why, mendable=True) from None
     except Exception as error:
         kind = type(error).__name__
-        if kind in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "RefreshError"):
+        if isinstance(error, PermissionError):
+            why = f"access denied ({error}): check the credentials that this process finds"
+        elif kind in _NO_CREDENTIALS:
             why = f"no credentials were found ({error})"
-            raise StorageError(_shown(path), why, mendable=True) from None
-        if kind in ("ParamValidationError", "InvalidBucketName", "ValueError"):
-            raise StorageError(_shown(path), f"is no valid name ({error})", mendable=True) from None
-        raise StorageError(_shown(path), f"cannot be reached ({kind}: {error})", mendable=False) from None
-
-
-def _shown(path: Place | str) -> Any:
-    return str(path)
+        elif kind in _BAD_NAME:
+            why = f"is no valid name ({error})"
+        else:
+            raise StorageError(f"{path}: cannot be reached ({kind}: {error})", mendable=False) from None
+        raise StorageError(f"{path}: {why}", mendable=True) from None

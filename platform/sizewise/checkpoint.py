@@ -3,21 +3,38 @@
 A checkpoint file is `torch.save` bytes followed by their SHA-256. Loading uses `weights_only=True`, so a
 checkpoint can carry tensors and plain Python values but never code. Weights alone are safetensors, with the
 digest of the tensors in the file's metadata.
+
+In a folder one process at a time trains a trial, because it locks it. Nothing in an object store can be locked:
+there each process claims a number and works in a folder of that number, which starts as a copy of the one before
+(`take_over`). Whatever a worker that was left behind still writes or removes, it is in a folder that nobody reads.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 
+from sizewise.claims import Claim
 from sizewise.sealed import DamagedError
-from sizewise_prep.storage import Place, entries, make_folder, read, remove, rename, write
+from sizewise_prep.storage import (
+    Place,
+    copy,
+    entries,
+    make_folder,
+    read,
+    remove,
+    remove_folder,
+    rename,
+    write,
+)
 
 log = logging.getLogger(__name__)
 KEPT = 2  # the newest, and one to fall back on
@@ -49,8 +66,45 @@ def load_newest(folder: Place, say: Callable[[str], None] = log.warning) -> dict
 
 
 def newest(folder: Place) -> str | None:
-    """The name of the newest checkpoint, sound or not; None where there is none."""
-    return max((entry.path.name for entry in entries(folder, "*.ckpt")), default=None)
+    """The path of a trial's newest checkpoint, sound or not; None where there is none."""
+    return max((str(entry.path) for entry in entries(current(folder), "*.ckpt")), default=None)
+
+
+def current(folder: Place) -> Place:
+    """Where a trial's newest checkpoints lie: in its folder, or in an object store in one of its own folders."""
+    return folder if isinstance(folder, Path) else _newest_own(folder, Claim.newest(folder / "claims").number)
+
+
+def take_over(folder: Place) -> tuple[Place, Claim]:
+    """Claim a trial in an object store: a folder for this process alone, holding what there is to go on from."""
+    mine = Claim.take(folder / "claims")
+    own = folder / f"{mine.number:04d}"
+    while not _copied(_newest_own(folder, mine.number - 1), own):
+        pass  # a worker left behind is still busy there: look again
+    for entry in entries(folder):
+        if entry.is_folder and entry.path.name.isdigit() and int(entry.path.name) < mine.number:
+            with contextlib.suppress(FileNotFoundError):
+                remove_folder(entry.path)
+    return own, mine
+
+
+def _newest_own(folder: Place, number: int) -> Place:
+    """The folder of the newest claim up to `number` under which a checkpoint was saved; else that of `number`."""
+    for older in range(number, 0, -1):
+        if entries(folder / f"{older:04d}", "*.ckpt"):
+            return folder / f"{older:04d}"
+    return folder / f"{number:04d}"
+
+
+def _copied(before: Place, own: Place) -> bool:
+    """Copy weights, then checkpoints (which need them), oldest first; False where one has gone meanwhile."""
+    files = entries(before, "best-*.safetensors") + entries(before, "*.ckpt")
+    try:
+        for entry in files:
+            copy(entry.path, own / entry.path.name)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def set_aside(path: Place) -> None:

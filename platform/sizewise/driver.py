@@ -3,7 +3,8 @@
 `driver.json` says which process drives the study and that it lives. The lock is the kernel's, so it is free the
 instant that the driver dies. Machines that share a folder may not share locks: there a second driver watches the
 first one's heartbeat, and a driver that finds another's claim in place of its own (it was suspended, say, and
-taken for dead) stops at once. Whether a driver lives is never concluded from two clocks that may disagree: it is
+taken for dead) stops at once. An object store has no locks at all: there drivers claim numbers (see `claims`).
+Whether a driver lives is never concluded from two clocks that may disagree: it is
 a living process of this machine, or a heartbeat that is seen to beat.
 """
 
@@ -14,35 +15,31 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from sizewise.claims import Claim
 from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place, read, write
+from sizewise_prep.storage import Place, StorageError, read, write
 
 HEARTBEAT_SECONDS = 2.0
 WATCH_SECONDS = 4 * HEARTBEAT_SECONDS  # a living driver's heart beats several times in this time
+STORE_WATCH_SECONDS = (
+    30.0  # the same in an object store, whose client tries again for a while before it gives up
+)
 
 
 class Driver:
     """This process's claim on a study, kept fresh in `driver.json` for whoever watches."""
 
-    def __init__(self, folder: Place) -> None:
+    def __init__(self, folder: Place, facts: dict[str, Any], mine: Claim | None = None) -> None:
         self.finished = False
         self.message = ""  # why the study stopped, for `sizewise status`
         self.on_taken: Callable[[str], None] = lambda reason: None  # told when another driver took over
-        self._path = folder / "driver.json"
-        self._facts = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "machine": machine(),
-            "born": born(os.getpid()),
-            "claim": secrets.token_hex(8),
-            "started": time.time(),
-        }
+        self._path, self._facts, self._claim = folder / "driver.json", facts, mine
         self._taken = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
@@ -64,37 +61,82 @@ class Driver:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            other = claim(self._path)
-            if other and other.get("claim", self._facts["claim"]) != self._facts["claim"]:
-                self._taken = True
-                self.on_taken(f"{_who(other)} has taken this study over")
-                return
+            with suppress(OSError):
+                other = claim(self._path)
+                written = other and other.get("claim", self._facts["claim"]) != self._facts["claim"]
+                if self._claim.superseded() if self._claim else written:
+                    self._taken = True
+                    self.on_taken(f"{_who(other if written else None)} has taken this study over")
+                    return
             self.write("running")
 
 
 @contextmanager
 def only_driver(folder: Place) -> Iterator[Driver]:
     """Hold the study: a second driver is refused with the first one's host and process id."""
-    if not isinstance(folder, Path):
-        raise InputError(f"{folder}: studies cannot be written there yet")
+    facts = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "machine": machine(),
+        "born": born(os.getpid()),
+        "claim": secrets.token_hex(8),
+        "started": time.time(),
+    }
+    with _locked(folder) if isinstance(folder, Path) else nullcontext():
+        mine = None if isinstance(folder, Path) else _claimed(folder, facts)
+        driver = Driver(folder, facts, mine)
+        try:
+            yield driver
+        finally:
+            driver.close()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The study's lock, where files can be locked; where not, the heartbeat alone has to do."""
     lock = FileLock(folder / "driver.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise _refused(folder, claim(folder / "driver.json")) from None
     except (OSError, NotImplementedError):
-        pass  # a file system without locks: the heartbeat alone has to do
+        pass
     try:
         other = claim(folder / "driver.json")
         if other and other.get("state") == "running" and lives(folder / "driver.json", other):
             raise _refused(folder, other)
-        driver = Driver(folder)
-        try:
-            yield driver
-        finally:
-            driver.close()
+        yield
     finally:
         lock.release()
+
+
+def _claimed(folder: Place, facts: dict[str, Any]) -> Claim:
+    """The next claim on a study in an object store, once whoever holds the newest one is known to be gone."""
+    path, newest = folder / "driver.json", Claim.newest(folder / "drivers")
+    if newest.number:
+        holder = json.loads(newest.content())
+        other = claim(path)
+        if other is None or other.get("claim") != holder["claim"]:
+            if _starts(path, holder):
+                raise _refused(folder, holder)
+        elif other.get("state") == "running" and lives(path, other, STORE_WATCH_SECONDS):
+            raise _refused(folder, other)
+    mine = newest.next(json.dumps(facts).encode())
+    if mine is None:  # somebody was faster by a moment
+        raise _refused(folder, json.loads(Claim.newest(folder / "drivers").content()))
+    return mine
+
+
+def _starts(path: Place, holder: dict[str, Any]) -> bool:
+    """Whether a driver that has claimed a study, but not said so in `driver.json`, is about to."""
+    if holder.get("machine") and holder["machine"] == machine():
+        return born(holder["pid"]) == holder.get("born")
+    end = time.monotonic() + STORE_WATCH_SECONDS
+    while time.monotonic() < end:
+        if (claim(path) or {}).get("claim") == holder["claim"]:
+            return True
+        time.sleep(0.2)
+    return False
 
 
 def _refused(folder: Place, other: dict[str, Any] | None) -> InputError:
@@ -109,6 +151,8 @@ def claim(path: Place) -> dict[str, Any] | None:
     """What `driver.json` says; None where there is none to be read."""
     try:
         facts = json.loads(read(path))
+    except StorageError:
+        raise  # it is not known whether there is one
     except (OSError, ValueError):
         return None
     return facts if isinstance(facts, dict) and {"pid", "host"} <= facts.keys() else None

@@ -118,7 +118,7 @@ class Engine:
         """Write the evaluations of finished trials anew where they are damaged: the checkpoints have them too."""
         for trial_id, record in self.search.records.items():
             if record.state == "finished" and not self.search.ledger.sound(trial_id):
-                state = checkpoint.load_newest(self.folder / "checkpoints" / record.key)
+                state = checkpoint.load_newest(checkpoint.current(self.folder / "checkpoints" / record.key))
                 mended = "no checkpoint has them" if state is None else "written anew from its checkpoint"
                 log.warning("trial %d: its evaluations are damaged: %s", trial_id, mended)
                 if state is not None:

@@ -17,6 +17,7 @@ from ray.train import ControllerError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 from ray.train.v2.api.exceptions import PreemptionError
 
+from sizewise.claims import SupersededError
 from sizewise.sealed import DamagedError
 from sizewise_prep.storage import StorageError
 
@@ -42,6 +43,7 @@ LOST = (
     ControllerError,
     filelock.Timeout,
     DamagedError,
+    SupersededError,
 )
 
 

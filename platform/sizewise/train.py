@@ -11,7 +11,7 @@ import logging
 import math
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,14 @@ from torch import nn
 
 from sizewise import checkpoint
 from sizewise.batches import Batch, Split
+from sizewise.claims import Claim, SupersededError
 from sizewise.dlrm import DLRM
 from sizewise.embedding import METHODS, build, full_bytes
 from sizewise.metrics import Scores, evaluate_scores
 from sizewise.sealed import DamagedError
 from sizewise.trial import TrialConfig
 from sizewise_prep.manifest import Manifest
-from sizewise_prep.storage import Place, entries, make_folder, remove
+from sizewise_prep.storage import Place, entries, make_folder, place, remove
 
 log = logging.getLogger(__name__)
 EVALUATION_BATCH = 16_384
@@ -100,17 +101,31 @@ def train(
         DivergedError: the model's output is not finite.
         DamagedError: the weights of the best evaluation were damaged since; the next attempt starts anew.
         Timeout: another process has been training this trial for minutes.
+        SupersededError: another process has begun to train this trial (in an object store).
     """
-    make_folder(folder)
-    # A worker orphaned by a killed driver may train on for a while: wait until the kernel has freed its lock.
-    with (
-        FileLock(folder / "lock", timeout=ORPHAN_SECONDS)
-        if rank == 0 and isinstance(folder, Path)
-        else nullcontext()
-    ):
-        trial = _Trial(config, folder, report, rank, world, device or torch.device("cpu"))
+    with _held(folder, rank, world) as (own, claim):
+        trial = _Trial(config, own, report, rank, world, device or torch.device("cpu"), claim)
         trial.restore(resumed or _log_damage)
         return trial.run()
+
+
+@contextlib.contextmanager
+def _held(folder: Place, rank: int, world: int) -> Iterator[tuple[Place, Claim | None]]:
+    """The folder to work in, which no other process works in: a worker orphaned by a killed driver may train on.
+
+    A folder is locked: wait until the kernel has freed the orphan's lock. An object store has none: leave the
+    orphan its files, work on copies, and hold a claim by which this worker learns that it has become an orphan.
+    """
+    if isinstance(folder, Path):
+        make_folder(folder)
+        with FileLock(folder / "lock", timeout=ORPHAN_SECONDS) if rank == 0 else nullcontext():
+            yield folder, None
+        return
+    own, claim = checkpoint.take_over(folder) if rank == 0 else (folder, None)
+    shared = [str(own)]
+    if world > 1:
+        torch.distributed.broadcast_object_list(shared)
+    yield place(shared[0]), claim
 
 
 def _log_damage(evaluations: list[dict[str, Any]], damage: list[str]) -> None:
@@ -132,10 +147,17 @@ class _Trial:
     """The state of one trial while it trains."""
 
     def __init__(
-        self, config: TrialConfig, folder: Place, report: Report, rank: int, world: int, device: torch.device
+        self,
+        config: TrialConfig,
+        folder: Place,
+        report: Report,
+        rank: int,
+        world: int,
+        device: torch.device,
+        claim: Claim | None,
     ) -> None:
         self.config, self.folder, self.report = config, folder, report
-        self.rank, self.world, self.device = rank, world, device
+        self.rank, self.world, self.device, self.claim = rank, world, device, claim
         torch.manual_seed(config.seed)  # a process that trained another trial before must not matter
         data = Path(config.data)
         manifest = Manifest.load(data)
@@ -246,6 +268,8 @@ class _Trial:
     def _save(self) -> None:
         if self.rank:
             return
+        if self.claim and self.claim.superseded():
+            raise SupersededError(f"{self.folder}: another process trains this trial now")
         state = {
             "config": self.config.digest(),
             "iteration": self.iteration,

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from sizewise.results.reading import Study
-from sizewise.units import format_auc, format_bytes, format_count, format_ratio
+from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 from sizewise_prep.errors import InputError
 
 # differences of AUC smaller than this are floating-point noise, not a limit missed
@@ -57,18 +57,20 @@ def choose(
     max_bytes: int | None = None,
     max_iterations: int | None = None,
     min_auc: float | None = None,
+    max_seconds: float | None = None,
 ) -> Choice:
     """The evaluation to ship within the limits, all inclusive.
 
     With `min_auc`: the smallest model that reaches it (then the fewest iterations). Without: the highest
-    validation AUC (then the smallest). `max_bytes` limits the study's size objective.
+    validation AUC (then the smallest). `max_bytes` limits the study's size objective, `max_seconds` the time
+    trained until then.
     Raises InputError when nothing fits, saying what comes nearest.
     """
     points = study.candidates
     if points.is_empty():
         raise InputError(f"study {study.name}: {_nothing(study)} There is nothing to choose from.")
     size = study.size
-    limits = _limits(size, max_bytes, max_iterations, min_auc)
+    limits = _limits(size, max_bytes, max_iterations, min_auc, max_seconds)
     wanted = _listed([limit.text for limit in limits])
     fitting = points.filter(*(limit.met for limit in limits))
     if fitting.is_empty():
@@ -102,7 +104,11 @@ def answer(study: Study, tolerance: float = 0.002) -> Answer:
 
 
 def _limits(
-    size: str, max_bytes: int | None, max_iterations: int | None, min_auc: float | None
+    size: str,
+    max_bytes: int | None,
+    max_iterations: int | None,
+    min_auc: float | None,
+    max_seconds: float | None,
 ) -> list[_Limit]:
     limits = []
     if max_bytes is not None:
@@ -111,6 +117,12 @@ def _limits(
     if max_iterations is not None:
         text, met = f"at most {_iterations(max_iterations)}", pl.col("iteration") <= max_iterations
         limits.append(_Limit(text, met, "the one of fewest iterations", ["iteration", size]))
+    if max_seconds is not None:
+        text, met = (
+            f"at most {format_seconds(max_seconds)} of training",
+            pl.col("train_seconds") <= max_seconds,
+        )
+        limits.append(_Limit(text, met, "the one trained for the shortest time", ["train_seconds", size]))
     if min_auc is not None:
         text, met = f"an AUC of at least {min_auc:g}", pl.col("auc") >= min_auc - _EPSILON
         limits.append(_Limit(text, met, "the highest AUC", ["auc", size, "iteration"], descending=True))

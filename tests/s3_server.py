@@ -1,0 +1,86 @@
+"""An S3 server on the loopback, a process of its own that speaks the real protocol to the real client.
+
+with S3Server() as server:
+    server.bucket("studies")
+    with server.in_environment(): ...      # where the client looks for its endpoint and credentials
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.error import HTTPError, URLError
+
+
+class S3Server:
+    """moto's server with S3 alone; `strict` has it check credentials, which nobody then has."""
+
+    def __init__(self, strict: bool = False) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "AKIAOFTHESETESTS",
+            "AWS_SECRET_ACCESS_KEY": "never-to-be-seen-anywhere",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | ({"INITIAL_NO_AUTH_ACTION_COUNT": "0"} if strict else {}),
+        )
+        end = time.monotonic() + 60
+        while not self._answers():
+            assert self._process.poll() is None, "the S3 server did not start"
+            assert time.monotonic() < end, "the S3 server does not answer"
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        with suppress(HTTPError, URLError, OSError):
+            urllib.request.urlopen(f"{self.url}/moto-api/", timeout=5).close()
+            return True
+        return False
+
+    def bucket(self, name: str) -> None:
+        """Make a bucket."""
+        import boto3
+
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=self.environment["AWS_DEFAULT_REGION"],
+        )
+        client.create_bucket(Bucket=name)
+
+    @contextmanager
+    def in_environment(self) -> Iterator[None]:
+        """This process's environment leads to the server."""
+        before = {name: os.environ.get(name) for name in self.environment}
+        os.environ.update(self.environment)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value
+
+    def stop(self) -> None:
+        """The server goes away, and all that it held."""
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> "S3Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
