@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sizewise_prep.errors import InputError
 from sizewise_prep.shards import digest
+from sizewise_prep.storage import Place, StorageError, is_folder, place, read
 
 NAME = "manifest.json"
 Count = Annotated[int, Field(ge=0)]
@@ -112,17 +113,21 @@ class Manifest(_Frozen):
         return [*shards, *self.vocabulary, *kept]
 
     @staticmethod
-    def load(folder: str | Path) -> Manifest:
+    def load(folder: str | Place) -> Manifest:
         """Read a folder's manifest.
 
         Raises:
             InputError: no such folder, no manifest in it, or not one that this version reads.
         """
-        path = Path(folder) / NAME
+        path = place(folder) / NAME
         try:
-            return Manifest.model_validate_json(path.read_bytes())
+            return Manifest.model_validate_json(read(path))
+        except StorageError as error:
+            if error.mendable:
+                raise InputError(str(error)) from None
+            raise
         except (FileNotFoundError, NotADirectoryError):
-            what = "has no manifest.json" if path.parent.is_dir() else "is not a folder"
+            what = "has no manifest.json" if is_folder(path.parent) else "is not a folder"
             mend = "make a folder of shards with `sizewise prep RAW... --out DIR`"
             raise InputError(f"{folder}: {what}; {mend}") from None
         except OSError as error:

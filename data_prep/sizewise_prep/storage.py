@@ -225,6 +225,15 @@ def copy(path: Place, target: Place) -> None:
         path.fs.cp_file(path.path, target.path)
 
 
+def fetch(path: Place, target: Path) -> None:
+    """Bring a file to this machine, however large, in constant memory. Raises OSError."""
+    if isinstance(path, Path):
+        shutil.copyfile(path, target)
+        return
+    with _reaching(path):
+        path.fs.get_file(path.path, str(target))
+
+
 def remove_folder(path: Place) -> None:
     """Remove a folder and all that it holds. Raises OSError."""
     if isinstance(path, Path):
@@ -366,6 +375,8 @@ def _reaching(path: Place | str, writing: bool = False) -> Iterator[None]:
         raise
     except Exception as error:
         kind = type(error).__name__
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # a file of this machine, not of the storage
         if isinstance(error, PermissionError):
             why = f"access denied ({error}): check the credentials that this process finds"
         elif kind in _NO_CREDENTIALS:

@@ -451,7 +451,7 @@ def dashboard(
 @app.command()
 def bound(
     data: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="A folder of shards, for its number of values.")
+        str | None, typer.Argument(metavar="[DIR]", help="A folder of shards, for its number of values.")
     ] = None,
     rows: Annotated[int | None, typer.Option(help="Values of all features, instead of DIR.", min=2)] = None,
     dim: Annotated[int, typer.Option(help="Length of an embedding vector.", min=1)] = 16,

@@ -58,7 +58,7 @@ def run(
         PausedError: there is no room to write to; everything written so far is whole.
     """
     mirror_url = _mirror_url(optuna_storage)
-    manifest = Manifest.load(Path(spec.data))
+    manifest = Manifest.load(spec.data)
     spec = study_file.resolve(spec, manifest, source)
     _scorable(spec, manifest)
     folder = absolute(runs) / spec.name
@@ -101,7 +101,7 @@ def resume(
     closed = sum(r.state != "running" for r in Ledger(folder).records().values())
     if closed >= spec.trials and not mirror_url:
         raise InputError(f"{folder}: all {spec.trials} trials have run: there is nothing to resume")
-    return _drive(spec, folder, Manifest.load(Path(spec.data)), on_event, mirror_url)
+    return _drive(spec, folder, Manifest.load(spec.data), on_event, mirror_url)
 
 
 def _scorable(spec: StudySpec, manifest: Manifest) -> None:

@@ -32,6 +32,7 @@ from sizewise.embedding import METHODS, build, full_bytes
 from sizewise.metrics import Scores, evaluate_scores
 from sizewise.sealed import DamagedError
 from sizewise.trial import TrialConfig
+from sizewise_prep.cache import local_shards
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.storage import Place, entries, make_folder, place, remove
 
@@ -159,7 +160,7 @@ class _Trial:
         self.config, self.folder, self.report = config, folder, report
         self.rank, self.world, self.device, self.claim = rank, world, device, claim
         torch.manual_seed(config.seed)  # a process that trained another trial before must not matter
-        data = Path(config.data)
+        data = local_shards(config.data)
         manifest = Manifest.load(data)
         self.full_bytes = full_bytes(manifest.cardinalities, config.dim)
         self.splits = {name: Split.open(data, name) for name in ("train", "validation", "test")}
