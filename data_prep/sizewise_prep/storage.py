@@ -55,9 +55,6 @@ class StorageError(OSError):
     def __str__(self) -> str:
         return str(self.strerror)
 
-    def __reduce__(self) -> tuple[Any, ...]:  # it crosses from a worker to the driver
-        return StorageError, (self.where, self.why, self.mendable)
-
 
 class Entry(NamedTuple):
     """What lies in a folder: `version` changes with its content, `modified` is in unix seconds."""

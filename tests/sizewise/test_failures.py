@@ -2,7 +2,6 @@
 
 import errno
 import pickle
-from pathlib import Path
 
 import filelock
 import pytest
@@ -65,7 +64,7 @@ def cannot_allocate() -> RuntimeError:
         ),
         (group(OSError(errno.EDQUOT, "Disk quota exceeded")), "paused", "Disk quota exceeded"),
         (group(RuntimeError("[Errno 28] Error writing bytes to file")), "paused", "No space left on device"),
-        (group(StorageError(Path("a"), "cannot be reached", False)), "paused", "a: cannot be reached"),
+        (group(StorageError("a: cannot be reached", False)), "paused", "a: cannot be reached"),
         (group(FileNotFoundError(errno.ENOENT, "No such file", "shard")), "failed", "No such file"),
     ],
 )
