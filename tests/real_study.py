@@ -42,7 +42,8 @@ search: {{memory_budget: {{low: 1000x, high: 10x}}, epochs: {{low: 8, high: 9}}}
 train: {{batch_size: 64, evaluate_every: 0.5, checkpoint_seconds: 0.5}}
 trials: 3
 """
-TIMED = ("train_seconds", "samples_per_second", "peak_memory_bytes")  # what a clock or the machine decides
+# what a clock or the machine decides
+TIMED = ("train_seconds", "cpu_seconds", "gpu_seconds", "samples_per_second", "peak_memory_bytes")
 T = TypeVar("T")
 MARK = "SIZEWISE_TEST_MARK"
 

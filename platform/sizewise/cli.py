@@ -83,7 +83,7 @@ FRONT = [
     "method",
     "learning_rate",
 ]
-TRIALS = ["trial_id", "state", *FRONT[1:], "epochs", "test_auc"]
+TRIALS = ["trial_id", "state", *FRONT[1:], "epochs", "test_auc", "cpu_seconds", "gpu_seconds", "money"]
 
 
 def main() -> None:
@@ -303,7 +303,7 @@ def status(
     """Show how studies stand."""
     from sizewise import results
     from sizewise.terminal import print_table
-    from sizewise.units import format_seconds
+    from sizewise.units import describe_cost, format_seconds
 
     if trial is not None:
         if name is None:
@@ -338,6 +338,7 @@ def status(
         f"{name}: {found['state']}, {trials['finished']} of {trials['asked']} trials finished, "
         f"{trials['running']} running, {trials['failed']} failed{left}"
     )
+    print(f"cost so far: {describe_cost(found['cost'])}")
     if found["message"]:
         print(found["message"])
     failed = results.load(place(runs), name).trials.filter(state="failed")

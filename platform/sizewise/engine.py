@@ -19,6 +19,7 @@ from sizewise import checkpoint
 from sizewise.ledger import Event, Record
 from sizewise.search import Search
 from sizewise.spec import StudySpec
+from sizewise.usage import Usage
 from sizewise_prep.storage import Place, make_folder, write
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Engine:
     def __init__(self, spec: StudySpec, folder: Place, search: Search, on_event: Event) -> None:
         self.spec, self.folder, self.search, self.on_event = spec, folder, search, on_event
         self.paused: str | None = None  # why nothing goes on
+        self.usage = Usage(folder)
         self._open: set[int] = set()  # trials that the backend has
         self._again: deque[int] = deque()  # trials to be started once more
         self._losses: Counter[int] = Counter()  # of a trial, since it last got on
@@ -63,7 +65,16 @@ class Engine:
         return {
             "config": self.search.config(record).model_dump(),
             "folder": str(self.folder / "checkpoints" / record.key),
+            "resources": self.spec.resources.model_dump(),
+            "uses": self._uses(),
         }
+
+    def began(self, trial_id: int) -> None:
+        """Take that a trial's workers have begun, and hold what they asked for."""
+        uses = self._uses()
+        with self._or_pause():
+            attempts = self.search.records[trial_id].attempts
+            self.usage.begin(trial_id, attempts, uses["cpu_seconds"], uses["gpu_seconds"])
 
     def progress(self, trial_id: int) -> Any:
         """What of a trial changes while it gets on without a word."""
@@ -101,6 +112,8 @@ class Engine:
     def lost(self, trial_id: int, reason: str, traceback: str = "") -> None:
         """Have a trial go on from its checkpoint elsewhere: its worker or machine went away, which is no failure."""
         self._losses[trial_id] += 1
+        with self._or_pause():
+            self.usage.end(trial_id)
         if (times := self._losses[trial_id]) > self.spec.failures.retries:
             self.failed(
                 trial_id, f"lost its worker {times} times without an evaluation between: {reason}", traceback
@@ -124,7 +137,16 @@ class Engine:
                 if state is not None:
                     self.search.ledger.write_evaluations(trial_id, state["evaluations"])
 
+    def _uses(self) -> dict[str, float]:
+        """CPUs and GPUs of all workers of a trial."""
+        wanted = self.spec.resources
+        return {
+            "cpu_seconds": wanted.workers * wanted.cpus_per_worker,
+            "gpu_seconds": wanted.workers * wanted.gpus_per_worker,
+        }
+
     def _closed(self, record: Record) -> None:
+        self.usage.end(record.trial_id)
         self._open.discard(record.trial_id)
         self.on_event(record.state, record, record.values)
 

@@ -26,6 +26,7 @@ from sizewise.ledger import NAME, Event, Ledger
 from sizewise.search import Search
 from sizewise.signals import terminate_as_interrupt
 from sizewise.spec import StudySpec
+from sizewise.usage import Usage, last_seen
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.storage import Place, absolute, exists, make_folder, read, remove_folder, write
@@ -135,6 +136,7 @@ def _facts(spec: StudySpec, manifest: Manifest) -> dict[str, Any]:
         "created": time.time(),
         "trials": spec.trials,
         "objectives": spec.objectives,
+        "prices": spec.prices.model_dump() if spec.prices else None,
         "data": {
             "path": spec.data,
             "rows": {name: split.rows for name, split in manifest.splits.items()},
@@ -160,9 +162,11 @@ def _create(spec: StudySpec, folder: Place, manifest: Manifest) -> None:
 def _drive(
     spec: StudySpec, folder: Place, manifest: Manifest, on_event: Event | None, mirror_url: "URL | None"
 ) -> bool:
+    seen = last_seen(folder)  # of a driver that died
     # First, so that a second driver is told so before Ray has started.
     with only_driver(folder) as driver, _logged(scratch(spec, folder)):
         search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))
+        Usage(folder).settle(seen)
         with _mirrored(mirror_url, search, on_event or (lambda *_: None)) as tell:
             engine = Engine(spec, folder, search, tell)
             driver.on_taken = engine.pause
@@ -181,9 +185,13 @@ def _drive(
 def _run_trials(engine: Engine) -> None:
     from sizewise import cluster, tune
 
-    with cluster.connect(engine.spec), terminate_as_interrupt():
-        engine.mend()
-        tune.run_trials(engine)
+    try:
+        with cluster.connect(engine.spec), terminate_as_interrupt():
+            engine.mend()
+            tune.run_trials(engine)
+    finally:
+        with suppress(OSError):  # else the next driver closes them
+            engine.usage.close()
 
 
 def _mirror_url(optuna_storage: str | None) -> "URL | None":

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from sizewise.ledger import Event, Record
-from sizewise.units import format_auc, format_bytes, format_count, format_ratio
+from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width to fold to
@@ -39,6 +39,9 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "iteration": ("iterations", format_count),
     "epoch": ("epoch", "{:.2f}".format),
     "learning_rate": ("learning rate", "{:.3g}".format),
+    "cpu_seconds": ("CPU", format_seconds),
+    "gpu_seconds": ("GPU", format_seconds),
+    "money": ("money", "{:,.2f}".format),
     "samples_per_second": ("rows/s", format_count),
 }
 

@@ -11,7 +11,7 @@ import logging
 import math
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,12 +91,14 @@ def train(
     world: int = 1,
     device: torch.device | None = None,
     resumed: Resumed | None = None,
+    uses: Mapping[str, float] | None = None,
 ) -> Outcome:
     """Train one configuration to its last iteration, going on from the newest checkpoint in `folder`.
 
     Every worker calls `report` at every evaluation (rank 0 with the evaluation's row, the others with an empty
     one), after the checkpoint that holds it has been written; and `resumed` once where there was something to
-    go on from, or something damaged.
+    go on from, or something damaged. `uses` says what the trial holds while it trains (`cpu_seconds`: CPUs,
+    `gpu_seconds`: GPUs), for evaluations to say how much of it led to them.
 
     Raises:
         DivergedError: the model's output is not finite.
@@ -105,7 +107,7 @@ def train(
         SupersededError: another process has begun to train this trial (in an object store).
     """
     with _held(folder, rank, world) as (own, claim):
-        trial = _Trial(config, own, report, rank, world, device or torch.device("cpu"), claim)
+        trial = _Trial(config, own, report, rank, world, device or torch.device("cpu"), claim, uses or {})
         trial.restore(resumed or _log_damage)
         return trial.run()
 
@@ -156,9 +158,11 @@ class _Trial:
         world: int,
         device: torch.device,
         claim: Claim | None,
+        uses: Mapping[str, float],
     ) -> None:
         self.config, self.folder, self.report = config, folder, report
         self.rank, self.world, self.device, self.claim = rank, world, device, claim
+        self.uses = uses
         torch.manual_seed(config.seed)  # a process that trained another trial before must not matter
         data = local_shards(config.data)
         manifest = Manifest.load(data)
@@ -233,6 +237,7 @@ class _Trial:
             "compression_ratio": self.full_bytes / self.model.embedding.embedding_bytes,
             "optimizer_bytes": optimizer_bytes(self.optimizer),
             "train_seconds": self.train_seconds,
+            **{name: self.train_seconds * count for name, count in self.uses.items()},
             "samples_per_second": self.samples / max(self.train_seconds, 1e-9),
             "peak_memory_bytes": peak_memory(self.device),
         }

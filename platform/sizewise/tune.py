@@ -97,7 +97,6 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         self.trial_ids[trial_id] = record.trial_id
         return {
             **self.engine.payload(record),
-            "resources": self.engine.spec.resources.model_dump(),
             # Never the name of another attempt, not even of one that the ledger has lost.
             "attempt": f"{record.key}-{record.attempts}-{secrets.token_hex(2)}",
             "logs": str(self.engine.scratch / "train"),
@@ -108,6 +107,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         number = self.trial_ids[trial_id]
         for place in result.get("started", []):
             self.watch.begin(number, place)
+            self.engine.began(number)
         for found in result.get("resumed", []):
             self.engine.resumed(number, found["evaluations"], found["damage"])
         for evaluation in result.get("evaluated", []):

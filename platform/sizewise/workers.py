@@ -222,6 +222,7 @@ def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
             rank=rank,
             world=world,
             device=device,
+            uses=payload.get("uses"),
             resumed=lambda evaluations, damage: tell(
                 resumed=[{"evaluations": evaluations, "damage": damage}]
             ),

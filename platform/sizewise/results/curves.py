@@ -26,6 +26,8 @@ SCHEMA: dict[str, pl.DataType] = {
     "compression_ratio": pl.Float64(),
     "optimizer_bytes": pl.Int64(),
     "train_seconds": pl.Float64(),
+    "cpu_seconds": pl.Float64(),
+    "gpu_seconds": pl.Float64(),
     "samples_per_second": pl.Float64(),
     "peak_memory_bytes": pl.Int64(),
 }

@@ -28,6 +28,7 @@ from sizewise.results.records import (
     TrialRecord,
     parse,
 )
+from sizewise.usage import last_seen, used
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Entry, Place, entries, is_folder, read, read_entries
 
@@ -45,7 +46,8 @@ _TRIAL: dict[str, pl.DataType] = {
     "finished": pl.Float64(),
     "error": pl.String(),
 }
-_RESERVED = {*_TRIAL, *SCHEMA, "evaluations", "test_auc", "test_logloss", "test_normalized_entropy"}
+_USED = {"cpu_seconds": pl.Float64(), "gpu_seconds": pl.Float64(), "money": pl.Float64()}
+_RESERVED = {*_TRIAL, *SCHEMA, *_USED, "evaluations", "test_auc", "test_logloss", "test_normalized_entropy"}
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,10 @@ def studies(runs: Place) -> pl.DataFrame:
 def status(runs: Place, name: str) -> dict[str, Any]:
     """How the study stands, quickly: this reads the ledger and the curves of running trials only.
 
-    Keys: name, state, message, trials (by state), progress, seconds_left, best_auc, last_change; state is
-    "running", "interrupted" (the driver died), "stopped", "finished" or "created" (no driver yet).
+    Keys: name, state, message, trials (by state), progress, seconds_left, best_auc, cost (cpu_seconds and
+    gpu_seconds held by trials so far, all attempts counted, and money in currency, null without prices),
+    last_change; state is "running", "interrupted" (the driver died), "stopped", "finished" or "created" (no
+    driver yet).
     """
     files = _files(runs, name)
     unread: list[str] = []
@@ -138,6 +142,7 @@ def status(runs: Place, name: str) -> dict[str, Any]:
         "progress": done / asked if asked else 0.0,
         "seconds_left": _seconds_left(ledger, asked) if state == "running" else None,
         "best_auc": max(aucs, default=None),
+        "cost": _cost(files.folder, study, state),
         "last_change": files.last_change,
     }
 
@@ -181,6 +186,7 @@ def load(runs: Place, name: str) -> Study:
         )
     configs, config_columns = _configs(ledger)
     trials = _trials(ledger, configs, evaluations, _test_scores(files, problems), problems)
+    trials = trials.join(_used(files.folder, record, state), on="trial_id", how="left", maintain_order="left")
     joined = evaluations.join(
         trials.select("trial_id", "state", *config_columns), on="trial_id", how="left", maintain_order="left"
     )
@@ -302,6 +308,23 @@ def _alive(path: Place, driver: DriverRecord) -> bool:
     return False
 
 
+def _used(folder: Place, study: StudyRecord, state: str) -> pl.DataFrame:
+    """What each trial has used so far: cpu_seconds, gpu_seconds, money."""
+    until = time.time() if state == "running" else last_seen(folder)
+    rows = [
+        (trial_id, cpu, gpu, study.prices.of(cpu, gpu) if study.prices else None)
+        for trial_id, (cpu, gpu) in used(folder, until).items()
+    ]
+    return pl.DataFrame(rows, schema={"trial_id": pl.Int64(), **_USED}, orient="row")
+
+
+def _cost(folder: Place, study: StudyRecord, state: str) -> dict[str, Any]:
+    """What the whole study has used so far."""
+    total = _used(folder, study, state).select("cpu_seconds", "gpu_seconds").sum().row(0, named=True)
+    money = study.prices.of(**total) if study.prices else None
+    return {**total, "money": money, "currency": study.prices.currency if study.prices else None}
+
+
 def _seconds_left(ledger: list[TrialRecord], asked: int) -> float | None:
     """Estimate from the median trial so far and as many trials at once as run now; None before the first."""
     lengths = [t.finished - t.started for t in ledger if t.state != "running" and t.finished and t.started]
@@ -342,7 +365,10 @@ def _trials(
     by_auc = evaluations.sort(
         "auc", "iteration", descending=[True, False], nulls_last=True, maintain_order=True
     )
-    best = by_auc.unique("trial_id", keep="first", maintain_order=True).drop("replicate")
+    best = by_auc.unique("trial_id", keep="first", maintain_order=True)
+    best = best.drop(
+        "replicate", "cpu_seconds", "gpu_seconds"
+    )  # a trial's own count all of it, and every attempt
     counts = evaluations.group_by("trial_id").agg(evaluations=pl.len())
     trials = trials.join(best, on="trial_id", how="left", maintain_order="left")
     for extra in (counts, scores):

@@ -33,6 +33,18 @@ class DataRecord(BaseModel):
     click_rate: float | None = None
 
 
+class Prices(BaseModel):
+    """What an hour of a CPU and of a GPU costs."""
+
+    cpu_hour: float = 0.0
+    gpu_hour: float = 0.0
+    currency: str = "USD"
+
+    def of(self, cpu_seconds: float, gpu_seconds: float) -> float:
+        """Money for so many seconds."""
+        return (cpu_seconds * self.cpu_hour + gpu_seconds * self.gpu_hour) / 3600
+
+
 class StudyRecord(BaseModel):
     """study.json: what the study asks; `trials` is how many it asks for."""
 
@@ -43,6 +55,7 @@ class StudyRecord(BaseModel):
     objectives: dict[str, Direction] = Field(
         default={"auc": "maximize", "embedding_bytes": "minimize", "iterations": "minimize"}, min_length=1
     )
+    prices: Prices | None = None
     data: DataRecord = DataRecord()
 
 

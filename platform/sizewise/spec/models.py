@@ -39,6 +39,8 @@ OBJECTIVES: dict[str, Literal["maximize", "minimize"]] = {
     "model_bytes": "minimize",
     "iterations": "minimize",
     "train_seconds": "minimize",
+    "cpu_seconds": "minimize",
+    "gpu_seconds": "minimize",
 }
 
 
@@ -183,6 +185,14 @@ class ResourcesSpec(Strict):
     concurrent_trials: int = Field(1, ge=1)
 
 
+class PricesSpec(Strict):
+    """What an hour of a CPU and of a GPU costs, such as a machine's price over what it has."""
+
+    cpu_hour: float = Field(0.0, ge=0)
+    gpu_hour: float = Field(0.0, ge=0)
+    currency: str = "USD"
+
+
 class FailuresSpec(Strict):
     """What is done about trials that stand still, and about workers and machines that go away."""
 
@@ -213,6 +223,7 @@ class StudySpec(Strict):
     seed: int = Field(1, ge=0)
     resources: ResourcesSpec = ResourcesSpec()
     failures: FailuresSpec = FailuresSpec()
+    prices: PricesSpec | None = None
 
     @field_validator("name")
     @classmethod
