@@ -1,7 +1,7 @@
 """The dashboard's entry: `streamlit run app.py -- RUNS`. Which page is shown, and for which study.
 
-Reads a runs folder and never writes. The address bar holds the page and the study, so a link shows a
-colleague the same view. `launch.serve` starts this with the options it needs.
+Reads a runs folder and never writes. The address bar holds the page, the study, what is picked and how it is
+looked at, so a link shows a colleague the same view. `launch.serve` starts this with the options it needs.
 """
 
 import sys
@@ -9,7 +9,7 @@ from functools import partial
 
 import streamlit as st
 
-from sizewise_dashboard import choose, studies, tradeoff, trials
+from sizewise_dashboard import chart, choose, search, studies, tradeoff, trials
 from sizewise_dashboard.parts import pick_study
 from sizewise_prep.storage import Place, place
 
@@ -22,12 +22,14 @@ def main(runs: Place) -> None:
     details = st.Page(partial(trials.page, runs), title="Trials", url_path="trials")
     pages = {
         "tradeoff": st.Page(partial(tradeoff.page, runs, details), title="Trade-off", url_path="tradeoff"),
-        "choose": st.Page(partial(choose.page, runs), title="Choose", url_path="choose"),
+        "choose": st.Page(partial(choose.page, runs, details), title="Choose", url_path="choose"),
         "trials": details,
+        "search": st.Page(partial(search.page, runs, details), title="Search", url_path="search"),
     }
     home = st.Page(partial(studies.page, runs, pages["tradeoff"]), title="Studies", default=True)
     shown = st.navigation([home, *pages.values()], position="top")
     if shown is not home:
+        chart.prepare()
         pick_study(runs)
     shown.run()
 

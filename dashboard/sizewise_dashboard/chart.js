@@ -2,6 +2,7 @@
 // Plotly itself comes from the Python package, so the page asks no other host for it.
 
 const CLEAR = "rgba(0,0,0,0)";
+const states = new WeakMap();
 let loading = null;
 
 function load(source) {
@@ -35,20 +36,101 @@ function themed(layout, element) {
   };
 }
 
-export default function ({ data, parentElement, setTriggerValue }) {
-  const chart = parentElement.querySelector(".chart");
-  chart.setAttribute("aria-label", data.text);
-  const figure = JSON.parse(data.figure);
-  chart.style.height = `${figure.layout.height}px`;
-  load(data.plotly).then((Plotly) => {
-    // `react` changes the drawing rather than replacing it: with the figure's uirevision, zoom and camera stay
-    const drawn = Plotly.react(chart, figure.data, themed(figure.layout, chart), data.config);
-    drawn.then(() => {
-      chart.removeAllListeners("plotly_click");
-      chart.on("plotly_click", ({ points }) => {
-        const who = points[0].customdata;
-        if (who) setTriggerValue("clicked", { trial: Number(who[0]), iteration: Number(who[1]) });
-      });
+// What leaves the page is on white, whatever the theme; zoom and camera are the reader's.
+function forPaper(chart, figure, marks) {
+  const layout = structuredClone(figure.layout);
+  const now = chart._fullLayout;
+  for (const name of Object.keys(layout)) {
+    if (/^[xy]axis/.test(name) && now[name]?.range) layout[name].range = [...now[name].range];
+  }
+  if (layout.scene && now.scene?._scene) layout.scene.camera = now.scene._scene.getCamera();
+  return { data: [...figure.data, ...marks], layout };
+}
+
+function image(Plotly, chart, format) {
+  const { figure, marks, file } = states.get(chart);
+  const size = { width: chart.clientWidth, height: chart.clientHeight };
+  Plotly.downloadImage(forPaper(chart, figure, marks), { format, filename: file, scale: 2, ...size });
+}
+
+// One file that needs nothing else: Plotly, the figure and its text.
+async function page(chart) {
+  const { figure, marks, file, text, plotly, config } = states.get(chart);
+  const source = await (await fetch(plotly)).text();
+  const safe = (value) => JSON.stringify(value).replaceAll("<", "\\u003c");
+  const html = `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>${file}</title></head><body>
+<div id="figure" role="figure"></div><script>${source}</script><script>
+const figure = ${safe(forPaper(chart, figure, marks))};
+document.getElementById("figure").setAttribute("aria-label", ${safe(text)});
+Plotly.newPlot("figure", figure.data, figure.layout, ${safe(config)});
+</script></body></html>`;
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([html], { type: "text/html" }));
+  link.download = `${file}.html`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+function buttons(Plotly) {
+  const button = (name, title, icon, click) => ({ name, title, icon: Plotly.Icons[icon], click });
+  return [
+    button("png", "Download plot as a PNG", "camera", (chart) => image(Plotly, chart, "png")),
+    button("svg", "Download plot as an SVG", "pencil", (chart) => image(Plotly, chart, "svg")),
+    button("html", "Download plot as an HTML file", "disk", (chart) => page(chart)),
+  ];
+}
+
+function draw(Plotly, chart) {
+  const state = states.get(chart);
+  const theme = getComputedStyle(chart).color;
+  const signature = [state.digest, state.marksText, theme].join();
+  if (!state.visible || state.drawn === signature) return;
+  state.drawn = signature;
+  // made once: Plotly starts over, zoom and all, where the configuration differs
+  state.options ??= {
+    ...state.config,
+    modeBarButtonsToAdd: buttons(Plotly),
+    modeBarButtonsToRemove: [...state.config.modeBarButtonsToRemove, "toImage"],
+  };
+  // `react` changes the drawing rather than replacing it: with the figure's uirevision, zoom and camera stay
+  const data = [...state.figure.data, ...state.marks];
+  Plotly.react(chart, data, themed(state.figure.layout, chart), state.options).then(() => {
+    chart.removeAllListeners("plotly_click");
+    chart.on("plotly_click", ({ points, event }) => {
+      const who = points[0].customdata;
+      const more = Boolean(event?.shiftKey || event?.ctrlKey || event?.metaKey);
+      if (who) states.get(chart).click({ trial: Number(who[0]), iteration: Number(who[1]), more });
     });
   });
+}
+
+export default function ({ data, parentElement, setTriggerValue }) {
+  const plotly = load(data.plotly);
+  if (!data.figure) return;
+  const chart = parentElement.querySelector(".chart");
+  chart.setAttribute("aria-label", data.text);
+  const state = states.get(chart) ?? { visible: false };
+  if (state.digest !== data.digest) {
+    state.figure = JSON.parse(data.figure);
+    state.digest = data.digest;
+    chart.style.height = `${state.figure.layout.height}px`;
+  }
+  if (state.marksText !== data.marks) {
+    state.marksText = data.marks;
+    state.marks = data.marks ? JSON.parse(data.marks).data : [];
+  }
+  const { config, file, text } = data;
+  Object.assign(state, { config, file, text, plotly: data.plotly });
+  state.click = (point) => setTriggerValue("clicked", point);
+  states.set(chart, state);
+  if (!state.watch) {
+    // a figure further down waits until somebody scrolls to it
+    state.watch = new IntersectionObserver((entries) => {
+      state.visible = entries.at(-1).isIntersecting;
+      plotly.then((Plotly) => draw(Plotly, chart));
+    });
+    state.watch.observe(chart);
+  } else {
+    plotly.then((Plotly) => draw(Plotly, chart));
+  }
 }

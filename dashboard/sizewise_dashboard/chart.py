@@ -1,7 +1,8 @@
-"""A Plotly figure that keeps its zoom while its data grows: `show(figure, key="by_size", text="...")`.
+"""A Plotly figure that keeps its zoom while its data grows: `show(drawing, key="by_size", text="...")`.
 
 `st.plotly_chart` replaces the whole drawing whenever the data changes, so a study could not be looked at
-while it runs. This component redraws in place (chart.js), with the plotly.js that the Python package carries.
+while it runs. This component redraws in place (chart.js), with the plotly.js that the Python package carries,
+only what is on the screen, and only when it has changed.
 """
 
 from pathlib import Path
@@ -11,29 +12,52 @@ import plotly
 import plotly.graph_objects as go
 import streamlit as st
 import streamlit.components.v1 as assets
+from streamlit.components.v2.types import ComponentRenderer
 
 from sizewise import figures
+from sizewise_dashboard.snapshots import Drawing
 
 # serves Plotly's own folder under /component/..., which is all that this declaration is for
 _PLOTLY = assets.declare_component("plotly", path=str(Path(plotly.__file__).parent / "package_data"))
 _SOURCE = f"/component/{_PLOTLY.name}/plotly.min.js"
+_SCRIPT = (Path(__file__).parent / "chart.js").read_text(encoding="utf-8")
 
 
 class Point(NamedTuple):
-    """The evaluation that was clicked."""
+    """The evaluation that was clicked, and whether to add its trial to those already picked."""
 
     trial: int
     iteration: int
+    more: bool
 
 
-def show(figure: go.Figure, key: str, text: str) -> Point | None:
-    """Draw `figure`; `text` is what a screen reader says. Returns the point whose click led to this run."""
-    chart = st.components.v2.component(
+def show(drawing: Drawing, key: str, text: str, marks: go.Figure | None = None) -> Point | None:
+    """Draw a figure with `marks` laid over it; `text` is what a screen reader says.
+
+    Returns the point whose click (with Shift or Ctrl: one more) led to this run.
+    """
+    data = {
+        "figure": drawing.figure,
+        "digest": drawing.digest,
+        "marks": marks.to_json() if marks and marks.data else "",
+        "config": figures.CONFIG,
+        "plotly": _SOURCE,
+        "text": text,
+        "file": f"sizewise-{key}",
+    }
+    clicked = _component()(key=key, data=data, on_clicked_change=lambda: None).clicked
+    return Point(**clicked) if clicked else None
+
+
+def prepare() -> None:
+    """Let the browser fetch Plotly while the server still reads the study."""
+    _component()(key="prepare", data={"plotly": _SOURCE}, height=1)
+
+
+def _component() -> ComponentRenderer:
+    return st.components.v2.component(
         "sizewise_chart",
-        html='<div class="chart" role="img"></div>',
-        js=(Path(__file__).parent / "chart.js").read_text(encoding="utf-8"),
+        html='<div class="chart" role="figure"></div>',
+        js=_SCRIPT,
         isolate_styles=False,  # Plotly keeps its style sheet in the document
     )
-    data = {"figure": figure.to_json(), "config": figures.CONFIG, "plotly": _SOURCE, "text": text}
-    clicked = chart(key=key, data=data, on_clicked_change=lambda: None).clicked
-    return Point(**clicked) if clicked else None

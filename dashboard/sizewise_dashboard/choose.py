@@ -1,4 +1,4 @@
-"""Which model to ship: limits on size, iterations and AUC, the best within them, what each limit costs."""
+"""Which model to ship: limits on size, effort and AUC, the best within them, what each limit costs."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -7,30 +7,41 @@ import polars as pl
 import streamlit as st
 
 from sizewise import results
+from sizewise.figures.reference import full_table
 from sizewise.results import Choice, Study
-from sizewise.units import format_auc, format_bytes, format_count
-from sizewise_dashboard.parts import current_study, evaluation_table, plain, read_view, show_problems
+from sizewise.results.commands import run_longer
+from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
+from sizewise_dashboard import snapshots, tables
+from sizewise_dashboard.parts import current_study, plain, show_problems
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place
 
 _NO_LIMIT = "no limit"
 _MOST_RUNNERS_UP = 10
+_EFFORTS = ("iterations", "hours", "dollars")
+_LOSSES = (0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05)
 
 
 @dataclass(frozen=True)
 class Limits:
     """What may at most or must at least be; None where there is no limit."""
 
-    max_bytes: int | None
-    max_iterations: int | None
-    min_auc: float | None
+    max_bytes: int | None = None
+    max_iterations: int | None = None
+    min_auc: float | None = None
+    max_seconds: float | None = None
 
 
-def page(runs: Place) -> None:
+def page(runs: Place, details: st.Page | None = None) -> None:
     """Ask for the limits and show the choice."""
-    study = read_view(runs, current_study()).study
+    try:
+        study = snapshots.read(runs, current_study()).study
+    except InputError as error:
+        st.error(plain(str(error)))
+        return
     if study.candidates.is_empty():
         st.info(plain(results.answer(study).sentence))
+        show_problems(study)
         return
     limits = _ask(study)
     try:
@@ -38,26 +49,97 @@ def page(runs: Place) -> None:
     except InputError as error:
         st.warning(plain(str(error)))
     else:
-        _show(study, chosen, limits)
+        _show(study, chosen, limits, details)
     show_problems(study)
 
 
 def _ask(study: Study) -> Limits:
-    """The limits, from sliders over what the study has measured."""
+    """The limits, from sliders over what the study has measured; the address holds where they stand."""
     points = study.candidates
     left, middle, right = st.columns(3, gap="large")
     with left:
         sizes = {format_bytes(size): size for size in ladder(points[study.size].drop_nulls().to_list())}
-        max_bytes = _slider("Size at most", [*sizes, _NO_LIMIT], "max_bytes")
+        max_bytes = sizes.get(_slider("Size at most", [*sizes, _NO_LIMIT], "max_bytes"))
     with middle:
-        steps = {format_count(step): step for step in ladder(points["iteration"].to_list())}
-        max_iterations = _slider("Iterations at most", [*steps, _NO_LIMIT], "max_iterations")
+        limits = _ask_effort(points)
     with right:
+        min_auc = _ask_auc(study)
+    return replace(limits, max_bytes=max_bytes, min_auc=min_auc)
+
+
+def _ask_effort(points: pl.DataFrame) -> Limits:
+    """A limit in iterations, or in hours of training, or in what those hours cost."""
+    unit = st.session_state.get("effort_unit") or st.query_params.get("effort_unit", "iterations")
+    seconds = points["train_seconds"].drop_nulls().to_list()
+    if unit == "iterations" or not seconds:
+        steps = {format_count(step): step for step in ladder(points["iteration"].to_list())}
+        limit = steps.get(_slider("Iterations at most", [*steps, _NO_LIMIT], "max_iterations"))
+        _ask_unit()
+        return Limits(max_iterations=limit)
+    longest = ladder([math.ceil(value) for value in seconds])
+    if unit == "hours":
+        times = {format_seconds(step): float(step) for step in longest}
+        time_limit = times.get(_slider("Training at most", [*times, _NO_LIMIT], "max_time"))
+        _ask_unit()
+        return Limits(max_seconds=time_limit)
+    price = float(st.session_state.get("price") or st.query_params.get("price") or 1.0)
+    # in hundredths of a cent, so that short trials have steps as well
+    cents = ladder([math.ceil(step / 3600 * price * 1e4) for step in longest])
+    money = {f"${step / 1e4:,.4f}".rstrip("0").rstrip("."): step / 1e4 for step in cents}
+    most = money.get(_slider("Training costs at most", [*money, _NO_LIMIT], "max_cost"))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        _ask_unit()
+        st.number_input(
+            "Dollars an hour of one trial",
+            min_value=0.01,
+            max_value=100_000.0,
+            value=1.0,
+            key="price",
+            bind="query-params",
+            width=210,
+        )
+    return Limits(max_seconds=None if most is None else most / price * 3600)
+
+
+def _ask_unit() -> None:
+    st.segmented_control(
+        "Effort in",
+        _EFFORTS,
+        default="iterations",
+        required=True,
+        key="effort_unit",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+
+
+def _ask_auc(study: Study) -> float | None:
+    """A floor for the AUC, or a ceiling for what may be lost against the full tables (or the best there is)."""
+    points = study.candidates
+    full = full_table(study)
+    against = "full tables" if not full.is_empty() else "the best"
+    top = float(full["auc"][0]) if not full.is_empty() else float(points["auc"].max())  # type: ignore[arg-type]
+    kind = st.session_state.get("auc_as") or st.query_params.get("auc_as", "AUC")
+    if kind == "AUC":
         # in thousandths, from the worst AUC to the best
         low, high = (math.ceil(1000 * float(auc)) for auc in points["auc"].sort()[[0, -1]])
         floors = {f"{thousandths / 1000:.3f}": thousandths / 1000 for thousandths in range(low, high + 1)}
-        min_auc = _slider("AUC at least", [_NO_LIMIT, *floors], "min_auc")
-    return Limits(sizes.get(max_bytes), steps.get(max_iterations), floors.get(min_auc))
+        floor = floors.get(_slider("AUC at least", [_NO_LIMIT, *floors], "min_auc"))
+    else:
+        losses = {f"{loss:g}": loss for loss in _LOSSES}
+        label = f"AUC lost against {against} ({format_auc(top)}) at most"
+        lost = losses.get(_slider(label, [*losses, _NO_LIMIT], "max_lost"))
+        floor = None if lost is None else top - lost
+    st.segmented_control(
+        "Accuracy as",
+        ["AUC", "lost against full"],
+        default="AUC",
+        required=True,
+        key="auc_as",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    return floor
 
 
 def ladder(values: list[int]) -> list[int]:
@@ -65,7 +147,7 @@ def ladder(values: list[int]) -> list[int]:
 
     Round, and not the values themselves, so that a limit in the address stays a step while a study grows.
     """
-    low, high = max(min(values), 1), max(values)
+    low, high = max(min(values), 1), max(*values, 1)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 2)
     steps = sorted({round(step * 10**power) for power in powers for step in (1, 1.5, 2, 3, 5, 7)})
     top = next(step for step in steps if step >= high)
@@ -78,24 +160,51 @@ def _slider(label: str, steps: list[str], key: str) -> str:
     return chosen
 
 
-def _show(study: Study, chosen: Choice, limits: Limits) -> None:
+def _show(study: Study, chosen: Choice, limits: Limits, details: st.Page | None) -> None:
     st.markdown(f"#### {plain(f'Take {_point(study, chosen)}')}")
-    st.caption(plain(f"It is {chosen.why}."))
-    relaxed = {"max_bytes": "size", "max_iterations": "iterations", "min_auc": "AUC"}
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(plain(f"It is {chosen.why}."), width="content")
+        if details:
+            query = {"study": study.name, "trials": str(chosen.trial_id), "at": str(chosen.iteration)}
+            st.page_link(details, label="Open the trial", query_params=query)
+    relaxed = {
+        "max_bytes": "size",
+        "max_iterations": "iterations",
+        "max_seconds": "training time",
+        "min_auc": "AUC",
+    }
     for name, what in relaxed.items():
         if getattr(limits, name) is not None:
             other = results.choose(study, **asdict(replace(limits, **{name: None})))
-            st.markdown(f"- {plain(f'Without the limit on {what}: {_point(study, other)}')}")
+            bought = _difference(study, chosen, other)
+            st.markdown(
+                f"- {plain(f'Without the limit on {what}: {_point(study, other)}')}{plain(f'; {bought}')}"
+            )
+    with st.expander("Train it longer"):
+        st.caption(
+            "Twice the epochs, everything else as it was. Its curve says whether that can help: open the trial."
+        )
+        st.code(run_longer(study, chosen.trial_id), language="bash", wrap_lines=True)
     others = _runners_up(study, chosen, limits)
     if not others.is_empty():
         st.subheader("Next best within the limits")
-        evaluation_table(others, key="runners_up")
+        tables.show(others, "runners_up", tables.EVALUATION, alt="The runners-up")
 
 
 def _point(study: Study, choice: Choice) -> str:
     size = format_bytes(getattr(choice, study.size))
     steps = format_count(choice.iteration)
     return f"trial {choice.trial_id} at iteration {steps}: AUC {format_auc(choice.auc)} with {size}"
+
+
+def _difference(study: Study, chosen: Choice, other: Choice) -> str:
+    """What another choice has and costs beyond the chosen one."""
+    if (other.trial_id, other.iteration) == (chosen.trial_id, chosen.iteration):
+        return "the same, so this limit costs nothing"
+    size = getattr(other, study.size) / max(getattr(chosen, study.size), 1)
+    steps = other.iteration / max(chosen.iteration, 1)
+    gain = f"{other.auc - chosen.auc:+.4f} AUC"
+    return f"{gain} for {format_ratio(size)} the size and {format_ratio(steps)} the iterations"
 
 
 def _runners_up(study: Study, chosen: Choice, limits: Limits) -> pl.DataFrame:
@@ -105,6 +214,8 @@ def _runners_up(study: Study, chosen: Choice, limits: Limits) -> pl.DataFrame:
         fitting = fitting.filter(pl.col(study.size) <= limits.max_bytes)
     if limits.max_iterations is not None:
         fitting = fitting.filter(pl.col("iteration") <= limits.max_iterations)
+    if limits.max_seconds is not None:
+        fitting = fitting.filter(pl.col("train_seconds") <= limits.max_seconds)
     order, down = ["auc", study.size, "iteration"], [True, False, False]
     if limits.min_auc is not None:
         fitting = fitting.filter(pl.col("auc") >= limits.min_auc)

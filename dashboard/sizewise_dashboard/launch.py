@@ -4,6 +4,7 @@ The options that keep it private (bound to one address, no usage statistics) are
 """
 
 import socket
+import threading
 from pathlib import Path
 
 from streamlit.web import cli
@@ -21,6 +22,7 @@ def serve(runs: Place, port: int, address: str = "127.0.0.1") -> int:
     when `port` is taken.
     """
     _check_free(port, address)
+    threading.Thread(target=_warm, args=(runs,), daemon=True).start()
     try:
         # the command line is Streamlit's public interface; starting it as a child would leave an orphan
         # behind whenever this process is killed
@@ -43,6 +45,18 @@ def arguments(runs: Place, port: int, address: str) -> list[str]:
     }
     settings = [f"--{name}={value}" for name, value in options.items()]
     return ["run", str(APP), *settings, "--", str(absolute(runs))]
+
+
+def _warm(runs: Place) -> None:
+    """Load the libraries, and read the study that changed last, before the first visitor asks for it."""
+    from sizewise import results
+    from sizewise_dashboard import snapshots
+
+    try:
+        for name in results.studies(runs)["name"].head(1):
+            snapshots.read(runs, name)
+    except (InputError, OSError):
+        pass  # whoever looks is told
 
 
 def _check_free(port: int, address: str) -> None:

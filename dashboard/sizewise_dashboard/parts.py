@@ -1,16 +1,14 @@
-"""What the pages share: the study picker, a cached reading of a study, states and text made safe to show."""
+"""What the pages share: the study picker, states, problems, and text made safe to show."""
 
 import re
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import plotly.graph_objects as go
-import polars as pl
 import streamlit as st
 
-from sizewise import figures, results
-from sizewise.results import Answer, Study
+from sizewise import results
+from sizewise.results import Study
 from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place
+from sizewise_prep.storage import Place, StorageError
 
 Color = Literal["blue", "green", "orange", "gray", "red"]
 COLORS: dict[str, Color] = {
@@ -19,35 +17,10 @@ COLORS: dict[str, Color] = {
     "finished": "green",
     "interrupted": "orange",
     "stopped": "gray",
+    "pruned": "gray",
+    "infeasible": "gray",
     "failed": "red",
 }
-
-
-class View(NamedTuple):
-    """A study with everything that is drawn of it."""
-
-    study: Study
-    answer: Answer
-    by_size: go.Figure
-    by_iterations: go.Figure
-    tradeoff: go.Figure
-
-
-def read_view(runs: Place, name: str) -> View:
-    """The study as it is on disk now, read and drawn again only if it has changed."""
-    return _view(runs, name, results.fingerprint(runs, name))
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _view(runs: Place, name: str, fingerprint: str) -> View:
-    study = results.load(runs, name)
-    return View(
-        study,
-        results.answer(study),
-        figures.accuracy_against_size(study),
-        figures.accuracy_against_iterations(study),
-        figures.tradeoff_3d(study),
-    )
 
 
 def pick_study(runs: Place) -> None:
@@ -76,7 +49,7 @@ def study_names(runs: Place) -> list[str]:
     """Studies under `runs`; none if the folder is missing."""
     try:
         return results.names(runs)
-    except InputError:
+    except (InputError, StorageError):
         return []
 
 
@@ -93,31 +66,6 @@ def badge(state: str) -> None:
 def plain(text: str) -> str:
     """`text` with everything that Markdown or HTML would act on escaped: it may come from a study's files."""
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])", r"\\\1", text)
-
-
-def evaluation_table(evaluations: pl.DataFrame, key: str, height: int | Literal["auto"] = "auto") -> None:
-    """Evaluations as a table in human units."""
-    st.dataframe(
-        evaluations.select(
-            pl.col("trial_id").alias("trial"),
-            pl.col("auc").alias("AUC"),
-            pl.col("embedding_bytes").alias("embeddings"),
-            pl.col("compression_ratio").alias("compression"),
-            pl.col("model_bytes").alias("whole model"),
-            pl.col("iteration").alias("iterations"),
-            pl.col("epoch").alias("epochs"),
-        ),
-        hide_index=True,
-        height=height,
-        column_config={
-            "AUC": st.column_config.NumberColumn(format="%.4f"),
-            "embeddings": st.column_config.NumberColumn(format="bytes"),
-            "compression": st.column_config.NumberColumn(format="%,.1fx"),
-            "whole model": st.column_config.NumberColumn(format="bytes"),
-            "epochs": st.column_config.NumberColumn(format="%.2f"),
-        },
-        key=key,
-    )
 
 
 def show_problems(study: Study) -> None:

@@ -6,7 +6,7 @@ from sizewise import results
 from sizewise.units import format_auc, format_seconds
 from sizewise_dashboard.parts import badge, plain
 from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place
+from sizewise_prep.storage import Place, StorageError
 
 _WIDTHS = (3, 1.2, 3, 1.5, 1.5, 1.5)
 
@@ -20,6 +20,9 @@ def page(runs: Place, target: st.Page) -> None:
 def _table(runs: Place, target: st.Page) -> None:
     try:
         rows = results.studies(runs)
+    except StorageError as error:
+        st.error(plain(str(error)))
+        return
     except InputError:
         st.info(
             plain(f"There is no folder {runs} yet. It appears with the first study: ")

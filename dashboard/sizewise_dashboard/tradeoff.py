@@ -1,107 +1,221 @@
-"""The trade-off of one study: the answer, the three figures and the front; live while it runs."""
+"""The trade-off of one study: the answer, the linked figures and the front; live while it runs."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import polars as pl
 import streamlit as st
 
-from sizewise import results
+from sizewise import figures
+from sizewise.figures import EFFORTS, SCORES, SIZES, Axes
+from sizewise.results import Study
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
-from sizewise_dashboard import chart
-from sizewise_dashboard.parts import (
-    View,
-    badge,
-    current_study,
-    evaluation_table,
-    plain,
-    read_view,
-    show_problems,
-)
+from sizewise_dashboard import chart, picking, snapshots, tables
+from sizewise_dashboard.parts import badge, current_study, plain, show_problems
+from sizewise_dashboard.snapshots import Snapshot
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place
 
 # how often the page looks for news; a study that has not finished may be resumed at any time
 _SECONDS = {"running": 2, "created": 2, "interrupted": 10, "stopped": 10}
+_EPSILONS = ("0.1", "0.2", "0.3", "0.5")
+
+
+class _View(NamedTuple):
+    """How the study is looked at; the address holds all of it."""
+
+    axes: Axes
+    methods: tuple[str, ...]
+    epsilon: float | None
 
 
 def page(runs: Place, details: st.Page | None = None) -> None:
-    """Show the study that the address names; a clicked point links to its trial on the page `details`."""
+    """Show the study that the address names; picked trials are linked to the page `details`."""
     name = current_study()
-    state = results.status(runs, name)["state"]
+    try:
+        state = snapshots.read(runs, name).status["state"]
+    except InputError as error:
+        st.error(plain(str(error)))
+        return
     st.fragment(_live, run_every=_SECONDS.get(state))(runs, name, state, details)
 
 
 def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
     """Everything that changes while the study runs."""
     try:
-        status = results.status(runs, name)
-        view = read_view(runs, name)
+        now = snapshots.read(runs, name)
     except InputError as error:
         st.error(plain(str(error)))
         return
-    if status["state"] != state:
+    if now.status["state"] != state:
         st.rerun()  # the whole page, to look for news more or less often
-    _head(status, view)
-    sentence = view.answer.sentence
+    view = _head(now)
+    study = _narrowed(now, view)
+    # what was picked in this run is known only after the figures were shown, so it is drawn in the next one
+    trials = picking.picked(now.study)
+    chosen = st.empty()
     left, right = st.columns(2)
+    sentence = now.answer.sentence
+    score, effort = SCORES[view.axes.score].label, EFFORTS[view.axes.effort].label
     with left:
-        on_size = chart.show(view.by_size, "by_size", f"Validation AUC against size, a log scale. {sentence}")
+        on_size = chart.show(
+            snapshots.drawn(
+                now,
+                ("by_size", view),
+                lambda: figures.accuracy_against_size(study, view.epsilon, view.axes),
+            ),
+            "by_size",
+            f"Validation {score} against size in bytes, a log scale. {sentence}",
+            figures.chosen(study, trials, "size", view.axes),
+        )
     with right:
-        on_curve = chart.show(view.by_iterations, "by_iterations", "Validation AUC against iterations.")
-    _clicked(view, on_size or on_curve, details)
+        on_curve = chart.show(
+            snapshots.drawn(
+                now, ("by_iterations", view), lambda: figures.accuracy_against_iterations(study, view.axes)
+            ),
+            "by_iterations",
+            f"Validation {score} against {effort}, a log scale, a line a trial. {sentence}",
+            figures.chosen(study, trials, "iterations", view.axes),
+        )
     left, right = st.columns(2)
     with left:
-        chart.show(view.tradeoff, "tradeoff", "Validation AUC over size and iterations, in three dimensions.")
+        on_space = chart.show(
+            snapshots.drawn(now, ("tradeoff", view), lambda: figures.tradeoff_3d(study, view.axes)),
+            "tradeoff",
+            f"Validation {score} over size and {effort}, in three dimensions. {sentence}",
+            figures.chosen(study, trials, "tradeoff", view.axes),
+        )
     with right:
         st.subheader("Pareto front")
-        if view.study.front.is_empty():
+        if study.front.is_empty():
             st.text("Nothing yet.")
         else:
-            evaluation_table(view.study.front, key="front", height=400)
-    show_problems(view.study)
+            tables.show(study.front, "front", tables.EVALUATION, height=400, alt="The Pareto front")
+    if any((on_size, on_curve, on_space)):
+        picking.follow(now.study, on_size, on_curve, on_space)
+        st.rerun(scope="fragment")
+    with chosen.container():
+        _picked(now.study, trials, details)
+    show_problems(now.study)
 
 
-def _head(status: dict[str, Any], view: View) -> None:
-    """State, the answer in a sentence, and the numbers behind it."""
+def _ask(study: Study) -> _View:
+    """Axes, filters and the bound."""
+    methods = _methods(study)
+    with st.popover("Axes and filters"):
+        size = _choice("Size", SIZES, "size", study.size)
+        score = _choice("Score", SCORES, "score", "auc")
+        effort = _choice("Effort", EFFORTS, "effort", "iteration")
+        kept = _several("Methods", methods) if len(methods) > 1 else ()
+        bound = st.selectbox(
+            "Theory's bound for ε of",
+            ["off", *_EPSILONS],
+            key="epsilon",
+            bind="query-params",
+            help="The memory that the Johnson-Lindenstrauss lemma calls enough for a relative error ε of "
+            "squared distances: see `sizewise bound`. Drawn where all trials have one dim.",
+        )
+    return _View(Axes(size, score, effort), kept, None if bound == "off" else float(bound))
+
+
+def _choice(label: str, axes: dict[str, figures.Axis], key: str, usual: str) -> str:
+    names = list(axes)
+    chosen: str = st.selectbox(
+        label,
+        names,
+        index=names.index(usual),
+        key=key,
+        bind="query-params",
+        format_func=lambda name: axes[name].label,
+    )
+    return chosen
+
+
+def _several(label: str, methods: list[str]) -> tuple[str, ...]:
+    chosen = st.multiselect(label, methods, key="methods", bind="query-params", placeholder="all")
+    return tuple(chosen)
+
+
+def _methods(study: Study) -> list[str]:
+    if "method" not in study.config_columns:
+        return []
+    return sorted(str(method) for method in study.trials["method"].drop_nulls().unique())
+
+
+def _narrowed(now: Snapshot, view: _View) -> Study:
+    """The study with the chosen methods only, and the front among them."""
+    if not view.methods:
+        return now.study
+
+    def narrow() -> Study:
+        of_methods = pl.col("method").is_in(view.methods)
+        study = now.study
+        return replace(
+            study, trials=study.trials.filter(of_methods), evaluations=study.evaluations.filter(of_methods)
+        )
+
+    return snapshots.kept(now, ("methods", view.methods), narrow)
+
+
+def _head(now: Snapshot) -> _View:
+    """State, the answer in a sentence, and the numbers behind it; the way that the reader looks at it."""
+    status, study = now.status, now.study
     trials = status["trials"]
     with st.container(horizontal=True, vertical_alignment="center"):
         badge(status["state"])
         if status["message"]:
-            st.caption(plain(status["message"]))
-    st.markdown(f"#### {plain(view.answer.sentence)}")
-    numbers = {"Trials done": f"{trials['finished'] + trials['failed']} of {trials['asked']}"}
-    if trials["failed"]:
-        numbers["Failed"] = str(trials["failed"])
-    best, smallest = view.answer.best, view.answer.smallest
+            st.caption(plain(status["message"]), width="content")
+        view = _ask(study)
+    st.markdown(f"#### {plain(now.answer.sentence)}")
+    done = trials["asked"] - trials["running"] - trials["waiting"]
+    numbers = {"Trials done": f"{done:,} of {trials['asked']:,}"}
+    for kind in ("failed", "pruned", "infeasible"):
+        if trials.get(kind):
+            numbers[kind.capitalize()] = f"{trials[kind]:,}"
+    best, smallest = now.answer.best, now.answer.smallest
     if best and smallest:
         numbers["Best AUC"] = format_auc(best.auc)
-        numbers[f"Smallest within {view.answer.tolerance:g} AUC"] = format_bytes(
-            getattr(smallest, view.study.size)
-        )
+        numbers[f"Smallest within {now.answer.tolerance:g} AUC"] = format_bytes(getattr(smallest, study.size))
         if smallest.compression_ratio is not None:
             numbers["Its compression"] = format_ratio(smallest.compression_ratio)
     if status["seconds_left"] is not None:
         numbers["Time left"] = format_seconds(status["seconds_left"])
-    for column, (label, value) in zip(st.columns(len(numbers)), numbers.items(), strict=True):
-        column.metric(label, value)
+    if money := status.get("cost"):
+        numbers["Cost"] = _money(money)
+    with st.container(horizontal=True, gap="large"):
+        for label, value in numbers.items():
+            st.metric(label, value, width="content")
+    return view
 
 
-def _clicked(view: View, point: chart.Point | None, details: st.Page | None) -> None:
-    """The evaluation that was last clicked, in words, with the way to its trial."""
-    study = view.study
-    if point:
-        st.session_state["clicked"] = (study.name, point)
-    name, point = st.session_state.get("clicked", (None, None))
-    if name != study.name or point is None:
-        st.caption("Click a point to see its trial.")
+def _money(cost: Any) -> str:
+    return f"${cost:,.2f}" if isinstance(cost, int | float) else str(cost)
+
+
+def _picked(study: Study, trials: list[int], details: st.Page | None) -> None:
+    """The picked trials in words, with the way to them."""
+    if not trials:
+        st.caption("Click a point to pick its trial; with Shift, to compare it with those already picked.")
         return
-    rows = study.evaluations.filter(pl.col("trial_id") == point.trial, pl.col("iteration") == point.iteration)
-    for row in rows.head(1).iter_rows(named=True):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(
-                f"**Trial {point.trial}** at iteration {format_count(point.iteration)}: AUC "
-                f"{format_auc(row['auc'])} with {format_bytes(row[study.size])}"
-            )
-            if details:
-                query = {"study": study.name, "trial": str(point.trial)}
-                st.page_link(details, label="Open the trial", query_params=query)
+    at = picking.picked_at()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for place, trial in enumerate(trials):
+            rows = study.evaluations.filter(pl.col("trial_id") == trial, pl.col("auc").is_not_null())
+            here = rows.filter(pl.col("iteration") == at) if at and trial == trials[-1] else rows.head(0)
+            if here.is_empty():
+                here = rows.sort("auc", descending=True).head(1)
+            for row in here.head(1).iter_rows(named=True):
+                st.markdown(
+                    f"**Trial {trial}** at iteration {format_count(row['iteration'])}: AUC "
+                    f"{format_auc(row['auc'])} with {format_bytes(row[study.size])}"
+                    f"{';' if place < len(trials) - 1 else ''}"
+                )
+            if here.is_empty():
+                st.markdown(f"**Trial {trial}**")
+        if details:
+            query = {"study": study.name, "trials": ",".join(map(str, trials))}
+            label = "Open the trial" if len(trials) == 1 else "Compare the trials"
+            st.page_link(details, label=label, query_params=query)
+        if st.button("Let go", key="let_go", type="tertiary"):
+            picking.pick(study, [])
+            st.rerun(scope="fragment")

@@ -1,61 +1,225 @@
-"""The trials of one study as a table, and one of them in full: configuration, curve, failure."""
+"""The trials of one study as a table, and the picked ones in full, side by side."""
+
+import time
+from typing import Any
 
 import polars as pl
 import streamlit as st
 
-from sizewise.results import Study
-from sizewise.units import format_seconds
-from sizewise_dashboard.parts import badge, current_study, evaluation_table, plain, read_view, show_problems
+from sizewise import figures
+from sizewise.figures import EFFORTS, SCORES
+from sizewise.results import Study, logs
+from sizewise.results.commands import run_longer
+from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
+from sizewise_dashboard import chart, picking, snapshots, tables
+from sizewise_dashboard.parts import badge, current_study, plain, show_problems
+from sizewise_dashboard.snapshots import Snapshot
+from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place
+
+_FIRST = ("trial_id", "state", "auc", "test_auc", "embedding_bytes", "model_bytes", "iteration", "epoch")
+_LAST = ("train_seconds", "peak_memory_bytes", "cost", "attempts", "reason", "error")
+_MORE = ("logloss", "normalized_entropy", "samples_per_second", "compression_ratio", "optimizer_bytes")
 
 
 def page(runs: Place) -> None:
-    """Show the table and the trial that the address names."""
-    study = read_view(runs, current_study()).study
+    """Show the table and the trials that the address names."""
+    try:
+        now = snapshots.read(runs, current_study())
+    except InputError as error:
+        st.error(plain(str(error)))
+        return
+    study = now.study
     if study.trials.is_empty():
         st.info("No trial has started yet.")
+        show_problems(study)
         return
-    _table(study)
-    _one(study)
+    shown = _table(study)
+    trials = _ask(study, shown)
+    if trials:
+        _facts(study, trials)
+        _curves(now, trials)
+        if len(trials) > 1:
+            _differences(study, trials)
+        for trial in trials:
+            _one(study, trial, alone=len(trials) == 1)
     show_problems(study)
 
 
-def _table(study: Study) -> None:
+def _table(study: Study) -> pl.DataFrame:
     """Each trial at its best validation AUC. The test AUC is shown and used for nothing."""
-    shown = ["trial_id", "state", "auc", "test_auc", "embedding_bytes", "model_bytes", "iteration", "epoch"]
-    sizes = ("embedding_bytes", "model_bytes", "peak_memory_bytes")
-    table = study.trials.select(*shown, *study.config_columns, "train_seconds", "peak_memory_bytes", "error")
-    st.dataframe(
+    hidden = {"data", "bottom_mlp", "top_mlp", "checkpoint_seconds", "evaluate_every"}
+    configuration = [name for name in study.config_columns if name not in hidden]
+    columns = [name for name in (*_FIRST, *configuration, *_LAST) if name in study.trials.columns]
+    empty = {"reason", "error", "cost"} & set(columns)
+    columns = [name for name in columns if name not in empty or study.trials[name].is_not_null().any()]
+    table = study.trials.select(*columns, pl.exclude(columns))
+    tables.show(
         table,
-        hide_index=True,
-        height=min(38 + 35 * table.height, 400),
-        column_config={
-            "auc": st.column_config.NumberColumn("AUC", format="%.4f"),
-            "test_auc": st.column_config.NumberColumn("test AUC", format="%.4f"),
-            **{name: st.column_config.NumberColumn(format="bytes") for name in sizes},
-            "epoch": st.column_config.NumberColumn(format="%.2f"),
-            "train_seconds": st.column_config.NumberColumn(format="%.1f"),
-        },
-        key="trials",
+        "trials_table",
+        columns,
+        height=min(38 + 35 * table.height, 320),
+        on_select=_follow_table,
+        alt="All trials; tick rows to see them in full",
     )
+    return table
 
 
-def _one(study: Study) -> None:
-    """The chosen trial in full."""
-    numbers = study.trials["trial_id"].to_list()
-    chosen = st.selectbox("Trial", numbers, key="trial", bind="query-params", width=200)
-    trial = study.trials.filter(pl.col("trial_id") == chosen).row(0, named=True)
-    with st.container(horizontal=True, vertical_alignment="center"):
-        badge(trial["state"])
-        if trial["started"] and trial["finished"]:
-            st.caption(f"took {format_seconds(trial['finished'] - trial['started'])}")
-    if trial["error"]:
-        st.code(trial["error"], language=None)
-    left, right = st.columns([1, 2])
+def _follow_table() -> None:
+    """Rows that were ticked become the picked trials; the page itself puts them into the address."""
+    st.session_state["ticked"] = st.session_state["trials_table"]["selection"]["rows"]
+
+
+def _ask(study: Study, table: pl.DataFrame) -> list[int]:
+    """The picked trials: ticked in the table just now, or chosen by number, or named in the address."""
+    ticked = st.session_state.pop("ticked", None)
+    if ticked is not None:
+        picking.pick(study, table["trial_id"].gather([row for row in ticked if row < table.height]).to_list())
+    trials = picking.picked(study) or study.trials["trial_id"].head(1).to_list()
+    # the key changes with the choice, so that the field follows whatever picked it
+    key = f"numbers_{study.name}_{'_'.join(map(str, trials))}"
+    chosen = st.multiselect(
+        "Trials in full (up to six, side by side)",
+        study.trials["trial_id"].to_list(),
+        default=trials,
+        max_selections=picking.MOST,
+        key=key,
+        width=460,
+    )
+    if chosen and chosen != trials:
+        picking.pick(study, chosen)
+        st.rerun()
+    return trials
+
+
+def _facts(study: Study, trials: list[int]) -> None:
+    """State and the numbers of each picked trial."""
+    for column, trial in zip(st.columns(max(len(trials), 2)), trials, strict=False):
+        row = _row(study, trial)
+        with column, st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**Trial {trial}**", width="content")
+            badge(row["state"])
+        lines = []
+        if row["started"]:
+            end = row["finished"] or (time.time() if study.state == "running" else None)
+            if end:
+                lines.append(f"took {format_seconds(end - row['started'])}")
+        if (row["attempts"] or 1) > 1:
+            lines.append(f"{row['attempts']} attempts")
+        if row.get("cost"):
+            lines.append(f"cost {row['cost']:,.4g}")
+        column.caption(", ".join(lines) or "not timed")
+
+
+def _curves(now: Snapshot, trials: list[int]) -> None:
+    """Learning curves against iterations, samples or seconds, and how fast the trials ran."""
+    study = now.study
+    with st.container(horizontal=True):
+        effort = st.segmented_control(
+            "Against",
+            list(EFFORTS),
+            default="iteration",
+            required=True,
+            key="against",
+            bind="query-params",
+            format_func=lambda name: EFFORTS[name].label,
+        )
+        score = st.segmented_control(
+            "Score",
+            list(SCORES),
+            default="auc",
+            required=True,
+            key="curve",
+            bind="query-params",
+            format_func=lambda name: SCORES[name].label,
+        )
+    left, right = st.columns(2)
+    named = ", ".join(map(str, trials))
     with left:
-        st.caption("Configuration")
-        lines = (f"{name}: {trial[name]}" for name in study.config_columns if trial[name] is not None)
-        st.code("\n".join(lines), language="yaml")
+        chart.show(
+            snapshots.drawn(
+                now,
+                ("curves", tuple(trials), effort, score),
+                lambda: figures.learning_curves(study, trials, score, effort),
+            ),
+            "learning_curves",
+            f"Validation {SCORES[score].label} against {EFFORTS[effort].label} of trials {named}.",
+        )
     with right:
-        st.caption(plain("Evaluations"))
-        evaluation_table(study.evaluations.filter(pl.col("trial_id") == chosen), key="evaluations")
+        chart.show(
+            snapshots.drawn(
+                now, ("speed", tuple(trials), effort), lambda: figures.throughput(study, trials, effort)
+            ),
+            "throughput",
+            f"Samples a second against {EFFORTS[effort].label} of trials {named}.",
+        )
+
+
+def _differences(study: Study, trials: list[int]) -> None:
+    """What differs between the picked trials: settings first, then what came of them."""
+    rows = {trial: _row(study, trial) for trial in trials}
+    settings = [name for name in study.config_columns if len({str(row[name]) for row in rows.values()}) > 1]
+    outcome = [name for name in (*_FIRST[2:], *_MORE, *_LAST[:3]) if name in study.trials.columns]
+    lines = [
+        {
+            "": name.replace("_", " "),
+            **{f"trial {trial}": _text(name, row[name]) for trial, row in rows.items()},
+        }
+        for name in (*settings, *outcome)
+    ]
+    st.subheader("Side by side")
+    equal = len(study.config_columns) - len(settings)
+    st.caption(
+        f"{len(settings)} settings differ, {equal} are equal." if settings else "All settings are equal."
+    )
+    tables.show(pl.DataFrame(lines), "differences", alt="The picked trials side by side")
+
+
+def _one(study: Study, trial: int, alone: bool) -> None:
+    """Failure, configuration, evaluations and files of one trial."""
+    row = _row(study, trial)
+    if row["error"]:
+        st.code(row["error"], language=None)
+    if row.get("reason"):
+        st.info(plain(str(row["reason"])))
+    if text := logs.traceback(study, trial):
+        with st.expander(f"Log of trial {trial}"):
+            st.code(text, language=None)
+    with st.expander(f"Configuration and evaluations of trial {trial}", expanded=alone):
+        left, right = st.columns([1, 2])
+        with left:
+            st.caption("Configuration")
+            lines = (f"{name}: {row[name]}" for name in study.config_columns if row[name] is not None)
+            st.code("\n".join(lines), language="yaml")
+        with right:
+            st.caption("Evaluations")
+            rows = study.evaluations.filter(pl.col("trial_id") == trial)
+            columns = ("iteration", "epoch", "auc", "logloss", "normalized_entropy", "train_seconds")
+            tables.show(
+                rows, f"evaluations_{trial}", columns, height=300, alt=f"Evaluations of trial {trial}"
+            )
+        kept = logs.checkpoints(study, trial)
+        st.caption("Checkpoints: " + (plain("; ".join(kept)) if kept else "none are kept"))
+        st.caption("Twice the epochs, everything else as it was:")
+        st.code(run_longer(study, trial), language="bash", wrap_lines=True)
+
+
+def _row(study: Study, trial: int) -> dict[str, Any]:
+    return study.trials.filter(pl.col("trial_id") == trial).row(0, named=True)
+
+
+def _text(name: str, value: Any) -> str:
+    """A value of the trials' table as people read it."""
+    if value is None:
+        return ""
+    if name.endswith("_bytes") or name == "memory_budget":
+        return format_bytes(value)
+    if name in ("auc", "test_auc", "logloss", "normalized_entropy"):
+        return format_auc(value)
+    if name == "train_seconds":
+        return format_seconds(value)
+    if name == "compression_ratio":
+        return format_ratio(value)
+    if name in ("iteration", "samples_per_second", "samples"):
+        return format_count(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

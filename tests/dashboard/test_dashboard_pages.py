@@ -1,12 +1,16 @@
 """The pages' logic, run by Streamlit's AppTest on study folders; what a browser draws is tested elsewhere."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from sizewise import spec
+from sizewise.cli import _overrides
 from sizewise.results import answer, choose, load
+from sizewise.results.commands import run_longer
 from sizewise_dashboard.choose import ladder
 from sizewise_dashboard.launch import APP
 from study_folder import StudyWriter, finished_study
@@ -29,10 +33,11 @@ def _page(runs: str, page: str) -> None:
 def show(tmp_path: Path) -> Open:
     """Run one page on the studies under tmp_path and check that nothing broke."""
 
-    def run(page: str, study: str | None = None) -> AppTest:
+    def run(page: str, study: str | None = None, **address: str) -> AppTest:
         app = AppTest.from_function(_page, kwargs={"runs": str(tmp_path), "page": page}, default_timeout=20)
-        if study:
-            app.query_params["study"] = study
+        for name, value in {"study": study, **address}.items():
+            if value:
+                app.query_params[name] = value
         app.run()
         assert not app.exception
         return app
@@ -180,7 +185,7 @@ def test_choosing_follows_the_sliders(tmp_path: Path, show: Open) -> None:
     runners = app.dataframe[0].value
     assert fits.trial_id not in runners["trial"].to_list()
     assert runners["AUC"].is_monotonic_decreasing
-    assert (runners["embeddings"] <= 131_587).all()
+    assert (runners["embeddings (kB)"] <= 131.587).all()
     app.select_slider(key="min_auc").set_value("0.760").run()
     assert "no model has at most 150 kB and an AUC of at least 0.76" in _text(app)
     assert "highest AUC within the other limits is trial 5" in _text(app)
@@ -211,11 +216,10 @@ def test_limits_and_trials_of_one_study_do_not_break_another(tmp_path: Path, sho
     app.selectbox(key="study").select("few").run()
     assert not app.exception
     assert app.select_slider(key="max_bytes").value == "no limit"
-    app = show("trials", "many")
-    app.selectbox(key="trial").select(11).run()
+    app = show("trials", "many", trials="11")
     app.selectbox(key="study").select("few").run()
     assert not app.exception
-    assert app.selectbox(key="trial").value == 0
+    assert "**Trial 0**" in _text(app)
 
 
 def test_one_trial_in_full(tmp_path: Path, show: Open) -> None:
@@ -223,9 +227,76 @@ def test_one_trial_in_full(tmp_path: Path, show: Open) -> None:
     writer.ledger(3, "failed", error="ValueError: budget too small")
     app = show("trials", "demo")
     table = app.dataframe[0].value
-    assert table["trial_id"].to_list() == [0, 1, 2, 3]
-    assert table["test_auc"].notna().to_list() == [True, True, True, False]
-    app.selectbox(key="trial").select(3).run()
+    assert table["trial"].to_list() == [0, 1, 2, 3]
+    assert table["test AUC"].notna().to_list() == [True, True, True, False]
+    app = show("trials", "demo", trials="3")
     assert app.code[0].value == "ValueError: budget too small"
-    app.selectbox(key="trial").select(1).run()
-    assert len(app.dataframe[1].value) == 7
+    assert len(show("trials", "demo", trials="1").dataframe[1].value) == 7
+
+
+def test_picked_trials_are_compared_setting_by_setting(tmp_path: Path, show: Open) -> None:
+    finished_study(tmp_path, "demo", trials=3)
+    app = show("trials", "demo", trials="2,0")
+    table = app.dataframe[1].value
+    assert list(table.columns) == ["", "trial 2", "trial 0"]
+    rows = table.set_index("").to_dict("index")
+    assert rows["memory budget"] == {"trial 2": "20 MB", "trial 0": "2 kB"}
+    assert "block len" not in rows  # equal, and counted as such
+    assert "2 settings differ" in _text(app)
+
+
+def test_trials_that_do_not_exist_are_not_picked(tmp_path: Path, show: Open) -> None:
+    finished_study(tmp_path, "demo", trials=3)
+    app = show("trials", "demo", trials="7,x,-1,<b>,2")
+    assert app.query_params["trials"] == "2"
+
+
+def test_a_trials_log_and_checkpoints_are_shown(tmp_path: Path, show: Open) -> None:
+    writer = finished_study(tmp_path, "demo", trials=1)
+    writer.ledger(1, "failed", error="RuntimeError: no", key="0001-aaaa")
+    (writer.folder / "logs").mkdir()
+    (writer.folder / "logs/0001.txt").write_text("Traceback: <b>deep</b> inside")
+    (writer.folder / "checkpoints/0001-aaaa").mkdir(parents=True)
+    (writer.folder / "checkpoints/0001-aaaa/best-12.safetensors").write_bytes(b"x" * 1500)
+    app = show("trials", "demo", trials="1")
+    assert "Traceback: <b>deep</b> inside" in _text(app)
+    assert "best-12.safetensors (1.5 kB)" in _text(app)
+
+
+def test_the_view_comes_from_the_address(tmp_path: Path, show: Open) -> None:
+    finished_study(tmp_path, "demo", trials=3)
+    app = show("tradeoff", "demo", size="whole model", score="log-loss", effort="samples", trials="1")
+    assert [app.selectbox(key=key).value for key in ("size", "score", "effort")] == [
+        "model_bytes",
+        "logloss",
+        "samples",
+    ]
+    assert "Trial 1" in _text(app)
+
+
+def test_limits_in_hours_dollars_and_lost_against_full(tmp_path: Path, show: Open) -> None:
+    finished_study(tmp_path, "demo")
+    study = load(tmp_path, "demo")
+    best = choose(study)
+    app = show("choose", "demo", effort_unit="hours", auc_as="lost against full", max_lost="0.005")
+    app.select_slider(key="max_time").set_value("10 s").run()
+    found = choose(study, min_auc=best.auc - 0.005, max_seconds=10)
+    assert f"Take trial {found.trial_id} at iteration {found.iteration}" in _text(app)
+    app = show("choose", "demo", effort_unit="dollars", price="36.0", max_cost="$0.1")
+    assert f"Take trial {choose(study, max_seconds=10).trial_id} " in _text(app)
+
+
+def test_the_command_that_trains_longer_is_one_that_sizewise_takes(tmp_path: Path) -> None:
+    writer = finished_study(tmp_path, "demo", trials=2)
+    (writer.folder / "study.yaml").write_text(
+        "name: demo\ndata: d\nembedding: {method: {choices: [robe, hash]}, block_len: {choices: [8, 16]}}\n"
+    )
+    words = shlex.split(run_longer(load(tmp_path, "demo"), 1))
+    assert words[:3] == ["sizewise", "run", str(writer.folder / "study.yaml")]
+    longer = spec.load(Path(words[2]), _overrides(words[4::2]))
+    assert (longer.name, longer.trials) == ("demo-trial1-longer", 1)
+    assert longer.embedding.method == "robe"
+    assert longer.embedding.options == {"block_len": 16}
+    assert longer.search.memory_budget == 20_000_000
+    assert longer.search.epochs == 4  # seven evaluations, four an epoch, twice as long
+    assert not list(longer.searched())

@@ -133,7 +133,7 @@ def test_large_studies_are_thinned_but_keep_front_ends_and_trials(tmp_path: Path
     assert study.candidates.height == 12_000
     assert _accuracy_against_size_info(study).dominated.height <= style.MOST_POINTS
     curves = _accuracy_against_iterations_info(study).curves
-    assert style.MOST_POINTS * 0.2 < curves.height <= style.MOST_POINTS
+    assert style.MOST_POINTS * 0.2 < curves.height <= 2 * style.MOST_POINTS
     first = study.candidates.group_by("trial_id").agg(pl.col("iteration").min()).sort("trial_id")
     assert curves.group_by("trial_id").agg(pl.col("iteration").min()).sort("trial_id").equals(first)
     last = study.candidates.group_by("trial_id").agg(pl.col("iteration").max()).sort("trial_id")

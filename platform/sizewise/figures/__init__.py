@@ -9,9 +9,25 @@ Each figure is a pair: `_..._info(study)` gathers what is shown into a NamedTupl
 (trial_id, iteration) as customdata.
 """
 
+from sizewise.figures.axes import EFFORTS, SCORES, SIZES, Axes, Axis
+from sizewise.figures.chosen import chosen
 from sizewise.figures.iterations import accuracy_against_iterations
 from sizewise.figures.size import accuracy_against_size
 from sizewise.figures.style import CONFIG
 from sizewise.figures.tradeoff import tradeoff_3d
+from sizewise.figures.trials import learning_curves, throughput
 
-__all__ = ["CONFIG", "accuracy_against_iterations", "accuracy_against_size", "tradeoff_3d"]
+__all__ = [
+    "CONFIG",
+    "EFFORTS",
+    "SCORES",
+    "SIZES",
+    "Axes",
+    "Axis",
+    "accuracy_against_iterations",
+    "accuracy_against_size",
+    "chosen",
+    "learning_curves",
+    "throughput",
+    "tradeoff_3d",
+]

@@ -1,4 +1,4 @@
-"""Accuracy against iterations: a learning curve a trial, coloured by the model's size."""
+"""Accuracy against iterations (or samples, or seconds): a curve a trial, coloured by the model's size."""
 
 from typing import NamedTuple
 
@@ -7,31 +7,31 @@ import plotly.graph_objects as go
 import polars as pl
 
 from sizewise.figures import style
+from sizewise.figures.axes import EFFORTS, SCORES, Axes
 from sizewise.results import Study
-from sizewise.units import format_bytes, format_count
+from sizewise.units import format_bytes
 
 
 class _IterationsInfo(NamedTuple):
-    """curves: (trial_id, iteration, auc, size in bytes) by trial and iteration; front: the front's points."""
+    """curves: (trial_id, iteration, score, effort, size in bytes), curve by curve; front: the front's points."""
 
     name: str
     counts: str
-    size: str
+    axes: Axes
     curves: pl.DataFrame
     front: pl.DataFrame
 
 
-def accuracy_against_iterations(study: Study) -> go.Figure:
-    """Validation AUC against iterations, a line a trial, with the Pareto front's points marked."""
-    return _draw_accuracy_against_iterations(_accuracy_against_iterations_info(study))
+def accuracy_against_iterations(study: Study, axes: Axes | None = None) -> go.Figure:
+    """The score against the effort, log scale, a line a trial, with the Pareto front's points marked."""
+    return _draw_accuracy_against_iterations(_accuracy_against_iterations_info(study, axes))
 
 
-def _accuracy_against_iterations_info(study: Study) -> _IterationsInfo:
-    shown = pl.col(study.size) > 0, pl.col("iteration") > 0
-    points = study.candidates.filter(*shown)
-    curves = _thinned(points, style.MOST_POINTS)
-    front = style.thinned(study.front.filter(*shown), style.MOST_POINTS // 4)
-    return _IterationsInfo(study.name, style.counts(study), study.size, curves, front)
+def _accuracy_against_iterations_info(study: Study, axes: Axes | None = None) -> _IterationsInfo:
+    axes = (axes or Axes()).of(study)
+    curves = _thinned(study.candidates.filter(*axes.drawn), 2 * style.MOST_POINTS)
+    front = style.thinned(study.front.filter(*axes.drawn), style.MOST_POINTS // 4)
+    return _IterationsInfo(study.name, style.counts(study), axes, curves, front)
 
 
 def _thinned(points: pl.DataFrame, most: int) -> pl.DataFrame:
@@ -47,43 +47,43 @@ def _thinned(points: pl.DataFrame, most: int) -> pl.DataFrame:
 
 
 def _draw_accuracy_against_iterations(info: _IterationsInfo) -> go.Figure:
-    iterations = info.curves["iteration"].to_numpy()
+    size, score, effort = info.axes
+    efforts = info.curves[effort].to_numpy()
+    label, axis = SCORES[score].label, EFFORTS[effort]
     figure = go.Figure(
         layout=style.layout(
             info.name,
-            "Accuracy against iterations",
+            f"{'Accuracy' if score == 'auc' else label.capitalize()} against {axis.label}",
             f"{info.counts}; a line a trial, circles on the Pareto front",
-            xaxis=style.log_axis(style.ITERATIONS_TITLE, iterations, format_count, ticklabelstandoff=8),
-            yaxis={"title": style.AUC_TITLE},
+            xaxis=style.log_axis(axis.title, efforts, axis.text, ticklabelstandoff=8),
+            yaxis={"title": SCORES[score].title},
             showlegend=False,
         )
     )
-    sizes = info.curves[info.size].to_numpy()
-    bar = style.color_bar("size", sizes, format_bytes)
+    bar = style.color_bar("size", info.curves[size].to_numpy(), format_bytes)
+    hover = style.hover("effort", label)
     for shade, trials in _shades(info):
         figure.add_scatter(
-            **_with_gaps(trials, info.size),
+            **_with_gaps(trials, info.axes),
             mode="lines+markers" if info.curves.height <= 600 else "lines",
             line={"color": style.COLORS[shade], "width": 1.8},
             marker={"size": 4},
             opacity=0.85,
-            hovertemplate=style.hover("iteration"),
+            hovertemplate=hover,
         )
-    size = style.front_size(info.front)
-    colors = np.log10(info.front[info.size].to_numpy().astype(np.float64))
     figure.add_scatter(
-        x=info.front["iteration"].to_numpy(),
-        y=info.front["auc"].to_numpy(),
+        x=info.front[effort].to_numpy(),
+        y=info.front[score].to_numpy(),
         customdata=style.identity(info.front),
-        text=[format_bytes(size) for size in info.front[info.size]],
+        text=[format_bytes(value) for value in info.front[size]],
         mode="markers",
         marker={
-            "color": colors,
-            "size": size,
+            "color": np.log10(info.front[size].to_numpy().astype(np.float64)),
+            "size": style.front_size(info.front),
             "line": {"color": style.OUTLINE, "width": 1},
             **bar,
         },
-        hovertemplate=style.hover("iteration"),
+        hovertemplate=hover,
     )
     return figure
 
@@ -92,22 +92,22 @@ def _shades(info: _IterationsInfo) -> list[tuple[int, pl.DataFrame]]:
     """The curves by shade of their size: a trace a shade, not a trial, keeps a thousand trials quick."""
     if info.curves.is_empty():
         return []
-    log = pl.col(info.size).cast(pl.Float64).log10()
+    log = pl.col(info.axes.size).cast(pl.Float64).log10()
     span = (log.max() - log.min()).clip(lower_bound=1e-9)
     shade = ((log - log.min()) / span * (len(style.COLORS) - 1)).round().cast(pl.Int64).alias("shade")
     shaded = info.curves.with_columns(shade)
     return [(int(key[0]), rows) for key, rows in sorted(shaded.group_by("shade", maintain_order=True))]
 
 
-def _with_gaps(curves: pl.DataFrame, size: str) -> dict[str, object]:
+def _with_gaps(curves: pl.DataFrame, axes: Axes) -> dict[str, object]:
     """The curves end to end as one trace, a missing value between them breaking the line."""
     x: list[float] = []
     y: list[float] = []
     texts: list[str] = []
     who: list[tuple[int, int]] = []
     for _, curve in curves.group_by("trial_id", "replicate", maintain_order=True):
-        x += [*curve["iteration"].to_list(), np.nan]
-        y += [*curve["auc"].to_list(), np.nan]
+        x += [*curve[axes.effort].to_list(), np.nan]
+        y += [*curve[axes.score].to_list(), np.nan]
         who += [*zip(curve["trial_id"], curve["iteration"], strict=True), (-1, -1)]
-        texts += [*(format_bytes(value) for value in curve[size]), ""]
+        texts += [*(format_bytes(value) for value in curve[axes.size]), ""]
     return {"x": np.array(x), "y": np.array(y), "customdata": np.array(who, dtype=np.int32), "text": texts}

@@ -1,4 +1,4 @@
-"""Accuracy against size: every evaluation, the Pareto front in colour, the best AUC that each size allows."""
+"""Accuracy against size: every evaluation, the Pareto front in colour, the best score that each size allows."""
 
 import math
 from typing import NamedTuple
@@ -6,52 +6,58 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 import polars as pl
 
-from sizewise.figures import style
+from sizewise.figures import reference, style
+from sizewise.figures.axes import EFFORTS, SCORES, SIZES, Axes
 from sizewise.results import Study
 from sizewise.theory import FLOAT_BYTES, MemoryBound, memory_bound
-from sizewise.units import format_bytes, format_count, format_ratio
+from sizewise.units import format_bytes, format_ratio
 
 
 class _SizeInfo(NamedTuple):
-    """dominated, front: (trial_id, iteration, auc, size in bytes); envelope: the best AUC by size."""
+    """dominated, front, full: (trial_id, iteration, score, size in bytes); envelope: the best score by size."""
 
     name: str
     counts: str
-    size: str
+    axes: Axes
     full_bytes: int | None
     dominated: pl.DataFrame
     front: pl.DataFrame
     envelope: pl.DataFrame
+    full: pl.DataFrame
+    marks: list[reference.Mark]
     bound: MemoryBound | None
 
 
-def accuracy_against_size(study: Study, epsilon: float | None = None) -> go.Figure:
-    """Validation AUC against the study's size in bytes; the top axis reads the size as compression.
+def accuracy_against_size(study: Study, epsilon: float | None = None, axes: Axes | None = None) -> go.Figure:
+    """The score against the size in bytes, log scale; the top axis reads the size as compression.
 
-    With `epsilon`, a line marks the memory that the theory's bound asks for (`sizewise.theory`), where the
-    study's size is that of the embeddings and all its trials have one dim.
+    The front is the study's own, whatever the axes. A star marks a trial with full tables; lines mark the
+    published sizes over Criteo Terabyte (`reference`). With `epsilon`, a line marks the memory that the
+    theory's bound asks for (`sizewise.theory`), where the size is that of the embeddings and all trials have one dim.
     """
-    return _draw_accuracy_against_size(_accuracy_against_size_info(study, epsilon))
+    return _draw_accuracy_against_size(_accuracy_against_size_info(study, epsilon, axes))
 
 
-def _accuracy_against_size_info(study: Study, epsilon: float | None = None) -> _SizeInfo:
-    size = study.size
-    points = study.candidates.filter(pl.col(size) > 0)
-    front = study.front.filter(pl.col(size) > 0)
-    dominated = points.join(
-        front, on=["trial_id", "replicate", "iteration"], how="anti", maintain_order="left"
-    )
-    best = points.group_by(size).agg(pl.col("auc").max()).sort(size)
-    envelope = best.filter(pl.col("auc") > pl.col("auc").cum_max().shift(1).fill_null(-1.0))
+def _accuracy_against_size_info(
+    study: Study, epsilon: float | None = None, axes: Axes | None = None
+) -> _SizeInfo:
+    axes = (axes or Axes()).of(study)
+    points, front = study.candidates.filter(*axes.drawn), study.front.filter(*axes.drawn)
+    best = pl.col(axes.score).max() if axes.highest else pl.col(axes.score).min()
+    by_size = points.group_by(axes.size).agg(best).sort(axes.size)
+    score = pl.col(axes.score) if axes.highest else -pl.col(axes.score)
+    envelope = by_size.filter((score > score.cum_max().shift(1)).fill_null(True))
     return _SizeInfo(
         study.name,
         style.counts(study),
-        size,
+        axes,
         study.record.data.full_bytes,
-        style.thinned(dominated),
-        style.thinned(front),
+        style.thinned(style.dominated(points, front)),
+        style.thinned(front, style.MOST_POINTS // 2),
         envelope,
-        None if epsilon is None else _bound(study, epsilon),
+        reference.full_table(study).filter(*axes.drawn),
+        reference.marks(study) if axes.size == "embedding_bytes" else [],
+        None if epsilon is None or axes.size != "embedding_bytes" else _bound(study, epsilon),
     )
 
 
@@ -59,28 +65,30 @@ def _bound(study: Study, epsilon: float) -> MemoryBound | None:
     """The bound for as many rows as the study's full tables have; None where that is not known."""
     dims = study.trials["dim"].unique().to_list() if "dim" in study.trials.columns else []
     full_bytes = study.record.data.full_bytes
-    if study.size != "embedding_bytes" or len(dims) != 1 or not full_bytes:
+    if len(dims) != 1 or not dims[0] or not full_bytes:
         return None
     return memory_bound(full_bytes // (dims[0] * FLOAT_BYTES), dims[0], epsilon)
 
 
 def _draw_accuracy_against_size(info: _SizeInfo) -> go.Figure:
-    sizes = pl.concat([info.dominated[info.size], info.front[info.size]]).to_numpy()
+    size, score, effort = info.axes
+    sizes = pl.concat([info.dominated[size], info.front[size]]).to_numpy()
+    label = SCORES[score].label
     figure = go.Figure(
         layout=style.layout(
             info.name,
-            "Accuracy against size",
-            f"{info.counts}; the line is the best AUC at each size or below",
-            xaxis=style.log_axis(style.SIZE_TITLES[info.size], sizes, format_bytes, ticklabelstandoff=8),
-            yaxis={"title": style.AUC_TITLE},
+            f"{'Accuracy' if score == 'auc' else label.capitalize()} against size",
+            f"{info.counts}; the line is the best {label} at each size or below",
+            xaxis=style.log_axis(SIZES[size].title, sizes, format_bytes, ticklabelstandoff=8),
+            yaxis={"title": SCORES[score].title},
             legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0.0},
             margin={"l": 70, "r": 20, "t": 75, "b": 90},
         )
     )
-    hover = style.hover("size")
+    hover = style.hover("size", label)
     figure.add_scatter(
-        x=info.dominated[info.size].to_numpy(),
-        y=info.dominated["auc"].to_numpy(),
+        x=info.dominated[size].to_numpy(),
+        y=info.dominated[score].to_numpy(),
         customdata=style.identity(info.dominated),
         mode="markers",
         name="dominated",
@@ -88,35 +96,50 @@ def _draw_accuracy_against_size(info: _SizeInfo) -> go.Figure:
         hovertemplate=hover,
     )
     figure.add_scatter(
-        x=info.envelope[info.size].to_numpy(),
-        y=info.envelope["auc"].to_numpy(),
+        x=info.envelope[size].to_numpy(),
+        y=info.envelope[score].to_numpy(),
         mode="lines",
         name="best at this size or below",
         line={"color": style.OUTLINE, "width": 1.5, "shape": "hv"},
         hoverinfo="skip",
     )
-    iterations = info.front["iteration"].to_numpy()
+    efforts = info.front[effort].to_numpy()
     figure.add_scatter(
-        x=info.front[info.size].to_numpy(),
-        y=info.front["auc"].to_numpy(),
+        x=info.front[size].to_numpy(),
+        y=info.front[score].to_numpy(),
         customdata=style.identity(info.front),
         mode="markers",
         name="Pareto front",
         marker={
-            "color": info.front["iteration"].cast(pl.Float64).log10().to_numpy(),
+            "color": info.front[effort].cast(pl.Float64).log10().to_numpy(),
             "size": style.front_size(info.front),
             "line": {"color": style.OUTLINE, "width": 0.6},
-            **style.color_bar("iterations", iterations, format_count),
+            **style.color_bar(EFFORTS[effort].label, efforts, EFFORTS[effort].text),
         },
         hovertemplate=hover,
+        **style.intervals(info.front, score),
     )
+    if not info.full.is_empty():
+        figure.add_scatter(
+            x=info.full[size].to_numpy(),
+            y=info.full[score].to_numpy(),
+            customdata=style.identity(info.full),
+            mode="markers",
+            name="full tables",
+            marker={"symbol": "star", "size": 15, "color": style.CHOSEN[1], "line": {"width": 1}},
+            hovertemplate=hover,
+        )
+    lines = [(mark.bytes, mark.text, "dot") for mark in info.marks]
     if info.bound:
-        figure.add_vline(info.bound.bytes, line={"color": style.OUTLINE, "width": 1, "dash": "dash"})
+        text = f"theory: {format_bytes(info.bound.bytes)} for ε = {info.bound.epsilon:g}"
+        lines.append((info.bound.bytes, text, "dash"))
+    for place, (at, text, dash) in enumerate(lines):
+        figure.add_vline(at, line={"color": style.OUTLINE, "width": 1, "dash": dash})
         figure.add_annotation(
-            text=f"theory: {format_bytes(info.bound.bytes)} for ε = {info.bound.epsilon:g}",
-            x=math.log10(info.bound.bytes),  # Plotly places annotations, unlike lines, by the logarithm
-            xanchor="left",
-            y=0,
+            text=text,
+            x=math.log10(at),  # Plotly places annotations, unlike lines, by the logarithm
+            xanchor="right" if sizes.size and at > sizes.max() else "left",
+            y=0.07 * place,
             yref="y domain",
             yanchor="bottom",
             showarrow=False,

@@ -19,10 +19,18 @@ from sizewise.results import Study
 COLORS: list[str] = sample_colorscale("Viridis", list(np.linspace(0.15, 0.9, 32)))
 DIMMED = "#9aa0a6"
 OUTLINE = "#7a828a"
+CHOSEN = [
+    "#d55e00",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#f0e442",
+    "#999999",
+]  # Okabe and Ito: trials that were picked
 HEIGHT = 500
 
-# Points drawn a figure: more add nothing on a screen, and three figures must leave room in a 6 MB report.
-MOST_POINTS = 5_000
+# Points drawn a figure: more add nothing on a screen, but seconds to a browser and megabytes to a report.
+MOST_POINTS = 2_000
 
 # How every figure is shown. Plotly offers by default to upload the chart to its cloud: never from here.
 CONFIG = {
@@ -33,17 +41,31 @@ CONFIG = {
     "modeBarButtonsToRemove": ["select2d", "lasso2d"],
 }
 
-SIZE_TITLES = {
-    "embedding_bytes": "Size of the embeddings (bytes, log scale)",
-    "model_bytes": "Size of the whole model (bytes, log scale)",
-}
-ITERATIONS_TITLE = "Iterations (optimizer steps, log scale)"
-AUC_TITLE = "AUC (validation split)"
-
 
 def thinned(points: pl.DataFrame, most: int = MOST_POINTS) -> pl.DataFrame:
     """At most `most` of the rows, evenly spaced in their order: the same study gives the same figure."""
     return points.gather_every(math.ceil(points.height / most)) if points.height > most else points
+
+
+def dominated(points: pl.DataFrame, front: pl.DataFrame) -> pl.DataFrame:
+    """The points that are not on the front."""
+    return points.join(front, on=["trial_id", "replicate", "iteration"], how="anti", maintain_order="left")
+
+
+def intervals(points: pl.DataFrame, score: str) -> dict[str, Any]:
+    """Error bars where a point is the mean of replicates: the ends of its interval, where the table has them."""
+    low, high = f"{score}_low", f"{score}_high"
+    if not {low, high} <= set(points.columns) or points[low].is_null().all():
+        return {}
+    return {
+        "error_y": {
+            "array": (points[high] - points[score]).fill_null(0.0).to_numpy(),
+            "arrayminus": (points[score] - points[low]).fill_null(0.0).to_numpy(),
+            "thickness": 1,
+            "width": 3,
+            "color": OUTLINE,
+        }
+    }
 
 
 def front_size(front: pl.DataFrame) -> int:
@@ -96,10 +118,10 @@ def identity(points: pl.DataFrame) -> npt.NDArray[np.int32]:
     return points.select("trial_id", "iteration").to_numpy().astype(np.int32)
 
 
-def hover(x: Literal["size", "iteration"]) -> str:
-    """The hover text of a point whose x is a size in bytes, or an iteration with the size as its text."""
+def hover(x: Literal["size", "effort"], label: str = "AUC") -> str:
+    """The hover text of a point whose x is a size in bytes, or an effort with the size as its text."""
     where = "size %{x:.3~s}B" if x == "size" else "size %{text}"
-    head = "trial %{customdata[0]}<br>AUC %{y:.4f}"
+    head = f"trial %{{customdata[0]}}<br>{label} %{{y:.4f}}"
     return f"{head}<br>{where}<br>iteration %{{customdata[1]:,}}<extra></extra>"
 
 

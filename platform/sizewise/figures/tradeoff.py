@@ -6,49 +6,52 @@ import plotly.graph_objects as go
 import polars as pl
 
 from sizewise.figures import style
+from sizewise.figures.axes import EFFORTS, SCORES, Axes
 from sizewise.results import Study
-from sizewise.units import format_bytes, format_count
+from sizewise.units import format_bytes
 
 
 class _TradeoffInfo(NamedTuple):
-    """dominated, front: (trial_id, iteration, auc, size in bytes)."""
+    """dominated, front: (trial_id, iteration, score, effort, size in bytes)."""
 
     name: str
     counts: str
-    size: str
+    axes: Axes
     dominated: pl.DataFrame
     front: pl.DataFrame
 
 
-def tradeoff_3d(study: Study) -> go.Figure:
-    """Validation AUC over size and iterations; the front in colour, dominated evaluations dimmed."""
-    return _draw_tradeoff_3d(_tradeoff_3d_info(study))
+def tradeoff_3d(study: Study, axes: Axes | None = None) -> go.Figure:
+    """The score over size and effort; the front in colour, dominated evaluations dimmed."""
+    return _draw_tradeoff_3d(_tradeoff_3d_info(study, axes))
 
 
-def _tradeoff_3d_info(study: Study) -> _TradeoffInfo:
-    shown = pl.col(study.size) > 0, pl.col("iteration") > 0
-    front = study.front.filter(*shown)
-    points = study.candidates.filter(*shown)
-    dominated = points.join(
-        front, on=["trial_id", "replicate", "iteration"], how="anti", maintain_order="left"
-    )
+def _tradeoff_3d_info(study: Study, axes: Axes | None = None) -> _TradeoffInfo:
+    axes = (axes or Axes()).of(study)
+    front, points = study.front.filter(*axes.drawn), study.candidates.filter(*axes.drawn)
     return _TradeoffInfo(
-        study.name, style.counts(study), study.size, style.thinned(dominated), style.thinned(front)
+        study.name,
+        style.counts(study),
+        axes,
+        style.thinned(style.dominated(points, front)),
+        style.thinned(front, style.MOST_POINTS // 2),
     )
 
 
 def _draw_tradeoff_3d(info: _TradeoffInfo) -> go.Figure:
+    size, score, effort = info.axes
     both = pl.concat([info.dominated, info.front])
+    by, label = EFFORTS[effort], SCORES[score].label
     axis = {"backgroundcolor": "rgba(0,0,0,0)", "gridcolor": "#d5d8dc", "showbackground": False}
     figure = go.Figure(
         layout=style.layout(
             info.name,
-            "Accuracy, size and iterations",
+            f"{label if score == 'auc' else label.capitalize()}, size and {by.label}",
             f"{info.counts}; drag to turn",
             scene={
-                "xaxis": style.log_axis("Size", both[info.size].to_numpy(), format_bytes, **axis),
-                "yaxis": style.log_axis("Iterations", both["iteration"].to_numpy(), format_count, **axis),
-                "zaxis": {"title": "AUC", **axis},
+                "xaxis": style.log_axis("Size", both[size].to_numpy(), format_bytes, **axis),
+                "yaxis": style.log_axis(by.label.capitalize(), both[effort].to_numpy(), by.text, **axis),
+                "zaxis": {"title": label, **axis},
                 "camera": {"eye": {"x": 1.45, "y": -1.8, "z": 0.55}, "center": {"x": 0, "y": 0, "z": -0.2}},
                 "aspectmode": "manual",
                 "aspectratio": {"x": 1.3, "y": 1.1, "z": 0.9},
@@ -57,23 +60,23 @@ def _draw_tradeoff_3d(info: _TradeoffInfo) -> go.Figure:
             margin={"l": 0, "r": 0, "t": 60, "b": 0},
         )
     )
-    hover = "trial %{customdata[0]}<br>AUC %{z:.4f}<br>size %{x:.3~s}B<br>iteration %{y:,}<extra></extra>"
+    hover = f"trial %{{customdata[0]}}<br>{label} %{{z:.4f}}<br>size %{{x:.3~s}}B"
     for points, name, marker in (
         (info.dominated, "dominated", {"color": style.DIMMED, "size": 2.5, "opacity": 0.5}),
         (
             info.front,
             "Pareto front",
-            {"color": info.front["auc"].to_numpy(), "size": 5, "colorscale": style.COLORS},
+            {"color": info.front[score].to_numpy(), "size": 5, "colorscale": style.COLORS},
         ),
     ):
         figure.add_scatter3d(
-            x=points[info.size].to_numpy(),
-            y=points["iteration"].to_numpy(),
-            z=points["auc"].to_numpy(),
+            x=points[size].to_numpy(),
+            y=points[effort].to_numpy(),
+            z=points[score].to_numpy(),
             customdata=style.identity(points),
             mode="markers",
             name=name,
             marker=marker,
-            hovertemplate=hover,
+            hovertemplate=f"{hover}<br>iteration %{{customdata[1]:,}}<extra></extra>",
         )
     return figure

@@ -34,8 +34,8 @@ def hypervolume(study: Study, reference: Mapping[str, float] | None = None) -> H
     unit = " x ".join("AUC" if name == "auc" else f"decades of {name}" for name in objectives)
     if front.is_empty():
         return Hypervolume(0.0, point, unit)
-    values = np.column_stack([_scaled(front[column(name)].to_numpy(), name) for name in objectives])
-    corner = [float(_scaled(np.array([point[name]]), name)[0]) for name in objectives]
+    values = np.column_stack([scaled(front[column(name)].to_numpy(), name) for name in objectives])
+    corner = [float(scaled(np.array([point[name]]), name)[0]) for name in objectives]
     directions = [way == "maximize" for way in objectives.values()]
     return Hypervolume(float(moocore.hypervolume(values, ref=corner, maximise=directions)), point, unit)
 
@@ -50,6 +50,7 @@ def _reference(study: Study, objective: str, way: Direction) -> float:
     return 1.0 if not len(seen) else float(seen.min() if way == "maximize" else seen.max())
 
 
-def _scaled(values: npt.NDArray[np.generic], objective: str) -> npt.NDArray[np.float64]:
+def scaled(values: npt.NDArray[np.generic], objective: str) -> npt.NDArray[np.float64]:
+    """Values of an objective as the volume counts them: decades, but the AUC as it is."""
     numbers = values.astype(np.float64)
     return numbers if objective == "auc" else np.log10(np.maximum(numbers, 1e-9))

@@ -1,0 +1,65 @@
+"""Trials that were picked, on whatever page or figure: the address holds them (`trials=3,17`, `at=120`).
+
+`at` is the iteration whose point was clicked. Both follow a visitor from page to page of one study.
+"""
+
+import streamlit as st
+
+from sizewise.results import Study
+from sizewise_dashboard.chart import Point
+
+MOST = 6  # as many as there are colours
+
+
+def picked(study: Study) -> list[int]:
+    """The picked trials that the study has, in the order in which they were picked."""
+    if "trials" in st.query_params:
+        words = st.query_params["trials"].split(",")
+    else:
+        name, words = st.session_state.get("picked", ("", []))
+        words = words if name == study.name else []
+    asked = [int(word) for word in words if word.strip().isdecimal() and len(word) < 10]
+    known = set(study.trials["trial_id"].to_list())
+    found = [trial for trial in dict.fromkeys(asked) if trial in known][:MOST]
+    _keep(study, found)
+    return found
+
+
+def picked_at() -> int | None:
+    """The iteration of the point that was clicked last; None where a trial was picked as a whole."""
+    at = st.query_params.get("at", "")
+    return int(at) if at.isdecimal() else None
+
+
+def pick(study: Study, trials: list[int], at: int | None = None) -> None:
+    """Pick these trials, and no others."""
+    _keep(study, list(dict.fromkeys(trials))[-MOST:])
+    if at is None:
+        st.query_params.pop("at", None)
+    else:
+        st.query_params["at"] = str(at)
+
+
+def follow(study: Study, *clicks: Point | None) -> None:
+    """Pick what was clicked in one of the figures; with Shift or Ctrl, one more. A second click lets it go."""
+    for click in clicks:
+        if click is None:
+            continue
+        before = picked(study)
+        if not click.more:
+            pick(study, [click.trial], click.iteration)
+        elif click.trial in before:
+            pick(study, [trial for trial in before if trial != click.trial])
+        else:
+            pick(study, [*before, click.trial], click.iteration)
+
+
+def _keep(study: Study, trials: list[int]) -> None:
+    words = [str(trial) for trial in trials]
+    st.session_state["picked"] = (study.name, words)
+    if words:
+        if st.query_params.get("trials") != ",".join(words):
+            st.query_params["trials"] = ",".join(words)
+    else:
+        st.query_params.pop("trials", None)
+        st.query_params.pop("at", None)

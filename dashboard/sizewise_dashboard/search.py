@@ -1,0 +1,124 @@
+"""How a study's search went: what it gained, what mattered, where it looked, when, and what it gave up and why."""
+
+import polars as pl
+import streamlit as st
+
+from sizewise.figures import searching as figures
+from sizewise.results import Study
+from sizewise.results import searching as results
+from sizewise_dashboard import chart, picking, snapshots, tables
+from sizewise_dashboard.chart import Point
+from sizewise_dashboard.parts import current_study, plain, show_problems
+from sizewise_dashboard.snapshots import Snapshot
+from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place
+
+_UNFINISHED = ("pruned", "infeasible", "failed")
+
+
+def page(runs: Place, details: st.Page | None = None) -> None:
+    """Show the search of the study that the address names."""
+    try:
+        now = snapshots.read(runs, current_study())
+    except InputError as error:
+        st.error(plain(str(error)))
+        return
+    study = now.study
+    if study.trials.is_empty():
+        st.info("No trial has started yet.")
+        show_problems(study)
+        return
+    clicks = [*_gains(now), *_places(now)]
+    _given_up(study)
+    show_problems(study)
+    if any(clicks):
+        picking.follow(study, *clicks)
+        trial = picking.picked(study)
+        if details and trial:
+            st.switch_page(details, query_params={"study": study.name, "trials": ",".join(map(str, trial))})
+
+
+def _gains(now: Snapshot) -> list[Point | None]:
+    """The hypervolume, what mattered, and when trials ran."""
+    study = now.study
+    left, right = st.columns(2)
+    with left:
+        history = chart.show(
+            snapshots.drawn(now, "history", lambda: figures.hypervolume_history(study)),
+            "hypervolume",
+            "Hypervolume of the front so far against the number of trials that have ended.",
+        )
+    with right:
+        names = results.evaluators(study)
+        evaluator = st.session_state.get("evaluator") or st.query_params.get("evaluator") or names[0]
+        evaluator = evaluator if evaluator in names else names[0]
+        chart.show(
+            snapshots.drawn(now, ("importance", evaluator), lambda: figures.importance(study, evaluator)),
+            "importance",
+            f"Importance of each searched setting for each objective, by {evaluator}.",
+        )
+        st.segmented_control(
+            "Importance by",
+            names,
+            default=names[0],
+            required=True,
+            key="evaluator",
+            bind="query-params",
+            label_visibility="collapsed",
+        )
+    st.caption("Click a bar or a point to open its trial.")
+    lane = chart.show(
+        snapshots.drawn(now, "timeline", lambda: figures.timeline(study)),
+        "timeline",
+        "When each trial ran, in as many lanes as ran at the same time.",
+    )
+    return [history, lane]
+
+
+def _places(now: Snapshot) -> list[Point | None]:
+    """Where the search looked: slices, a contour, parallel coordinates."""
+    study = now.study
+    settings = results.searched(study)
+    if not settings:
+        st.info("All trials have the same settings, so there is nothing to slice.")
+        return []
+    with st.container(horizontal=True):
+        objectives = list(study.objectives)
+        objective = st.selectbox("Objective", objectives, key="objective", bind="query-params", width=220)
+        x = st.selectbox("Contour across", settings, key="across", bind="query-params", width=220)
+        rest = [name for name in settings if name != x] or settings
+        y = st.selectbox("Contour along", rest, key="along", bind="query-params", width=220)
+    slices = chart.show(
+        snapshots.drawn(now, ("slices", objective), lambda: figures.slices(study, objective)),
+        "slices",
+        f"{objective} of each trial against every searched setting.",
+    )
+    left, right = st.columns(2)
+    with left:
+        contour = chart.show(
+            snapshots.drawn(
+                now, ("contour", x, y, objective), lambda: figures.contour(study, x, y, objective)
+            ),
+            "contour",
+            f"{objective} over {x} and {y}.",
+        )
+    with right:
+        chart.show(
+            snapshots.drawn(now, "parallel", lambda: figures.parallel_coordinates(study)),
+            "parallel",
+            "Every trial as a line through its settings and objectives.",
+        )
+    return [slices, contour]
+
+
+def _given_up(study: Study) -> None:
+    """Trials that did not run to their end, and why."""
+    rows = study.trials.filter(pl.col("state").is_in(_UNFINISHED))
+    st.subheader("Pruned and failed")
+    if rows.is_empty():
+        st.text("No trial was pruned, and none failed.")
+        return
+    reasons = [pl.col(name).cast(pl.String) for name in ("reason", "error") if name in rows.columns]
+    rows = rows.with_columns(pl.coalesce(reasons).alias("why"))
+    columns = ["trial_id", "state", "why", "iteration", "auc", *results.searched(study)]
+    tables.show(rows, "given_up", columns, alt="Trials that were pruned or failed, and why")

@@ -1,0 +1,129 @@
+"""Studies as they are on disk now, read again only when they have changed, and their figures, drawn once.
+
+    now = snapshots.read(runs, "quickstart")        # now.study, now.answer, now.status
+    snapshots.drawn(now, "by_size", lambda: accuracy_against_size(now.study))
+
+Kept in memory only, and shared by everyone who looks: a study's folder is never written to.
+"""
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import plotly.graph_objects as go
+
+from sizewise import results
+from sizewise.results import Answer, Study
+from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place, StorageError
+
+_MOST_STUDIES = 8
+_MOST_DRAWN = 100
+_PATIENCE = 5.0  # a look at a folder counts for this many times as long as it took
+
+Value = TypeVar("Value")
+
+
+class Snapshot(NamedTuple):
+    """A study at one moment; `version` differs whenever anything else does."""
+
+    study: Study
+    answer: Answer
+    status: dict[str, Any]
+    version: str
+
+
+class Drawing(NamedTuple):
+    """A figure as the browser takes it; equal digests are equal drawings."""
+
+    figure: str
+    digest: str
+
+
+class _Kept:
+    """The last few values by key; what several ask for at once is made once."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._values = most, OrderedDict[Any, Any]()
+        self._locks: dict[Any, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def get(self, key: Any, make: Callable[[], Value]) -> Value:
+        with self._guard:
+            if key in self._values:
+                self._values.move_to_end(key)
+                value: Value = self._values[key]
+                return value
+            lock = self._locks.setdefault(key, threading.Lock())
+        try:
+            with lock:
+                with self._guard:
+                    if key in self._values:
+                        value = self._values[key]
+                        return value
+                value = make()
+                with self._guard:
+                    self._values[key] = value
+                    while len(self._values) > self._most:
+                        self._values.popitem(last=False)
+                return value
+        finally:
+            with self._guard:
+                self._locks.pop(key, None)
+
+
+_STUDIES, _STATES, _DRAWN = _Kept(_MOST_STUDIES), _Kept(_MOST_DRAWN), _Kept(_MOST_DRAWN)
+_LOOKS: dict[tuple[str, str], tuple[float, str]] = {}  # until when a version counts as the newest
+
+
+def read(runs: Place, name: str) -> Snapshot:
+    """The study as it is on disk now. Raises InputError when there is none, or its storage cannot be reached."""
+    try:
+        return _snapshot(runs, name)
+    except StorageError as error:
+        raise InputError(str(error)) from error
+
+
+def _snapshot(runs: Place, name: str) -> Snapshot:
+    version = _version(runs, name)
+    study, answer = _STUDIES.get((str(runs), name, version), lambda: _read(runs, name))
+    # how long is left changes with the clock as well, but nobody counts single seconds
+    tick = int(time.time() / 2) if study.state == "running" else 0
+    status = _STATES.get((str(runs), name, version, tick), lambda: results.status(runs, name))
+    return Snapshot(study, answer, status, f"{runs}/{name}/{version}")
+
+
+def drawn(now: Snapshot, what: Any, draw: Callable[[], go.Figure]) -> Drawing:
+    """The drawing of `what` (any hashable value that names it and its options) of a snapshot."""
+    return _DRAWN.get((now.version, what), lambda: drawing(draw()))
+
+
+def kept(now: Snapshot, what: Any, make: Callable[[], Value]) -> Value:
+    """Anything else that is worked out once for a snapshot."""
+    return _DRAWN.get((now.version, what), make)
+
+
+def drawing(figure: go.Figure) -> Drawing:
+    """A figure for the browser."""
+    text = figure.to_json()
+    return Drawing(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _version(runs: Place, name: str) -> str:
+    """The study's fingerprint; large studies are not looked at more often than they can be."""
+    until, version = _LOOKS.get((str(runs), name), (0.0, ""))
+    start = time.monotonic()
+    if start < until:
+        return version
+    version = results.fingerprint(runs, name)
+    end = time.monotonic()
+    _LOOKS[str(runs), name] = (end + _PATIENCE * (end - start), version)
+    return version
+
+
+def _read(runs: Place, name: str) -> tuple[Study, Answer]:
+    study = results.load(runs, name)
+    return study, results.answer(study)

@@ -1,0 +1,128 @@
+"""Tables in human units that download as CSV and Parquet: `show(study.front, key="front", columns=EVALUATION)`.
+
+Downloads hold every row and column in plain units (bytes, seconds) under the names that `sizewise results` uses.
+"""
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import polars as pl
+import streamlit as st
+
+_LABELS = {
+    "trial_id": "trial",
+    "auc": "AUC",
+    "test_auc": "test AUC",
+    "logloss": "log-loss",
+    "embedding_bytes": "embeddings",
+    "compression_ratio": "compression",
+    "model_bytes": "whole model",
+    "memory_budget": "memory budget",
+    "peak_memory_bytes": "peak memory",
+    "optimizer_bytes": "optimizer state",
+    "iteration": "iterations",
+    "epoch": "epochs done",
+    "train_seconds": "training seconds",
+    "samples_per_second": "samples/s",
+}
+_FORMATS = {
+    "auc": "%.4f",
+    "test_auc": "%.4f",
+    "logloss": "%.4f",
+    "normalized_entropy": "%.4f",
+    "compression_ratio": "%,.1fx",
+    "iteration": "%,d",
+    "samples": "%,d",
+    "epoch": "%.2f",
+    "train_seconds": "%,.1f",
+    "samples_per_second": "%,.0f",
+    "learning_rate": "%.3g",
+}
+_UNITS = [(1, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB")]
+EVALUATION = (
+    "trial_id",
+    "auc",
+    "embedding_bytes",
+    "compression_ratio",
+    "model_bytes",
+    "iteration",
+    "epoch",
+)
+
+
+def show(
+    table: pl.DataFrame,
+    key: str,
+    columns: Sequence[str] = (),
+    height: int | Literal["auto"] = "auto",
+    on_select: Callable[[], None] | None = None,
+    selected: Sequence[int] = (),
+    alt: str | None = None,
+) -> None:
+    """Show `columns` (default: all) of a table with links to its downloads.
+
+    With `on_select`, rows can be ticked: those at `selected` are at first, and `st.session_state[key]` holds which.
+    """
+    shown = [name for name in columns or table.columns if name in table.columns]
+    drawn, config = _formatted(table.select(shown))
+    options: dict[str, Any] = {}
+    if on_select:
+        default = {"selection": {"rows": list(selected)}}
+        options = {"on_select": on_select, "selection_mode": "multi-row", "selection_default": default}
+    st.dataframe(
+        drawn, hide_index=True, height=height, column_config=config, key=key, alt=alt or key, **options
+    )
+    with st.container(horizontal=True, gap="small"):
+        for kind, make in (("CSV", _csv), ("Parquet", _parquet)):
+            st.download_button(
+                f"Download {kind}",
+                data=partial(make, table),
+                file_name=f"sizewise-{key}.{kind.lower()}",
+                key=f"{key}_{kind}",
+                on_click="ignore",
+                type="tertiary",
+            )
+
+
+def label(name: str) -> str:
+    """What a column is called for people."""
+    return _LABELS.get(name, name.replace("_", " "))
+
+
+def _formatted(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The table with sizes in one unit a column, which its heading names, and how each column is written."""
+    config: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    for name in table.columns:
+        heading, form = label(name), _FORMATS.get(name)
+        if (name.endswith("_bytes") or name == "memory_budget") and table[name].dtype.is_numeric():
+            scale, unit = _unit(table[name])
+            table = table.with_columns(pl.col(name) / scale)
+            heading, form = f"{heading} ({unit})", "%,.4g" if unit != "B" else "%,d"
+        if heading in (*table.columns, *names.values()) and heading != name:
+            heading = f"{heading} "  # no two columns of a table may share a heading
+        names[name] = heading
+        if form and table[name].dtype.is_numeric():
+            config[heading] = st.column_config.NumberColumn(format=form)
+    return table.rename(names), config
+
+
+def _unit(sizes: pl.Series) -> tuple[float, str]:
+    """The unit in which the middle of a column's sizes (in their logarithm) is a number from 1 to 999."""
+    positive = sizes.drop_nulls().cast(pl.Float64)
+    positive = positive.filter(positive >= 1)
+    middle = float(positive.log10().mean() or 0.0) if len(positive) else 0.0  # type: ignore[arg-type]
+    return _UNITS[min(math.floor(middle / 3), len(_UNITS) - 1)]
+
+
+def _csv(table: pl.DataFrame) -> bytes:
+    return table.write_csv().encode()
+
+
+def _parquet(table: pl.DataFrame) -> bytes:
+    out = io.BytesIO()
+    table.write_parquet(out)
+    return out.getvalue()

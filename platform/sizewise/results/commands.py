@@ -1,0 +1,45 @@
+"""The command that trains one trial's configuration for longer, as a study of its own.
+
+run_longer(study, 7)    # "sizewise run runs/mine/study.yaml --set name=mine-trial7-longer --set trials=1 ..."
+"""
+
+import json
+import math
+import shlex
+from typing import Any
+
+import polars as pl
+
+from sizewise.results.reading import Study
+
+# settings of a trial by their dotted place in the study file
+_PLACES = {
+    "memory_budget": "search.memory_budget",
+    "learning_rate": "search.learning_rate",
+    "batch_size": "train.batch_size",
+    "optimizer": "train.optimizer",
+}
+# what else a trial's configuration holds; the rest are options of its embedding method
+_OTHERS = ("data", "dim", "bottom_mlp", "top_mlp", "epochs", "evaluate_every", "checkpoint_seconds", "seed")
+
+
+def run_longer(study: Study, trial_id: int, factor: float = 2.0) -> str:
+    """`sizewise run` with everything that the trial was, and `factor` times its epochs."""
+    row: dict[str, Any] = study.trials.filter(pl.col("trial_id") == trial_id).row(0, named=True)
+    settings: dict[str, Any] = {
+        "name": f"{study.name}-trial{trial_id}-longer",
+        "trials": 1,
+        "first_trials": [],
+    }
+    options = [name for name in study.config_columns if name not in (*_PLACES, *_OTHERS)]
+    embedding = {name: row[name] for name in options if row[name] is not None}
+    if "method" in embedding:
+        settings["embedding"] = embedding
+    settings |= {place: row[name] for name, place in _PLACES.items() if row.get(name) is not None}
+    settings["search.epochs"] = math.ceil((row.get("epochs") or row.get("epoch") or 1) * factor)
+    words = [f"--set {shlex.quote(f'{place}={_text(value)}')}" for place, value in settings.items()]
+    return f"sizewise run {shlex.quote(str(study.folder / 'study.yaml'))} " + " ".join(words)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
