@@ -3,6 +3,7 @@
     write_atomic(path, data)                   # a small file at once
     with atomic_file(path) as stream: ...      # a large one, written as it comes
     with atomic_folder(path) as folder: ...    # many files that belong together
+    with resumable_folder(path) as folder: ... # the same, for work that is worth going on with
 
 A reader never sees half a file, and after a power cut the path holds the old content or the new, never a
 mixture: the data goes to a temporary file in the same folder (a rename across file systems would copy),
@@ -63,12 +64,45 @@ def write_atomic(path: Path, data: bytes) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A working folder that becomes the folder `path` when the block ends well, and else vanishes.
 
-    The working folder lies beside `path`, under a name that a killed run's successor finds and clears away,
-    and is locked as long as its process lives, so that two runs never share it. `path` must be absent or an
-    empty folder.
+    `path` must be absent or an empty folder. What a killed run left is cleared away.
 
     Raises InputError when another process is writing the same folder, OSError as the file system does.
     """
+    with _working_folder(path) as working:
+        _empty(working)
+        try:
+            yield working
+            publish(working, path)
+        except BaseException:
+            shutil.rmtree(working, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def resumable_folder(path: Path) -> Iterator[Path]:
+    """A working folder like that of `atomic_folder`, but with what a run that did not end has left in it.
+
+    It stays until `publish(working, path)` makes it the folder `path`.
+
+    Raises InputError when another process is writing the same folder, OSError as the file system does.
+    """
+    with _working_folder(path) as working:
+        yield working
+
+
+def publish(working: Path, path: Path) -> None:
+    """Make everything in a working folder durable and give the folder its name."""
+    for name in working.rglob("*"):
+        if name.is_dir():
+            fsync_folder(name)
+    fsync_folder(working)
+    working.rename(path.resolve())
+    fsync_folder(path.resolve().parent)
+
+
+@contextmanager
+def _working_folder(path: Path) -> Iterator[Path]:
+    """The folder beside `path` where it is prepared, locked for as long as this process lives."""
     path = path.resolve()
     working = path.parent / f".{path.name}.partial"
     try:
@@ -82,18 +116,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         except BlockingIOError:
             mend = "wait for it or choose another"
             raise InputError(f"{path}: another process is writing this folder; {mend}") from None
-        _empty(working)
-        try:
-            yield working
-            for name in working.rglob("*"):
-                if name.is_dir():
-                    fsync_folder(name)
-            fsync_folder(working)
-            working.rename(path)
-        except BaseException:
-            shutil.rmtree(working, ignore_errors=True)
-            raise
-        fsync_folder(path.parent)
+        yield working
     finally:
         os.close(lock)
 
@@ -146,8 +169,6 @@ class HashingWriter:
 
 @contextmanager
 def hashed_file(path: Path) -> Iterator[HashingWriter]:
-    """A new file, safe on the disk when the block ends, with its size and digest. Raises OSError."""
-    with path.open("xb") as stream:
+    """Like `atomic_file`, for a writer that knows the size and digest of what it wrote. Raises OSError."""
+    with atomic_file(path) as stream:
         yield HashingWriter(stream)
-        stream.flush()
-        os.fsync(stream.fileno())

@@ -1,99 +1,109 @@
-"""Exact counts of 32-bit values: how many distinct ones there are, and how often each occurs.
+"""Exact counts of 32-bit values in bounded memory: how many distinct ones there are, and how often each occurs.
 
-Both grow by arrays and keep sorted runs that are merged when alike in size, so that adding costs a
-logarithmic number of merges.
+    Run.written(path, ids, counted=True)     # a shard's distinct values, column by column, on the disk
+    distinct([run.column(0) for run in runs], limit)
+
+Every shard leaves a run behind: for each column its distinct values, ascending, and how often each occurs.
+Runs are merged column by column, in ranges of values so narrow that what all runs hold of a range stays within
+a limit. So memory does not grow with the number of distinct values, whatever they are.
 """
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
+
+from sizewise_prep.atomic import hashed_file
 
 Words = npt.NDArray[np.uint32]
 Counts = npt.NDArray[np.int64]
 
-_BITMAP_BYTES = 1 << 29  # one bit for each 32-bit word
+BYTES_PER_WORD = 32
+"""What merging takes for each word of a range: the copy, what is distinct of it, counts, ids and positions."""
 
 
-class Distinct:
-    """A set of 32-bit words: up to 12 bytes a distinct word while they are few, then a bitmap of 512 MiB.
+@dataclass(frozen=True)
+class Run:
+    """The distinct values of a shard's columns, in a file: all columns' words, then their counts if counted.
 
-    Args:
-        bitmap_from: how many words make a bitmap of all 32-bit words (512 MiB) the smaller form.
+    Attributes:
+        path: the file, little-endian uint32.
+        starts: where each column's words begin, and where the last one's end.
     """
 
-    def __init__(self, bitmap_from: int = 1 << 26) -> None:
-        self._bitmap_from = bitmap_from
-        self._runs: list[Words] = []
-        self._bitmap: npt.NDArray[np.uint8] | None = None
+    path: Path
+    starts: list[int]
 
-    def add(self, words: Words) -> None:
-        """Add the words of an array (any shape, repetitions allowed)."""
-        words = _distinct(np.sort(words, axis=None))
-        if self._bitmap is not None:
-            _mark(self._bitmap, words)
-            return
-        self._runs.append(words)
-        while len(self._runs) > 1 and 2 * len(self._runs[-1]) > len(self._runs[-2]):
-            self._runs[-2:] = [_distinct(np.sort(np.concatenate(self._runs[-2:])))]
-        if sum(map(len, self._runs)) >= self._bitmap_from:
-            self._bitmap = np.zeros(_BITMAP_BYTES, np.uint8)
-            for run in self._runs:
-                _mark(self._bitmap, run)
-            self._runs = []
+    @staticmethod
+    def written(path: Path, ids: Words, counted: bool) -> tuple[Run, int, str]:
+        """Write the run of (rows, columns) ids; the run, its file's bytes and SHA-256."""
+        words, counts, starts = [], [], [0]
+        for column in range(ids.shape[1]):
+            ascending = np.sort(ids[:, column])
+            first = np.flatnonzero(_is_first(ascending))
+            words.append(ascending[first])
+            counts.append(np.diff(first, append=len(ascending)).astype(np.uint32))
+            starts.append(starts[-1] + len(first))
+        with hashed_file(path) as writer:
+            for part in words + (counts if counted else []):
+                writer.write(part.data.cast("B"))
+        return Run(path, starts), writer.bytes, writer.sha256
 
-    def __len__(self) -> int:
-        if self._bitmap is not None:
-            pieces = self._bitmap.reshape(-1, 1 << 20)  # so that the counts per byte stay small
-            return sum(int(np.bitwise_count(piece).sum(dtype=np.int64)) for piece in pieces)
-        if len(self._runs) > 1:
-            self._runs = [_distinct(np.sort(np.concatenate(self._runs)))]
-        return len(self._runs[0]) if self._runs else 0
+    def column(self, column: int) -> Words:
+        """A column's distinct words, ascending, mapped into memory."""
+        return self._part(self.starts[column], self.starts[column + 1])
+
+    def counts(self, column: int) -> Words:
+        """How often each of a column's words occurs, mapped into memory; of a counted run only."""
+        shift = self.starts[-1]
+        return self._part(shift + self.starts[column], shift + self.starts[column + 1])
+
+    def _part(self, start: int, stop: int) -> Words:
+        if start == stop:
+            return np.empty(0, np.uint32)
+        return np.asarray(np.memmap(self.path, np.uint32, "r", offset=4 * start, shape=(stop - start,)))
 
 
-class Frequencies:
-    """How often each 32-bit word was added: 12 bytes a distinct word, and four times that during merges."""
+def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[slice]]:
+    """Cut ascending runs into ranges of values, the same for all runs.
 
-    def __init__(self) -> None:
-        self._runs: list[tuple[Words, Counts]] = []
+    Yields for each range which part of each run it is. A range holds at most `limit` words (or one value, if
+    that alone is in more runs).
+    """
+    starts = [0] * len(runs)
 
-    def add(self, words: Words) -> None:
-        """Count the words of an array."""
-        found, counts = np.unique(words, return_counts=True)
-        self._runs.append((found, counts))
-        while len(self._runs) > 1 and 2 * len(self._runs[-1][0]) > len(self._runs[-2][0]):
-            self._merge(2)
+    def ends(high: int) -> list[int]:
+        return [int(np.searchsorted(run, np.uint32(high), "right")) for run in runs]
 
-    def total(self) -> tuple[Words, Counts]:
-        """All distinct words, ascending, and how often each was added."""
-        if not self._runs:
-            return np.empty(0, np.uint32), np.empty(0, np.int64)
-        self._merge(len(self._runs))
-        return self._runs[0]
+    def words(high: int) -> int:
+        return sum(ends(high)) - sum(starts)
 
-    def _merge(self, runs: int) -> None:
-        words, counts = (np.concatenate(parts) for parts in zip(*self._runs[-runs:], strict=True))
-        order = np.argsort(words, kind="stable")
-        words, counts = words[order], counts[order]
-        first = np.flatnonzero(_is_first(words))
-        merged = np.add.reduceat(counts, first) if len(first) else counts
-        self._runs[-runs:] = [(words[first], merged)]
+    while sum(starts) < sum(map(len, runs)):
+        low = min(int(run[start]) for run, start in zip(runs, starts, strict=True) if start < len(run))
+        high = low + bisect.bisect_right(range(low, 1 << 32), limit, key=words) - 1
+        stops = ends(max(high, low))
+        yield [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
+        starts = stops
+
+
+def distinct(runs: Sequence[Words], limit: int) -> int:
+    """How many distinct words the runs hold together, with at most `limit` of them in memory."""
+    return sum(len(union(runs, parts)) for parts in ranges(runs, limit))
+
+
+def union(runs: Sequence[Words], parts: Sequence[slice]) -> Words:
+    """The distinct words of those parts of the runs, ascending."""
+    words = np.concatenate([run[part] for run, part in zip(runs, parts, strict=True)])
+    words.sort()
+    return words[_is_first(words)]
 
 
 def _is_first(ascending: Words) -> npt.NDArray[np.bool_]:
     first = np.ones(len(ascending), np.bool_)
     np.not_equal(ascending[1:], ascending[:-1], out=first[1:])
     return first
-
-
-def _distinct(ascending: Words) -> Words:
-    return ascending[_is_first(ascending)]
-
-
-def _mark(bitmap: npt.NDArray[np.uint8], ascending: Words) -> None:
-    if not len(ascending):
-        return
-    places = ascending >> np.uint32(3)
-    bits = np.left_shift(np.uint8(1), (ascending & np.uint32(7)).astype(np.uint8))
-    first = np.flatnonzero(_is_first(places))
-    bitmap[places[first]] |= np.bitwise_or.reduceat(bits, first)

@@ -15,10 +15,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sizewise_prep.errors import InputError
+from sizewise_prep.layout import Layout
 from sizewise_prep.shards import digest
 from sizewise_prep.storage import Place, StorageError, is_folder, place, read
 
 NAME = "manifest.json"
+Tokens = Literal["raw", "contiguous", "mlperf"]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,12 +30,17 @@ class _Frozen(BaseModel):
 
 
 class Source(_Frozen):
-    """A raw file: its path as it was given, its own size and SHA-256, and its rows, good and bad."""
+    """A raw file: its path as it was given, its own size and SHA-256, and its rows, good and bad.
+
+    Plain files are read in pieces of 64 MiB by any number of workers. With more than one piece `sha256` is the
+    SHA-256 of the pieces' digests (32 bytes each), one after another.
+    """
 
     path: str
     bytes: Count
     sha256: str
     rows: Count
+    pieces: Annotated[int, Field(ge=1)] = 1
 
 
 class Shard(_Frozen):
@@ -56,15 +63,27 @@ class Split(_Frozen):
 class Settings(_Frozen):
     """How the folder was made: with these and the same sources, the same bytes come out.
 
-    `tokens` says what ids are: "raw" 32-bit tokens, or "contiguous" ids of the tokens that occur at least
-    `min_count` times in the training rows (see `vocabulary`).
+    Attributes:
+        split: fractions of good rows, or another rule of `splits`.
+        tokens: what ids are: "raw" 32-bit tokens; "contiguous" ids of the tokens that occur at least
+            `min_count` times in the training rows (see `vocabulary`); "mlperf": tokens modulo 40,000,000, and
+            dense values are log(x + 1) of max(x, 0).
+        shuffle: the seed by which rows lie shuffled within each shard; None: in time order.
+        layout: what the raw files' columns are; None: as in Criteo's logs.
     """
 
-    split: tuple[float, float, float]
+    split: tuple[float, float, float] | str
     shard_rows: Annotated[int, Field(ge=1)]
     max_bad_fraction: Share
-    tokens: Literal["raw", "contiguous"] = "raw"
+    tokens: Tokens = "raw"
     min_count: Annotated[int, Field(ge=1)] = 1
+    shuffle: Annotated[int, Field(ge=0)] | None = None
+    layout: Layout | None = None
+
+    @property
+    def dense_is_log(self) -> bool:
+        """Whether dense values are stored as log(x + 1) of max(x, 0) rather than as the integers x."""
+        return self.tokens == "mlperf"
 
 
 class Quarantine(_Frozen):
@@ -143,17 +162,21 @@ def verify(folder: str | Path) -> list[str]:
 
     Raises InputError as `Manifest.load` does.
     """
-    problems = []
-    for shard in Manifest.load(folder).files:
-        path = Path(folder) / shard.file
-        try:
-            size = path.stat().st_size
-            if size != shard.bytes:
-                problems.append(f"{shard.file}: has {size:,} bytes instead of {shard.bytes:,}")
-            elif digest(path) != shard.sha256:
-                problems.append(f"{shard.file}: its content has changed (its SHA-256 differs)")
-        except FileNotFoundError:
-            problems.append(f"{shard.file}: is missing")
-        except OSError as error:
-            problems.append(f"{shard.file}: cannot be read ({error.strerror})")
-    return problems
+    problems = [problem_of(Path(folder), shard) for shard in Manifest.load(folder).files]
+    return [problem for problem in problems if problem]
+
+
+def problem_of(folder: Path, shard: Shard) -> str | None:
+    """What is wrong with one file of a folder, in a sentence that begins with its name; None when all is well."""
+    path = folder / shard.file
+    try:
+        size = path.stat().st_size
+        if size != shard.bytes:
+            return f"{shard.file}: has {size:,} bytes instead of {shard.bytes:,}"
+        if digest(path) != shard.sha256:
+            return f"{shard.file}: its content has changed (its SHA-256 differs)"
+    except FileNotFoundError:
+        return f"{shard.file}: is missing"
+    except OSError as error:
+        return f"{shard.file}: cannot be read ({error.strerror})"
+    return None

@@ -1,119 +1,254 @@
-"""Raw click logs to a folder of shards, in one pass and bounded memory.
+"""Raw click logs to a folder of shards, in bounded memory, by any number of workers.
 
     manifest = prepare(["logs/day_*.gz"], Path("data/criteo"))
 
-The log is read block by block; Polars parses each block; rows go to shards in time order. Where the training
-rows end is known only when all rows are counted, so the shards get their split's name at the end, and the two
-that a boundary crosses are cut there.
+The work has steps, each a list of independent jobs whose results are files: raw text is parsed to parts
+(`parts`), parts are cut to shards (`assembly`), and the runs of distinct tokens that shards leave behind are
+merged column by column (`distinct`, `vocabulary`). It lies in a hidden folder beside the one that is asked for,
+which gets its name when everything is there. A file counts as done when the record of its size and digest is
+written, so a run that was killed goes on with what is done, and ends with the same bytes.
 """
 
 from __future__ import annotations
 
-import os
+import errno
+import hashlib
+import shutil
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, Literal
 
-import numpy as np
+from pydantic import BaseModel, ConfigDict
 
-from sizewise_prep.atomic import HashingWriter, atomic_folder, write_atomic
-from sizewise_prep.distinct import Distinct
+from sizewise_prep import assembly, parts, sources
+from sizewise_prep.assembly import Cut, Made, ShardJob
+from sizewise_prep.atomic import publish, resumable_folder, write_atomic
+from sizewise_prep.distinct import BYTES_PER_WORD, Run, distinct
 from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import NAME, Manifest, Quarantine, Settings, Shard, Source, Split
-from sizewise_prep.rows import DENSE, TOKENS, BadRow, Rows, parse
-from sizewise_prep.shards import digest, read_shard, write_shard
-from sizewise_prep.sources import Reader, resolve
-from sizewise_prep.splits import check_fractions, split_sizes
-from sizewise_prep.vocabulary import Vocabulary
+from sizewise_prep.layout import CRITEO, Layout
+from sizewise_prep.manifest import (
+    NAME,
+    Manifest,
+    Quarantine,
+    Settings,
+    Shard,
+    Source,
+    Split,
+    Tokens,
+    problem_of,
+)
+from sizewise_prep.parts import ParseJob, Part
+from sizewise_prep.sources import RawFile, resolve
+from sizewise_prep.splits import Rule
+from sizewise_prep.vocabulary import number
+from sizewise_prep.workers import Local, Workers, cores, physical_memory
 
+PIECE_BYTES = 64 << 20
 _MAX_SHARD_ROWS = 50_000_000
+_STATE = "work/state.json"
+_QUARANTINE = "quarantine/rows.tsv"
+_MERGE_MEMORY = 300 * 10**6  # of a worker that merges, its words aside
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a preparation is to do.
+
+    Attributes:
+        split: fractions of good rows, in time order, for training, validation and test; or "rows:A,B",
+            "files:A,B" or "mlperf" (see `splits`).
+        shard_rows: rows a shard (the last of a split has fewer).
+        max_bad_fraction: up to this share of bad rows are set aside in `quarantine/`; with 0 the first one is
+            an error.
+        tokens: "raw" keeps 32-bit tokens. "contiguous" numbers each column's tokens from 1 and writes the
+            vocabulary beside the shards. "mlperf" takes tokens modulo 40,000,000, and of dense values
+            log(x + 1) of max(x, 0).
+        min_count: with contiguous ids, tokens that training rows hold fewer times become 0, as if missing.
+        shuffle: a seed by which rows are shuffled within each shard; None keeps the order of the log.
+        layout: of the raw files, if it is not Criteo's.
+    """
+
+    split: tuple[float, ...] | str = (0.8, 0.1, 0.1)
+    shard_rows: int = 1_000_000
+    max_bad_fraction: float = 0.0
+    tokens: Tokens = "raw"
+    min_count: int = 1
+    shuffle: int | None = None
+    layout: Layout | None = None
+
+    @property
+    def shard_memory(self) -> int:
+        """Bytes that a worker needs to make a shard."""
+        layout = self.layout or CRITEO
+        return assembly.memory(self.shard_rows, 1 + 4 * len(layout.dense) + 4 * len(layout.tokens))
+
+    def settings(self) -> Settings:
+        """The same, checked. Raises InputError for what cannot be."""
+        if not 1 <= self.shard_rows <= _MAX_SHARD_ROWS:
+            raise InputError(f"shard_rows = {self.shard_rows}: give a number from 1 to {_MAX_SHARD_ROWS:,}")
+        if self.tokens not in ("raw", "contiguous", "mlperf"):
+            raise InputError(f"tokens = {self.tokens!r}: give 'raw', 'contiguous' or 'mlperf'")
+        if self.min_count < 1 or (self.min_count > 1 and self.tokens != "contiguous"):
+            what = "give at least 1, and more only with tokens 'contiguous'"
+            raise InputError(f"min_count = {self.min_count}: {what}")
+        if not 0 <= self.max_bad_fraction <= 1:
+            raise InputError(f"max_bad_fraction = {self.max_bad_fraction}: give a fraction from 0 to 1")
+        if self.shuffle is not None and self.shuffle < 0:
+            raise InputError(f"shuffle = {self.shuffle}: give a seed from 0 on")
+        return Settings(
+            split=Rule.parse(self.split).written,
+            shard_rows=self.shard_rows,
+            max_bad_fraction=self.max_bad_fraction,
+            tokens=self.tokens,
+            min_count=self.min_count,
+            shuffle=self.shuffle,
+            layout=None if self.layout == CRITEO else self.layout,
+        )
+
+
+@dataclass(frozen=True)
+class FileProgress:
+    """How far one raw file is read, in bytes as they lie in it."""
+
+    name: str
+    bytes: int
+    bytes_total: int
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a preparation has come: bytes as they lie in the files, and rows of all files so far."""
+    """How far a preparation has come.
 
-    path: Path
-    file_bytes: int
-    file_bytes_total: int
-    bytes: int
-    bytes_total: int
+    Attributes:
+        step: "read" raw files; "check" what is there; "count" tokens; "number" them; write "shards"; "distinct".
+        done, total: bytes of the raw files in the first step, jobs in the others.
+        rows: rows read so far, good and bad.
+        seconds: since this run began.
+        bytes_before, rows_before: what runs before this one had read.
+        files: of the first step.
+    """
+
+    step: Literal["read", "check", "count", "number", "shards", "distinct"]
+    done: int
+    total: int
     rows: int
+    seconds: float
+    bytes_before: int
+    rows_before: int
+    files: tuple[FileProgress, ...]
+
+
+class _State(BaseModel):
+    """What the work in a folder is for: other settings or files must not be mixed into it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: Settings
+    sources: list[tuple[str, int]]
+    marks: list[str]
+    piece_bytes: int
+    block_bytes: int
 
 
 def prepare(
-    sources: str | Path | Sequence[str | Path],
+    raw: str | Path | Sequence[str | Path],
     out: str | Path,
+    options: Options | None = None,
     *,
-    split: tuple[float, float, float] = (0.8, 0.1, 0.1),
-    shard_rows: int = 1_000_000,
-    max_bad_fraction: float = 0.0,
-    tokens: Literal["raw", "contiguous"] = "raw",
-    min_count: int = 1,
+    workers: int = 1,
+    memory: int | None = None,
     progress: Callable[[Progress], None] | None = None,
+    **named: Any,
 ) -> Manifest:
     """Turn raw logs into the folder `out`: shards, `manifest.json`, and `quarantine/` for rows set aside.
 
-    The folder appears when it is complete. The same sources and settings give the same bytes.
+    The folder appears when it is complete. The same sources and settings give the same bytes, whoever works on
+    them. A run that was killed or that failed is continued by the next one with the same arguments.
 
     Args:
-        sources: files or glob patterns in time order; plain, gzip or Zstandard; rows as in Criteo's logs (see
-            `rows`).
+        raw: files, URIs or glob patterns in time order; plain, gzip or Zstandard.
         out: a folder that is absent or empty. One made in this way from these sources is left as it is.
-        split: fractions of good rows, in time order, for training, validation and test.
-        shard_rows: rows a shard (the last of a split has fewer).
-        max_bad_fraction: up to this share of bad rows are set aside in `quarantine/`; with 0 the first one is
-            an error.
-        tokens: "raw" keeps 32-bit tokens, in one pass. "contiguous" numbers each column's tokens from 1 and
-            writes the vocabulary beside the shards; a second pass.
-        min_count: with contiguous ids, tokens that training rows hold fewer times become 0, as if missing.
-        progress: called after each block.
+        options: what to do; its fields may be given by name instead.
+        workers: how many local processes. With more than one, the main module must be importable.
+        memory: bytes that all workers together may take; half of the machine's if None.
+        progress: called about every second.
 
     Raises:
-        InputError: the sources, a row (with file, line and field), an argument or `out`; nothing is left
-            behind.
+        InputError: the sources, a row (with file, line and field), an option or `out`.
     """
-    out = Path(out)
-    settings = _settings(split, shard_rows, max_bad_fraction, tokens, min_count)
-    paths = resolve(sources)
-    if (finished := _finished(out, settings, paths)) is not None:
+    options = replace(options or Options(), **named)
+    options.settings()
+    if workers < 1:
+        raise InputError(f"workers = {workers}: give at least 1")
+    limit, each = memory or physical_memory() // 2, max(parts.MEMORY, options.shard_memory)
+    if limit < each:
+        what = "raise it, or lower shard_rows"
+        raise InputError(f"memory = {limit:,} bytes: one worker needs {each:,}; {what}")
+    with Local(min(workers, limit // each)) as local:
+        work = steps(raw, out, options, local, limit)
+        while True:
+            try:
+                step = next(work)
+            except StopIteration as end:
+                manifest: Manifest = end.value
+                return manifest
+            if progress:
+                progress(step)
+
+
+def default_workers() -> int:
+    """One for each processor core."""
+    return cores()
+
+
+def steps(
+    raw: str | Path | Sequence[str | Path], out: str | Path, options: Options, workers: Workers, memory: int
+) -> Generator[Progress, None, Manifest]:
+    """What `prepare` does, as its progress step by step; the manifest is the generator's return value."""
+    out, settings = Path(out), options.settings()
+    found = resolve(raw)
+    rule = Rule.parse(settings.split)
+    rule.check_files(len(found))
+    if (finished := _finished(out, settings, found, workers)) is not None:
         return finished
-    with atomic_folder(out) as folder:
-        manifest = _prepare(paths, folder, settings, progress)
-        if tokens == "contiguous":
-            manifest = _renumber(folder, manifest)
-        write_atomic(folder / NAME, manifest.model_dump_json(indent=2).encode() + b"\n")
+    with resumable_folder(out) as folder, _plain_errors(folder):
+        try:
+            if not (folder / NAME).exists():
+                _claim(folder, settings, found)
+                work = _Work(folder, settings, found, workers, memory)
+                manifest = yield from work.steps(rule)
+                write_atomic(folder / NAME, manifest.model_dump_json(indent=2).encode() + b"\n")
+            manifest = Manifest.load(folder)
+            _refuse_others(folder, manifest.settings, settings)
+            shutil.rmtree(folder / "work", ignore_errors=True)
+            publish(folder, out)
+        except BaseException:
+            if (
+                not any(part.rows for part in parts.recorded(folder).values())
+                and not (folder / NAME).exists()
+            ):
+                shutil.rmtree(folder, ignore_errors=True)  # nothing to go on with
+            raise
     return manifest
 
 
-def _settings(
-    split: tuple[float, float, float],
-    shard_rows: int,
-    max_bad_fraction: float,
-    tokens: Literal["raw", "contiguous"],
-    min_count: int,
-) -> Settings:
-    if not 1 <= shard_rows <= _MAX_SHARD_ROWS:
-        raise InputError(f"shard_rows = {shard_rows}: give a number from 1 to {_MAX_SHARD_ROWS:,}")
-    if tokens not in ("raw", "contiguous"):
-        raise InputError(f"tokens = {tokens!r}: give 'raw' or 'contiguous'")
-    if min_count < 1 or (min_count > 1 and tokens == "raw"):
-        raise InputError(f"min_count = {min_count}: give at least 1, and more only with tokens 'contiguous'")
-    if not 0 <= max_bad_fraction <= 1:
-        raise InputError(f"max_bad_fraction = {max_bad_fraction}: give a fraction from 0 to 1")
-    return Settings(
-        split=check_fractions(split),
-        shard_rows=shard_rows,
-        max_bad_fraction=max_bad_fraction,
-        tokens=tokens,
-        min_count=min_count,
-    )
+@contextmanager
+def _plain_errors(folder: Path) -> Iterator[None]:
+    """A full disk is its owner's to mend."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        what = f"{error.filename or folder}: cannot be written to its end ({error.strerror})"
+        raise InputError(f"{what}; make room, and run the same command again: it goes on from here") from None
 
 
-def _finished(out: Path, settings: Settings, paths: list[Path]) -> Manifest | None:
+def _finished(out: Path, settings: Settings, found: list[RawFile], workers: Workers) -> Manifest | None:
     """The manifest of `out` when it was made from these files in this way, None when it is free."""
     if not out.exists():
         return None
@@ -125,189 +260,373 @@ def _finished(out: Path, settings: Settings, paths: list[Path]) -> Manifest | No
     if not (out / NAME).exists():
         raise InputError(f"{out}: is not empty and holds no finished shards; {mend}")
     manifest = Manifest.load(out)
-    if manifest.settings != settings:
-        raise InputError(f"{out}: was made with other settings ({manifest.settings}); {mend}")
-    same = [source.bytes for source in manifest.sources] == [path.stat().st_size for path in paths]
-    if not same or [source.sha256 for source in manifest.sources] != [digest(path) for path in paths]:
+    _refuse_others(out, manifest.settings, settings)
+    same = [source.bytes for source in manifest.sources] == [raw.bytes for raw in found]
+    if not same or [source.sha256 for source in manifest.sources] != _digests(found, workers):
         raise InputError(f"{out}: was made from other raw files; {mend}")
     return manifest
 
 
-def _prepare(
-    paths: list[Path], folder: Path, settings: Settings, progress: Callable[[Progress], None] | None
-) -> Manifest:
-    shards = _ShardBuffer(folder, settings.shard_rows)
-    quarantine = _Quarantine(folder, settings.max_bad_fraction)
-    sources: list[Source] = []
-    sizes = [path.stat().st_size for path in paths]
-    for path, size in zip(paths, sizes, strict=True):
-        reader, file_rows = Reader(path), 0
-        for block in reader:
-            rows, bad = parse(block, first_line=file_rows + 1)
-            quarantine.add(path, bad)
-            shards.add(rows)
-            file_rows += len(rows) + len(bad)
-            if progress:
-                done = sum(source.bytes for source in sources) + reader.bytes_read
-                so_far = sum(source.rows for source in sources) + file_rows
-                progress(Progress(path, reader.bytes_read, size, done, sum(sizes), so_far))
-        if not file_rows:
-            raise InputError(f"{path}: holds no rows; leave it out or bring its rows")
-        sources.append(Source(path=str(path), bytes=reader.bytes_read, sha256=reader.sha256, rows=file_rows))
-    shards.flush()
-    rows_in = sum(source.rows for source in sources)
-    set_aside = quarantine.close(rows_in)
-    if not shards.rows:
-        raise InputError(f"{paths[0]}: none of the {rows_in:,} rows is good; see the expected layout")
-    return Manifest(
-        settings=settings,
-        sources=sources,
-        rows_in=rows_in,
-        rows_out=shards.rows,
-        rows_quarantined=sum(set_aside.reasons.values()),
-        click_rate=shards.clicks / shards.rows,
-        splits=_cut(folder, shards.finished, split_sizes(shards.rows, settings.split)),
-        cardinalities=[len(column) for column in shards.distinct],
-        dense_missing=(shards.dense_missing / shards.rows).tolist(),
-        token_missing=(shards.token_missing / shards.rows).tolist(),
-        quarantine=set_aside,
-    )
-
-
-def _renumber(folder: Path, manifest: Manifest) -> Manifest:
-    """Replace raw tokens in the shards by contiguous ids, and save the vocabulary."""
-    training = [folder / shard.file for shard in manifest.splits["train"].shards]
-    vocabulary = Vocabulary.counted(training, manifest.settings.min_count)
-    splits = {}
-    for name, split in manifest.splits.items():
-        shards = []
-        for shard in split.shards:
-            rows = vocabulary.applied(read_shard(folder / shard.file))
-            (folder / shard.file).unlink()  # the rows stay mapped; the name is free for the new shard
-            shards.append(_write(folder, shard.file, rows))
-        splits[name] = split.model_copy(update={"shards": shards})
-    files = [
-        Shard(file=str(path.relative_to(folder)), rows=rows, bytes=size, sha256=sha256)
-        for path, rows, size, sha256 in vocabulary.save(folder)
+def _refuse_others(folder: Path, held: Settings, asked: Settings) -> None:
+    differing = [
+        f"{name} {_said(getattr(held, name))} instead of {_said(getattr(asked, name))}"
+        for name in Settings.model_fields
+        if getattr(held, name) != getattr(asked, name)
     ]
-    changes = {"splits": splits, "cardinalities": vocabulary.cardinalities, "vocabulary": files}
-    return manifest.model_copy(update=changes)
+    if differing:
+        mend = "name a new folder or remove this one first"
+        raise InputError(f"{folder}: was made with other settings ({'; '.join(differing)}); {mend}")
 
 
-class _ShardBuffer:
-    """Collects rows, writes a shard whenever one is full, and keeps the figures of what went by."""
-
-    def __init__(self, folder: Path, shard_rows: int) -> None:
-        self._folder, self._shard_rows = folder, shard_rows
-        # Pages that no row touches take no memory, so this costs small logs nothing.
-        self._buffer = Rows(
-            np.empty(shard_rows, np.uint8),
-            np.empty((shard_rows, DENSE), np.float32),
-            np.empty((shard_rows, TOKENS), np.uint32),
-        )
-        self._count = 0
-        self.finished: list[Shard] = []
-        self.rows = self.clicks = 0
-        self.distinct = [Distinct() for _ in range(TOKENS)]
-        self.dense_missing = np.zeros(DENSE, np.int64)
-        self.token_missing = np.zeros(TOKENS, np.int64)
-
-    def add(self, rows: Rows) -> None:
-        while len(rows):
-            stop = min(self._count + len(rows), self._shard_rows)
-            fits = stop - self._count
-            self._buffer.labels[self._count : stop] = rows.labels[:fits]
-            self._buffer.dense[self._count : stop] = rows.dense[:fits]
-            self._buffer.ids[self._count : stop] = rows.ids[:fits]
-            self._count, rows = stop, rows[fits:]
-            if self._count == self._shard_rows:
-                self.flush()
-
-    def flush(self) -> None:
-        if not self._count:
-            return
-        rows = self._buffer[: self._count]
-        self._count = 0
-        self.finished.append(_write(self._folder, f"part-{len(self.finished):05d}.arrow", rows))
-        self.rows += len(rows)
-        self.clicks += int(rows.labels.sum())
-        self.dense_missing += np.isnan(rows.dense).sum(axis=0)
-        self.token_missing += (rows.ids == 0).sum(axis=0)
-        with ThreadPoolExecutor() as threads:  # NumPy sorts without the interpreter's lock
-            list(threads.map(lambda column: self.distinct[column].add(rows.ids[:, column]), range(TOKENS)))
+def _said(value: object) -> str:
+    return "another" if isinstance(value, Layout) else str(value)
 
 
-def _write(folder: Path, name: str, rows: Rows) -> Shard:
-    size, sha256 = write_shard(folder / name, rows)
-    return Shard(file=name, rows=len(rows), bytes=size, sha256=sha256)
+def _claim(folder: Path, settings: Settings, found: list[RawFile]) -> None:
+    """Make sure that what lies in a working folder is of this work, and forget what has become of no use.
+
+    How many bad rows are allowed is judged at the end, so another figure may go on with the same work.
+    """
+    state = _State(
+        settings=settings.model_copy(update={"max_bad_fraction": 0.0}),
+        sources=[(raw.path, raw.bytes) for raw in found],
+        marks=[raw.mark for raw in found],
+        piece_bytes=PIECE_BYTES,
+        block_bytes=sources.BLOCK_BYTES,
+    )
+    path = folder / _STATE
+    if path.exists() and any(part.rows for part in parts.recorded(folder).values()):
+        held = _State.model_validate_json(path.read_bytes())
+        _refuse_others(folder, held.settings, state.settings)
+        if [source for source, _ in held.sources] != [raw.path for raw in found]:
+            mend = "give the same ones, name a new folder, or remove this one first"
+            raise InputError(f"{folder}: was begun with other raw files; {mend}")
+        if held != state:
+            fresh = held.model_copy(update={"sources": state.sources, "marks": state.marks})
+            changed = {
+                i for i, pair in enumerate(zip(held.marks, state.marks, strict=True)) if pair[0] != pair[1]
+            }
+            for key in parts.recorded(folder):
+                if fresh != state or key[0] in changed:
+                    parts.record_path(folder, *key).unlink()
+            for name in ("made", "counted", "runs"):
+                shutil.rmtree(folder / "work" / name, ignore_errors=True)
+    else:
+        for entry in folder.iterdir():  # nothing that is worth going on with
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for name in ("parts", "made", "counted", "runs"):
+        (folder / "work" / name).mkdir(parents=True, exist_ok=True)
+    for temporary in (folder / "work").rglob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
+    write_atomic(path, state.model_dump_json().encode())
 
 
-def _cut(folder: Path, parts: list[Shard], sizes: dict[str, int]) -> dict[str, Split]:
-    """Give each shard its split's name, cutting those that a boundary crosses."""
-    splits: dict[str, Split] = {}
-    remaining = [(part, 0) for part in reversed(parts)]  # with the first row that is still to be given away
-    for name, size in sizes.items():
-        shards: list[Shard] = []
-        clicks = taken = 0
-        while taken < size:
-            part, start = remaining.pop()
-            stop = min(part.rows, start + size - taken)
-            rows = read_shard(folder / part.file)[start:stop]
-            file = f"{name}-{len(shards):05d}.arrow"
-            clicks += int(rows.labels.sum())
-            if len(rows) == part.rows:
-                (folder / part.file).rename(folder / file)
-                shards.append(part.model_copy(update={"file": file}))
-            else:
-                shards.append(_write(folder, file, rows))
-                if stop < part.rows:
-                    remaining.append((part, stop))
-                else:
-                    (folder / part.file).unlink()
-            taken += len(rows)
-        splits[name] = Split(rows=size, click_rate=clicks / size if size else None, shards=shards)
-    return splits
+class _Work:
+    """The steps of one preparation in its working folder."""
 
+    def __init__(
+        self, folder: Path, settings: Settings, found: list[RawFile], workers: Workers, memory: int
+    ) -> None:
+        self._folder, self._settings, self._found = folder, settings, found
+        self._workers, self._memory = workers, memory
+        self._layout = settings.layout or CRITEO
+        self._began = time.monotonic()
+        self._parts = parts.recorded(folder)
+        self._before = self._read()
+        self._fresh: set[tuple[int, int]] = set()
 
-class _Quarantine:
-    """Bad rows, kept as they were: file, line number, reason, then the line, tab-separated."""
-
-    _FILE = "quarantine/rows.tsv"
-
-    def __init__(self, folder: Path, max_fraction: float) -> None:
-        self._folder, self._max_fraction = folder, max_fraction
-        self._reasons: Counter[str] = Counter()
-        self._first = ""
-        self._stream: BinaryIO | None = None
-        self._writer: HashingWriter | None = None
-
-    def add(self, path: Path, rows: list[BadRow]) -> None:
-        for row in rows:
-            message = f"{path}, line {row.line}: {row.fault.detail}"
-            if not self._max_fraction:
-                raise InputError(f"{message}. Mend the row, or set bad rows aside with --max-bad-fraction")
-            self._first = self._first or message
-            if self._writer is None:
-                (self._folder / self._FILE).parent.mkdir()
-                self._stream = (self._folder / self._FILE).open("xb")
-                self._writer = HashingWriter(self._stream)
-            entry = [bytes(path), b"%d" % row.line, row.fault.reason.encode(), row.raw]
-            self._writer.write(b"\t".join(entry) + b"\n")
-            self._reasons[row.fault.reason] += 1
-
-    def close(self, rows_in: int) -> Quarantine:
-        """What was set aside. Raises InputError when that is more than allowed."""
-        bad = sum(self._reasons.values())
-        if self._stream is not None:
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
-            self._stream.close()
-        if bad > self._max_fraction * rows_in:
-            raise InputError(
-                f"{bad:,} of {rows_in:,} rows are bad, "
-                f"more than --max-bad-fraction {self._max_fraction} allows; the first: {self._first}"
+    def steps(self, rule: Rule) -> Generator[Progress, None, Manifest]:
+        yield from self._parse()
+        log = [self._parts[key] for key in sorted(self._parts)]
+        rows = [sum(part.rows for part in log if part.file == file) for file in range(len(self._found))]
+        quarantine = self._quarantine(log)
+        self._check_rows(log, quarantine)
+        sizes = rule.sizes(rows)
+        jobs = self._shard_jobs(log, sizes)
+        figures: list[Made] = []
+        vocabulary: list[Shard] = []
+        if self._settings.tokens == "contiguous":
+            figures = yield from self._make(
+                [replace(job, counting=True) for job in jobs], "count", last=False
             )
-        file = None
-        if self._writer is not None:
-            file = Shard(file=self._FILE, rows=bad, bytes=self._writer.bytes, sha256=self._writer.sha256)
-        return Quarantine(reasons=dict(sorted(self._reasons.items())), file=file)
+            training = [job.name.startswith("train-") for job in jobs]
+            vocabulary = yield from self._number([made.run_in(self._folder) for made in figures], training)
+        made = yield from self._make(jobs, "shards", last=True)
+        figures = figures or made
+        if vocabulary:
+            cardinalities = [file.rows + 1 for file in vocabulary]
+        else:
+            cardinalities = yield from self._distinct([one.run_in(self._folder) for one in figures])
+        return self._manifest(log, quarantine, sizes, made, figures, vocabulary, cardinalities)
+
+    def _parse(self) -> Generator[Progress, None, None]:
+        jobs = self._parse_jobs()
+        yield self._reading()
+        for part in self._workers.run(parts.parse, jobs, parts.MEMORY):
+            if part is None:  # a worker tells only when its job is done, so look what is there
+                self._parts |= parts.recorded(self._folder)
+            else:
+                self._parts[part.key] = part
+                self._fresh.add(part.key)
+            yield self._reading()
+
+    def _parse_jobs(self) -> list[ParseJob]:
+        """What is not parsed yet: pieces of plain files, and compressed files as far as they go."""
+        jobs = []
+        for file, raw in enumerate(self._found):
+            done = frozenset(piece for at, piece in self._parts if at == file)
+            ended = any(part.last for part in self._parts.values() if part.file == file)
+            whole = ParseJob(
+                folder=self._folder,
+                file=file,
+                raw=raw,
+                layout=self._layout,
+                piece=0,
+                start=0,
+                stop=raw.bytes,
+                done=done,
+                piece_bytes=PIECE_BYTES,
+                block_bytes=min(sources.BLOCK_BYTES, PIECE_BYTES),
+                strict=not self._settings.max_bad_fraction,
+            )
+            if not raw.compressed:
+                jobs += [
+                    replace(whole, piece=piece, start=start, stop=stop)
+                    for piece, (start, stop) in enumerate(_pieces(raw))
+                    if piece not in done
+                ]
+            elif not ended or done != frozenset(range(len(done))):
+                jobs.append(whole)
+        return jobs
+
+    def _read(self) -> tuple[int, int]:
+        """Bytes and rows read so far."""
+        known = self._parts.values()
+        return sum(part.raw_bytes for part in known), sum(part.lines for part in known)
+
+    def _reading(self) -> Progress:
+        done, rows = self._read()
+        by_file = Counter[int]()
+        for part in self._parts.values():
+            by_file[part.file] += part.raw_bytes
+        files = tuple(FileProgress(raw.name, by_file[i], raw.bytes) for i, raw in enumerate(self._found))
+        return self._progress("read", done, sum(raw.bytes for raw in self._found), rows, files)
+
+    def _progress(
+        self,
+        step: Literal["read", "check", "count", "number", "shards", "distinct"],
+        done: int,
+        total: int,
+        rows: int | None = None,
+        files: tuple[FileProgress, ...] = (),
+    ) -> Progress:
+        rows = self._read()[1] if rows is None else rows
+        return Progress(step, done, total, rows, time.monotonic() - self._began, *self._before, files)
+
+    def _quarantine(self, log: list[Part]) -> Quarantine:
+        reasons = sum((Counter(part.reasons) for part in log), Counter())
+        file = parts.write_quarantine(self._folder, _QUARANTINE, self._found, log)
+        return Quarantine(reasons=dict(sorted(reasons.items())), file=file)
+
+    def _check_rows(self, log: list[Part], quarantine: Quarantine) -> None:
+        for file, raw in enumerate(self._found):
+            if not sum(part.lines for part in log if part.file == file):
+                raise InputError(f"{raw.path}: holds no rows; leave it out or bring its rows")
+        rows, bad = sum(part.lines for part in log), sum(quarantine.reasons.values())
+        allowed = self._settings.max_bad_fraction
+        if bad > allowed * rows:
+            first = next(part for part in log if part.first_bad)
+            line, detail = first.first_bad or (0, "")
+            line += sum(p.lines + p.header for p in log if p.file == first.file and p.piece < first.piece)
+            raise InputError(
+                f"{bad:,} of {rows:,} rows are bad, more than --max-bad-fraction {allowed} allows; "
+                f"the first: {self._found[first.file].path}, line {line}: {detail}"
+            )
+        if bad == rows:
+            raise InputError(
+                f"{self._found[0].path}: none of the {rows:,} rows is good; see the expected layout"
+            )
+
+    def _shard_jobs(self, log: list[Part], sizes: dict[str, int]) -> list[ShardJob]:
+        """Every split starts a shard; every shard but a split's last has `shard_rows` rows."""
+        jobs, settings = [], self._settings
+        left = [(part.data.file, 0, part.rows) for part in reversed(log) if part.data]
+        for place, (name, size) in enumerate(sizes.items()):
+            for number_, first in enumerate(range(0, size, settings.shard_rows)):
+                wanted, cuts = min(settings.shard_rows, size - first), []
+                while wanted:
+                    file, start, stop = left.pop()
+                    cut = Cut(file, start, min(stop, start + wanted))
+                    wanted -= cut.stop - cut.start
+                    cuts.append(cut)
+                    if cut.stop < stop:
+                        left.append((file, cut.stop, stop))
+                shuffle = None if settings.shuffle is None else (settings.shuffle, place, number_)
+                shard = f"{name}-{number_:05d}"
+                jobs.append(
+                    ShardJob(self._folder, shard, tuple(cuts), settings.tokens, shuffle, counting=False)
+                )
+        return jobs
+
+    def _make(
+        self, jobs: list[ShardJob], step: Literal["count", "shards"], last: bool
+    ) -> Generator[Progress, None, list[Made]]:
+        """Do those of the jobs that are not done, in the order of the jobs; a `last` use of a part frees its disk."""
+        made: dict[str, Made] = {}
+        started = [job for job in jobs if job.record_path.exists()]
+        for found in self._workers.run(assembly.check, started, parts.MEMORY):
+            if found is not None:
+                made[found.name] = found
+            yield self._progress("check", len(made), len(started))
+        left = [job for job in jobs if job.name not in made]
+        yield from self._restore({cut.file for job in left for cut in job.cuts})
+        uses = Counter(cut.file for job in left for cut in job.cuts)
+        by_name = {job.name: job for job in left}
+        memory = assembly.memory(
+            self._settings.shard_rows, 1 + 4 * len(self._layout.dense) + 4 * len(self._layout.tokens)
+        )
+        for one in self._workers.run(assembly.make, left, memory):
+            if one is not None:
+                made[one.name] = one
+                for cut in by_name[one.name].cuts if last else ():
+                    uses[cut.file] -= 1
+                    if not uses[cut.file]:
+                        (self._folder / cut.file).unlink(missing_ok=True)
+            yield self._progress(step, len(made), len(jobs))
+        return [made[job.name] for job in jobs]
+
+    def _restore(self, needed: set[str]) -> Generator[Progress, None, None]:
+        """Parse again what an earlier run had parsed and is no longer as it was written."""
+        old = [
+            p for p in self._parts.values() if p.data and p.data.file in needed and p.key not in self._fresh
+        ]
+        damaged = 0
+        for key in self._workers.run(_damaged, [(self._folder, part) for part in old], parts.MEMORY):
+            if key is not None:
+                damaged += 1
+                parts.record_path(self._folder, *key).unlink()
+                del self._parts[key]
+        if damaged:
+            yield from self._parse()
+
+    def _number(self, runs: list[Run], training: list[bool]) -> Generator[Progress, None, list[Shard]]:
+        limit, columns = self._words(), range(len(self._layout.tokens))
+        jobs = [(self._folder, column, runs, training, self._settings.min_count, limit) for column in columns]
+        files: dict[str, Shard] = {}
+        for file in self._workers.run(_number, jobs, self._memory):
+            if file is not None:
+                files[file.file] = file
+            yield self._progress("number", len(files), len(jobs))
+        return sorted(files.values(), key=lambda file: sources.natural(file.file))
+
+    def _distinct(self, runs: list[Run]) -> Generator[Progress, None, list[int]]:
+        columns = range(len(self._layout.tokens))
+        counts: dict[int, int] = {}
+        for found in self._workers.run(_distinct, [(c, runs, self._words()) for c in columns], self._memory):
+            if found is not None:
+                counts[found[0]] = found[1]
+            yield self._progress("distinct", len(counts), len(columns))
+        return [counts[column] for column in columns]
+
+    def _words(self) -> int:
+        """How many words a worker may merge at a time."""
+        return max(1 << 20, (self._workers.share(self._memory) - _MERGE_MEMORY) // BYTES_PER_WORD)
+
+    def _manifest(
+        self,
+        log: list[Part],
+        quarantine: Quarantine,
+        sizes: dict[str, int],
+        made: list[Made],
+        figures: list[Made],
+        vocabulary: list[Shard],
+        cardinalities: list[int],
+    ) -> Manifest:
+        rows, splits = sum(sizes.values()), {}
+        clicks = Counter[str]()
+        for one in made:
+            clicks[one.name.split("-")[0]] += one.clicks
+        for name, size in sizes.items():
+            shards = [one.shard for one in made if one.shard and one.name.split("-")[0] == name]
+            splits[name] = Split(rows=size, click_rate=clicks[name] / size if size else None, shards=shards)
+        dense, tokens = (
+            [sum(column) / rows for column in zip(*(getattr(one, kind) for one in figures), strict=True)]
+            for kind in ("dense_missing", "token_missing")
+        )
+        return Manifest(
+            settings=self._settings,
+            sources=[
+                self._source(file, [part for part in log if part.file == file])
+                for file in range(len(self._found))
+            ],
+            rows_in=sum(part.lines for part in log),
+            rows_out=rows,
+            rows_quarantined=sum(quarantine.reasons.values()),
+            click_rate=sum(clicks.values()) / rows,
+            splits=splits,
+            cardinalities=cardinalities,
+            dense_missing=dense,
+            token_missing=tokens,
+            quarantine=quarantine,
+            vocabulary=vocabulary,
+        )
+
+    def _source(self, file: int, log: list[Part]) -> Source:
+        raw, log = self._found[file], [part for part in log if part.file == file]
+        digests = [log[-1].sha256] if raw.compressed else [part.sha256 for part in log]
+        return Source(
+            path=raw.path,
+            bytes=raw.bytes,
+            sha256=_combined(digests),
+            rows=sum(part.lines for part in log),
+            pieces=len(digests),
+        )
+
+
+def _pieces(raw: RawFile) -> list[tuple[int, int]]:
+    """The pieces that a file's own bytes are read in."""
+    if raw.compressed:
+        return [(0, raw.bytes)]
+    return [(start, min(start + PIECE_BYTES, raw.bytes)) for start in range(0, raw.bytes, PIECE_BYTES)]
+
+
+def _combined(digests: list[str]) -> str:
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
+
+
+def _digests(found: list[RawFile], workers: Workers) -> list[str]:
+    """The digests of raw files as `Source` has them."""
+    jobs = [(file, raw, *piece) for file, raw in enumerate(found) for piece in _pieces(raw)]
+    known: dict[tuple[int, int], str] = {}
+    for result in workers.run(_digest, jobs, parts.MEMORY):
+        if result is not None:
+            file, start, digest = result
+            known[file, start] = digest
+    return [_combined([known[file, start] for start, _ in _pieces(raw)]) for file, raw in enumerate(found)]
+
+
+def _digest(job: tuple[int, RawFile, int, int]) -> Iterator[tuple[int, int, str]]:
+    file, raw, start, stop = job
+    digest, left = hashlib.sha256(), stop - start
+    with raw.open() as stream:
+        stream.seek(start)
+        while left and (piece := stream.read(min(sources.BLOCK_BYTES, left))):
+            digest.update(piece)
+            left -= len(piece)
+    yield file, start, digest.hexdigest()
+
+
+def _damaged(job: tuple[Path, Part]) -> Iterator[tuple[int, int] | None]:
+    folder, part = job
+    yield part.key if any(problem_of(folder, file) for file in part.files) else None
+
+
+def _number(job: tuple[Path, int, list[Run], list[bool], int, int]) -> Iterator[Shard]:
+    yield number(*job)
+
+
+def _distinct(job: tuple[int, list[Run], int]) -> Iterator[tuple[int, int]]:
+    column, runs, limit = job
+    yield column, distinct([run.column(column) for run in runs], limit)

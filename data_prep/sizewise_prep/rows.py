@@ -1,9 +1,9 @@
 """Blocks of raw text to arrays, and what is wrong with a row that cannot be one.
 
-A good row is a label (0 or 1), 13 integers of 64 bits and 26 tokens of up to eight hex digits, tab-separated,
-empty where missing. `fault` is that rule for one line. `parse` is the same rule for a block of some 100,000
-lines: Polars parses the block as a whole, and only a block in which something is amiss is looked at line by
-line.
+A good row of Criteo's layout is a label (0 or 1), 13 integers of 64 bits and 26 tokens of up to eight hex
+digits, tab-separated, empty where missing; other layouts name other columns. `Parser.fault` is the rule for
+one line. `Parser.parse` is the same rule for a block of some ten thousand lines: Polars parses the block as a
+whole, and only a block in which something is amiss is looked at line by line.
 """
 
 from __future__ import annotations
@@ -15,22 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-DENSE, TOKENS = 13, 26
-FIELDS = 1 + DENSE + TOKENS
+from sizewise_prep import hashing
+from sizewise_prep.layout import CRITEO, TOKEN_KINDS, Kind, Layout
 
-_INTEGERS = [f"I{column + 1}" for column in range(DENSE)]
-_TOKEN_NAMES = [f"C{column + 1}" for column in range(TOKENS)]
-FIELD_NAMES = ["label", *_INTEGERS, *_TOKEN_NAMES]
-_SCHEMA = (
-    {"label": pl.UInt8()}
-    | {name: pl.Int64() for name in _INTEGERS}
-    | {name: pl.String() for name in _TOKEN_NAMES}
-)
-_ALPHABET = b"0123456789abcdefABCDEF-\t\n"
-_GOOD = re.compile(rb"0*[01](?:\t(?:-?[0-9]{1,18})?){%d}(?:\t[0-9a-fA-F]{0,8}){%d}" % (DENSE, TOKENS))
 _LABEL = re.compile(rb"0*[01]")
 _INTEGER = re.compile(rb"(-?)0*([0-9]+)")
 _HEX = re.compile(rb"[0-9a-fA-F]*")
+_BOM = b"\xef\xbb\xbf"
+_DECIMAL = re.compile(rb"0*([0-9]+)")
+_CACHED = 1 << 18  # bytes that stay in the processor's cache while they are compared
+_TILE = 2048  # rows that are turned from columns to rows at a time, for the same reason
 
 
 @dataclass(frozen=True)
@@ -39,8 +33,8 @@ class Rows:
 
     Attributes:
         labels: (rows,), uint8, 0 or 1.
-        dense: (rows, 13), float32, the integer's value; NaN = missing.
-        ids: (rows, 26), uint32, the token's value; 0 = missing.
+        dense: (rows, integer columns), float32, the integer's value; NaN = missing.
+        ids: (rows, token columns), uint32, the token's value; 0 = missing.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -50,8 +44,19 @@ class Rows:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, part: slice) -> Rows:
+    def __getitem__(self, part: slice | npt.NDArray[np.int64]) -> Rows:
         return Rows(self.labels[part], self.dense[part], self.ids[part])
+
+    @staticmethod
+    def concatenated(parts: list[Rows]) -> Rows:
+        """All rows of the parts, one after another; at least one part."""
+        if len(parts) == 1:
+            return parts[0]
+        return Rows(
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.dense for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+        )
 
 
 @dataclass(frozen=True)
@@ -71,30 +76,165 @@ class BadRow:
     fault: Fault
 
 
-def fault(line: bytes) -> Fault | None:
-    """What is wrong with a line (without its ending), or None when it is a good row."""
-    if _GOOD.fullmatch(line):
+class Parser:
+    """Turns text of a layout into rows."""
+
+    def __init__(self, layout: Layout = CRITEO) -> None:
+        self.layout = layout
+        self._separator = layout.separator.encode()
+        self._kinds: list[Kind] = list(layout.columns.values())
+        self._names = list(layout.columns)
+        (self._label,) = (name for name, kind in layout.columns.items() if kind == "label")
+        # Free text may hold any byte: then numbers are read as text first, and looked at column by column.
+        self._free = any(kind in ("string", "decimal", "skip") for kind in self._kinds)
+        # What Polars would quietly skip or take for a part of a number.
+        self._suspicious = (b"\0", b"\r") if self._free else (b"\r", b"+", b" ")
+        other = rb"[^\0\r%s]*" % re.escape(self._separator)
+        patterns = {"label": rb"0*[01]", "integer": rb"(?:-?[0-9]{1,18})?", "hex": rb"[0-9a-fA-F]{0,8}"}
+        patterns |= {"decimal": rb"[0-9]{0,9}", "string": other, "skip": other}
+        self._good = re.compile(re.escape(self._separator).join(patterns[kind] for kind in self._kinds))
+        numbers = {"label": pl.UInt8(), "integer": pl.Int64()}
+        self._schema = {
+            name: pl.String() if self._free else numbers.get(kind, pl.String())
+            for name, kind in layout.columns.items()
+        }
+
+    def fault(self, line: bytes) -> Fault | None:
+        """What is wrong with a line (without its ending), or None when it is a good row."""
+        if self._good.fullmatch(line) and not (self._free and _is_no_text(line)):
+            return None
+        if b"\0" in line:
+            return Fault("nul_bytes", "contains NUL bytes; is this a text file?")
+        fields = line.split(self._separator)
+        if len(fields) != len(self._kinds):
+            by = "tab" if self._separator == b"\t" else repr(self.layout.separator)
+            found = "is blank" if not line else f"has {len(fields)} {by}-separated fields"
+            counts = f"label, {len(self.layout.dense)} integers, {len(self.layout.tokens)} tokens"
+            return Fault("field_count", f"{found}; {len(self._kinds)} are expected ({counts})")
+        for index, (kind, field) in enumerate(zip(self._kinds, fields, strict=True)):
+            if wrong := _field_fault(kind, field):
+                reason, detail = wrong
+                return Fault(reason, f"field {index + 1} ({self._names[index]}): {_shown(field)} {detail}")
         return None
-    if b"\0" in line:
-        return Fault("nul_bytes", "contains NUL bytes; is this a text file?")
-    fields = line.split(b"\t")
-    if len(fields) != FIELDS:
-        found = "is blank" if not line else f"has {len(fields)} tab-separated fields"
-        expected = f"{FIELDS} are expected (label, {DENSE} integers, {TOKENS} tokens)"
-        return Fault("field_count", f"{found}; {expected}")
-    for index, field in enumerate(fields):
-        if wrong := _field_fault(index, field):
-            reason, detail = wrong
-            return Fault(reason, f"field {index + 1} ({FIELD_NAMES[index]}): {_shown(field)} {detail}")
-    return None
+
+    def parse(self, block: bytes, first_line: int = 1) -> tuple[Rows, list[BadRow]]:
+        """The good rows of a block of whole lines, in order, and the bad ones.
+
+        Args:
+            block: lines, each ended by LF or CRLF.
+            first_line: number of the block's first line in its file.
+        """
+        rows = self._parse_clean(block.replace(b"\r\n", b"\n") if b"\r" in block else block)
+        if rows is not None:
+            return rows, []
+        good: list[bytes] = []
+        bad: list[BadRow] = []
+        for number, raw in enumerate(block.split(b"\n")[:-1], first_line):
+            line = raw.removesuffix(b"\r")
+            if wrong := self.fault(line):
+                bad.append(BadRow(number, line, wrong))
+            else:
+                good.append(line)
+        rows = self._parse_clean(b"".join(line + b"\n" for line in good))
+        if rows is None:
+            raise AssertionError(f"lines {first_line} and on: rows that pass the rule do not parse")
+        return rows, bad
+
+    def _parse_clean(self, block: bytes) -> Rows | None:
+        """All rows of a block, or None when one of them may break the rule or an ending is not a bare LF.
+
+        Polars alone would let some faults pass (short rows, "+5", " 5", tokens with leading zeros, a carriage
+        return), hence the checks around it: as many separators as good rows have (if one row had fewer,
+        another had more, which Polars refuses); some bytes not at all; labels, and the length of tokens.
+        """
+        lines, separators = _count(block, b"\n"), _count(block, self._separator)
+        shape = self.layout
+        if not lines:
+            return Rows(
+                np.empty(0, np.uint8),
+                np.empty((0, len(shape.dense)), np.float32),
+                np.empty((0, len(shape.tokens)), np.uint32),
+            )
+        if separators != lines * (len(self._kinds) - 1):
+            return None
+        if any(byte in block for byte in self._suspicious) or block.startswith(_BOM):
+            return None
+        try:
+            frame = pl.read_csv(
+                block,
+                separator=self.layout.separator,
+                has_header=False,
+                schema=self._schema,
+                quote_char=None,
+            )
+            if self._free and not (frame := self._numbers(frame)):  # type: ignore[assignment]
+                return None
+        except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
+            return None
+        labels = frame[self._label]
+        if frame.height != lines or labels.null_count() or int(labels.max() or 0) > 1:  # type: ignore[arg-type]
+            return None
+        tokens = self._tokens(frame)
+        if tokens is None:
+            return None
+        dense = frame.select(pl.col(shape.dense).cast(pl.Float32).fill_null(float("nan")))
+        return Rows(
+            labels.to_numpy(),
+            _row_major([dense[name].to_numpy() for name in shape.dense], np.empty((lines, 0), np.float32)),
+            _row_major(
+                [column.fill_null(0).to_numpy() for column in tokens], np.empty((lines, 0), np.uint32)
+            ),
+        )
+
+    def _numbers(self, frame: pl.DataFrame) -> pl.DataFrame | None:
+        """Labels and integers that were read as text, as numbers; None when one of them is none."""
+        rules = {self._label: r"\A0*[01]\z"} | dict.fromkeys(self.layout.dense, r"\A-?0*[0-9]{1,18}\z")
+        good = frame.select(
+            pl.all_horizontal(pl.col(name).str.contains(rule).all() for name, rule in rules.items())
+        )
+        if not good.item():
+            return None
+        return frame.with_columns(
+            pl.col(self._label).cast(pl.UInt8), pl.col(self.layout.dense).cast(pl.Int64)
+        )
+
+    def _tokens(self, frame: pl.DataFrame) -> list[pl.Series] | None:
+        """The token columns as 32-bit numbers, null where missing; None when one of them is no token."""
+        of_kind = {kind: [n for n, k in self.layout.columns.items() if k == kind] for kind in TOKEN_KINDS}
+        words = frame.select(
+            pl.col(of_kind["hex"]).str.to_integer(base=16, dtype=pl.UInt32, strict=False),
+            pl.col(of_kind["decimal"]).str.to_integer(base=10, dtype=pl.UInt32, strict=False),
+            *(pl.col(name).map_batches(hashing.tokens, pl.UInt32) for name in of_kind["string"]),
+        )
+        lengths = frame.select(pl.col(of_kind["hex"]).str.len_bytes().max()).row(0) if of_kind["hex"] else ()
+        if max((length or 0 for length in lengths), default=0) > 8:
+            return None
+        if self._free and any(
+            frame[name].str.contains(r"[^0-9a-fA-F]").any() for name in (*of_kind["hex"], *of_kind["decimal"])
+        ):
+            return None
+        columns = [words[name] for name in self.layout.tokens]
+        missing = frame.select(self.layout.tokens).null_count().row(0)
+        return columns if tuple(column.null_count() for column in columns) == missing else None
 
 
-def _field_fault(index: int, field: bytes) -> tuple[str, str] | None:
-    if index == 0:
+def _is_no_text(text: bytes) -> bool:
+    if b"\r" in text or text.startswith(_BOM):
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _field_fault(kind: Kind, field: bytes) -> tuple[str, str] | None:
+    """Reason and detail of what is wrong with a field, or None."""
+    if kind == "label":
         return None if _LABEL.fullmatch(field) else ("label", "is not 0 or 1")
     if not field:
         return None
-    if index <= DENSE:
+    if kind == "integer":
         match = _INTEGER.fullmatch(field)
         if not match:
             return "not_an_integer", "is not an integer"
@@ -102,9 +242,17 @@ def _field_fault(index: int, field: bytes) -> tuple[str, str] | None:
         limit = (1 << 63) if sign else (1 << 63) - 1
         fits = len(digits) <= 19 and int(digits) <= limit
         return None if fits else ("integer_range", "does not fit into 64 bits")
-    if not _HEX.fullmatch(field):
-        return "not_hex", "is not a hexadecimal token"
-    return None if len(field) <= 8 else ("token_length", "is longer than 8 hex digits")
+    if kind == "hex":
+        if not _HEX.fullmatch(field):
+            return "not_hex", "is not a hexadecimal token"
+        return None if len(field) <= 8 else ("token_length", "is longer than 8 hex digits")
+    if kind == "decimal":
+        number = _DECIMAL.fullmatch(field)
+        if not number:
+            return "not_decimal", "is not a decimal token"
+        fits = len(number[1]) <= 10 and int(number[1]) < 1 << 32
+        return None if fits else ("token_range", "does not fit into 32 bits")
+    return ("not_text", "is not text in UTF-8") if _is_no_text(field) else None
 
 
 def _shown(field: bytes) -> str:
@@ -112,61 +260,17 @@ def _shown(field: bytes) -> str:
     return repr(text + ("..." if len(field) > 40 else ""))
 
 
-def parse(block: bytes, first_line: int = 1) -> tuple[Rows, list[BadRow]]:
-    """The good rows of a block of whole lines, in order, and the bad ones.
-
-    Args:
-        block: lines, each ended by LF or CRLF.
-        first_line: number of the block's first line in its file.
-    """
-    rows = _parse_clean(block.replace(b"\r\n", b"\n") if b"\r" in block else block)
-    if rows is not None:
-        return rows, []
-    good: list[bytes] = []
-    bad: list[BadRow] = []
-    for number, raw in enumerate(block.split(b"\n")[:-1], first_line):
-        line = raw.removesuffix(b"\r")
-        if wrong := fault(line):
-            bad.append(BadRow(number, line, wrong))
-        else:
-            good.append(line)
-    rows = _parse_clean(b"".join(line + b"\n" for line in good))
-    if rows is None:
-        raise AssertionError(f"lines {first_line} and on: rows that pass the rule do not parse")
-    return rows, bad
+def _count(block: bytes, byte: bytes) -> int:
+    """How often one byte occurs; several times faster than bytes.count where it is frequent."""
+    values = np.frombuffer(block, np.uint8)
+    parts = (values[start : start + _CACHED] for start in range(0, len(values), _CACHED))
+    return sum(int(np.count_nonzero(part == byte[0])) for part in parts)
 
 
-def _parse_clean(block: bytes) -> Rows | None:
-    """All rows of a block, or None when one of them breaks the rule or an ending is not a bare LF.
-
-    Polars alone would let some faults pass (short rows, tokens with leading zeros), hence the checks around
-    it: only bytes that a good row can hold; as many tabs as good rows have (if one row had fewer, another had
-    more, which Polars refuses); labels, and the length of tokens.
-    """
-    lines = block.count(b"\n")
-    if not lines:
-        return Rows(np.empty(0, np.uint8), np.empty((0, DENSE), np.float32), np.empty((0, TOKENS), np.uint32))
-    if block.count(b"\t") != lines * (FIELDS - 1) or block.translate(None, delete=_ALPHABET):
-        return None
-    try:
-        frame = pl.read_csv(block, separator="\t", has_header=False, schema=_SCHEMA, quote_char=None)
-    except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
-        return None
-    labels = frame["label"]
-    if frame.height != lines or labels.null_count() or int(labels.max() or 0) > 1:  # type: ignore[arg-type]
-        return None
-    checked = frame.select(
-        pl.col(_INTEGERS).cast(pl.Float32).fill_null(float("nan")),
-        pl.col(_TOKEN_NAMES).str.to_integer(base=16, dtype=pl.UInt32, strict=False),
-        pl.any_horizontal((pl.col(_TOKEN_NAMES).str.len_bytes() > 8).any()).alias("too_long"),
-    )
-    if checked["too_long"][0] or any(
-        checked[name].null_count() != frame[name].null_count() for name in _TOKEN_NAMES
-    ):
-        return None
-    dense = np.empty((lines, DENSE), np.float32)
-    ids = np.empty((lines, TOKENS), np.uint32)
-    for matrix, names in ((dense, _INTEGERS), (ids, _TOKEN_NAMES)):
-        for column, name in enumerate(names):
-            matrix[:, column] = checked[name].fill_null(0).to_numpy()
-    return Rows(labels.to_numpy(), dense, ids)
+def _row_major(columns: list[npt.NDArray], empty: npt.NDArray) -> npt.NDArray:  # type: ignore[type-arg]
+    """Columns side by side, (rows, columns), in the type of `empty`."""
+    matrix = np.empty((len(empty), len(columns)), empty.dtype)
+    for start in range(0, len(matrix), _TILE):
+        for index, column in enumerate(columns):
+            matrix[start : start + _TILE, index] = column[start : start + _TILE]
+    return matrix

@@ -5,7 +5,7 @@
 
 Any Arrow reader opens them as they are: `polars.read_ipc(path)`, `pyarrow.ipc.open_file(path)`. Each holds
 one record batch with the columns label (uint8), dense (float32[13], NaN = missing) and ids (uint32[26], 0 =
-missing).
+missing); logs of another layout have other numbers of dense and token columns.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from pathlib import Path
 import pyarrow as pa
 
 from sizewise_prep.atomic import hashed_file
-from sizewise_prep.rows import DENSE, TOKENS, Rows
-
-SCHEMA = pa.schema(
-    [
-        pa.field("label", pa.uint8(), nullable=False),
-        pa.field("dense", pa.list_(pa.float32(), DENSE), nullable=False),
-        pa.field("ids", pa.list_(pa.uint32(), TOKENS), nullable=False),
-    ]
-)
+from sizewise_prep.rows import Rows
 
 
 def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
-    """Write rows as a shard, durably; the file's size in bytes and its hexadecimal SHA-256."""
+    """Write rows as a shard, durably and at once; the file's size in bytes and its hexadecimal SHA-256."""
+    dense, tokens = rows.dense.shape[1], rows.ids.shape[1]
+    schema = pa.schema(
+        [
+            pa.field("label", pa.uint8(), nullable=False),
+            pa.field("dense", pa.list_(pa.float32(), dense), nullable=False),
+            pa.field("ids", pa.list_(pa.uint32(), tokens), nullable=False),
+        ]
+    )
     batch = pa.record_batch(
         [
             pa.array(rows.labels),
-            pa.FixedSizeListArray.from_arrays(pa.array(rows.dense.reshape(-1)), DENSE),
-            pa.FixedSizeListArray.from_arrays(pa.array(rows.ids.reshape(-1)), TOKENS),
+            pa.FixedSizeListArray.from_arrays(pa.array(rows.dense.reshape(-1)), dense),
+            pa.FixedSizeListArray.from_arrays(pa.array(rows.ids.reshape(-1)), tokens),
         ],
-        schema=SCHEMA,
+        schema=schema,
     )
-    with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), SCHEMA) as file:
+    with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), schema) as file:
         file.write_batch(batch)
     return writer.bytes, writer.sha256
 
@@ -49,11 +49,11 @@ def read_shard(path: Path) -> Rows:
     """
     with pa.memory_map(str(path)) as source:
         batch = pa.ipc.open_file(source).get_batch(0)
-    label, dense, ids = (batch.column(name) for name in SCHEMA.names)
+    label, dense, ids = (batch.column(name) for name in ("label", "dense", "ids"))
     return Rows(
         label.to_numpy(),
-        dense.flatten().to_numpy().reshape(-1, DENSE),
-        ids.flatten().to_numpy().reshape(-1, TOKENS),
+        dense.flatten().to_numpy().reshape(-1, dense.type.list_size),
+        ids.flatten().to_numpy().reshape(-1, ids.type.list_size),
     )
 
 

@@ -10,6 +10,8 @@ as unknown here as it will be in use.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from sizewise_prep.atomic import hashed_file
-from sizewise_prep.distinct import Frequencies, Words
+from sizewise_prep.distinct import Run, Words, ranges, union
 from sizewise_prep.errors import InputError
-from sizewise_prep.rows import TOKENS, Rows
-from sizewise_prep.shards import read_shard
+from sizewise_prep.manifest import Manifest, Shard
 
 _SCHEMA = pa.schema([pa.field("token", pa.uint32(), nullable=False)])
 
@@ -40,24 +41,8 @@ class Vocabulary:
         """Per column, how many ids there are, 0 included."""
         return [len(known) + 1 for known in self.tokens]
 
-    @staticmethod
-    def counted(shards: list[Path], min_count: int) -> Vocabulary:
-        """The tokens that occur at least `min_count` times in the shards.
-
-        Columns are counted one after another, so that memory is a matter of the largest one (see
-        `Frequencies`) and of the vocabulary, 4 bytes a token.
-        """
-        tokens = []
-        for column in range(TOKENS):
-            frequencies = Frequencies()
-            for shard in shards:
-                frequencies.add(read_shard(shard).ids[:, column])
-            words, counts = frequencies.total()
-            tokens.append(words[(counts >= min_count) & (words != 0)])
-        return Vocabulary(tokens)
-
     def ids(self, tokens: Words) -> Words:
-        """The ids of raw tokens, (rows, 26) uint32 to the same shape and type."""
+        """The ids of raw tokens, (rows, columns) uint32 to the same shape and type."""
         ids = np.zeros_like(tokens)
         for column, known in enumerate(self.tokens):
             if len(known):
@@ -66,30 +51,15 @@ class Vocabulary:
                 ids[:, column] = np.where(known[place] == wanted, place + 1, 0)
         return ids
 
-    def applied(self, rows: Rows) -> Rows:
-        """The same rows with ids instead of raw tokens."""
-        return Rows(rows.labels, rows.dense, self.ids(rows.ids))
-
-    def save(self, folder: Path) -> list[tuple[Path, int, int, str]]:
-        """Write an Arrow IPC file a column (`token`, uint32); the path, tokens, bytes and SHA-256 of each."""
-        (folder / "vocabulary").mkdir()
-        saved = []
-        for column, known in enumerate(self.tokens):
-            path = _path(folder, column)
-            with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), _SCHEMA) as file:
-                file.write_batch(pa.record_batch([pa.array(known)], schema=_SCHEMA))
-            saved.append((path, len(known), writer.bytes, writer.sha256))
-        return saved
-
     @staticmethod
     def load(folder: Path) -> Vocabulary:
-        """Read what `save` wrote into a folder of shards.
+        """Read the vocabulary of a folder of shards.
 
         Raises InputError when a file is damaged, or absent as it is where ids are raw tokens.
         """
         tokens = []
-        for column in range(TOKENS):
-            path = _path(folder, column)
+        for column in range(len(Manifest.load(folder).cardinalities)):
+            path = folder / file_of(column)
             try:
                 with pa.memory_map(str(path)) as source:
                     tokens.append(pa.ipc.open_file(source).read_all()["token"].to_numpy())
@@ -101,5 +71,72 @@ class Vocabulary:
         return Vocabulary(tokens)
 
 
-def _path(folder: Path, column: int) -> Path:
-    return folder / "vocabulary" / f"C{column + 1}.arrow"
+def file_of(column: int) -> str:
+    """The file of a token column's vocabulary in a folder of shards."""
+    return f"vocabulary/C{column + 1}.arrow"
+
+
+def number(
+    folder: Path, column: int, runs: Sequence[Run], training: Sequence[bool], min_count: int, limit: int
+) -> Shard:
+    """Number a column's tokens: write its vocabulary to `folder`, and beside each run the ids of its words.
+
+    Args:
+        folder: of the shards.
+        column: which token column.
+        runs: counted runs of all shards.
+        training: which of them are of training rows.
+        min_count: a token that occurs fewer times in training rows has id 0.
+        limit: words in memory at a time.
+    """
+    words = [run.column(column) for run in runs]
+    counts = [run.counts(column) for run in runs]
+    path = folder / file_of(column)
+    path.parent.mkdir(exist_ok=True)
+    known_so_far, spilled = 0, path.with_suffix(".u32")
+    with spilled.open("wb") as stream:
+        for parts in ranges(words, limit):
+            union_ = union(words, parts)
+            places = [np.searchsorted(union_, w[part]) for w, part in zip(words, parts, strict=True)]
+            occurrences = np.zeros(len(union_), np.int64)
+            for place, count, part, counted in zip(places, counts, parts, training, strict=True):
+                if counted:
+                    occurrences[place] += count[part]
+            known = (occurrences >= min_count) & (union_ != 0)
+            ids = np.where(known, known_so_far + np.cumsum(known), 0).astype(np.uint32)
+            for run, place, part in zip(runs, places, parts, strict=True):
+                _write_at(ids_path(run), 4 * (run.starts[column] + part.start), ids[place])
+            stream.write(union_[known].data.cast("B"))
+            known_so_far += int(known.sum())
+    tokens = np.memmap(spilled, np.uint32, "r") if known_so_far else np.empty(0, np.uint32)
+    with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), _SCHEMA) as file:
+        file.write_batch(pa.record_batch([pa.array(np.asarray(tokens))], schema=_SCHEMA))
+    spilled.unlink()
+    return Shard(file=file_of(column), rows=known_so_far, bytes=writer.bytes, sha256=writer.sha256)
+
+
+def ids_path(run: Run) -> Path:
+    """Where the ids of a run's words lie, in the order of the words."""
+    return run.path.with_suffix(".ids")
+
+
+def numbered(run: Run, ids: Words) -> Words:
+    """The contiguous ids of a shard's tokens, (rows, columns), from its run and the ids beside it."""
+    of_words = np.memmap(ids_path(run), np.uint32, "r")
+    new = np.empty_like(ids)
+    for column in range(ids.shape[1]):
+        start, stop = run.starts[column : column + 2]
+        new[:, column] = of_words[start:stop][np.searchsorted(run.column(column), ids[:, column])]
+    return new
+
+
+def _write_at(path: Path, offset: int, ids: Words) -> None:
+    """Write ids at an offset; the columns of one file may be written by several workers at once."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        data = ids.data.cast("B")
+        while data:
+            written = os.pwrite(descriptor, data, offset)
+            data, offset = data[written:], offset + written
+    finally:
+        os.close(descriptor)

@@ -8,6 +8,7 @@ Exit codes: 0 success, 1 a failure that is ours or the machine's, 2 bad input, 1
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -70,6 +71,7 @@ class TokenTreatment(StrEnum):
 
     raw = "raw"
     contiguous = "contiguous"
+    mlperf = "mlperf"
 
 
 FRONT = [
@@ -149,14 +151,43 @@ def prep(
     ] = 0.0,
     shard_rows: Annotated[int, typer.Option(help="Rows a shard.", min=1)] = 1_000_000,
     split: Annotated[
-        str, typer.Option(help="Fractions of rows, in time order: train, validation, test.")
+        str,
+        typer.Option(
+            help="Where the log is cut in time: fractions for training, validation and test; or rows:A,B, "
+            "files:A,B (the rest tests); or mlperf (the last file halved)."
+        ),
     ] = "0.8,0.1,0.1",
     tokens: Annotated[
-        TokenTreatment, typer.Option(help="Raw 32-bit tokens, or ids from 0 on (which `full` needs).")
+        TokenTreatment,
+        typer.Option(
+            help="Raw 32-bit tokens; ids from 0 on (which `full` needs); or MLPerf's ids modulo 40,000,000 and "
+            "logarithms of integers."
+        ),
     ] = TokenTreatment.raw,
     min_count: Annotated[
         int, typer.Option(help="With contiguous ids: rarer tokens share id 0 with missing ones.", min=1)
     ] = 1,
+    shuffle: Annotated[
+        int | None, typer.Option(metavar="SEED", help="Shuffle rows within each shard by this seed.", min=0)
+    ] = None,
+    schema: Annotated[
+        Path | None, typer.Option(metavar="YAML", help="The columns of logs in another layout than Criteo's.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Local processes; one for each core when left out.", min=1)
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="At most this much for all local workers, or for each task on Ray, such as 2GB."),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            envvar="RAY_ADDRESS",
+            help="Work on this Ray cluster (auto: one on this machine).",
+        ),
+    ] = None,
     verify: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Check a folder of shards against its manifest instead."),
@@ -164,9 +195,11 @@ def prep(
     as_json: Json = False,
 ) -> None:
     """Turn raw click logs into training shards, or check the shards of a folder."""
-    from sizewise.terminal import bytes_read
+    from sizewise.terminal import preparing
+    from sizewise.units import parse_bytes
     from sizewise_prep import manifest as manifests
     from sizewise_prep import prep as preparation
+    from sizewise_prep.layout import Layout
 
     if verify is not None:
         damaged = manifests.verify(verify)
@@ -179,17 +212,35 @@ def prep(
         return
     if not raw or out is None:
         raise InputError("prep: give raw logs and --out DIR, or --verify DIR")
-    with bytes_read(as_json) as progress:
-        manifest = preparation.prepare(
-            raw,
-            out,
-            split=_fractions(split),
-            shard_rows=shard_rows,
-            max_bad_fraction=max_bad_fraction,
-            tokens=tokens.value,
-            min_count=min_count,
-            progress=progress,
-        )
+    options = preparation.Options(
+        split=split,
+        shard_rows=shard_rows,
+        max_bad_fraction=max_bad_fraction,
+        tokens=tokens.value,
+        min_count=min_count,
+        shuffle=shuffle,
+        layout=Layout.load(schema) if schema else None,
+    )
+    try:
+        limit = None if memory is None else parse_bytes(memory)
+    except ValueError as error:
+        raise InputError(f"--memory: {error}") from None
+    began = time.monotonic()
+    with preparing(as_json) as progress:
+        if ray is None:
+            manifest = preparation.prepare(
+                raw,
+                out,
+                options,
+                workers=workers or preparation.default_workers(),
+                memory=limit,
+                progress=progress,
+            )
+        else:
+            from sizewise_prep.on_ray import prepare_on_ray
+
+            manifest = prepare_on_ray(raw, out, options, address=ray, memory=limit, progress=progress)
+    seconds = time.monotonic() - began
     shards = sum(len(part.shards) for part in manifest.splits.values())
     if as_json:
         _print_json(
@@ -199,6 +250,7 @@ def prep(
                 "rows_out": manifest.rows_out,
                 "rows_quarantined": manifest.rows_quarantined,
                 "shards": shards,
+                "seconds": round(seconds, 3),
             }
         )
     else:
@@ -474,14 +526,6 @@ def bound(
             f"{format_count(found.dimensions)} dimensions x {dim}: {format_bytes(found.bytes)} instead of "
             f"{format_bytes(found.full_bytes)} ({format_ratio(found.ratio)})\n{found.statement}\n{found.source}"
         )
-
-
-def _fractions(text: str) -> tuple[float, float, float]:
-    try:
-        train, validation, test = (float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--split {text}: give three fractions, such as 0.8,0.1,0.1") from None
-    return train, validation, test
 
 
 def _overrides(pairs: list[str]) -> dict[str, Any]:

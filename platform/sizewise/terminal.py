@@ -9,10 +9,10 @@ import polars as pl
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -21,6 +21,7 @@ from rich.table import Table
 
 from sizewise.ledger import Event, Record
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
+from sizewise_prep.prep import Progress as Preparation
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width to fold to
@@ -73,26 +74,66 @@ def rows_written(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
+_STEPS = {
+    "read": "read",
+    "check": "check what is there",
+    "count": "count tokens",
+    "number": "number tokens",
+    "shards": "write shards",
+    "distinct": "count distinct values",
+}
+_FILES_SHOWN = 8  # bars of files that are being read
+
+
 @contextmanager
-def bytes_read(quiet: bool) -> Iterator[Callable[[Any], None]]:
-    """A bar over the bytes of all raw files; the yielded function takes `sizewise_prep.prep.Progress`."""
+def preparing(quiet: bool) -> Iterator[Callable[[Preparation], None]]:
+    """A bar over all raw files, one for each that is being read, and rows a second and time left."""
     with Progress(
-        TextColumn("prep {task.fields[file]}", markup=False),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(),
-        TextColumn("{task.fields[rows]:,} rows"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[amount]}", markup=False),
+        TextColumn("{task.fields[rate]}", markup=False),
         console=err,
         disable=quiet,
     ) as progress:
-        task = progress.add_task("prep", total=None, file="", rows=0)
+        total = progress.add_task("prep", total=None, amount="", rate="")
+        files: dict[str, TaskID] = {}
 
-        def show(done: Any) -> None:
-            progress.update(
-                task, completed=done.bytes, total=done.bytes_total, file=done.path.name, rows=done.rows
+        def show(now: Preparation) -> None:
+            reading = now.step == "read"
+            amount = (
+                f"{format_bytes(now.done)} of {format_bytes(now.total)}"
+                if reading
+                else f"{now.done:,} of {now.total:,}"
             )
+            progress.update(
+                total,
+                description=f"prep: {_STEPS[now.step]}",
+                completed=now.done,
+                total=now.total,
+                amount=amount,
+                rate=_rate(now),
+            )
+            open_files = {f.name: f for f in now.files if 0 < f.bytes < f.bytes_total}
+            for name in [name for name in files if name not in open_files]:
+                progress.remove_task(files.pop(name))
+            for name, file in list(open_files.items())[:_FILES_SHOWN]:
+                if name not in files:
+                    files[name] = progress.add_task(f"  {name}", total=file.bytes_total, amount="", rate="")
+                amount = f"{format_bytes(file.bytes)} of {format_bytes(file.bytes_total)}"
+                progress.update(files[name], completed=file.bytes, amount=amount)
 
         yield show
+
+
+def _rate(now: Preparation) -> str:
+    """Rows a second of this run, and the time that reading still takes at its pace."""
+    rows = now.rows - now.rows_before
+    if now.step != "read" or not rows or not now.seconds:
+        return f"{now.rows:,} rows"
+    pace = (now.done - now.bytes_before) / now.seconds
+    left = f", {format_seconds((now.total - now.done) / pace)} left" if pace else ""
+    return f"{now.rows:,} rows, {format_count(round(rows / now.seconds))} rows/s{left}"
 
 
 @contextmanager

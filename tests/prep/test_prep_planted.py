@@ -20,7 +20,7 @@ from sizewise_prep.planted import Chunk, Dials, Truth, World, generate
 from sizewise_prep.planted.bayes import BayesMeter
 from sizewise_prep.planted.text import encode
 from sizewise_prep.prep import prepare
-from sizewise_prep.rows import parse
+from sizewise_prep.rows import Parser
 from sizewise_prep.shards import read_shard
 
 ROWS = 120_000
@@ -40,7 +40,7 @@ def chunk(world: World) -> Chunk:
 
 def test_the_text_says_what_the_arrays_say(chunk: Chunk) -> None:
     few = World(seed=1, rows=ROWS).chunk(0, 2000)
-    rows, bad = parse(few.text())
+    rows, bad = Parser().parse(few.text())
     assert bad == []
     assert np.array_equal(rows.labels, few.labels)
     assert np.array_equal(rows.ids, few.tokens.T)

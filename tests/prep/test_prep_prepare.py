@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sizewise_prep import sources
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest, verify
-from sizewise_prep.prep import Progress, prepare
+from sizewise_prep.prep import FileProgress, Progress, prepare
 from sizewise_prep.rows import Rows
 from sizewise_prep.shards import read_shard
 
@@ -38,7 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize(("shard_rows", "shards"), [(1, 100), (7, 17), (80, 3), (1000, 3)])
+@pytest.mark.parametrize(("shard_rows", "shards"), [(1, 100), (7, 16), (80, 3), (1000, 3)])
 def test_rows_keep_their_order_and_splits_are_exact(
     tmp_path: Path, line: Line, log: Log, shard_rows: int, shards: int
 ) -> None:
@@ -283,9 +283,12 @@ def test_progress_counts_up_to_the_whole(tmp_path: Path, line: Line, log: Log) -
     paths = [log(*[line()] * 5, name="a"), log(*[line()] * 3, name="b")]
     told: list[Progress] = []
     prepare(paths, tmp_path / "out", progress=told.append)
-    assert [(step.path, step.rows) for step in told] == [(paths[0], 5), (paths[1], 8)]
-    assert told[-1].bytes == told[-1].bytes_total == sum(path.stat().st_size for path in paths)
-    assert told[-1].file_bytes == told[-1].file_bytes_total == paths[1].stat().st_size
+    reading = [step for step in told if step.step == "read"]
+    assert [step.rows for step in reading] == [0, 5, 8]
+    size_a, size_b = (path.stat().st_size for path in paths)
+    assert reading[1].files == (FileProgress("a", size_a, size_a), FileProgress("b", 0, size_b))
+    assert reading[-1].done == reading[-1].total == size_a + size_b
+    assert [(step.step, step.done, step.total) for step in told[-1:]] == [("distinct", 26, 26)]
 
 
 def test_a_killed_run_leaves_no_folder_and_the_next_one_clears_up(

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sizewise_prep.rows import FIELDS, fault, parse
+from sizewise_prep.rows import Parser
 
+FIELDS = 40
+fault, parse = Parser().fault, Parser().parse
 Line = Callable[..., bytes]
 
 

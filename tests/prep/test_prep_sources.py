@@ -44,13 +44,11 @@ def zstd(data: bytes) -> bytes:
     ],
 )
 @pytest.mark.parametrize("block_bytes", [16 << 20, 100, 7])
-def test_any_format_gives_the_same_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, block_bytes: int
-) -> None:
-    monkeypatch.setattr(sources, "BLOCK_BYTES", block_bytes)
+def test_any_format_gives_the_same_lines(tmp_path: Path, content: bytes, block_bytes: int) -> None:
     path = tmp_path / "log"
     path.write_bytes(content)
-    reader = Reader(path)
+    (raw,) = resolve(path)
+    reader = Reader(raw, block_bytes=block_bytes)
     blocks = list(reader)
 
     assert b"".join(blocks) == TEXT
@@ -65,7 +63,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, compress: Callable[[bytes], b
     path = tmp_path / "log.gz"
     path.write_bytes(compress(TEXT)[kept])
     with pytest.raises(InputError, match=r"log\.gz: cannot be read as (gzip|zstd) to its end"):
-        list(Reader(path))
+        list(Reader(*resolve(path)))
 
 
 def test_a_damaged_gzip_file_is_named(tmp_path: Path) -> None:
@@ -73,23 +71,22 @@ def test_a_damaged_gzip_file_is_named(tmp_path: Path) -> None:
     content[-6] ^= 1  # the checksum
     (tmp_path / "log.gz").write_bytes(content)
     with pytest.raises(InputError, match=r"log\.gz: cannot be read as gzip"):
-        list(Reader(tmp_path / "log.gz"))
+        list(Reader(*resolve(tmp_path / "log.gz")))
 
 
 def test_an_endless_line_is_refused_in_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(sources, "MAX_LINE_BYTES", 5000)
     (tmp_path / "disk.img").write_bytes(b"short\n" + b"x" * 100_000)
     with pytest.raises(InputError, match=r"disk\.img: a line is longer than 5,000 bytes"):
-        list(Reader(tmp_path / "disk.img"))
+        list(Reader(*resolve(tmp_path / "disk.img"), block_bytes=1000))
 
 
 def test_patterns_are_sorted_by_their_numbers(tmp_path: Path) -> None:
     for day in (10, 2, 0, 1):
         (tmp_path / f"day_{day}.tsv").write_bytes(TEXT)
-    assert [path.name for path in resolve([tmp_path / "day_*.tsv"])] == [
+    assert [raw.name for raw in resolve([tmp_path / "day_*.tsv"])] == [
         "day_0.tsv",
         "day_1.tsv",
         "day_2.tsv",
@@ -100,8 +97,8 @@ def test_patterns_are_sorted_by_their_numbers(tmp_path: Path) -> None:
 def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path: Path) -> None:
     path = tmp_path / "day[0].tsv"
     path.write_bytes(TEXT)
-    assert resolve([str(path)]) == [path]
-    assert resolve(str(path)) == resolve(path) == [path]  # a single one need not be in a list
+    assert [raw.path for raw in resolve([str(path)])] == [str(path)]
+    assert resolve(str(path)) == resolve(path) == resolve([path])  # a single one need not be in a list
 
 
 def test_unusable_sources_are_named(tmp_path: Path) -> None:

@@ -1,0 +1,159 @@
+"""The second step of a preparation: parts to shards of exactly so many rows.
+
+A shard is cut out of the parts that its rows lie in, treated and written; its figures and the run of its
+distinct tokens (see `distinct`) are taken on the way. With contiguous ids that happens twice: first only the
+runs are written, and when all of them are merged, the shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from sizewise_prep.atomic import write_atomic
+from sizewise_prep.distinct import Run
+from sizewise_prep.manifest import Shard, Tokens, problem_of
+from sizewise_prep.rows import Rows
+from sizewise_prep.shards import read_shard, write_shard
+from sizewise_prep.vocabulary import numbered
+
+MLPERF_IDS = 40_000_000
+_BASE_MEMORY = 300 * 10**6  # interpreter and libraries
+_COPIES = 2.5  # of a shard's rows in memory: the parts as mapped, the copy, and a half for columns
+
+
+def memory(shard_rows: int, row_bytes: int) -> int:
+    """Bytes that a worker needs to make a shard, its interpreter and libraries included."""
+    return int(_BASE_MEMORY + _COPIES * shard_rows * row_bytes)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Rows `start` to `stop` of a part's file."""
+
+    file: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """A shard to be made.
+
+    Attributes:
+        folder: where the work lies.
+        name: of the shard, without a suffix.
+        cuts: where its rows are.
+        tokens: the treatment.
+        shuffle: what the order of its rows depends on; None: in time order.
+        counting: with contiguous ids, whether to write the run of its tokens rather than the shard.
+    """
+
+    folder: Path
+    name: str
+    cuts: tuple[Cut, ...]
+    tokens: Tokens
+    shuffle: tuple[int, ...] | None
+    counting: bool
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record lies that says it is done."""
+        return self.folder / "work" / ("counted" if self.counting else "made") / f"{self.name}.json"
+
+
+class Made(BaseModel):
+    """What became of a job: files and figures.
+
+    Attributes:
+        name: of the shard.
+        shard: the file (None after counting).
+        run: the file with its distinct tokens (None when they were counted before), and where the columns
+            begin in it.
+        clicks: rows with label 1.
+        dense_missing, token_missing: rows without a value, per column.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    shard: Shard | None
+    run: Shard | None
+    run_starts: list[int]
+    clicks: int
+    dense_missing: list[int]
+    token_missing: list[int]
+
+    def run_in(self, folder: Path) -> Run:
+        """The run in the folder of the work."""
+        assert self.run is not None
+        return Run(folder / self.run.file, self.run_starts)
+
+
+def finished(job: ShardJob) -> Made | None:
+    """What a job left behind when it is done and its files are as they were written, else None."""
+    if not job.record_path.exists():
+        return None
+    made = Made.model_validate_json(job.record_path.read_bytes())
+    files = [file for file in (made.shard, made.run) if file]
+    return None if any(problem_of(job.folder, file) for file in files) else made
+
+
+def check(job: ShardJob) -> Iterator[Made | None]:
+    """`finished`, for a worker."""
+    yield finished(job)
+
+
+def make(job: ShardJob) -> Iterator[Made]:
+    """Make a shard, or count its tokens."""
+    rows = _gather(job.folder, job.cuts)
+    if job.shuffle is not None and not job.counting:
+        order = np.random.Generator(np.random.Philox(list(job.shuffle))).permutation(len(rows))
+        rows = rows[order]
+    dense_missing, token_missing = np.isnan(rows.dense).sum(axis=0), (rows.ids == 0).sum(axis=0)
+    clicks = int(rows.labels.sum())
+    if job.tokens == "mlperf":
+        rows = Rows(rows.labels, log_dense(rows.dense), rows.ids % np.uint32(MLPERF_IDS))
+    counts, run, starts = job.tokens == "contiguous", None, [0]
+    run_path = job.folder / "work" / "runs" / f"{job.name}.u32"
+    if counts and not job.counting:
+        counted = Made.model_validate_json(_counting(job).record_path.read_bytes())
+        rows = Rows(rows.labels, rows.dense, numbered(counted.run_in(job.folder), rows.ids))
+    else:
+        written, size, sha256 = Run.written(run_path, rows.ids, counts)
+        starts = written.starts
+        run = Shard(file=str(run_path.relative_to(job.folder)), rows=starts[-1], bytes=size, sha256=sha256)
+    shard = None
+    if not job.counting:
+        file = f"{job.name}.arrow"
+        size, sha256 = write_shard(job.folder / file, rows)
+        shard = Shard(file=file, rows=len(rows), bytes=size, sha256=sha256)
+    made = Made(
+        name=job.name,
+        shard=shard,
+        run=run,
+        run_starts=starts,
+        clicks=clicks,
+        dense_missing=dense_missing.tolist(),
+        token_missing=token_missing.tolist(),
+    )
+    write_atomic(job.record_path, made.model_dump_json().encode())
+    yield made
+
+
+def log_dense(dense: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """log(x + 1) of max(x, 0), NaN where missing: what the MLPerf reference does to Criteo's integers."""
+    return np.log1p(np.maximum(dense, np.float32(0)))
+
+
+def _counting(job: ShardJob) -> ShardJob:
+    return ShardJob(job.folder, job.name, job.cuts, job.tokens, job.shuffle, counting=True)
+
+
+def _gather(folder: Path, cuts: tuple[Cut, ...]) -> Rows:
+    return Rows.concatenated([read_shard(folder / cut.file)[cut.start : cut.stop] for cut in cuts])

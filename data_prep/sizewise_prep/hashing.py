@@ -1,0 +1,24 @@
+"""Free strings to 32 bits, by a hash that never changes: the first four bytes of a BLAKE2b of that length.
+
+    token("hello") == int.from_bytes(hashlib.blake2b("hello".encode(), digest_size=4).digest(), "little")
+
+with 1 in place of 0, which stands for a missing token. Two strings share a token with probability 2^-32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import polars as pl
+
+
+def token(text: str) -> int:
+    """The 32-bit token of a string that is not empty; 1 to 4,294,967,295."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little") or 1
+
+
+def tokens(texts: pl.Series) -> pl.Series:
+    """The tokens of a column of strings, uint32; null where missing. Each distinct string is hashed once."""
+    distinct = texts.drop_nulls().unique()
+    hashed = pl.Series([token(text) for text in distinct], dtype=pl.UInt32)
+    return texts.replace_strict(distinct, hashed, default=None, return_dtype=pl.UInt32)
