@@ -224,7 +224,7 @@ def steps(
                 write_atomic(folder / NAME, manifest.model_dump_json(indent=2).encode() + b"\n")
             manifest = Manifest.load(folder)
             _refuse_others(folder, manifest.settings, settings)
-            shutil.rmtree(folder / "work", ignore_errors=True)
+            _clear_all_but(folder, {NAME, *(file.file for file in manifest.files)})
             publish(folder, out)
         except BaseException:
             if (
@@ -316,9 +316,20 @@ def _claim(folder: Path, settings: Settings, found: list[RawFile]) -> None:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     for name in ("parts", "made", "counted", "runs"):
         (folder / "work" / name).mkdir(parents=True, exist_ok=True)
-    for temporary in (folder / "work").rglob(".*.tmp"):
+    for temporary in folder.rglob(".*.tmp"):
         temporary.unlink(missing_ok=True)
     write_atomic(path, state.model_dump_json().encode())
+
+
+def _clear_all_but(folder: Path, kept: set[str]) -> None:
+    """Delete the work, and what interrupted runs have left."""
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds before the folder
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif str(path.relative_to(folder)) not in kept:
+            path.unlink()
 
 
 class _Work:

@@ -35,10 +35,16 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """One split (train, validation or test) of a folder of shards."""
+    """One split (train, validation or test) of a folder of shards.
+
+    Attributes:
+        files, rows_per_file: the shards.
+        dense_is_log: whether they hold dense values as models take them rather than as integers.
+    """
 
     files: tuple[Path, ...]
     rows_per_file: tuple[int, ...]
+    dense_is_log: bool = False
     _mapped: dict[int, Rows] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -48,12 +54,13 @@ class Split:
         Raises:
             InputError: no such folder, split or shard.
         """
-        shards = Manifest.load(folder).splits[split].shards
+        manifest = Manifest.load(folder)
+        shards = manifest.splits[split].shards
         files = tuple(folder / shard.file for shard in shards)
         for file in files:
             if not file.exists():
                 raise InputError(f"{file}: this shard is missing: run `sizewise prep` again")
-        return cls(files, tuple(shard.rows for shard in shards))
+        return cls(files, tuple(shard.rows for shard in shards), manifest.settings.dense_is_log)
 
     @property
     def rows(self) -> int:
@@ -85,6 +92,7 @@ class Split:
                 np.concatenate([shard.dense[rows] for shard, rows in taken]),
                 np.concatenate([shard.ids[rows] for shard, rows in taken]),
             ),
+            self.dense_is_log,
             rank,
             world,
         )
@@ -112,13 +120,15 @@ class InOrder:
         for index, size in enumerate(self.split.rows_per_file):
             shard = self.split._shard(index)
             for low in range(0, size, self.batch_size):
-                yield _batch(shard[low : low + self.batch_size], self.rank, self.world)
+                rows = shard[low : low + self.batch_size]
+                yield _batch(rows, self.split.dense_is_log, self.rank, self.world)
 
 
-def _batch(rows: Rows, rank: int, world: int) -> Batch:
+def _batch(rows: Rows, dense_is_log: bool, rank: int, world: int) -> Batch:
     mine = slice(rank, None, world)
+    dense = rows.dense[mine]
     return Batch(
-        torch.from_numpy(transform_dense(rows.dense[mine])),
+        torch.from_numpy(np.nan_to_num(dense, nan=0.0) if dense_is_log else transform_dense(dense)),
         torch.from_numpy(rows.ids[mine].astype(np.int64)),
         torch.from_numpy(rows.labels[mine].astype(np.float32)),
     )

@@ -117,7 +117,7 @@ def test_a_mistake_is_named_with_its_line(study: Path, line: str, replacement: s
     ("overrides", "message"),
     [
         ({"search.memory_budget": "1000000000x"}, r"memory_budget: 0 B is too small for robe"),
-        ({"embedding": {"method": "full"}}, r"full needs contiguous ids, and .* holds raw tokens"),
+        ({"embedding": {"method": "full"}}, r"full needs contiguous ids, and .* has none"),
         (
             {"search.memory_budget.low": 60},
             r"memory_budget: 60 B is too small for robe at dim 16: give at least 64 B",

@@ -20,9 +20,9 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
     Raises:
         InputError: a budget that no model fits in, or a first trial outside its range; `source` names the file.
     """
-    if "full" in spec.embedding.methods and manifest.settings.tokens == "raw":
+    if "full" in spec.embedding.methods and manifest.settings.tokens != "contiguous":
         raise InputError(
-            f"{source}: embedding.method: full needs contiguous ids, and {spec.data} holds raw tokens: prepare the "
+            f"{source}: embedding.method: full needs contiguous ids, and {spec.data} has none: prepare the "
             "data with `sizewise prep --tokens contiguous`, or use another method"
         )
     budget = _budget(spec, manifest, source)

@@ -1,0 +1,101 @@
+"""Any number of workers leave the same bytes."""
+
+import gzip
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sizewise_prep import prep, sources
+from sizewise_prep.errors import InputError
+from sizewise_prep.prep import prepare
+from sizewise_prep.workers import Local
+
+Line = Callable[..., bytes]
+Log = Callable[..., Path]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("tokens", ["raw", "contiguous"])
+def test_the_number_of_workers_and_the_size_of_pieces_leave_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: Line, log: Log, tokens: str
+) -> None:
+    lines = [line(int(j % 3 == 0), I1=str(j), C1=f"{j * 7919 % 301:x}") for j in range(400)]
+    lines[5], lines[250] = b"torn", b"\0"
+    first, second = log(*lines[:300], name="a.tsv", ending=b"\r\n"), log(*lines[300:], name="b.tsv")
+    second.write_bytes(gzip.compress(second.read_bytes()))
+    options = {"tokens": tokens, "shard_rows": 70, "max_bad_fraction": 0.1}
+    whole = prepare([first, second], tmp_path / "whole", **options)
+    monkeypatch.setattr(sources, "BLOCK_BYTES", 3_000)
+    for piece_bytes, workers in ((10_000, 1), (10_000, 2), (777, 1)):
+        monkeypatch.setattr(prep, "PIECE_BYTES", piece_bytes)
+        out = tmp_path / f"{piece_bytes}-{workers}"
+        pieces = prepare([first, second], out, workers=workers, **options)
+        assert pieces.sources[0].pieces > 1
+        told = whole.model_copy(update={"sources": pieces.sources})  # the digest says how it was read
+        assert pieces == told
+        assert contents(out) | {"manifest.json": b""} == contents(tmp_path / "whole") | {"manifest.json": b""}
+        assert prepare([first, second], out, **options) == pieces  # and is known again
+    assert contents(tmp_path / "10000-1") == contents(tmp_path / "10000-2")
+
+
+def slow_double(number: int) -> Iterator[int]:
+    yield 2 * number
+
+
+def kill_first(marker: str) -> Iterator[str]:
+    """Dies the first time, as a worker does that runs out of memory."""
+    if not os.path.exists(marker):
+        open(marker, "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield marker
+
+
+def kill_always(number: int) -> Iterator[int]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield number
+
+
+def complain(number: int) -> Iterator[int]:
+    raise InputError(f"{number} is bad")
+    yield number
+
+
+def test_jobs_of_a_lost_worker_are_done_again(tmp_path: Path) -> None:
+    markers = [str(tmp_path / name) for name in "abc"]
+    with Local(2) as workers:
+        results = [result for result in workers.run(kill_first, markers, 0) if result is not None]
+        assert set(results) == set(markers)
+        doubles = [result for result in workers.run(slow_double, [1, 2, 3], 0) if result is not None]
+        assert sorted(doubles) == [2, 4, 6]
+
+
+def test_a_worker_that_is_lost_every_time_is_an_error() -> None:
+    with Local(2) as workers, pytest.raises(RuntimeError, match="killed again and again"):
+        list(workers.run(kill_always, [1, 2], 0))
+
+
+def test_what_a_job_has_to_say_is_said_here() -> None:
+    with pytest.raises(InputError, match=r"^[12] is bad$"), Local(2) as workers:
+        list(workers.run(complain, [1, 2], 0))
+    assert multiprocessing.active_children() == []
+
+
+def test_a_bad_row_in_any_range_is_named_by_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: Line, log: Log
+) -> None:
+    monkeypatch.setattr(prep, "PIECE_BYTES", 5_000)
+    path = log(*[line()] * 120, line(I3="x"), *[line()] * 20)
+    with pytest.raises(InputError, match=r"day_0\.tsv, line 121: field 4 \(I3\): 'x' is not an integer"):
+        prepare([path], tmp_path / "out", workers=2)
+
+
+def test_memory_bounds_the_workers(tmp_path: Path, line: Line, log: Log) -> None:
+    with pytest.raises(InputError, match=r"memory = 1,000,000 bytes: one worker needs"):
+        prepare([log(line())], tmp_path / "out", memory=10**6)
