@@ -167,10 +167,13 @@ class Parser:
                 schema=self._schema,
                 quote_char=None,
             )
-            if self._free and not (frame := self._numbers(frame)):  # type: ignore[assignment]
-                return None
         except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
             return None
+        if self._free:
+            numbers = self._numbers(frame)
+            if numbers is None:
+                return None
+            frame = numbers
         labels = frame[self._label]
         if frame.height != lines or labels.null_count() or int(labels.max() or 0) > 1:  # type: ignore[arg-type]
             return None
@@ -188,15 +191,14 @@ class Parser:
 
     def _numbers(self, frame: pl.DataFrame) -> pl.DataFrame | None:
         """Labels and integers that were read as text, as numbers; None when one of them is none."""
-        rules = {self._label: r"\A0*[01]\z"} | dict.fromkeys(self.layout.dense, r"\A-?0*[0-9]{1,18}\z")
-        good = frame.select(
-            pl.all_horizontal(pl.col(name).str.contains(rule).all() for name, rule in rules.items())
-        )
-        if not good.item():
+        rules = {self._label: r"\A0*[01]\z"} | dict.fromkeys(self.layout.dense, r"\A-?[0-9]+\z")
+        good = pl.all_horizontal(pl.col(name).str.contains(rule).all() for name, rule in rules.items())
+        if not frame.select(good).item():
             return None
-        return frame.with_columns(
-            pl.col(self._label).cast(pl.UInt8), pl.col(self.layout.dense).cast(pl.Int64)
+        numbers = frame.with_columns(
+            pl.col(self._label).cast(pl.UInt8), pl.col(self.layout.dense).cast(pl.Int64, strict=False)
         )
+        return numbers if numbers.null_count().equals(frame.null_count()) else None
 
     def _tokens(self, frame: pl.DataFrame) -> list[pl.Series] | None:
         """The token columns as 32-bit numbers, null where missing; None when one of them is no token."""

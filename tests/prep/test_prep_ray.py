@@ -1,0 +1,133 @@
+"""On a real Ray cluster: the same bytes, whoever is lost on the way, by a driver that touches no data."""
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sizewise_prep import assembly, parts
+from sizewise_prep.prep import prepare
+
+pytestmark = pytest.mark.slow
+
+# Prepares argv[2:] into argv[1] on the cluster at ADDRESS, and lists every file that this process touches.
+DRIVER = """
+import os, sys
+touched = []
+def note(event, arguments):
+    if event in ("open", "os.listdir", "os.scandir", "os.rename", "os.remove", "os.mkdir", "os.link", "glob.glob"):
+        touched.append(str(arguments[0]))
+from sizewise_prep.errors import InputError
+from sizewise_prep.on_ray import prepare_on_ray
+from sizewise_prep.prep import Options
+sys.addaudithook(note)
+try:
+    manifest = prepare_on_ray(sys.argv[2:], sys.argv[1], Options(shard_rows=7_000, tokens=os.environ["TOKENS"],
+        max_bad_fraction=float(os.environ.get("BAD", "0.1"))), address=os.environ["ADDRESS"])
+    print(manifest.rows_out, manifest.rows_quarantined)
+except InputError as error:
+    print("InputError:", error)
+data = os.path.dirname(os.path.abspath(sys.argv[1]))
+print([path for path in touched if path.startswith(data)])
+"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster of two nodes of one core and 1.5 GB each, besides a head without."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, memory=1_500_000_000)
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.fixture
+def logs(tmp_path: Path, line: Callable[..., bytes], log: Callable[..., Path]) -> list[str]:
+    """A compressed file and a plain one of two pieces (more than 64 MiB)."""
+    some = b"".join(line(j % 2, I1=str(j), C1=f"{j % 997:x}") + b"\n" for j in range(5_000))
+    first, second = tmp_path / "data" / "a.tsv.gz", tmp_path / "data" / "b.tsv"
+    first.parent.mkdir()
+    first.write_bytes(gzip.compress(some[:-1] + b"\ntorn\n" + some))
+    second.write_bytes(some * (70_000_000 // len(some) + 1))
+    return [str(first), str(second)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def drive(tmp_path: Path, address: str, logs: list[str], **more: str) -> subprocess.Popen[str]:
+    (tmp_path / "driver.py").write_text(DRIVER)
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = os.environ | {"PYTHONPATH": path, "ADDRESS": address, "TOKENS": "raw"} | more
+    command = [sys.executable, str(tmp_path / "driver.py"), str(tmp_path / "data" / "out"), *logs]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("tokens", ["raw", "contiguous"])
+def test_a_cluster_leaves_the_same_bytes_though_a_worker_is_lost(
+    tmp_path: Path, address: str, logs: list[str], tokens: str
+) -> None:
+    driver = drive(tmp_path, address, logs, TOKENS=tokens)
+    records = tmp_path / "data" / ".out.partial" / "work" / "parts"
+    killed = False
+    while driver.poll() is None and not killed:
+        for process in psutil.process_iter(["cmdline"]):
+            title = " ".join(process.info["cmdline"] or [])
+            mine = title.startswith("ray::all_results") and _uses(process, tmp_path)
+            if mine and records.exists() and not killed:
+                process.send_signal(signal.SIGKILL)
+                killed = True
+        time.sleep(0.02)
+    out, _ = driver.communicate(timeout=120)
+    *_, told, touched = out.splitlines()  # Ray may have said something of its own
+    assert killed
+    assert touched == "[]"  # the driver needs no access to the data
+    prepare(logs, tmp_path / "local", shard_rows=7_000, tokens=tokens, max_bad_fraction=0.1)
+    assert contents(tmp_path / "data" / "out") == contents(tmp_path / "local")
+    assert told.split()[1] == "1"
+
+
+def _uses(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process has a file of the folder open, so that no other cluster's worker is meant."""
+    try:
+        return any(file.path.startswith(str(folder)) for file in process.open_files())
+    except psutil.Error:
+        return False
+
+
+def test_bad_input_is_told_by_the_cluster(tmp_path: Path, address: str, logs: list[str]) -> None:
+    out, _ = drive(tmp_path, address, logs, BAD="0").communicate(timeout=120)
+    assert "a.tsv.gz, line 5001: has 1 tab-separated fields" in out
+    out, _ = drive(tmp_path, address, [str(tmp_path / "none.tsv")]).communicate(timeout=120)
+    assert "none.tsv: not found" in out
+
+
+def test_tasks_ask_for_the_memory_that_they_take(tmp_path: Path, line: Callable[..., bytes]) -> None:
+    raw = tmp_path / "raw.tsv"
+    raw.write_bytes((line(1) + b"\n") * 400_000)
+    program = (
+        "import resource, sys\n"
+        "from sizewise_prep.prep import prepare\n"
+        "prepare([sys.argv[1]], sys.argv[2])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+    )
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    ran = subprocess.run(
+        [sys.executable, "-c", program, raw, tmp_path / "out"],
+        env=os.environ | {"PYTHONPATH": path, "POLARS_MAX_THREADS": "1"},
+        capture_output=True,
+        check=True,
+    )
+    assert int(ran.stdout) < max(parts.MEMORY, assembly.memory(400_000, 157))
