@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizewise_prep.distinct import Run, distinct, ranges, union
@@ -14,6 +14,7 @@ sets = st.lists(st.sets(word, max_size=40), max_size=12)
 
 
 @given(sets=sets, limit=st.integers(1, 60))
+@settings(deadline=None)
 def test_ranges_cover_every_word_once_within_the_limit(sets: list[set[int]], limit: int) -> None:
     runs = [np.array(sorted(one), np.uint32) for one in sets]
     found: list[int] = []

@@ -117,6 +117,7 @@ def test_criteos_layout_needs_no_schema(
 
 
 @given(st.lists(st.one_of(st.none(), st.text(min_size=1, max_size=5)), max_size=20))
+@settings(deadline=None)
 def test_strings_are_hashed_as_stated(texts: list[str | None]) -> None:
     found = hashing.tokens(pl.Series(texts, dtype=pl.String)).to_list()
     assert found == [None if text is None else blake(text) for text in texts]
