@@ -25,6 +25,7 @@ from ruamel.yaml import YAML
 
 from sizewise import spec as study_file
 from sizewise.embedding import full_bytes
+from sizewise.engine import Engine
 from sizewise.ledger import Ledger
 from sizewise.sealed import unsealed
 from sizewise.search import Search
@@ -162,13 +163,11 @@ def calm_study(study: Path, folder: Path, **overrides: Any) -> None:
     manifest = Manifest.load(Path(study_file.load(study).data))
     spec = study_file.resolve(study_file.load(study, overrides), manifest, str(study))
     search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))
-    while search.remaining:
-        record = search.ask()
+    engine = Engine(spec, folder, search, lambda *_: None)
+    while (record := engine.next_trial()) is not None:
         key = folder / "checkpoints" / record.key
         outcome = one_thread(lambda r=record, key=key: train(search.config(r), key, lambda row: None))
-        search.ledger.write_evaluations(record.trial_id, outcome.evaluations)
-        search.ledger.write_test(record.trial_id, outcome.test)
-        search.finish(record.trial_id, outcome.evaluations)
+        engine.finished(record.trial_id, outcome.evaluations, outcome.test)
 
 
 def assert_trial_is_calm(study: Path, folder: Path, calm: Path, trial_id: int, settings: list[str]) -> None:
@@ -180,7 +179,9 @@ def assert_trial_is_calm(study: Path, folder: Path, calm: Path, trial_id: int, s
     rows = one_thread(
         lambda: train(search.config(search.records[trial_id]), calm, lambda row: None)
     ).evaluations
-    assert curves(folder)[trial_id] == [{"trial_id": trial_id, **untimed(row)} for row in rows]
+    assert curves(folder)[trial_id] == [
+        {"trial_id": trial_id, "replicate": 0, **untimed(row)} for row in rows
+    ]
 
 
 def one_thread(call: Callable[[], T]) -> T:

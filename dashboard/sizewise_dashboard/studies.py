@@ -42,7 +42,7 @@ def _table(runs: Place, target: st.Page) -> None:
             st.page_link(target, label=f"**{plain(row['name'])}**", query_params={"study": row["name"]})
         with cells[1]:
             badge(row["state"])
-        done = row["finished"] + row["failed"]
+        done = row["finished"] + row["pruned"] + row["failed"]
         cells[2].progress(min(row["progress"], 1.0), text=f"{done} of {row['asked']}")
         cells[3].text("" if row["best_auc"] is None else format_auc(row["best_auc"]))
         cells[4].text("" if row["seconds_left"] is None else format_seconds(row["seconds_left"]))

@@ -52,6 +52,15 @@ def save(folder: Place, iteration: int, state: dict[str, Any]) -> None:
         remove(old.path)
 
 
+def adopt(source: Place, folder: Place) -> None:
+    """Begin `folder` with what another trial left in `source`, unless it has checkpoints of its own."""
+    if entries(folder, "*.ckpt"):
+        return
+    # Weights first: a checkpoint counts on the weights of its best evaluation.
+    for path, *_ in entries(source, "best-*.safetensors") + entries(source, "*.ckpt"):
+        write(folder / path.name, read(path))
+
+
 def load_newest(folder: Place, say: Callable[[str], None] = log.warning) -> dict[str, Any] | None:
     """The newest checkpoint whose digest holds, or None. A damaged one is set aside (`.damaged`), saying so."""
     for path, *_ in reversed(entries(folder, "*.ckpt")):

@@ -77,6 +77,9 @@ class TokenTreatment(StrEnum):
 FRONT = [
     "trial_id",
     "auc",
+    "auc_low",
+    "auc_high",
+    "replicates",
     "embedding_bytes",
     "compression_ratio",
     "model_bytes",
@@ -85,7 +88,8 @@ FRONT = [
     "method",
     "learning_rate",
 ]
-TRIALS = ["trial_id", "state", *FRONT[1:], "epochs", "test_auc", "cpu_seconds", "gpu_seconds", "money"]
+TRIALS = ["trial_id", "state", "replicate", *FRONT[1:], "epochs", "test_auc", "breaks"]
+TRIALS += ["cpu_seconds", "gpu_seconds", "money"]
 
 
 def main() -> None:
@@ -295,7 +299,7 @@ def resume(
 
     folder = place(runs)
     trials = results.status(folder, name)["trials"]
-    done = trials["finished"] + trials["failed"]
+    done = trials["finished"] + trials["pruned"] + trials["failed"]
     with signals.terminate_as_interrupt():
         with _pausing(name, runs), trial_events(trials["asked"], done, as_json) as on_event:
             finished = study.resume(name, folder, on_event=on_event, optuna_storage=optuna_storage)
@@ -375,7 +379,7 @@ def status(
         elif studies.is_empty():
             print(f"{runs}: no studies yet; start one with `sizewise run STUDY.yaml`")
         else:
-            columns = ["name", "state", "asked", "finished", "failed", "running", "best_auc"]
+            columns = ["name", "state", "asked", "finished", "pruned", "failed", "running", "best_auc"]
             print_table(studies, columns, f"Studies in {runs}")
         return
     found = results.status(place(runs), name)
@@ -388,7 +392,10 @@ def status(
     )
     print(
         f"{name}: {found['state']}, {trials['finished']} of {trials['asked']} trials finished, "
-        f"{trials['running']} running, {trials['failed']} failed{left}"
+        + (f"{trials['pruned']} stopped early, " if trials["pruned"] else "")
+        + f"{trials['running']} running, {trials['failed']} failed"
+        + (f", {trials['infeasible']} not trained (constraints)" if trials["infeasible"] else "")
+        + left
     )
     print(f"cost so far: {describe_cost(found['cost'])}")
     if found["message"]:

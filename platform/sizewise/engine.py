@@ -1,44 +1,71 @@
-"""What decides in a study: which configuration is next, and what a trial's evaluations and its end mean. No Ray here.
+"""What decides in a study: which trial is next, and what a trial's evaluations and its end mean. No Ray here.
 
-A backend carries the decisions out and says what happened: `tune` on Ray's workers. It asks for `next_trial`,
-and reports with `resumed`, `evaluated`, `finished`, `failed` and `lost`; everything that must survive goes into
-the ledger before the call returns. What cannot be written (a full disk) pauses the study, as `pause` does for
-whatever else is no trial's fault: the backend starts nothing more and stops, and the study can be resumed.
+A backend carries the decisions out and says what happened: `tune` on Ray's workers, `simulated` without training.
+It asks for `next_trial`, and reports with `resumed`, `evaluated`, `finished`, `failed` and `lost`; everything that
+must survive goes into the ledger before the call returns. What cannot be written (a full disk) pauses the study, as
+`pause` does for whatever else is no trial's fault: the backend starts nothing more and stops, and the study can be
+resumed.
 """
 
 import getpass
+import json
 import logging
+import math
 import tempfile
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sizewise import checkpoint
+import numpy as np
+
+from sizewise import checkpoint, pruning
 from sizewise.ledger import Event, Record
+from sizewise.pruning import Front, Rule
 from sizewise.search import Search
 from sizewise.spec import StudySpec
+from sizewise.train import best
 from sizewise.usage import Usage
-from sizewise_prep.storage import Place, make_folder, write
+from sizewise_prep.storage import Place, exists, make_folder, read, write
+
+# What running trials are compared with may be this old; a trial that begins gets it fresh.
+STANDING_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class Engine:
-    """One study's decisions, for whichever backend runs its trials."""
+    """One study's decisions, for whichever backend runs its trials.
 
-    def __init__(self, spec: StudySpec, folder: Place, search: Search, on_event: Event) -> None:
-        self.spec, self.folder, self.search, self.on_event = spec, folder, search, on_event
+    Args:
+        spec: the study.
+        folder: the study's.
+        search: which trials.
+        on_event: told what happens, as it happens.
+        rule: when a trial is stopped early; None for never.
+    """
+
+    def __init__(
+        self, spec: StudySpec, folder: Place, search: Search, on_event: Event, rule: Rule | None = None
+    ) -> None:
+        self.spec, self.folder, self.search, self.on_event, self.rule = spec, folder, search, on_event, rule
         self.paused: str | None = None  # why nothing goes on
         self.usage = Usage(folder)
         self._open: set[int] = set()  # trials that the backend has
         self._again: deque[int] = deque()  # trials to be started once more
         self._losses: Counter[int] = Counter()  # of a trial, since it last got on
+        self.front = Front()
+        self._written = -math.inf  # when the standing was; not at all where nobody reads it
+        self._read = False
+        self._planned = -1
+        if rule:
+            self._fill()
 
     @property
     def remaining(self) -> int:
-        """Trials still to run, interrupted ones included."""
+        """Trials still to run as far as is known, interrupted ones included."""
         return self.search.remaining
 
     @property
@@ -48,25 +75,40 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Trials that the backend could start now."""
+        """Trials that the backend could start now, or as soon as others have ended."""
         return 0 if self.paused else self.remaining - len(self._open)
 
     def next_trial(self) -> Record | None:
-        """The next trial, in the ledger as running; None where the study is paused."""
-        record = None
+        """The next trial to train, in the ledger as running; None when there is none, or none as yet, or a pause.
+
+        A trial that a longer one has already answered is closed on the way.
+        """
         with self._or_pause():
-            record = self.search.again(self._again.popleft()) if self._again else self.search.ask()
-            self._open.add(record.trial_id)
-            self.on_event("started", record, None)
-        return record
+            if self._again:
+                return self._started(self.search.again(self._again.popleft()))
+            while (record := self.search.ask()) is not None:
+                self._started(record)
+                if not self._answered(record):
+                    return record
+            self._say_set_aside()
+        return None
 
     def payload(self, record: Record) -> dict[str, Any]:
-        """What a worker needs to train a trial."""
+        """What a worker needs to train a trial; `how` are arguments of `train.train`."""
+        path = self.folder / pruning.FILE
+        if self.rule:
+            self._read = True
+            self._write_standing()
+        shorter = self.search.records[record.reuses] if record.reuses is not None else None
         return {
             "config": self.search.config(record).model_dump(),
             "folder": str(self.folder / "checkpoints" / record.key),
             "resources": self.spec.resources.model_dump(),
             "uses": self._uses(),
+            "how": {
+                "continues": str(self.folder / "checkpoints" / shorter.key) if shorter else None,
+                "pruning": {"rule": self.rule.model_dump(), "path": str(path)} if self.rule else None,
+            },
         }
 
     def began(self, trial_id: int) -> None:
@@ -85,21 +127,39 @@ class Engine:
         for line in damage:
             log.warning("trial %d: %s", trial_id, line)
         with self._or_pause():
-            self.search.ledger.write_evaluations(trial_id, evaluations)
+            self._write_evaluations(trial_id, evaluations)
 
     def evaluated(self, trial_id: int, evaluation: dict[str, Any]) -> None:
         """Take an evaluation, as it happens."""
         del self._losses[trial_id]
+        record = self.search.records[trial_id]
         with self._or_pause():
-            self.search.ledger.append_evaluation(trial_id, evaluation)
-            self.on_event("evaluated", self.search.records[trial_id], evaluation)
+            self.search.ledger.append_evaluation(trial_id, {"replicate": record.replicate, **evaluation})
+            changed = self.rule and self.front.add(self.rule.cost(evaluation), evaluation["auc"])
+            if changed and self._read and time.monotonic() - self._written > STANDING_SECONDS:
+                self._write_standing()
+            self.on_event("evaluated", record, evaluation)
 
-    def finished(self, trial_id: int, evaluations: list[dict[str, Any]], test: dict[str, Any]) -> None:
-        """Close a trial that ran to its end: all its evaluations, and the test scores of its best one."""
+    def verdict(self, rows: list[dict[str, Any]]) -> str:
+        """Why the trial with these evaluations should stop now; "" to train on. Workers ask `pruning.verdict_from`."""
+        if not self.rule:
+            return ""
+        return self.rule.verdict(rows, self.front, len(self.search.records), self.seed_variance)
+
+    def finished(
+        self, trial_id: int, evaluations: list[dict[str, Any]], test: dict[str, Any] | None, pruned: str = ""
+    ) -> None:
+        """Close a trial that was trained: all its evaluations, and the test scores of its best one.
+
+        `pruned` says why it was stopped before its end, if it was.
+        """
         with self._or_pause():
-            self.search.ledger.write_evaluations(trial_id, evaluations)
-            self.search.ledger.write_test(trial_id, test)
-            self._closed(self.search.finish(trial_id, evaluations))
+            self._write_evaluations(trial_id, evaluations)
+            if test is not None:
+                self.search.ledger.write_test(trial_id, test)
+            for row in evaluations if self.rule else ():
+                self.front.add(self.rule.cost(row), row["auc"])  # type: ignore[union-attr]
+            self._closed(self.search.finish(trial_id, evaluations, pruned))
 
     def failed(self, trial_id: int, reason: str, traceback: str = "") -> None:
         """Close a trial that failed by its own doing; its traceback goes into the study's logs."""
@@ -108,6 +168,8 @@ class Engine:
                 make_folder(self.folder / "logs")
                 write(self.folder / "logs" / f"{trial_id:04d}.txt", traceback.encode())
             self._closed(self.search.fail(trial_id, reason))
+            if self.rule:
+                self._fill()  # a failed trial's models are on no front
 
     def lost(self, trial_id: int, reason: str, traceback: str = "") -> None:
         """Have a trial go on from its checkpoint elsewhere: its worker or machine went away, which is no failure."""
@@ -130,12 +192,79 @@ class Engine:
     def mend(self) -> None:
         """Write the evaluations of finished trials anew where they are damaged: the checkpoints have them too."""
         for trial_id, record in self.search.records.items():
-            if record.state == "finished" and not self.search.ledger.sound(trial_id):
+            if record.state in ("finished", "pruned") and not self.search.ledger.sound(trial_id):
                 state = checkpoint.load_newest(checkpoint.current(self.folder / "checkpoints" / record.key))
                 mended = "no checkpoint has them" if state is None else "written anew from its checkpoint"
                 log.warning("trial %d: its evaluations are damaged: %s", trial_id, mended)
                 if state is not None:
-                    self.search.ledger.write_evaluations(trial_id, state["evaluations"])
+                    self._write_evaluations(trial_id, state["evaluations"])
+
+    @property
+    def seed_variance(self) -> float:
+        """Of AUC over replicates, pooled over the configurations that have some; 0 while there are none."""
+        groups = [[r.values["auc"] for r in group if r.values] for group in self.search.replicated]
+        spread = [(np.var(aucs, ddof=1), len(aucs) - 1) for aucs in groups if len(aucs) > 1]
+        return float(np.average(*zip(*spread, strict=True))) if spread else 0.0
+
+    def _started(self, record: Record) -> Record:
+        self._open.add(record.trial_id)
+        self._say_set_aside()
+        self._say_planned()
+        self.on_event("started", record, None)
+        return record
+
+    def _say_set_aside(self) -> None:
+        """Tell of suggestions that are not trained."""
+        while self.search.set_aside:
+            record = self.search.set_aside.popleft()
+            self.on_event(record.state, record, None)
+
+    def _write_evaluations(self, trial_id: int, evaluations: list[dict[str, Any]]) -> None:
+        replicate = self.search.records[trial_id].replicate
+        rows = [{"replicate": replicate, **row} for row in evaluations]
+        self.search.ledger.write_evaluations(trial_id, rows)
+
+    def _answered(self, record: Record) -> bool:
+        """Close a trial whose curve a longer one has already drawn."""
+        if record.reuses is None:
+            return False
+        longer = self.search.records[record.reuses]
+        epochs = record.config["epochs"]
+        if (longer.trained_epochs or 0.0) < epochs:
+            return False  # it goes on where that one ended
+        rows = [
+            row for row in self.search.ledger.evaluations(longer.trial_id) if row["epoch"] <= epochs + 1e-9
+        ]
+        if not rows or rows[-1]["epoch"] < epochs - 1e-9:
+            return False
+        # Test scores are of one model, so they are this trial's only if its best model is the same.
+        test = self.search.ledger.test(longer.trial_id)
+        same = test is not None and test.get("iteration") == best(rows)["iteration"]
+        self.finished(record.trial_id, rows, test if same else None)
+        return True
+
+    def _fill(self) -> None:
+        """What is on record, out of the ledger."""
+        assert self.rule
+        self.front = Front()
+        for number, record in self.search.records.items():
+            if record.state in ("running", "finished", "pruned"):
+                for row in self.search.ledger.evaluations(number):
+                    self.front.add(self.rule.cost(row), row["auc"])
+
+    def _write_standing(self) -> None:
+        pruning.save(self.folder, self.front, len(self.search.records), self.seed_variance)
+        self._written = time.monotonic()
+
+    def _say_planned(self) -> None:
+        """Keep study.json's number of trials true: replicates and infeasible suggestions change it on the way."""
+        planned, path = self.search.planned, self.folder / "study.json"
+        if planned == self._planned or not exists(path):
+            return
+        self._planned = planned
+        facts = json.loads(read(path))
+        if facts["trials"] != planned:
+            write(path, json.dumps({**facts, "trials": planned}, indent=1).encode())
 
     def _uses(self) -> dict[str, float]:
         """CPUs and GPUs of all workers of a trial."""
@@ -148,6 +277,7 @@ class Engine:
     def _closed(self, record: Record) -> None:
         self.usage.end(record.trial_id)
         self._open.discard(record.trial_id)
+        self._say_planned()
         self.on_event(record.state, record, record.values)
 
     @contextmanager

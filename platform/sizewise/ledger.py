@@ -7,11 +7,12 @@ newest is kept beside it, so that damage is noticed and mended. Only the driver 
 
 import json
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sizewise.sealed import DamagedError, sealed, unsealed
 from sizewise_prep.storage import Place, append_line, make_folder, read, read_all, rename, write
@@ -25,20 +26,34 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    trial_id: int  # Optuna's trial number
+    trial_id: int
+    configuration: int  # which suggestion this is of; replicates share it
     replicate: int = 0
-    state: Literal["running", "finished", "failed"]
+    # `pruned` was stopped early; `infeasible` was never trained, for its size breaks a constraint
+    state: Literal["running", "finished", "pruned", "failed", "infeasible"]
     key: str  # names the trial's checkpoints
     params: dict[str, Any]  # what the sampler chose
     config: dict[str, Any]  # all settings, flat
     values: dict[str, float] | None = None  # metrics of the best evaluation by validation AUC
-    error: str | None = None
+    error: str | None = None  # why it failed
+    reason: str | None = None  # why it was pruned or not trained
+    violations: dict[
+        str, float
+    ] = {}  # by constraint: the share of the limit by which it is broken, if above 0
+    reuses: int | None = None  # the trial whose training this one continues, or whose evaluations answer it
+    trained_epochs: float | None = None  # how far it was really trained
     started: float
     finished: float | None = None
     attempts: int = 1
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, data: Any) -> Any:
+        """Before there were replicates, every trial was a configuration of its own."""
+        return {"configuration": data["trial_id"], **data} if "trial_id" in data else data
 
-# What a caller is told as it happens: ("started" | "evaluated" | "finished" | "failed", record, metrics or None).
+
+# What a caller is told as it happens: ("started", "evaluated" or a record's state, record, metrics or None).
 Event = Callable[[str, Record, dict[str, Any] | None], None]
 
 
@@ -78,6 +93,31 @@ class Ledger:
             if record:
                 found[record.trial_id] = record
         return found
+
+    def evaluations(self, trial_id: int) -> list[dict[str, Any]]:
+        """A trial's evaluations as far as they are readable, undefined metrics as NaN."""
+        try:
+            text = read(self.study / "evaluations" / f"{trial_id:04d}.jsonl")
+        except FileNotFoundError:
+            return []
+        rows: dict[int, dict[str, Any]] = {}  # a resumed trial may have written an iteration twice
+        for line in text.splitlines():
+            try:
+                row = unsealed(line)
+                rows[row["iteration"]] = {
+                    k: math.nan if v is None else v for k, v in row.items() if k != "trial_id"
+                }
+            except (DamagedError, KeyError):
+                continue
+        return [rows[iteration] for iteration in sorted(rows)]
+
+    def test(self, trial_id: int) -> dict[str, Any] | None:
+        """A trial's test scores, to copy and never to decide by."""
+        try:
+            scores = unsealed(read(self.study / "test" / f"{trial_id:04d}.json"))
+        except (OSError, DamagedError):
+            return None
+        return {k: v for k, v in scores.items() if k != "trial_id"}
 
     def append_evaluation(self, trial_id: int, row: Mapping[str, Any]) -> None:
         """Add one evaluation as it happens; a crash may cut this line short, and readers skip such a line."""

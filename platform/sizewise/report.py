@@ -86,7 +86,7 @@ Scores are on the validation split.</p>{_table(_front_rows(study))}
 
 def _summary(study: Study) -> str:
     data, trials = study.record.data, study.trials
-    finished = trials.filter(pl.col("state") == "finished").height
+    finished = trials.filter(pl.col("state").is_in(["finished", "pruned"])).height
     parts = [f"{finished} of {study.record.trials or trials.height} trials finished, study {study.state}."]
     if data.full_bytes:
         parts.append(f"Full embedding tables would weigh {format_bytes(data.full_bytes)}.")
@@ -141,7 +141,7 @@ def _trial_rows(study: Study) -> list[dict[str, str]]:
             "embeddings": _maybe(row["embedding_bytes"], format_bytes),
             "iterations": _maybe(row["iteration"], format_count),
             **{name: _maybe(row[name], _plain) for name in study.config_columns},
-            "error": row["error"] or "",
+            "error": row["error"] or row["reason"] or row["breaks"] or "",
         }
         for row in study.trials.iter_rows(named=True)
     ]

@@ -1,187 +1,331 @@
-"""The search: Optuna's sampler over the study file's space, filled from the ledger. No Ray here.
+"""The search: which trial is next, and what the sampler is told of it. No Ray here.
 
-Optuna holds nothing that the ledger does not: at every start its in-memory study is rebuilt from the records, in
-order, so trial numbers equal trial ids, finished trials teach the sampler again, and interrupted ones are asked
-for first. The sampler is reseeded from (study seed, trial number), so a resumed study suggests what the
-uninterrupted one would have suggested.
+A *configuration* is one suggestion of the sampler's; its replicates repeat it with other seeds; each of these is
+a *trial* with a ledger record of its own. Nothing is held that the ledger does not hold: at every start the
+sampler is taught the records in order (see `samplers`), interrupted trials are asked for first, and a resumed
+search suggests what the uninterrupted one would have.
 
-    search = Search(spec, Ledger(folder))
+    search = Search(spec, Ledger(folder), full_bytes)
     record = search.ask()            # written to the ledger as running before it is returned
     search.finish(record.trial_id, evaluations)
 """
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
-from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
 
 from sizewise.ledger import Ledger, Record
-from sizewise.spec import Choices, Range, SizeRange, StudySpec
+from sizewise.samplers import Suggester, Worth
+from sizewise.space import as_param, configure, points
+from sizewise.spec import StudySpec
 from sizewise.train import best
 from sizewise.trial import TrialConfig
+from sizewise.warm_start import Known
+from sizewise_prep.errors import InputError
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+# Bytes of a configuration's model, by metric, before it is trained; InputError where there can be no such model.
+Sizes = Callable[[TrialConfig], dict[str, int]]
+GRID = 20_000  # points of a grid that are counted; a larger one is taken to have no end
+DRAWS = 1000  # infeasible suggestions in a row, after which the constraints are taken to leave nothing
 
 
 class Search:
-    """Asks for configurations and is told how they went."""
+    """Asks for trials and is told how they went."""
 
-    def __init__(self, spec: StudySpec, ledger: Ledger, full_bytes: int) -> None:
-        self.spec, self.ledger, self.full_bytes = spec, ledger, full_bytes
+    def __init__(
+        self,
+        spec: StudySpec,
+        ledger: Ledger,
+        full_bytes: int,
+        *,
+        sizes: Sizes = lambda config: {},
+        known: Sequence[Known] = (),
+        window: int | None = None,
+    ) -> None:
+        self.spec, self.ledger, self.full_bytes, self._sizes = spec, ledger, full_bytes, sizes
         self.records = ledger.records()
-        self._trials: dict[int, optuna.Trial] = {}
-        self._study = optuna.create_study(
-            directions=list(spec.objectives.values()), sampler=ReseedingSampler(spec.sampler, spec.seed)
+        self._points = points(spec, full_bytes, GRID) if spec.sampler == "grid" else GRID
+        replicates = spec.replicates
+        self._seeds = (
+            replicates.seeds if replicates and replicates.of == "all" else 1
+        )  # of every configuration
+        self._suggester = Suggester(
+            spec.sampler,
+            spec.seed,
+            list(spec.objectives.values()),
+            lambda trial: configure(spec, trial, full_bytes),
+            window,
         )
-        # Numbers are given in order, so a gap (a record that was damaged) is asked for again as well.
-        for number in range(max(len(spec.first_trials), max(self.records, default=-1) + 1)):
-            record = self.records.get(number)
-            if record is None or record.state == "running":
-                first = spec.first_trials[number] if number < len(spec.first_trials) else {}
-                self._study.enqueue_trial(record.params if record else first)
-            else:
-                self._study.add_trial(self._closed(record))
+        for number, trial in enumerate(known, 1):
+            self._suggester.teach(-number, trial.params, Worth(trial.values, trial.violations))
+
+        self._groups: dict[int, list[Record]] = {}  # closed trials by configuration
+        self.set_aside: deque[Record] = deque()  # infeasible suggestions that nobody has been told of
+        self.replicated: list[list[Record]] = []  # those of several trials
+        self._curves: dict[str, Record] = {}  # the longest trial of each learning curve
+        self._due: deque[tuple[int, int]] = deque()  # (configuration, replicate) to train when there is room
+        self._interrupted = deque(n for n in sorted(self.records) if self.records[n].state == "running")
+        self._suggested = {record.configuration for record in self.records.values()}
+        self._infeasible = sum(record.state == "infeasible" for record in self.records.values())
+        self._open = len(self._interrupted)
+        self._open_firsts = sum(self.records[n].replicate == 0 for n in self._interrupted)
+        self._front_decided = False
+        self._free_trial = self._free_configuration = 0  # none below is free
+        for number in sorted(self.records):
+            if self.records[number].state != "running":
+                self._account(self.records[number], self._suggester.teach)
+        for configuration, group in self._groups.items():
+            if not self._complete(group):  # its next replicate goes on with it
+                self._suggester.ask(configuration, group[0].params)
+
+    @property
+    def left(self) -> int:
+        """Configurations still to suggest."""
+        wanted = self.spec.trials
+        if self._points < GRID:  # a grid ends, and what is infeasible takes from it
+            wanted = min(wanted, self._points - self._infeasible)
+        return max(wanted - (len(self._suggested) - self._infeasible), 0)
+
+    @property
+    def planned(self) -> int:
+        """Trials in all, as far as is known: which replicates the front needs shows only in the end."""
+        begun = len(self.records) - self._infeasible
+        return begun + self.left * self._seeds + self._open_firsts * (self._seeds - 1) + len(self._due)
 
     @property
     def remaining(self) -> int:
-        """Trials still to run, interrupted ones included."""
-        return self.spec.trials - sum(r.state != "running" for r in self.records.values())
+        """Trials still to run, interrupted ones included, as far as is known."""
+        self._replicate_front()
+        return self.planned - (len(self.records) - self._infeasible - self._open)
 
-    def ask(self) -> Record:
-        """The next trial, already in the ledger as running."""
-        trial = self._study.ask()
-        known = self.records.get(trial.number)
-        config = configure(self.spec, trial, self.full_bytes)
-        record = Record(
-            trial_id=trial.number,
-            state="running",
-            key=f"{trial.number:04d}-{config.digest()}",
-            params=trial.params,
-            config=config.flat(),
-            started=known.started if known else time.time(),
-            attempts=known.attempts + 1 if known else 1,
-        )
-        self._trials[trial.number] = trial
-        self._write(record)
-        return record
+    def ask(self) -> Record | None:
+        """The next trial, already in the ledger as running; None when there is none, or none as yet.
+
+        Raises:
+            InputError: no configuration within the constraints was found.
+        """
+        if self._interrupted:
+            return self._reopen(self.records[self._interrupted.popleft()])
+        self._replicate_front()
+        if self._due:
+            return self._replicate(*self._due.popleft())
+        return self._configuration() if self.left else None
 
     def again(self, trial_id: int) -> Record:
         """One more attempt at a running trial."""
         known = self.records[trial_id]
-        record = known.model_copy(update={"attempts": known.attempts + 1})
-        self._write(record)
-        return record
+        return self._write(known.model_copy(update={"attempts": known.attempts + 1}))
 
     def config(self, record: Record) -> TrialConfig:
         """The configuration of a record."""
-        return configure(self.spec, optuna.trial.FixedTrial(record.params), self.full_bytes)
+        asked = optuna.trial.FixedTrial(record.params)
+        return configure(self.spec, asked, self.full_bytes, self._seed(record.replicate))
 
-    def finish(self, trial_id: int, evaluations: list[dict[str, Any]]) -> Record:
-        """Close a trial that ran to its end: its best evaluation is what it was worth."""
-        row = best(evaluations)
+    def finish(self, trial_id: int, evaluations: list[dict[str, Any]], pruned: str = "") -> Record:
+        """Close a trial that was trained: its best evaluation within the constraints is what it was worth.
+
+        `pruned` says why it was stopped before its end, if it was.
+        """
+        row = best([r for r in evaluations if not self._broken(r)] or evaluations)
         values = {k: float(v) for k, v in row.items() if v == v} | {"iterations": float(row["iteration"])}
         undefined = [metric for metric in self.spec.objectives if metric not in values]
         if undefined:
             return self.fail(trial_id, f"{', '.join(undefined)} undefined in every evaluation")
-        self._study.tell(self._trials[trial_id], [values[metric] for metric in self.spec.objectives])
-        return self._close(trial_id, state="finished", values=values)
+        return self._close(
+            trial_id,
+            state="pruned" if pruned else "finished",
+            reason=pruned or None,
+            values=values,
+            violations=self._violations(row),
+            trained_epochs=evaluations[-1].get("epoch"),
+        )
 
     def fail(self, trial_id: int, error: str) -> Record:
         """Close a trial that failed; the sampler learns nothing from it."""
-        self._study.tell(self._trials[trial_id], state=TrialState.FAIL)
         return self._close(trial_id, state="failed", error=error)
+
+    # -- what is next
+
+    def _reopen(self, record: Record) -> Record:
+        if record.replicate == 0:
+            self._suggester.ask(record.configuration, record.params)
+        return self.again(record.trial_id)
+
+    def _configuration(self) -> Record | None:
+        """The sampler's next suggestion that can be within the constraints; the others are kept in the ledger."""
+        for _ in range(DRAWS):
+            if not self.left:
+                return None
+            while self._free_configuration in self._suggested:
+                self._free_configuration += 1
+            number = self._free_configuration
+            first = self.spec.first_trials[number] if number < len(self.spec.first_trials) else {}
+            params = self._suggester.ask(number, {k: as_param(v) for k, v in first.items()})
+            self._suggested.add(number)
+            record = self._new(number, 0, params)
+            problem, violations = self._before_training(self.config(record))
+            if not problem:
+                return self._begin(record)
+            self._suggester.tell(number, Worth(None, violations))
+            self._infeasible += 1
+            closed = {"state": "infeasible", "reason": problem, "violations": violations}
+            closed_record = record.model_copy(update={**closed, "finished": record.started})
+            self.set_aside.append(self._write(closed_record))
+        raise InputError(
+            f"constraints: {DRAWS} suggestions in a row cannot keep to them (the last one: {problem}): "
+            "loosen them or search elsewhere"
+        )
+
+    def _replicate(self, configuration: int, replicate: int) -> Record:
+        return self._begin(self._new(configuration, replicate, self._groups[configuration][0].params))
+
+    def _new(self, configuration: int, replicate: int, params: dict[str, Any]) -> Record:
+        while self._free_trial in self.records:
+            self._free_trial += 1
+        config = configure(self.spec, optuna.trial.FixedTrial(params), self.full_bytes, self._seed(replicate))
+        longest = self._curves.get(config.curve())
+        return Record(
+            trial_id=self._free_trial,
+            configuration=configuration,
+            replicate=replicate,
+            state="running",
+            key=f"{self._free_trial:04d}-{config.digest()}",
+            params=params,
+            config=config.flat(),
+            reuses=None if longest is None else longest.trial_id,
+            started=time.time(),
+        )
+
+    def _begin(self, record: Record) -> Record:
+        self._write(record)
+        self._open += 1
+        self._open_firsts += record.replicate == 0
+        return record
+
+    def _replicate_front(self) -> None:
+        """Once every configuration is closed: the replicates of those near the front become due."""
+        wanted = self.spec.replicates
+        if not wanted or wanted.of == "all" or self._front_decided or self.left or self._open_firsts:
+            return
+        self._front_decided = True
+        for configuration in self._near_front(wanted.within):
+            self._owe(configuration, wanted.seeds)
+
+    def _near_front(self, within: float) -> list[int]:
+        """Configurations whose AUC is at most `within` below the best of no more bytes and iterations."""
+        firsts = {number: group[0] for number, group in sorted(self._groups.items())}
+        sound = {n: r.values for n, r in firsts.items() if r.values and not _any_broken(r.violations)}
+        costs = [metric for metric, way in self.spec.objectives.items() if way == "minimize"]
+        points = np.array([[values[metric] for metric in costs] for values in sound.values()])
+        aucs = np.array([values["auc"] for values in sound.values()])
+        return [
+            number
+            for place, number in enumerate(sound)
+            if aucs[place] >= aucs[(points <= points[place]).all(axis=1)].max() - within
+        ]
+
+    def _owe(self, configuration: int, seeds: int) -> None:
+        there = {r.replicate for r in self.records.values() if r.configuration == configuration}
+        self._due.extend((configuration, replicate) for replicate in range(seeds) if replicate not in there)
+
+    def _seed(self, replicate: int) -> int:
+        """The first trial of a configuration has the study's seed, the others seeds of their own."""
+        if not replicate:
+            return self.spec.seed
+        return int(np.random.SeedSequence([self.spec.seed, replicate]).generate_state(1)[0])
+
+    # -- what it was worth
 
     def _close(self, trial_id: int, **changes: Any) -> Record:
         record = self.records[trial_id].model_copy(update={**changes, "finished": time.time()})
         self._write(record)
+        self._open -= 1
+        self._open_firsts -= record.replicate == 0
+        self._account(record, lambda number, params, worth: self._suggester.tell(number, worth))
         return record
 
-    def _write(self, record: Record) -> None:
-        self.ledger.write(record)  # first: what the disk does not have is not known either
-        self.records[record.trial_id] = record
+    def _account(self, record: Record, say: Callable[[int, dict[str, Any], Worth], None]) -> None:
+        """Take in a closed trial, and `say` what its configuration is worth when that is known."""
+        if record.state == "infeasible":
+            say(record.configuration, record.params, Worth(None, record.violations))
+            return
+        group = self._groups.setdefault(record.configuration, [])
+        group.append(record)
+        group.sort(key=lambda r: r.replicate)
+        if len(group) == 2:
+            self.replicated.append(group)
+        if record.trained_epochs is not None:
+            curve = self.config(record).curve()
+            longest = self._curves.get(curve)
+            if longest is None or (longest.trained_epochs or 0.0) < record.trained_epochs:
+                self._curves[curve] = record
+        if record.replicate and self._seeds == 1:
+            return  # of the front: the sampler was told of the configuration long ago
+        if record.replicate == 0 and record.state == "finished" and self._seeds > 1:
+            self._owe(record.configuration, self._seeds)
+        if self._complete(group):
+            say(record.configuration, record.params, self._worth(group))
 
-    def _closed(self, record: Record) -> FrozenTrial:
-        """A finished or failed record as Optuna keeps it."""
-        values = [record.values[m] for m in self.spec.objectives] if record.values else None
-        asked = optuna.trial.FixedTrial(record.params)
-        configure(self.spec, asked, self.full_bytes)
-        return optuna.trial.create_trial(
-            params=record.params,
-            distributions=asked.distributions,
-            values=values if record.state == "finished" else None,
-            state=TrialState.COMPLETE if record.state == "finished" else TrialState.FAIL,
+    def _complete(self, group: list[Record]) -> bool:
+        """Whether all seeds of a configuration are in; one that failed or was pruned needs no others."""
+        return len(group) >= self._seeds or (group[0].replicate == 0 and group[0].state != "finished")
+
+    def _worth(self, group: list[Record]) -> Worth:
+        """The mean over a configuration's replicates.
+
+        A pruned trial counts with what it reached: the rule saw a better one at no more bytes and iterations,
+        so by these values it is no good. Optuna's own PRUNED would hide it from GP and NSGA, which look at
+        complete trials only and would ask for its like again and again.
+        """
+        trained = [record for record in group if record.values is not None]
+        if not trained:
+            return Worth(None, {})
+        values = [[r.values[m] for m in self.spec.objectives] for r in trained if r.values]
+        return Worth(
+            np.mean(values, axis=0).tolist(),
+            {m: float(np.mean([r.violations[m] for r in trained])) for m in self.spec.constraints},
         )
 
+    def _before_training(self, config: TrialConfig) -> tuple[str, dict[str, float]]:
+        """Why a configuration is not worth training, if its size alone says so, and by how much."""
+        try:
+            sizes: dict[str, Any] = dict(self._sizes(config))
+        except InputError as error:
+            return str(error), {"size": 1.0}
+        problem = self._broken(sizes)
+        return problem, self._violations(sizes) if problem else {}
 
-def configure(spec: StudySpec, trial: Any, full_bytes: int) -> TrialConfig:
-    """One configuration out of the study's space; options are asked for only where their method was chosen."""
+    def _violations(self, row: dict[str, Any]) -> dict[str, float]:
+        """By how much each constraint that `row` tells of is broken."""
+        named = _named(row)
+        return {
+            metric: limit.violation(named[metric])
+            for metric, limit in self.spec.constraints.items()
+            if metric in named
+        }
 
-    def pick(name: str, field: Any) -> Any:
-        if isinstance(field, Choices):
-            return trial.suggest_categorical(name, field.choices)
-        if isinstance(field, Range | SizeRange):
-            whole = isinstance(field.low, int) and isinstance(field.high, int) and name != "learning_rate"
-            suggest = trial.suggest_int if whole else trial.suggest_float
-            return suggest(name, field.low, field.high, log=field.log)
-        return field
+    def _broken(self, row: dict[str, Any]) -> str:
+        """The broken constraints in words; nothing when all are kept."""
+        return "; ".join(
+            self.spec.constraints[metric].text(metric, _named(row)[metric])
+            for metric, violation in self._violations(row).items()
+            if violation > 0
+        )
 
-    method = pick("method", spec.embedding.method)
-    return TrialConfig(
-        data=spec.data,
-        dim=spec.model.dim,
-        bottom_mlp=spec.model.bottom_mlp,
-        top_mlp=spec.model.top_mlp,
-        method=method,
-        options={name: pick(name, field) for name, field in spec.embedding.options_of(method).items()},
-        memory_budget=full_bytes if method == "full" else pick("memory_budget", spec.search.memory_budget),
-        learning_rate=pick("learning_rate", spec.search.learning_rate),
-        epochs=pick("epochs", spec.search.epochs),
-        batch_size=pick("batch_size", spec.train.batch_size),
-        optimizer=pick("optimizer", spec.train.optimizer),
-        evaluate_every=spec.train.evaluate_every,
-        checkpoint_seconds=spec.train.checkpoint_seconds,
-        seed=spec.seed,
-    )
+    def _write(self, record: Record) -> Record:
+        self.ledger.write(record)  # first: what the disk does not have is not known either
+        self.records[record.trial_id] = record
+        return record
 
 
-class ReseedingSampler(BaseSampler):
-    """A sampler by name whose random numbers depend on nothing but (seed, trial number)."""
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation's metrics by the names that objectives and constraints have."""
+    return {**row, "iterations": row["iteration"]} if "iteration" in row else row
 
-    def __init__(self, name: str, seed: int) -> None:
-        self._name, self._seed = name, seed
-        self._sampler = self._make(0)
 
-    def _make(self, number: int) -> BaseSampler:
-        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
-        if self._name == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        return optuna.samplers.TPESampler(seed=seed)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Reseed: Optuna calls this first for every trial."""
-        self._sampler = self._make(trial.number)
-        return self._sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """As the sampler does."""
-        return self._sampler.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """As the sampler does."""
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """As the sampler does."""
-        self._sampler.after_trial(study, trial, state, values)
+def _any_broken(violations: dict[str, float]) -> bool:
+    return any(violation > 0 for violation in violations.values())

@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sizewise import spec as study_file
+from sizewise import warm_start
 from sizewise.driver import only_driver
 from sizewise.embedding import full_bytes
 from sizewise.engine import Engine, scratch
 from sizewise.ledger import NAME, Event, Ledger
+from sizewise.pruning import Rule
 from sizewise.search import Search
 from sizewise.signals import terminate_as_interrupt
 from sizewise.spec import StudySpec
+from sizewise.train import model_sizes
 from sizewise.usage import Usage, last_seen
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
@@ -69,7 +72,9 @@ def run(
             "name (`--set name=...`)"
         )
     _check_writable(absolute(runs))
-    _create(spec, folder, manifest)  # before Ray starts, so that whatever happens from here on can be resumed
+    known = _learn(spec, absolute(runs), manifest)
+    # Before Ray starts, so that whatever happens from here on can be resumed.
+    _create(spec, folder, manifest, known)
     # Here, because importing Ray takes seconds that bad input should not wait for.
     from sizewise.cluster import PlacementError
 
@@ -99,10 +104,12 @@ def resume(
             f"{folder}: there is no such study; `sizewise status --runs {runs}` lists those there are"
         )
     spec = study_file.from_text(read(path).decode(), path)
-    closed = sum(r.state != "running" for r in Ledger(folder).records().values())
-    if closed >= spec.trials and not mirror_url:
-        raise InputError(f"{folder}: all {spec.trials} trials have run: there is nothing to resume")
-    return _drive(spec, folder, Manifest.load(spec.data), on_event, mirror_url)
+    manifest = Manifest.load(spec.data)
+    closed = sum(r.state not in ("running", "infeasible") for r in Ledger(folder).records().values())
+    more = mirror_url or (spec.replicates and _search(spec, folder, manifest).remaining)
+    if closed >= spec.trials and not more:
+        raise InputError(f"{folder}: all {closed} trials have run: there is nothing to resume")
+    return _drive(spec, folder, manifest, on_event, mirror_url)
 
 
 def _scorable(spec: StudySpec, manifest: Manifest) -> None:
@@ -134,24 +141,49 @@ def _facts(spec: StudySpec, manifest: Manifest) -> dict[str, Any]:
         "schema_version": 1,
         "name": spec.name,
         "created": time.time(),
-        "trials": spec.trials,
+        "trials": spec.trials,  # the engine keeps it true where replicates or a grid's end change it
         "objectives": spec.objectives,
         "prices": spec.prices.model_dump() if spec.prices else None,
+        "constraints": {metric: limit.model_dump() for metric, limit in spec.constraints.items()},
         "data": {
             "path": spec.data,
             "rows": {name: split.rows for name, split in manifest.splits.items()},
-            "full_bytes": full_bytes(manifest.cardinalities, spec.model.dim),
+            "full_bytes": full_bytes(manifest.cardinalities, spec.model.largest_dim),
             "features": len(manifest.cardinalities),
             "click_rate": manifest.click_rate,
         },
     }
 
 
-def _create(spec: StudySpec, folder: Place, manifest: Manifest) -> None:
+def _learn(spec: StudySpec, runs: Place, manifest: Manifest) -> list[warm_start.Known]:
+    """What the study of `warm_start` has to teach; what does not fit is said."""
+    if spec.warm_start is None:
+        return []
+    source = warm_start.find(spec.warm_start, runs)
+    known, left_out = warm_start.learn(source, spec, _tables(spec, manifest))
+    reasons = "; ".join(f"{count} whose trial {reason}" for reason, count in left_out.most_common())
+    if not known:
+        raise InputError(
+            f"warm_start: none of the trials of {source} fits this study ({reasons or 'it has none'}): "
+            "search the same fields, or drop warm_start"
+        )
+    say = log.warning if left_out else log.info
+    say(
+        "warm_start: the sampler learns from %d trials of %s%s",
+        len(known),
+        source,
+        reasons and f", without {reasons}",
+    )
+    return known
+
+
+def _create(spec: StudySpec, folder: Place, manifest: Manifest, known: list[warm_start.Known]) -> None:
     """Lay a new study's folder; `study.yaml` comes last, and with it the study exists."""
     try:
         make_folder(folder)
         write(folder / "study.json", json.dumps(_facts(spec, manifest), indent=1).encode())
+        if known:
+            warm_start.save(known, folder)
         write(folder / "study.yaml", study_file.to_text(spec).encode())
     except OSError as error:
         raise InputError(
@@ -165,10 +197,11 @@ def _drive(
     seen = last_seen(folder)  # of a driver that died
     # First, so that a second driver is told so before Ray has started.
     with only_driver(folder) as driver, _logged(scratch(spec, folder)):
-        search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))
         Usage(folder).settle(seen)
+        search, validation = _search(spec, folder, manifest), manifest.splits["validation"]
+        rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
         with _mirrored(mirror_url, search, on_event or (lambda *_: None)) as tell:
-            engine = Engine(spec, folder, search, tell)
+            engine = Engine(spec, folder, search, tell, rule)
             driver.on_taken = engine.pause
             try:
                 if search.remaining:
@@ -180,6 +213,20 @@ def _drive(
             raise PausedError(engine.paused)
         driver.finished = search.remaining == 0
         return driver.finished
+
+
+def _search(spec: StudySpec, folder: Place, manifest: Manifest) -> Search:
+    return Search(
+        spec,
+        Ledger(folder),
+        _tables(spec, manifest),
+        sizes=lambda config: model_sizes(config, manifest),
+        known=warm_start.load(folder),
+    )
+
+
+def _tables(spec: StudySpec, manifest: Manifest) -> int:
+    return full_bytes(manifest.cardinalities, spec.model.largest_dim)
 
 
 def _run_trials(engine: Engine) -> None:

@@ -33,6 +33,10 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "auc": ("AUC", format_auc),
     "test_auc": ("test AUC", format_auc),
     "best_auc": ("best AUC", format_auc),
+    "auc_low": ("from", format_auc),
+    "auc_high": ("to (95 %)", format_auc),
+    "replicates": ("seeds", str),
+    "replicate": ("replicate", str),
     "logloss": ("log-loss", format_auc),
     "embedding_bytes": ("embeddings", format_bytes),
     "model_bytes": ("model", format_bytes),
@@ -46,17 +50,28 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "samples_per_second": ("rows/s", format_count),
 }
 
+# Columns that are left out where every row has this.
+USUAL: dict[str, Any] = {"replicate": 0, "replicates": 1, "auc_low": None, "auc_high": None, "breaks": None}
+
 
 def print_table(frame: pl.DataFrame, columns: list[str], title: str) -> None:
     """Those `columns` of `frame` that it has, as people read them."""
     table = Table(title=title, title_justify="left", header_style="bold")
-    shown = [c for c in columns if c in frame.columns]
+    shown = [c for c in columns if c in frame.columns and not _says_nothing(frame[c])]
     for column in shown:
         table.add_column(COLUMNS.get(column, (column.replace("_", " "), str))[0], justify="right")
     for row in frame.select(shown).iter_rows():
         write = [COLUMNS.get(c, (c, str))[1] for c in shown]
         table.add_row(*("-" if v is None else f(v) for v, f in zip(row, write, strict=True)))
     out.print(table)
+
+
+def _says_nothing(column: pl.Series) -> bool:
+    """Whether a column is there for studies with replicates or constraints, and this is none."""
+    if column.name not in USUAL:
+        return False
+    usual = USUAL[column.name]
+    return bool(column.is_null().all() if usual is None else (column == usual).all())
 
 
 @contextmanager
@@ -152,7 +167,7 @@ def trial_events(asked: int, done: int, quiet: bool) -> Iterator[Event]:
 
     def show(event: str, record: Record, values: dict[str, Any] | None) -> None:
         progress.start()
-        if event in ("finished", "failed"):
+        if event in ("finished", "pruned", "failed"):
             progress.advance(task)
         line = _event_line(event, record, values)
         if line and not quiet:
@@ -178,4 +193,8 @@ def _event_line(event: str, record: Record, values: dict[str, Any] | None) -> st
             f"AUC {format_auc(values['auc'])} at {format_bytes(values['embedding_bytes'])} "
             f"({format_ratio(values['compression_ratio'])}), iteration {format_count(values['iteration'])}"
         )
+    if event == "infeasible":
+        return f"not trained: {record.reason}"
+    if event == "pruned":
+        return f"stopped early: {record.reason}"
     return f"failed: {record.error}" if event == "failed" else ""

@@ -30,6 +30,7 @@ from sizewise.claims import Claim, SupersededError
 from sizewise.dlrm import DLRM
 from sizewise.embedding import METHODS, build, full_bytes
 from sizewise.metrics import Scores, evaluate_scores
+from sizewise.pruning import Rule, verdict_from
 from sizewise.sealed import DamagedError
 from sizewise.trial import TrialConfig
 from sizewise_prep.cache import local_shards
@@ -47,6 +48,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 Report = Callable[[dict[str, Any]], None]
 # Told once where a trial goes on from a checkpoint: the evaluations that it carried, and what was damaged.
 Resumed = Callable[[list[dict[str, Any]], list[str]], None]
+Verdict = Callable[[list[dict[str, Any]]], str]  # why a trial with these evaluations should stop, or nothing
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Outcome:
 
     evaluations: list[dict[str, Any]]
     test: dict[str, Any]
+    pruned: str = ""  # why it ended before its last iteration, if it did
 
 
 class DivergedError(RuntimeError):
@@ -71,6 +74,20 @@ def build_model(config: TrialConfig, manifest: Manifest) -> DLRM:
         config.method, manifest.cardinalities, config.dim, config.memory_budget, config.seed, **options
     )
     return DLRM(embedding, len(manifest.dense_missing), config.bottom_mlp, config.top_mlp)
+
+
+def model_sizes(config: TrialConfig, manifest: Manifest) -> dict[str, int]:
+    """Bytes of a configuration's model, without making it; nothing for methods that cannot say so beforehand.
+
+    Raises:
+        InputError: there is no such model, for its budget is too small or its options do not go together.
+    """
+    try:
+        with torch.device("meta"):  # tensors without memory
+            model = build_model(config, manifest)
+    except (RuntimeError, NotImplementedError):
+        return {}
+    return {"embedding_bytes": model.embedding.embedding_bytes, "model_bytes": model.model_bytes}
 
 
 def evaluation_points(config: TrialConfig, iterations_per_epoch: int) -> list[int]:
@@ -92,13 +109,27 @@ def train(
     device: torch.device | None = None,
     resumed: Resumed | None = None,
     uses: Mapping[str, float] | None = None,
+    continues: str | None = None,
+    pruning: dict[str, Any] | None = None,
 ) -> Outcome:
     """Train one configuration to its last iteration, going on from the newest checkpoint in `folder`.
 
+    Args:
+        config: what to train.
+        folder: where its checkpoints are.
+        report: called with every evaluation.
+        rank: of this worker.
+        world: workers in all.
+        device: to train on.
+        resumed: called once where there was something to go on from, or something damaged.
+        uses: what the trial holds while it trains (`cpu_seconds`: CPUs, `gpu_seconds`: GPUs), for evaluations to say
+            how much of it led to them.
+        continues: the checkpoints of a shorter trial of the same curve, to begin with.
+        pruning: when to stop early: a `pruning.Rule` as a dictionary, and `path`, what the driver keeps on record.
+
     Every worker calls `report` at every evaluation (rank 0 with the evaluation's row, the others with an empty
     one), after the checkpoint that holds it has been written; and `resumed` once where there was something to
-    go on from, or something damaged. `uses` says what the trial holds while it trains (`cpu_seconds`: CPUs,
-    `gpu_seconds`: GPUs), for evaluations to say how much of it led to them.
+    go on from, or something damaged.
 
     Raises:
         DivergedError: the model's output is not finite.
@@ -107,9 +138,11 @@ def train(
         SupersededError: another process has begun to train this trial (in an object store).
     """
     with _held(folder, rank, world) as (own, claim):
+        if continues and rank == 0:
+            checkpoint.adopt(checkpoint.current(place(continues)), own)
         trial = _Trial(config, own, report, rank, world, device or torch.device("cpu"), claim, uses or {})
         trial.restore(resumed or _log_damage)
-        return trial.run()
+        return trial.run(_verdict(pruning) if pruning else lambda rows: "")
 
 
 @contextlib.contextmanager
@@ -183,11 +216,13 @@ class _Trial:
         if world > 1:
             self.parallel = nn.parallel.DistributedDataParallel(self.model)
 
-    def run(self) -> Outcome:
-        """Train to the end."""
+    def run(self, verdict: Verdict) -> Outcome:
+        """Train to the end, or until `verdict` has a reason to stop."""
         points = set(evaluation_points(self.config, self.per_epoch))
+        # Asked here too, because a trial that was interrupted may have been about to stop.
+        pruned = self._ask(verdict) if self.evaluations else ""
         saved = started = time.monotonic()
-        while self.iteration < self.config.epochs * self.per_epoch:
+        while not pruned and self.iteration < self.config.epochs * self.per_epoch:
             self._step()
             if self.iteration in points:
                 self._synchronize()
@@ -195,13 +230,22 @@ class _Trial:
                 self._evaluate()
                 self._save()
                 self.report(self.evaluations[-1] if self.rank == 0 else {})
+                pruned = self._ask(verdict)
                 saved = started = time.monotonic()
             elif time.monotonic() - saved > self.config.checkpoint_seconds:
                 self._synchronize()
                 self.train_seconds += time.monotonic() - started
                 self._save()
                 saved = started = time.monotonic()
-        return Outcome(self.evaluations, self._test())
+        return Outcome(self.evaluations, self._test(), pruned)
+
+    def _ask(self, verdict: Verdict) -> str:
+        """Rank 0's verdict, for all; at the last iteration there is nothing left to stop."""
+        ended = self.iteration >= self.config.epochs * self.per_epoch
+        pruned = [verdict(self.evaluations) if self.rank == 0 and not ended else ""]
+        if self.world > 1:
+            torch.distributed.broadcast_object_list(pruned)
+        return pruned[0]
 
     def _step(self) -> None:
         epoch, position = divmod(self.iteration, self.per_epoch)
@@ -332,6 +376,11 @@ class _Trial:
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _verdict(pruning: dict[str, Any]) -> Verdict:
+    rule, path = Rule.model_validate(pruning["rule"]), place(pruning["path"])
+    return lambda rows: verdict_from(path, rule, rows)
 
 
 def best(evaluations: list[dict[str, Any]]) -> dict[str, Any]:

@@ -32,6 +32,15 @@ class TrialConfig(BaseModel):
         fields = self.model_dump(exclude={"options"})
         return {**fields, **self.options}
 
+    def curve(self) -> str:
+        """What tells this configuration's learning curve from others, whatever its length.
+
+        No setting of today's makes a step depend on how many steps there will be, so one configuration with
+        fewer epochs has the first part of the same curve. A schedule that ends with the trial must be told
+        apart here.
+        """
+        return json.dumps(self.model_dump(exclude={"epochs", "checkpoint_seconds"}), sort_keys=True)
+
     def digest(self) -> str:
         """Eight hex digits that tell this configuration from others."""
         text = json.dumps(self.model_dump(), sort_keys=True)

@@ -122,7 +122,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         late = self.watch.forget(number)
         if "outcome" in result:
             (outcome,) = result["outcome"]
-            self.engine.finished(number, outcome["evaluations"], outcome["test"])
+            self.engine.finished(number, outcome["evaluations"], outcome["test"], outcome["pruned"])
         elif late and (error or "failure" in result):
             self.engine.failed(number, late, result.get("traceback", ""))
         elif "failure" in result and result["kind"] == "failed":

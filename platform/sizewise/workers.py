@@ -17,6 +17,7 @@ a trial that ends by anything but its own loss takes its group with it, whose pr
 import asyncio
 import contextlib
 import ctypes
+import dataclasses
 import gc
 import os
 import threading
@@ -226,6 +227,7 @@ def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
             resumed=lambda evaluations, damage: tell(
                 resumed=[{"evaluations": evaluations, "damage": damage}]
             ),
+            **payload["how"],
         )
     except _StoppedError:
         return
@@ -234,7 +236,7 @@ def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
             raise  # the other ranks wait for this one in the middle of an exchange
         tell(**_failure(error, traceback.format_exc()))
     else:
-        tell(outcome=[{"evaluations": outcome.evaluations, "test": outcome.test}])
+        tell(outcome=[dataclasses.asdict(outcome)])
 
 
 def _tidy(device: torch.device) -> None:

@@ -180,7 +180,8 @@ def test_status_counts_trials_and_estimates_what_is_left(tmp_path: Path) -> None
         writer.ledger(trial_id, "running", started=now - 40)
     writer.evaluation(4, 10, 0.99)
     found = status(tmp_path, "s")
-    assert found["trials"] == {"asked": 10, "finished": 3, "failed": 1, "running": 2, "waiting": 4}
+    counted = {"finished": 3, "pruned": 0, "failed": 1, "infeasible": 0, "running": 2, "waiting": 4}
+    assert found["trials"] == {"asked": 10, **counted}
     assert found["progress"] == pytest.approx(0.4)
     assert found["best_auc"] == 0.99  # a running trial's curve counts too
     # the usual trial takes 100 s; four wait and two are 40 s in, two at a time

@@ -26,7 +26,7 @@ def make_spec(shards: Path, **changes: Any) -> StudySpec:
 
 
 def search_in(folder: Path, spec: StudySpec, shards: Path) -> Search:
-    tables = full_bytes(Manifest.load(shards).cardinalities, spec.model.dim)
+    tables = full_bytes(Manifest.load(shards).cardinalities, spec.model.largest_dim)
     return Search(spec, Ledger(folder), tables)
 
 

@@ -96,7 +96,7 @@ def test_an_override_keeps_the_rest_of_a_default(study: Path) -> None:
             r":3: embedding: blocklen: no such option .*did you mean block_len",
         ),
         ("block_len: 16", "block_len: 15", r":3: embedding: align 4 does not divide block_len 15"),
-        ("trials: 12", "sampler: best", r":8: sampler: input should be 'tpe' or 'random', not 'best'"),
+        ("trials: 12", "sampler: best", r":8: sampler: input should be 'tpe', .* or 'grid', not 'best'"),
         ("trials: 12", "objectives: {auc: minimize}", r":8: objectives: auc can only be asked to maximize"),
         ("trials: 12", "objectives: {acc: maximize}", r":8: objectives: unknown objective 'acc'.*mean auc"),
         ("trials: 12", "train: {optimizer: lion}", r":8: train\.optimizer: .*'adam', not 'lion'"),

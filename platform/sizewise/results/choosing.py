@@ -157,7 +157,7 @@ def _sentence(study: Study, best: dict[str, Any], smallest: dict[str, Any], tole
         )
     if study.state == "finished":
         return sentence
-    done = study.trials.filter(pl.col("state") == "finished").height
+    done = study.trials.filter(pl.col("state").is_in(["finished", "pruned"])).height
     asked = study.record.trials or study.trials.height
     return f"So far, with {done} of {asked} trials finished, {sentence[0].lower()}{sentence[1:]}"
 
@@ -170,6 +170,8 @@ def _short(ratio: float) -> str:
 def _nothing(study: Study) -> str:
     """Why a study has nothing to answer with."""
     trials = study.trials.height
+    if study.evaluations.height and study.record.constraints and study.candidates.is_empty():
+        return "No evaluation keeps to the study's constraints yet."
     if trials and (study.trials["state"] == "failed").all():
         both = {1: "The only trial", 2: "Both trials"}
         return f"{both.get(trials, f'All {trials} trials')} failed, so there is no model yet."

@@ -17,6 +17,7 @@ import psutil
 
 from sizewise.driver import born, lives, machine
 from sizewise.ledger import NAME
+from sizewise.results.constraints import broken, kept
 from sizewise.results.curves import SCHEMA, read_evaluations
 from sizewise.results.front import column, nondominated
 from sizewise.results.records import (
@@ -28,6 +29,7 @@ from sizewise.results.records import (
     TrialRecord,
     parse,
 )
+from sizewise.results.replicates import means
 from sizewise.usage import last_seen, used
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Entry, Place, entries, is_folder, read, read_entries
@@ -38,6 +40,7 @@ _DEAD: set[tuple[Place, float]] = set()  # heartbeats that were watched, and had
 # a trial's columns besides its configuration; the latter's names give way to these
 _TRIAL: dict[str, pl.DataType] = {
     "trial_id": pl.Int64(),
+    "configuration": pl.Int64(),
     "replicate": pl.Int64(),
     "state": pl.String(),
     "key": pl.String(),
@@ -45,9 +48,13 @@ _TRIAL: dict[str, pl.DataType] = {
     "started": pl.Float64(),
     "finished": pl.Float64(),
     "error": pl.String(),
+    "reason": pl.String(),
+    "reuses": pl.Int64(),
+    "trained_epochs": pl.Float64(),
 }
 _USED = {"cpu_seconds": pl.Float64(), "gpu_seconds": pl.Float64(), "money": pl.Float64()}
 _RESERVED = {*_TRIAL, *SCHEMA, *_USED, "evaluations", "test_auc", "test_logloss", "test_normalized_entropy"}
+_RESERVED |= {"breaks", "auc_low", "auc_high", "replicates"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,8 @@ class Study:
     """One study as read from disk at one moment.
 
     trials: a row a trial: ledger, configuration, its best evaluation by validation AUC, `evaluations`
-      (how many) and `test_auc`. Times in unix seconds, sizes in bytes.
+      (how many), `test_auc`, and `breaks`, the constraints that this evaluation breaks. Times
+      in unix seconds, sizes in bytes.
     evaluations: a row an evaluation, with the trial's state and configuration; all on the validation split.
     problems: what could not be read, a line each.
     """
@@ -72,10 +80,22 @@ class Study:
 
     @cached_property
     def candidates(self) -> pl.DataFrame:
-        """Evaluations that a choice may fall on: with an AUC and a size, of trials that have not failed."""
-        return self.evaluations.filter(
-            pl.col("auc", self.size).is_not_null(), pl.col("state").is_in(["running", "finished"])
+        """Evaluations that a choice may fall on: with an AUC and a size, within the study's constraints, of trials
+        that have not failed; of a configuration with replicates, their means (see `replicates`).
+        """
+        sound = self.evaluations.filter(
+            pl.col("auc", self.size).is_not_null(), pl.col("state").is_in(["running", "finished", "pruned"])
         )
+        return means(sound).filter(kept(self.record.constraints))
+
+    @cached_property
+    def replicates(self) -> pl.DataFrame:
+        """A row a configuration that was trained with several seeds, at the iteration of its best mean AUC."""
+        several = self.candidates.filter(pl.col("replicates") > 1)
+        best = several.sort("auc", "iteration", descending=[True, False]).unique(
+            "configuration", keep="first"
+        )
+        return best.sort("configuration")
 
     @cached_property
     def front(self) -> pl.DataFrame:
@@ -91,7 +111,7 @@ class Study:
 def studies(runs: Place) -> pl.DataFrame:
     """A row a study under `runs`, most recently changed first.
 
-    Columns: name, state, asked, finished, failed, running (trials), progress (0 to 1), seconds_left
+    Columns: name, state, asked, finished, pruned, failed, running (trials), progress (0 to 1), seconds_left
     (null when unknown), best_auc (validation), last_change (unix seconds).
     """
     rows = []
@@ -99,7 +119,7 @@ def studies(runs: Place) -> pl.DataFrame:
         now = status(runs, name)
         rows.append({**now, **now["trials"]})
     schema: dict[str, Any] = {"name": pl.String, "state": pl.String}
-    schema |= dict.fromkeys(("asked", "finished", "failed", "running"), pl.Int64)
+    schema |= dict.fromkeys(("asked", "finished", "pruned", "failed", "running"), pl.Int64)
     schema |= dict.fromkeys(("progress", "seconds_left", "best_auc", "last_change"), pl.Float64)
     return pl.DataFrame(rows, schema=schema, orient="row").sort(
         "last_change", "name", descending=[True, False]
@@ -120,13 +140,14 @@ def status(runs: Place, name: str) -> dict[str, Any]:
     state, message = _driver_state(files, unread)
     ledger = files.records("trials", TrialRecord, unread)
     by_state = Counter(trial.state for trial in ledger)
-    asked = max(study.trials or 0, len(ledger))
-    done = by_state["finished"] + by_state["failed"]
+    begun = len(ledger) - by_state["infeasible"]
+    asked = max(study.trials or 0, begun)
+    done = by_state["finished"] + by_state["pruned"] + by_state["failed"]
 
     running = {f"{t.trial_id:04d}.jsonl" for t in ledger if t.state == "running"}
     growing = [entry for entry in files.evaluations if entry.path.name in running]
     live = read_evaluations(read_entries(growing), True, unread)
-    aucs = [auc for t in ledger if t.state == "finished" and (auc := (t.values or {}).get("auc")) is not None]
+    aucs = [auc for t in ledger if (auc := (t.values or {}).get("auc")) is not None]
     aucs += live["auc"].drop_nulls().to_list()
     return {
         "name": name,
@@ -135,9 +156,11 @@ def status(runs: Place, name: str) -> dict[str, Any]:
         "trials": {
             "asked": asked,
             "finished": by_state["finished"],
+            "pruned": by_state["pruned"],
             "failed": by_state["failed"],
+            "infeasible": by_state["infeasible"],
             "running": by_state["running"],
-            "waiting": asked - len(ledger),
+            "waiting": asked - begun,
         },
         "progress": done / asked if asked else 0.0,
         "seconds_left": _seconds_left(ledger, asked) if state == "running" else None,
@@ -187,9 +210,9 @@ def load(runs: Place, name: str) -> Study:
     configs, config_columns = _configs(ledger)
     trials = _trials(ledger, configs, evaluations, _test_scores(files, problems), problems)
     trials = trials.join(_used(files.folder, record, state), on="trial_id", how="left", maintain_order="left")
-    joined = evaluations.join(
-        trials.select("trial_id", "state", *config_columns), on="trial_id", how="left", maintain_order="left"
-    )
+    trials = trials.with_columns(broken(record.constraints, trials.columns))
+    of_trial = trials.select("trial_id", "configuration", "state", *config_columns)
+    joined = evaluations.join(of_trial, on="trial_id", how="left", maintain_order="left")
     return Study(name, files.folder, record, state, trials, joined, objectives, config_columns, problems)
 
 
@@ -327,12 +350,14 @@ def _cost(folder: Place, study: StudyRecord, state: str) -> dict[str, Any]:
 
 def _seconds_left(ledger: list[TrialRecord], asked: int) -> float | None:
     """Estimate from the median trial so far and as many trials at once as run now; None before the first."""
-    lengths = [t.finished - t.started for t in ledger if t.state != "running" and t.finished and t.started]
+    trained = [t for t in ledger if t.state in ("finished", "pruned", "failed")]
+    lengths = [t.finished - t.started for t in trained if t.finished and t.started]
     if not lengths:
         return None
     usual, now = median(lengths), time.time()
     running = [now - t.started for t in ledger if t.state == "running" and t.started]
-    work = usual * (asked - len(ledger)) + sum(max(usual - age, 0.0) for age in running)
+    begun = sum(t.state != "infeasible" for t in ledger)
+    work = usual * (asked - begun) + sum(max(usual - age, 0.0) for age in running)
     return work / max(len(running), 1)
 
 
@@ -357,7 +382,9 @@ def _trials(
 ) -> pl.DataFrame:
     """One row a trial: ledger, configuration, best evaluation, test scores."""
     rows = [trial.model_dump(include=set(_TRIAL)) for trial in ledger]
-    trials = pl.DataFrame(rows, schema=_TRIAL, orient="row")
+    trials = pl.DataFrame(rows, schema=_TRIAL, orient="row").with_columns(
+        pl.col("configuration").fill_null(pl.col("trial_id"))
+    )
     if any(configs):
         columns = pl.DataFrame(configs, infer_schema_length=None, strict=False)
         trials = trials.hstack(columns)

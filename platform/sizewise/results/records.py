@@ -12,7 +12,7 @@ from sizewise.sealed import DamagedError, unsealed
 from sizewise_prep.storage import Place
 
 Direction = Literal["maximize", "minimize"]
-TrialState = Literal["running", "finished", "failed"]
+TrialState = Literal["running", "finished", "pruned", "failed", "infeasible"]
 
 
 class Rows(BaseModel):
@@ -45,8 +45,15 @@ class Prices(BaseModel):
         return (cpu_seconds * self.cpu_hour + gpu_seconds * self.gpu_hour) / 3600
 
 
+class Limit(BaseModel):
+    """The least and the most that a metric may be, both allowed."""
+
+    min: float | None = None
+    max: float | None = None
+
+
 class StudyRecord(BaseModel):
-    """study.json: what the study asks; `trials` is how many it asks for."""
+    """study.json: what the study asks; `trials` is how many it asks for, replicates included."""
 
     schema_version: int = 1
     name: str = ""
@@ -56,6 +63,7 @@ class StudyRecord(BaseModel):
         default={"auc": "maximize", "embedding_bytes": "minimize", "iterations": "minimize"}, min_length=1
     )
     prices: Prices | None = None
+    constraints: dict[str, Limit] = {}
     data: DataRecord = DataRecord()
 
 
@@ -76,12 +84,16 @@ class TrialRecord(BaseModel):
     """trials/NNNN.json: one trial of the ledger; times in unix seconds."""
 
     trial_id: int
+    configuration: int | None = None  # which suggestion it is of; its own where no replicates are
     replicate: int = 0
     state: TrialState
     key: str = ""
     config: dict[str, Any] = {}
     values: dict[str, float | None] | None = None
     error: str | None = None
+    reason: str | None = None
+    reuses: int | None = None
+    trained_epochs: float | None = None
     started: float | None = None
     finished: float | None = None
     attempts: int = 1

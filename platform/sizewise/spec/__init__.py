@@ -11,12 +11,14 @@ Wherever a type here says `Searchable`, a study file may give one value, a range
 """
 
 from sizewise.spec.fields import Choices, Range, SizeRange
-from sizewise.spec.models import StudySpec
+from sizewise.spec.models import Limit, PruningSpec, StudySpec
 from sizewise.spec.reading import from_text, load, to_text
 from sizewise.spec.resolving import resolve
 
 __all__ = [
     "Choices",
+    "Limit",
+    "PruningSpec",
     "Range",
     "SizeRange",
     "StudySpec",

@@ -32,19 +32,19 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
             "search": spec.search.model_copy(update={"memory_budget": budget}),
         }
     )
-    tables = full_bytes(manifest.cardinalities, spec.model.dim)
+    tables = full_bytes(manifest.cardinalities, spec.model.largest_dim)
     first = [_first_trial(settled, number, tables, source) for number in range(len(spec.first_trials))]
     return settled.model_copy(update={"first_trials": first})
 
 
 def _budget(spec: StudySpec, manifest: Manifest, source: str) -> int | SizeRange | Choices:
     """The memory budget in bytes, every value of it large enough for every method."""
-    tables = full_bytes(manifest.cardinalities, spec.model.dim)
+    tables = full_bytes(manifest.cardinalities, spec.model.largest_dim)
     needed = max(
         smallest_budget(
             method,
             manifest.cardinalities,
-            spec.model.dim,
+            spec.model.largest_dim,
             **{name: ends_of(value)[-1] for name, value in spec.embedding.options_of(method).items()},
         )
         for method in spec.embedding.methods
@@ -68,8 +68,8 @@ def _budget(spec: StudySpec, manifest: Manifest, source: str) -> int | SizeRange
     if min(ends) < needed:
         raise InputError(
             f"{source}: search.memory_budget: {format_bytes(min(ends))} is too small for "
-            f"{' and '.join(spec.embedding.methods)} at dim {spec.model.dim}: give at least {format_bytes(needed)}, or "
-            "shrink block_len or dim"
+            f"{' and '.join(spec.embedding.methods)} at dim {spec.model.largest_dim}: "
+            f"give at least {format_bytes(needed)}, or shrink block_len or dim"
         )
     if isinstance(given, SizeRange):
         return SizeRange(low=ends[0], high=ends[1], log=given.log)

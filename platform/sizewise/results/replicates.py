@@ -1,0 +1,44 @@
+"""Means over the seeds of a configuration, with their confidence intervals."""
+
+import polars as pl
+
+CONFIDENCE = 0.95
+_MEANS = ("auc", "logloss", "normalized_entropy", "train_seconds", "samples_per_second")
+
+
+def means(evaluations: pl.DataFrame) -> pl.DataFrame:
+    """Evaluations with those of a configuration's replicates at one iteration as one row, their mean.
+
+    `replicates` says of how many trials a row is, `auc_low` and `auc_high` are the ends of the 95 % confidence
+    interval of the mean AUC (Student's t), null for a single trial. `trial_id` is the configuration's first. Where
+    a configuration has replicates, iterations that only one of them has reached are left out.
+    """
+    is_several = pl.col("trial_id").n_unique().over("configuration") > 1
+    single = evaluations.filter(~is_several).with_columns(
+        replicates=pl.lit(1, pl.Int64),
+        auc_low=pl.lit(None, pl.Float64),
+        auc_high=pl.lit(None, pl.Float64),
+    )
+    rest = evaluations.filter(is_several)
+    if rest.is_empty():
+        return single
+    from scipy import stats  # here, because it takes a second that few studies need
+
+    others = [c for c in rest.columns if c not in (*_MEANS, "configuration", "iteration")]
+    grouped = (
+        rest.sort("configuration", "iteration", "replicate")
+        .group_by("configuration", "iteration", maintain_order=True)
+        .agg(
+            *(pl.col(c).first() for c in others),
+            *(pl.col(c).mean() for c in _MEANS if c in rest.columns),
+            pl.len().cast(pl.Int64).alias("replicates"),
+            (pl.col("auc").std(ddof=1) / pl.len().sqrt()).alias("_error"),
+        )
+        .filter(pl.col("replicates") > 1)
+    )
+    wide = stats.t.ppf((1 + CONFIDENCE) / 2, grouped["replicates"].to_numpy() - 1)
+    half = pl.Series("_half", wide) * grouped["_error"]
+    grouped = grouped.with_columns(auc_low=grouped["auc"] - half, auc_high=grouped["auc"] + half)
+    first = rest.group_by("configuration").agg(pl.col("trial_id").min())
+    grouped = grouped.drop("trial_id", "_error").join(first, on="configuration", maintain_order="left")
+    return pl.concat([single, grouped.select(single.columns)]).sort("trial_id", "iteration")

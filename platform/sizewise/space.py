@@ -1,0 +1,95 @@
+"""The space that a study searches: one configuration of it at a time, and how many there are where it is finite.
+
+`configure` asks an Optuna trial for every searched field, in a fixed order, so that the space may depend on
+itself: an option is asked for only where its method was chosen.
+"""
+
+import json
+from typing import Any
+
+from sizewise.spec import Choices, Range, SizeRange, StudySpec
+from sizewise.trial import TrialConfig
+
+
+def configure(spec: StudySpec, trial: Any, full_bytes: int, seed: int | None = None) -> TrialConfig:
+    """One configuration out of the study's space.
+
+    Args:
+        spec: the study.
+        trial: anything with Optuna's `suggest_*` methods.
+        full_bytes: of the full tables at the longest searched vector (`spec.model.largest_dim`).
+        seed: of the trial, where it is not the study's.
+    """
+
+    def pick(name: str, field: Any) -> Any:
+        if isinstance(field, Choices):
+            # Optuna wants plain values, so lists go to it as text.
+            return plain[name][trial.suggest_categorical(name, list(plain[name]))]
+        if isinstance(field, Range | SizeRange):
+            whole = isinstance(field.low, int) and isinstance(field.high, int) and name != "learning_rate"
+            suggest = trial.suggest_int if whole else trial.suggest_float
+            return suggest(name, field.low, field.high, log=field.log)
+        return field
+
+    plain = {n: {as_param(c): c for c in f.choices} for n, f in spec.searched() if isinstance(f, Choices)}
+    method = pick("method", spec.embedding.method)
+    dim = pick("dim", spec.model.dim)
+    full = method == "full"  # whose size is not a choice
+    return TrialConfig(
+        data=spec.data,
+        dim=dim,
+        bottom_mlp=pick("bottom_mlp", spec.model.bottom_mlp),
+        top_mlp=pick("top_mlp", spec.model.top_mlp),
+        method=method,
+        options={name: pick(name, field) for name, field in spec.embedding.options_of(method).items()},
+        memory_budget=full_bytes // spec.model.largest_dim * dim
+        if full
+        else pick("memory_budget", spec.search.memory_budget),
+        learning_rate=pick("learning_rate", spec.search.learning_rate),
+        epochs=pick("epochs", spec.search.epochs),
+        batch_size=pick("batch_size", spec.train.batch_size),
+        optimizer=pick("optimizer", spec.train.optimizer),
+        evaluate_every=pick("evaluate_every", spec.train.evaluate_every),
+        checkpoint_seconds=spec.train.checkpoint_seconds,
+        seed=spec.seed if seed is None else seed,
+    )
+
+
+def as_param(value: Any) -> Any:
+    """A setting as Optuna keeps it."""
+    return json.dumps(value) if isinstance(value, list) else value
+
+
+def points(spec: StudySpec, full_bytes: int, most: int) -> int:
+    """How many configurations the space holds, counted up to `most`; for spaces without continuous ranges."""
+    path: list[tuple[int, int]] = []  # at each parameter: which of how many values
+    found = 0
+    while found < most:
+        walker = _Walker(path)
+        configure(spec, walker, full_bytes)
+        found, path = found + 1, walker.path
+        while path and path[-1][0] == path[-1][1] - 1:
+            path.pop()
+        if not path:
+            break
+        path[-1] = (path[-1][0] + 1, path[-1][1])
+    return found
+
+
+class _Walker:
+    """Answers as `path` says, with each first value beyond its end, and remembers what it answered."""
+
+    def __init__(self, path: list[tuple[int, int]]) -> None:
+        self.given, self.path = path, []  # type: tuple[list[tuple[int, int]], list[tuple[int, int]]]
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        return choices[self._next(len(choices))]
+
+    def suggest_int(self, name: str, low: int, high: int, log: bool = False) -> int:
+        return low + self._next(high - low + 1)
+
+    def _next(self, count: int) -> int:
+        depth = len(self.path)
+        index = self.given[depth][0] if depth < len(self.given) else 0
+        self.path.append((index, count))
+        return index

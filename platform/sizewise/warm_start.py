@@ -1,0 +1,111 @@
+"""What another study learnt, taught to this one's sampler before its first suggestion.
+
+Its trials are read once, when a study is created, and kept in the new study's folder (`warm_start.json`): a
+resumed study must not depend on what became of the other one since.
+"""
+
+import json
+from collections import Counter
+from typing import Any, NamedTuple
+
+import optuna
+from pydantic import ValidationError
+
+from sizewise.ledger import NAME, Record
+from sizewise.sealed import DamagedError, unsealed
+from sizewise.space import as_param, configure
+from sizewise.spec import Choices, StudySpec
+from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place, exists, place, read, read_all, write
+
+FILE = "warm_start.json"
+# What may differ between two studies without a trial's worth becoming another's.
+INDIFFERENT = {"data", "seed", "checkpoint_seconds", "evaluate_every"}
+
+
+class Known(NamedTuple):
+    """One configuration that is known: parameters as Optuna keeps them, a value an objective, violations."""
+
+    params: dict[str, Any]
+    values: list[float]
+    violations: dict[str, float]
+
+
+def find(name: str, runs: Place) -> Place:
+    """The folder of the study that `warm_start` names.
+
+    Raises:
+        InputError: there is no such study.
+    """
+    for folder in ([runs / name] if NAME.fullmatch(name) else []) + [place(name)]:
+        if exists(folder / "study.yaml"):
+            return folder
+    raise InputError(
+        f"warm_start: {name}: no study of that name under {runs}, and no folder with a study.yaml: "
+        f"`sizewise status --runs {runs}` lists those there are"
+    )
+
+
+def learn(folder: Place, spec: StudySpec, full_bytes: int) -> tuple[list[Known], Counter[str]]:
+    """The trials of the study in `folder` that fit this one's space, and why how many others do not."""
+    known, left_out = [], Counter[str]()
+    for content in read_all(folder / "trials", "*.json").values():
+        try:  # read as it is: that study is its own driver's to mend
+            record = Record.model_validate(unsealed(content) if isinstance(content, bytes) else content)
+        except (ValidationError, DamagedError):
+            left_out["has a record that cannot be read"] += 1
+            continue
+        if record.values is None or record.replicate:
+            left_out[f"is {record.state}" if not record.replicate else "is a replicate"] += 1
+            continue
+        problem, trial = _fit(record, spec, full_bytes)
+        if trial is None:
+            left_out[problem] += 1
+        else:
+            known.append(trial)
+    return known, left_out
+
+
+def save(known: list[Known], folder: Place) -> None:
+    """Keep what was learnt in the study's own folder."""
+    write(folder / FILE, json.dumps([trial._asdict() for trial in known], indent=1).encode())
+
+
+def load(folder: Place) -> list[Known]:
+    """What `save` kept; nothing where a study was not warm-started."""
+    path = folder / FILE
+    return [Known(**trial) for trial in json.loads(read(path))] if exists(path) else []
+
+
+def _fit(record: Record, spec: StudySpec, full_bytes: int) -> tuple[str, Known | None]:
+    """A record as a trial of this study's space, or why it is none."""
+    assert record.values is not None
+    searched = dict(spec.searched())
+    params = {}
+    for field, domain in searched.items():
+        if field in record.config:
+            value = record.config[field]
+            inside = (
+                value in domain.choices
+                if isinstance(domain, Choices)
+                else isinstance(value, int | float) and domain.low <= value <= domain.high
+            )
+            if not inside:
+                return f"{field} is outside what is searched here", None
+            params[field] = as_param(value)
+    try:
+        asked = optuna.trial.FixedTrial(params)
+        here = configure(spec, asked, full_bytes).flat()
+    except ValueError:  # Optuna's, where a parameter is missing
+        return "has no value for a field that is searched here", None
+    for field, value in here.items():
+        if field not in INDIFFERENT and record.config.get(field) != value:
+            return f"{field} differs", None
+    missing = [metric for metric in (*spec.objectives, *spec.constraints) if metric not in record.values]
+    if missing:
+        return f"{missing[0]} was not measured", None
+    return "", Known(
+        asked.params,
+        [record.values[metric] for metric in spec.objectives],
+        {m: limit.violation(record.values[m]) for m, limit in spec.constraints.items()},
+    )
