@@ -30,6 +30,7 @@ from sizewise.claims import Claim, SupersededError
 from sizewise.dlrm import DLRM
 from sizewise.embedding import METHODS, build, full_bytes
 from sizewise.metrics import Scores, evaluate_scores
+from sizewise.optimizers import build_optimizer
 from sizewise.pruning import Rule, verdict_from
 from sizewise.sealed import DamagedError
 from sizewise.trial import TrialConfig
@@ -40,11 +41,6 @@ from sizewise_prep.storage import Place, entries, make_folder, place, remove
 log = logging.getLogger(__name__)
 EVALUATION_BATCH = 16_384
 ORPHAN_SECONDS = 300.0  # how long a worker whose driver died may hold its trial's folder
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
-    "adagrad": torch.optim.Adagrad,
-    "adam": torch.optim.Adam,
-}
 Report = Callable[[dict[str, Any]], None]
 # Told once where a trial goes on from a checkpoint: the evaluations that it carried, and what was damaged.
 Resumed = Callable[[list[dict[str, Any]], list[str]], None]
@@ -169,16 +165,6 @@ def _log_damage(evaluations: list[dict[str, Any]], damage: list[str]) -> None:
         log.warning(line)
 
 
-def _fused(config: TrialConfig, device: torch.device) -> bool | None:
-    """Whether the optimizer passes over a parameter once instead of once an operation.
-
-    On a CPU that takes a large pool's step from 16 to 4 ms; on GPUs the default is as good, and Adagrad has no
-    fused form there. Fused steps leave a tensor's version as it was, by which tables stored in fewer bits
-    notice that they have to be rounded anew.
-    """
-    return True if device.type == "cpu" and config.options.get("storage", "float32") == "float32" else None
-
-
 class _Trial:
     """The state of one trial while it trains."""
 
@@ -203,10 +189,8 @@ class _Trial:
         self.splits = {name: Split.open(data, name) for name in ("train", "validation", "test")}
         self.per_epoch = self.splits["train"].iterations(config.batch_size)
         self.model = build_model(config, manifest).to(device)
-        self.optimizer = OPTIMIZERS[config.optimizer](
-            self.model.parameters(),
-            lr=config.learning_rate,
-            fused=_fused(config, device),
+        self.optimizer = build_optimizer(
+            config.optimizer, self.model, config.learning_rate, dense_gradients=world > 1
         )
         self.iteration = 0
         self.samples = 0

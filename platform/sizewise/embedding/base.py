@@ -33,6 +33,9 @@ class Embedding(nn.Module, ABC):
 
     options: ClassVar[type[Options]]
 
+    fused = True
+    """Use the fused kernels where they are valid (some methods, some options); False: always plain PyTorch."""
+
     def __init__(self, cardinalities: Sequence[int], dim: int, seed: int) -> None:
         super().__init__()
         self.cardinalities = tuple(int(cardinality) for cardinality in cardinalities)

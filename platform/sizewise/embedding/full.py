@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from sizewise.embedding import fused
 from sizewise.embedding.base import Embedding, Options
+from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.keys import ContiguousKeys
 from sizewise.embedding.table import Storage, Table, element_bytes, storage_overhead
 
@@ -28,6 +30,7 @@ class Full(Embedding):
         super().__init__(cardinalities, dim, seed)
         self.keys = ContiguousKeys("full", self.cardinalities)
         self.table = Table((self.keys.count, dim), seed, options.storage)
+        self.blocks = Blocks(self.features, dim, dim, dim, None, self.keys.offsets)
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
@@ -37,4 +40,7 @@ class Full(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the tables."""
-        return embedding(self.keys(ids), self.table())
+        table, keys = self.table(), self.keys(ids)
+        if self.fused and fused.valid(table, ids):
+            return fused.lookup(self.table, table, self.blocks, ids)
+        return embedding(keys, table)

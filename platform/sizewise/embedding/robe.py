@@ -13,8 +13,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from sizewise.embedding import fused
 from sizewise.embedding.base import Embedding, Options
 from sizewise.embedding.hashing import MAX_SLOTS, AuthorsHash, FastHash, PaperHash
+from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.table import Storage, Table, element_bytes, storage_overhead
 from sizewise_prep.errors import InputError
 
@@ -88,6 +90,10 @@ class Robe(Embedding):
         else:
             self.hash = PaperHash(self.features, blocks, dim, seed, options.feature_term)
         self.pool = Table((size,), seed, options.storage)
+        self.blocks: Blocks | None = None
+        if isinstance(self.hash, FastHash) and not self.wrap:
+            terms = self.hash.multiplier, self.hash.increment
+            self.blocks = Blocks(self.features, dim, self.block_len, self.align, *terms, self.signed)
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
@@ -101,9 +107,12 @@ class Robe(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Blocks of the pool, side by side."""
+        pool = self.pool()
+        if self.fused and self.blocks and fused.valid(pool, ids):
+            return fused.lookup(self.pool, pool, self.blocks, ids)
         slots, bits = self.hash(ids, self.slots)
         vectors: Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]
-            self.pool(), slots.flatten(), self.block_len, self.align, self.wrap
+            pool, slots.flatten(), self.block_len, self.align, self.wrap
         )
         vectors = vectors.view(*ids.shape, slots.shape[2] * self.block_len)[..., : self.dim]
         if self.signed and not isinstance(self.hash, AuthorsHash):

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from sizewise.embedding import fused
 from sizewise.embedding.base import Embedding, Options
 from sizewise.embedding.hashing import MAX_SLOTS, FastHash
+from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.table import Storage, Table, element_bytes, storage_overhead
 from sizewise_prep.errors import InputError
 
@@ -40,6 +42,7 @@ class RowHash(Embedding):
                 "bits reach: set a smaller memory_budget"
             )
         self.table = Table((numbers // dim, dim), seed, options.storage)
+        self.blocks = Blocks(self.features, dim, dim, dim, self.hash.multiplier, self.hash.increment)
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
@@ -50,5 +53,7 @@ class RowHash(Embedding):
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the shared table."""
         table = self.table()
+        if self.fused and fused.valid(table, ids):
+            return fused.lookup(self.table, table, self.blocks, ids)
         rows, _ = self.hash(ids, table.shape[0])
         return embedding(rows.squeeze(-1), table)

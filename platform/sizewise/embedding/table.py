@@ -10,7 +10,7 @@ the model smaller, not its training.  After every change the copy is rounded to 
 Rounding is stochastic, up or down with odds that keep the mean, because rounding to nearest would lose every
 step smaller than half the spacing (Gupta et al., "Deep Learning with Limited Numerical Precision", 2015).
 Changes are noticed by the tensor's version, which PyTorch's fused optimizers (``fused=True``) leave as it was:
-do not step such a table with one.
+do not step such a table with one.  ``sizewise.optimizers`` rounds what it has moved.
 """
 
 import math
@@ -64,6 +64,9 @@ class Table(nn.Module):
         self.weight = nn.Parameter(values)
         self.storage: Storage = storage
         self.seed = seed
+        # Gradients of what was looked up, for an optimizer that takes them so (`sizewise.optimizers`); None
+        # asks for a gradient of the table, which every optimizer takes.
+        self.pending: list[Any] | None = None
         if storage != "float32":
             # Rounding number n draws the same noise on every device, on every worker and after a resume.
             self.register_buffer("roundings", torch.zeros((), dtype=torch.int64))
@@ -105,10 +108,18 @@ class Table(nn.Module):
         self.roundings += 1
         self._rounded_version = self.weight._version
 
+    def next_stream(self) -> int:
+        """What the next rounding draws its noise from, for one that is carried out elsewhere; counts it."""
+        stream = self._stream()
+        self.roundings += 1
+        return stream
+
+    def _stream(self) -> int:
+        return (self.seed * 0x85EBCA6B + int(self.roundings) * 0x9E3779B9) & MASK32
+
     def _noise(self, positions: Tensor) -> Tensor:
         """32 random bits for each position, new ones at every rounding."""
-        stream = (self.seed * 0x85EBCA6B + int(self.roundings) * 0x9E3779B9) & MASK32
-        return lowbias32((positions + stream) & MASK32)
+        return lowbias32((positions + self._stream()) & MASK32)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         weight = self()

@@ -1,0 +1,165 @@
+"""The fused kernels are twins of the plain path; the optimizers that use them are twins of torch.optim's."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sizewise.embedding import Embedding, build
+from sizewise.optimizers import build_optimizer
+
+CARDINALITIES = [1, 7, 300, 2, 40]
+CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "robe": ("robe", 16, {}),
+    "robe, several blocks": ("robe", 64, {"block_len": 16}),
+    "robe, unaligned": ("robe", 16, {"block_len": 8, "align": 1}),
+    "robe, ragged": ("robe", 16, {"block_len": 6, "align": 2}),
+    "robe, elements": ("robe", 7, {"block_len": 1, "align": 1}),
+    "robe, sign": ("robe", 32, {"block_len": 8, "sign": True}),
+    "robe, ragged, sign": ("robe", 10, {"block_len": 4, "sign": True}),
+    "robe, shared": ("robe", 16, {"feature_term": False}),
+    "hash": ("hash", 16, {}),
+    "hash, odd dim": ("hash", 5, {}),
+    "full": ("full", 16, {}),
+}
+BATCH = 3_000  # with the blocks of most cases enough work for several threads
+
+
+def make(case: str, fused: bool, storage: str = "float32") -> Embedding:
+    method, dim, options = CASES[case]
+    budget = sum(CARDINALITIES) * dim * 4 if method == "full" else 20_000
+    embedding = build(method, CARDINALITIES, dim, budget, 3, **options, storage=storage)
+    embedding.fused = fused
+    return embedding
+
+
+def ids_for(case: str, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    limits = CARDINALITIES if case == "full" else [2**32] * len(CARDINALITIES)
+    return torch.stack([torch.randint(0, n, (BATCH,), generator=generator) for n in limits], dim=1)
+
+
+def threads(count: int) -> Any:
+    class Threads:
+        def __enter__(self) -> None:
+            self.before = torch.get_num_threads()
+            torch.set_num_threads(count)
+
+        def __exit__(self, *_: object) -> None:
+            torch.set_num_threads(self.before)
+
+    return Threads()
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_vectors_are_the_same_bits_and_gradients_equal(case: str, count: int) -> None:
+    ids = ids_for(case)
+    fused, plain = make(case, True), make(case, False)
+    with threads(count):
+        vectors = fused(ids)
+        weights = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(1))
+        vectors.backward(weights)
+    expected = plain(ids)
+    expected.backward(weights)
+    assert torch.equal(vectors, expected)
+    ours, theirs = (next(e.parameters()).grad for e in (fused, plain))
+    assert ours is not None
+    assert theirs is not None
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def trained(
+    case: str, optimizer: str, *, fused: bool, count: int = 1, storage: str = "float32", steps: int = 4
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """The table, and the optimizer's state, after some steps that each read other ids, some of them often."""
+    embedding = make(case, fused, storage)
+    stepper: torch.optim.Optimizer
+    if fused:
+        stepper = build_optimizer(optimizer, embedding, 0.1)
+    else:
+        kind = {"sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad, "adam": torch.optim.Adam}[optimizer]
+        stepper = kind(embedding.parameters(), lr=0.1)  # type: ignore[operator]
+    with threads(count):
+        for step in range(steps):
+            stepper.zero_grad()
+            vectors = embedding(ids_for(case, seed=step))
+            target = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(step))
+            (vectors - target).square().mean().backward()  # type: ignore[no-untyped-call]
+            stepper.step()
+    embedding(ids_for(case))  # tables in fewer bits are rounded when they are read
+    return next(embedding.parameters()).detach(), stepper.state_dict()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
+@pytest.mark.parametrize("case", CASES)
+def test_steps_equal_those_of_torch(case: str, optimizer: str) -> None:
+    ours, our_state = trained(case, optimizer, fused=True)
+    theirs, their_state = trained(case, optimizer, fused=False)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-6)
+    assert our_state["state"].keys() == their_state["state"].keys()
+    for key, values in their_state["state"].items():
+        for name, value in values.items():
+            torch.testing.assert_close(our_state["state"][key][name], value, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+@pytest.mark.parametrize("case", ["robe, several blocks", "robe, unaligned", "robe, sign", "hash"])
+def test_any_number_of_threads_steps_to_the_same_bits(case: str, optimizer: str, storage: str) -> None:
+    one, _ = trained(case, optimizer, fused=True, storage=storage)
+    for count in (2, 3):
+        assert torch.equal(trained(case, optimizer, fused=True, count=count, storage=storage)[0], one)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_bfloat16_is_rounded_with_the_noise_of_the_plain_path(optimizer: str) -> None:
+    ours, _ = trained("robe", optimizer, fused=True, storage="bfloat16")
+    theirs, _ = trained("robe", optimizer, fused=False, storage="bfloat16")
+    assert torch.equal(ours, ours.to(torch.bfloat16).float())
+    # The same noise: where the sums' last bits differ, a few values may still fall to the other neighbour.
+    assert (ours != theirs).float().mean() < 0.01
+    torch.testing.assert_close(ours, theirs, rtol=2**-6, atol=1e-5)
+
+
+def test_a_step_touches_nothing_that_was_not_read() -> None:
+    """And makes no gradient of the table, so its cost does not depend on the table's size."""
+    embedding = build("robe", CARDINALITIES, 16, 4_000_000, 1)
+    optimizer = build_optimizer("adagrad", embedding, 0.1)
+    pool = next(embedding.parameters())
+    before = pool.detach().clone()
+    ids = ids_for("robe")[:8]
+    embedding(ids).square().sum().backward()
+    assert pool.grad is None
+    optimizer.step()
+    read = np.zeros(len(pool), dtype=bool)
+    slots, _ = embedding.hash(ids, embedding.slots)
+    for slot in slots.flatten().tolist():
+        read[slot * 4 : slot * 4 + 16] = True
+    changed = (pool.detach() != before).numpy()
+    assert changed.sum() > 0.9 * read.sum()
+    assert not changed[~read].any()
+
+
+def test_gradients_add_up_until_they_are_dropped() -> None:
+    """Two backward passes and a step are one step by the sum; zero_grad forgets what no step has taken."""
+    pools = []
+    for parts in (1, 2):
+        embedding = make("robe", True)
+        optimizer = build_optimizer("adagrad", embedding, 0.1)
+        ids = ids_for("robe")
+        embedding(ids).sum().backward()
+        optimizer.zero_grad()
+        for part in ids.chunk(parts):
+            embedding(part).square().sum().backward()
+        optimizer.step()
+        pools.append(next(embedding.parameters()).detach())
+    torch.testing.assert_close(*pools, rtol=1e-5, atol=1e-7)
+
+
+def test_workers_that_average_gradients_get_them() -> None:
+    embedding = make("robe", True)
+    build_optimizer("sgd", embedding, 0.1, dense_gradients=True)
+    embedding(ids_for("robe")).sum().backward()
+    assert next(embedding.parameters()).grad is not None
