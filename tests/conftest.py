@@ -1,7 +1,8 @@
 """What all tests share: helper modules beside this file can be imported, and torch uses one thread.
 
 Small tensors gain nothing from more threads, and on a busy machine threads that wait for each other cost
-several times as much. It is also what a worker with one CPU has.
+several times as much. It is also what a worker with one CPU has. Triton's kernels run in its interpreter, which has
+to be said before Triton is imported.
 """
 
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TRITON_INTERPRET", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from s3_server import S3Server  # found by the line before
