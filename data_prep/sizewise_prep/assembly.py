@@ -19,7 +19,7 @@ from sizewise_prep.atomic import write_atomic
 from sizewise_prep.distinct import Run
 from sizewise_prep.manifest import Shard, Tokens, problem_of
 from sizewise_prep.rows import Rows
-from sizewise_prep.shards import read_shard, write_shard
+from sizewise_prep.shards import read_batches, write_shard
 from sizewise_prep.vocabulary import numbered
 
 MLPERF_IDS = 40_000_000
@@ -156,4 +156,12 @@ def _counting(job: ShardJob) -> ShardJob:
 
 
 def _gather(folder: Path, cuts: tuple[Cut, ...]) -> Rows:
-    return Rows.concatenated([read_shard(folder / cut.file)[cut.start : cut.stop] for cut in cuts])
+    found = []
+    for cut in cuts:
+        start = 0
+        for rows in read_batches(folder / cut.file):
+            piece = rows[max(cut.start - start, 0) : max(cut.stop - start, 0)]
+            start += len(rows)
+            if len(piece):
+                found.append(piece)
+    return Rows.concatenated(found)

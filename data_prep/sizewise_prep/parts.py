@@ -19,7 +19,7 @@ from sizewise_prep.errors import InputError
 from sizewise_prep.layout import Layout
 from sizewise_prep.manifest import Shard
 from sizewise_prep.rows import BadRow, Parser, Rows
-from sizewise_prep.shards import write_shard
+from sizewise_prep.shards import write_batches
 from sizewise_prep.sources import RawFile, Reader
 
 FOLDER = "work/parts"
@@ -181,9 +181,9 @@ class _Collected:
         folder, stem = self._job.folder, f"{FOLDER}/{self._job.file:05d}-{self._piece:06d}"
         data = bad = None
         if self._rows:
-            rows = Rows.concatenated(self._rows)
-            size, sha256 = write_shard(folder / f"{stem}.arrow", rows)
-            data = Shard(file=f"{stem}.arrow", rows=len(rows), bytes=size, sha256=sha256)
+            size, sha256 = write_batches(folder / f"{stem}.arrow", self._rows)
+            rows = sum(map(len, self._rows))
+            data = Shard(file=f"{stem}.arrow", rows=rows, bytes=size, sha256=sha256)
         if self._bad:
             with hashed_file(folder / f"{stem}.bad") as writer:
                 for row in self._bad:

@@ -181,13 +181,7 @@ class Parser:
         if tokens is None:
             return None
         dense = frame.select(pl.col(shape.dense).cast(pl.Float32).fill_null(float("nan")))
-        return Rows(
-            labels.to_numpy(),
-            _row_major([dense[name].to_numpy() for name in shape.dense], np.empty((lines, 0), np.float32)),
-            _row_major(
-                [column.fill_null(0).to_numpy() for column in tokens], np.empty((lines, 0), np.uint32)
-            ),
-        )
+        return Rows(labels.to_numpy(), _row_major(dense, np.float32), _row_major(tokens, np.uint32))
 
     def _numbers(self, frame: pl.DataFrame) -> pl.DataFrame | None:
         """Labels and integers that were read as text, as numbers; None when one of them is none."""
@@ -200,24 +194,25 @@ class Parser:
         )
         return numbers if numbers.null_count().equals(frame.null_count()) else None
 
-    def _tokens(self, frame: pl.DataFrame) -> list[pl.Series] | None:
-        """The token columns as 32-bit numbers, null where missing; None when one of them is no token."""
+    def _tokens(self, frame: pl.DataFrame) -> pl.DataFrame | None:
+        """The token columns as 32-bit numbers, 0 where missing; None when one of them is no token."""
         of_kind = {kind: [n for n, k in self.layout.columns.items() if k == kind] for kind in TOKEN_KINDS}
         words = frame.select(
             pl.col(of_kind["hex"]).str.to_integer(base=16, dtype=pl.UInt32, strict=False),
             pl.col(of_kind["decimal"]).str.to_integer(base=10, dtype=pl.UInt32, strict=False),
             *(pl.col(name).map_batches(hashing.tokens, pl.UInt32) for name in of_kind["string"]),
-        )
-        lengths = frame.select(pl.col(of_kind["hex"]).str.len_bytes().max()).row(0) if of_kind["hex"] else ()
-        if max((length or 0 for length in lengths), default=0) > 8:
+        ).select(self.layout.tokens)
+        if not words.null_count().equals(frame.select(self.layout.tokens).null_count()):
             return None
+        if of_kind["hex"]:
+            longest = frame.select(pl.max_horizontal(pl.col(of_kind["hex"]).str.len_bytes().max())).item()
+            if (longest or 0) > 8:
+                return None
         if self._free and any(
             frame[name].str.contains(r"[^0-9a-fA-F]").any() for name in (*of_kind["hex"], *of_kind["decimal"])
         ):
             return None
-        columns = [words[name] for name in self.layout.tokens]
-        missing = frame.select(self.layout.tokens).null_count().row(0)
-        return columns if tuple(column.null_count() for column in columns) == missing else None
+        return words.select(pl.all().fill_null(0))
 
 
 def _is_no_text(text: bytes) -> bool:
@@ -269,9 +264,10 @@ def _count(block: bytes, byte: bytes) -> int:
     return sum(int(np.count_nonzero(part == byte[0])) for part in parts)
 
 
-def _row_major(columns: list[npt.NDArray], empty: npt.NDArray) -> npt.NDArray:  # type: ignore[type-arg]
-    """Columns side by side, (rows, columns), in the type of `empty`."""
-    matrix = np.empty((len(empty), len(columns)), empty.dtype)
+def _row_major(frame: pl.DataFrame, dtype: npt.DTypeLike) -> npt.NDArray:  # type: ignore[type-arg]
+    """A frame's columns side by side, (rows, columns)."""
+    matrix = np.empty(frame.shape, dtype)
+    columns = [column.to_numpy() for column in frame.iter_columns()]
     for start in range(0, len(matrix), _TILE):
         for index, column in enumerate(columns):
             matrix[start : start + _TILE, index] = column[start : start + _TILE]

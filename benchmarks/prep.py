@@ -1,0 +1,219 @@
+"""How fast and in how much memory raw logs become shards, beside what else there is; every figure from this run.
+
+    sizewise generate logs --rows 25000000 --files 25
+    python benchmarks/prep.py speed  logs/day_{0..4}.tsv
+    python benchmarks/prep.py memory logs/day_*.tsv        # the first 1, 5 and 25 of them
+    python benchmarks/prep.py read   SHARDS
+
+`speed` takes turns, so that what else the machine does hits all alike, and reports medians of wall-clock rows a
+second and of CPU-seconds a million rows (children included). The limit is Polars: scan the same files, parse all 40
+columns and reduce each to one number, without writing. `dlrm` is what facebookresearch/dlrm's data_utils.py does
+with each row (split, int, int(token, 16), a dictionary a column), on a part of the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+DLRM_ROWS = 100_000
+INTEGERS = [f"I{column}" for column in range(1, 14)]
+TOKENS = [f"C{column}" for column in range(1, 27)]
+
+
+def prepared(files: list[str], out: str, tokens: str, workers: int) -> int:
+    from sizewise_prep.prep import prepare
+
+    return prepare(files, out, tokens=tokens, workers=workers).rows_out  # type: ignore[arg-type]
+
+
+def limit(files: list[str], decoded: bool) -> int:
+    """Polars: integers added up, and of tokens their lengths or (decoded) their values."""
+    import polars as pl
+
+    schema = {"label": pl.UInt8()} | dict.fromkeys(INTEGERS, pl.Int64()) | dict.fromkeys(TOKENS, pl.String())
+    token = pl.col(TOKENS)
+    reduced = (
+        token.str.to_integer(base=16, dtype=pl.UInt32, strict=False).cast(pl.UInt64).sum()
+        if decoded
+        else token.str.len_bytes().cast(pl.UInt64).sum()
+    )
+    scan = pl.scan_csv(files, separator="\t", has_header=False, schema=schema, quote_char=None)
+    sums = scan.select(pl.len(), pl.col(["label", *INTEGERS]).cast(pl.Int64).sum(), reduced)
+    return int(sums.collect(engine="streaming").row(0)[0])
+
+
+def dlrm(files: list[str]) -> int:
+    """A transcription of `process_one_file` in facebookresearch/dlrm's data_utils.py (MIT), a row at a time."""
+    days: list[dict[int, int]] = [{} for _ in TOKENS]
+    y = np.zeros(DLRM_ROWS, "i4")
+    x_int, x_cat = np.zeros((DLRM_ROWS, 13), "i4"), np.zeros((DLRM_ROWS, 26), "i4")
+    with open(files[0]) as stream:
+        for i, text in enumerate(stream):
+            if i == DLRM_ROWS:
+                break
+            line = text.split("\t")
+            for j in range(len(line)):
+                if (line[j] == "") or (line[j] == "\n"):
+                    line[j] = "0"
+            y[i] = np.int32(line[0])
+            x_int[i] = np.array(line[1:14], dtype=np.int32)
+            words = [int(word, 16) for word in line[14:]]
+            x_cat[i] = np.array(words, dtype=np.uint32).view(np.int32)
+            for j, word in enumerate(words):
+                days[j][word] = 1
+    for j in range(26):
+        for number, word in enumerate(days[j]):
+            days[j][word] = number
+        column = x_cat[:, j].view(np.uint32)
+        x_cat[:, j] = [days[j][int(word)] for word in column]
+    return DLRM_ROWS
+
+
+def one(arguments: argparse.Namespace) -> None:
+    """One measurement, in a process of its own: rows, seconds, CPU-seconds, and the largest process's memory."""
+    before, began = time.process_time(), time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
+        out = f"{folder}/out"
+        do: dict[str, Callable[[], int]] = {
+            "raw": lambda: prepared(arguments.files, out, "raw", arguments.workers),
+            "contiguous": lambda: prepared(arguments.files, out, "contiguous", arguments.workers),
+            "limit": lambda: limit(arguments.files, decoded=False),
+            "limit, hex decoded": lambda: limit(arguments.files, decoded=True),
+            "dlrm": lambda: dlrm(arguments.files),
+        }
+        rows = do[arguments.what]()
+        seconds = time.perf_counter() - began
+        own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        cpu = time.process_time() - before + children.ru_utime + children.ru_stime
+        peak = max(own.ru_maxrss, children.ru_maxrss) * 1024
+        print(json.dumps({"rows": rows, "seconds": seconds, "cpu": cpu, "peak": peak}))
+
+
+def measured(what: str, files: list[str], workers: int, scratch: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "one", what, str(workers), scratch, *files]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(ran.stdout)
+    return found
+
+
+def speed(arguments: argparse.Namespace) -> None:
+    kinds = ["raw", "limit", "limit, hex decoded", "contiguous", "dlrm"]
+    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for _ in range(arguments.turns):
+        for kind in kinds:
+            found[kind].append(measured(kind, arguments.files, arguments.workers, arguments.scratch))
+    rows = found["raw"][0]["rows"]
+    print(f"{rows:,} rows, {arguments.workers} workers, medians of {arguments.turns} turns\n")
+    print(
+        "| | rows/s | CPU-s per million rows | raw tokens are faster by (wall; CPU) |\n| --- | --- | --- | --- |"
+    )
+    pace = {k: statistics.median(one["rows"] / one["seconds"] for one in v) for k, v in found.items()}
+    cost = {k: statistics.median(one["cpu"] / one["rows"] * 1e6 for one in v) for k, v in found.items()}
+    for kind in kinds:
+        gain = f"{pace['raw'] / pace[kind]:.2f}; {cost[kind] / cost['raw']:.2f}"
+        print(f"| {kind} | {pace[kind]:,.0f} | {cost[kind]:.2f} | {gain} |")
+
+
+def memory(arguments: argparse.Namespace) -> None:
+    print("| files | rows | raw, largest process | contiguous, largest process |\n| --- | --- | --- | --- |")
+    for count in (1, 5, 25):
+        if count > len(arguments.files):
+            break
+        cells = [
+            measured(what, arguments.files[:count], arguments.workers, arguments.scratch)
+            for what in ("raw", "contiguous")
+        ]
+        peaks = " | ".join(f"{cell['peak'] / 1e6:,.0f} MB" for cell in cells)
+        print(f"| {count} | {cells[0]['rows']:,.0f} | {peaks} |", flush=True)
+
+
+def read(arguments: argparse.Namespace) -> None:
+    """A pass over the training shards, added up, against a copy of the same bytes in memory."""
+    import polars as pl
+    import pyarrow as pa
+
+    from sizewise.batches import Split
+
+    folder = Path(arguments.files[0])
+    split = Split.open(folder, "train")
+    size = sum(file.stat().st_size for file in split.files)
+    contents = [np.fromfile(file, np.uint8) for file in split.files]
+
+    def copied() -> None:
+        for content in contents:
+            content.copy()
+
+    def arrow() -> None:
+        for file in split.files:
+            with pa.memory_map(str(file)) as source:
+                batch = pa.ipc.open_file(source).get_batch(0)
+                for name in ("label", "dense", "ids"):
+                    column = batch.column(name)
+                    (column.flatten() if name != "label" else column).to_numpy().max()
+
+    def polars() -> None:
+        pl.scan_ipc(split.files).select(
+            pl.col("label").max(), pl.col("dense").arr.max().max(), pl.col("ids").arr.max().max()
+        ).collect()
+
+    def trainer() -> None:
+        for batch in split.in_order(16_384):
+            batch.ids.max()
+
+    def shuffled() -> None:
+        for position in range(split.iterations(16_384)):
+            split.batch(0, position, 16_384, seed=1)
+
+    passes = {"memory copy": copied, "PyArrow": arrow, "Polars": polars}
+    passes |= {"trainer, in order": trainer, "trainer, shuffled": shuffled}
+    found: dict[str, list[float]] = {name: [] for name in passes}
+    for _ in range(arguments.turns):
+        for name, run in passes.items():
+            began = time.perf_counter()
+            run()
+            found[name].append(size / (time.perf_counter() - began))
+    print(f"{size / 1e6:,.0f} MB of training shards, medians of {arguments.turns} turns\n")
+    print("| a pass by | GB/s | of a memory copy |\n| --- | --- | --- |")
+    base = statistics.median(found["memory copy"])
+    for name, rates in found.items():
+        rate = statistics.median(rates)
+        print(f"| {name} | {rate / 1e9:.2f} | {rate / base:.2f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    for name, command in (("speed", speed), ("memory", memory), ("read", read)):
+        sub = commands.add_parser(name)
+        sub.add_argument("files", nargs="+")
+        sub.add_argument("--turns", type=int, default=3)
+        sub.add_argument("--workers", type=int, default=2)
+        sub.add_argument("--scratch", default=".")
+        sub.set_defaults(run=command)
+    single = commands.add_parser("one")
+    for name in ("what", "workers", "scratch"):
+        single.add_argument(name, type=int if name == "workers" else str)
+    single.add_argument("files", nargs="+")
+    single.set_defaults(run=one)
+    arguments = parser.parse_args()
+    if "turns" in arguments and shutil.disk_usage(arguments.scratch).free < 30e9:
+        print("less than 30 GB free: 25 million rows may not fit", file=sys.stderr)
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
