@@ -5,8 +5,11 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sizewise_prep import sources
 from sizewise_prep.errors import InputError
@@ -105,7 +108,7 @@ def test_unusable_sources_are_named(tmp_path: Path) -> None:
     empty, full = tmp_path / "empty.tsv", tmp_path / "full.tsv"
     empty.touch()
     full.write_bytes(TEXT)
-    for given, message in [
+    for named, message in [
         ([], "no raw files given"),
         ([tmp_path / "absent.tsv"], r"absent\.tsv: not found"),
         ([full / "below.tsv"], r"below\.tsv: cannot be read"),
@@ -115,4 +118,88 @@ def test_unusable_sources_are_named(tmp_path: Path) -> None:
         ([full, tmp_path / "." / "f*.tsv"], r"full\.tsv: given twice"),
     ]:
         with pytest.raises(InputError, match=message):
-            resolve(given)
+            resolve(named)
+
+
+@given(
+    lines=st.lists(
+        st.binary(max_size=12).map(lambda text: text.replace(b"\n", b"")), min_size=1, max_size=20
+    ),
+    ends=st.booleans(),
+    piece=st.integers(1, 60),
+    block=st.integers(1, 40),
+)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_ranges_share_out_the_lines(
+    tmp_path: Path, lines: list[bytes], ends: bool, piece: int, block: int
+) -> None:
+    text = b"\n".join(lines) + (b"\n" if ends else b"")
+    if not text or text.startswith((b"\xef\xbb\xbf", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
+        return
+    path = tmp_path / "log"
+    path.write_bytes(text)
+    (raw,) = resolve(path)
+    found: list[bytes] = []
+    for start in range(0, raw.bytes, piece):
+        reader = Reader(raw, start, min(start + piece, raw.bytes), block)
+        mine = b"".join(reader)
+        assert reader.lines_before() == len(found)
+        assert reader.sha256 == hashlib.sha256(text[start : start + piece]).hexdigest()
+        found += mine.split(b"\n")[:-1]
+    assert found == text.removesuffix(b"\n").split(b"\n")
+
+
+def test_a_file_that_vanishes_or_changes_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(TEXT)
+    (raw,) = resolve(path)
+    path.write_bytes(TEXT[:-1])
+    with pytest.raises(InputError, match=r"log: was changed while it was prepared"):
+        list(Reader(raw))
+    path.unlink()
+    with pytest.raises(InputError, match=r"log: has vanished"):
+        list(Reader(raw))
+
+
+def test_addresses_are_opened_by_fsspec(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for name, content in (("day_2", TEXT), ("day_10.gz", gzip.compress(TEXT)), ("day_1", b"x\n")):
+        memory.pipe(f"/logs/{name}", content)
+    found = resolve("memory://logs/day_*")
+    assert [raw.name for raw in found] == ["day_1", "day_2", "day_10.gz"]
+    assert [b"".join(Reader(raw)) for raw in found] == [b"x\n", TEXT, TEXT]
+    (tmp_path / "log").write_bytes(TEXT)
+    (local,) = resolve(f"file://{tmp_path}/log")
+    assert b"".join(Reader(local)) == TEXT
+    for address, message in [
+        ("memory://logs/none", r"memory://logs/none: not found"),
+        ("memory://none/*", "no file matches"),
+        ("memory://logs", "is a folder"),
+        ("nonsense://a/b", "nonsense"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            resolve(address)
+    with pytest.raises(InputError, match="given twice"):
+        resolve([tmp_path / "log", f"file://{tmp_path}/log"])
+
+
+@pytest.mark.slow
+def test_logs_in_s3_give_the_same_shards(tmp_path: Path) -> None:
+    import boto3
+
+    from s3_server import S3Server
+    from sizewise_prep import planted
+    from sizewise_prep.prep import prepare
+
+    planted.generate(tmp_path / "raw", 600, files=2)
+    local = prepare(tmp_path / "raw" / "*.tsv", tmp_path / "local")
+    with S3Server() as server, server.in_environment():
+        server.bucket("logs")
+        client = boto3.client("s3", endpoint_url=server.url)
+        for path in (tmp_path / "raw").glob("*.tsv"):
+            client.upload_file(str(path), "logs", path.name)
+        remote = prepare("s3://logs/day_*.tsv", tmp_path / "remote")
+        with pytest.raises(InputError, match=r"s3://logs/none: not found"):
+            resolve("s3://logs/none")
+    assert [source.path for source in remote.sources] == ["s3://logs/day_0.tsv", "s3://logs/day_1.tsv"]
+    assert [shard.sha256 for shard in remote.files] == [shard.sha256 for shard in local.files]
