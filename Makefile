@@ -2,12 +2,13 @@
 #   make quickstart   generate logs, prepare shards, run a study, write its report (minutes on two cores)
 #   make test         every test          make lint        ruff and strict types
 #   make chaos        the long form of the chaos suite: kills, lost nodes, full disks, wrong clocks
+#   make bench        CPU benchmarks (minutes)
 #   make dashboard    the app over runs/  make clean       delete what the targets made
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ROWS ?= 150000
 
-.PHONY: quickstart test chaos lint format dashboard clean install
+.PHONY: quickstart bench test chaos lint format dashboard clean install
 install: .venv/.installed
 
 # torch first: it decides which build of itself the others get.
@@ -35,6 +36,9 @@ test: .venv/.installed
 
 chaos: .venv/.installed
 	$(BIN)/python -m pytest --chaos -s tests/chaos
+
+bench: .venv/.installed
+	$(BIN)/python -m benchmarks.cpu
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
