@@ -160,7 +160,7 @@ def curves(folder: Path) -> dict[int, list[dict[str, Any]]]:
 
 def calm_study(study: Path, folder: Path, **overrides: Any) -> None:
     """The same study without Ray and without interruption: search and training loop called in turn."""
-    manifest = Manifest.load(Path(study_file.load(study).data))
+    manifest = Manifest.load(study_file.load(study).data)
     spec = study_file.resolve(study_file.load(study, overrides), manifest, str(study))
     search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))
     engine = Engine(spec, folder, search, lambda *_: None)
@@ -172,7 +172,7 @@ def calm_study(study: Path, folder: Path, **overrides: Any) -> None:
 
 def assert_trial_is_calm(study: Path, folder: Path, calm: Path, trial_id: int, settings: list[str]) -> None:
     """One trial of a study that was started with `--set settings` has the evaluations of a calm one."""
-    manifest = Manifest.load(Path(study_file.load(study).data))
+    manifest = Manifest.load(study_file.load(study).data)
     overrides = {k: YAML(typ="safe").load(v) for k, _, v in (s.partition("=") for s in settings)}
     spec = study_file.resolve(study_file.load(study, overrides), manifest, str(study))
     search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))

@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -84,3 +85,58 @@ class S3Server:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class Door:
+    """A way to a server that can be closed, as a network or a storage service goes away, and opened again."""
+
+    def __init__(self, server: S3Server) -> None:
+        self._server, self._open, self._ways = server, True, set[socket.socket]()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._welcome, daemon=True).start()
+
+    def close(self) -> None:
+        """Nobody comes through, and who is inside is thrown out."""
+        self._open = False
+        for way in list(self._ways):
+            _end(way)
+
+    def open(self) -> None:
+        """Everybody comes through."""
+        self._open = True
+
+    def _welcome(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self._open:
+                client.close()
+                continue
+            server = socket.create_connection(("127.0.0.1", self._server.port))
+            self._ways |= {client, server}
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        for end in (source, target):
+            self._ways.discard(end)
+            _end(end)
+
+    def __enter__(self) -> "Door":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        self._listener.close()
+
+
+def _end(way: socket.socket) -> None:
+    with suppress(OSError):
+        way.shutdown(socket.SHUT_RDWR)
+    way.close()

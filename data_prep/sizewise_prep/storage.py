@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import threading
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 Place: TypeAlias = "Path | UPath"
 
-_EXTRAS = {"s3": "s3", "s3a": "s3"}  # the backends that an extra of this package installs
+_EXTRAS = {"s3": "s3", "s3a": "s3"}  # what an extra of this package installs
+_S3 = ("s3", "s3a")
 _CACHED_BYTES = 64 << 20
 
 
@@ -98,14 +100,15 @@ def place(text: str | Place) -> Place:
         raise InputError(f"{text}: what reads {scheme}:// is not installed: {mend}") from None
     from upath import UPath
 
+    logging.getLogger("asyncio").addFilter(_is_news)
     with _reaching(text):
         # Listings must be those of now: other machines write there.
         return UPath(text.rstrip("/"), use_listings_cache=False)
 
 
-def is_local(path: Place) -> bool:
-    """Whether a path lies in a file system of this machine (a shared one included)."""
-    return isinstance(path, Path)
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what asyncio says of requests that were cut off: whoever waited for their answer was told."""
+    return "exception was never retrieved" not in record.getMessage()
 
 
 def absolute(path: Place) -> Place:
@@ -304,7 +307,9 @@ def read_entries(listed: list[Entry]) -> dict[Place, bytes | OSError]:
                 found[path] = known
     if missing:
         with _reaching(missing[0][1]):
-            contents = missing[0][1].fs.cat([path.path for _, path in missing], on_error="return")
+            # One request a file: without this, s3fs first asks for the size of each.
+            whole = {"max_concurrency": 1} if missing[0][1].protocol in _S3 else {}
+            contents = missing[0][1].fs.cat([path.path for _, path in missing], on_error="return", **whole)
         if not isinstance(contents, dict):
             contents = {missing[0][1].path: contents}
         for entry, path in missing:
@@ -313,13 +318,14 @@ def read_entries(listed: list[Entry]) -> dict[Place, bytes | OSError]:
                 found[path] = content
                 _cache.put(str(path), entry.version, content)
             else:
-                with _reaching(path):
-                    found[path] = content if isinstance(content, OSError) else _raise(content)
+                try:
+                    with _reaching(path):
+                        raise content
+                except (
+                    FileNotFoundError
+                ) as error:  # removed since; all else means that the storage cannot be read
+                    found[path] = error
     return found
-
-
-def _raise(error: BaseException) -> OSError:
-    raise error
 
 
 class _Cache:
