@@ -9,7 +9,7 @@ from functools import partial
 
 import streamlit as st
 
-from sizewise_dashboard import chart, choose, search, studies, tradeoff, trials
+from sizewise_dashboard import chart, choose, compare, data, search, studies, tradeoff, trials
 from sizewise_dashboard.parts import pick_study
 from sizewise_prep.storage import Place, place
 
@@ -25,6 +25,8 @@ def main(runs: Place) -> None:
         "choose": st.Page(partial(choose.page, runs, details), title="Choose", url_path="choose"),
         "trials": details,
         "search": st.Page(partial(search.page, runs, details), title="Search", url_path="search"),
+        "compare": st.Page(partial(compare.page, runs), title="Compare", url_path="compare"),
+        "data": st.Page(partial(data.page, runs), title="Data", url_path="data"),
     }
     home = st.Page(partial(studies.page, runs, pages["tradeoff"]), title="Studies", default=True)
     shown = st.navigation([home, *pages.values()], position="top")

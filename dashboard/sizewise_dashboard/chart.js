@@ -4,6 +4,7 @@
 const CLEAR = "rgba(0,0,0,0)";
 const states = new WeakMap();
 let loading = null;
+let turn = Promise.resolve();
 
 function load(source) {
   loading ??= new Promise((resolve, reject) => {
@@ -80,11 +81,19 @@ function buttons(Plotly) {
   ];
 }
 
+// One figure a frame: the first is on the screen before the next is worked out.
+function enqueue(plotly, chart) {
+  turn = Promise.all([plotly, turn]).then(([Plotly]) => {
+    draw(Plotly, chart);
+    return new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  });
+}
+
 function draw(Plotly, chart) {
   const state = states.get(chart);
   const theme = getComputedStyle(chart).color;
   const signature = [state.digest, state.marksText, theme].join();
-  if (!state.visible || state.drawn === signature) return;
+  if (!state.visible || state.drawn === signature || !chart.isConnected) return;
   state.drawn = signature;
   // made once: Plotly starts over, zoom and all, where the configuration differs
   state.options ??= {
@@ -127,10 +136,10 @@ export default function ({ data, parentElement, setTriggerValue }) {
     // a figure further down waits until somebody scrolls to it
     state.watch = new IntersectionObserver((entries) => {
       state.visible = entries.at(-1).isIntersecting;
-      plotly.then((Plotly) => draw(Plotly, chart));
+      enqueue(plotly, chart);
     });
     state.watch.observe(chart);
   } else {
-    plotly.then((Plotly) => draw(Plotly, chart));
+    enqueue(plotly, chart);
   }
 }

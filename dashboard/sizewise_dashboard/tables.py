@@ -38,6 +38,11 @@ _FORMATS = {
     "samples": "%,d",
     "epoch": "%.2f",
     "train_seconds": "%,.1f",
+    "cpu_seconds": "%,.1f",
+    "gpu_seconds": "%,.1f",
+    "money": "%,.4f",
+    "missing_share": "%.4f",
+    "cardinality": "%,d",
     "samples_per_second": "%,.0f",
     "learning_rate": "%.3g",
 }

@@ -1,7 +1,7 @@
 """The trade-off of one study: the answer, the linked figures and the front; live while it runs."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 import streamlit as st
@@ -167,7 +167,7 @@ def _head(now: Snapshot) -> _View:
             st.caption(plain(status["message"]), width="content")
         view = _ask(study)
     st.markdown(f"#### {plain(now.answer.sentence)}")
-    done = trials["asked"] - trials["running"] - trials["waiting"]
+    done = trials["finished"] + trials["failed"] + trials.get("pruned", 0)
     numbers = {"Trials done": f"{done:,} of {trials['asked']:,}"}
     for kind in ("failed", "pruned", "infeasible"):
         if trials.get(kind):
@@ -180,16 +180,15 @@ def _head(now: Snapshot) -> _View:
             numbers["Its compression"] = format_ratio(smallest.compression_ratio)
     if status["seconds_left"] is not None:
         numbers["Time left"] = format_seconds(status["seconds_left"])
-    if money := status.get("cost"):
-        numbers["Cost"] = _money(money)
+    cost = status.get("cost") or {}
+    if cost.get("money") is not None:
+        numbers["Cost"] = f"{cost['money']:,.2f} {cost['currency']}"
+    elif cost.get("cpu_seconds"):
+        numbers["CPU time"] = format_seconds(cost["cpu_seconds"])
     with st.container(horizontal=True, gap="large"):
         for label, value in numbers.items():
             st.metric(label, value, width="content")
     return view
-
-
-def _money(cost: Any) -> str:
-    return f"${cost:,.2f}" if isinstance(cost, int | float) else str(cost)
 
 
 def _picked(study: Study, trials: list[int], details: st.Page | None) -> None:

@@ -18,7 +18,16 @@ from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place
 
 _FIRST = ("trial_id", "state", "auc", "test_auc", "embedding_bytes", "model_bytes", "iteration", "epoch")
-_LAST = ("train_seconds", "peak_memory_bytes", "cost", "attempts", "reason", "error")
+_LAST = (
+    "train_seconds",
+    "cpu_seconds",
+    "gpu_seconds",
+    "money",
+    "peak_memory_bytes",
+    "attempts",
+    "reason",
+    "error",
+)
 _MORE = ("logloss", "normalized_entropy", "samples_per_second", "compression_ratio", "optimizer_bytes")
 
 
@@ -51,7 +60,7 @@ def _table(study: Study) -> pl.DataFrame:
     hidden = {"data", "bottom_mlp", "top_mlp", "checkpoint_seconds", "evaluate_every"}
     configuration = [name for name in study.config_columns if name not in hidden]
     columns = [name for name in (*_FIRST, *configuration, *_LAST) if name in study.trials.columns]
-    empty = {"reason", "error", "cost"} & set(columns)
+    empty = {"reason", "error", "cpu_seconds", "gpu_seconds", "money"} & set(columns)
     columns = [name for name in columns if name not in empty or study.trials[name].is_not_null().any()]
     table = study.trials.select(*columns, pl.exclude(columns))
     tables.show(
@@ -106,8 +115,13 @@ def _facts(study: Study, trials: list[int]) -> None:
                 lines.append(f"took {format_seconds(end - row['started'])}")
         if (row["attempts"] or 1) > 1:
             lines.append(f"{row['attempts']} attempts")
-        if row.get("cost"):
-            lines.append(f"cost {row['cost']:,.4g}")
+        if row.get("money") is not None:
+            lines.append(
+                f"cost {row['money']:,.4g} {study.record.prices.currency if study.record.prices else ''}"
+            )
+        for kind in ("cpu", "gpu"):
+            if row.get(f"{kind}_seconds"):
+                lines.append(f"{kind.upper()} time {format_seconds(row[f'{kind}_seconds'])}")
         column.caption(", ".join(lines) or "not timed")
 
 
@@ -159,7 +173,7 @@ def _differences(study: Study, trials: list[int]) -> None:
     """What differs between the picked trials: settings first, then what came of them."""
     rows = {trial: _row(study, trial) for trial in trials}
     settings = [name for name in study.config_columns if len({str(row[name]) for row in rows.values()}) > 1]
-    outcome = [name for name in (*_FIRST[2:], *_MORE, *_LAST[:3]) if name in study.trials.columns]
+    outcome = [name for name in (*_FIRST[2:], *_MORE, *_LAST[:5]) if name in study.trials.columns]
     lines = [
         {
             "": name.replace("_", " "),
@@ -216,7 +230,7 @@ def _text(name: str, value: Any) -> str:
         return format_bytes(value)
     if name in ("auc", "test_auc", "logloss", "normalized_entropy"):
         return format_auc(value)
-    if name == "train_seconds":
+    if name in ("train_seconds", "cpu_seconds", "gpu_seconds"):
         return format_seconds(value)
     if name == "compression_ratio":
         return format_ratio(value)

@@ -11,8 +11,13 @@ from sizewise import spec
 from sizewise.cli import _overrides
 from sizewise.results import answer, choose, load
 from sizewise.results.commands import run_longer
+from sizewise.results.data import Data, frequencies
 from sizewise_dashboard.choose import ladder
 from sizewise_dashboard.launch import APP
+from sizewise_prep import planted
+from sizewise_prep.manifest import Manifest
+from sizewise_prep.prep import prepare
+from sizewise_prep.shards import read_shard
 from study_folder import StudyWriter, finished_study
 
 Open = Callable[..., AppTest]
@@ -300,3 +305,61 @@ def test_the_command_that_trains_longer_is_one_that_sizewise_takes(tmp_path: Pat
     assert longer.search.memory_budget == 20_000_000
     assert longer.search.epochs == 4  # seven evaluations, four an epoch, twice as long
     assert not list(longer.searched())
+
+
+def test_every_page_of_every_odd_study_says_something(tmp_path: Path, show: Open) -> None:
+    StudyWriter(tmp_path, "started", trials=5).driver("running")
+    one = StudyWriter(tmp_path, "one_objective", trials=2, objectives={"auc": "maximize"})
+    one.trial(0, 2_000)
+    one.trial(1, 20_000)
+    with (one.folder / "evaluations/0001.jsonl").open("a") as file:
+        file.write('{"trial_id": 1, "iterat')
+    one.driver("finished")
+    for study in ("started", "one_objective"):
+        for page in ("search", "compare", "data", "choose", "trials"):
+            assert _text(show(page, study))
+    assert "half-written" in _text(show("search", "one_objective"))
+    assert "is not a folder" in show("data", "one_objective").warning[0].value
+
+
+def test_the_data_page_reads_the_manifest(tmp_path: Path, show: Open) -> None:
+    planted.generate(tmp_path / "raw", rows=3_000, seed=1)
+    prepare([tmp_path / "raw" / "day_0.tsv"], tmp_path / "data")
+    data = {"path": str(tmp_path / "data"), "rows": {"train": 2_400}, "full_bytes": 10**6, "features": 26}
+    StudyWriter(tmp_path, "demo", trials=1, data=data).trial(0)
+    app = show("data", "demo")
+    manifest = Manifest.load(tmp_path / "data")
+    metrics = {metric.label: metric.value for metric in app.metric}
+    assert metrics["Train"] == f"{manifest.splits['train'].rows:,}"
+    assert metrics["Click rate"] == f"{manifest.click_rate:.2%}"
+    table = app.dataframe[0].value
+    assert table["column"].to_list()[13:15] == ["C1", "C2"]
+    assert table["cardinality"].to_list()[13:] == manifest.cardinalities
+    found = frequencies(Data(tmp_path / "data", manifest), 2)
+    shard = read_shard(tmp_path / "data" / manifest.splits["train"].shards[0].file)
+    assert sorted(found.counts, reverse=True) == list(found.counts)
+    assert found.counts.sum() == found.rows == len(shard.labels)
+    assert len(found.counts) == len(set(shard.ids[:, 2].tolist()))
+
+
+def test_studies_are_compared(tmp_path: Path, show: Open) -> None:
+    finished_study(tmp_path, "one", trials=5)
+    finished_study(tmp_path, "two", trials=4)
+    app = show("compare", "one")
+    table = app.dataframe[0].value
+    assert table["study"].to_list() == ["one", "two"]
+    assert table["trials"].to_list() == [5, 4]
+    assert not app.warning
+    assert len(app.get("bidi_component")) == 2
+
+
+def test_pruned_trials_say_why(tmp_path: Path, show: Open) -> None:
+    writer = finished_study(tmp_path, "demo", trials=3)
+    writer.trial(
+        3, 30_000, evaluations=2, state="pruned", reason="<i>dominated</i> by trial 2 at iteration 78"
+    )
+    app = show("search", "demo")
+    table = app.dataframe[0].value
+    assert table["state"].to_list() == ["pruned"]
+    assert table["why"].to_list() == ["<i>dominated</i> by trial 2 at iteration 78"]
+    assert {metric.label: metric.value for metric in show("tradeoff", "demo").metric}["Pruned"] == "1"

@@ -6,7 +6,14 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 
-from sizewise.figures import CONFIG, accuracy_against_iterations, accuracy_against_size, style, tradeoff_3d
+from sizewise.figures import (
+    CONFIG,
+    Axes,
+    accuracy_against_iterations,
+    accuracy_against_size,
+    style,
+    tradeoff_3d,
+)
 from sizewise.figures.iterations import _accuracy_against_iterations_info
 from sizewise.figures.size import _accuracy_against_size_info
 from sizewise.figures.tradeoff import _tradeoff_3d_info
@@ -153,3 +160,21 @@ def test_studies_with_little_or_nothing_are_drawn(tmp_path: Path) -> None:
             figure = draw(load(tmp_path, name))
             assert isinstance(figure, go.Figure)
             assert figure.to_json()
+
+
+def test_replicates_are_drawn_as_intervals(tmp_path: Path) -> None:
+    writer = StudyWriter(tmp_path, "replicated", trials=4)
+    for trial_id in range(4):
+        writer.evaluation(trial_id, 40, 0.75 + 0.001 * (trial_id % 2), replicate=trial_id % 2)
+        writer.ledger(trial_id, configuration=trial_id // 2, replicate=trial_id % 2)
+    study = load(tmp_path, "replicated")
+    front = next(trace for trace in accuracy_against_size(study).data if trace.name == "Pareto front")
+    (row,) = study.front.iter_rows(named=True)
+    assert row["auc"] == pytest.approx(0.7505)
+    assert list(front.y) == [row["auc"]]
+    assert front.error_y.array[0] == pytest.approx(row["auc_high"] - row["auc"])
+    assert front.error_y.arrayminus[0] == pytest.approx(row["auc"] - row["auc_low"])
+    alone = next(
+        t for t in accuracy_against_size(study, axes=Axes(score="logloss")).data if t.name == "Pareto front"
+    )
+    assert alone.error_y.array is None  # only the AUC has an interval

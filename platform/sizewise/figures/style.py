@@ -30,7 +30,7 @@ CHOSEN = [
 HEIGHT = 500
 
 # Points drawn a figure: more add nothing on a screen, but seconds to a browser and megabytes to a report.
-MOST_POINTS = 2_000
+MOST_POINTS = 1_500
 
 # How every figure is shown. Plotly offers by default to upload the chart to its cloud: never from here.
 CONFIG = {
@@ -123,6 +123,11 @@ def hover(x: Literal["size", "effort"], label: str = "AUC") -> str:
     where = "size %{x:.3~s}B" if x == "size" else "size %{text}"
     head = f"trial %{{customdata[0]}}<br>{label} %{{y:.4f}}"
     return f"{head}<br>{where}<br>iteration %{{customdata[1]:,}}<extra></extra>"
+
+
+def text(words: str) -> str:
+    """Words of a study or a file as Plotly shows them as they are: it reads some HTML."""
+    return words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def layout(study_name: str, title: str, subtitle: str, **options: Any) -> go.Layout:

@@ -1,0 +1,225 @@
+"""How fast the dashboard is in a browser, beside optuna-dashboard on the same trials in the same run.
+
+    python benchmarks/dashboard.py --optuna-dashboard PATH [--trials 1000] [--evaluations 200] [--repeats 3]
+
+Makes a study of synthetic curves in a temporary folder and the same trials in an Optuna journal (their best
+evaluations: Optuna keeps no intermediate values for several objectives), serves each with its own dashboard, and
+measures in headless Chromium, 1280x720, a fresh profile each time: from the address to the first figure with points
+on the screen; and from an action to its effect. PATH is the `optuna-dashboard` of an environment of its own
+(`pip install optuna-dashboard`).
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from urllib.request import urlopen
+
+import optuna
+from playwright.sync_api import Page
+
+ROOT = Path(__file__).parents[1]
+sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "dashboard")]
+from browser import chromium_page, dashboard  # noqa: E402
+
+from study_folder import StudyWriter, curve  # noqa: E402
+
+WAIT = 120_000
+DRAWN = """() => [...document.querySelectorAll('.js-plotly-plot')].some(plot =>
+    plot.querySelector('.scatterlayer .point'))"""
+# their figure may be of two dimensions (SVG) or of three (a canvas, which is drawn when its scene has traces)
+DRAWN_THEIRS = """() => [...document.querySelectorAll('.js-plotly-plot')].some(plot =>
+    plot.querySelector('.scatterlayer .point') ||
+    Object.keys(plot._fullLayout?.scene?._scene?.traces ?? {}).length > 0)"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--optuna-dashboard", type=Path, required=True)
+    parser.add_argument("--trials", type=int, default=1_000)
+    parser.add_argument("--evaluations", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_study(folder, options.trials, options.evaluations)
+        print(
+            f"{options.trials:,} trials of {options.evaluations} evaluations, {options.repeats} visits, seconds:"
+        )
+        print("| | median | slowest |\n| --- | --- | --- |")
+        with dashboard(folder / "runs", folder / "ours.log") as address:
+            show(
+                "Sizewise: first visit after the server's start",
+                [first_paint(f"{address}/tradeoff?study=bench")],
+            )
+            visits = [first_paint(f"{address}/tradeoff?study=bench") for _ in range(options.repeats)]
+            show("Sizewise: Trade-off page, first figure with points", visits)
+            for name, action in (
+                ("click a point: its trial is named", click),
+                ("move a slider: the answer", slide),
+            ):
+                show(f"Sizewise: {name}", action(address, options.repeats))
+        with theirs(options.optuna_dashboard, folder) as address:
+            show(
+                "optuna-dashboard: first visit after the server's start", [first_paint(address, DRAWN_THEIRS)]
+            )
+            visits = [first_paint(address, DRAWN_THEIRS) for _ in range(options.repeats)]
+            show("optuna-dashboard: study page, Pareto figure with points", visits)
+
+
+def write_study(folder: Path, trials: int, evaluations: int) -> None:
+    """The study's folder, and an Optuna journal of the same trials."""
+    writer = StudyWriter(folder / "runs", "bench", trials=trials)
+    objectives = ["maximize", "minimize", "minimize"]
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(folder / "bench.log"))
+    )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(storage=storage, study_name="bench", directions=objectives)
+    budgets = optuna.distributions.FloatDistribution(1e3, 1e8, log=True)
+    rates = optuna.distributions.FloatDistribution(1e-3, 1e-1, log=True)
+    generator = random.Random(1)
+    frozen = []
+    for trial in range(trials):
+        budget = round(2_000 * 10 ** (4 * generator.random()))
+        rate = 10 ** (-3 + 2 * generator.random())
+        rows = []
+        for step in range(1, evaluations + 1):
+            noise = generator.gauss(0, 5e-4) - 0.01 * (math.log10(rate) + 2) ** 2
+            rows.append((step * 40, curve(budget, 4 * step / evaluations) + noise))
+        with (writer.folder / f"evaluations/{trial:04d}.jsonl").open("w") as file:
+            for iteration, auc in rows:
+                row = {"trial_id": trial, "replicate": 0, "iteration": iteration, "epoch": iteration / 156}
+                row |= {"samples": iteration * 512, "auc": auc, "logloss": 0.5, "normalized_entropy": 0.88}
+                row |= {"embedding_bytes": budget, "model_bytes": budget + 380_000}
+                row |= {"compression_ratio": 22e6 / budget, "train_seconds": iteration * 0.05}
+                row |= {"samples_per_second": 1e4, "peak_memory_bytes": 500_000_000}
+                file.write(json.dumps(row) + "\n")
+        iteration, auc = max(rows, key=lambda row: row[1])
+        config = {"memory_budget": budget, "learning_rate": rate, "epochs": 4, "method": "robe"}
+        values = {"auc": auc, "embedding_bytes": budget, "iterations": iteration}
+        writer.ledger(trial, config=config, values=values)
+        params = {"memory_budget": float(budget), "learning_rate": rate}
+        frozen.append(
+            optuna.trial.create_trial(
+                params=params,
+                distributions={"memory_budget": budgets, "learning_rate": rates},
+                values=[auc, budget, iteration],
+            )
+        )
+    study.add_trials(frozen)
+    writer.driver("finished")
+
+
+def first_paint(address: str, drawn: str = DRAWN) -> float:
+    """Seconds from the address to the first figure with points, in a browser with nothing cached."""
+    with chromium_page() as (page, _):
+        start = time.perf_counter()
+        page.goto(address, wait_until="commit")
+        page.wait_for_function(drawn, timeout=WAIT, polling=20)
+        return time.perf_counter() - start
+
+
+def timed(page: Page, act: Callable[[], object], effect: str, argument: str) -> float:
+    start = time.perf_counter()
+    act()
+    page.wait_for_function(effect, arg=argument, timeout=WAIT, polling=20)
+    return time.perf_counter() - start
+
+
+TEXT = "() => document.querySelector('[data-testid=stMain]').innerText"
+PICKED = f"() => (({TEXT})().match(/Trial \\d+ at iteration.*/) ?? [''])[0]"
+CHANGED = f"before => ({PICKED})() !== before"
+
+
+def click(address: str, repeats: int) -> list[float]:
+    """From a click on a point of the front to the words that name its trial."""
+    found = []
+    with chromium_page() as (page, _):
+        page.goto(f"{address}/tradeoff?study=bench")
+        page.wait_for_function(DRAWN, timeout=WAIT)
+        page.wait_for_timeout(3_000)
+        for place in range(repeats):
+            where = page.evaluate(
+                """place => {
+                const plot = document.querySelector('.js-plotly-plot');
+                plot.scrollIntoView({block: 'center'});
+                const front = plot.data.findIndex(trace => trace.name == 'Pareto front');
+                const points = plot.calcdata[front];
+                const {x, y} = points[Math.floor((place + 0.5) / 8 * points.length)];
+                const {xaxis, yaxis} = plot._fullLayout;
+                const box = plot.getBoundingClientRect();
+                return [box.left + xaxis._offset + xaxis.c2p(x), box.top + yaxis._offset + yaxis.c2p(y)];
+            }""",
+                place,
+            )
+            page.mouse.move(*where)
+            page.wait_for_timeout(300)
+            before = page.evaluate(PICKED)
+            found.append(timed(page, partial(page.mouse.click, *where), CHANGED, before))
+            page.wait_for_timeout(1_500)
+    return found
+
+
+def slide(address: str, repeats: int) -> list[float]:
+    """From a key on a slider to the answer within the new limit."""
+    found = []
+    with chromium_page() as (page, _):
+        page.goto(f"{address}/choose?study=bench")
+        slider = page.get_by_role("slider").first
+        slider.focus(timeout=WAIT)
+        page.get_by_text("Take trial").first.wait_for(timeout=WAIT)
+        page.wait_for_timeout(2_000)
+        heading = (
+            "before => document.querySelector('[data-testid=stMain]').innerText.match(/Take.*/)[0] !== before"
+        )
+        for _ in range(repeats):
+            before = page.evaluate(f"({TEXT})().match(/Take.*/)[0]")
+            found.append(timed(page, partial(slider.press, "PageDown"), heading, before))
+            page.wait_for_timeout(1_000)
+    return found
+
+
+@contextmanager
+def theirs(program: Path, folder: Path) -> Iterator[str]:
+    """The address of the study's page in optuna-dashboard."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [str(program), str(folder / "bench.log"), "--port", str(port), "--host", "127.0.0.1"]
+    with (folder / "theirs.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=30).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise RuntimeError((folder / "theirs.log").read_text()) from None
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/dashboard/studies/0"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def show(what: str, seconds: list[float]) -> None:
+    print(f"| {what} | {statistics.median(seconds):.2f} | {max(seconds):.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Several studies against each other: method against method, data against data."""
+
+import polars as pl
+import streamlit as st
+
+from sizewise.figures import comparing as figures
+from sizewise.results import comparing as results
+from sizewise.units import format_auc, format_bytes
+from sizewise_dashboard import chart, snapshots, tables
+from sizewise_dashboard.parts import current_study, plain, study_names
+from sizewise_dashboard.snapshots import Snapshot
+from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place
+
+
+def page(runs: Place) -> None:
+    """Ask for the studies to compare with the one that the address names, and show them."""
+    name = current_study()
+    others = [other for other in study_names(runs) if other != name]
+    if not others:
+        st.info("There is only one study here. Start another one to compare them: `sizewise run STUDY.yaml`.")
+        return
+    chosen = st.multiselect(
+        "Compare with",
+        others,
+        default=others[:1],
+        max_selections=figures.MOST - 1,
+        key="others",
+        bind="query-params",
+    )
+    found = []
+    for other in (name, *chosen):
+        try:
+            now = snapshots.read(runs, other)
+        except InputError as error:
+            st.error(plain(str(error)))
+            continue
+        if now.study.candidates.is_empty():
+            st.warning(plain(f"{other}: {now.answer.sentence}"))
+        else:
+            found.append(now)
+    if found:
+        _show(found)
+
+
+def _show(found: list[Snapshot]) -> None:
+    studies = [now.study for now in found]
+    versions = tuple(now.version for now in found)
+    if len({study.record.data.path for study in studies}) > 1:
+        st.warning("These studies read different data: their AUCs are scores on different rows.")
+    left, right = st.columns(2)
+    names = ", ".join(study.name for study in studies)
+    with left:
+        chart.show(
+            snapshots.drawn(found[0], ("fronts", versions), lambda: figures.fronts(studies)),
+            "fronts",
+            f"Best validation AUC at each size or below of the studies {names}.",
+        )
+    with right:
+        if len(studies) > 1:
+            against = st.session_state.get("against_study") or st.query_params.get("against_study")
+            second = next((s for s in studies[1:] if s.name == against), studies[1])
+            chart.show(
+                snapshots.drawn(
+                    found[0],
+                    ("difference", second.name, versions),
+                    lambda: figures.attained_difference(studies[0], second),
+                ),
+                "difference",
+                f"AUC that {studies[0].name} attains beyond {second.name} at each size or below.",
+            )
+            if len(studies) > 2:
+                st.selectbox(
+                    "against",
+                    [s.name for s in studies[1:]],
+                    key="against_study",
+                    bind="query-params",
+                    width=300,
+                )
+    _table(found, versions)
+
+
+def _table(found: list[Snapshot], versions: tuple[str, ...]) -> None:
+    """Each study's numbers, its hypervolume from one reference point with its interval."""
+    studies = [now.study for now in found]
+    volumes: list[results.Interval] | list[None]
+    try:
+        volumes = snapshots.kept(found[0], ("volumes", versions), lambda: results.volumes(studies))
+    except ValueError as error:
+        st.warning(f"No hypervolume: {error}.")
+        volumes = [None] * len(studies)
+    rows = []
+    for now, volume in zip(found, volumes, strict=True):
+        best, smallest = now.answer.best, now.answer.smallest
+        rows.append(
+            {
+                "study": now.study.name,
+                "state": now.study.state,
+                "data": now.study.record.data.path,
+                "trials": now.study.trials.height,
+                "best AUC": format_auc(best.auc) if best else "",
+                f"smallest within {now.answer.tolerance:g}": (
+                    format_bytes(getattr(smallest, now.study.size)) if smallest else ""
+                ),
+                "hypervolume": f"{volume.value:.4f}" if volume else "",
+                "resampled trials": f"{volume.low:.4f} to {volume.high:.4f}" if volume else "",
+            }
+        )
+    tables.show(pl.DataFrame(rows), "compared", alt="The studies side by side")
+    st.caption(
+        "Hypervolumes are from one reference point, the worst of all these studies in every objective that they "
+        "share. Intervals resample each study's trials (95 %): they say how much hangs on single trials, "
+        "not what another seed would have found."
+    )

@@ -1,0 +1,142 @@
+"""Several studies in one figure: their fronts, and by how much one attains more than another."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from sizewise.figures import style
+from sizewise.figures.axes import SIZES
+from sizewise.results import Study, comparing
+from sizewise.units import format_bytes
+
+# Okabe and Ito, dark enough for lines; the dash says the same to those who see no colour
+_COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
+_DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]
+MOST = len(_COLORS)
+
+
+class _FrontsInfo(NamedTuple):
+    """Per study: its name, the front's points, and what it attains at `sizes`."""
+
+    size: str
+    sizes: comparing.Floats
+    names: list[str]
+    fronts: list[pl.DataFrame]
+    attained: list[comparing.Attained]
+
+
+def fronts(studies: Sequence[Study]) -> go.Figure:
+    """The best AUC at each size or below, a line a study with its interval; points are on that study's front."""
+    return _draw_fronts(_fronts_info(studies))
+
+
+def _fronts_info(studies: Sequence[Study]) -> _FrontsInfo:
+    size = _size(studies)
+    sizes = comparing.span(studies, size)
+    shown = pl.col(size) > 0, pl.col("auc").is_not_null()
+    return _FrontsInfo(
+        size,
+        sizes,
+        [study.name for study in studies],
+        [style.thinned(study.front.filter(*shown), 500) for study in studies],
+        [comparing.attained(study, sizes, size) for study in studies],
+    )
+
+
+def _draw_fronts(info: _FrontsInfo) -> go.Figure:
+    figure = go.Figure(
+        layout=style.layout(
+            " ".join(info.names),
+            "Fronts",
+            "best AUC at each size or below; bands: 95 % over resampled trials",
+            xaxis=style.log_axis(SIZES[info.size].title, info.sizes, format_bytes, ticklabelstandoff=8),
+            yaxis={"title": "AUC (validation split)"},
+            legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0.0},
+            margin={"l": 70, "r": 20, "t": 75, "b": 90},
+            showlegend=True,
+        )
+    )
+    for place, (name, front, found) in enumerate(zip(info.names, info.fronts, info.attained, strict=True)):
+        color = _COLORS[place % MOST]
+        _band(figure, info.sizes, *found.ends, color, name)
+        figure.add_scatter(
+            x=info.sizes,
+            y=found.best,
+            mode="lines",
+            name=name,
+            legendgroup=name,
+            line={"color": color, "width": 2, "shape": "hv", "dash": _DASHES[place % MOST]},
+            hoverinfo="skip",
+        )
+        figure.add_scatter(
+            x=front[info.size].to_numpy(),
+            y=front["auc"].to_numpy(),
+            customdata=style.identity(front),
+            mode="markers",
+            legendgroup=name,
+            showlegend=False,
+            marker={"color": color, "size": 5},
+            hovertemplate=f"{style.text(name)}<br>" + style.hover("size"),
+        )
+    return figure
+
+
+def attained_difference(one: Study, other: Study) -> go.Figure:
+    """How much more AUC `one` attains than `other` at each size or below, with its interval."""
+    size = _size([one, other])
+    sizes = comparing.span([one, other], size)
+    value, low, high = comparing.difference(
+        comparing.attained(one, sizes, size), comparing.attained(other, sizes, size, seed=1)
+    )
+    figure = go.Figure(
+        layout=style.layout(
+            f"{one.name} {other.name}",
+            "Difference in attained AUC",
+            f"{style.text(one.name)} minus {style.text(other.name)}; band: 95 % over resampled trials",
+            xaxis=style.log_axis(SIZES[size].title, sizes, format_bytes, ticklabelstandoff=8),
+            yaxis={"title": "AUC gained", "zeroline": True, "zerolinewidth": 2},
+            showlegend=False,
+        )
+    )
+    _band(figure, sizes, low, high, _COLORS[0], "")
+    figure.add_scatter(
+        x=sizes,
+        y=value,
+        mode="lines",
+        line={"color": _COLORS[0], "width": 2, "shape": "hv"},
+        text=[format_bytes(at) for at in sizes],
+        hovertemplate="%{text}<br>%{y:+.4f} AUC<extra></extra>",
+    )
+    return figure
+
+
+def _band(
+    figure: go.Figure,
+    sizes: comparing.Floats,
+    low: comparing.Floats,
+    high: comparing.Floats,
+    color: str,
+    group: str,
+) -> None:
+    known = np.isfinite(low) & np.isfinite(high)
+    red, green, blue = (int(color[at : at + 2], 16) for at in (1, 3, 5))
+    figure.add_scatter(
+        x=np.concatenate([sizes[known], sizes[known][::-1]]),
+        y=np.concatenate([high[known], low[known][::-1]]),
+        fill="toself",
+        fillcolor=f"rgba({red},{green},{blue},0.15)",
+        line={"width": 0},
+        mode="lines",
+        legendgroup=group,
+        showlegend=False,
+        hoverinfo="skip",
+    )
+
+
+def _size(studies: Sequence[Study]) -> str:
+    """The size that all studies search by; that of the embeddings where they differ."""
+    sizes = {study.size for study in studies}
+    return sizes.pop() if len(sizes) == 1 else "embedding_bytes"

@@ -1,0 +1,145 @@
+"""Studies side by side: hypervolume and the score that each attains at every size, with intervals.
+
+    attained(study, sizes)                  # the best AUC at each size or below, with its interval
+    volumes([one, other])                   # each study's hypervolume from one reference point
+
+A study is one run of a stochastic search, so the intervals resample its trials with replacement (bootstrap, 95 %).
+They say how much hangs on single trials, not what another seed would have found; and since a resample misses about a
+third of the trials, what it attains lies at or below what the study attained.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import moocore
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sizewise.results.front import column
+from sizewise.results.hypervolume import hypervolume, scaled
+from sizewise.results.reading import Study
+
+RESAMPLES = 200
+_VOLUME_RESAMPLES = 60  # a hypervolume takes milliseconds, an attained score takes none
+_MOST_POINTS = 4_000
+_ENDS = (2.5, 97.5)  # percent
+
+Floats = npt.NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """A value and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Attained(NamedTuple):
+    """The best AUC at each size or below, NaN where there is none, and (resamples, sizes) of resampled trials."""
+
+    best: Floats
+    resampled: Floats
+
+    @property
+    def ends(self) -> tuple[Floats, Floats]:
+        """The ends of the interval at each size."""
+        return _ends(self.resampled)
+
+
+def attained(study: Study, sizes: Floats, size: str = "embedding_bytes", seed: int = 0) -> Attained:
+    """The best validation AUC among models of at most each of `sizes` bytes (ascending)."""
+    points = study.candidates.drop_nulls([size])
+    best = np.full((max(points["trial_id"].n_unique(), 1), len(sizes)), -np.inf)
+    for row, (_, trial) in enumerate(points.group_by("trial_id", maintain_order=True)):
+        place = np.searchsorted(sizes, trial[size].to_numpy().astype(np.float64))
+        inside = place < len(sizes)
+        np.maximum.at(best[row], place[inside], trial["auc"].to_numpy()[inside])
+    best = np.maximum.accumulate(best, axis=1)
+    chosen = np.random.default_rng(seed).integers(0, len(best), (RESAMPLES, len(best)))
+    resampled = np.stack([best[rows].max(axis=0) for rows in chosen])
+    return Attained(_defined(best.max(axis=0)), _defined(resampled))
+
+
+def difference(one: Attained, other: Attained) -> tuple[Floats, Floats, Floats]:
+    """`one` minus `other` at each size, with the ends of the interval: value, low, high."""
+    low, high = _ends(one.resampled - other.resampled)
+    return one.best - other.best, low, high
+
+
+def volumes(studies: Sequence[Study], seed: int = 0) -> list[Interval]:
+    """The hypervolume of each study, all from one reference point: the worst of theirs in every objective.
+
+    Objectives are those that all studies share. Raises ValueError when there are none.
+    """
+    shared = [name for name in studies[0].objectives if all(name in study.objectives for study in studies)]
+    if not shared:
+        raise ValueError("these studies share no objective")
+    ways = [studies[0].objectives[name] for name in shared]
+    corners = [hypervolume(study).reference for study in studies]
+    corner = [
+        (min if way == "maximize" else max)(at[name] for at in corners)
+        for name, way in zip(shared, ways, strict=True)
+    ]
+    reference = [float(scaled(np.array([at]), name)[0]) for at, name in zip(corner, shared, strict=True)]
+    return [_volume(study, shared, [way == "maximize" for way in ways], reference, seed) for study in studies]
+
+
+def _volume(
+    study: Study, objectives: list[str], maximise: list[bool], reference: list[float], seed: int
+) -> Interval:
+    columns = [column(name) for name in objectives]
+    points = study.candidates.drop_nulls(columns)
+    if points.is_empty():
+        return Interval(0.0, 0.0, 0.0)
+    trials, who = np.unique(points["trial_id"].to_numpy(), return_inverse=True)
+    values = np.column_stack([scaled(points[column(name)].to_numpy(), name) for name in objectives])
+    whole = float(moocore.hypervolume(_front(values, maximise), ref=reference, maximise=maximise))
+    # the same share of every trial's evaluations, so that no resample takes seconds
+    keep = np.zeros(len(values), dtype=bool)
+    keep[:: max(1, len(values) // _MOST_POINTS)] = True
+    keep |= moocore.is_nondominated(values, maximise=maximise)
+    values, who = values[keep], who[keep]
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(_VOLUME_RESAMPLES):
+        drawn = np.zeros(len(trials), dtype=bool)
+        drawn[generator.integers(0, len(trials), len(trials))] = True
+        some = values[drawn[who]]
+        found.append(
+            float(moocore.hypervolume(_front(some, maximise), ref=reference, maximise=maximise))
+            if len(some)
+            else 0.0
+        )
+    low, high = np.percentile(found, _ENDS)
+    return Interval(whole, float(low), float(high))
+
+
+def _front(values: Floats, maximise: list[bool]) -> Floats:
+    front: Floats = values[moocore.is_nondominated(values, maximise=maximise)]
+    return front
+
+
+def _defined(values: Floats) -> Floats:
+    return np.where(np.isinf(values), np.nan, values)
+
+
+def _ends(values: Floats) -> tuple[Floats, Floats]:
+    """The interval over the first axis; NaN where fewer than half of the resamples have a value."""
+    enough = np.isfinite(values).mean(axis=0) > 0.5
+    filled = np.where(enough, values, 0.0)
+    low, high = np.nanpercentile(filled, _ENDS, axis=0)
+    return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
+
+
+def span(studies: Sequence[Study], size: str = "embedding_bytes", steps: int = 120) -> Floats:
+    """Sizes from the smallest to the largest model of all studies, evenly spaced in their logarithm."""
+    seen = pl.concat([study.candidates[size].drop_nulls() for study in studies])
+    seen = seen.filter(seen > 0)
+    if seen.is_empty():
+        return np.array([1.0])
+    low, high = float(seen.min()), float(seen.max())  # type: ignore[arg-type]
+    sizes = np.geomspace(low, high, steps) if high > low else np.array([low])
+    sizes[-1] = high  # rounding must not leave the largest out
+    return sizes
