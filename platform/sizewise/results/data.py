@@ -15,7 +15,7 @@ from sizewise.results.reading import Study
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.shards import read_shard
-from sizewise_prep.storage import Place, exists, is_local, place
+from sizewise_prep.storage import Place, exists, place
 
 MOST_ROWS = 2_000_000  # of the training rows, for frequencies
 
@@ -67,14 +67,14 @@ def frequencies(data: Data, token: int) -> Frequencies:
     if not 0 <= token < tokens:
         raise InputError(f"there is no token column {token + 1}: use 1 to {tokens}")
     folder = data.folder
-    if not is_local(folder):
+    if not isinstance(folder, Path):
         raise InputError("frequencies are counted only where the shards lie on this machine")
     parts, rows = [], 0
     for shard in data.manifest.splits["train"].shards:
         if Path(shard.file).name != shard.file:
             raise InputError(f"{shard.file}: not the name of a shard")
         try:
-            ids = read_shard(Path(str(folder)) / shard.file).ids[: MOST_ROWS - rows, token]
+            ids = read_shard(folder / shard.file).ids[: MOST_ROWS - rows, token]
         except (OSError, ValueError) as error:
             raise InputError(f"{shard.file}: cannot be read ({error})") from None
         parts.append(np.array(ids))
