@@ -69,7 +69,8 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, **(environment or {}), MARK: self.mark},
+            # A Ray of its own, and not one that happens to run on this machine.
+            env={**os.environ, "RAY_ADDRESS": "local", **(environment or {}), MARK: self.mark},
         )
 
     def __enter__(self) -> "Command":

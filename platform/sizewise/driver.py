@@ -41,6 +41,10 @@ class Driver:
         self.on_taken: Callable[[str], None] = lambda reason: None  # told when another driver took over
         self._path, self._facts, self._claim = folder / "driver.json", facts, mine
         self._taken = False
+        # Where a full disk keeps this claim from being written, the dead driver's is still there.
+        self._known = {facts["claim"], None}
+        with suppress(OSError):
+            self._known.add((claim(self._path) or {}).get("claim"))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
         self.write("running")
@@ -63,7 +67,7 @@ class Driver:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             with suppress(OSError):
                 other = claim(self._path)
-                written = other and other.get("claim", self._facts["claim"]) != self._facts["claim"]
+                written = other and other.get("claim") not in self._known
                 if self._claim.superseded() if self._claim else written:
                     self._taken = True
                     self.on_taken(f"{_who(other if written else None)} has taken this study over")

@@ -54,7 +54,7 @@ class Engine:
         self.paused: str | None = None  # why nothing goes on
         self.usage = Usage(folder)
         self._open: set[int] = set()  # trials that the backend has
-        self._again: deque[int] = deque()  # trials to be started once more
+        self._again: deque[tuple[int, float]] = deque()  # trials to be started once more, and from when on
         self._losses: Counter[int] = Counter()  # of a trial, since it last got on
         self.front = Front()
         self._written = -math.inf  # when the standing was; not at all where nobody reads it
@@ -75,8 +75,14 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Trials that the backend could start now, or as soon as others have ended."""
-        return 0 if self.paused else self.remaining - len(self._open)
+        """Trials that the backend could start now, or as soon as others have ended.
+
+        None while a lost one waits a little for what took it to pass: it keeps its turn, so that the sampler
+        suggests what it would have without the loss.
+        """
+        if self.paused or (self._again and time.monotonic() < self._again[0][1]):
+            return 0
+        return self.remaining - len(self._open)
 
     def next_trial(self) -> Record | None:
         """The next trial to train, in the ledger as running; None when there is none, or none as yet, or a pause.
@@ -85,7 +91,7 @@ class Engine:
         """
         with self._or_pause():
             if self._again:
-                return self._started(self.search.again(self._again.popleft()))
+                return self._started(self.search.again(self._again.popleft()[0]))
             while (record := self.search.ask()) is not None:
                 self._started(record)
                 if not self._answered(record):
@@ -183,7 +189,7 @@ class Engine:
             return
         log.warning("trial %d: lost its worker (%s): it goes on from its last checkpoint", trial_id, reason)
         self._open.discard(trial_id)
-        self._again.append(trial_id)
+        self._again.append((trial_id, time.monotonic() + 4 ** (times - 1)))  # 1 second, 4, 16, 64
 
     def pause(self, reason: str) -> None:
         """Stop, with everything written that there is, because of something that no trial is to blame for."""

@@ -61,8 +61,11 @@ def ending(error: BaseException | None) -> Ending:
         if isinstance(cause, StorageError):
             return Ending("paused", str(cause))
         if number := no_room(cause):
-            return Ending("paused", f"{_last_line(cause)} ({os.strerror(number)})")
-    lost = [cause for cause in errors if isinstance(cause, LOST) or cause is None]
+            name = getattr(cause, "filename", None)
+            return Ending(
+                "paused", f"its worker cannot write{f' {name}' if name else ''}: {os.strerror(number)}"
+            )
+    lost = [cause for cause in errors if _is_loss(cause)]
     own = [cause for cause in errors if cause not in lost and not PEER_GONE.search(str(cause))]
     if own and not lost:
         return Ending("failed", _explained(own[0]))
@@ -70,6 +73,11 @@ def ending(error: BaseException | None) -> Ending:
         return Ending("lost", _loss((lost or errors)[0]))
     # A worker that dies takes the others' connections with it, and they raise whatever comes of that.
     return Ending("lost", _loss(lost[0]))
+
+
+def _is_loss(error: BaseException | None) -> bool:
+    """Whether something went away. An actor that raised while it was made did not: its code cannot run there."""
+    return error is None or (isinstance(error, LOST) and not getattr(error, "actor_init_failed", False))
 
 
 def no_room(error: BaseException | None) -> int | None:

@@ -265,30 +265,27 @@ def _logged(logs: Path) -> Iterator[None]:
     What Ray prints goes to the logs alone: standard output is for results.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    logger, shown, kept = logging.getLogger("sizewise"), logging.StreamHandler(), _LogFile(logs / "study.log")
+    logger, shown, kept = (
+        logging.getLogger("sizewise"),
+        logging.StreamHandler(),
+        logging.StreamHandler(_Log(logs / "study.log")),
+    )
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in (shown, kept):
         logger.addHandler(handler)
+    ray_tune = logging.getLogger("ray.tune")  # whose files nobody needs, nor what it says of them
+    ray_tune.addHandler(kept)
+    ray_tune.propagate = False
     try:
-        with redirect_stdout(_Noise(logs / "ray.txt")):
+        with redirect_stdout(_Log(logs / "ray.txt")):
             yield
     finally:
         for handler in (shown, kept):
             logger.removeHandler(handler)
-        kept.close()
+        ray_tune.removeHandler(kept)
 
 
-class _LogFile(logging.FileHandler):
-    """A log file that does without what the disk has no room for."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, delay=True)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
-        """Nothing: what matters is on the terminal as well."""
-
-
-class _Noise(io.TextIOBase):
+class _Log(io.TextIOBase):
     """Text appended to a file as far as the disk has room for it."""
 
     def __init__(self, path: Path) -> None:

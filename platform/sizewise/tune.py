@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sizewise.engine import Engine
-from sizewise.failures import no_room
+from sizewise.failures import Ending, ending, no_room
 from sizewise.watch import Watch
 from sizewise.workers import ENDS, Workers
 
@@ -45,13 +45,14 @@ def run_trials(engine: Engine) -> None:
                 storage_path=str(engine.scratch / "tune"),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # ours are in checkpoints/
                 stop=_Paused(engine),
+                callbacks=[_Errors(searcher)],
                 verbose=0,
             ),
         ).fit()
     except Exception as error:
         if not engine.paused and not no_room(error):
             raise
-        engine.pause(str(error))
+        engine.pause(f"{engine.scratch}: {error}")
     finally:
         searcher.watch.close()
 
@@ -75,6 +76,17 @@ class _Paused(tune.Stopper):  # type: ignore[misc]  # Ray is untyped
         return {}
 
 
+class _Errors(tune.Callback):  # type: ignore[misc]  # Ray is untyped
+    """Hears what Tune's searchers are not told: why the process of a trial ended."""
+
+    def __init__(self, searcher: "EngineSearcher") -> None:
+        self._searcher = searcher
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Pass it on."""
+        self._searcher.on_trial_error(trial.trial_id, trial.get_pickled_error() or trial.get_error())
+
+
 class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
     """Tune's side of `Engine`.
 
@@ -86,6 +98,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         super().__init__()  # no metric: Tune would demand it in every report
         self.engine = engine
         self.trial_ids: dict[str, int] = {}  # Tune's name of a trial -> ours
+        self._broken: set[str] = set()
         self.watch = Watch(engine.spec.failures, _end_worker, engine.progress)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -125,15 +138,25 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
             self.engine.finished(number, outcome["evaluations"], outcome["test"], outcome["pruned"])
         elif late and (error or "failure" in result):
             self.engine.failed(number, late, result.get("traceback", ""))
-        elif "failure" in result and result["kind"] == "failed":
-            self.engine.failed(number, result["failure"], result["traceback"])
-        elif "failure" in result and result["kind"] == "paused":
-            self.engine.pause(result["failure"])
-        elif "failure" in result:
-            self.engine.lost(number, result["failure"], result["traceback"])
         elif error:
-            self.engine.lost(number, "the trial's own process or its node died")
+            self._broken.add(trial_id)  # why is told to `on_trial_error`, next
+        elif "failure" in result:
+            self._ended(number, Ending(result["kind"], result["failure"]), result["traceback"])
         # Otherwise it was stopped from outside: it stays open, for `resume`.
+
+    def on_trial_error(self, trial_id: str, error: BaseException | None) -> None:
+        """Say why a trial's own process, which only passes on what the workers say, did not live."""
+        if trial_id in self._broken:
+            self._broken.remove(trial_id)
+            self._ended(self.trial_ids[trial_id], ending(error), str(error))
+
+    def _ended(self, number: int, how: Ending, text: str) -> None:
+        if how.kind == "failed":
+            self.engine.failed(number, how.reason, text)
+        elif how.kind == "lost":
+            self.engine.lost(number, how.reason, text)
+        else:
+            self.engine.pause(f"trial {number}: {how.reason}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its searcher again and again, and the ledger already has all there is to keep."""

@@ -1,6 +1,7 @@
 """What the engine does about losses, failures and disks without room, told by a backend of the test's own."""
 
 import errno
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,16 @@ def begin(engine: Engine) -> int:
     return record.trial_id
 
 
-def test_a_lost_trial_is_next_again_with_another_attempt(engine: Callable[..., Engine]) -> None:
+def test_a_lost_trial_is_next_again_with_another_attempt(
+    engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = engine()
     assert begin(study) == 0
     study.evaluated(0, ROW)
     study.lost(0, "its node died")
+    assert (study.remaining, study.waiting) == (2, 0)  # it waits for what took it to pass
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1.1)
     assert (study.remaining, study.waiting) == (2, 2)
     assert begin(study) == 0
     assert begin(study) == 1

@@ -75,6 +75,14 @@ def test_what_an_error_means(error: BaseException, kind: str, words: str) -> Non
     assert "\n" not in found.reason
 
 
+def test_a_process_that_cannot_even_begin_is_a_failure() -> None:
+    error = ray.exceptions.ActorDiedError(
+        ray.exceptions.RayTaskError("f", "Traceback", ImportError("no module"))
+    )
+    assert error.actor_init_failed
+    assert ending(error).kind == "failed"
+
+
 def test_ray_killing_for_memory_is_told_as_such() -> None:
     text = "1 worker(s) were killed due to the node running low on memory."
     error = WorkerHealthCheckFailedError("poll failed", ray.exceptions.OutOfMemoryError(text))
