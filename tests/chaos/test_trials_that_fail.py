@@ -20,7 +20,7 @@ def test_no_trial_takes_the_study_with_it(study: Path, tmp_path: Path) -> None:
         "train.optimizer=sgd",
         "search.learning_rate={low: 0.01, high: 1.0e+30, log: true}",
         "first_trials=[{learning_rate: 1.0e+30}" + ", {learning_rate: 0.1}" * 3 + "]",
-        "failures.silent_seconds=6",
+        "failures.silent_seconds=20",
     ]
     with Command("run", study, "--runs", runs, *(f"--set={s}" for s in settings)) as run:
 
@@ -43,7 +43,7 @@ def test_no_trial_takes_the_study_with_it(study: Path, tmp_path: Path) -> None:
     assert [r.state for r in records.values()] == ["failed", "failed", "failed", "finished"]
     assert [r.attempts for r in records.values()] == [1, 1, 1, 2]
     assert "search lower learning rates" in str(records[0].error)
-    assert records[1].error == "neither evaluated nor saved a checkpoint for failures.silent_seconds (6 s)"
+    assert records[1].error == "neither evaluated nor saved a checkpoint for failures.silent_seconds (20 s)"
     assert str(records[2].error).startswith("out of memory: ")
     assert "DivergedError" in (folder / "logs" / "0000.txt").read_text()
     lost = "trial 3: lost its worker (its worker process died"
