@@ -116,6 +116,8 @@ def _explained(error: BaseException | None) -> str:
 
 
 def _loss(error: BaseException | None) -> str:
+    if error is None:
+        return "its process or its node died"
     text = str(getattr(error, "health_check_failure", error))
     if LOW_MEMORY.search(text):
         return "its machine ran out of memory: lower resources.concurrent_trials, train.batch_size or the memory budget"

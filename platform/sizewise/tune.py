@@ -8,11 +8,12 @@ import os
 import secrets
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -84,7 +85,11 @@ class _Errors(tune.Callback):  # type: ignore[misc]  # Ray is untyped
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Pass it on."""
-        self._searcher.on_trial_error(trial.trial_id, trial.get_pickled_error() or trial.get_error())
+        error = None
+        with suppress(Exception):  # what Ray did not write, or cannot be read here, stays unknown
+            # Its own `get_pickled_error` reads a copy that is made only later.
+            error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        self._searcher.on_trial_error(trial.trial_id, error)
 
 
 class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped

@@ -83,6 +83,10 @@ def test_a_process_that_cannot_even_begin_is_a_failure() -> None:
     assert ending(error).kind == "failed"
 
 
+def test_an_end_without_an_error_is_a_loss() -> None:
+    assert ending(None) == ("lost", "its process or its node died")
+
+
 def test_ray_killing_for_memory_is_told_as_such() -> None:
     text = "1 worker(s) were killed due to the node running low on memory."
     error = WorkerHealthCheckFailedError("poll failed", ray.exceptions.OutOfMemoryError(text))
