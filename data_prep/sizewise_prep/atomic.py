@@ -35,8 +35,10 @@ def fsync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """A binary stream whose content appears as `path` when the block ends well, and nowhere when it does not.
+
+    What need not be `durable` is not waited for: a power cut may leave `path` with anything in it.
 
     Raises OSError as `open` and `write` do (no permission, no space); an older file at `path` then stays as
     it was.
@@ -46,12 +48,14 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         with temporary.open("xb") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    fsync_folder(path.parent)
+    if durable:
+        fsync_folder(path.parent)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -168,7 +172,7 @@ class HashingWriter:
 
 
 @contextmanager
-def hashed_file(path: Path) -> Iterator[HashingWriter]:
+def hashed_file(path: Path, durable: bool = True) -> Iterator[HashingWriter]:
     """Like `atomic_file`, for a writer that knows the size and digest of what it wrote. Raises OSError."""
-    with atomic_file(path) as stream:
+    with atomic_file(path, durable) as stream:
         yield HashingWriter(stream)

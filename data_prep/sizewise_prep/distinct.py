@@ -49,7 +49,7 @@ class Run:
             words.append(ascending[first])
             counts.append(np.diff(first, append=len(ascending)).astype(np.uint32))
             starts.append(starts[-1] + len(first))
-        with hashed_file(path) as writer:
+        with hashed_file(path, durable=False) as writer:  # of use until the shards are made
             for part in words + (counts if counted else []):
                 writer.write(part.data.cast("B"))
         return Run(path, starts), writer.bytes, writer.sha256

@@ -25,8 +25,8 @@ def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
     return write_batches(path, [rows])
 
 
-def write_batches(path: Path, blocks: Sequence[Rows]) -> tuple[int, str]:
-    """The same with a record batch for each of the blocks of rows, at least one."""
+def write_batches(path: Path, blocks: Sequence[Rows], durable: bool = True) -> tuple[int, str]:
+    """The same with a record batch for each of the blocks of rows, at least one, and durable if need be."""
     dense, tokens = blocks[0].dense.shape[1], blocks[0].ids.shape[1]
     schema = pa.schema(
         [
@@ -35,7 +35,7 @@ def write_batches(path: Path, blocks: Sequence[Rows]) -> tuple[int, str]:
             pa.field("ids", pa.list_(pa.uint32(), tokens), nullable=False),
         ]
     )
-    with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), schema) as file:
+    with hashed_file(path, durable) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), schema) as file:
         for rows in blocks:
             columns = [
                 pa.array(rows.labels),
