@@ -209,8 +209,9 @@ class Engine:
     def seed_variance(self) -> float:
         """Of AUC over replicates, pooled over the configurations that have some; 0 while there are none."""
         groups = [[r.values["auc"] for r in group if r.values] for group in self.search.replicated]
-        spread = [(np.var(aucs, ddof=1), len(aucs) - 1) for aucs in groups if len(aucs) > 1]
-        return float(np.average(*zip(*spread, strict=True))) if spread else 0.0
+        groups = [aucs for aucs in groups if len(aucs) > 1]
+        freedom = sum(len(aucs) - 1 for aucs in groups)
+        return float(sum(np.var(aucs) * len(aucs) for aucs in groups) / freedom) if groups else 0.0
 
     def _started(self, record: Record) -> Record:
         self._open.add(record.trial_id)

@@ -1,3 +1,4 @@
+import re
 import time
 from pathlib import Path
 
@@ -233,7 +234,7 @@ def test_the_fingerprint_moves_with_what_load_would_read(tmp_path: Path) -> None
 def test_two_hundred_thousand_evaluations_are_read_in_seconds(tmp_path: Path) -> None:
     writer = StudyWriter(tmp_path, "large", trials=1_000)
     writer.trial(0, evaluations=200)
-    curve = (writer.folder / "evaluations/0000.jsonl").read_text()
+    curve = re.sub(r', "crc32": "\w+"', "", (writer.folder / "evaluations/0000.jsonl").read_text())
     for trial_id in range(1_000):
         (writer.folder / f"evaluations/{trial_id:04d}.jsonl").write_text(
             curve.replace('"trial_id": 0', f'"trial_id": {trial_id}')
