@@ -10,7 +10,7 @@ suggests the same again. Two kinds of samplers differ in how they are taught:
 
 What Optuna does for a suggestion grows faster than the number of trials: it sorts them all by dominance. So
 `tpe` and `gp` are taught a window: when twice `WINDOW` trials have gathered, it shrinks to `WINDOW` of all that
-are known: the best quarter by dominance, and others at random. benchmarks/RESULTS.md has what that costs.
+are known: the best quarter by dominance, and others at random (`python benchmarks/engine.py window` compares).
 """
 
 import math

@@ -56,8 +56,8 @@ class Generated:
     - noise: one draw a trial (its seed, and how well the validation rows happen to suit it) and one an evaluation.
       The error that all models share because they are scored on the same rows cancels and is left out.
 
-    The constants were fitted by eye to 17 trained models (`python benchmarks/curves.py`; benchmarks/RESULTS.md
-    has both side by side) before any claim was measured with them.
+    The constants were fitted by eye to 17 trained models before any claim was measured with them; see
+    benchmarks/RESULTS.md.
     """
 
     seed: int = 0
