@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it creates from pinned versions.
 #   make quickstart   generate logs, prepare shards, run a study, write its report (minutes on two cores)
 #   make test         every test          make lint        ruff and strict types
-#   make chaos        the long form of the chaos suite: kills, lost nodes, full disks, wrong clocks
+#   make chaos        the long form of the chaos suite: twenty kills of one study and all that tests do
 #   make bench        CPU benchmarks (minutes)
 #   make dashboard    the app over runs/  make clean       delete what the targets made
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
