@@ -13,22 +13,30 @@ EmbeddingBag     full tables, 26 torch.nn.EmbeddingBag with sparse gradients, to
                  1 GB at dim 128)
 memory copy      the limit: as many bytes read as the gradient has and written as the vectors have
 
+Then the step over growing pools, and the input pipeline from mapped shards to batches.
+
 The ways take turns; figures are medians. CPU counts the time of all threads and is what to compare on a machine
 that does other things too.
 """
 
 import argparse
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from benchmarks.timing import machine, take_turns
 from torch import Tensor, nn
 
+from sizewise.batches import Split
 from sizewise.embedding import build
 from sizewise.embedding.base import Embedding
 from sizewise.embedding.hashing import AUTHORS_PRIME, AuthorsHash
 from sizewise.optimizers import build_optimizer
+from sizewise_prep.rows import Rows
+from sizewise_prep.shards import write_shard
 
 BATCH, FEATURES, POOL_BYTES, BLOCK_LEN = 2_048, 26, 10_000_000, 16
 TABLE_BYTES = {16: 640_000_000, 128: 1_000_000_000}
@@ -164,6 +172,48 @@ def growth(rounds: int) -> None:
     print()
 
 
+def pipeline(rounds: int) -> None:
+    """Shuffled batches of 16,384 rows from mapped shards, one core."""
+    rows, batch = 1_000_000, 16_384
+    random = np.random.default_rng(1)
+    data = Rows(
+        (random.random(rows) < 0.25).astype(np.uint8),
+        random.random((rows, 13), np.float32),
+        random.integers(0, 2**32, (rows, 26), np.uint32),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "train.arrow"
+        write_shard(file, data)
+        turn = iter(range(10**9))
+        splits = {log: Split((file,), (rows,), dense_is_log=not log) for log in (False, True)}
+
+        def ours(log: bool) -> Callable[[], object]:
+            return lambda: splits[log].batch(0, next(turn) % (rows // batch), batch, 1)
+
+        sparse, labels = data.ids.view(np.int32), data.labels.astype(np.int32)
+
+        def torchrec() -> object:
+            """After TorchRec's InMemoryBinaryCriteoIterDataPipe with shuffle_batches: arrays in memory."""
+            low = next(turn) % (rows // batch) * batch
+            shuffler = np.random.permutation(batch)
+            return (
+                torch.from_numpy(data.dense[low : low + batch][shuffler].copy()),
+                torch.from_numpy(sparse[low : low + batch][shuffler].transpose(1, 0).reshape(-1).copy()),
+                torch.from_numpy(labels[low : low + batch][shuffler].copy()),
+                torch.ones(batch * 26, dtype=torch.int32),
+                torch.arange(batch * 26 + 1, dtype=torch.int32),
+            )
+
+        source = torch.empty(batch * (13 * 4 + 26 * 8 + 4), dtype=torch.uint8).fill_(1)
+        ways = {
+            "batches": ours(False),
+            "batches, and log(x + 1)": ours(True),
+            "TorchRec's in-memory pipe": torchrec,
+            "memory copy of a batch's bytes": source.clone,
+        }
+        print_table(f"input pipeline: a batch of {batch} rows", take_turns(ways, 3 * rounds))
+
+
 def print_table(title: str, medians: dict[str, tuple[float, float]]) -> None:
     """Medians, and how many times as long each way takes as the first."""
     first = next(iter(medians.values()))
@@ -186,6 +236,8 @@ def main() -> None:
     for dim in TABLE_BYTES:
         embeddings(dim, arguments.rounds)
     growth(arguments.rounds)
+    torch.set_num_threads(1)
+    pipeline(arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Shards -> batches, in an order that (seed, position) fully determines.
 
-A split is one long row sequence cut into memory-mapped Arrow shards. Every epoch has an order of its own:
-the shards are shuffled, and the rows within each shard. Batch `k` of an epoch is rows `k*batch_size` and on of
-that order, so a trial that was interrupted goes on at the exact batch without reading what came before, and
-any number of data-parallel workers see the same global batches (worker `r` takes every `world`-th row).
+A split is one long row sequence cut into memory-mapped Arrow shards. Every epoch has an order of its own: the
+shards are shuffled, blocks of 65,536 rows within each shard, and the rows within each block. Batch `k` of an epoch
+is rows `k*batch_size` and on of that order, so a trial that was interrupted goes on at the exact batch without
+reading what came before, and any number of data-parallel workers see the same global batches (worker `r` takes
+every `world`-th row).
 
     split = Split.open(Path("data/planted"), "train")
     batch = split.batch(epoch=0, position=17, batch_size=512, seed=1)
@@ -19,10 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sizewise.embedding.kernels.cpu import take_rows
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.rows import Rows
 from sizewise_prep.shards import read_shard
+
+BLOCK_ROWS = 65_536  # shuffled whole: 10 MB, so that reading them in any order stays within the cache
 
 
 class Batch(NamedTuple):
@@ -46,6 +50,9 @@ class Split:
     rows_per_file: tuple[int, ...]
     dense_is_log: bool = False
     _mapped: dict[int, Rows] = field(default_factory=dict, repr=False, compare=False)
+    _orders: dict[tuple[int, int], tuple[npt.NDArray[np.int64], ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @classmethod
     def open(cls, folder: Path, split: str) -> "Split":
@@ -75,27 +82,36 @@ class Split:
         self, epoch: int, position: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
     ) -> Batch:
         """Batch `position` (0-based) of `epoch`, shuffled; `batch_size` rows over all `world` workers."""
-        order = _permutation(seed, epoch, -1, len(self.files))
-        starts = np.concatenate([[0], np.cumsum(np.asarray(self.rows_per_file)[order])])
         low, high = position * batch_size, min((position + 1) * batch_size, self.rows)
+        if (epoch, seed) not in self._orders:
+            self._orders.clear()
+            self._orders[epoch, seed] = self._order(epoch, seed)
+        starts, shards, blocks = self._orders[epoch, seed]
         parts = []
-        for place in range(int(np.searchsorted(starts, low, side="right")) - 1, len(order)):
-            if starts[place] >= high:
+        for place in range(int(np.searchsorted(starts, low, side="right")) - 1, len(shards)):
+            start, index, block = (int(column[place]) for column in (starts, shards, blocks))
+            if start >= high:
                 break
-            index = int(order[place])
-            within = _permutation(seed, epoch, index, self.rows_per_file[index])
-            parts.append((index, within[max(low - starts[place], 0) : max(high - starts[place], 0)]))
-        taken = [(self._shard(index), rows) for index, rows in parts]
-        return _batch(
-            Rows(
-                np.concatenate([shard.labels[rows] for shard, rows in taken]),
-                np.concatenate([shard.dense[rows] for shard, rows in taken]),
-                np.concatenate([shard.ids[rows] for shard, rows in taken]),
-            ),
-            self.dense_is_log,
-            rank,
-            world,
-        )
+            first = block * BLOCK_ROWS
+            size = min(BLOCK_ROWS, self.rows_per_file[index] - first)
+            begin, end = max(low - start, 0), min(high - start, size)
+            # Of the global batch's rows this worker takes numbers rank, rank + world and on.
+            mine = begin + (rank - (start + begin - low)) % world
+            within = _permutation(seed, epoch, index, block, size)[mine:end:world]
+            parts.append((self._shard(index), first + within))
+        return _gather(parts, self.dense_is_log)
+
+    def _order(self, epoch: int, seed: int) -> tuple[npt.NDArray[np.int64], ...]:
+        """Where each block of an epoch starts in its order of rows, its shard, and its number in the shard."""
+        shards, blocks, sizes = [], [], []
+        for index in _permutation(seed, epoch, -1, -1, len(self.files)):
+            rows = self.rows_per_file[index]
+            order = _permutation(seed, epoch, int(index), -1, -(-rows // BLOCK_ROWS))
+            shards.append(np.full(len(order), index))
+            blocks.append(order)
+            sizes.append(np.minimum(BLOCK_ROWS, rows - order * BLOCK_ROWS))
+        starts = np.cumsum(np.concatenate([np.zeros(1, np.int64), *sizes]))
+        return starts[:-1], np.concatenate(shards), np.concatenate(blocks)
 
     def in_order(self, batch_size: int, rank: int = 0, world: int = 1) -> "InOrder":
         """All rows in time order, for scoring; worker `rank` of `world` gets every `world`-th row of a batch."""
@@ -120,26 +136,34 @@ class InOrder:
         for index, size in enumerate(self.split.rows_per_file):
             shard = self.split._shard(index)
             for low in range(0, size, self.batch_size):
-                rows = shard[low : low + self.batch_size]
-                yield _batch(rows, self.split.dense_is_log, self.rank, self.world)
+                rows = np.arange(low + self.rank, min(low + self.batch_size, size), self.world)
+                yield _gather([(shard, rows)], self.split.dense_is_log)
 
 
-def _batch(rows: Rows, dense_is_log: bool, rank: int, world: int) -> Batch:
-    mine = slice(rank, None, world)
-    dense = rows.dense[mine]
-    return Batch(
-        torch.from_numpy(np.nan_to_num(dense, nan=0.0) if dense_is_log else transform_dense(dense)),
-        torch.from_numpy(rows.ids[mine].astype(np.int64)),
-        torch.from_numpy(rows.labels[mine].astype(np.float32)),
-    )
+def _gather(parts: list[tuple[Rows, npt.NDArray[np.int64]]], dense_is_log: bool) -> Batch:
+    """The given rows of some shards, one after another: one pass from the mapped files to the batch."""
+    count = sum(len(rows) for _, rows in parts)
+    dense = np.empty((count, parts[0][0].dense.shape[1]), np.float32)
+    ids = np.empty((count, parts[0][0].ids.shape[1]), np.int64)
+    labels = np.empty(count, np.float32)
+    at = 0
+    for shard, rows in parts:
+        take_rows(shard.labels, shard.dense, shard.ids, rows, labels[at:], dense[at:], ids[at:])
+        at += len(rows)
+    if not dense_is_log:
+        transform_dense(dense, out=dense)
+    return Batch(torch.from_numpy(dense), torch.from_numpy(ids), torch.from_numpy(labels))
 
 
-def transform_dense(dense: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def transform_dense(
+    dense: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
     """log(x + 1) of max(x, 0), missing as 0: what the reference DLRM does to Criteo's integers."""
-    return np.log1p(np.maximum(np.nan_to_num(dense, nan=0.0), 0.0)).astype(np.float32)
+    values = np.fmax(dense, np.float32(0), out=out)  # fmax takes the number where the other is none
+    return np.log1p(values, out=values)
 
 
-@lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, shard: int, size: int) -> npt.NDArray[np.int64]:
-    """A permutation of range(size) that depends on nothing but its arguments; shard -1 orders the shards."""
-    return np.random.Generator(np.random.Philox([seed, epoch, shard + 1])).permutation(size)
+@lru_cache(maxsize=8)
+def _permutation(seed: int, epoch: int, shard: int, block: int, size: int) -> npt.NDArray[np.int64]:
+    """A permutation of range(size) that depends on nothing but its arguments; -1 orders shards, or blocks."""
+    return np.random.Generator(np.random.Philox([seed, epoch, shard + 1, block + 1])).permutation(size)

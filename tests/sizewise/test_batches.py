@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import torch
 
+from sizewise import batches
 from sizewise.batches import Split, transform_dense
 from sizewise_prep.errors import InputError
 
@@ -30,6 +31,20 @@ def test_an_epoch_holds_every_row_once(shards: Path) -> None:
     assert split.rows == 3_200
     assert len(split.files) > 1
     assert sorted(epoch_of(split, 0)) == expected
+
+
+def test_blocks_within_shards_are_shuffled_too(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks smaller than a shard, the last one short: every row once, others near in another epoch."""
+    whole = sorted(epoch_of(Split.open(shards, "train"), 0))
+    monkeypatch.setattr(batches, "BLOCK_ROWS", 150)
+    split = Split.open(shards, "train")
+    first = epoch_of(split, 0)
+    assert sorted(first) == whole
+    assert set(first[:150]) != set(epoch_of(split, 1)[:150])
+    shares = [keys(split.batch(0, 3, 256, 1, rank, 3)) for rank in range(3)]
+    assert sorted(key for share in shares for key in share) == sorted(first[768:1024])
+    alone = Split.open(shards, "train").batch(0, 9, 256, 1)
+    assert keys(alone) == first[9 * 256 : 10 * 256]
 
 
 def test_order_changes_with_epoch_and_seed_and_with_nothing_else(shards: Path) -> None:
@@ -59,9 +74,9 @@ def test_workers_share_out_the_global_batch(shards: Path, world: int) -> None:
 def test_scoring_reads_in_time_order(shards: Path) -> None:
     split = Split.open(shards, "validation")
     raw = pl.concat([pl.read_ipc(f) for f in sorted(shards.glob("validation-*.arrow"))])
-    batches = list(split.in_order(150))
-    assert torch.cat([batch.label for batch in batches]).tolist() == raw["label"].to_list()
-    assert [key for batch in batches for key in keys(batch)] == [tuple(row) for row in raw["ids"].to_list()]
+    scored = list(split.in_order(150))
+    assert torch.cat([batch.label for batch in scored]).tolist() == raw["label"].to_list()
+    assert [key for batch in scored for key in keys(batch)] == [tuple(row) for row in raw["ids"].to_list()]
 
 
 def test_dense_values_are_logged_and_missing_ones_are_zero() -> None:
