@@ -1,15 +1,22 @@
 """The Ray cluster that a study runs on: the current one, or a local one for as long as the study lasts."""
 
 import logging
+import math
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ruamel.yaml import YAML
 
 from sizewise.spec import StudySpec
+from sizewise.spec.models import ResourcesSpec
 from sizewise_prep.errors import InputError
 
+log = logging.getLogger(__name__)
 ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how long a report may wait for the controller
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -19,16 +26,23 @@ ENVIRONMENT = {
 }
 
 
+# Ray's launcher leaves the cluster's file there on the head, where drivers of submitted jobs run.
+AUTOSCALER_FILE = Path("~/ray_bootstrap_config.yaml")
+
+
 class PlacementError(InputError):
-    """One trial asks for more than the whole cluster has; the message names the field and the figures."""
+    """A trial that can never run on this cluster; the message names the field and the figures."""
 
 
 @contextmanager
-def connect(spec: StudySpec) -> Iterator[None]:
+def connect(spec: StudySpec) -> Iterator[StudySpec]:
     """The current Ray cluster if there is one, else a local one for as long as the block lasts.
 
+    Returns:
+        The study file, with what only the cluster knows: the memory of its smallest GPU.
+
     Raises:
-        PlacementError: a trial asks for more than the whole cluster has.
+        PlacementError: a trial asks for what the cluster does not have, and could not start.
     """
     os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
     started_here = not ray.is_initialized()
@@ -42,20 +56,103 @@ def connect(spec: StudySpec) -> Iterator[None]:
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        _check_resources(spec, ray.cluster_resources())
-        yield
+        wanted, nodes = spec.resources, [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if wanted.gpus_per_worker == "auto" and wanted.gpu_memory is None:
+            wanted = wanted.model_copy(update={"gpu_memory": _gpu_memory()})
+        check_placement(wanted, nodes, _startable())
+        yield spec.model_copy(update={"resources": wanted})
     finally:
         if started_here:
             ray.shutdown()
 
 
-def _check_resources(spec: StudySpec, cluster: dict[str, float]) -> None:
-    """Refuse at once what could never be placed, instead of waiting for it without a word."""
-    wanted = spec.resources
-    for kind, each in (("CPU", wanted.cpus_per_worker), ("GPU", wanted.gpus_per_worker)):
-        need, have = each * wanted.workers, cluster.get(kind, 0)
+def check_placement(
+    wanted: ResourcesSpec, nodes: list[dict[str, float]], startable: list[dict[str, float]]
+) -> None:
+    """Refuse at once what could never be placed, and say what a placement waits for, instead of waiting silently.
+
+    Args:
+        wanted: what a trial asks for; a share of a GPU that is still to be computed counts as the whole card.
+        nodes: the resources of the nodes that there are.
+        startable: those of the nodes that the autoscaler could start besides, one entry a node.
+    """
+    gpus = 1.0 if wanted.gpus_per_worker == "auto" else wanted.gpus_per_worker
+    each = {kind: count for kind, count in (("CPU", wanted.cpus_per_worker), ("GPU", gpus)) if count}
+    if sum(_workers_on(node, each) for node in nodes) >= wanted.workers:
+        return
+    if sum(_workers_on(node, each) for node in nodes + startable) >= wanted.workers:
+        kinds = " and ".join(f"{count * wanted.workers:g} {kind}" for kind, count in each.items())
+        log.warning("a trial needs %s, which no node has free yet: waiting for the autoscaler's nodes", kinds)
+        return
+    everything, share = nodes + startable, "gpus" if gpus else "cpus"
+    for kind, count in each.items():
+        need, have = count * wanted.workers, sum(node.get(kind, 0) for node in everything)
         if need > have:
             raise PlacementError(
-                f"resources: one trial needs {need:g} {kind} ({wanted.workers} workers x {each:g}), and this "
-                f"cluster has {have:g}: lower resources.workers or resources.{kind.lower()}s_per_worker"
+                f"resources: one trial needs {need:g} {kind} ({wanted.workers} workers x {count:g}), and this "
+                f"cluster has {have:g}{_with(startable)}: lower resources.workers or "
+                f"resources.{kind.lower()}s_per_worker"
             )
+    largest = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in everything[:4])
+    raise PlacementError(
+        f"resources: {wanted.workers} workers of {' and '.join(f'{n:g} {kind}' for kind, n in each.items())} each do "
+        f"not fit on this cluster's nodes ({largest}{_with(startable)}): a worker runs on one node; lower "
+        f"resources.{share}_per_worker or resources.workers"
+    )
+
+
+def _workers_on(node: dict[str, float], each: dict[str, float]) -> int:
+    """How many workers fit on an empty node; shares of GPUs do not span two cards."""
+    room = []
+    for kind, count in each.items():
+        have = node.get(kind, 0)
+        shared = kind == "GPU" and count < 1
+        room.append(
+            math.floor(have) * math.floor(1 / count + 1e-6) if shared else math.floor(have / count + 1e-6)
+        )
+    return min(room)
+
+
+def _with(startable: list[dict[str, float]]) -> str:
+    return " with all that the autoscaler may start" if startable else ""
+
+
+def _startable() -> list[dict[str, float]]:
+    """The nodes that the autoscaler may start, from the cluster's file; none where this is no head of one."""
+    path = AUTOSCALER_FILE.expanduser()
+    if "RAY_ADDRESS" not in os.environ or not path.exists():
+        return []
+    config = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    types, head = config.get("available_node_types") or {}, config.get("head_node_type")
+    nodes = []
+    for name, kind in types.items():
+        if name != head:
+            count = min(kind.get("max_workers", 0), config.get("max_workers", 0))
+            nodes += [dict(kind.get("resources") or {})] * count
+    return nodes
+
+
+def _gpu_memory() -> int:
+    """Bytes of the smallest GPU's memory, asked of every node that has one."""
+    found = []
+    for node in ray.nodes():
+        if node["Alive"] and node["Resources"].get("GPU"):
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            found.append(ray.remote(_smallest_card).options(num_cpus=0, scheduling_strategy=there).remote())
+    cards = [size for size in ray.get(found) if size]
+    if not cards:
+        raise PlacementError(
+            "resources.gpus_per_worker: auto needs the memory of a card, and no node of this cluster can tell: write "
+            "resources.gpu_memory, such as 24GB"
+        )
+    return int(min(cards))
+
+
+def _smallest_card() -> int | None:
+    """Asked of the driver's own tool, which sees the cards whatever Ray has given to this process."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return min(int(line) for line in text.split()) * 1024**2
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None

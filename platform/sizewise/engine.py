@@ -22,11 +22,13 @@ from typing import Any
 import numpy as np
 
 from sizewise import checkpoint, pruning
+from sizewise.footprint import gpu_share, training_bytes
 from sizewise.ledger import Event, Record
 from sizewise.pruning import Front, Rule
 from sizewise.search import Search
 from sizewise.spec import StudySpec
 from sizewise.train import best
+from sizewise.units import format_bytes
 from sizewise.usage import Usage
 from sizewise_prep.storage import Place, exists, make_folder, read, write
 
@@ -53,6 +55,8 @@ class Engine:
         self.spec, self.folder, self.search, self.on_event, self.rule = spec, folder, search, on_event, rule
         self.paused: str | None = None  # why nothing goes on
         self.usage = Usage(folder)
+        self._too_large: set[int] = set()  # trials that were said to take more than a card has
+        self.inputs = (0, 0)  # categorical features and dense values of the data's rows
         self._open: set[int] = set()  # trials that the backend has
         self._again: deque[tuple[int, float]] = deque()  # trials to be started once more, and from when on
         self._losses: Counter[int] = Counter()  # of a trial, since it last got on
@@ -109,8 +113,8 @@ class Engine:
         return {
             "config": self.search.config(record).model_dump(),
             "folder": str(self.folder / "checkpoints" / record.key),
-            "resources": self.spec.resources.model_dump(),
-            "uses": self._uses(),
+            "resources": self.resources(record),
+            "uses": self._uses(record),
             "how": {
                 "continues": str(self.folder / "checkpoints" / shorter.key) if shorter else None,
                 "pruning": {"rule": self.rule.model_dump(), "path": str(path)} if self.rule else None,
@@ -119,10 +123,27 @@ class Engine:
 
     def began(self, trial_id: int) -> None:
         """Take that a trial's workers have begun, and hold what they asked for."""
-        uses = self._uses()
+        record = self.search.records[trial_id]
+        uses = self._uses(record)
         with self._or_pause():
-            attempts = self.search.records[trial_id].attempts
-            self.usage.begin(trial_id, attempts, uses["cpu_seconds"], uses["gpu_seconds"])
+            self.usage.begin(trial_id, record.attempts, uses["cpu_seconds"], uses["gpu_seconds"])
+
+    def resources(self, record: Record) -> dict[str, Any]:
+        """What a trial's workers ask for; a share of a GPU that is left to us follows from the configuration."""
+        wanted = self.spec.resources
+        if wanted.gpus_per_worker != "auto":
+            return wanted.model_dump()
+        needed = training_bytes(self.search.config(record), *self.inputs)
+        share = gpu_share(needed, wanted.gpu_memory or 0)
+        if share is None and record.trial_id not in self._too_large:
+            self._too_large.add(record.trial_id)
+            log.warning(
+                "trial %d: training takes about %s, and a card has %s: it gets a whole one, and may run out of memory",
+                record.trial_id,
+                format_bytes(needed),
+                format_bytes(wanted.gpu_memory or 0),
+            )
+        return {**wanted.model_dump(), "gpus_per_worker": share or 1.0}
 
     def progress(self, trial_id: int) -> Any:
         """What of a trial changes while it gets on without a word."""
@@ -273,12 +294,12 @@ class Engine:
         if facts["trials"] != planned:
             write(path, json.dumps({**facts, "trials": planned}, indent=1).encode())
 
-    def _uses(self) -> dict[str, float]:
+    def _uses(self, record: Record) -> dict[str, float]:
         """CPUs and GPUs of all workers of a trial."""
-        wanted = self.spec.resources
+        wanted = self.resources(record)
         return {
-            "cpu_seconds": wanted.workers * wanted.cpus_per_worker,
-            "gpu_seconds": wanted.workers * wanted.gpus_per_worker,
+            "cpu_seconds": wanted["workers"] * wanted["cpus_per_worker"],
+            "gpu_seconds": wanted["workers"] * wanted["gpus_per_worker"],
         }
 
     def _closed(self, record: Record) -> None:

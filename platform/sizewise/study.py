@@ -202,6 +202,7 @@ def _drive(
         rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
         with _mirrored(mirror_url, search, on_event or (lambda *_: None)) as tell:
             engine = Engine(spec, folder, search, tell, rule)
+            engine.inputs = len(manifest.cardinalities), len(manifest.dense_missing)
             driver.on_taken = engine.pause
             try:
                 if search.remaining:
@@ -233,7 +234,8 @@ def _run_trials(engine: Engine) -> None:
     from sizewise import cluster, tune
 
     try:
-        with cluster.connect(engine.spec), terminate_as_interrupt():
+        with cluster.connect(engine.spec) as placed, terminate_as_interrupt():
+            engine.spec = placed
             engine.mend()
             tune.run_trials(engine)
     finally:

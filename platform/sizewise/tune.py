@@ -4,6 +4,7 @@ Tune asks `EngineSearcher` for configurations and tells it what the trials repor
 `TrialActor`, which owns the trial's Ray Train workers (`sizewise.workers`).
 """
 
+import logging
 import os
 import secrets
 import time
@@ -21,6 +22,8 @@ from sizewise.engine import Engine
 from sizewise.failures import Ending, ending, no_room
 from sizewise.watch import Watch
 from sizewise.workers import ENDS, Workers
+
+log = logging.getLogger(__name__)
 
 # What a trial's own process takes while it waits for its workers. No CPU, however small a fraction: its workers
 # could then never have all of a machine's.
@@ -123,6 +126,12 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass on what a trial says, as it happens. (It comes in lists because Tune flattens dictionaries.)"""
         number = self.trial_ids[trial_id]
+        if "waiting" in result:
+            log.warning(
+                "trial %d waits for %s: others hold them, or the nodes are still to come",
+                number,
+                result["waiting"],
+            )
         for place in result.get("started", []):
             self.watch.begin(number, place)
             self.engine.began(number)

@@ -41,6 +41,9 @@ from sizewise_prep.storage import place
 # After so long a group makes way between two trials: others who wait for its CPUs get their turn, nothing grows old.
 RENEW_SECONDS = 600.0
 ENDS = {"outcome", "failure"}  # messages that are a trial's last
+WAITING_SECONDS = (
+    60.0  # after so long without a word from new workers, it is said that they wait for their place
+)
 POLL_SECONDS = 0.5  # how soon the death of a group is noticed
 
 
@@ -103,6 +106,8 @@ class Workers:
         self._traceback = ""
         self._waits = self._trains = False  # the trial waits for an answer; a trial is under way
         self._started = time.monotonic()
+        self._heard: Any = None  # a message that is awaited already
+        self._unplaced = True  # nothing was heard of the workers yet
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"workers-{name}")
         self._thread.start()
 
@@ -122,19 +127,25 @@ class Workers:
 
         Returns:
             `started` (a list of one: process id and node of the worker that trains), `resumed` (a list of one:
-            `evaluations` and `damage`), `evaluated` (a list of one evaluation: the trial now waits), or its end:
+            `evaluations` and `damage`), `evaluated` (a list of one evaluation: the trial now waits),
+            `waiting` (what new workers wait for, once), or its end:
             `outcome` (a list of one: all evaluations and test scores), or `failure` (why), `kind` (see
             `failures`) and `traceback`.
         """
         if self._waits:
             self._desk.answer.remote(True)
         self._waits = False
-        heard = self._desk.listen.remote()
+        heard = self._heard or self._desk.listen.remote()
+        self._heard = None
         while not ray.wait([heard], timeout=POLL_SECONDS)[0]:
             if not self._thread.is_alive() and not ray.wait([heard], timeout=POLL_SECONDS)[0]:
                 self._trains = False
                 return _failure(self._error, self._traceback)
+            if self._unplaced and time.monotonic() - self._started > WAITING_SECONDS:
+                self._unplaced, self._heard = False, heard
+                return {"waiting": _asked(self.resources)}
         message: dict[str, Any] = ray.get(heard)
+        self._unplaced = False
         self._waits, self._trains = "evaluated" in message, not ENDS & message.keys()
         return message
 
@@ -164,7 +175,7 @@ class Workers:
             TorchTrainer(
                 serve,
                 train_loop_config={"desk": self._desk},
-                torch_config=TorchConfig(backend="nccl" if wanted["gpus_per_worker"] else "gloo"),
+                torch_config=TorchConfig(backend=_backend(wanted)),
                 scaling_config=ray.train.ScalingConfig(
                     num_workers=wanted["workers"],
                     resources_per_worker=per_worker,
@@ -180,6 +191,17 @@ class Workers:
             ).fit()
         except BaseException as error:
             self._error, self._traceback = error, traceback.format_exc()
+
+
+def _backend(wanted: dict[str, Any]) -> str:
+    """How workers exchange tensors: NCCL between whole cards; it refuses two on one, and one alone needs none."""
+    return "nccl" if wanted["workers"] > 1 and wanted["gpus_per_worker"] >= 1 else "gloo"
+
+
+def _asked(wanted: dict[str, Any]) -> str:
+    gpus = f" and {wanted['gpus_per_worker']:.4g} GPU" if wanted["gpus_per_worker"] else ""
+    many = f"{wanted['workers']} workers of " if wanted["workers"] > 1 else ""
+    return f"{many}{wanted['cpus_per_worker']:g} CPU{gpus}"
 
 
 def serve(config: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -274,8 +275,17 @@ class ResourcesSpec(Strict):
 
     workers: int = Field(1, ge=1)
     cpus_per_worker: float = Field(1, gt=0)
-    gpus_per_worker: float = Field(0, ge=0)
+    # `auto`: a share of one card, by the memory that the trial's configuration takes
+    gpus_per_worker: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
+    gpu_memory: Annotated[int, BeforeValidator(parse_bytes)] | None = None  # of a card; else it is asked
     concurrent_trials: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_cards(self) -> "ResourcesSpec":
+        gpus = self.gpus_per_worker
+        if isinstance(gpus, float | int) and gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"gpus_per_worker: {gpus:g}: more than one card comes in whole cards only")
+        return self
 
 
 class PricesSpec(Strict):

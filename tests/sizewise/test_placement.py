@@ -1,0 +1,117 @@
+"""Where a trial's workers can run: on nodes that there are, that may be started, or nowhere."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from ray.util import placement_group_table
+
+from sizewise import cluster, workers
+from sizewise.cluster import PlacementError, check_placement
+from sizewise.spec.models import ResourcesSpec
+from sizewise.trial import TrialConfig
+from sizewise.workers import Workers
+
+ROOT = Path(__file__).parents[2]
+
+
+def wanted(**fields: Any) -> ResourcesSpec:
+    return ResourcesSpec.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "why"),
+    [
+        ({"workers": 5}, [{"CPU": 4}], "needs 5 CPU (5 workers x 1), and this cluster has 4"),
+        ({"gpus_per_worker": 1}, [{"CPU": 4}], "needs 1 GPU (1 workers x 1), and this cluster has 0"),
+        ({"gpus_per_worker": "auto"}, [{"CPU": 4}], "needs 1 GPU"),
+        # enough in all, but no node has it
+        ({"cpus_per_worker": 3}, [{"CPU": 2}, {"CPU": 2}], "do not fit on this cluster's nodes (2 CPU"),
+        ({"gpus_per_worker": 1}, [{"CPU": 8}, {"CPU": 0, "GPU": 1}], "do not fit on this cluster's nodes"),
+        ({"workers": 3, "gpus_per_worker": 0.6}, [{"CPU": 8, "GPU": 2}], "do not fit"),  # two on two cards
+    ],
+)
+def test_what_can_never_be_placed_is_refused(asked: dict[str, Any], nodes: list[Any], why: str) -> None:
+    with pytest.raises(PlacementError) as error:
+        check_placement(wanted(**asked), nodes, [])
+    assert why in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes"),
+    [
+        ({"workers": 4}, [{"CPU": 2}, {"CPU": 2}]),
+        ({"workers": 16, "cpus_per_worker": 0.1, "gpus_per_worker": 0.0625}, [{"CPU": 2, "GPU": 1}]),
+        ({"gpus_per_worker": "auto"}, [{"CPU": 0}, {"CPU": 4, "GPU": 1}]),
+    ],
+)
+def test_what_can_be_placed_is_not(asked: dict[str, Any], nodes: list[Any]) -> None:
+    check_placement(wanted(**asked), nodes, [])
+
+
+def test_a_cluster_at_zero_nodes_waits_for_what_its_file_may_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "ray_bootstrap_config.yaml"  # where Ray's launcher leaves it on the head
+    file.write_text((ROOT / "ray_cluster.yaml").read_text())
+    monkeypatch.setattr(cluster, "AUTOSCALER_FILE", file)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    startable = cluster._startable()
+    assert sorted(node.get("GPU", 0) for node in startable) == [0] * 8 + [1] * 8
+    with caplog.at_level(logging.WARNING):
+        check_placement(wanted(gpus_per_worker=1), [{"CPU": 0}], startable)
+    assert "waiting for the autoscaler's nodes" in caplog.text
+    with pytest.raises(PlacementError, match="with all that the autoscaler may start"):
+        check_placement(wanted(gpus_per_worker=4), [{"CPU": 0}], startable)
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert cluster._startable() == []  # a local cluster has no such file to look at
+
+
+def test_more_than_one_card_comes_whole() -> None:
+    with pytest.raises(ValueError, match="whole cards"):
+        wanted(gpus_per_worker=1.5)
+    assert wanted(gpus_per_worker="auto", gpu_memory="24GB").gpu_memory == 24_000_000_000
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cluster of one node that says to have one GPU; trials then train on the CPU, placed as on a card."""
+    environment = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "OMP_NUM_THREADS": "1"}
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1})
+    ray.init(address=started.address, log_to_driver=False, runtime_env={"env_vars": environment})
+    yield
+    ray.shutdown()
+    started.shutdown()
+
+
+@pytest.mark.slow
+def test_two_trials_share_a_card_and_a_third_says_what_it_waits_for(
+    card: None, trial_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(name: str) -> Workers:
+        asked = {"workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0.5}
+        group = Workers(asked, name, str(tmp_path / "logs"))
+        config: TrialConfig = trial_config()
+        group.begin({"config": config.model_dump(), "folder": str(tmp_path / name)})
+        return group
+
+    groups = [begin("first"), begin("second")]
+    for group in groups:
+        assert "started" in group.next()
+        assert "evaluated" in group.next()
+    held = [table for table in placement_group_table().values() if table["state"] == "CREATED"]
+    assert [table["bundles"][0]["GPU"] for table in held] == [0.5, 0.5]
+    assert ray.available_resources().get("GPU", 0) == 0
+
+    monkeypatch.setattr(workers, "WAITING_SECONDS", 1.0)
+    third = begin("third")
+    assert third.next() == {"waiting": "1 CPU and 0.5 GPU"}
+    groups[0].stop()
+    groups[0].close()  # makes room
+    assert "started" in third.next()
+    for group in (groups[1], third):
+        group.close()
