@@ -403,6 +403,8 @@ def status(
     failed = results.load(place(runs), name).trials.filter(state="failed")
     for trial_id, error in failed.select("trial_id", "error").iter_rows():
         print(f"trial {trial_id} failed: {error}")
+    if failed.height:
+        print(f"tracebacks: sizewise status {name} --runs {runs} --trial ID")
 
 
 @app.command("results")

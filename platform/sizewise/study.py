@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
@@ -269,7 +270,7 @@ def _logged(logs: Path) -> Iterator[None]:
     logs.mkdir(parents=True, exist_ok=True)
     logger, shown, kept = (
         logging.getLogger("sizewise"),
-        logging.StreamHandler(),
+        _Shown(),
         logging.StreamHandler(_Log(logs / "study.log")),
     )
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -285,6 +286,14 @@ def _logged(logs: Path) -> Iterator[None]:
         for handler in (shown, kept):
             logger.removeHandler(handler)
         ray_tune.removeHandler(kept)
+
+
+class _Shown(logging.Handler):
+    """Lines on standard error as it is at the time: above the progress bar, while there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print."""
+        print(self.format(record), file=sys.stderr, flush=True)
 
 
 class _Log(io.TextIOBase):

@@ -28,6 +28,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
+import ray.util
 import torch
 import torch.distributed
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -41,9 +42,7 @@ from sizewise_prep.storage import place
 # After so long a group makes way between two trials: others who wait for its CPUs get their turn, nothing grows old.
 RENEW_SECONDS = 600.0
 ENDS = {"outcome", "failure"}  # messages that are a trial's last
-WAITING_SECONDS = (
-    60.0  # after so long without a word from new workers, it is said that they wait for their place
-)
+WAITING_SECONDS = 30.0  # without a place for new workers, before it is said what they wait for
 POLL_SECONDS = 0.5  # how soon the death of a group is noticed
 
 
@@ -105,7 +104,7 @@ class Workers:
         self._error: BaseException | None = None
         self._traceback = ""
         self._waits = self._trains = False  # the trial waits for an answer; a trial is under way
-        self._started = time.monotonic()
+        self._started = self._looked = time.monotonic()
         self._heard: Any = None  # a message that is awaited already
         self._unplaced = True  # nothing was heard of the workers yet
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"workers-{name}")
@@ -141,9 +140,11 @@ class Workers:
             if not self._thread.is_alive() and not ray.wait([heard], timeout=POLL_SECONDS)[0]:
                 self._trains = False
                 return _failure(self._error, self._traceback)
-            if self._unplaced and time.monotonic() - self._started > WAITING_SECONDS:
-                self._unplaced, self._heard = False, heard
-                return {"waiting": _asked(self.resources)}
+            if self._unplaced and time.monotonic() - self._looked > WAITING_SECONDS:
+                self._looked = time.monotonic()
+                if self._waits_for_place():
+                    self._unplaced, self._heard = False, heard
+                    return {"waiting": _asked(self.resources)}
         message: dict[str, Any] = ray.get(heard)
         self._unplaced = False
         self._waits, self._trains = "evaluated" in message, not ENDS & message.keys()
@@ -166,11 +167,14 @@ class Workers:
         self._desk.give.remote(None)
         self._thread.join(seconds)
 
+    def _waits_for_place(self) -> bool:
+        """Whether there is a group of such workers, this one or its equal, that has no place yet."""
+        bundles = [_per_worker(self.resources)] * self.resources["workers"]
+        tables = ray.util.placement_group_table().values()
+        return any(t["state"] == "PENDING" and list(t["bundles"].values()) == bundles for t in tables)
+
     def _run(self) -> None:
         wanted = self.resources
-        per_worker = {"CPU": wanted["cpus_per_worker"]}
-        if wanted["gpus_per_worker"]:
-            per_worker["GPU"] = wanted["gpus_per_worker"]
         try:
             TorchTrainer(
                 serve,
@@ -178,7 +182,7 @@ class Workers:
                 torch_config=TorchConfig(backend=_backend(wanted)),
                 scaling_config=ray.train.ScalingConfig(
                     num_workers=wanted["workers"],
-                    resources_per_worker=per_worker,
+                    resources_per_worker=_per_worker(wanted),
                     use_gpu=bool(wanted["gpus_per_worker"]),
                 ),
                 # A fresh name each time: Train must not restore what it thinks it knows.
@@ -191,6 +195,11 @@ class Workers:
             ).fit()
         except BaseException as error:
             self._error, self._traceback = error, traceback.format_exc()
+
+
+def _per_worker(wanted: dict[str, Any]) -> dict[str, float]:
+    asked = {"CPU": wanted["cpus_per_worker"], "GPU": wanted["gpus_per_worker"]}
+    return {kind: count for kind, count in asked.items() if count}
 
 
 def _backend(wanted: dict[str, Any]) -> str:
@@ -222,6 +231,10 @@ class _StoppedError(Exception):
 def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
     """One trial on this worker."""
     device = ray.train.torch.get_device()
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            "this node offers a GPU that PyTorch cannot use: install its driver and a CUDA build of torch"
+        )
     _tidy(device)
 
     def report(row: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from sizewise.batches import Split
 from sizewise.footprint import CONTEXT_BYTES, SPARE, gpu_share, training_bytes
-from sizewise.train import OPTIMIZERS, build_model, optimizer_bytes
+from sizewise.optimizers import build_optimizer
+from sizewise.train import build_model, optimizer_bytes
 from sizewise.trial import TrialConfig
 from sizewise_prep.manifest import Manifest
 
@@ -18,7 +19,7 @@ def kept(config: TrialConfig) -> int:
     """Bytes of parameters, gradients and optimizer state after a step, and of what its forward pass saved."""
     manifest = Manifest.load(Path(config.data))
     model = build_model(config, manifest)
-    optimizer = OPTIMIZERS[config.optimizer](model.parameters(), lr=0.01)
+    optimizer = build_optimizer(config.optimizer, model, 0.01, dense_gradients=True)  # as on GPUs
     dense, ids, label = Split.open(Path(config.data), "train").batch(0, 0, config.batch_size, 1, 0, 1)
     saved: dict[int, int] = {}
 

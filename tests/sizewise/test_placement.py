@@ -1,19 +1,21 @@
 """Where a trial's workers can run: on nodes that there are, that may be started, or nowhere."""
 
 import logging
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+import torch
 from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
 
-from sizewise import cluster, workers
+from sizewise import cluster
 from sizewise.cluster import PlacementError, check_placement
 from sizewise.spec.models import ResourcesSpec
-from sizewise.trial import TrialConfig
 from sizewise.workers import Workers
 
 ROOT = Path(__file__).parents[2]
@@ -78,40 +80,53 @@ def test_more_than_one_card_comes_whole() -> None:
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A cluster of one node that says to have one GPU; trials then train on the CPU, placed as on a card."""
-    environment = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "OMP_NUM_THREADS": "1"}
-    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1})
-    ray.init(address=started.address, log_to_driver=False, runtime_env={"env_vars": environment})
-    yield
-    ray.shutdown()
-    started.shutdown()
+def half_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Workers]]:
+    """Starts workers of half a GPU each, on one node that says to have one and has none: placed as on a card."""
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        # Ray's own, or other drivers of this machine would take this cluster for the current one.
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        environment = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "OMP_NUM_THREADS": "1"}
+        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1})
+        ray.init(address=started.address, log_to_driver=False, runtime_env={"env_vars": environment})
+        groups = []
+
+        def start(name: str) -> Workers:
+            asked = {"workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0.5}
+            groups.append(Workers(asked, name, str(tmp_path / "logs")))
+            return groups[-1]
+
+        yield start
+        for group in groups:
+            group.close()
+        ray.shutdown()
+        started.shutdown()
+
+
+def wait_for_shares(placed: list[float], waiting: list[float]) -> None:
+    """Until groups of just these shares of a GPU have a place, and have none."""
+    end = time.monotonic() + 120
+    while True:
+        shares: dict[str, list[float]] = {"CREATED": [], "PENDING": [], "REMOVED": []}
+        for table in placement_group_table().values():
+            shares.setdefault(table["state"], []).append(table["bundles"][0]["GPU"])
+        if (shares["CREATED"], shares["PENDING"]) == (placed, waiting):
+            return
+        assert time.monotonic() < end, shares
+        time.sleep(0.2)
 
 
 @pytest.mark.slow
 def test_two_trials_share_a_card_and_a_third_says_what_it_waits_for(
-    card: None, trial_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    half_a_card: Callable[[str], Workers], trial_config: Any, tmp_path: Path
 ) -> None:
-    def begin(name: str) -> Workers:
-        asked = {"workers": 1, "cpus_per_worker": 1, "gpus_per_worker": 0.5}
-        group = Workers(asked, name, str(tmp_path / "logs"))
-        config: TrialConfig = trial_config()
-        group.begin({"config": config.model_dump(), "folder": str(tmp_path / name)})
-        return group
-
-    groups = [begin("first"), begin("second")]
-    for group in groups:
-        assert "started" in group.next()
-        assert "evaluated" in group.next()
-    held = [table for table in placement_group_table().values() if table["state"] == "CREATED"]
-    assert [table["bundles"][0]["GPU"] for table in held] == [0.5, 0.5]
+    first, _ = half_a_card("first"), half_a_card("second")
+    wait_for_shares([0.5, 0.5], [])
     assert ray.available_resources().get("GPU", 0) == 0
 
-    monkeypatch.setattr(workers, "WAITING_SECONDS", 1.0)
-    third = begin("third")
+    third, config = half_a_card("third"), trial_config()
+    third.begin({"config": config.model_dump(), "folder": str(tmp_path / "third")})
     assert third.next() == {"waiting": "1 CPU and 0.5 GPU"}
-    groups[0].stop()
-    groups[0].close()  # makes room
-    assert "started" in third.next()
-    for group in (groups[1], third):
-        group.close()
+    wait_for_shares([0.5, 0.5], [0.5])
+    first.close()  # makes room
+    if not torch.cuda.is_available():  # it has its place, and does not train on a CPU what was to have a GPU
+        assert "a GPU that PyTorch cannot use" in third.next()["failure"]

@@ -23,7 +23,13 @@ TIMED = ("train_seconds", "samples_per_second", "peak_memory_bytes")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     environment = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "OMP_NUM_THREADS": "1"}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment})
+    ray.init(
+        "local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": environment},
+    )
     yield
     ray.shutdown()
 
