@@ -83,10 +83,15 @@ function buttons(Plotly) {
 
 // One figure a frame: the first is on the screen before the next is worked out.
 function enqueue(plotly, chart) {
-  turn = Promise.all([plotly, turn]).then(([Plotly]) => {
-    draw(Plotly, chart);
-    return new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-  });
+  turn = Promise.all([plotly, turn])
+    .then(([Plotly]) => {
+      draw(Plotly, chart);
+      return new Promise((done) => {
+        requestAnimationFrame(() => setTimeout(done));
+        setTimeout(done, 200); // a hidden page has no frames
+      });
+    })
+    .catch((error) => console.error(error)); // one figure's failure must not hold up the others
 }
 
 function draw(Plotly, chart) {
@@ -115,8 +120,8 @@ function draw(Plotly, chart) {
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const plotly = load(data.plotly);
-  if (!data.figure) return;
   const chart = parentElement.querySelector(".chart");
+  if (!data.figure) return chart.removeAttribute("role"); // there to load Plotly only
   chart.setAttribute("aria-label", data.text);
   const state = states.get(chart) ?? { visible: false };
   if (state.digest !== data.digest) {

@@ -5,6 +5,7 @@ while it runs. This component redraws in place (chart.js), with the plotly.js th
 only what is on the screen, and only when it has changed.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,10 +32,16 @@ class Point(NamedTuple):
     more: bool
 
 
-def show(drawing: Drawing, key: str, text: str, marks: go.Figure | None = None) -> Point | None:
+def show(
+    drawing: Drawing,
+    key: str,
+    text: str,
+    marks: go.Figure | None = None,
+    on_click: Callable[[Point], None] | None = None,
+) -> None:
     """Draw a figure with `marks` laid over it; `text` is what a screen reader says.
 
-    Returns the point whose click (with Shift or Ctrl: one more) led to this run.
+    A click on a point (with Shift or Ctrl: one more) calls `on_click` before the page runs again.
     """
     data = {
         "figure": drawing.figure,
@@ -45,8 +52,13 @@ def show(drawing: Drawing, key: str, text: str, marks: go.Figure | None = None) 
         "text": text,
         "file": f"sizewise-{key}",
     }
-    clicked = _component()(key=key, data=data, on_clicked_change=lambda: None).clicked
-    return Point(**clicked) if clicked else None
+
+    def clicked() -> None:
+        point = st.session_state[key].clicked
+        if point and on_click:
+            on_click(Point(**point))
+
+    _component()(key=key, data=data, on_clicked_change=clicked)
 
 
 def prepare() -> None:

@@ -40,18 +40,15 @@ def pick(study: Study, trials: list[int], at: int | None = None) -> None:
         st.query_params["at"] = str(at)
 
 
-def follow(study: Study, *clicks: Point | None) -> None:
-    """Pick what was clicked in one of the figures; with Shift or Ctrl, one more. A second click lets it go."""
-    for click in clicks:
-        if click is None:
-            continue
-        before = picked(study)
-        if not click.more:
-            pick(study, [click.trial], click.iteration)
-        elif click.trial in before:
-            pick(study, [trial for trial in before if trial != click.trial])
-        else:
-            pick(study, [*before, click.trial], click.iteration)
+def follow(study: Study, click: Point) -> None:
+    """Pick what was clicked in a figure; with Shift or Ctrl, one more, or one less where it was picked before."""
+    before = picked(study)
+    if not click.more:
+        pick(study, [click.trial], click.iteration)
+    elif click.trial in before:
+        pick(study, [trial for trial in before if trial != click.trial])
+    else:
+        pick(study, [*before, click.trial], click.iteration)
 
 
 def _keep(study: Study, trials: list[int]) -> None:

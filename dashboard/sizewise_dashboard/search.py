@@ -1,5 +1,7 @@
 """How a study's search went: what it gained, what mattered, where it looked, when, and what it gave up and why."""
 
+from functools import partial
+
 import polars as pl
 import streamlit as st
 
@@ -28,25 +30,31 @@ def page(runs: Place, details: st.Page | None = None) -> None:
         st.info("No trial has started yet.")
         show_problems(study)
         return
-    clicks = [*_gains(now), *_places(now)]
+    if st.session_state.pop("open", False) and details:
+        trials = ",".join(map(str, picking.picked(study)))
+        st.switch_page(details, query_params={"study": study.name, "trials": trials})
+    _gains(now)
+    _places(now)
     _given_up(study)
     show_problems(study)
-    if any(clicks):
-        picking.follow(study, *clicks)
-        trial = picking.picked(study)
-        if details and trial:
-            st.switch_page(details, query_params={"study": study.name, "trials": ",".join(map(str, trial))})
 
 
-def _gains(now: Snapshot) -> list[Point | None]:
+def _open(study: Study, click: Point) -> None:
+    """Pick what was clicked; the page then moves on to the trial."""
+    picking.follow(study, click)
+    st.session_state["open"] = True
+
+
+def _gains(now: Snapshot) -> None:
     """The hypervolume, what mattered, and when trials ran."""
     study = now.study
     left, right = st.columns(2)
     with left:
-        history = chart.show(
+        chart.show(
             snapshots.drawn(now, "history", lambda: figures.hypervolume_history(study)),
             "hypervolume",
             "Hypervolume of the front so far against the number of trials that have ended.",
+            on_click=partial(_open, study),
         )
     with right:
         names = results.evaluators(study)
@@ -67,40 +75,42 @@ def _gains(now: Snapshot) -> list[Point | None]:
             label_visibility="collapsed",
         )
     st.caption("Click a bar or a point to open its trial.")
-    lane = chart.show(
+    chart.show(
         snapshots.drawn(now, "timeline", lambda: figures.timeline(study)),
         "timeline",
         "When each trial ran, in as many lanes as ran at the same time.",
+        on_click=partial(_open, study),
     )
-    return [history, lane]
 
 
-def _places(now: Snapshot) -> list[Point | None]:
+def _places(now: Snapshot) -> None:
     """Where the search looked: slices, a contour, parallel coordinates."""
     study = now.study
     settings = results.searched(study)
     if not settings:
         st.info("All trials have the same settings, so there is nothing to slice.")
-        return []
+        return
     with st.container(horizontal=True):
         objectives = list(study.objectives)
         objective = st.selectbox("Objective", objectives, key="objective", bind="query-params", width=220)
         x = st.selectbox("Contour across", settings, key="across", bind="query-params", width=220)
         rest = [name for name in settings if name != x] or settings
         y = st.selectbox("Contour along", rest, key="along", bind="query-params", width=220)
-    slices = chart.show(
+    chart.show(
         snapshots.drawn(now, ("slices", objective), lambda: figures.slices(study, objective)),
         "slices",
         f"{objective} of each trial against every searched setting.",
+        on_click=partial(_open, study),
     )
     left, right = st.columns(2)
     with left:
-        contour = chart.show(
+        chart.show(
             snapshots.drawn(
                 now, ("contour", x, y, objective), lambda: figures.contour(study, x, y, objective)
             ),
             "contour",
             f"{objective} over {x} and {y}.",
+            on_click=partial(_open, study),
         )
     with right:
         chart.show(
@@ -108,7 +118,6 @@ def _places(now: Snapshot) -> list[Point | None]:
             "parallel",
             "Every trial as a line through its settings and objectives.",
         )
-    return [slices, contour]
 
 
 def _given_up(study: Study) -> None:

@@ -1,6 +1,7 @@
 """The trade-off of one study: the answer, the linked figures and the front; live while it runs."""
 
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import polars as pl
@@ -51,14 +52,14 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
         st.rerun()  # the whole page, to look for news more or less often
     view = _head(now)
     study = _narrowed(now, view)
-    # what was picked in this run is known only after the figures were shown, so it is drawn in the next one
     trials = picking.picked(now.study)
-    chosen = st.empty()
+    _picked(now.study, trials, details)
+    follow = partial(picking.follow, now.study)
     left, right = st.columns(2)
     sentence = now.answer.sentence
     score, effort = SCORES[view.axes.score].label, EFFORTS[view.axes.effort].label
     with left:
-        on_size = chart.show(
+        chart.show(
             snapshots.drawn(
                 now,
                 ("by_size", view),
@@ -67,23 +68,26 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
             "by_size",
             f"Validation {score} against size in bytes, a log scale. {sentence}",
             figures.chosen(study, trials, "size", view.axes),
+            follow,
         )
     with right:
-        on_curve = chart.show(
+        chart.show(
             snapshots.drawn(
                 now, ("by_iterations", view), lambda: figures.accuracy_against_iterations(study, view.axes)
             ),
             "by_iterations",
             f"Validation {score} against {effort}, a log scale, a line a trial. {sentence}",
             figures.chosen(study, trials, "iterations", view.axes),
+            follow,
         )
     left, right = st.columns(2)
     with left:
-        on_space = chart.show(
+        chart.show(
             snapshots.drawn(now, ("tradeoff", view), lambda: figures.tradeoff_3d(study, view.axes)),
             "tradeoff",
             f"Validation {score} over size and {effort}, in three dimensions. {sentence}",
             figures.chosen(study, trials, "tradeoff", view.axes),
+            follow,
         )
     with right:
         st.subheader("Pareto front")
@@ -91,11 +95,6 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
             st.text("Nothing yet.")
         else:
             tables.show(study.front, "front", tables.EVALUATION, height=400, alt="The Pareto front")
-    if any((on_size, on_curve, on_space)):
-        picking.follow(now.study, on_size, on_curve, on_space)
-        st.rerun(scope="fragment")
-    with chosen.container():
-        _picked(now.study, trials, details)
     show_problems(now.study)
 
 

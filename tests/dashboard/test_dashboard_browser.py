@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import polars as pl
 import pytest
 from browser import CHROMIUM, chromium_page, dashboard
 from playwright.sync_api import Page, expect
@@ -22,7 +23,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found: install Debian's package `chromium`"),
 ]
-WAIT = 20_000  # milliseconds
+WAIT = 60_000  # milliseconds: a busy machine takes its time
 
 # every visible piece of text of every figure, with where it stands
 TEXTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot =>
@@ -63,7 +64,7 @@ def page() -> Iterator[Page]:
     """A page that has asked nobody but this machine for anything by the time the test ends."""
     with chromium_page() as (page, asked):
         yield page
-        hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))}
+        hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:", "file:"))}
         assert hosts == {"127.0.0.1"}
 
 
@@ -260,3 +261,49 @@ def test_home_of_many_states(address: str, page: Page) -> None:
     expect(page.get_by_role("link", name="hurt")).to_be_visible(timeout=WAIT)
     assert page.locator("[data-testid=stException]").count() == 0
     _keep(page, "home")
+
+
+def test_a_link_holds_what_is_picked_and_figures_and_tables_download(
+    address: str, runs: Path, page: Page, tmp_path: Path
+) -> None:
+    page.goto(f"{address}/tradeoff?study=finished&trials=5,8&score=log-loss")
+    _settle(page)
+    expect(page.get_by_role("link", name="Compare the trials")).to_be_visible(timeout=WAIT)
+    names = "() => document.querySelector('.js-plotly-plot').data.map(trace => trace.name)"
+    assert page.evaluate(names)[-2:] == ["trial 5", "trial 8"]
+    label = page.get_by_role("figure").first.get_attribute("aria-label")
+    assert label is not None
+    assert label.startswith("Validation log-loss against size")
+
+    page.locator(".js-plotly-plot").first.hover()
+    with page.expect_download() as download:
+        page.locator("[data-title='Download plot as an HTML file']").first.click()
+    download.value.save_as(tmp_path / "figure.html")
+    with page.expect_download() as download:
+        page.locator("[data-title='Download plot as a PNG']").first.click()
+    assert Path(download.value.path()).read_bytes()[:4] == b"\x89PNG"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download Parquet").click()
+    assert pl.read_parquet(download.value.path()).height == load(runs, "finished").front.height
+
+    assert page.context.browser is not None
+    offline = page.context.browser.new_context(offline=True).new_page()
+    offline.goto((tmp_path / "figure.html").as_uri())
+    expect(offline.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=WAIT)
+    assert offline.evaluate(names)[-2:] == ["trial 5", "trial 8"]
+
+
+def test_every_other_page_stands_and_a_trials_bar_opens_it(address: str, runs: Path, page: Page) -> None:
+    for name, figures in (("compare", 2), ("data", 0), ("search", 6)):
+        page.goto(f"{address}/{name}?study=finished")
+        expect(page.locator(".chart[aria-label]")).to_have_count(figures, timeout=WAIT)
+        page.wait_for_timeout(500)
+        assert page.locator("[data-testid=stException]").count() == 0
+        _keep(page, name)
+    plot = page.locator(".js-plotly-plot", has_text="Timeline")
+    plot.scroll_into_view_if_needed(timeout=WAIT)
+    bar = plot.locator(".barlayer .point path").first.bounding_box(timeout=WAIT)
+    assert bar is not None
+    page.mouse.click(bar["x"] + bar["width"] / 2, bar["y"] + bar["height"] / 2)
+    page.wait_for_url("**/trials?**trials=*", timeout=WAIT)
+    expect(page.get_by_text("Trials in full")).to_be_visible(timeout=WAIT)
