@@ -115,7 +115,11 @@ class Door:
             if not self._open:
                 client.close()
                 continue
-            server = socket.create_connection(("127.0.0.1", self._server.port))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._server.port))
+            except OSError:  # the server itself is gone
+                client.close()
+                continue
             self._ways |= {client, server}
             for source, target in ((client, server), (server, client)):
                 threading.Thread(target=self._carry, args=(source, target), daemon=True).start()
