@@ -212,6 +212,11 @@ class Engine:
         self._open.discard(trial_id)
         self._again.append((trial_id, time.monotonic() + 4 ** (times - 1)))  # 1 second, 4, 16, 64
 
+    def settle(self, last_seen: float | None) -> None:
+        """Count what a driver that died was holding, up to its last sign of life (unix seconds)."""
+        with self._or_pause():
+            self.usage.settle(last_seen)
+
     def pause(self, reason: str) -> None:
         """Stop, with everything written that there is, because of something that no trial is to blame for."""
         self.paused = self.paused or reason

@@ -30,7 +30,7 @@ from sizewise.search import Search
 from sizewise.signals import terminate_as_interrupt
 from sizewise.spec import StudySpec
 from sizewise.train import model_sizes
-from sizewise.usage import Usage, last_seen
+from sizewise.usage import last_seen
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.storage import Place, absolute, exists, make_folder, read, remove_folder, write
@@ -198,15 +198,15 @@ def _drive(
     seen = last_seen(folder)  # of a driver that died
     # First, so that a second driver is told so before Ray has started.
     with only_driver(folder) as driver, _logged(scratch(spec, folder)):
-        Usage(folder).settle(seen)
         search, validation = _search(spec, folder, manifest), manifest.splits["validation"]
         rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
         with _mirrored(mirror_url, search, on_event or (lambda *_: None)) as tell:
             engine = Engine(spec, folder, search, tell, rule)
             engine.inputs = len(manifest.cardinalities), len(manifest.dense_missing)
             driver.on_taken = engine.pause
+            engine.settle(seen)
             try:
-                if search.remaining:
+                if search.remaining and not engine.paused:
                     _run_trials(engine)
             except KeyboardInterrupt:  # where Tune does not catch it: before its first trial, or the second
                 return False
