@@ -309,16 +309,12 @@ def resume(
 @contextmanager
 def _pausing(name: str, runs: str) -> Iterator[None]:
     """Say how to go on with a study that cannot be written just now."""
-    from sizewise.study import PausedError
+    from sizewise.study import PausedError, to_continue
 
     try:
         yield
     except PausedError as error:
-        print(
-            f"sizewise: {name} is paused: {error}: nothing is lost; when that is mended, continue with "
-            f"`sizewise resume {name} --runs {runs}`",
-            file=sys.stderr,
-        )
+        print(f"sizewise: {to_continue(name, runs, str(error))}", file=sys.stderr)
         sys.exit(1)
 
 

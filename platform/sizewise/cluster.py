@@ -3,9 +3,12 @@
 import logging
 import math
 import os
+import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import ray
@@ -26,6 +29,8 @@ ENVIRONMENT = {
 }
 
 
+HEAD_SECONDS = 20.0  # how long a cluster's head may be silent
+
 # Ray's launcher leaves the cluster's file there on the head, where drivers of submitted jobs run.
 AUTOSCALER_FILE = Path("~/ray_bootstrap_config.yaml")
 
@@ -35,8 +40,11 @@ class PlacementError(InputError):
 
 
 @contextmanager
-def connect(spec: StudySpec) -> Iterator[StudySpec]:
+def connect(spec: StudySpec, on_lost: Callable[[str], None] | None = None) -> Iterator[StudySpec]:
     """The current Ray cluster if there is one, else a local one for as long as the block lasts.
+
+    `on_lost` is called with the reason, from a thread of its own, once the cluster's head has not answered for
+    `HEAD_SECONDS`. It must end the process: Ray would, after a minute, without a word to whoever waits.
 
     Returns:
         The study file, with what only the cluster knows: the memory of its smallest GPU.
@@ -60,10 +68,36 @@ def connect(spec: StudySpec) -> Iterator[StudySpec]:
         if wanted.gpus_per_worker == "auto" and wanted.gpu_memory is None:
             wanted = wanted.model_copy(update={"gpu_memory": _gpu_memory()})
         check_placement(wanted, nodes, _startable())
-        yield spec.model_copy(update={"resources": wanted})
+        with _watched_head(on_lost) if on_lost else nullcontext():
+            yield spec.model_copy(update={"resources": wanted})
     finally:
         if started_here:
             ray.shutdown()
+
+
+@contextmanager
+def _watched_head(on_lost: Callable[[str], None]) -> Iterator[None]:
+    address = ray.get_runtime_context().gcs_address
+    host, _, port = address.rpartition(":")
+    ended = threading.Event()
+
+    def watch() -> None:
+        answered = time.monotonic()
+        while not ended.wait(HEAD_SECONDS / 10):
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_SECONDS / 4).close()
+                answered = time.monotonic()
+            except OSError:
+                if time.monotonic() - answered > HEAD_SECONDS and not ended.is_set():
+                    on_lost(f"the head of the Ray cluster, {address}, does not answer")
+                    return
+
+    thread = threading.Thread(target=watch, daemon=True, name="head")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def check_placement(

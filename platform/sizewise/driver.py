@@ -27,9 +27,7 @@ from sizewise_prep.storage import Place, StorageError, read, write
 
 HEARTBEAT_SECONDS = 2.0
 WATCH_SECONDS = 4 * HEARTBEAT_SECONDS  # a living driver's heart beats several times in this time
-STORE_WATCH_SECONDS = (
-    30.0  # the same in an object store, whose client tries again for a while before it gives up
-)
+STORE_WATCH_SECONDS = 30.0  # the same in an object store, whose client tries again before it gives up
 
 
 class Driver:

@@ -14,14 +14,15 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sizewise import spec as study_file
 from sizewise import warm_start
-from sizewise.driver import only_driver
+from sizewise.driver import Driver, only_driver
 from sizewise.embedding import full_bytes
 from sizewise.engine import Engine, scratch
 from sizewise.ledger import NAME, Event, Ledger
@@ -207,7 +208,7 @@ def _drive(
             engine.settle(seen)
             try:
                 if search.remaining and not engine.paused:
-                    _run_trials(engine)
+                    _run_trials(engine, partial(_give_up, driver, folder))
             except KeyboardInterrupt:  # where Tune does not catch it: before its first trial, or the second
                 return False
         if engine.paused:
@@ -215,6 +216,23 @@ def _drive(
             raise PausedError(engine.paused)
         driver.finished = search.remaining == 0
         return driver.finished
+
+
+def _give_up(driver: Driver, folder: Place, reason: str) -> None:
+    """End this process at once, with the study as the ledger has it: what it waits for will never answer."""
+    driver.message = reason
+    with suppress(OSError):
+        driver.close()
+    print(f"sizewise: {to_continue(folder.name, str(folder.parent), reason)}", file=sys.stderr, flush=True)
+    os._exit(1)  # the main thread hears nothing while it waits for Ray
+
+
+def to_continue(name: str, runs: str, reason: str) -> str:
+    """What to tell whoever started a study that has paused."""
+    return (
+        f"{name} is paused: {reason}: nothing is lost; when that is mended, continue with "
+        f"`sizewise resume {name} --runs {runs}`"
+    )
 
 
 def _search(spec: StudySpec, folder: Place, manifest: Manifest) -> Search:
@@ -231,11 +249,11 @@ def _tables(spec: StudySpec, manifest: Manifest) -> int:
     return full_bytes(manifest.cardinalities, spec.model.largest_dim)
 
 
-def _run_trials(engine: Engine) -> None:
+def _run_trials(engine: Engine, on_lost: Callable[[str], None]) -> None:
     from sizewise import cluster, tune
 
     try:
-        with cluster.connect(engine.spec) as placed, terminate_as_interrupt():
+        with cluster.connect(engine.spec, on_lost) as placed, terminate_as_interrupt():
             engine.spec = placed
             engine.mend()
             tune.run_trials(engine)
