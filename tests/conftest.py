@@ -2,11 +2,15 @@
 
 Small tensors gain nothing from more threads, and on a busy machine threads that wait for each other cost
 several times as much. It is also what a worker with one CPU has. Triton's kernels run in its interpreter, which has
-to be said before Triton is imported.
+to be said before Triton is imported. Ray's files lie in a folder of the tests' own, so that no test joins a cluster
+that happens to run on the machine.
 """
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +18,20 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRITON_INTERPRET", "1")
+if "RAY_TMPDIR" not in os.environ:
+    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
+    atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 sys.path.insert(0, str(Path(__file__).parent))
 
 from s3_server import S3Server  # found by the line before
+
+
+@pytest.fixture(autouse=True)
+def _own_main() -> Iterator[None]:
+    """Streamlit's AppTest puts the app in the place of the main module, which processes started later would import."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,11 @@ def test_a_cluster_comes_up_serves_an_interrupted_study_and_leaves_nothing(tmp_p
         capture_output=True,
         text=True,
         timeout=400,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # where `ray` and `sizewise` are
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        },
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

@@ -48,10 +48,17 @@ def group(cluster: None, tmp_path: Path) -> Iterator[Callable[[int], Workers]]:
         started.close()
 
 
+def heard(workers: Workers) -> dict[str, Any]:
+    """What the trial under way says next, besides that it has begun and where it goes on from."""
+    while (message := workers.next()).keys() <= {"started", "resumed"}:
+        pass
+    return message
+
+
 def to_the_end(workers: Workers) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """All evaluations of the trial under way, and its end."""
     rows = []
-    while "evaluated" in (message := workers.next()):
+    while "evaluated" in (message := heard(workers)):
         rows += message["evaluated"]
     return rows, message
 
@@ -64,11 +71,13 @@ def test_a_group_serves_stopped_finished_and_diverged_trials_and_leaves_nothing(
     group: Callable[[int], Workers], trial_config: Callable[..., TrialConfig], tmp_path: Path
 ) -> None:
     def payload(name: str, **changes: Any) -> dict[str, Any]:
-        return {"config": trial_config(**changes).model_dump(), "folder": str(tmp_path / name)}
+        return {"config": trial_config(**changes).model_dump(), "folder": str(tmp_path / name), "how": {}}
 
     workers = group(1)
     workers.begin(payload("stopped", seed=1))
-    assert workers.next()["evaluated"][0]["iteration"] == 12
+    message = heard(workers)
+    assert "evaluated" in message, message
+    assert message["evaluated"][0]["iteration"] == 12
     workers.stop()  # in the middle, where a pruner would
     assert workers.usable
 
@@ -93,10 +102,10 @@ def test_a_group_serves_stopped_finished_and_diverged_trials_and_leaves_nothing(
 
     workers = group(1)
     workers.begin(payload("killed"))
-    workers.next()
+    heard(workers)
     (trainer,) = (p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name())
     os.kill(trainer.pid, signal.SIGKILL)
-    assert "evaluated" not in workers.next()
+    assert "evaluated" not in heard(workers)
     assert not workers.usable
     nothing_left()
 
@@ -105,10 +114,12 @@ def test_two_workers_stop_together_and_go_on_together(
     group: Callable[[int], Workers], trial_config: Callable[..., TrialConfig], tmp_path: Path
 ) -> None:
     workers = group(2)
-    workers.begin({"config": trial_config(seed=1).model_dump(), "folder": str(tmp_path / "stopped")})
-    workers.next()
+    workers.begin(
+        {"config": trial_config(seed=1).model_dump(), "folder": str(tmp_path / "stopped"), "how": {}}
+    )
+    heard(workers)
     workers.stop()
-    workers.begin({"config": trial_config().model_dump(), "folder": str(tmp_path / "whole")})
+    workers.begin({"config": trial_config().model_dump(), "folder": str(tmp_path / "whole"), "how": {}})
     _, end = to_the_end(workers)
     alone = train(trial_config(), tmp_path / "alone", lambda row: None)
     together = end["outcome"][0]["evaluations"]
@@ -116,7 +127,9 @@ def test_two_workers_stop_together_and_go_on_together(
         [row["auc"] for row in alone.evaluations], abs=1e-4
     )
 
-    workers.begin({"config": trial_config(seed=2, epochs=500).model_dump(), "folder": str(tmp_path / "long")})
+    workers.begin(
+        {"config": trial_config(seed=2, epochs=500).model_dump(), "folder": str(tmp_path / "long"), "how": {}}
+    )
     time.sleep(1.0)  # neither at a report nor waiting: it cannot hear that it is to stop
     workers.stop()
     assert not workers.usable
