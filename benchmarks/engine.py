@@ -1,4 +1,4 @@
-"""What the engine's claims are worth, on simulated learning curves: `sizewise.simulated.Generated`.
+"""What the engine's claims are worth, on simulated learning curves: `sizewise.study.simulated.Generated`.
 
     python benchmarks/engine.py pruning    # hypervolume kept and iterations spent, with pruning and without
     python benchmarks/engine.py search     # trials that samplers need for random search's hypervolume
@@ -22,9 +22,9 @@ import moocore
 import numpy as np
 from scipy import stats
 
-from sizewise.engine import Engine
-from sizewise.simulated import Generated, simulate, simulated_engine
 from sizewise.spec import StudySpec
+from sizewise.study.engine import Engine
+from sizewise.study.simulated import Generated, simulate, simulated_engine
 
 SEARCH = {
     "memory_budget": {"low": 2_000, "high": 20_000_000, "log": True},

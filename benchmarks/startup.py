@@ -25,11 +25,12 @@ from ray import tune as ray_tune
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from sizewise import cluster, spec, tune
+from sizewise import spec
 from sizewise.embedding import full_bytes
-from sizewise.engine import Engine
 from sizewise.ledger import Ledger, Record
-from sizewise.search import Search
+from sizewise.search.suggest import Search
+from sizewise.study import cluster, tune
+from sizewise.study.engine import Engine
 from sizewise.train import train
 from sizewise.trial import TrialConfig
 from sizewise_prep import planted

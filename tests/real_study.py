@@ -25,10 +25,10 @@ from ruamel.yaml import YAML
 
 from sizewise import spec as study_file
 from sizewise.embedding import full_bytes
-from sizewise.engine import Engine
 from sizewise.ledger import Ledger
 from sizewise.sealed import unsealed
-from sizewise.search import Search
+from sizewise.search.suggest import Search
+from sizewise.study.engine import Engine
 from sizewise.train import train
 from sizewise_prep import planted
 from sizewise_prep.manifest import Manifest

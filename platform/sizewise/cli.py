@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 import sizewise
-from sizewise import signals
+from sizewise.study import signals
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place, StorageError, place
 
@@ -276,7 +276,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Start a study, on the current Ray cluster or a local one."""
-    from sizewise import spec, study
+    from sizewise import spec
+    from sizewise.study import run as study
     from sizewise.terminal import trial_events
 
     asked = spec.load(study_file, _overrides(set_ or []))
@@ -294,7 +295,8 @@ def resume(
     name: Name, runs: Runs = "runs", optuna_storage: OptunaStorage = None, as_json: Json = False
 ) -> None:
     """Continue an interrupted study."""
-    from sizewise import results, study
+    from sizewise import results
+    from sizewise.study import run as study
     from sizewise.terminal import trial_events
 
     folder = place(runs)
@@ -309,7 +311,7 @@ def resume(
 @contextmanager
 def _pausing(name: str, runs: str) -> Iterator[None]:
     """Say how to go on with a study that cannot be written just now."""
-    from sizewise.study import PausedError, to_continue
+    from sizewise.study.run import PausedError, to_continue
 
     try:
         yield

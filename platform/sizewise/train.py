@@ -31,8 +31,8 @@ from sizewise.dlrm import DLRM
 from sizewise.embedding import METHODS, build, full_bytes
 from sizewise.metrics import Scores, evaluate_scores
 from sizewise.optimizers import build_optimizer
-from sizewise.pruning import Rule, verdict_from
 from sizewise.sealed import DamagedError
+from sizewise.search.pruning import Rule, verdict_from
 from sizewise.trial import TrialConfig
 from sizewise_prep.cache import local_shards
 from sizewise_prep.manifest import Manifest

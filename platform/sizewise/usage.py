@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sizewise.driver import claim
 from sizewise.sealed import DamagedError, sealed, unsealed
+from sizewise.study.driver import claim
 from sizewise_prep.storage import Place, append_line, read, write
 
 

@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from s3_server import S3Server
-from sizewise import checkpoint, driver, results
+from sizewise import checkpoint, results
 from sizewise.claims import Claim
-from sizewise.driver import only_driver
 from sizewise.ledger import Ledger, Record
+from sizewise.study import driver
+from sizewise.study.driver import only_driver
 from sizewise_prep import storage
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place, StorageError, place
@@ -242,7 +243,7 @@ def test_files_that_go_while_they_are_copied_are_looked_for_again(
 
 DRIVER = """
 import sys, time
-from sizewise.driver import only_driver
+from sizewise.study.driver import only_driver
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import place
 try:

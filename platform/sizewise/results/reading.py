@@ -15,7 +15,6 @@ from typing import Any, Literal
 import polars as pl
 import psutil
 
-from sizewise.driver import born, lives, machine
 from sizewise.ledger import NAME
 from sizewise.results.constraints import broken, kept
 from sizewise.results.curves import SCHEMA, read_evaluations
@@ -30,6 +29,7 @@ from sizewise.results.records import (
     parse,
 )
 from sizewise.results.replicates import means
+from sizewise.study.driver import born, lives, machine
 from sizewise.usage import last_seen, used
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Entry, Place, entries, is_folder, read, read_entries

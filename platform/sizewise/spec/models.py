@@ -205,7 +205,7 @@ class TrainSpec(Strict):
 
 
 class PruningSpec(Strict):
-    """When a trial is stopped early; see `sizewise.pruning` for the rule and what the risk covers."""
+    """When a trial is stopped early; see `sizewise.search.pruning` for the rule and what the risk covers."""
 
     # Never before this much training: epochs when written as 0.5 or 1.0, iterations when written as 500.
     grace: float | int = Field(0.5, ge=0)

@@ -18,11 +18,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sizewise.engine import Engine
 from sizewise.ledger import Ledger, Record
-from sizewise.pruning import Rule
-from sizewise.search import Search
+from sizewise.search.pruning import Rule
+from sizewise.search.suggest import Search
 from sizewise.spec import StudySpec
+from sizewise.study.engine import Engine
 from sizewise.trial import TrialConfig
 
 Rows = list[dict[str, Any]]

@@ -1,7 +1,7 @@
 """Ray's side of a study: the only room that knows Ray Tune.
 
 Tune asks `EngineSearcher` for configurations and tells it what the trials report; every trial runs in a
-`TrialActor`, which owns the trial's Ray Train workers (`sizewise.workers`).
+`TrialActor`, which owns the trial's Ray Train workers (`sizewise.study.workers`).
 """
 
 import logging
@@ -18,10 +18,10 @@ from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sizewise.engine import Engine
-from sizewise.failures import Ending, ending, no_room
-from sizewise.watch import Watch
-from sizewise.workers import ENDS, Workers
+from sizewise.study.engine import Engine
+from sizewise.study.failures import Ending, ending, no_room
+from sizewise.study.watch import Watch
+from sizewise.study.workers import ENDS, Workers
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import pytest
 import ray
 from ray.util import placement_group_table
 
+from sizewise.study.workers import Workers
 from sizewise.train import train
 from sizewise.trial import TrialConfig
-from sizewise.workers import Workers
 
 pytestmark = pytest.mark.slow
 TIMED = ("train_seconds", "samples_per_second", "peak_memory_bytes")

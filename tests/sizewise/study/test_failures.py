@@ -10,8 +10,8 @@ import torch
 from ray.train import WorkerGroupError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
 
-from sizewise.failures import ending
 from sizewise.sealed import DamagedError
+from sizewise.study.failures import ending
 from sizewise.train import DivergedError
 from sizewise_prep.storage import StorageError
 

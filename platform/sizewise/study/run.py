@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sizewise import spec as study_file
-from sizewise import warm_start
-from sizewise.driver import Driver, only_driver
 from sizewise.embedding import full_bytes
-from sizewise.engine import Engine, scratch
 from sizewise.ledger import NAME, Event, Ledger
-from sizewise.pruning import Rule
-from sizewise.search import Search
-from sizewise.signals import terminate_as_interrupt
+from sizewise.search import warm_start
+from sizewise.search.pruning import Rule
+from sizewise.search.suggest import Search
 from sizewise.spec import StudySpec
+from sizewise.study.driver import Driver, only_driver
+from sizewise.study.engine import Engine, scratch
+from sizewise.study.signals import terminate_as_interrupt
 from sizewise.train import model_sizes
 from sizewise.usage import last_seen
 from sizewise_prep.errors import InputError
@@ -78,7 +78,7 @@ def run(
     # Before Ray starts, so that whatever happens from here on can be resumed.
     _create(spec, folder, manifest, known)
     # Here, because importing Ray takes seconds that bad input should not wait for.
-    from sizewise.cluster import PlacementError
+    from sizewise.study.cluster import PlacementError
 
     try:
         return _drive(spec, folder, manifest, on_event, mirror_url)
@@ -250,7 +250,7 @@ def _tables(spec: StudySpec, manifest: Manifest) -> int:
 
 
 def _run_trials(engine: Engine, on_lost: Callable[[str], None]) -> None:
-    from sizewise import cluster, tune
+    from sizewise.study import cluster, tune
 
     try:
         with cluster.connect(engine.spec, on_lost) as placed, terminate_as_interrupt():
@@ -265,7 +265,7 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None]) -> None:
 def _mirror_url(optuna_storage: str | None) -> "URL | None":
     if optuna_storage is None:
         return None
-    from sizewise.mirror import storage_url  # SQLAlchemy is for those who want it
+    from sizewise.search.mirror import storage_url  # SQLAlchemy is for those who want it
 
     return storage_url(optuna_storage)
 
@@ -274,7 +274,7 @@ def _mirrored(url: "URL | None", search: Search, on_event: Event) -> AbstractCon
     """`on_event`, which keeps the mirror up to date as well where there is one."""
     if url is None:
         return nullcontext(on_event)
-    from sizewise.mirror import mirrored
+    from sizewise.search.mirror import mirrored
 
     return mirrored(url, search.spec, search.ledger, search.full_bytes, on_event, log.warning)
 

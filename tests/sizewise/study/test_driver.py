@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from sizewise.driver import only_driver
 from sizewise.results import status
+from sizewise.study.driver import only_driver
 from sizewise_prep.errors import InputError
 
 DRIVER = """
 import sys, time
 from pathlib import Path
-from sizewise.driver import only_driver
+from sizewise.study.driver import only_driver
 from sizewise_prep.errors import InputError
 try:
     with only_driver(Path(sys.argv[1])) as driver:

@@ -16,7 +16,7 @@ import ray.autoscaler
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FILES = sorted(ROOT.glob("ray_cluster*.yaml"))
 NAMESPACES = ("unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--net")
 NEEDED = ("sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare")

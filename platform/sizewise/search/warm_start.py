@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from sizewise.ledger import NAME, Record
 from sizewise.sealed import DamagedError, unsealed
-from sizewise.space import as_param, configure
+from sizewise.search.space import as_param, configure
 from sizewise.spec import Choices, StudySpec
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place, exists, place, read, read_all, write

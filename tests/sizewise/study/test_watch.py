@@ -3,7 +3,7 @@
 import time
 
 from sizewise.spec.models import FailuresSpec
-from sizewise.watch import Watch
+from sizewise.study.watch import Watch
 
 
 def test_a_trial_is_ended_after_its_time() -> None:

@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 
 from postgres import PASSWORD, PROGRAMS, PostgreSQL
 from sizewise.ledger import Ledger
-from sizewise.mirror import mirrored, storage_url
-from sizewise.search import Search
+from sizewise.search.mirror import mirrored, storage_url
+from sizewise.search.suggest import Search
 from sizewise.spec import StudySpec
 from sizewise_prep.errors import InputError
 

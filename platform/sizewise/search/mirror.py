@@ -25,7 +25,7 @@ from sqlalchemy.engine import URL, make_url
 
 from sizewise.ledger import Event, Ledger, Record
 from sizewise.results.curves import read_evaluations
-from sizewise.space import configure
+from sizewise.search.space import configure
 from sizewise.spec import StudySpec
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import exists, read

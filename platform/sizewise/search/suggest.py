@@ -19,12 +19,12 @@ import numpy as np
 import optuna
 
 from sizewise.ledger import Ledger, Record
-from sizewise.samplers import Suggester, Worth
-from sizewise.space import as_param, configure, points
+from sizewise.search.samplers import Suggester, Worth
+from sizewise.search.space import as_param, configure, points
+from sizewise.search.warm_start import Known
 from sizewise.spec import StudySpec
 from sizewise.train import best
 from sizewise.trial import TrialConfig
-from sizewise.warm_start import Known
 from sizewise_prep.errors import InputError
 
 # Bytes of a configuration's model, by metric, before it is trained; InputError where there can be no such model.

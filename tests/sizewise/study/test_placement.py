@@ -13,12 +13,12 @@ import torch
 from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
 
-from sizewise import cluster
-from sizewise.cluster import PlacementError, check_placement
 from sizewise.spec.models import ResourcesSpec
-from sizewise.workers import Workers
+from sizewise.study import cluster
+from sizewise.study.cluster import PlacementError, check_placement
+from sizewise.study.workers import Workers
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def wanted(**fields: Any) -> ResourcesSpec:

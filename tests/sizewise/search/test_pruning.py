@@ -9,11 +9,11 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from sizewise import results
-from sizewise.engine import Engine
 from sizewise.ledger import Ledger
-from sizewise.pruning import Front, Rule, save, standard_error, verdict_from
-from sizewise.search import Search
+from sizewise.search.pruning import Front, Rule, save, standard_error, verdict_from
+from sizewise.search.suggest import Search
 from sizewise.spec import PruningSpec, StudySpec
+from sizewise.study.engine import Engine
 from sizewise.train import train
 from sizewise_prep.manifest import Manifest
 

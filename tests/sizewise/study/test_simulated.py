@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sizewise import results, warm_start
-from sizewise.engine import Engine
+from sizewise import results
 from sizewise.ledger import Ledger
-from sizewise.simulated import Generated, Recorded, simulate, simulated_engine
+from sizewise.search import warm_start
 from sizewise.spec import StudySpec
+from sizewise.study.engine import Engine
+from sizewise.study.simulated import Generated, Recorded, simulate, simulated_engine
 from sizewise_prep.errors import InputError
 
 CURVES = Generated(iterations_per_epoch=20)

@@ -8,7 +8,7 @@ import pytest
 from sizewise import spec as study_file
 from sizewise.embedding import full_bytes
 from sizewise.ledger import Ledger, Record
-from sizewise.search import Search
+from sizewise.search.suggest import Search
 from sizewise.spec import StudySpec
 from sizewise_prep.manifest import Manifest
 

@@ -34,7 +34,7 @@ import torch.distributed
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sizewise.failures import ending
+from sizewise.study.failures import ending
 from sizewise.train import DivergedError, reset_peak_memory, train
 from sizewise.trial import TrialConfig
 from sizewise_prep.storage import place

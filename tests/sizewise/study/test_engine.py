@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sizewise import checkpoint
-from sizewise.engine import Engine
 from sizewise.ledger import Ledger
-from sizewise.search import Search
+from sizewise.search.suggest import Search
 from sizewise.spec import SizeRange, StudySpec
+from sizewise.study.engine import Engine
 
 ROW = {"auc": 0.7, "embedding_bytes": 1000, "model_bytes": 2000, "iteration": 10}
 

@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from sizewise import checkpoint, pruning
+from sizewise import checkpoint
 from sizewise.footprint import gpu_share, training_bytes
 from sizewise.ledger import Event, Record
-from sizewise.pruning import Front, Rule
-from sizewise.search import Search
+from sizewise.search import pruning
+from sizewise.search.pruning import Front, Rule
+from sizewise.search.suggest import Search
 from sizewise.spec import StudySpec
 from sizewise.train import best
 from sizewise.units import format_bytes
