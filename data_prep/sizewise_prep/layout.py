@@ -65,6 +65,22 @@ class Layout(BaseModel):
         """The token columns' names."""
         return [name for name, kind in self.columns.items() if kind in TOKEN_KINDS]
 
+    def without_header(self, text: bytes, path: str) -> bytes:
+        """A file's text behind its first line; InputError where that does not name the columns."""
+        first, _, rest = text.partition(b"\n")
+        names = first.removesuffix(b"\r").decode("utf-8", "backslashreplace").split(self.separator)
+        expected = list(self.columns)
+        if names != expected:
+            differ = (i for i, pair in enumerate(zip(names, expected, strict=False)) if pair[0] != pair[1])
+            at = next(differ, None)
+            what = (
+                f"has {len(names)} columns instead of {len(expected)}"
+                if at is None
+                else f"names column {at + 1} {names[at]!r} instead of {expected[at]!r}"
+            )
+            raise InputError(f"{path}, line 1: {what}; mend the schema file, or say header: false")
+        return rest
+
     @staticmethod
     def load(path: str | Path) -> Layout:
         """Read a schema file. Raises InputError that names the file and the field."""

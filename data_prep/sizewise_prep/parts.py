@@ -140,7 +140,7 @@ class _Collected:
     def add(self, block: bytes, parser: Parser, before: int) -> None:
         """Parse a block; `before` lines of the job come before this piece."""
         if self._piece == 0 and not self.blocks and parser.layout.header:
-            block = self._without_header(block, parser.layout)
+            block, self.header = parser.layout.without_header(block, self._job.raw.path), 1
         self.blocks += 1
         if self._piece in self._job.done:
             self.lines += block.count(b"\n")
@@ -156,25 +156,6 @@ class _Collected:
         self._bad += bad
         if len(rows):
             self._rows.append(rows)
-
-    def _without_header(self, block: bytes, layout: Layout) -> bytes:
-        first, _, rest = block.partition(b"\n")
-        names = first.removesuffix(b"\r").decode("utf-8", "backslashreplace").split(layout.separator)
-        expected = list(layout.columns)
-        if names != expected:
-            at = next(
-                (i for i, pair in enumerate(zip(names, expected, strict=False)) if pair[0] != pair[1]), None
-            )
-            what = (
-                f"has {len(names)} columns instead of {len(expected)}"
-                if at is None
-                else (f"names column {at + 1} {names[at]!r} instead of {expected[at]!r}")
-            )
-            raise InputError(
-                f"{self._job.raw.path}, line 1: {what}; mend the schema file, or say header: false"
-            )
-        self.header = 1
-        return rest
 
     def written(self, last: bool) -> Part:
         """Write the rows, the bad lines and the record."""

@@ -9,6 +9,7 @@ import polars as pl
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
@@ -87,6 +88,16 @@ def rows_written(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     ) as progress:
         task = progress.add_task("generate", total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def bytes_read(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar over the bytes of files; the yielded function is told how many of how many were read."""
+    with Progress(
+        TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=err, disable=quiet
+    ) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 _STEPS = {

@@ -32,6 +32,13 @@ class TrialConfig(BaseModel):
         fields = self.model_dump(exclude={"options"})
         return {**fields, **self.options}
 
+    @classmethod
+    def from_flat(cls, settings: dict[str, Any]) -> "TrialConfig":
+        """The configuration that `flat` wrote; what is no field of a trial is an option of its method."""
+        fields = {name: value for name, value in settings.items() if name in cls.model_fields}
+        options = {name: value for name, value in settings.items() if name not in cls.model_fields}
+        return cls.model_validate({**fields, "options": options})
+
     def curve(self) -> str:
         """What tells this configuration's learning curve from others, whatever its length.
 

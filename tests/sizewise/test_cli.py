@@ -24,6 +24,9 @@ COMMANDS = {
     "report",
     "dashboard",
     "bound",
+    "export",
+    "score",
+    "evaluate",
 }
 
 
@@ -117,6 +120,8 @@ def test_bad_rows_end_prep_with_file_and_line_and_leave_nothing(
         (["status", "a.b", "--runs", "{tmp}"], "use letters, digits, - and _ only"),
         (["status", "--runs", "{tmp}/none"], "no such folder"),
         (["prep", "{tmp}/none.tsv", "--out", "{tmp}/out"], "none.tsv"),
+        (["export", "nowhere", "--trial", "0", "--out", "{tmp}/model", "--runs", "{tmp}"], "no such study"),
+        (["evaluate", "{tmp}", "{study}"], "make the folder with `sizewise export"),
         (["prep"], "give raw logs and --out DIR"),
         (["prep", "x", "--out", "y", "--split", "0.5,0.5"], "give three fractions"),
     ],

@@ -25,7 +25,10 @@ class ContiguousKeys(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """(batch, features) int64 ids -> keys of the same shape; InputError at a cardinality or above it."""
-        # Checked on every device: past its own part an id would silently read the next feature's rows.
+        # Checked on every device: past its own part an id would silently read the next feature's rows. Not in an
+        # exported program, which numbers tokens itself and cannot branch on what it reads.
+        if torch.compiler.is_exporting():
+            return ids + self.offsets
         beyond = ids >= self.limits
         if bool(beyond.any()):
             column = int(beyond.any(0).nonzero()[0])

@@ -1,0 +1,141 @@
+"""A trial of a study -> a folder with its model.
+
+    description = export(Path("runs"), "quickstart", trial_id=7, out=Path("model"))
+
+The weights are those of the trial's best evaluation on the validation split, the only ones that a study keeps.
+"""
+
+import hashlib
+import io
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import sizewise
+from sizewise import checkpoint, results
+from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description, Latency
+from sizewise.export.program import to_program
+from sizewise.results.commands import run_longer
+from sizewise.sealed import DamagedError
+from sizewise.train import build_model
+from sizewise.trial import TrialConfig
+from sizewise_prep.atomic import atomic_folder, write_atomic
+from sizewise_prep.cache import local_shards
+from sizewise_prep.errors import InputError
+from sizewise_prep.layout import CRITEO
+from sizewise_prep.manifest import Manifest
+from sizewise_prep.storage import Place, entries
+from sizewise_prep.vocabulary import Vocabulary
+
+LATENCY_ROWS = (1, 128, 4096)
+_TURNS = 30
+_SCORES = ("auc", "logloss", "normalized_entropy")
+
+
+def export(runs: Place, name: str, trial_id: int, out: Path) -> Description:
+    """Write the model of a trial's best evaluation to the folder `out`, wholly or not at all.
+
+    Raises:
+        InputError: no such study or trial, nothing of it to export, its weights are damaged, its data is gone, or `out`
+            holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: exists already; choose another --out")
+    study = results.load(runs, name)
+    row = _row(study, trial_id)
+    config = TrialConfig.from_flat(results.story(runs, name, trial_id)["config"])
+    data = local_shards(config.data)
+    manifest = Manifest.load(data)
+    model = build_model(config, manifest)
+    model.load_state_dict(_weights(study, row))
+    vocabulary = Vocabulary.load(data) if manifest.settings.tokens == "contiguous" else None
+
+    buffer = io.BytesIO()
+    torch.export.save(to_program(model, manifest.settings.tokens, vocabulary), buffer)
+    program = buffer.getvalue()
+    description = Description(
+        sizewise=sizewise.__version__,
+        study=name,
+        trial_id=trial_id,
+        iteration=row["iteration"],
+        config=config.model_dump(),
+        layout=manifest.settings.layout or CRITEO,
+        tokens=manifest.settings.tokens,
+        validation={score: row[score] for score in _SCORES},
+        test={score: row[f"test_{score}"] for score in _SCORES if row[f"test_{score}"] is not None},
+        embedding_bytes=row["embedding_bytes"],
+        model_bytes=row["model_bytes"],
+        compression_ratio=row["compression_ratio"],
+        latency=_latency(program, len(manifest.dense_missing), len(manifest.cardinalities)),
+        measured_on=f"{_processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
+        program_bytes=len(program),
+        sha256=hashlib.sha256(program).hexdigest(),
+    )
+    with atomic_folder(out) as working:
+        write_atomic(working / PROGRAM, program)
+        write_atomic(working / DESCRIPTION, description.model_dump_json(indent=2).encode())
+    Deployed.open(out)
+    return description
+
+
+def _row(study: results.Study, trial_id: int) -> dict[str, Any]:
+    """The trial's line of the table; InputError if there is nothing to export."""
+    found = study.trials.filter(trial_id=trial_id)
+    if found.is_empty():
+        known = ", ".join(map(str, study.trials["trial_id"].to_list())) or "none yet"
+        raise InputError(f"{study.folder}: no trial {trial_id}; its trials: {known}")
+    row = found.row(0, named=True)
+    if row["state"] == "running":
+        raise InputError(f"{study.folder}: trial {trial_id} still runs; export it when it has ended")
+    if not row["evaluations"]:
+        raise InputError(
+            f"{study.folder}: trial {trial_id} ({row['state']}) was never evaluated; choose another --trial"
+        )
+    return row
+
+
+def _weights(study: results.Study, row: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Those of the trial's best evaluation: its own, or of the trial whose curve it shares."""
+    name = f"best-{row['iteration']:012d}.safetensors"
+    again = f"train the trial again: {run_longer(study, row['trial_id'], 1.0)}"
+    for trial_id in (row["trial_id"], row["reuses"]):
+        for key in study.trials.filter(trial_id=trial_id)["key"].to_list() if trial_id is not None else []:
+            folder = checkpoint.current(study.folder / "checkpoints" / key)
+            if any(entry.path.name == name for entry in entries(folder, "best-*.safetensors")):
+                try:
+                    return checkpoint.load_weights(folder / name)
+                except DamagedError as error:
+                    raise InputError(f"{error}; {again}") from None
+    raise InputError(
+        f"{study.folder / 'checkpoints'}: no weights of trial {row['trial_id']} at iteration "
+        f"{row['iteration']}; {again}"
+    )
+
+
+def _latency(program: bytes, integers: int, features: int) -> list[Latency]:
+    """Median of `_TURNS` calls with random rows, the first few not counted."""
+    module = torch.export.load(io.BytesIO(program)).module()
+    found = []
+    for rows in LATENCY_ROWS:
+        dense = torch.rand(rows, integers)
+        tokens = torch.randint(0, 2**32, (rows, features)).to(torch.uint32)
+        seconds = []
+        with torch.inference_mode():
+            for _ in range(_TURNS + 3):
+                start = time.perf_counter()
+                module(dense, tokens)
+                seconds.append(time.perf_counter() - start)
+        found.append(Latency(rows=rows, milliseconds=round(1000 * statistics.median(seconds[3:]), 4)))
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,104 @@
+"""A trained DLRM as one PyTorch program that takes raw rows: what `torch.export` makes of it.
+
+    program = to_program(model, "contiguous", vocabulary)
+    program.module()(dense, tokens)            # log-odds
+
+What preparation did to the training rows (the logarithm of integers, the numbering of tokens) is part of the
+program, so that whoever serves it cannot do it differently. Low-precision tables stay in their stored form, and are
+read out to float32 at each call.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from sizewise.dlrm import DLRM
+from sizewise.embedding.table import Table
+from sizewise_prep.assembly import MLPERF_IDS
+from sizewise_prep.manifest import Tokens
+from sizewise_prep.vocabulary import Vocabulary
+
+
+def to_program(model: DLRM, treatment: Tokens, vocabulary: Vocabulary | None) -> ExportedProgram:
+    """The program of a trained model.
+
+    Args:
+        model: on the CPU; its embedding is taken apart.
+        treatment: what preparation made of tokens.
+        vocabulary: of contiguous ids.
+
+    Returns:
+        dense (rows, integers) float32, NaN where missing, and tokens (rows, features) uint32, 0 where missing, to
+        log-odds (rows,) float32, for any number of rows.
+    """
+    first = model.bottom[0]
+    assert isinstance(first, nn.Linear)
+    rows = torch.zeros(2, first.in_features), torch.zeros(2, model.embedding.features, dtype=torch.uint32)
+    batch = Dim("rows", min=1)
+    program = torch.export.export(
+        _Served(model, treatment, vocabulary).eval(), rows, dynamic_shapes=({0: batch}, {0: batch})
+    )
+    program.example_inputs = None  # they would be saved as a pickle
+    return program
+
+
+class _Served(nn.Module):
+    """The model behind what preparation does to a row."""
+
+    def __init__(self, model: DLRM, treatment: Tokens, vocabulary: Vocabulary | None) -> None:
+        super().__init__()
+        self.treatment = treatment
+        self.model = model
+        model.embedding.fused = False  # kernels of ours, which nobody else has
+        for parent in list(model.embedding.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, Table) and child.storage != "float32":
+                    setattr(parent, name, _Stored(child))
+        if vocabulary is not None:
+            sizes = torch.tensor([len(known) for known in vocabulary.tokens])
+            # One sorted list for all columns: a token under its column's number.
+            keys = [known + (np.int64(column) << 32) for column, known in enumerate(vocabulary.tokens)]
+            self.register_buffer("known", torch.from_numpy(np.concatenate(keys)))
+            self.register_buffer("starts", sizes.cumsum(0) - sizes)
+            self.register_buffer("columns", torch.arange(len(sizes)) << 32)
+
+    known: Tensor
+    starts: Tensor
+    columns: Tensor
+
+    def forward(self, dense: Tensor, tokens: Tensor) -> Tensor:
+        """Log-odds of a click."""
+        values = torch.log1p(torch.nan_to_num(dense, nan=0.0).clamp(min=0.0))
+        ids = tokens.to(torch.int64)
+        if self.treatment == "mlperf":
+            ids = ids % MLPERF_IDS
+        elif self.treatment == "contiguous":
+            ids = self._numbers(ids)
+        logits: Tensor = self.model(values, ids.to(torch.uint32))
+        return logits
+
+    def _numbers(self, tokens: Tensor) -> Tensor:
+        """What `Vocabulary.ids` gives: the place of a known token in its column, from 1 on; 0 for others."""
+        wanted = tokens + self.columns
+        places = torch.searchsorted(self.known, wanted)
+        found = self.known[places.clamp(max=len(self.known) - 1)] == wanted
+        return torch.where(found, places - self.starts + 1, torch.zeros_like(places))
+
+
+class _Stored(nn.Module):
+    """A low-precision table as it is stored."""
+
+    weight: Tensor
+
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        stored = table.state_dict()
+        self.register_buffer("weight", stored["weight"])
+        self.register_buffer("scale", stored.get("scale", torch.ones(())))
+
+    scale: Tensor
+
+    def forward(self) -> Tensor:
+        """The values as float32."""
+        return self.weight.float() * self.scale

@@ -1,0 +1,142 @@
+"""What an exported model says of raw logs: a prediction a row, or how good its predictions are.
+
+score(Deployed.open(Path("model")), ["day_23.gz"], Path("scores.parquet"))
+evaluate(Deployed.open(Path("model")), ["day_23.gz"]).scores.auc
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sizewise.export.deployed import Deployed
+from sizewise.metrics import Scores, evaluate_scores
+from sizewise_prep.atomic import atomic_file
+from sizewise_prep.errors import InputError
+from sizewise_prep.rows import Parser
+from sizewise_prep.sources import RawFile, Reader, resolve
+
+_SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("label", pa.uint8()),
+        ("log_odds", pa.float32()),
+        ("probability", pa.float32()),
+    ]
+)
+_ROWS = 16_384  # that are scored at a time
+Progress = Callable[[int, int], None]  # told of bytes read, of how many
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Counts and, of `evaluate`, scores; `rows` were good, `bad_rows` left out."""
+
+    rows: int
+    bad_rows: int
+    scores: Scores | None = None
+
+
+@dataclass(frozen=True)
+class _Block:
+    file: str
+    lines: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.uint8]
+    logits: npt.NDArray[np.float32]
+    bad_rows: int
+
+
+def score(
+    model: Deployed,
+    raw: Sequence[str],
+    out: Path,
+    max_bad_fraction: float = 0.0,
+    progress: Progress | None = None,
+) -> Scored:
+    """Write a Parquet file with a line a good row: file, line (from 1), label, log_odds, probability.
+
+    Raises:
+        InputError: as preparing the same files would: absent, empty, damaged, more bad rows than allowed; or
+            `out` cannot be written. Nothing is left of it then.
+    """
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder; name a file with --out")
+    rows = bad = 0
+    try:
+        with atomic_file(out) as stream, pq.ParquetWriter(stream, _SCHEMA) as writer:
+            for block in _scored(model, resolve(raw), max_bad_fraction, progress):
+                rows, bad = rows + len(block.labels), bad + block.bad_rows
+                columns = [
+                    pa.array([block.file] * len(block.labels), pa.string()),
+                    pa.array(block.lines),
+                    pa.array(block.labels),
+                    pa.array(block.logits),
+                    pa.array(1 / (1 + np.exp(-block.logits.astype(np.float64))), pa.float32()),
+                ]
+                writer.write_table(pa.table(columns, _SCHEMA))
+            _check(rows, bad, max_bad_fraction)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror or error}); choose another --out"
+        ) from None
+    return Scored(rows, bad)
+
+
+def evaluate(
+    model: Deployed, raw: Sequence[str], max_bad_fraction: float = 0.0, progress: Progress | None = None
+) -> Scored:
+    """Exact scores over all good rows, which take eight bytes of memory each; InputError as `score`."""
+    labels, logits, bad = [], [], 0
+    for block in _scored(model, resolve(raw), max_bad_fraction, progress):
+        labels.append(block.labels)
+        logits.append(block.logits)
+        bad += block.bad_rows
+    rows = sum(map(len, labels))
+    _check(rows, bad, max_bad_fraction)
+    return Scored(rows, bad, evaluate_scores(np.concatenate(labels), np.concatenate(logits)))
+
+
+def _scored(
+    model: Deployed, files: list[RawFile], max_bad_fraction: float, progress: Progress | None
+) -> Iterator[_Block]:
+    layout = model.description.layout
+    total, before = sum(file.bytes for file in files), 0
+    parser = Parser(layout)
+    for file in files:
+        reader, line = Reader(file), 1
+        for number, text in enumerate(reader):
+            if number == 0 and layout.header:
+                text, line = layout.without_header(text, file.path), 2
+            rows, bad = parser.parse(text, first_line=line)
+            if bad and not max_bad_fraction:
+                raise InputError(
+                    f"{file.path}, line {bad[0].line}: {bad[0].fault.detail}. Mend the row, or leave bad rows out with "
+                    "--max-bad-fraction"
+                )
+            count = len(rows) + len(bad)
+            lines = np.setdiff1d(np.arange(line, line + count), [row.line for row in bad], assume_unique=True)
+            line += count
+            parts = [
+                model(rows.dense[low : low + _ROWS], rows.ids[low : low + _ROWS])
+                for low in range(0, len(rows), _ROWS)
+            ]
+            logits = np.concatenate(parts) if parts else np.empty(0, np.float32)
+            yield _Block(file.path, lines, rows.labels, logits, len(bad))
+            if progress:
+                progress(before + reader.bytes_read, total)
+        before += file.bytes
+
+
+def _check(rows: int, bad: int, max_bad_fraction: float) -> None:
+    if not rows:
+        raise InputError("no good rows in these files; are they logs in the layout of the model's study?")
+    if bad > max_bad_fraction * (rows + bad):
+        raise InputError(
+            f"{bad:,} of {rows + bad:,} rows are bad, more than --max-bad-fraction {max_bad_fraction:g} allows; "
+            "mend them or allow more"
+        )

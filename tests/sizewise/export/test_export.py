@@ -1,0 +1,196 @@
+"""Exported models: the same predictions as the trained ones, from raw rows, without this platform."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from real_study import calm_study, flip_a_bit
+from sizewise import cli, results
+from sizewise.export import Deployed, evaluate, export, score
+from sizewise_prep import planted
+from sizewise_prep.errors import InputError
+from sizewise_prep.prep import prepare
+
+ROWS = 4_000
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A planted log, and its last tenth (the test split) as a file of its own."""
+    folder = tmp_path_factory.mktemp("raw")
+    planted.generate(folder, ROWS, seed=3)
+    lines = (folder / "day_0.tsv").read_bytes().splitlines(keepends=True)
+    (folder / "test.tsv").write_bytes(b"".join(lines[-ROWS // 10 :]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(raw: Path) -> Callable[..., tuple[Path, str]]:
+    """Trains two trials of a configuration, once for all tests; gives the runs folder and the study's name."""
+    made: dict[str, tuple[Path, str]] = {}
+
+    def make(tokens: str = "raw", **embedding: Any) -> tuple[Path, str]:
+        name = "-".join([tokens, *(str(value) for value in embedding.values())])
+        if name not in made:
+            shards = raw / tokens
+            if not shards.exists():
+                prepare([raw / "day_0.tsv"], shards, tokens=tokens)  # type: ignore[arg-type]
+            full = embedding.get("method") in ("full", "cce")
+            spec = {
+                "name": name,
+                "data": str(shards),
+                "model": {"dim": 8, "bottom_mlp": [16], "top_mlp": [16]},
+                "embedding": embedding,
+                "search": {
+                    "memory_budget": "1x" if full else 20_000,
+                    "learning_rate": {"low": 0.03, "high": 0.05},
+                    "epochs": 1,
+                },
+                "train": {"batch_size": 128, "evaluate_every": 0.25},
+                "trials": 2,
+            }
+            (raw / f"{name}.yaml").write_text(json.dumps(spec))
+            calm_study(raw / f"{name}.yaml", raw / "runs" / name)
+            made[name] = raw / "runs", name
+        return made[name]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("tokens", "embedding"),
+    [
+        ("raw", {"method": "robe"}),
+        ("raw", {"method": "robe", "storage": "int8", "sign": True}),
+        ("mlperf", {"method": "hash", "storage": "bfloat16"}),
+        ("contiguous", {"method": "full"}),
+        ("raw", {"method": "qr"}),
+        ("contiguous", {"method": "tt"}),
+        ("raw", {"method": "cce"}),
+    ],
+)
+def test_a_deployed_model_scores_raw_rows_as_the_study_scored_its_test_split(
+    tokens: str,
+    embedding: dict[str, Any],
+    trained: Callable[..., tuple[Path, str]],
+    raw: Path,
+    tmp_path: Path,
+) -> None:
+    runs, name = trained(tokens, **embedding)
+    description = export(runs, name, 0, tmp_path / "model")
+    deployed = Deployed.open(tmp_path / "model")
+    found = evaluate(deployed, [str(raw / "test.tsv")])
+    assert found.scores
+    assert found.rows == ROWS // 10
+    assert found.scores.auc == pytest.approx(description.test["auc"], abs=1e-4)
+    assert found.scores.logloss == pytest.approx(description.test["logloss"], abs=1e-6)
+    assert description.test["auc"] == results.load(runs, name).trials["test_auc"][0]
+
+
+def test_it_runs_where_there_is_no_sizewise_and_holds_no_pickle(
+    trained: Callable[..., tuple[Path, str]], raw: Path, tmp_path: Path
+) -> None:
+    export(*trained("raw", method="robe", storage="int8", sign=True), 0, tmp_path / "model")
+    program = (
+        "import sys, torch\n"
+        "model = torch.export.load(sys.argv[1]).module()\n"
+        "dense, tokens = torch.full((3, 13), float('nan')), torch.arange(78).view(3, 26).to(torch.uint32)\n"
+        "assert not [name for name in sys.modules if name.startswith('sizewise')]\n"
+        "print(torch.sigmoid(model(dense, tokens)).tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "model" / "model.pt2")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    tokens = np.arange(78, dtype=np.uint32).reshape(3, 26)
+    logits = Deployed.open(tmp_path / "model")(np.full((3, 13), np.nan, np.float32), tokens)
+    assert json.loads(done.stdout) == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-6)
+    with zipfile.ZipFile(tmp_path / "model" / "model.pt2") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    assert not [name for name, data in members.items() if data[:2] in (b"\x80\x02", b"\x80\x04", b"PK")]
+    # One byte a number of the pool, which leaves four of the 20,000 to the scale; not four bytes a number.
+    sizes = [len(data) for data in members.values()]
+    assert 19_996 in sizes
+    assert 4 * 19_996 not in sizes
+
+
+def test_a_score_a_row_with_its_file_and_line(
+    trained: Callable[..., tuple[Path, str]], raw: Path, tmp_path: Path
+) -> None:
+    export(*trained("raw", method="robe"), 0, tmp_path / "model")
+    deployed = Deployed.open(tmp_path / "model")
+    lines = (raw / "test.tsv").read_bytes().splitlines(keepends=True)
+    (tmp_path / "mixed.tsv").write_bytes(b"".join([*lines[:5], b"no row\n", *lines[5:9]]))
+    with pytest.raises(InputError, match=r"mixed.tsv, line 6: has 1 tab-separated fields"):
+        score(deployed, [str(tmp_path / "mixed.tsv")], tmp_path / "scores.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mixed.tsv", "model"]
+    done = score(deployed, [str(raw / "test.tsv"), str(tmp_path / "mixed.tsv")], tmp_path / "s.parquet", 0.1)
+    assert (done.rows, done.bad_rows) == (ROWS // 10 + 9, 1)
+    scores = pl.read_parquet(tmp_path / "s.parquet")
+    mixed = scores.filter(pl.col("file").str.ends_with("mixed.tsv"))
+    assert mixed["line"].to_list() == [1, 2, 3, 4, 5, 7, 8, 9, 10]
+    assert mixed["probability"].to_list() == pytest.approx(scores["probability"].head(9).to_list(), abs=1e-6)
+    assert scores["label"].head(9).to_list() == [int(line[:1]) for line in lines[:9]]
+    with pytest.raises(InputError, match=r"1 of 10 rows are bad, more than --max-bad-fraction 0.05"):
+        score(deployed, [str(tmp_path / "mixed.tsv")], tmp_path / "t.parquet", 0.05)
+    assert not (tmp_path / "t.parquet").exists()
+
+
+def test_the_commands_speak_json(
+    trained: Callable[..., tuple[Path, str]],
+    raw: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runs, name = trained("raw", method="robe")
+
+    def told(*arguments: object) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", ["sizewise", *map(str, arguments), "--json"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    model, log = tmp_path / "model", raw / "test.tsv"
+    exported = told("export", name, "--trial", 0, "--out", model, "--runs", runs)
+    assert [at["rows"] for at in exported["latency"]] == [1, 128, 4096]
+    assert told("evaluate", model, log)["auc"] == pytest.approx(exported["test"]["auc"], abs=1e-4)
+    assert told("score", model, log, "--out", tmp_path / "s.parquet")["rows"] == ROWS // 10
+
+
+def test_what_cannot_be_exported_is_said(trained: Callable[..., tuple[Path, str]], tmp_path: Path) -> None:
+    runs, name = trained("raw", method="robe")
+    with pytest.raises(InputError, match=r"no trial 7; its trials: 0, 1"):
+        export(runs, name, 7, tmp_path / "model")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    with pytest.raises(InputError, match=r"taken: exists already"):
+        export(runs, name, 0, tmp_path / "taken")
+    (weights,) = (runs / name / "checkpoints").glob("0001-*/best-*.safetensors")
+    weights.rename(weights.with_suffix(".away"))
+    with pytest.raises(
+        InputError, match=r"no weights of trial 1 at iteration \d+; train the trial again: sizewise run"
+    ):
+        export(runs, name, 1, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_damaged_export_is_noticed(trained: Callable[..., tuple[Path, str]], tmp_path: Path) -> None:
+    import random
+
+    export(*trained("raw", method="robe"), 0, tmp_path / "model")
+    flip_a_bit(tmp_path / "model" / "model.pt2", random.Random(1))
+    with pytest.raises(InputError, match=r"model.pt2: is damaged"):
+        Deployed.open(tmp_path / "model")
+    with pytest.raises(InputError, match=r"cannot be read .*make the folder with `sizewise export"):
+        Deployed.open(tmp_path)
