@@ -22,6 +22,7 @@ _LABEL = re.compile(rb"0*[01]")
 _INTEGER = re.compile(rb"(-?)0*([0-9]+)")
 _HEX = re.compile(rb"[0-9a-fA-F]*")
 _BOM = b"\xef\xbb\xbf"
+_LIKE_COMPRESSED = (b"x", b"\x1f", b"(")  # zlib, gzip, Zstandard
 _DECIMAL = re.compile(rb"0*([0-9]+)")
 _CACHED = 1 << 18  # bytes that stay in the processor's cache while they are compared
 _TILE = 2048  # rows that are turned from columns to rows at a time, for the same reason
@@ -159,11 +160,14 @@ class Parser:
             return None
         if any(byte in block for byte in self._suspicious) or block.startswith(_BOM):
             return None
+        # Polars would take what begins like a compressed file ("x^" does) for one, so something comes before it.
+        disguised = block.startswith(_LIKE_COMPRESSED)
         try:
             frame = pl.read_csv(
-                block,
+                b"\n" + block if disguised else block,
                 separator=self.layout.separator,
                 has_header=False,
+                skip_lines=int(disguised),
                 schema=self._schema,
                 quote_char=None,
             )

@@ -109,6 +109,16 @@ def test_a_bad_schema_names_its_field(tmp_path: Path, text: str, message: str) -
         Layout.load(tmp_path / "absent.yaml")
 
 
+@pytest.mark.parametrize("start", ["x\x01", "x^", "(", "\x1f"])
+def test_a_log_may_begin_like_a_compressed_file(tmp_path: Path, start: str) -> None:
+    layout = Layout(columns={"word": "string", "y": "label", "n": "integer"})
+    (tmp_path / "raw.tsv").write_text(f"{start}\t1\t7\nword\t0\t8\nword\t0\t9\n")
+    prepare(tmp_path / "raw.tsv", tmp_path / "out", layout=layout, split="rows:2,1")
+    train = read_shard(tmp_path / "out" / "train-00000.arrow")
+    assert train.ids.tolist() == [[blake(start)], [blake("word")]]
+    assert train.dense.tolist() == [[7], [8]]
+
+
 def test_criteos_layout_needs_no_schema(
     tmp_path: Path, line: Callable[..., bytes], log: Callable[..., Path]
 ) -> None:
