@@ -11,6 +11,7 @@ the layer and initialization conventions of the reference implementation (facebo
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ class DLRM(nn.Module):
         dense_features: number of dense values.
         bottom_mlp: widths after the dense input; a last layer of width dim is added where it does not end so.
         top_mlp: hidden widths; the output layer of width 1 is added.
+        precision: that the MLPs compute in, forward and backward. With bfloat16 their weights, the embeddings and
+            the interaction stay float32.
 
     The MLPs are drawn from the embedding's seed: one seed makes the whole model.
     """
@@ -37,6 +40,7 @@ class DLRM(nn.Module):
         dense_features: int,
         bottom_mlp: Sequence[int],
         top_mlp: Sequence[int],
+        precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()
         dim, vectors = embedding.dim, embedding.features + 1
@@ -44,6 +48,7 @@ class DLRM(nn.Module):
         # Mixed, so that the MLPs do not repeat the numbers that the pool was drawn from.
         generator = torch.Generator().manual_seed(derived_seed(embedding.seed, 0))
         self.embedding = embedding
+        self.half = precision == "bfloat16"
         self.bottom = _mlp([dense_features, *widths], generator, last_relu=True)
         self.top = _mlp([dim + vectors * (vectors - 1) // 2, *top_mlp, 1], generator, last_relu=False)
         rows, columns = torch.tril_indices(vectors, vectors, offset=-1)
@@ -68,11 +73,22 @@ class DLRM(nn.Module):
         Returns:
             (batch,) log-odds of a click.
         """
-        bottom = self.bottom(dense)  # (batch, dim)
+        with self._precision(dense):
+            bottom = self.bottom(dense)  # (batch, dim)
+        joined = self._interaction(bottom.float() if self.half else bottom, ids)
+        with self._precision(dense):
+            logits: Tensor = self.top(joined)
+        return (logits.float() if self.half else logits).squeeze(1)
+
+    def _interaction(self, bottom: Tensor, ids: Tensor) -> Tensor:
+        """(batch, dim + pairs): bottom, and the dot product of every two vectors."""
         vectors = torch.cat([bottom.unsqueeze(1), self.embedding(ids)], dim=1)  # (batch, 1 + features, dim)
         dots = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
-        logits: Tensor = self.top(torch.cat([bottom, dots.index_select(1, self.pairs)], dim=1))
-        return logits.squeeze(1)
+        return torch.cat([bottom, dots.index_select(1, self.pairs)], dim=1)
+
+    def _precision(self, dense: Tensor) -> torch.autocast:
+        # Without its cache of cast weights, which a CUDA graph would read and nobody refresh; each is used once.
+        return torch.autocast(dense.device.type, torch.bfloat16, enabled=self.half, cache_enabled=False)
 
 
 def _mlp(widths: Sequence[int], generator: torch.Generator, last_relu: bool) -> nn.Sequential:

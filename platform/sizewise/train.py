@@ -33,6 +33,7 @@ from sizewise.metrics import Scores, evaluate_scores
 from sizewise.optimizers import build_optimizer
 from sizewise.sealed import DamagedError
 from sizewise.search.pruning import Rule, verdict_from
+from sizewise.step import Step
 from sizewise.trial import TrialConfig
 from sizewise_prep.cache import local_shards
 from sizewise_prep.manifest import Manifest
@@ -69,7 +70,9 @@ def build_model(config: TrialConfig, manifest: Manifest) -> DLRM:
     embedding = build(
         config.method, manifest.cardinalities, config.dim, config.memory_budget, config.seed, **options
     )
-    return DLRM(embedding, len(manifest.dense_missing), config.bottom_mlp, config.top_mlp)
+    return DLRM(
+        embedding, len(manifest.dense_missing), config.bottom_mlp, config.top_mlp, precision=config.precision
+    )
 
 
 def model_sizes(config: TrialConfig, manifest: Manifest) -> dict[str, int]:
@@ -128,7 +131,7 @@ def train(
     go on from, or something damaged.
 
     Raises:
-        DivergedError: the model's output is not finite.
+        DivergedError: the model's loss or output is not finite.
         DamagedError: the weights of the best evaluation were damaged since; the next attempt starts anew.
         Timeout: another process has been training this trial for minutes.
         SupersededError: another process has begun to train this trial (in an object store).
@@ -199,6 +202,7 @@ class _Trial:
         self.parallel: nn.Module = self.model
         if world > 1:
             self.parallel = nn.parallel.DistributedDataParallel(self.model)
+        self.step = Step(self.parallel, self.optimizer, config.batch_size, self.device, world)
 
     def run(self, verdict: Verdict) -> Outcome:
         """Train to the end, or until `verdict` has a reason to stop."""
@@ -236,16 +240,7 @@ class _Trial:
         size, split = self.config.batch_size, self.splits["train"]
         rows = min(size, split.rows - position * size)
         batch = split.batch(epoch, position, size, self.config.seed, self.rank, self.world)
-        dense, ids, label = (column.to(self.device, non_blocking=True) for column in batch)
-        logits = self.parallel(dense, ids)
-        # Gradients are averaged over workers, whose shares of a short last batch differ: divide by what the
-        # average would take for a share, so that any number of workers takes the step that one would take.
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, label, reduction="sum") * (
-            self.world / rows
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self.step(batch, rows)
         self.iteration += 1
         self.samples += rows
 
@@ -282,9 +277,10 @@ class _Trial:
             torch.distributed.gather_object((labels, logits), shares)
             if shares is not None:
                 labels, logits = (np.concatenate(column) for column in zip(*shares, strict=True))
-        if not np.isfinite(logits).all():
+        loss = self.step.loss()  # since the evaluation before: the first that the host hears of it
+        if not (np.isfinite(logits).all() and math.isfinite(loss)):
             raise DivergedError(
-                f"diverged: predictions are not finite at iteration {self.iteration} "
+                f"diverged: loss or predictions are not finite at iteration {self.iteration} "
                 f"(learning rate {self.config.learning_rate:g}): search lower learning rates"
             )
         return evaluate_scores(labels, logits)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,6 +26,9 @@ class TrialConfig(BaseModel):
     evaluate_every: float | int  # epochs, or iterations when an integer
     checkpoint_seconds: float
     seed: int
+    precision: Literal["float32", "bfloat16"] = (
+        "float32"  # that the MLPs compute in; their weights stay float32
+    )
 
     def flat(self) -> dict[str, Any]:
         """The settings as one level of names, for tables."""
@@ -46,9 +49,13 @@ class TrialConfig(BaseModel):
         fewer epochs has the first part of the same curve. A schedule that ends with the trial must be told
         apart here.
         """
-        return json.dumps(self.model_dump(exclude={"epochs", "checkpoint_seconds"}), sort_keys=True)
+        return json.dumps(self._told(exclude={"epochs", "checkpoint_seconds"}), sort_keys=True)
 
     def digest(self) -> str:
         """Eight hex digits that tell this configuration from others."""
-        text = json.dumps(self.model_dump(), sort_keys=True)
+        text = json.dumps(self._told(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def _told(self, exclude: set[str] | None = None) -> dict[str, Any]:
+        """All settings but those left at a default, which are newer than some digests: these stay what they were."""
+        return self.model_dump(exclude=exclude, exclude_defaults=True)

@@ -100,6 +100,7 @@ def test_an_override_keeps_the_rest_of_a_default(study: Path) -> None:
         ("trials: 12", "objectives: {auc: minimize}", r":8: objectives: auc can only be asked to maximize"),
         ("trials: 12", "objectives: {acc: maximize}", r":8: objectives: unknown objective 'acc'.*mean auc"),
         ("trials: 12", "train: {optimizer: lion}", r":8: train\.optimizer: .*'adam', not 'lion'"),
+        ("trials: 12", "train: {precision: half}", r":8: train\.precision: .*'bfloat16', not 'half'"),
         ("trials: 12", "first_trials: [{rate: 1}]", r"first_trials\[0\]\.rate: not a searched field"),
         ("trials: 12", "trials: 12\ntrials: 13", r"example\.yaml:9: not valid YAML: found duplicate key"),
         ("trials: 12", "trials: [", r"example\.yaml:9: not valid YAML"),

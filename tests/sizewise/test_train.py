@@ -81,6 +81,7 @@ def test_it_learns_and_reports_every_evaluation(
         {"optimizer": "sgd"},
         {"optimizer": "adagrad"},
         {"optimizer": "adam"},
+        {"precision": "bfloat16"},
         {"options": {"block_len": 8, "storage": "int8"}},
         {"options": {"block_len": 8, "storage": "bfloat16"}},
         {"method": "hash", "options": {}},

@@ -36,6 +36,9 @@ class Embedding(nn.Module, ABC):
     fused = True
     """Use the fused kernels where they are valid (some methods, some options); False: always plain PyTorch."""
 
+    host_decides: ClassVar[str] = ""
+    """Why a lookup cannot be recorded as part of a CUDA graph, if it cannot: the host has a say in it."""
+
     def __init__(self, cardinalities: Sequence[int], dim: int, seed: int) -> None:
         super().__init__()
         self.cardinalities = tuple(int(cardinality) for cardinality in cardinalities)

@@ -68,6 +68,8 @@ class Clustered(Embedding):
     lookups: Tensor
     starts: Tensor
 
+    host_decides = "embedding.method cce clusters its vectors after some of them"
+
     def __init__(
         self, cardinalities: Sequence[int], dim: int, memory_budget: int, seed: int, options: ClusteredOptions
     ) -> None:

@@ -18,6 +18,7 @@ _PLACES = {
     "learning_rate": "search.learning_rate",
     "batch_size": "train.batch_size",
     "optimizer": "train.optimizer",
+    "precision": "train.precision",
 }
 # what else a trial's configuration holds; the rest are options of its embedding method
 _OTHERS = ("data", "dim", "bottom_mlp", "top_mlp", "epochs", "evaluate_every", "checkpoint_seconds", "seed")

@@ -51,6 +51,7 @@ def configure(spec: StudySpec, trial: Any, full_bytes: int, seed: int | None = N
         optimizer=pick("optimizer", spec.train.optimizer),
         evaluate_every=pick("evaluate_every", spec.train.evaluate_every),
         checkpoint_seconds=spec.train.checkpoint_seconds,
+        precision=pick("precision", spec.train.precision),
         seed=spec.seed if seed is None else seed,
     )
 

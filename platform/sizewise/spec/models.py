@@ -182,6 +182,7 @@ class TrainSpec(Strict):
     # A fraction of an epoch when written as 0.25 or 1.0, iterations when written as 500.
     evaluate_every: float | int | Choices = 0.25
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0  # between evaluations, at most this far apart
+    precision: Searchable[Literal["float32", "bfloat16"]] = "float32"  # that the MLPs compute in
 
     @field_validator("evaluate_every", mode="before")
     @classmethod
@@ -201,6 +202,9 @@ class TrainSpec(Strict):
         for value in ends_of(self.optimizer):
             if value not in ("sgd", "adagrad", "adam"):
                 raise ValueError(f"optimizer: unknown {value!r}: use sgd, adagrad or adam")
+        for value in ends_of(self.precision):
+            if value not in ("float32", "bfloat16"):
+                raise ValueError(f"precision: unknown {value!r}: use float32 or bfloat16")
         return self
 
 
@@ -417,7 +421,7 @@ class StudySpec(Strict):
             **{k: getattr(self.search, k) for k in SearchSpec.model_fields},
             "method": self.embedding.method,
             **self.embedding.options,
-            **{k: getattr(self.train, k) for k in ("batch_size", "optimizer", "evaluate_every")},
+            **{k: getattr(self.train, k) for k in ("batch_size", "optimizer", "evaluate_every", "precision")},
             **{k: getattr(self.model, k) for k in ModelSpec.model_fields},
         }
         return ((k, v) for k, v in fields.items() if isinstance(v, Range | SizeRange | Choices))
