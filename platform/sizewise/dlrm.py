@@ -10,8 +10,9 @@ the layer and initialization conventions of the reference implementation (facebo
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ class DLRM(nn.Module):
         # Mixed, so that the MLPs do not repeat the numbers that the pool was drawn from.
         generator = torch.Generator().manual_seed(derived_seed(embedding.seed, 0))
         self.embedding = embedding
-        self.half = precision == "bfloat16"
+        self.mlp_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.bottom = _mlp([dense_features, *widths], generator, last_relu=True)
         self.top = _mlp([dim + vectors * (vectors - 1) // 2, *top_mlp, 1], generator, last_relu=False)
         rows, columns = torch.tril_indices(vectors, vectors, offset=-1)
@@ -75,20 +76,23 @@ class DLRM(nn.Module):
         """
         with self._precision(dense):
             bottom = self.bottom(dense)  # (batch, dim)
-        joined = self._interaction(bottom.float() if self.half else bottom, ids)
+        joined = self._interaction(bottom, ids)
         with self._precision(dense):
             logits: Tensor = self.top(joined)
-        return (logits.float() if self.half else logits).squeeze(1)
+        return (logits if self.mlp_dtype == torch.float32 else logits.float()).squeeze(1)
 
     def _interaction(self, bottom: Tensor, ids: Tensor) -> Tensor:
         """(batch, dim + pairs): bottom, and the dot product of every two vectors."""
+        bottom = bottom if self.mlp_dtype == torch.float32 else bottom.float()
         vectors = torch.cat([bottom.unsqueeze(1), self.embedding(ids)], dim=1)  # (batch, 1 + features, dim)
         dots = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
         return torch.cat([bottom, dots.index_select(1, self.pairs)], dim=1)
 
-    def _precision(self, dense: Tensor) -> torch.autocast:
+    def _precision(self, dense: Tensor) -> AbstractContextManager[Any]:
+        if self.mlp_dtype == torch.float32:
+            return nullcontext()
         # Without its cache of cast weights, which a CUDA graph would read and nobody refresh; each is used once.
-        return torch.autocast(dense.device.type, torch.bfloat16, enabled=self.half, cache_enabled=False)
+        return torch.autocast(dense.device.type, self.mlp_dtype, cache_enabled=False)
 
 
 def _mlp(widths: Sequence[int], generator: torch.Generator, last_relu: bool) -> nn.Sequential:

@@ -115,7 +115,7 @@ class Step:
         if self.device.type != "cuda":
             self._compute(self._arrived(batch), rows)
             return
-        aside = torch.cuda.Stream(self.device)
+        aside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(aside):
             self._compute(self._arrived(batch), rows)
