@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.embedding.kernels.cpu import take_rows
+from sizewise.embedding.kernels.rows import take_rows
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.rows import Rows

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from sizewise.embedding import Embedding, build
+from sizewise.embedding.kernels import cpu
+from sizewise.embedding.kernels.threads import share_out
 from sizewise.optimizers import build_optimizer
 
 CARDINALITIES = [1, 7, 300, 2, 40]
@@ -23,7 +25,12 @@ CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "hash, odd dim": ("hash", 5, {}),
     "full": ("full", 16, {}),
 }
-BATCH = 3_000  # with the blocks of most cases enough work for several threads
+BATCH = 3_000
+
+
+@pytest.fixture(autouse=True)
+def little_work_is_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "BLOCKS_PER_THREAD", 1_000)
 
 
 def make(case: str, fused: bool, storage: str = "float32") -> Embedding:
@@ -163,3 +170,23 @@ def test_workers_that_average_gradients_get_them() -> None:
     build_optimizer("sgd", embedding, 0.1, dense_gradients=True)
     embedding(ids_for("robe")).sum().backward()
     assert next(embedding.parameters()).grad is not None
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+@pytest.mark.parametrize("team", ["PyTorch's", "own"])
+def test_every_part_is_worked_on_once(parts: int, team: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if team == "own":  # where PyTorch's OpenMP is not GNU's
+        monkeypatch.setattr("sizewise.embedding.kernels.threads._openmp", lambda: None)
+    seen: list[tuple[int, int]] = []
+    share_out(10, parts, lambda low, high: seen.append((low, high)))
+    assert len(seen) == parts
+    assert sorted(n for low, high in seen for n in range(low, high)) == list(range(10))
+
+
+def test_what_fails_on_a_thread_is_raised() -> None:
+    def fail(low: int, high: int) -> None:
+        if low:
+            raise ValueError(f"{low} to {high}")
+
+    with pytest.raises(ValueError, match="5 to 10"):
+        share_out(10, 2, fail)

@@ -16,52 +16,28 @@ cached on disk (`NUMBA_CACHE_DIR`, by default beside this file): a length's firs
 seconds.
 """
 
-import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from llvmlite import ir
-from numba import int64, njit, types, uint32, uint64
-from numba.extending import intrinsic
+from numba import int64, uint32, uint64
 from torch import Tensor
 
+from sizewise.embedding.kernels.threads import share_out
+from sizewise.embedding.kernels.vectors import adagrad_floats, add_floats, copy_floats, inlined, jit, prefetch
+
 CHUNK_BLOCKS = 4096  # hashed at a time, into 32 KB
-AHEAD = 48  # blocks prefetched ahead: enough loads in flight to hide the latency of the last-level cache
-BLOCKS_PER_THREAD = 8192  # fewer are not worth waking a thread for
+AHEAD = 32  # blocks prefetched ahead: enough loads in flight to hide the latency of the last-level cache
+# Fewer are not worth a second thread: what it saves is lost again where one core reads what the other has written.
+BLOCKS_PER_THREAD = 65_536
 
 Array = npt.NDArray[Any]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of array[index], which need not lie within the array."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        address = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
-        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        builder.call(function, [address, word(0), word(3), word(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, index), generate
-
-
-def _jit(function: Callable[..., Any]) -> Any:
-    try:
-        return njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # no folder to cache in can be written to
-        return njit(nogil=True, error_model="numpy")(function)
-
-
-@_jit
+@jit
 def _mixed(x: Any) -> Any:  # lowbias32
     x ^= x >> uint32(16)
     x = uint32(x * uint32(0x7FEB352D))
@@ -70,44 +46,74 @@ def _mixed(x: Any) -> Any:  # lowbias32
     return x ^ (x >> uint32(16))
 
 
-@_jit
+@inlined
+def _room(ids: Array, blocks: int) -> tuple[int, Array, Array]:
+    """Rows in a chunk, and room for its blocks."""
+    rows = max(1, CHUNK_BLOCKS // (ids.shape[1] * blocks))
+    count = rows * ids.shape[1] * blocks
+    return rows, np.empty(count, np.int64), np.empty(count, np.int64)
+
+
+@inlined
 def _find(
-    places: Array, ids: Array, low: int, high: int, a: Array, b: Array, slots: int, align: int, hashed: bool
-) -> None:
+    places: Array,
+    ids: Array,
+    low: int,
+    high: int,
+    a: Array,
+    b: Array,
+    slots: int,
+    align: int,
+    blocks: int,
+    hashed: bool,
+) -> int:
     """For each block of rows low to high: twice the position of its first element, plus its sign's bit."""
-    features, blocks, n = a.shape[0], a.shape[1], 0
+    features, n = ids.shape[1], 0
     for row in range(low, high):
-        for f in range(features):
-            if hashed:
+        if not hashed:  # a table with a row for each value: b says where each feature's rows begin
+            for f in range(features):
+                places[n + f] = (int64(ids[row, f]) + int64(b[f])) * align * 2
+            n += features
+        elif blocks == 1:  # a loop over features is one of vector instructions, too
+            for f in range(features):
+                h = _mixed(uint32(uint32(uint32(ids[row, f]) * a[f]) + b[f]))
+                slot = (uint64(h) * uint64(slots)) >> uint64(32)
+                places[n + f] = int64(slot) * align * 2 + int64(h & uint32(1))
+            n += features
+        else:
+            for f in range(features):
                 x = uint32(ids[row, f])
                 for c in range(blocks):
-                    h = _mixed(uint32(uint32(x * uint32(a[f, c])) + uint32(b[f, c])))
+                    h = _mixed(uint32(uint32(x * a[f * blocks + c]) + b[f * blocks + c]))
                     slot = (uint64(h) * uint64(slots)) >> uint64(32)
-                    places[n] = int64(slot) * align * 2 + int64(h & uint32(1))
-                    n += 1
-            else:  # a table with a row for each value: b says where each feature's rows begin
-                places[n] = (int64(ids[row, f]) + int64(b[f, 0])) * align * 2
-                n += 1
+                    places[n + c] = int64(slot) * align * 2 + int64(h & uint32(1))
+                n += blocks
+    return n
 
 
-@_jit
-def take_rows(
-    labels: Array, dense: Array, ids: Array, rows: Array, to_labels: Array, to_dense: Array, to_ids: Array
-) -> None:
-    """Copy the given rows of a shard, widening ids and labels on the way; missing dense values become 0."""
-    for n in range(len(rows)):
-        if n + 8 < len(rows):
-            coming = rows[n + 8]
-            for line in range(0, ids.shape[1], 16):
-                _prefetch(ids, coming * ids.shape[1] + line)
-            _prefetch(dense, coming * dense.shape[1])
-        row = rows[n]
-        to_labels[n] = labels[row]
-        for i in range(dense.shape[1]):
-            value = dense[row, i]
-            to_dense[n, i] = value if value == value else np.float32(0)  # NaN differs from itself
-        for i in range(ids.shape[1]):
-            to_ids[n, i] = ids[row, i]
+@inlined
+def _find_within(
+    places: Array,
+    numbers: Array,
+    ids: Array,
+    rows: tuple[int, int],
+    low: int,
+    high: int,
+    a: Array,
+    b: Array,
+    slots: int,
+    align: int,
+    blocks: int,
+    block_len: int,
+    hashed: bool,
+) -> int:
+    """`_find`, but only those blocks that reach into the elements low to high, and their numbers."""
+    count, kept = _find(places, ids, rows[0], rows[1], a, b, slots, align, blocks, hashed), 0
+    for n in range(count):  # without a branch: it would be mispredicted half of the time
+        doubled = places[n]
+        places[kept], numbers[kept] = doubled, n
+        kept += int64(((doubled >> 1) < high) & ((doubled >> 1) + block_len > low))
+    return kept
 
 
 class _Compiled(NamedTuple):
@@ -122,39 +128,30 @@ class _Compiled(NamedTuple):
 @lru_cache(maxsize=64)
 def _compiled(dim: int, block_len: int, signed: bool, hashed: bool) -> _Compiled:
     blocks = -(-dim // block_len)
-    last = dim - (blocks - 1) * block_len
+    last = dim - (blocks - 1) * block_len  # elements of a vector's last block
+    ragged = last != block_len
 
-    @_jit
+    @jit
     def lookup(
         pool: Array, ids: Array, low: int, high: int, a: Array, b: Array, slots: int, align: int, out: Array
     ) -> None:
-        features = ids.shape[1]
-        rows = max(1, CHUNK_BLOCKS // (features * blocks))
-        places = np.empty(rows * features * blocks, np.int64)
-        for start in range(low, high, rows):
-            stop = min(start + rows, high)
-            _find(places, ids, start, stop, a, b, slots, align, hashed)
-            count = (stop - start) * features * blocks
-            n = 0
-            for vector in range(start * features, stop * features):
-                for c in range(blocks):
-                    if n + AHEAD < count:
-                        _prefetch(pool, places[n + AHEAD] >> 1)
-                        _prefetch(pool, (places[n + AHEAD] >> 1) + block_len - 1)
-                    place = places[n] >> 1
-                    sign = np.float32(1 - 2 * (places[n] & 1)) if signed else np.float32(1)
-                    n += 1
-                    if c == blocks - 1 and last != block_len:
-                        for i in range(last):
-                            out[vector * dim + c * block_len + i] = pool[place + i] * sign
-                    elif signed:
-                        for i in range(block_len):
-                            out[vector * dim + c * block_len + i] = pool[place + i] * sign
-                    else:
-                        for i in range(block_len):
-                            out[vector * dim + c * block_len + i] = pool[place + i]
+        rows, places, _ = _room(ids, blocks)
+        at, one = low * ids.shape[1] * dim, np.float32(1)
+        for first in range(low, high, rows):
+            count = _find(places, ids, first, min(first + rows, high), a, b, slots, align, blocks, hashed)
+            for n in range(count):
+                coming = places[min(n + AHEAD, count - 1)] >> 1
+                prefetch(pool, coming)
+                prefetch(pool, coming + block_len - 1)
+                scale = np.float32(1 - 2 * (places[n] & 1)) if signed else one
+                if ragged and n % blocks == blocks - 1:
+                    copy_floats(out, at, pool, places[n] >> 1, scale, last)
+                    at += last
+                else:
+                    copy_floats(out, at, pool, places[n] >> 1, scale, block_len)
+                    at += block_len
 
-    @_jit
+    @jit
     def scatter(
         sums: Array,
         ids: Array,
@@ -168,38 +165,31 @@ def _compiled(dim: int, block_len: int, signed: bool, hashed: bool) -> _Compiled
         factor: float,
     ) -> None:
         """Add factor times the gradient to the elements low to high."""
-        features, batch = ids.shape[1], ids.shape[0]
-        rows = max(1, CHUNK_BLOCKS // (features * blocks))
-        places = np.empty(rows * features * blocks, np.int64)
-        for start in range(0, batch, rows):
-            stop = min(start + rows, batch)
-            _find(places, ids, start, stop, a, b, slots, align, hashed)
-            count = (stop - start) * features * blocks
-            n = 0
-            for vector in range(start * features, stop * features):
-                for c in range(blocks):
-                    if n + AHEAD < count:
-                        coming = places[n + AHEAD] >> 1
-                        if low <= coming < high:
-                            _prefetch(sums, coming)
-                            _prefetch(sums, coming + block_len - 1)
-                    place = places[n] >> 1
-                    scale = factor
-                    if signed and places[n] & 1:
-                        scale = -factor
-                    n += 1
-                    if place >= high or place + block_len <= low:
-                        continue
-                    whole = low <= place and place + block_len <= high
-                    if whole and not (c == blocks - 1 and last != block_len):
-                        for i in range(block_len):
-                            sums[place + i] += scale * gradient[vector * dim + c * block_len + i]
-                    else:
-                        length = last if c == blocks - 1 else block_len
-                        for i in range(max(0, low - place), min(length, high - place)):
-                            sums[place + i] += scale * gradient[vector * dim + c * block_len + i]
+        rows, places, numbers = _room(ids, blocks)
+        for first in range(0, ids.shape[0], rows):
+            before = first * ids.shape[1] * blocks
+            chunk = first, min(first + rows, ids.shape[0])
+            kept = _find_within(
+                places, numbers, ids, chunk, low, high, a, b, slots, align, blocks, block_len, hashed
+            )
+            for n in range(kept):
+                coming = min(n + AHEAD, kept - 1)
+                prefetch(sums, places[coming] >> 1)
+                prefetch(sums, (places[coming] >> 1) + block_len - 1)
+                prefetch(gradient, (before + numbers[coming]) * dim // blocks)
+                place, number = places[n] >> 1, before + numbers[n]
+                scale = factor * np.float32(1 - 2 * (places[n] & 1)) if signed else factor
+                at = number // blocks * dim + number % blocks * block_len
+                length = last if ragged and number % blocks == blocks - 1 else block_len
+                if low > place or place + length > high:
+                    for i in range(max(0, low - place), min(length, high - place)):
+                        sums[place + i] += scale * gradient[at + i]
+                elif ragged and length == last:
+                    add_floats(sums, place, gradient, at, scale, last)
+                else:
+                    add_floats(sums, place, gradient, at, scale, block_len)
 
-    @_jit
+    @jit
     def adagrad(
         pool: Array,
         sums: Array,
@@ -218,30 +208,21 @@ def _compiled(dim: int, block_len: int, signed: bool, hashed: bool) -> _Compiled
 
         A sum that is zero changes nothing, so blocks may come again and overlap.
         """
-        features, batch = ids.shape[1], ids.shape[0]
-        rows = max(1, CHUNK_BLOCKS // (features * blocks))
-        places = np.empty(rows * features * blocks, np.int64)
-        for start in range(0, batch, rows):
-            stop = min(start + rows, batch)
-            _find(places, ids, start, stop, a, b, slots, align, hashed)
-            count = (stop - start) * features * blocks
-            for n in range(count):
-                if n + AHEAD < count:
-                    coming = places[n + AHEAD] >> 1
-                    if low <= coming < high:
-                        _prefetch(pool, coming)
-                        _prefetch(sums, coming)
-                        _prefetch(squares, coming)
+        rows, places, numbers = _room(ids, blocks)
+        for first in range(0, ids.shape[0], rows):
+            chunk = first, min(first + rows, ids.shape[0])
+            kept = _find_within(
+                places, numbers, ids, chunk, low, high, a, b, slots, align, blocks, block_len, hashed
+            )
+            for n in range(kept):
+                coming = places[min(n + AHEAD, kept - 1)] >> 1
+                for end in (coming, coming + block_len - 1):
+                    prefetch(pool, end)
+                    prefetch(sums, end)
+                    prefetch(squares, end)
                 place = places[n] >> 1
-                if place >= high or place + block_len <= low:
-                    continue
                 if low <= place and place + block_len <= high:
-                    for i in range(block_len):
-                        g = sums[place + i]
-                        square = squares[place + i] + g * g
-                        squares[place + i] = square
-                        pool[place + i] -= rate * g / (np.sqrt(square) + epsilon)
-                        sums[place + i] = 0
+                    adagrad_floats(pool, sums, squares, place, rate, epsilon, block_len)
                 else:
                     for i in range(max(0, low - place), min(block_len, high - place)):
                         g = sums[place + i]
@@ -250,42 +231,27 @@ def _compiled(dim: int, block_len: int, signed: bool, hashed: bool) -> _Compiled
                         pool[place + i] -= rate * g / (np.sqrt(square) + epsilon)
                         sums[place + i] = 0
 
-    @_jit
+    @jit
     def round_bfloat16(
         bits: Array, ids: Array, low: int, high: int, a: Array, b: Array, slots: int, align: int, stream: int
     ) -> None:
         """Round the elements that blocks of ids hold as `Table` does; what is rounded already stays."""
-        features, batch = ids.shape[1], ids.shape[0]
-        rows = max(1, CHUNK_BLOCKS // (features * blocks))
-        places = np.empty(rows * features * blocks, np.int64)
-        for start in range(0, batch, rows):
-            stop = min(start + rows, batch)
-            _find(places, ids, start, stop, a, b, slots, align, hashed)
-            for n in range((stop - start) * features * blocks):
+        rows, places, numbers = _room(ids, blocks)
+        for first in range(0, ids.shape[0], rows):
+            chunk = first, min(first + rows, ids.shape[0])
+            kept = _find_within(
+                places, numbers, ids, chunk, low, high, a, b, slots, align, blocks, block_len, hashed
+            )
+            for n in range(kept):
+                prefetch(bits, places[min(n + AHEAD, kept - 1)] >> 1)
                 place = places[n] >> 1
                 for i in range(max(0, low - place), min(block_len, high - place)):
                     value = bits[place + i]
+                    noise = _mixed(uint32(place + i + stream)) & uint32(0xFFFF)
                     if value & uint32(0xFFFF):
-                        noise = _mixed(uint32(place + i + stream)) & uint32(0xFFFF)
                         bits[place + i] = uint32(value + noise) & uint32(0xFFFF0000)
 
     return _Compiled(lookup, scatter, adagrad, round_bfloat16)
-
-
-@lru_cache(maxsize=2)
-def _threads(process: int) -> ThreadPoolExecutor:
-    """Threads of this process: those of the process that it was forked from are not with it."""
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="sizewise-kernel")
-
-
-def _shared_out(count: int, work: int, run: Callable[[int, int], None]) -> None:
-    """Call `run` on parts of range(count), on as many of PyTorch's threads as the work (in blocks) is worth."""
-    parts = max(1, min(torch.get_num_threads(), work // BLOCKS_PER_THREAD, count))
-    bounds = [count * part // parts for part in range(parts + 1)]
-    others = [_threads(os.getpid()).submit(run, bounds[part], bounds[part + 1]) for part in range(1, parts)]
-    run(bounds[0], bounds[1])
-    for other in others:
-        other.result()
 
 
 class Blocks:
@@ -321,7 +287,7 @@ class Blocks:
         if multiplier is None:
             multiplier, increment = torch.zeros_like(increment).view(-1, 1), increment.view(-1, 1)
         self.multiplier, self.increment = (
-            np.ascontiguousarray(term.cpu().expand(features, blocks).numpy().astype(kind))
+            np.ascontiguousarray(term.cpu().expand(features, blocks).numpy().astype(kind)).reshape(-1)
             for term in (multiplier, increment)
         )
 
@@ -330,7 +296,7 @@ class Blocks:
         vectors = torch.empty(*ids.shape, self.dim)
         run, out = _compiled(*self.shape).lookup, vectors.view(-1).numpy()
         pool_, ids_, place = _array(pool), ids.numpy(), self._place(pool)
-        _shared_out(len(ids), self._work(ids), lambda low, high: run(pool_, ids_, low, high, *place, out))
+        share_out(len(ids), self._parts(ids), lambda low, high: run(pool_, ids_, low, high, *place, out))
         return vectors
 
     def scatter(self, sums: Tensor, ids: Tensor, gradient: Tensor, factor: float = 1.0) -> None:
@@ -342,9 +308,9 @@ class Blocks:
         run = _compiled(*self.shape).scatter
         sums_, ids_, place = _array(sums), ids.numpy(), self._place(sums)
         values = _array(gradient.contiguous())
-        _shared_out(
+        share_out(
             sums.numel(),
-            self._work(ids),
+            self._parts(ids),
             lambda low, high: run(sums_, ids_, low, high, *place, values, np.float32(factor)),
         )
 
@@ -364,9 +330,9 @@ class Blocks:
         run, place = _compiled(*self.shape).adagrad, self._place(pool)
         pool_, sums_, squares_, ids_ = _array(pool), _array(sums), _array(squares), ids.numpy()
         settings = np.float32(rate), np.float32(epsilon)
-        _shared_out(
+        share_out(
             pool.numel(),
-            self._work(ids),
+            self._parts(ids),
             lambda low, high: run(pool_, sums_, squares_, ids_, low, high, *place, *settings),
         )
 
@@ -374,9 +340,9 @@ class Blocks:
         """Round the elements of ids stochastically to bfloat16, with the noise of `stream`."""
         run, place = _compiled(*self.shape).round_bfloat16, self._place(pool)
         bits, ids_ = _array(pool).view(np.uint32), ids.numpy()
-        _shared_out(
+        share_out(
             pool.numel(),
-            self._work(ids),
+            self._parts(ids),
             lambda low, high: run(bits, ids_, low, high, *place, stream),
         )
 
@@ -384,8 +350,10 @@ class Blocks:
         slots = (pool.numel() - self.block_len) // self.align + 1
         return self.multiplier, self.increment, slots, self.align
 
-    def _work(self, ids: Tensor) -> int:
-        return math.prod(ids.shape) * int(self.multiplier.shape[1])
+    def _parts(self, ids: Tensor) -> int:
+        """How many of PyTorch's threads the blocks of ids are worth."""
+        blocks = len(self.multiplier) // ids.shape[1] * ids.numel()
+        return max(1, min(torch.get_num_threads(), blocks // BLOCKS_PER_THREAD))
 
 
 def _array(tensor: Tensor) -> Array:

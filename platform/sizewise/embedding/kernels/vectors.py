@@ -1,0 +1,118 @@
+"""What numba lacks for kernels that move short runs of floats: prefetches, and vectors of a fixed length.
+
+A loop of sixteen steps is a loop to the compiler, which guards it against overlapping arrays and odd lengths.
+These write the vector instructions out instead. They round as the loops would: nothing is contracted.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core.cgutils import get_or_insert_function
+from numba.extending import intrinsic
+
+WIDEST = 16  # floats in a vector register of AVX-512; where registers are narrower, LLVM splits them
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile for whatever types come, free Python's lock while running, and keep the code on disk if possible."""
+    try:
+        return njit(nogil=True, error_model="numpy", cache=True)(function)
+    except RuntimeError:  # no folder to cache in can be written to
+        return njit(nogil=True, error_model="numpy")(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile into each caller, whose constants become constants here."""
+    return njit(inline="always", error_model="numpy")(function)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of array[index], which need not lie within the array."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        address = builder.bitcast(_address(context, builder, signature, arguments, 0, 1), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        builder.call(function, [address, word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def copy_floats(
+    typing_context: Any, to: Any, at: Any, source: Any, place: Any, scale: Any, length: Any
+) -> Any:
+    """to[at + i] = source[place + i] * scale for i < length, a constant."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        here, there = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        for kind, out, values in _pieces(b, length, here, there):
+            b.store(b.fmul(b.load(values, align=4), _splat(b, arguments[4], kind)), out, align=4)
+        return context.get_dummy_value()
+
+    return types.void(to, at, source, place, scale, length), generate
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def add_floats(
+    typing_context: Any, to: Any, place: Any, source: Any, at: Any, scale: Any, length: Any
+) -> Any:
+    """to[place + i] += scale * source[at + i] for i < length, a constant."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        here, there = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        for kind, out, values in _pieces(b, length, here, there):
+            scaled = b.fmul(_splat(b, arguments[4], kind), b.load(values, align=4))
+            b.store(b.fadd(b.load(out, align=4), scaled), out, align=4)
+        return context.get_dummy_value()
+
+    return types.void(to, place, source, at, scale, length), generate
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def adagrad_floats(
+    typing_context: Any, pool: Any, sums: Any, squares: Any, place: Any, rate: Any, epsilon: Any, length: Any
+) -> Any:
+    """One step of Adagrad by sums[place + i], which are zero afterwards, for i < length, a constant."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        addresses = [_address(context, b, signature, arguments, n, 3) for n in range(3)]
+        for kind, numbers, totals, squared in _pieces(b, length, *addresses):
+            g = b.load(totals, align=4)
+            square = b.fadd(b.load(squared, align=4), b.fmul(g, g))
+            name = f"llvm.sqrt.v{kind.count}f32"
+            root = b.call(get_or_insert_function(b.module, ir.FunctionType(kind, [kind]), name), [square])
+            scaled = b.fmul(_splat(b, arguments[4], kind), g)
+            step = b.fdiv(scaled, b.fadd(root, _splat(b, arguments[5], kind)))
+            b.store(square, squared, align=4)
+            b.store(b.fsub(b.load(numbers, align=4), step), numbers, align=4)
+            b.store(ir.Constant(kind, None), totals, align=4)
+        return context.get_dummy_value()
+
+    return types.void(pool, sums, squares, place, rate, epsilon, length), generate
+
+
+def _address(context: Any, builder: Any, signature: Any, arguments: Any, array: int, index: int) -> Any:
+    """Of the element that one argument's array has at another argument's index."""
+    data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
+    return builder.gep(data, [arguments[index]])
+
+
+def _pieces(builder: Any, length: Any, *addresses: Any) -> Iterator[tuple[Any, ...]]:
+    """Vector types that are `length` floats together, and where each lies from each of the addresses on."""
+    for at in range(0, length.literal_value, WIDEST):
+        kind = ir.VectorType(ir.FloatType(), min(WIDEST, length.literal_value - at))
+        moved = (builder.gep(address, [ir.IntType(64)(at)]) for address in addresses)
+        yield kind, *(builder.bitcast(address, kind.as_pointer()) for address in moved)
+
+
+def _splat(builder: Any, value: Any, kind: Any) -> Any:
+    """A vector that holds one value everywhere."""
+    word = ir.IntType(32)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, word(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(word, kind.count), [0] * kind.count))
