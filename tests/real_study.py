@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from sizewise import spec as study_file
 from sizewise.embedding import full_bytes
 from sizewise.ledger import Ledger
 from sizewise.sealed import unsealed
+from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
 from sizewise.study.engine import Engine
 from sizewise.train import train
@@ -164,11 +166,17 @@ def calm_study(study: Path, folder: Path, **overrides: Any) -> None:
     manifest = Manifest.load(study_file.load(study).data)
     spec = study_file.resolve(study_file.load(study, overrides), manifest, str(study))
     search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.dim))
-    engine = Engine(spec, folder, search, lambda *_: None)
+    validation = manifest.splits["validation"]
+    rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
+    engine = Engine(spec, folder, search, lambda *_: None, rule)
     while (record := engine.next_trial()) is not None:
-        key = folder / "checkpoints" / record.key
-        outcome = one_thread(lambda r=record, key=key: train(search.config(r), key, lambda row: None))
-        engine.finished(record.trial_id, outcome.evaluations, outcome.test)
+        payload, report = engine.payload(record), partial(engine.evaluated, record.trial_id)
+        outcome = one_thread(
+            lambda r=record, p=payload, report=report: train(
+                search.config(r), Path(p["folder"]), report, **p["how"]
+            )
+        )
+        engine.finished(record.trial_id, outcome.evaluations, outcome.test, outcome.pruned)
 
 
 def assert_trial_is_calm(study: Path, folder: Path, calm: Path, trial_id: int, settings: list[str]) -> None:
@@ -203,9 +211,12 @@ def untimed(row: Mapping[str, Any]) -> dict[str, Any]:
 def assert_equal(folder: Path, calm: Path) -> None:
     """The study in `folder` ended as the calm one: configurations, curves, test scores, whatever came between."""
     records, expected = Ledger(folder).records(), Ledger(calm).records()
-    assert {i: (r.state, r.error) for i, r in records.items()} == dict.fromkeys(expected, ("finished", None))
-    assert [r.params for r in records.values()] == [r.params for r in expected.values()]
-    assert [r.key for r in records.values()] == [r.key for r in expected.values()]
+    assert "failed" not in {record.state for record in expected.values()}
+    for fields in ({"state", "reason", "error"}, {"params", "key"}):
+        found, wanted = (
+            {i: r.model_dump(include=fields) for i, r in those.items()} for those in (records, expected)
+        )
+        assert found == wanted
     assert curves(folder) == curves(calm)
     assert scores_of(folder) == scores_of(calm)
 
