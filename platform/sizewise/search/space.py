@@ -5,10 +5,14 @@ itself: an option is asked for only where its method was chosen.
 """
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from sizewise.spec import Choices, Range, SizeRange, StudySpec
 from sizewise.trial import TrialConfig
+
+# From so many whole numbers on, samplers see a continuous range, whose values are rounded: to `tpe`, each whole
+# number is an interval of its own, and its likelihood takes tens of milliseconds once there are hundreds of trials.
+FEW = 1_000
 
 
 def configure(spec: StudySpec, trial: Any, full_bytes: int, seed: int | None = None) -> TrialConfig:
@@ -27,8 +31,11 @@ def configure(spec: StudySpec, trial: Any, full_bytes: int, seed: int | None = N
             return plain[name][trial.suggest_categorical(name, list(plain[name]))]
         if isinstance(field, Range | SizeRange):
             whole = isinstance(field.low, int) and isinstance(field.high, int) and name != "learning_rate"
-            suggest = trial.suggest_int if whole else trial.suggest_float
-            return suggest(name, field.low, field.high, log=field.log)
+            low, high = cast(float, field.low), cast(float, field.high)  # sizes are bytes by now
+            if whole and high - low < FEW:
+                return trial.suggest_int(name, low, high, log=field.log)
+            value = trial.suggest_float(name, low, high, log=field.log)
+            return round(value) if whole else value
         return field
 
     plain = {n: {as_param(c): c for c in f.choices} for n, f in spec.searched() if isinstance(f, Choices)}

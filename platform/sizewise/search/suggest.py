@@ -10,9 +10,10 @@ search suggests what the uninterrupted one would have.
     search.finish(record.trial_id, evaluations)
 """
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from sizewise_prep.errors import InputError
 # Bytes of a configuration's model, by metric, before it is trained; InputError where there can be no such model.
 Sizes = Callable[[TrialConfig], dict[str, int]]
 GRID = 20_000  # points of a grid that are counted; a larger one is taken to have no end
+SCORES = {"auc", "logloss", "normalized_entropy"}  # objectives that are no amounts of anything
+LEAST = 1e-9  # of an amount: no card gives 0 seconds
 DRAWS = 1000  # infeasible suggestions in a row, after which the constraints are taken to leave nothing
 
 
@@ -61,7 +64,7 @@ class Search:
             window,
         )
         for number, trial in enumerate(known, 1):
-            self._suggester.teach(-number, trial.params, Worth(trial.values, trial.violations))
+            self._suggester.teach(-number, trial.params, self._told(trial.values, trial.violations))
 
         self._groups: dict[int, list[Record]] = {}  # closed trials by configuration
         self.set_aside: deque[Record] = deque()  # infeasible suggestions that nobody has been told of
@@ -286,10 +289,20 @@ class Search:
         if not trained:
             return Worth(None, {})
         values = [[r.values[m] for m in self.spec.objectives] for r in trained if r.values]
-        return Worth(
-            np.mean(values, axis=0).tolist(),
-            {m: float(np.mean([r.violations[m] for r in trained])) for m in self.spec.constraints},
-        )
+        violations = {m: float(np.mean([r.violations[m] for r in trained])) for m in self.spec.constraints}
+        return self._told(np.mean(values, axis=0).tolist(), violations)
+
+    def _told(self, values: Sequence[float], violations: Mapping[str, float]) -> Worth:
+        """Amounts (bytes, iterations, seconds) in decades, as they are searched and judged.
+
+        Which trial beats which stays the same. But where samplers weigh trials that do not beat each other, by
+        volumes and distances, the largest models would count for everything (`python benchmarks/engine.py search`).
+        """
+        told = [
+            value if metric in SCORES else math.log10(max(value, LEAST))
+            for metric, value in zip(self.spec.objectives, values, strict=True)
+        ]
+        return Worth(told, violations)
 
     def _before_training(self, config: TrialConfig) -> tuple[str, dict[str, float]]:
         """Why a configuration is not worth training, if its size alone says so, and by how much."""

@@ -105,7 +105,7 @@ def test_the_mirror_holds_what_the_ledger_does(spec: StudySpec, url: str, tmp_pa
     assert study.metric_names == list(spec.objectives)
     for trial, record in zip(study.trials, search.records.values(), strict=True):
         assert trial.params == record.params
-        assert trial.distributions["memory_budget"] == optuna.distributions.IntDistribution(
+        assert trial.distributions["memory_budget"] == optuna.distributions.FloatDistribution(
             2000, 100_000, log=True
         )
         assert trial.user_attrs["config"] == record.config
