@@ -32,7 +32,7 @@ from sizewise.embedding import METHODS, build, full_bytes
 from sizewise.metrics import Scores, evaluate_scores
 from sizewise.optimizers import build_optimizer
 from sizewise.sealed import DamagedError
-from sizewise.search.pruning import Rule, verdict_from
+from sizewise.search.pruning import Rule, auc_error, verdict_from
 from sizewise.step import Step
 from sizewise.trial import TrialConfig
 from sizewise_prep.cache import local_shards
@@ -140,6 +140,7 @@ def train(
         if continues and rank == 0:
             checkpoint.adopt(checkpoint.current(place(continues)), own)
         trial = _Trial(config, own, report, rank, world, device or torch.device("cpu"), claim, uses or {})
+        trial.compared = pruning is not None
         trial.restore(resumed or _log_damage)
         return trial.run(_verdict(pruning) if pruning else lambda rows: "")
 
@@ -199,6 +200,7 @@ class _Trial:
         self.samples = 0
         self.train_seconds = 0.0
         self.evaluations: list[dict[str, Any]] = []
+        self.compared = False  # with other trials, by their scores of the same rows
         self.parallel: nn.Module = self.model
         if world > 1:
             self.parallel = nn.parallel.DistributedDataParallel(self.model)
@@ -245,9 +247,10 @@ class _Trial:
         self.samples += rows
 
     def _evaluate(self) -> None:
-        scores = self._score("validation")
+        labels, logits = self._predict("validation")
         if self.rank:
             return
+        scores = evaluate_scores(labels, logits)
         row = {
             "iteration": self.iteration,
             "epoch": self.iteration / self.per_epoch,
@@ -263,13 +266,14 @@ class _Trial:
             **{name: self.train_seconds * count for name, count in self.uses.items()},
             "samples_per_second": self.samples / max(self.train_seconds, 1e-9),
             "peak_memory_bytes": peak_memory(self.device),
+            **(auc_error(labels, logits) if self.compared else {}),
         }
         self.evaluations.append(row)
         if best(self.evaluations) is row:
             checkpoint.save_weights(self._weights(self.iteration), self.model.state_dict())
 
-    def _score(self, split: str) -> Scores:
-        """Scores over a whole split, every worker computing its share of each batch."""
+    def _predict(self, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Labels and logits of a split, every worker computing its share of each batch; rank 0 gets them all."""
         rows = self.splits[split].in_order(EVALUATION_BATCH, self.rank, self.world)
         labels, logits = predict(self.model, rows, self.device)
         if self.world > 1:
@@ -283,7 +287,7 @@ class _Trial:
                 f"diverged: loss or predictions are not finite at iteration {self.iteration} "
                 f"(learning rate {self.config.learning_rate:g}): search lower learning rates"
             )
-        return evaluate_scores(labels, logits)
+        return labels, logits
 
     def _test(self) -> dict[str, Any]:
         """Score the test split once, with the weights of the best evaluation on the validation split."""
@@ -292,7 +296,7 @@ class _Trial:
             torch.distributed.broadcast_object_list(iteration)
         self.model.load_state_dict(checkpoint.load_weights(self._weights(iteration[0])))
         undefined = Scores(math.nan, math.nan, math.nan, math.nan, "the data has no test rows")
-        scores = self._score("test") if self.splits["test"].rows else undefined
+        scores = evaluate_scores(*self._predict("test")) if self.splits["test"].rows else undefined
         return {"iteration": iteration[0], **scores._asdict()}
 
     def _save(self) -> None:

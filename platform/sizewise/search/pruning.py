@@ -4,62 +4,68 @@ A trial is stopped when some model on record, its own earlier ones included, had
 iterations and yet a higher AUC than it has now, by more than noise can explain. That model dominates this one,
 as it dominates all later ones that are no better.
 
-Noise. The AUC of a model on the validation split has the standard error of Hanley and McNeil (1982), which needs
-only the AUC and the numbers of clicks and non-clicks. Two models are scored on the same rows, so their errors
-are correlated and the error of their difference is smaller (Hanley and McNeil 1983):
+Noise. All models are scored on the same validation rows, so their errors are correlated, by anything from 0.3 to
+0.98 (benchmarks/RESULTS.md), and the error of a difference is smaller. Nothing is assumed of it: each evaluation keeps
+what its AUC's error is made of, over 128 groups of rows (`metrics.auc_parts`, after DeLong et al. 1988), and so the
+standard error of each difference is known:
 
-    se^2 = se1^2 + se2^2 - 2 * correlation * se1 * se2 + 2 * seed_variance
+    se^2 = sum over groups of (part1 - part2)^2 + 2 * seed_variance
 
-`correlation` is a setting (benchmarks/RESULTS.md has measured ones); the variance over seeds is taken from the
-replicates that the study has, and is 0 while it has none.
+The variance over seeds is taken from the replicates that the study has, is 0 while it has none, and does not stand
+between the evaluations of one trial. Evaluations without parts are taken for independent, with the standard error of
+Hanley and McNeil (1982), which needs only the AUC and the numbers of clicks and non-clicks.
 
 Risk. The chance that noise alone stops a trial that no model on record beats is at most `risk`, over all its
 evaluations and all models it is compared with: the j-th comparison of a trial that was evaluated m times, against
 m models of each of k trials, is made at level risk / (j * (j + 1) * k * m), and these sum to `risk` (Bonferroni).
 This bounds errors of measurement. It does not cover a trial that is truly worse now and would have caught up
-later: against that there is `grace`.
+later: against that there is `grace`. Differences are compared with Student's t of 127 degrees of freedom.
 """
 
+import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy.special import stdtrit
 
+from sizewise.metrics import GROUPS, auc_parts
 from sizewise.spec import PruningSpec, StudySpec
 from sizewise_prep.storage import Place, read, write
 
 FILE = "pruning.json"
+PARTS = "auc_parts"  # of an evaluation: as text, for no table shows it
 
 
 @dataclass
 class Front:
     """The models that no other beats, out of all evaluations on record: least costs, highest AUC.
 
-    costs: (models, 2) bytes and iterations. aucs: (models,).
+    costs: (models, 2) bytes and iterations. aucs: (models,). parts: (models, GROUPS), NaN where there are none.
     """
 
     costs: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
     aucs: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    parts: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, GROUPS), np.float32))
 
-    def add(self, cost: Sequence[float], auc: float) -> bool:
-        """Take in a model; False when one on record is as good in everything."""
-        point = np.asarray(cost, float)
+    def add(self, cost: Sequence[float], row: dict[str, Any]) -> bool:
+        """Take in a model by its evaluation; False when one on record is as good in everything."""
+        point, auc = np.asarray(cost, float), row["auc"]
         if math.isnan(auc) or ((self.costs <= point).all(axis=1) & (self.aucs >= auc)).any():
             return False
         kept = ~((self.costs >= point).all(axis=1) & (self.aucs <= auc))
         self.costs = np.vstack([self.costs[kept], point])
         self.aucs = np.append(self.aucs[kept], auc)
+        self.parts = np.vstack([self.parts[kept], parts_of(row)])
         return True
 
-    def best(self, cost: Sequence[float]) -> float:
-        """The highest AUC at no more cost; minus infinity when there is none."""
-        within = (self.costs <= np.asarray(cost, float)).all(axis=1)
-        return float(self.aucs[within].max(initial=-math.inf))
+    def within(self, cost: Sequence[float]) -> npt.NDArray[np.bool_]:
+        """(models,): which have no more cost."""
+        return np.asarray((self.costs <= np.asarray(cost, float)).all(axis=1))
 
 
 class Standing(BaseModel):
@@ -69,6 +75,7 @@ class Standing(BaseModel):
 
     costs: list[tuple[float, float]] = []
     aucs: list[float] = []
+    parts: str = ""
     trials: int = 1
     seed_variance: float = 0.0
 
@@ -119,29 +126,63 @@ class Rule(BaseModel):
         tests = sum(map(self._past_grace, rows))
         if not self._past_grace(row) or math.isnan(row["auc"]):
             return ""
-        earlier = [r["auc"] for r in rows[:-1] if not math.isnan(r["auc"])]
-        rival = max([standing.best(self.cost(row)), *earlier])
-        if rival <= row["auc"]:
-            return ""
+        earlier, there = rows[:-1], standing.within(self.cost(row))
+        rivals = np.append(standing.aucs[there], [r["auc"] for r in earlier])
+        parts = np.vstack([standing.parts[there], *(parts_of(r) for r in earlier)])
+        between = np.repeat([2 * seed_variance, 0.0], [there.sum(), len(earlier)])
+        noise = self.noise(row, rivals, parts, between)
+        ahead = np.divide(rivals - row["auc"], noise, out=np.zeros(len(rivals)), where=rivals > row["auc"])
         level = self.spec.risk / (tests * (tests + 1) * max(trials, 1) * len(rows))
-        margin = -NormalDist().inv_cdf(level) * self.noise(row["auc"], rival, seed_variance)
-        if rival - row["auc"] <= margin:
+        limit = -float(stdtrit(GROUPS - 1, level))
+        if not ahead.max(initial=0.0) > limit:
             return ""
+        best = int(ahead.argmax())
         size = f"{self.bytes_metric.removesuffix('_bytes')} bytes and " if self.bytes_metric else ""
         return (
-            f"AUC {row['auc']:.4f} at iteration {row['iteration']:,}, where {rival:.4f} was reached with no more "
-            f"{size}iterations, and noise explains {margin:.4f}"
+            f"AUC {row['auc']:.4f} at iteration {row['iteration']:,}, where {rivals[best]:.4f} was reached with no "
+            f"more {size}iterations, and noise explains {limit * noise[best]:.4f}"
         )
 
-    def noise(self, auc: float, other: float, seed_variance: float = 0.0) -> float:
-        """Standard error of the difference of two AUCs on the same validation rows."""
-        one, two = (standard_error(value, self.clicks, self.others) for value in (auc, other))
-        shared = 2 * self.spec.correlation * one * two
-        return math.sqrt(max(one * one + two * two - shared, 0.0) + 2 * seed_variance)
+    def noise(
+        self,
+        row: dict[str, Any],
+        rivals: npt.NDArray[np.float64],
+        parts: npt.NDArray[np.float32],
+        between: npt.NDArray[np.float64],
+    ) -> npt.NDArray[np.float64]:
+        """Standard error of the difference between an evaluation's AUC and each rival's; `between`: what seeds add."""
+        measured = ((parts - parts_of(row)).astype(np.float64) ** 2).sum(axis=1)
+        apart = [
+            standard_error(row["auc"], self.clicks, self.others) ** 2
+            + standard_error(rival, self.clicks, self.others) ** 2
+            for rival in rivals[np.isnan(measured)]
+        ]
+        measured[np.isnan(measured)] = apart
+        return np.asarray(np.sqrt(measured + between))
 
     def _past_grace(self, row: dict[str, Any]) -> bool:
         grace = self.spec.grace
         return bool(row["iteration"] >= grace if isinstance(grace, int) else row["epoch"] >= grace - 1e-9)
+
+
+def auc_error(labels: npt.ArrayLike, logits: npt.ArrayLike) -> dict[str, str]:
+    """What an evaluation keeps of its AUC's error."""
+    parts = auc_parts(labels, logits)
+    return {} if np.isnan(parts).any() else {PARTS: encoded(parts)}
+
+
+def encoded(parts: npt.NDArray[Any]) -> str:
+    """Parts of one model or several as text."""
+    return base64.b64encode(parts.astype("<f4").tobytes()).decode()
+
+
+def parts_of(row: dict[str, Any]) -> npt.NDArray[np.float32]:
+    """(GROUPS,): what an evaluation kept; NaN where it kept nothing."""
+    return _decoded(row[PARTS])[0] if PARTS in row else np.full(GROUPS, np.nan, np.float32)
+
+
+def _decoded(text: str) -> npt.NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(text), "<f4").reshape(-1, GROUPS)
 
 
 def standard_error(auc: float, clicks: float, others: float) -> float:
@@ -156,6 +197,7 @@ def save(folder: Place, front: Front, trials: int, seed_variance: float) -> None
     standing = Standing(
         costs=[(b, i) for b, i in front.costs.tolist()],
         aucs=front.aucs.tolist(),
+        parts=encoded(front.parts),
         trials=trials,
         seed_variance=seed_variance,
     )
@@ -168,5 +210,5 @@ def verdict_from(path: Place, rule: Rule, rows: Sequence[dict[str, Any]]) -> str
         found = Standing.model_validate_json(read(path))
     except (OSError, ValidationError):
         found = Standing()
-    front = Front(np.array(found.costs, float).reshape(-1, 2), np.array(found.aucs))
+    front = Front(np.array(found.costs, float).reshape(-1, 2), np.array(found.aucs), _decoded(found.parts))
     return rule.verdict(rows, front, found.trials, found.seed_variance)

@@ -134,7 +134,9 @@ class Search:
         `pruned` says why it was stopped before its end, if it was.
         """
         row = best([r for r in evaluations if not self._broken(r)] or evaluations)
-        measured = {k: float(v) for k, v in row.items() if v == v and k != "replicate"}
+        measured = {
+            k: float(v) for k, v in row.items() if isinstance(v, int | float) and v == v and k != "replicate"
+        }
         values = measured | {"iterations": float(row["iteration"])}
         undefined = [metric for metric in self.spec.objectives if metric not in values]
         if undefined:

@@ -163,7 +163,7 @@ class Engine:
         record = self.search.records[trial_id]
         with self._or_pause():
             self.search.ledger.append_evaluation(trial_id, {"replicate": record.replicate, **evaluation})
-            changed = self.rule and self.front.add(self.rule.cost(evaluation), evaluation["auc"])
+            changed = self.rule and self.front.add(self.rule.cost(evaluation), evaluation)
             if changed and self._read and time.monotonic() - self._written > STANDING_SECONDS:
                 self._write_standing()
             self.on_event("evaluated", record, evaluation)
@@ -186,7 +186,7 @@ class Engine:
             if test is not None:
                 self.search.ledger.write_test(trial_id, test)
             for row in evaluations if self.rule else ():
-                self.front.add(self.rule.cost(row), row["auc"])  # type: ignore[union-attr]
+                self.front.add(self.rule.cost(row), row)  # type: ignore[union-attr]
             self._closed(self.search.finish(trial_id, evaluations, pruned))
 
     def failed(self, trial_id: int, reason: str, traceback: str = "") -> None:
@@ -284,7 +284,7 @@ class Engine:
         for number, record in self.search.records.items():
             if record.state in ("running", "finished", "pruned"):
                 for row in self.search.ledger.evaluations(number):
-                    self.front.add(self.rule.cost(row), row["auc"])
+                    self.front.add(self.rule.cost(row), row)
 
     def _write_standing(self) -> None:
         pruning.save(self.folder, self.front, len(self.search.records), self.seed_variance)

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from sizewise import results
 from sizewise.ledger import Ledger
-from sizewise.search.pruning import Front, Rule, save, standard_error, verdict_from
+from sizewise.metrics import GROUPS, auc_parts
+from sizewise.search.pruning import PARTS, Front, Rule, encoded, save, standard_error, verdict_from
 from sizewise.search.suggest import Search
 from sizewise.spec import PruningSpec, StudySpec
 from sizewise.study.engine import Engine
@@ -19,7 +21,7 @@ from sizewise_prep.manifest import Manifest
 
 
 def make_rule(**changes: Any) -> Rule:
-    given = {"grace": 0, "risk": 0.05, "correlation": 0.0, **changes}
+    given = {"grace": 0, "risk": 0.05, **changes}
     return Rule(
         spec=PruningSpec.model_validate(given), clicks=2_500, others=7_500, bytes_metric="embedding_bytes"
     )
@@ -32,7 +34,7 @@ def row(auc: float, iteration: int = 100, size: int = 1_000, epoch: float = 1.0)
 def front_of(*rows: dict[str, Any]) -> Front:
     front = Front()
     for r in rows:
-        front.add((r["embedding_bytes"], r["iteration"]), r["auc"])
+        front.add((r["embedding_bytes"], r["iteration"]), r)
     return front
 
 
@@ -54,20 +56,19 @@ def test_the_front_answers_as_all_points_would() -> None:
     ]
     front = Front()
     for cost, auc in points:
-        front.add(cost, auc)
+        front.add(cost, row(auc))
     assert len(front.aucs) < 100
     for cost in [(b, i) for b in range(0, 31, 5) for i in range(0, 31, 5)]:
         within = [auc for (b, i), auc in points if b <= cost[0] and i <= cost[1]]
-        assert front.best(cost) == max(within, default=-math.inf)
+        assert front.aucs[front.within(cost)].max(initial=-math.inf) == max(within, default=-math.inf)
 
 
 def test_a_trial_stops_when_no_larger_model_was_better_by_more_than_noise() -> None:
     rule, rival = make_rule(), row(0.75)
-    noise = rule.noise(0.70, 0.75)
     assert "0.7500 was reached with no more embedding bytes" in rule.verdict([row(0.70)], front_of(rival))
-    level = 0.05 / 2
-    margin = 1.96 * noise  # the normal quantile of 0.025
-    assert level == 0.025
+    # Without parts the errors count as independent. One test of one rival is made at half the risk.
+    error = standard_error(0.745, 2_500, 7_500) * math.sqrt(2)
+    margin = stats.t.isf(0.025, GROUPS - 1) * error
     assert rule.verdict([row(0.75 - margin * 0.97)], front_of(rival)) == ""
     assert rule.verdict([row(0.75 - margin * 1.03)], front_of(rival)) != ""
     # A rival that is larger, or was trained longer, says nothing.
@@ -78,8 +79,12 @@ def test_a_trial_stops_when_no_larger_model_was_better_by_more_than_noise() -> N
     assert rule.verdict(near, front_of(rival), trials=50) == ""
     assert rule.verdict([row(0.60, 50), *near], front_of(rival)) == ""
     assert rule.verdict(near, front_of(rival), seed_variance=0.01) == ""
-    # Errors that two models share do not count.
-    assert make_rule(correlation=0.9).verdict([row(0.75 - margin * 0.5)], front_of(rival)) != ""
+    # With parts, what two models share does not count, and what differs does.
+    shared, apart = np.random.default_rng(0).normal(0, 0.005 / math.sqrt(GROUPS), (2, GROUPS))
+    for own, stops in ((0.1, True), (3.0, False)):
+        here, there = ({PARTS: encoded(shared + own * sign * apart)} for sign in (1, -1))
+        verdict = rule.verdict([row(0.75 - margin / 2) | here], front_of(rival | there))
+        assert (verdict != "") == stops
 
 
 def test_a_trial_stops_when_it_has_overfitted_and_not_within_its_grace() -> None:
@@ -91,8 +96,45 @@ def test_a_trial_stops_when_it_has_overfitted_and_not_within_its_grace() -> None
     assert make_rule().verdict([*rows, row(math.nan, 300)], Front()) == ""
 
 
+def scored(rng: np.random.Generator, rows: int, alike: float) -> tuple[Any, Any, Any]:
+    """Labels, and logits of two models that are equally good and more or less alike."""
+    labels = rng.random(rows) < 0.25
+    shared, one, other = rng.standard_normal((3, rows))
+    own = math.sqrt(1 - alike)
+    return labels, *(labels + math.sqrt(alike) * shared + own * mine for mine in (one, other))
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.5, 0.95])
+def test_the_error_of_a_difference_is_that_of_repeated_samples(alike: float) -> None:
+    """However much two models share: parts against the spread of AUC differences over samples, and their tails."""
+    rng = np.random.default_rng(5)
+    ratios, differences, errors = [], [], []
+    for _ in range(300):
+        labels, one, other = scored(rng, 1_500, alike)
+        difference = roc_auc_score(labels, one) - roc_auc_score(labels, other)
+        errors.append(math.sqrt(((auc_parts(labels, one) - auc_parts(labels, other)) ** 2).sum()))
+        differences.append(difference)
+        ratios.append(difference / errors[-1])
+    assert np.mean(errors) == pytest.approx(np.std(differences), rel=0.1)
+    beyond = np.mean(np.array(ratios) > stats.t.isf(0.1, GROUPS - 1))
+    assert 0.05 < beyond < 0.16
+
+
+def test_parts_are_those_of_every_row() -> None:
+    """With a row a group they are DeLong's structural components, ties included; with one class they are undefined."""
+    labels = np.array([1, 0, 1, 0, 0])
+    logits = np.array([0.5, 0.5, 2.0, -1.0, 1.0])
+    components = np.array([1.5 / 3, 1.5 / 2, 1.0, 1.0, 1 / 2])
+    expected = (components - roc_auc_score(labels, logits)) / np.array([2, 3, 2, 3, 3])
+    parts = auc_parts(labels, logits)
+    assert parts[:5] * math.sqrt((GROUPS - 1) / GROUPS) == pytest.approx(expected)
+    assert parts[5:] == pytest.approx(0.0)
+    assert np.isnan(auc_parts([1, 1], [0.5, 0.2])).all()
+
+
+@pytest.mark.parametrize("with_parts", [True, False])
 @pytest.mark.parametrize("risk", [0.05, 0.3])
-def test_noise_alone_stops_no_more_trials_than_the_risk_says(risk: float) -> None:
+def test_noise_alone_stops_no_more_trials_than_the_risk_says(risk: float, with_parts: bool) -> None:
     """20 equally good trials of 8 evaluations, scored with independent errors: the worst case, nothing shared."""
     rule, stopped, seen = make_rule(risk=risk), 0, 0
     rng = np.random.default_rng(3)
@@ -103,8 +145,10 @@ def test_noise_alone_stops_no_more_trials_than_the_risk_says(risk: float) -> Non
             rows: list[dict[str, Any]] = []
             seen += 1
             for iteration in range(100, 900, 100):
-                rows.append(row(0.75 + error * rng.standard_normal(), iteration))
-                front.add((1_000, iteration), rows[-1]["auc"])
+                parts = rng.normal(0, error / math.sqrt(GROUPS), GROUPS)
+                kept = {PARTS: encoded(parts)} if with_parts else {}
+                rows.append(row(0.75 + parts.sum(), iteration) | kept)
+                front.add((1_000, iteration), rows[-1])
                 if rule.verdict(rows, front, trials=trial):
                     stopped += 1
                     break
