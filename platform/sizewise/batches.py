@@ -8,9 +8,11 @@ every `world`-th row).
 
     split = Split.open(Path("data/planted"), "train")
     batch = split.batch(epoch=0, position=17, batch_size=512, seed=1)
+    for batch in split.stream(start=17, stop=4000, batch_size=512, seed=1): ...     # over as many epochs as it takes
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.embedding.kernels.rows import take_rows
+from sizewise.embedding.kernels.rows import gatherer, permutation
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.rows import Rows
@@ -30,7 +32,7 @@ BLOCK_ROWS = 65_536  # shuffled whole: 10 MB, so that reading them in any order 
 
 
 class Batch(NamedTuple):
-    """`dense` (rows, 13) float32, transformed; `ids` (rows, 26) int64 in [0, 2^32); `label` (rows,) float32."""
+    """`dense` (rows, 13) float32, transformed; `ids` (rows, 26) uint32, as in shards; `label` (rows,) float32."""
 
     dense: torch.Tensor
     ids: torch.Tensor
@@ -79,9 +81,19 @@ class Split:
         return -(-self.rows // batch_size)
 
     def batch(
-        self, epoch: int, position: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
+        self,
+        epoch: int,
+        position: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        pinned: bool = False,
     ) -> Batch:
-        """Batch `position` (0-based) of `epoch`, shuffled; `batch_size` rows over all `world` workers."""
+        """Batch `position` (0-based) of `epoch`, shuffled; `batch_size` rows over all `world` workers.
+
+        `pinned`: in page-locked memory, from which a GPU copies while it computes.
+        """
         low, high = position * batch_size, min((position + 1) * batch_size, self.rows)
         if (epoch, seed) not in self._orders:
             self._orders.clear()
@@ -99,7 +111,39 @@ class Split:
             mine = begin + (rank - (start + begin - low)) % world
             within = _permutation(seed, epoch, index, block, size)[mine:end:world]
             parts.append((self._shard(index), first + within))
-        return _gather(parts, self.dense_is_log)
+        return _gather(parts, self.dense_is_log, pinned)
+
+    def stream(
+        self,
+        start: int,
+        stop: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        ahead: bool = False,
+    ) -> Iterator[Batch]:
+        """Batches number `start` to `stop` of a training, which goes through one epoch after another.
+
+        `ahead`: the next one is made, in page-locked memory where there is a GPU, while the caller works with this one.
+        It does not help on a CPU, whose cores have the model to compute.
+        """
+        per_epoch, pinned = self.iterations(batch_size), ahead and torch.cuda.is_available()
+
+        def batch(number: int) -> Batch:
+            return self.batch(*divmod(number, per_epoch), batch_size, seed, rank, world, pinned)
+
+        if not ahead:
+            yield from map(batch, range(start, stop))
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="sizewise-batches") as thread:
+            coming = thread.submit(batch, start) if start < stop else None
+            for number in range(start + 1, stop + 1):
+                assert coming is not None
+                ready = coming.result()
+                coming = thread.submit(batch, number) if number < stop else None
+                yield ready
 
     def _order(self, epoch: int, seed: int) -> tuple[npt.NDArray[np.int64], ...]:
         """Where each block of an epoch starts in its order of rows, its shard, and its number in the shard."""
@@ -140,19 +184,25 @@ class InOrder:
                 yield _gather([(shard, rows)], self.split.dense_is_log)
 
 
-def _gather(parts: list[tuple[Rows, npt.NDArray[np.int64]]], dense_is_log: bool) -> Batch:
+def _gather(
+    parts: list[tuple[Rows, npt.NDArray[np.int64]]], dense_is_log: bool, pinned: bool = False
+) -> Batch:
     """The given rows of some shards, one after another: one pass from the mapped files to the batch."""
-    count = sum(len(rows) for _, rows in parts)
-    dense = np.empty((count, parts[0][0].dense.shape[1]), np.float32)
-    ids = np.empty((count, parts[0][0].ids.shape[1]), np.int64)
-    labels = np.empty(count, np.float32)
+    count, columns = (
+        sum(len(rows) for _, rows in parts),
+        (parts[0][0].dense.shape[1], parts[0][0].ids.shape[1]),
+    )
+    dense = torch.empty(count, columns[0], pin_memory=pinned)
+    ids = torch.empty(count, columns[1], dtype=torch.uint32, pin_memory=pinned)
+    label = torch.empty(count, pin_memory=pinned)
+    gather, (to_dense, to_ids, to_label) = gatherer(*columns), (dense.numpy(), ids.numpy(), label.numpy())
     at = 0
     for shard, rows in parts:
-        take_rows(shard.labels, shard.dense, shard.ids, rows, labels[at:], dense[at:], ids[at:])
+        gather(shard.labels, shard.dense, shard.ids, rows, to_label[at:], to_dense[at:], to_ids[at:])
         at += len(rows)
     if not dense_is_log:
-        transform_dense(dense, out=dense)
-    return Batch(torch.from_numpy(dense), torch.from_numpy(ids), torch.from_numpy(labels))
+        transform_dense(to_dense, out=to_dense)
+    return Batch(dense, ids, label)
 
 
 def transform_dense(
@@ -166,4 +216,4 @@ def transform_dense(
 @lru_cache(maxsize=8)
 def _permutation(seed: int, epoch: int, shard: int, block: int, size: int) -> npt.NDArray[np.int64]:
     """A permutation of range(size) that depends on nothing but its arguments; -1 orders shards, or blocks."""
-    return np.random.Generator(np.random.Philox([seed, epoch, shard + 1, block + 1])).permutation(size)
+    return permutation(np.random.Philox([seed, epoch, shard + 1, block + 1]), size)

@@ -211,9 +211,19 @@ class _Trial:
         points = set(evaluation_points(self.config, self.per_epoch))
         # Asked here too, because a trial that was interrupted may have been about to stop.
         pruned = self._ask(verdict) if self.evaluations else ""
+        total, split = self.config.epochs * self.per_epoch, self.splits["train"]
+        batches = split.stream(
+            self.iteration,
+            total,
+            self.config.batch_size,
+            self.config.seed,
+            self.rank,
+            self.world,
+            ahead=self.device.type == "cuda",
+        )
         saved = started = time.monotonic()
-        while not pruned and self.iteration < self.config.epochs * self.per_epoch:
-            self._step()
+        while not pruned and self.iteration < total:
+            self._step(next(batches))
             if self.iteration in points:
                 self._synchronize()
                 self.train_seconds += time.monotonic() - started
@@ -237,11 +247,9 @@ class _Trial:
             torch.distributed.broadcast_object_list(pruned)
         return pruned[0]
 
-    def _step(self) -> None:
-        epoch, position = divmod(self.iteration, self.per_epoch)
-        size, split = self.config.batch_size, self.splits["train"]
-        rows = min(size, split.rows - position * size)
-        batch = split.batch(epoch, position, size, self.config.seed, self.rank, self.world)
+    def _step(self, batch: Batch) -> None:
+        position, size = self.iteration % self.per_epoch, self.config.batch_size
+        rows = min(size, self.splits["train"].rows - position * size)
         self.step(batch, rows)
         self.iteration += 1
         self.samples += rows

@@ -64,6 +64,10 @@ class Embedding(nn.Module, ABC):
     def lookup(self, ids: Tensor) -> Tensor:
         """Vectors of checked int64 ids, (batch, features) -> (batch, features, dim)."""
 
+    def takes_uint32(self, ids: Tensor) -> bool:
+        """Whether `lookup` takes these ids as shards hold them, too, rather than widened to int64."""
+        return False
+
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors of ids.
 
@@ -85,7 +89,7 @@ class Embedding(nn.Module, ABC):
                 f"ids have shape {tuple(ids.shape)}, expected (batch, {self.features}): one column a feature"
             )
         if ids.dtype == torch.uint32:
-            return ids.to(torch.int64)
+            return ids if self.takes_uint32(ids) else ids.to(torch.int64)
         if ids.dtype != torch.int64:
             raise InputError(
                 f"ids have dtype {ids.dtype}, expected int64 or uint32: convert with ids.to(torch.int64)"

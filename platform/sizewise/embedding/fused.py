@@ -29,7 +29,7 @@ def lookup(table: Table, pool: Tensor, blocks: Blocks, ids: Tensor) -> Tensor:
         table: where gradients are left (`table.pending`), if its optimizer wants them so.
         pool: the table's values.
         blocks: where vectors lie.
-        ids: int64 (batch, features).
+        ids: int64 or uint32 (batch, features).
     """
     vectors: Tensor = _Lookup.apply(pool, ids.contiguous(), blocks, table)  # type: ignore[no-untyped-call]
     return vectors

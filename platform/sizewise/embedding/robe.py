@@ -105,6 +105,10 @@ class Robe(Embedding):
             )
         return options.block_len * element_bytes(options.storage) + storage_overhead(options.storage)
 
+    def takes_uint32(self, ids: Tensor) -> bool:
+        """Where the fused kernels look them up."""
+        return self.fused and self.blocks is not None and fused.valid(self.pool.weight, ids)
+
     def lookup(self, ids: Tensor) -> Tensor:
         """Blocks of the pool, side by side."""
         pool = self.pool()

@@ -50,6 +50,10 @@ class RowHash(Embedding):
         assert isinstance(options, HashOptions)
         return dim * element_bytes(options.storage) + storage_overhead(options.storage)
 
+    def takes_uint32(self, ids: Tensor) -> bool:
+        """Where the fused kernels look them up."""
+        return self.fused and fused.valid(self.table.weight, ids)
+
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the shared table."""
         table = self.table()

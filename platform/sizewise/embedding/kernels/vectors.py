@@ -97,16 +97,42 @@ def adagrad_floats(
     return types.void(pool, sums, squares, place, rate, epsilon, length), generate
 
 
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def move_bits(typing_context: Any, to: Any, at: Any, source: Any, place: Any, length: Any) -> Any:
+    """to[at + i] = source[place + i] for i < length, a constant; any elements of 32 bits."""
+    return types.void(to, at, source, place, length), _move(length, ir.IntType(32), lambda b, x: x)
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def move_numbers(typing_context: Any, to: Any, at: Any, source: Any, place: Any, length: Any) -> Any:
+    """The same for floats, of which those that are NaN become 0."""
+
+    def cleaned(b: Any, x: Any) -> Any:
+        return b.select(b.fcmp_ordered("ord", x, x), x, ir.Constant(x.type, None))
+
+    return types.void(to, at, source, place, length), _move(length, ir.FloatType(), cleaned)
+
+
+def _move(length: Any, element: Any, change: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        here, there = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        for _, out, values in _pieces(b, length, here, there, element=element):
+            b.store(change(b, b.load(values, align=4)), out, align=4)
+        return context.get_dummy_value()
+
+    return generate
+
+
 def _address(context: Any, builder: Any, signature: Any, arguments: Any, array: int, index: int) -> Any:
     """Of the element that one argument's array has at another argument's index."""
     data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
     return builder.gep(data, [arguments[index]])
 
 
-def _pieces(builder: Any, length: Any, *addresses: Any) -> Iterator[tuple[Any, ...]]:
+def _pieces(builder: Any, length: Any, *addresses: Any, element: Any = None) -> Iterator[tuple[Any, ...]]:
     """Vector types that are `length` floats together, and where each lies from each of the addresses on."""
     for at in range(0, length.literal_value, WIDEST):
-        kind = ir.VectorType(ir.FloatType(), min(WIDEST, length.literal_value - at))
+        kind = ir.VectorType(element or ir.FloatType(), min(WIDEST, length.literal_value - at))
         moved = (builder.gep(address, [ir.IntType(64)(at)]) for address in addresses)
         yield kind, *(builder.bitcast(address, kind.as_pointer()) for address in moved)
 
