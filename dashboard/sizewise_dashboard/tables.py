@@ -23,6 +23,7 @@ _LABELS = {
     "memory_budget": "memory budget",
     "peak_memory_bytes": "peak memory",
     "optimizer_bytes": "optimizer state",
+    "wire_bytes": "sent a step",
     "iteration": "iterations",
     "epoch": "epochs done",
     "train_seconds": "training seconds",

@@ -49,6 +49,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "gpu_seconds": ("GPU", format_seconds),
     "money": ("money", "{:,.2f}".format),
     "samples_per_second": ("rows/s", format_count),
+    "wire_bytes": ("sent a step", format_bytes),
 }
 
 # Columns that are left out where every row has this.

@@ -31,6 +31,7 @@ from sizewise.dlrm import DLRM
 from sizewise.embedding import METHODS, build, full_bytes
 from sizewise.metrics import Scores, evaluate_scores
 from sizewise.optimizers import build_optimizer
+from sizewise.scaling import wire_bytes
 from sizewise.sealed import DamagedError
 from sizewise.search.pruning import Rule, auc_error, verdict_from
 from sizewise.step import Step
@@ -202,8 +203,16 @@ class _Trial:
         self.evaluations: list[dict[str, Any]] = []
         self.compared = False  # with other trials, by their scores of the same rows
         self.parallel: nn.Module = self.model
+        gradients = sum(4 * p.numel() for p in self.model.parameters())
+        self.wire_bytes = wire_bytes(gradients, world)
         if world > 1:
-            self.parallel = nn.parallel.DistributedDataParallel(self.model)
+            # One all-reduce of all gradients, made where they are; buffers are the same on every worker.
+            self.parallel = nn.parallel.DistributedDataParallel(
+                self.model,
+                broadcast_buffers=False,
+                bucket_cap_mb=gradients // 2**20 + 1,
+                gradient_as_bucket_view=True,
+            )
         self.step = Step(self.parallel, self.optimizer, config.batch_size, self.device, world)
 
     def run(self, verdict: Verdict) -> Outcome:
@@ -274,6 +283,7 @@ class _Trial:
             **{name: self.train_seconds * count for name, count in self.uses.items()},
             "samples_per_second": self.samples / max(self.train_seconds, 1e-9),
             "peak_memory_bytes": peak_memory(self.device),
+            "wire_bytes": self.wire_bytes,
             **(auc_error(labels, logits) if self.compared else {}),
         }
         self.evaluations.append(row)

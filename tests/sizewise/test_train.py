@@ -234,23 +234,41 @@ from sizewise.train import train
 from sizewise.trial import TrialConfig
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-config = TrialConfig.model_validate_json(sys.argv[3])
-train(config, folder / "shared", lambda row: None, rank=rank, world=2)
+for number, config in enumerate(map(TrialConfig.model_validate_json, sys.argv[3:])):
+    train(config, folder / f"shared-{number}", lambda row: None, rank=rank, world=2)
 torch.distributed.destroy_process_group()
 """
 
 
-def test_two_workers_train_the_model_of_one(trial_config: Callable[..., TrialConfig], tmp_path: Path) -> None:
-    config = trial_config(optimizer="sgd", learning_rate=0.1, evaluate_every=1.0)
-    arguments = [str(tmp_path), config.model_dump_json()]
+def test_two_workers_train_the_model_of_one(
+    trial_config: Callable[..., TrialConfig], contiguous_shards: Path, tmp_path: Path
+) -> None:
+    """Each with half of every batch: pool or tables, and MLPs. And say what they send."""
+    settings: dict[str, Any] = {"evaluate_every": 1.0, "learning_rate": 0.1}
+    full = {"data": str(contiguous_shards), "method": "full", "options": {}, "memory_budget": 10_000_000}
+    configs = [
+        trial_config(**settings, optimizer="sgd"),
+        trial_config(**settings, optimizer="sgd", **full),
+        trial_config(
+            evaluate_every=1.0, epochs=1, method="cce", options={"cluster_every": 10}, memory_budget=200_000
+        ),
+    ]
+    arguments = [str(tmp_path), *(config.model_dump_json() for config in configs)]
     workers = [subprocess.Popen([sys.executable, "-c", WORKER, str(rank), *arguments]) for rank in (0, 1)]
     assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
-    train(config, tmp_path / "alone", lambda row: None)
-    two, one = (checkpoint.load_newest(tmp_path / name) for name in ("shared", "alone"))
-    assert two is not None
-    assert one is not None
-    for name, value in one["model"].items():
-        np.testing.assert_allclose(two["model"][name], value, rtol=1e-3, atol=1e-5, err_msg=name)
-    assert [row["auc"] for row in two["evaluations"]] == pytest.approx(
-        [row["auc"] for row in one["evaluations"]], abs=1e-3
-    )
+    for number, config in enumerate(configs):
+        train(config, tmp_path / f"alone-{number}", lambda row: None)
+        two, one = (checkpoint.load_newest(tmp_path / f"{name}-{number}") for name in ("shared", "alone"))
+        assert two is not None
+        assert one is not None
+        if config.method != "cce":  # whose clusters a last bit may change
+            for name, value in one["model"].items():
+                np.testing.assert_allclose(two["model"][name], value, rtol=1e-3, atol=1e-5, err_msg=name)
+        assert [row["auc"] for row in two["evaluations"]] == pytest.approx(
+            [row["auc"] for row in one["evaluations"]], abs=1e-3 if config.method != "cce" else 2e-2
+        )
+        assert {row["wire_bytes"] for row in one["evaluations"]} == {0}
+        trained = sum(tensor.nbytes for tensor in one["model"].values() if tensor.is_floating_point())
+        assert {row["wire_bytes"] for row in two["evaluations"]} == {
+            trained
+        }  # half of it twice, around the ring

@@ -164,6 +164,10 @@ class Clustered(Embedding):
             start = chunk * self.clusters
             self.centroids.weight[start : start + len(means)] = means
             self.pointers[:, chunk] = assigned.to(self.pointers.dtype)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # Sums on a GPU are not the same bits on every worker, and clusters of one must be those of all.
+            for tensor in (self.centroids.weight, self.pointers):
+                torch.distributed.broadcast(tensor.detach().view(torch.uint8), 0)
         self.helpers.weight.zero_()
         self.helper_hash = self._hasher(number + 1)
 

@@ -30,6 +30,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "gpu_seconds": pl.Float64(),
     "samples_per_second": pl.Float64(),
     "peak_memory_bytes": pl.Int64(),
+    "wire_bytes": pl.Int64(),
 }
 IDENTITY = ["trial_id", "replicate", "iteration"]
 

@@ -1,0 +1,128 @@
+"""What a trial's surroundings cost: rows per second inside a Ray Train worker, and what evaluations take.
+
+    python -m benchmarks.trial             # two minutes on two cores
+
+The quickstart's model and data (planted rows, dim 16, batch 512, a pool of 2 MB, Adagrad, an evaluation every quarter
+of an epoch), trained for one epoch in turns: by `sizewise.train.train` alone in a process without Ray, and by a worker
+group as studies have it, both on as many threads. `training` is the time of the steps; `the rest` is evaluation,
+checkpoint and report, from the first evaluation's report to the last one's.
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.timing import machine
+
+from sizewise import spec
+from sizewise.study import cluster
+from sizewise.study.workers import Workers
+from sizewise.train import train
+from sizewise.trial import TrialConfig
+from sizewise_prep import planted
+from sizewise_prep.manifest import Manifest
+from sizewise_prep.prep import prepare
+
+STUDY = """\
+name: trial
+data: {data}
+resources: {{cpus_per_worker: {cpus}}}
+"""
+
+Times = tuple[float, float, float]  # rows per second, seconds of training, seconds of all
+
+
+def alone(config: dict[str, Any], folder: str, threads: int) -> Times:
+    """One trial in this process."""
+    torch.set_num_threads(threads)
+    reports: list[tuple[float, dict[str, Any]]] = []
+    started = time.monotonic()
+    train(
+        TrialConfig.model_validate(config), Path(folder), lambda row: reports.append((time.monotonic(), row))
+    )
+    return _times(started, reports)
+
+
+def in_worker(workers: Workers, config: dict[str, Any], folder: str) -> Times:
+    """One trial by the worker group."""
+    workers.begin({"config": config, "folder": folder, "how": {}})
+    reports: list[tuple[float, dict[str, Any]]] = []
+    started = time.monotonic()
+    while "outcome" not in (message := workers.next()):
+        if "failure" in message:
+            raise SystemExit(message["traceback"])
+        if "started" in message:
+            started = time.monotonic()
+        if "evaluated" in message:
+            reports.append((time.monotonic(), message["evaluated"][0]))
+    return _times(started, reports)
+
+
+def _times(started: float, reports: list[tuple[float, dict[str, Any]]]) -> Times:
+    # From the first report on: before it lie the opening of the data and the making of the model, once a trial.
+    (begun, first), (ended, last) = reports[0], reports[-1]
+    training = last["train_seconds"] - first["train_seconds"]
+    return (last["samples"] - first["samples"]) / training, training, ended - begun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=150_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cpus", type=int, default=1, help="of the worker, and threads of both")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        folder = Path(scratch)
+        planted.generate(folder / "raw", arguments.rows, seed=1)
+        prepare([folder / "raw" / "day_0.tsv"], folder / "shards")
+        (folder / "study.yaml").write_text(STUDY.format(data=folder / "shards", cpus=arguments.cpus))
+        asked = spec.resolve(spec.load(folder / "study.yaml"), Manifest.load(folder / "shards"), "trial")
+        config = TrialConfig(
+            data=asked.data,
+            dim=16,
+            bottom_mlp=[128, 64],
+            top_mlp=[256, 128],
+            method="robe",
+            options={},
+            memory_budget=2_000_000,
+            learning_rate=0.02,
+            epochs=1,
+            batch_size=512,
+            optimizer="adagrad",
+            evaluate_every=0.25,
+            checkpoint_seconds=60.0,
+            seed=1,
+        ).model_dump()
+        times: dict[str, list[Times]] = {"alone": [], "in a Ray Train worker": []}
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=context) as process:
+            process.submit(alone, config, str(folder / "warm"), arguments.cpus).result()
+            with cluster.connect(asked):
+                workers = Workers(asked.resources.model_dump(), "bench", str(folder / "logs"))
+                in_worker(workers, config, str(folder / "warm-ray"))
+                for turn in range(arguments.rounds):
+                    plain = process.submit(alone, config, str(folder / f"plain-{turn}"), arguments.cpus)
+                    times["alone"].append(plain.result())
+                    times["in a Ray Train worker"].append(
+                        in_worker(workers, config, str(folder / f"ray-{turn}"))
+                    )
+                workers.close()
+    print(f"{machine()}, {arguments.cpus} threads, medians of {arguments.rounds} rounds\n")
+    print("| | rows/s of training | times alone | the rest, share of the time |\n| --- | --- | --- | --- |")
+    rates = {name: statistics.median(rate for rate, _, _ in rounds) for name, rounds in times.items()}
+    for name, rounds in times.items():
+        rest = statistics.median(1 - training / whole for _, training, whole in rounds)
+        print(f"| {name} | {rates[name]:,.0f} | {rates[name] / rates['alone']:.2f} | {rest:.1%} |")
+    print()
+
+
+if __name__ == "__main__":
+    main()
