@@ -39,6 +39,8 @@ chaos: .venv/.installed
 
 bench: .venv/.installed
 	$(BIN)/python -m benchmarks.cpu
+	$(BIN)/python -m benchmarks.trial
+	$(BIN)/python -m benchmarks.scaling
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -5,15 +5,17 @@
 One step of embeddings alone: batch 2,048, 26 features, ids log-uniform, forward, backward, SGD.
 
 fused            `robe` through the kernels that studies use: 10 MB pool, block_len 16, align 4
+fused, bfloat16  the same numbers in half of the bytes, rounded after every step
 plain            the same pool through plain PyTorch operations and torch.optim.SGD
 authors' way     a transcription of the authors' CPU module: int64 hash arithmetic for every element, gather,
                  scatter-add into a dense gradient, SGD over the pool
 full, fused      full tables through the very same kernels: what size alone buys
 EmbeddingBag     full tables, 26 torch.nn.EmbeddingBag with sparse gradients, torch.optim.SGD (640 MB at dim 16,
                  1 GB at dim 128)
-memory copy      the limit: as many bytes read as the gradient has and written as the vectors have
+memory copy      as many bytes read as the gradient has and written as the vectors have, from one small array to another:
+                 what a step would take if the pool cost nothing
 
-Then the step over growing pools, and the input pipeline from mapped shards to batches.
+Then the step over growing pools, the input pipeline from mapped shards to batches, and how random their order is.
 
 The ways take turns; figures are medians. CPU counts the time of all threads and is what to compare on a machine
 that does other things too.
@@ -36,7 +38,7 @@ from sizewise.embedding.base import Embedding
 from sizewise.embedding.hashing import AUTHORS_PRIME, AuthorsHash
 from sizewise.optimizers import build_optimizer
 from sizewise_prep.rows import Rows
-from sizewise_prep.shards import write_shard
+from sizewise_prep.shards import read_shard, write_shard
 
 BATCH, FEATURES, POOL_BYTES, BLOCK_LEN = 2_048, 26, 10_000_000, 16
 TABLE_BYTES = {16: 640_000_000, 128: 1_000_000_000}
@@ -134,6 +136,7 @@ def embeddings(dim: int, rounds: int) -> None:
 
     ways: dict[str, Callable[[], object]] = {
         "fused": ours(made("robe", True, POOL_BYTES, **robe)),
+        "fused, bfloat16": ours(made("robe", True, POOL_BYTES // 2, **robe, storage="bfloat16")),
         "plain": torchs(made("robe", False, POOL_BYTES, **robe)),
         "authors' way": torchs(AuthorsWay(cardinalities, dim)),
         "EmbeddingBag": torchs(Bags(cardinalities, dim)),
@@ -173,45 +176,82 @@ def growth(rounds: int) -> None:
 
 
 def pipeline(rounds: int) -> None:
-    """Shuffled batches of 16,384 rows from mapped shards, one core."""
-    rows, batch = 1_000_000, 16_384
+    """Shuffled batches of 16,384 rows from mapped shards, one core; a whole block of rows a turn."""
+    rows, batch = 1_048_576, 16_384
     random = np.random.default_rng(1)
     data = Rows(
         (random.random(rows) < 0.25).astype(np.uint8),
         random.random((rows, 13), np.float32),
         random.integers(0, 2**32, (rows, 26), np.uint32),
     )
+    data.ids[:, 0] = np.arange(rows)  # for `order`
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "train.arrow"
         write_shard(file, data)
-        turn = iter(range(10**9))
+        mapped, starts = read_shard(file), iter(range(10**9))
         splits = {log: Split((file,), (rows,), dense_is_log=not log) for log in (False, True)}
+        sparse, labels = data.ids.view(np.int32), data.labels.astype(np.int32)[:, None]
 
-        def ours(log: bool) -> Callable[[], object]:
-            return lambda: splits[log].batch(0, next(turn) % (rows // batch), batch, 1)
+        def block(way: Callable[[int], object]) -> Callable[[], None]:
+            """The next four batches, whose orders cost a permutation of 65,536 rows."""
 
-        sparse, labels = data.ids.view(np.int32), data.labels.astype(np.int32)
+            def run() -> None:
+                first = next(starts) * 4
+                for number in range(first, first + 4):
+                    way(number)
 
-        def torchrec() -> object:
-            """After TorchRec's InMemoryBinaryCriteoIterDataPipe with shuffle_batches: arrays in memory."""
-            low = next(turn) % (rows // batch) * batch
+            return run
+
+        def ours(log: bool) -> Callable[[int], object]:
+            per_epoch = rows // batch
+            return lambda number: splits[log].batch(*divmod(number, per_epoch), batch, 1)
+
+        def torchrec(number: int) -> object:
+            """What TorchRec's InMemoryBinaryCriteoIterDataPipe does with shuffle_batches, arrays in memory."""
+            low = number * batch % rows
             shuffler = np.random.permutation(batch)
+            of_ids = sparse[low : low + batch][shuffler]
             return (
                 torch.from_numpy(data.dense[low : low + batch][shuffler].copy()),
-                torch.from_numpy(sparse[low : low + batch][shuffler].transpose(1, 0).reshape(-1).copy()),
-                torch.from_numpy(labels[low : low + batch][shuffler].copy()),
-                torch.ones(batch * 26, dtype=torch.int32),
-                torch.arange(batch * 26 + 1, dtype=torch.int32),
+                torch.from_numpy(of_ids.transpose(1, 0).reshape(-1)),
+                torch.from_numpy(labels[low : low + batch][shuffler].reshape(-1).copy()),
             )
 
-        source = torch.empty(batch * (13 * 4 + 26 * 8 + 4), dtype=torch.uint8).fill_(1)
+        def copied(number: int) -> object:
+            """The next rows of the same mapped file, in order, into arrays of a batch's types."""
+            part = mapped[slice(number * batch % rows, number * batch % rows + batch)]
+            return part.labels.astype(np.float32), part.dense.copy(), part.ids.copy()
+
         ways = {
-            "batches": ours(False),
-            "batches, and log(x + 1)": ours(True),
-            "TorchRec's in-memory pipe": torchrec,
-            "memory copy of a batch's bytes": source.clone,
+            "batches": block(ours(False)),
+            "batches, and log(x + 1)": block(ours(True)),
+            "TorchRec's in-memory pipe": block(torchrec),
+            "memory copy of the next rows": block(copied),
         }
-        print_table(f"input pipeline: a batch of {batch} rows", take_turns(ways, 3 * rounds))
+        medians = {name: (w / 4, c / 4) for name, (w, c) in take_turns(ways, 2 * rounds).items()}
+        print_table(f"input pipeline: a batch of {batch} rows", medians)
+        order(splits[False])
+
+
+def order(split: Split) -> None:
+    """How far the order of an epoch is from a full shuffle, by where rows come from."""
+    print("Order of an epoch of 1,048,576 rows in one shard, against a full shuffle\n")
+    print(
+        "| batch | distance of successive rows | spread of a batch | its rows within 100 of another, share |"
+    )
+    print("| --- | --- | --- | --- |")
+    random = np.random.default_rng(1)
+    for size in (512, 16_384):
+        read = (split.batch(0, number, size, 1) for number in range(split.rows // size))
+        numbers = np.concatenate([batch.ids[:, 0].numpy().astype(np.int64) for batch in read])
+        cells = []
+        for places in (numbers, random.permutation(split.rows)):
+            batches = places.reshape(-1, size)
+            near = (np.diff(np.sort(batches, axis=1), axis=1) <= 100).mean()
+            cells.append((np.abs(np.diff(places)).mean(), batches.std(axis=1).mean(), near))
+        shown = (f"{ours:,.4g} ({full:,.4g})" for ours, full in zip(*cells, strict=True))
+        print(f"| {size} | {' | '.join(shown)} |")
+    print()
 
 
 def print_table(title: str, medians: dict[str, tuple[float, float]]) -> None:
