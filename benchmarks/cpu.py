@@ -12,7 +12,7 @@ authors' way     a transcription of the authors' CPU module: int64 hash arithmet
 full, fused      full tables through the very same kernels: what size alone buys
 EmbeddingBag     full tables, 26 torch.nn.EmbeddingBag with sparse gradients, torch.optim.SGD (640 MB at dim 16,
                  1 GB at dim 128)
-memory copy      as many bytes read as the gradient has and written as the vectors have, from one small array to another:
+memory copy      as many bytes read as the gradient has and written as the vectors have, the same arrays each time:
                  what a step would take if the pool cost nothing
 
 Then the step over growing pools, the input pipeline from mapped shards to batches, and how random their order is.
