@@ -1,6 +1,7 @@
 """How fast and in how much memory raw logs become shards, beside what else there is; every figure from this run.
 
     sizewise generate logs --rows 25000000 --files 25
+    python benchmarks/prep.py all    logs/day_*.tsv        # everything below, one after another
     python benchmarks/prep.py speed  logs/day_{0..4}.tsv
     python benchmarks/prep.py memory logs/day_*.tsv        # the first 1, 5 and 25 of them
     python benchmarks/prep.py read   SHARDS
@@ -8,13 +9,24 @@
 `speed` takes turns, so that what else the machine does hits all alike, and reports medians of wall-clock rows a
 second and of CPU-seconds a million rows (children included). The limit is Polars: scan the same files, parse all 40
 columns and reduce each to one number, without writing. `dlrm` is what facebookresearch/dlrm's data_utils.py does
-with each row (split, int, int(token, 16), a dictionary a column), on a part of the rows.
+with each row (split, int, int(token, 16), a dictionary a column), `torchrec` is TorchRec's own
+`BinaryCriteoUtils.tsv_to_npys`; both on a part of the first file, and on one core, as they are written. From the raw
+figures follow, on paper, the hours and dollars of Criteo's 4.4 billion rows.
+
+TorchRec is not among Sizewise's dependencies. `--torchrec FOLDER` names where it was put, with releases that fit the
+installed PyTorch:
+
+    pip install --no-deps --target FOLDER torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0 tensordict torchmetrics==1.0.3 \\
+        iopath portalocker pyre-extensions typing-inspect mypy-extensions tqdm pyvers lightning-utilities \\
+        cloudpickle orjson
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import resource
 import shutil
 import statistics
@@ -27,7 +39,11 @@ from pathlib import Path
 
 import numpy as np
 
-DLRM_ROWS = 100_000
+PART_ROWS = 100_000  # that the row-wise rivals are given
+CRITEO_ROWS = 4_373_472_329
+DOLLARS_AN_HOUR = (
+    4.61  # of a machine of 96 virtual cores (c7i.24xlarge at its list price, us-east-1), taken as given
+)
 INTEGERS = [f"I{column}" for column in range(1, 14)]
 TOKENS = [f"C{column}" for column in range(1, 27)]
 
@@ -57,11 +73,11 @@ def limit(files: list[str], decoded: bool) -> int:
 def dlrm(files: list[str]) -> int:
     """A transcription of `process_one_file` in facebookresearch/dlrm's data_utils.py (MIT), a row at a time."""
     days: list[dict[int, int]] = [{} for _ in TOKENS]
-    y = np.zeros(DLRM_ROWS, "i4")
-    x_int, x_cat = np.zeros((DLRM_ROWS, 13), "i4"), np.zeros((DLRM_ROWS, 26), "i4")
+    y = np.zeros(PART_ROWS, "i4")
+    x_int, x_cat = np.zeros((PART_ROWS, 13), "i4"), np.zeros((PART_ROWS, 26), "i4")
     with open(files[0]) as stream:
         for i, text in enumerate(stream):
-            if i == DLRM_ROWS:
+            if i == PART_ROWS:
                 break
             line = text.split("\t")
             for j in range(len(line)):
@@ -78,13 +94,32 @@ def dlrm(files: list[str]) -> int:
             days[j][word] = number
         column = x_cat[:, j].view(np.uint32)
         x_cat[:, j] = [days[j][int(word)] for word in column]
-    return DLRM_ROWS
+    return PART_ROWS
+
+
+def part_of(file: str, folder: str) -> str:
+    """The first rows of a file, in a file of their own."""
+    path = f"{folder}/part.tsv"
+    with open(file, "rb") as source, open(path, "wb") as target:
+        target.writelines(itertools.islice(source, PART_ROWS))
+    return path
+
+
+def with_torchrec(file: str, folder: str) -> int:
+    from torchrec.datasets.criteo import BinaryCriteoUtils
+
+    dense, sparse, labels = (f"{folder}/{name}.npy" for name in ("dense", "sparse", "labels"))
+    BinaryCriteoUtils.tsv_to_npys(file, dense, sparse, labels)
+    return len(np.load(labels, mmap_mode="r"))
 
 
 def one(arguments: argparse.Namespace) -> None:
     """One measurement, in a process of its own: rows, seconds, CPU-seconds, and the largest process's memory."""
-    before, began = time.process_time(), time.perf_counter()
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
+        if arguments.what == "torchrec":
+            part = part_of(arguments.files[0], folder)
+            import torchrec.datasets.criteo
+        before, began = time.process_time(), time.perf_counter()
         out = f"{folder}/out"
         do: dict[str, Callable[[], int]] = {
             "raw": lambda: prepared(arguments.files, out, "raw", arguments.workers),
@@ -92,6 +127,7 @@ def one(arguments: argparse.Namespace) -> None:
             "limit": lambda: limit(arguments.files, decoded=False),
             "limit, hex decoded": lambda: limit(arguments.files, decoded=True),
             "dlrm": lambda: dlrm(arguments.files),
+            "torchrec": lambda: with_torchrec(part, folder),
         }
         rows = do[arguments.what]()
         seconds = time.perf_counter() - began
@@ -101,19 +137,27 @@ def one(arguments: argparse.Namespace) -> None:
         print(json.dumps({"rows": rows, "seconds": seconds, "cpu": cpu, "peak": peak}))
 
 
-def measured(what: str, files: list[str], workers: int, scratch: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "one", what, str(workers), scratch, *files]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+def measured(what: str, files: list[str], arguments: argparse.Namespace) -> dict[str, float]:
+    command = [sys.executable, __file__, "one", what, str(arguments.workers), arguments.scratch, *files]
+    environment = os.environ | {"PYTHONPATH": arguments.torchrec} if what == "torchrec" else None
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     found: dict[str, float] = json.loads(ran.stdout)
     return found
 
 
 def speed(arguments: argparse.Namespace) -> None:
-    kinds = ["raw", "limit", "limit, hex decoded", "contiguous", "dlrm"]
+    kinds = [
+        "raw",
+        "limit",
+        "limit, hex decoded",
+        "contiguous",
+        "dlrm",
+        *["torchrec"] * bool(arguments.torchrec),
+    ]
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     for _ in range(arguments.turns):
         for kind in kinds:
-            found[kind].append(measured(kind, arguments.files, arguments.workers, arguments.scratch))
+            found[kind].append(measured(kind, arguments.files, arguments))
     rows = found["raw"][0]["rows"]
     print(f"{rows:,} rows, {arguments.workers} workers, medians of {arguments.turns} turns\n")
     print(
@@ -124,6 +168,21 @@ def speed(arguments: argparse.Namespace) -> None:
     for kind in kinds:
         gain = f"{pace['raw'] / pace[kind]:.2f}; {cost[kind] / cost['raw']:.2f}"
         print(f"| {kind} | {pace[kind]:,.0f} | {cost[kind]:.2f} | {gain} |")
+    on_paper(pace["raw"] / arguments.workers, pace["contiguous"] / arguments.workers)
+
+
+def on_paper(raw: float, contiguous: float) -> None:
+    """Hours and dollars for Criteo's rows, if every core does what one did here and the disks keep up."""
+    print(f"\n{CRITEO_ROWS:,} rows on paper: as fast a core, and as many megabytes a second as it takes\n")
+    print(
+        "| 96-core machines | tokens | hours | dollars | read, MB/s each |\n| --- | --- | --- | --- | --- |"
+    )
+    for machines in (1, 24):
+        for tokens, pace in (("raw", raw), ("contiguous", contiguous)):
+            hours = CRITEO_ROWS / (pace * 96 * machines) / 3600
+            dollars = hours * machines * DOLLARS_AN_HOUR
+            megabytes = 243e-6 * pace * 96
+            print(f"| {machines} | {tokens} | {hours:.2f} | {dollars:.2f} | {megabytes:,.0f} |")
 
 
 def memory(arguments: argparse.Namespace) -> None:
@@ -131,10 +190,7 @@ def memory(arguments: argparse.Namespace) -> None:
     for count in (1, 5, 25):
         if count > len(arguments.files):
             break
-        cells = [
-            measured(what, arguments.files[:count], arguments.workers, arguments.scratch)
-            for what in ("raw", "contiguous")
-        ]
+        cells = [measured(what, arguments.files[:count], arguments) for what in ("raw", "contiguous")]
         peaks = " | ".join(f"{cell['peak'] / 1e6:,.0f} MB" for cell in cells)
         print(f"| {count} | {cells[0]['rows']:,.0f} | {peaks} |", flush=True)
 
@@ -192,17 +248,33 @@ def read(arguments: argparse.Namespace) -> None:
         print(f"| {name} | {rate / 1e9:.2f} | {rate / base:.2f} |")
 
 
+def everything(arguments: argparse.Namespace) -> None:
+    """The three of them."""
+    files = arguments.files
+    arguments.files = files[:5]
+    speed(arguments)
+    print()
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
+        prepared(files[:5], f"{folder}/shards", "raw", arguments.workers)
+        arguments.files = [f"{folder}/shards"]
+        read(arguments)
+    print()
+    arguments.files = files
+    memory(arguments)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True)
-    for name, command in (("speed", speed), ("memory", memory), ("read", read)):
+    for name, command in (("all", everything), ("speed", speed), ("memory", memory), ("read", read)):
         sub = commands.add_parser(name)
         sub.add_argument("files", nargs="+")
         sub.add_argument("--turns", type=int, default=3)
         sub.add_argument("--workers", type=int, default=2)
         sub.add_argument("--scratch", default=".")
+        sub.add_argument("--torchrec", default="", metavar="FOLDER")
         sub.set_defaults(run=command)
     single = commands.add_parser("one")
     for name in ("what", "workers", "scratch"):

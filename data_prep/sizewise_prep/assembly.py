@@ -7,8 +7,8 @@ runs are written, and when all of them are merged, the shards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,15 @@ from pydantic import BaseModel, ConfigDict
 
 from sizewise_prep.atomic import write_atomic
 from sizewise_prep.distinct import Run
-from sizewise_prep.manifest import Shard, Tokens, problem_of
+from sizewise_prep.manifest import Settings, Shard, Tokens, problem_of
 from sizewise_prep.rows import Rows
-from sizewise_prep.shards import read_batches, write_shard
-from sizewise_prep.vocabulary import numbered
+from sizewise_prep.shards import write_shard
+from sizewise_prep.spill import Spilled, gather
+from sizewise_prep.vocabulary import renumbered
 
 MLPERF_IDS = 40_000_000
 _BASE_MEMORY = 300 * 10**6  # interpreter and libraries
-_COPIES = 2.5  # of a shard's rows in memory: the parts as mapped, the copy, and a half for columns
+_COPIES = 2.5  # of a shard's rows in memory: as read, as treated, and a half for columns
 
 
 def memory(shard_rows: int, row_bytes: int) -> int:
@@ -34,9 +35,9 @@ def memory(shard_rows: int, row_bytes: int) -> int:
 
 @dataclass(frozen=True)
 class Cut:
-    """Rows `start` to `stop` of a part's file."""
+    """Rows `start` to `stop` of a part's rows."""
 
-    file: str
+    part: Spilled
     start: int
     stop: int
 
@@ -52,6 +53,7 @@ class ShardJob:
         tokens: the treatment.
         shuffle: what the order of its rows depends on; None: in time order.
         counting: with contiguous ids, whether to write the run of its tokens rather than the shard.
+        ids_begin: then, per column, where the ids of the run's words begin (see `vocabulary.renumbered`).
     """
 
     folder: Path
@@ -59,12 +61,40 @@ class ShardJob:
     cuts: tuple[Cut, ...]
     tokens: Tokens
     shuffle: tuple[int, ...] | None
-    counting: bool
+    counting: bool = False
+    ids_begin: tuple[int, ...] = ()
 
     @property
     def record_path(self) -> Path:
         """Where the record lies that says it is done."""
         return self.folder / "work" / ("counted" if self.counting else "made") / f"{self.name}.json"
+
+
+def shard_jobs(
+    folder: Path, settings: Settings, parts: Iterable[Spilled], sizes: dict[str, int]
+) -> list[ShardJob]:
+    """Every split starts a shard; every shard but a split's last has `shard_rows` rows.
+
+    Args:
+        folder: where the work lies.
+        settings: of the preparation.
+        parts: the rows of the log, in its order.
+        sizes: rows of each split, in time order.
+    """
+    jobs, log = [], iter(parts)
+    part, at = None, 0
+    for place, (name, size) in enumerate(sizes.items()):
+        for number, first in enumerate(range(0, size, settings.shard_rows)):
+            wanted, cuts = min(settings.shard_rows, size - first), []
+            while wanted:
+                if part is None or at == part.rows:
+                    part, at = next(log), 0
+                cuts.append(Cut(part, at, min(part.rows, at + wanted)))
+                wanted -= cuts[-1].stop - at
+                at = cuts[-1].stop
+            shuffle = None if settings.shuffle is None else (settings.shuffle, place, number)
+            jobs.append(ShardJob(folder, f"{name}-{number:05d}", tuple(cuts), settings.tokens, shuffle))
+    return jobs
 
 
 class Made(BaseModel):
@@ -111,7 +141,7 @@ def check(job: ShardJob) -> Iterator[Made | None]:
 
 def make(job: ShardJob) -> Iterator[Made]:
     """Make a shard, or count its tokens."""
-    rows = _gather(job.folder, job.cuts)
+    rows = gather(job.folder, [(cut.part, cut.start, cut.stop) for cut in job.cuts])
     if job.shuffle is not None and not job.counting:
         order = np.random.Generator(np.random.Philox(list(job.shuffle))).permutation(len(rows))
         rows = rows[order]
@@ -123,7 +153,8 @@ def make(job: ShardJob) -> Iterator[Made]:
     run_path = job.folder / "work" / "runs" / f"{job.name}.u32"
     if counts and not job.counting:
         counted = Made.model_validate_json(_counting(job).record_path.read_bytes())
-        rows = Rows(rows.labels, rows.dense, numbered(counted.run_in(job.folder), rows.ids))
+        ids = renumbered(job.folder, counted.run_in(job.folder), job.ids_begin, rows.ids)
+        rows = Rows(rows.labels, rows.dense, ids)
     else:
         written, size, sha256 = Run.written(run_path, rows.ids, counts)
         starts = written.starts
@@ -152,16 +183,4 @@ def log_dense(dense: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _counting(job: ShardJob) -> ShardJob:
-    return ShardJob(job.folder, job.name, job.cuts, job.tokens, job.shuffle, counting=True)
-
-
-def _gather(folder: Path, cuts: tuple[Cut, ...]) -> Rows:
-    found = []
-    for cut in cuts:
-        start = 0
-        for rows in read_batches(folder / cut.file):
-            piece = rows[max(cut.start - start, 0) : max(cut.stop - start, 0)]
-            start += len(rows)
-            if len(piece):
-                found.append(piece)
-    return Rows.concatenated(found)
+    return replace(job, counting=True)

@@ -45,7 +45,7 @@ class Run:
         words, counts, starts = [], [], [0]
         for column in range(ids.shape[1]):
             ascending = np.sort(ids[:, column])
-            first = np.flatnonzero(_is_first(ascending))
+            first = np.flatnonzero(is_first(ascending))
             words.append(ascending[first])
             counts.append(np.diff(first, append=len(ascending)).astype(np.uint32))
             starts.append(starts[-1] + len(first))
@@ -100,10 +100,11 @@ def union(runs: Sequence[Words], parts: Sequence[slice]) -> Words:
     """The distinct words of those parts of the runs, ascending."""
     words = np.concatenate([run[part] for run, part in zip(runs, parts, strict=True)])
     words.sort()
-    return words[_is_first(words)]
+    return words[is_first(words)]
 
 
-def _is_first(ascending: Words) -> npt.NDArray[np.bool_]:
+def is_first(ascending: Words) -> npt.NDArray[np.bool_]:
+    """Which of ascending words are the first of their kind."""
     first = np.ones(len(ascending), np.bool_)
     np.not_equal(ascending[1:], ascending[:-1], out=first[1:])
     return first

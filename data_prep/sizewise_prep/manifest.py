@@ -9,6 +9,8 @@ It is written last and at once, so a folder that has one is complete.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +20,7 @@ from sizewise_prep.errors import InputError
 from sizewise_prep.layout import Layout
 from sizewise_prep.shards import digest
 from sizewise_prep.storage import Place, StorageError, is_folder, place, read
+from sizewise_prep.workers import cores
 
 NAME = "manifest.json"
 Tokens = Literal["raw", "contiguous", "mlperf"]
@@ -158,12 +161,18 @@ class Manifest(_Frozen):
 
 
 def verify(folder: str | Path) -> list[str]:
-    """One sentence for each file that is missing or differs from the manifest; none when all is well.
+    """One sentence for each file that is missing, differs from the manifest or is not in it; none when all is well.
 
     Raises InputError as `Manifest.load` does.
     """
-    problems = [problem_of(Path(folder), shard) for shard in Manifest.load(folder).files]
-    return [problem for problem in problems if problem]
+    folder = Path(folder)
+    manifest = Manifest.load(folder)
+    with ThreadPoolExecutor(cores()) as pool:
+        problems = list(pool.map(partial(problem_of, folder), manifest.files))
+    known = {NAME, *(shard.file for shard in manifest.files)}
+    there = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
+    extra = [f"{name}: is not in the manifest; remove it" for name in there if name not in known]
+    return [problem for problem in problems if problem] + extra
 
 
 def problem_of(folder: Path, shard: Shard) -> str | None:

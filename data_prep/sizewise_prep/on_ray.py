@@ -20,7 +20,9 @@ import ray
 
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
-from sizewise_prep.prep import Options, Progress, steps
+from sizewise_prep.options import Options
+from sizewise_prep.prep import steps
+from sizewise_prep.progress import Progress
 from sizewise_prep.workers import Function, Job, Result, all_results
 
 _CONDUCTOR_MEMORY = 500 * 10**6

@@ -1,27 +1,31 @@
 """The first step of a preparation: raw text to parts, each the good rows of one piece of a raw file.
 
 A piece is a range of a plain file, or as much of a compressed one as decompresses to such a range. Its rows go
-to `work/parts/FILE-PIECE.arrow`, its bad lines to `.bad`, and then a record of both to `.json`: a piece that
-has a record is done. Pieces are the same whoever works on them, so any number of workers leave the same parts.
+to `work/parts/FILE-PIECE.rows` (see `spill`), its bad lines to `.bad`, and then a record of both to `.json`: a piece
+that has a record is done. Pieces are the same whoever works on them, so any number of workers leave the same parts.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from sizewise_prep import spill
 from sizewise_prep.atomic import hashed_file, write_atomic
 from sizewise_prep.errors import InputError
 from sizewise_prep.layout import Layout
-from sizewise_prep.manifest import Shard
+from sizewise_prep.manifest import Shard, problem_of
+from sizewise_prep.reader import Reader
 from sizewise_prep.rows import BadRow, Parser, Rows
-from sizewise_prep.shards import write_batches
-from sizewise_prep.sources import RawFile, Reader
+from sizewise_prep.sources import RawFile
+from sizewise_prep.spill import Spilled
 
+PIECE_BYTES = 64 << 20
 FOLDER = "work/parts"
 MEMORY = 600 * 10**6
 """Bytes that a worker needs to parse, its interpreter and libraries included."""
@@ -52,7 +56,7 @@ class Part(BaseModel):
     raw_bytes: int
     sha256: str
     last: bool
-    data: Shard | None
+    data: Spilled | None
     bad: Shard | None
 
     @property
@@ -60,10 +64,10 @@ class Part(BaseModel):
         """Where it comes in the log."""
         return self.file, self.piece
 
-    @property
-    def files(self) -> list[Shard]:
-        """The files that hold it."""
-        return [file for file in (self.data, self.bad) if file]
+    def is_whole(self, folder: Path) -> bool:
+        """Whether the files that hold it are as they were written."""
+        data = self.data is None or spill.is_whole(folder, self.data)
+        return data and (self.bad is None or problem_of(folder, self.bad) is None)
 
 
 @dataclass(frozen=True)
@@ -93,15 +97,24 @@ class ParseJob:
     strict: bool
 
 
+def pieces(raw: RawFile) -> list[tuple[int, int]]:
+    """The pieces that a file's own bytes are read in."""
+    if raw.compressed:
+        return [(0, raw.bytes)]
+    return [(start, min(start + PIECE_BYTES, raw.bytes)) for start in range(0, raw.bytes, PIECE_BYTES)]
+
+
 def record_path(folder: Path, file: int, piece: int) -> Path:
     """Where the record of a piece lies."""
     return folder / FOLDER / f"{file:05d}-{piece:06d}.json"
 
 
-def recorded(folder: Path) -> dict[tuple[int, int], Part]:
-    """The parts that are done."""
-    found = (Part.model_validate_json(path.read_bytes()) for path in (folder / FOLDER).glob("*.json"))
-    return {part.key: part for part in found}
+def recorded(folder: Path, known: Collection[tuple[int, int]] = ()) -> dict[tuple[int, int], Part]:
+    """The parts that are done, those aside that are known."""
+    names = [name for name in os.listdir(folder / FOLDER) if name.endswith(".json") and name[0] != "."]
+    keys = {(int(file), int(piece)) for file, piece in (name[:-5].split("-") for name in names)}
+    paths = (record_path(folder, *key) for key in keys.difference(known))
+    return {part.key: part for part in (Part.model_validate_json(path.read_bytes()) for path in paths)}
 
 
 def parse(job: ParseJob) -> Iterator[Part]:
@@ -162,10 +175,7 @@ class _Collected:
         folder, stem = self._job.folder, f"{FOLDER}/{self._job.file:05d}-{self._piece:06d}"
         data = bad = None
         if self._rows:
-            # Not waited for: after a power cut the digest tells what did not reach the disk.
-            size, sha256 = write_batches(folder / f"{stem}.arrow", self._rows, durable=False)
-            rows = sum(map(len, self._rows))
-            data = Shard(file=f"{stem}.arrow", rows=rows, bytes=size, sha256=sha256)
+            data = spill.write(folder, f"{stem}.rows", self._rows)
         if self._bad:
             with hashed_file(folder / f"{stem}.bad") as writer:
                 for row in self._bad:

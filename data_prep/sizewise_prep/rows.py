@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sizewise_prep import hashing
+from sizewise_prep import hashing, hexadecimal
 from sizewise_prep.layout import CRITEO, TOKEN_KINDS, Kind, Layout
 
 _LABEL = re.compile(rb"0*[01]")
@@ -105,7 +105,7 @@ class Parser:
         if self._good.fullmatch(line) and not (self._free and _is_no_text(line)):
             return None
         if b"\0" in line:
-            return Fault("nul_bytes", "contains NUL bytes; is this a text file?")
+            return Fault("nul_bytes", "contains NUL bytes")
         fields = line.split(self._separator)
         if len(fields) != len(self._kinds):
             by = "tab" if self._separator == b"\t" else repr(self.layout.separator)
@@ -144,9 +144,9 @@ class Parser:
     def _parse_clean(self, block: bytes) -> Rows | None:
         """All rows of a block, or None when one of them may break the rule or an ending is not a bare LF.
 
-        Polars alone would let some faults pass (short rows, "+5", " 5", tokens with leading zeros, a carriage
-        return), hence the checks around it: as many separators as good rows have (if one row had fewer,
-        another had more, which Polars refuses); some bytes not at all; labels, and the length of tokens.
+        Polars alone would let some faults pass (short rows, "+5", " 5", a carriage return), hence the checks
+        around it: as many separators as good rows have (if one row had fewer, another had more, which Polars
+        refuses); some bytes not at all; labels. Tokens are checked where they are decoded.
         """
         lines, separators = _count(block, b"\n"), _count(block, self._separator)
         shape = self.layout
@@ -185,7 +185,7 @@ class Parser:
         if tokens is None:
             return None
         dense = frame.select(pl.col(shape.dense).cast(pl.Float32).fill_null(float("nan")))
-        return Rows(labels.to_numpy(), _row_major(dense, np.float32), _row_major(tokens, np.uint32))
+        return Rows(labels.to_numpy(), _row_major(dense), tokens)
 
     def _numbers(self, frame: pl.DataFrame) -> pl.DataFrame | None:
         """Labels and integers that were read as text, as numbers; None when one of them is none."""
@@ -198,25 +198,25 @@ class Parser:
         )
         return numbers if numbers.null_count().equals(frame.null_count()) else None
 
-    def _tokens(self, frame: pl.DataFrame) -> pl.DataFrame | None:
+    def _tokens(self, frame: pl.DataFrame) -> npt.NDArray[np.uint32] | None:
         """The token columns as 32-bit numbers, 0 where missing; None when one of them is no token."""
-        of_kind = {kind: [n for n, k in self.layout.columns.items() if k == kind] for kind in TOKEN_KINDS}
-        words = frame.select(
-            pl.col(of_kind["hex"]).str.to_integer(base=16, dtype=pl.UInt32, strict=False),
-            pl.col(of_kind["decimal"]).str.to_integer(base=10, dtype=pl.UInt32, strict=False),
-            *(pl.col(name).map_batches(hashing.tokens, pl.UInt32) for name in of_kind["string"]),
-        ).select(self.layout.tokens)
-        if not words.null_count().equals(frame.select(self.layout.tokens).null_count()):
+        tokens = self.layout.tokens
+        ids = np.empty((frame.height, len(tokens)), np.uint32)
+        place = {
+            kind: [i for i, n in enumerate(tokens) if self.layout.columns[n] == kind] for kind in TOKEN_KINDS
+        }
+        if not hexadecimal.decode(frame.select(tokens[i] for i in place["hex"]), ids, place["hex"]):
             return None
-        if of_kind["hex"]:
-            longest = frame.select(pl.max_horizontal(pl.col(of_kind["hex"]).str.len_bytes().max())).item()
-            if (longest or 0) > 8:
-                return None
-        if self._free and any(
-            frame[name].str.contains(r"[^0-9a-fA-F]").any() for name in (*of_kind["hex"], *of_kind["decimal"])
-        ):
-            return None
-        return words.select(pl.all().fill_null(0))
+        for i in (*place["decimal"], *place["string"]):
+            texts = frame[tokens[i]]
+            if i in place["string"]:
+                words = hashing.tokens(texts)
+            else:
+                words = texts.str.to_integer(base=10, dtype=pl.UInt32, strict=False)
+                if words.null_count() != texts.null_count() or texts.str.contains(r"[^0-9]").any():
+                    return None
+            ids[:, i] = words.fill_null(0).to_numpy()
+        return ids
 
 
 def _is_no_text(text: bytes) -> bool:
@@ -268,9 +268,9 @@ def _count(block: bytes, byte: bytes) -> int:
     return sum(int(np.count_nonzero(part == byte[0])) for part in parts)
 
 
-def _row_major(frame: pl.DataFrame, dtype: npt.DTypeLike) -> npt.NDArray:  # type: ignore[type-arg]
+def _row_major(frame: pl.DataFrame) -> npt.NDArray[np.float32]:
     """A frame's columns side by side, (rows, columns)."""
-    matrix = np.empty(frame.shape, dtype)
+    matrix = np.empty(frame.shape, np.float32)
     columns = [column.to_numpy() for column in frame.iter_columns()]
     for start in range(0, len(matrix), _TILE):
         for index, column in enumerate(columns):

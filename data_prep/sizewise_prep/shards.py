@@ -11,7 +11,6 @@ missing); logs of another layout have other numbers of dense and token columns.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,12 +21,7 @@ from sizewise_prep.rows import Rows
 
 def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
     """Write rows as a shard, durably and at once; the file's size in bytes and its hexadecimal SHA-256."""
-    return write_batches(path, [rows])
-
-
-def write_batches(path: Path, blocks: Sequence[Rows], durable: bool = True) -> tuple[int, str]:
-    """The same with a record batch for each of the blocks of rows, at least one, and durable if need be."""
-    dense, tokens = blocks[0].dense.shape[1], blocks[0].ids.shape[1]
+    dense, tokens = rows.dense.shape[1], rows.ids.shape[1]
     schema = pa.schema(
         [
             pa.field("label", pa.uint8(), nullable=False),
@@ -35,14 +29,13 @@ def write_batches(path: Path, blocks: Sequence[Rows], durable: bool = True) -> t
             pa.field("ids", pa.list_(pa.uint32(), tokens), nullable=False),
         ]
     )
-    with hashed_file(path, durable) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), schema) as file:
-        for rows in blocks:
-            columns = [
-                pa.array(rows.labels),
-                pa.FixedSizeListArray.from_arrays(pa.array(rows.dense.reshape(-1)), dense),
-                pa.FixedSizeListArray.from_arrays(pa.array(rows.ids.reshape(-1)), tokens),
-            ]
-            file.write_batch(pa.record_batch(columns, schema=schema))
+    columns = [
+        pa.array(rows.labels),
+        pa.FixedSizeListArray.from_arrays(pa.array(rows.dense.reshape(-1)), dense),
+        pa.FixedSizeListArray.from_arrays(pa.array(rows.ids.reshape(-1)), tokens),
+    ]
+    with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), schema) as file:
+        file.write_batch(pa.record_batch(columns, schema=schema))
     return writer.bytes, writer.sha256
 
 
@@ -51,21 +44,14 @@ def read_shard(path: Path) -> Rows:
 
     Raises OSError or pyarrow.ArrowInvalid when the file is absent or no shard.
     """
-    return next(read_batches(path))
-
-
-def read_batches(path: Path) -> Iterator[Rows]:
-    """The record batches of a file of rows, each as `read_shard` has it."""
     with pa.memory_map(str(path)) as source:
-        file = pa.ipc.open_file(source)
-        for index in range(file.num_record_batches):
-            batch = file.get_batch(index)
-            label, dense, ids = (batch.column(name) for name in ("label", "dense", "ids"))
-            yield Rows(
-                label.to_numpy(),
-                dense.flatten().to_numpy().reshape(-1, dense.type.list_size),
-                ids.flatten().to_numpy().reshape(-1, ids.type.list_size),
-            )
+        batch = pa.ipc.open_file(source).get_batch(0)
+    label, dense, ids = (batch.column(name) for name in ("label", "dense", "ids"))
+    return Rows(
+        label.to_numpy(),
+        dense.flatten().to_numpy().reshape(-1, dense.type.list_size),
+        ids.flatten().to_numpy().reshape(-1, ids.type.list_size),
+    )
 
 
 def digest(path: Path) -> str:

@@ -20,12 +20,13 @@ import errno
 import logging
 import os
 import shutil
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from sizewise_prep.atomic import write_atomic
@@ -66,6 +67,7 @@ class Entry(NamedTuple):
     size: int
     modified: float
     version: str
+    is_file: bool = True  # on this machine there are pipes and devices as well
 
 
 def place(text: str | Place) -> Place:
@@ -251,9 +253,7 @@ def entries(folder: Place, pattern: str = "*") -> list[Entry]:
             for path in folder.iterdir():
                 if fnmatchcase(path.name, pattern):
                     with contextlib.suppress(FileNotFoundError):  # removed since
-                        info = path.stat()
-                        version = f"{info.st_size}-{info.st_mtime_ns}-{info.st_ino}"
-                        found.append(Entry(path, path.is_dir(), info.st_size, info.st_mtime, version))
+                        found.append(entry(path))
         return sorted(found, key=lambda entry: entry.path.name)
     with _reaching(folder), contextlib.suppress(FileNotFoundError):
         for listed in folder.fs.ls(folder.path, detail=True):
@@ -261,6 +261,35 @@ def entries(folder: Place, pattern: str = "*") -> list[Entry]:
             if listed["name"].rstrip("/") != folder.path.rstrip("/") and fnmatchcase(path.name, pattern):
                 found.append(_entry(path, listed))
     return sorted(found, key=lambda entry: entry.path.name)
+
+
+def entry(path: Place) -> Entry:
+    """A single file or folder as `entries` has it. Raises OSError."""
+    if isinstance(path, Path):
+        info = path.stat()
+        version = f"{info.st_size}-{info.st_mtime_ns}-{info.st_ino}"
+        kinds = stat.S_ISDIR(info.st_mode), stat.S_ISREG(info.st_mode)
+        return Entry(path, kinds[0], info.st_size, info.st_mtime, version, kinds[1])
+    with _reaching(path):
+        return _entry(path, path.fs.info(path.path))
+
+
+def matches(pattern: str) -> list[str]:
+    """The URIs that a URI with a glob pattern in it names, in no order. Raises InputError as `place`, OSError."""
+    from fsspec.core import url_to_fs
+
+    place(pattern.partition("*")[0])  # says what is wrong with the kind of URI
+    with _reaching(pattern):
+        filesystem, inner = url_to_fs(pattern, use_listings_cache=False)
+        return [filesystem.unstrip_protocol(match) for match in filesystem.glob(inner)]
+
+
+def open_to_read(path: Place) -> BinaryIO:
+    """A file's content as a binary stream that can seek. Raises OSError."""
+    if isinstance(path, Path):
+        return path.open("rb")
+    with _reaching(path):
+        return cast(BinaryIO, path.fs.open(path.path, "rb"))
 
 
 def _entry(path: UPath, listed: dict[str, Any]) -> Entry:

@@ -10,19 +10,21 @@ as unknown here as it will be in use.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
 
-from sizewise_prep.atomic import hashed_file
-from sizewise_prep.distinct import Run, Words, ranges, union
+from sizewise_prep.atomic import atomic_file, hashed_file, write_atomic
+from sizewise_prep.distinct import Run, Words, is_first, ranges, union
 from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import Manifest, Shard
+from sizewise_prep.manifest import Manifest, Shard, problem_of
+from sizewise_prep.shards import digest
 
+_FEW = 4096  # distinct words of a shard that are found fastest by searching
 _SCHEMA = pa.schema([pa.field("token", pa.uint32(), nullable=False)])
 
 
@@ -76,67 +78,111 @@ def file_of(column: int) -> str:
     return f"vocabulary/C{column + 1}.arrow"
 
 
-def number(
-    folder: Path, column: int, runs: Sequence[Run], training: Sequence[bool], min_count: int, limit: int
-) -> Shard:
-    """Number a column's tokens: write its vocabulary to `folder`, and beside each run the ids of its words.
+class Numbered(BaseModel):
+    """A column that has been numbered: its vocabulary, and the ids of every run's words, one run after another."""
 
-    Args:
-        folder: of the shards.
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: int
+    vocabulary: Shard
+    ids: Shard
+
+
+@dataclass(frozen=True)
+class NumberJob:
+    """A token column to be numbered.
+
+    Attributes:
+        folder: where the work lies.
         column: which token column.
         runs: counted runs of all shards.
         training: which of them are of training rows.
         min_count: a token that occurs fewer times in training rows has id 0.
         limit: words in memory at a time.
     """
-    words = [run.column(column) for run in runs]
-    counts = [run.counts(column) for run in runs]
-    path = folder / file_of(column)
+
+    folder: Path
+    column: int
+    runs: tuple[Run, ...]
+    training: tuple[bool, ...]
+    min_count: int
+    limit: int
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record lies that says it is done."""
+        return self.folder / "work" / "numbered" / f"C{self.column + 1}.json"
+
+
+def check(job: NumberJob) -> Iterator[Numbered | None]:
+    """What an earlier run has numbered, when it is as it was written."""
+    found = Numbered.model_validate_json(job.record_path.read_bytes())
+    files = (found.vocabulary, found.ids)
+    yield None if any(problem_of(job.folder, file) for file in files) else found
+
+
+def number(job: NumberJob) -> Iterator[Numbered]:
+    """Number a column's tokens: write its vocabulary, the ids of all runs' words, and the record of both."""
+    words = [run.column(job.column) for run in job.runs]
+    counts = [run.counts(job.column) for run in job.runs]
+    begins = np.concatenate([[0], np.cumsum([len(one) for one in words], dtype=np.int64)])
+    ids_file, path = _ids_file(job.column), job.folder / file_of(job.column)
     path.parent.mkdir(exist_ok=True)
-    known_so_far, spilled = 0, path.with_suffix(".u32")
-    with spilled.open("wb") as stream:
-        for parts in ranges(words, limit):
+    spilled, known_so_far = (job.folder / ids_file).with_suffix(".known"), 0
+    with atomic_file(job.folder / ids_file, durable=False) as stream, spilled.open("wb") as kept:
+        for parts in ranges(words, job.limit):
             union_ = union(words, parts)
             places = [np.searchsorted(union_, w[part]) for w, part in zip(words, parts, strict=True)]
             occurrences = np.zeros(len(union_), np.int64)
-            for place, count, part, counted in zip(places, counts, parts, training, strict=True):
+            for place, count, part, counted in zip(places, counts, parts, job.training, strict=True):
                 if counted:
                     occurrences[place] += count[part]
-            known = (occurrences >= min_count) & (union_ != 0)
+            known = (occurrences >= job.min_count) & (union_ != 0)
             ids = np.where(known, known_so_far + np.cumsum(known), 0).astype(np.uint32)
-            for run, place, part in zip(runs, places, parts, strict=True):
-                _write_at(ids_path(run), 4 * (run.starts[column] + part.start), ids[place])
-            stream.write(union_[known].data.cast("B"))
+            for begin, place, part in zip(begins, places, parts, strict=False):
+                stream.seek(4 * (int(begin) + part.start))
+                stream.write(ids[place].data)
+            kept.write(union_[known].data)
             known_so_far += int(known.sum())
     tokens = np.memmap(spilled, np.uint32, "r") if known_so_far else np.empty(0, np.uint32)
     with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), _SCHEMA) as file:
         file.write_batch(pa.record_batch([pa.array(np.asarray(tokens))], schema=_SCHEMA))
     spilled.unlink()
-    return Shard(file=file_of(column), rows=known_so_far, bytes=writer.bytes, sha256=writer.sha256)
+    size, sha256 = 4 * int(begins[-1]), digest(job.folder / ids_file)
+    numbered = Numbered(
+        column=job.column,
+        vocabulary=Shard(
+            file=file_of(job.column), rows=known_so_far, bytes=writer.bytes, sha256=writer.sha256
+        ),
+        ids=Shard(file=ids_file, rows=int(begins[-1]), bytes=size, sha256=sha256),
+    )
+    write_atomic(job.record_path, numbered.model_dump_json().encode())
+    yield numbered
 
 
-def ids_path(run: Run) -> Path:
-    """Where the ids of a run's words lie, in the order of the words."""
-    return run.path.with_suffix(".ids")
+def renumbered(folder: Path, run: Run, begins: Sequence[int], tokens: Words) -> Words:
+    """The contiguous ids of a shard's tokens, (rows, columns).
+
+    Args:
+        folder: where the work lies.
+        run: of this shard.
+        begins: per column, where the ids of this run's words begin among those of all runs.
+        tokens: (rows, columns), as they were counted.
+    """
+    ids = np.empty_like(tokens)
+    for column, begin in enumerate(begins):
+        count = run.starts[column + 1] - run.starts[column]
+        of_words = np.memmap(folder / _ids_file(column), np.uint32, "r", offset=4 * begin, shape=(count,))
+        if count > _FEW:  # searching takes longer than sorting, which finds the words in their order
+            packed = tokens[:, column].astype(np.uint64) << np.uint64(32)
+            packed |= np.arange(len(packed), dtype=np.uint64)
+            packed.sort()
+            ascending, rows = (packed >> np.uint64(32)).astype(np.uint32), packed & np.uint64(0xFFFFFFFF)
+            ids[rows, column] = of_words[np.cumsum(is_first(ascending)) - 1]
+        else:
+            ids[:, column] = of_words[np.searchsorted(run.column(column), tokens[:, column])]
+    return ids
 
 
-def numbered(run: Run, ids: Words) -> Words:
-    """The contiguous ids of a shard's tokens, (rows, columns), from its run and the ids beside it."""
-    of_words = np.memmap(ids_path(run), np.uint32, "r")
-    new = np.empty_like(ids)
-    for column in range(ids.shape[1]):
-        start, stop = run.starts[column : column + 2]
-        new[:, column] = of_words[start:stop][np.searchsorted(run.column(column), ids[:, column])]
-    return new
-
-
-def _write_at(path: Path, offset: int, ids: Words) -> None:
-    """Write ids at an offset; the columns of one file may be written by several workers at once."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
-    try:
-        data = ids.data.cast("B")
-        while data:
-            written = os.pwrite(descriptor, data, offset)
-            data, offset = data[written:], offset + written
-    finally:
-        os.close(descriptor)
+def _ids_file(column: int) -> str:
+    return f"work/ids/C{column + 1}.u32"

@@ -114,43 +114,47 @@ _FILES_SHOWN = 8  # bars of files that are being read
 
 @contextmanager
 def preparing(quiet: bool) -> Iterator[Callable[[Preparation], None]]:
-    """A bar over all raw files, one for each that is being read, and rows a second and time left."""
-    with Progress(
+    """A bar over all raw files, one for each that is being read, and rows a second, time left."""
+    progress = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[amount]}", markup=False),
         TextColumn("{task.fields[rate]}", markup=False),
         console=err,
         disable=quiet,
-    ) as progress:
-        total = progress.add_task("prep", total=None, amount="", rate="")
-        files: dict[str, TaskID] = {}
+    )
+    total = progress.add_task("prep", total=None, amount="", rate="")
+    files: dict[str, TaskID] = {}
 
-        def show(now: Preparation) -> None:
-            reading = now.step == "read"
-            amount = (
-                f"{format_bytes(now.done)} of {format_bytes(now.total)}"
-                if reading
-                else f"{now.done:,} of {now.total:,}"
-            )
-            progress.update(
-                total,
-                description=f"prep: {_STEPS[now.step]}",
-                completed=now.done,
-                total=now.total,
-                amount=amount,
-                rate=_rate(now),
-            )
-            open_files = {f.name: f for f in now.files if 0 < f.bytes < f.bytes_total}
-            for name in [name for name in files if name not in open_files]:
-                progress.remove_task(files.pop(name))
-            for name, file in list(open_files.items())[:_FILES_SHOWN]:
-                if name not in files:
-                    files[name] = progress.add_task(f"  {name}", total=file.bytes_total, amount="", rate="")
-                amount = f"{format_bytes(file.bytes)} of {format_bytes(file.bytes_total)}"
-                progress.update(files[name], completed=file.bytes, amount=amount)
+    def show(now: Preparation) -> None:
+        progress.start()
+        reading = now.step == "read"
+        amount = (
+            f"{format_bytes(now.done)} of {format_bytes(now.total)}"
+            if reading
+            else f"{now.done:,} of {now.total:,}"
+        )
+        progress.update(
+            total,
+            description=f"prep: {_STEPS[now.step]}",
+            completed=now.done,
+            total=now.total,
+            amount=amount,
+            rate=_rate(now),
+        )
+        open_files = {f.name: f for f in now.files if 0 < f.bytes < f.bytes_total}
+        for name in [name for name in files if name not in open_files]:
+            progress.remove_task(files.pop(name))
+        for name, file in list(open_files.items())[:_FILES_SHOWN]:
+            if name not in files:
+                files[name] = progress.add_task(f"  {name}", total=file.bytes_total, amount="", rate="")
+            amount = f"{format_bytes(file.bytes)} of {format_bytes(file.bytes_total)}"
+            progress.update(files[name], completed=file.bytes, amount=amount)
 
+    try:
         yield show
+    finally:
+        progress.stop()
 
 
 def _rate(now: Preparation) -> str:

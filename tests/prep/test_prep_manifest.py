@@ -27,16 +27,19 @@ def test_every_damaged_file_is_named(folder: Path) -> None:
     with (folder / "test-00000.arrow").open("ab") as stream:
         stream.write(b"x")
     (folder / "quarantine" / "rows.tsv").write_bytes(b"")
+    (folder / "train-00009.arrow").write_bytes(b"")
     problems = verify(folder)
     assert [problem.split(":")[0] for problem in problems] == [
         "train-00000.arrow",
         "train-00001.arrow",
         "test-00000.arrow",
         "quarantine/rows.tsv",
+        "train-00009.arrow",
     ]
     assert "is missing" in problems[0]
     assert "content has changed" in problems[1]
     assert "bytes instead of" in problems[2]
+    assert "is not in the manifest" in problems[4]
 
 
 @pytest.mark.parametrize(

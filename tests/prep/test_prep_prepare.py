@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sizewise_prep import sources
+from sizewise_prep import reader
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest, verify
 from sizewise_prep.prep import FileProgress, Progress, prepare
@@ -178,7 +178,7 @@ def test_impossible_settings_are_named(
 def test_the_first_bad_row_is_an_error_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: Line, log: Log, block_bytes: int
 ) -> None:
-    monkeypatch.setattr(sources, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(reader, "BLOCK_BYTES", block_bytes)
     path = log(*[line()] * 30, line(I3="x"), *[line()] * 5)
     with pytest.raises(
         InputError, match=r"day_0\.tsv, line 31: field 4 \(I3\): 'x' is not an integer\. Mend the row"

@@ -23,8 +23,8 @@ Log = Callable[..., Path]
 # Prepares argv[2:] into argv[1] in small pieces, and does what STOP says on the way.
 PROGRAM = """
 import json, os, signal, sys
-from sizewise_prep import prep, sources
-prep.PIECE_BYTES, sources.BLOCK_BYTES = 20_000, 5_000
+from sizewise_prep import parts, prep, reader
+parts.PIECE_BYTES, reader.BLOCK_BYTES = 20_000, 5_000
 options = json.loads(os.environ["OPTIONS"])
 left = int(os.environ.get("RENAMES", -1))
 def at(event, arguments):
@@ -53,8 +53,8 @@ def logs(line: Line, log: Log) -> list[str]:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pieces as in the program above, in this process."""
-    monkeypatch.setattr(prep, "PIECE_BYTES", 20_000)
-    monkeypatch.setattr("sizewise_prep.sources.BLOCK_BYTES", 5_000)
+    monkeypatch.setattr("sizewise_prep.parts.PIECE_BYTES", 20_000)
+    monkeypatch.setattr("sizewise_prep.reader.BLOCK_BYTES", 5_000)
 
 
 def run(
@@ -112,7 +112,7 @@ def test_a_damaged_part_is_read_again(tmp_path: Path, logs: list[str], small_pie
     options = {"max_bad_fraction": 0.1, "shard_rows": 50}
     prepare(logs, tmp_path / "whole", **options)
     run(tmp_path, tmp_path / "out", logs, options, RENAMES="24").communicate()
-    damaged = sorted((tmp_path / ".out.partial" / "work" / "parts").glob("*.arrow"))
+    damaged = sorted((tmp_path / ".out.partial" / "work" / "parts").glob("*.rows"))
     assert len(damaged) > 3
     damaged[0].write_bytes(damaged[0].read_bytes()[:-1])
     damaged[1].write_bytes(b"\0" * damaged[1].stat().st_size)
@@ -134,6 +134,32 @@ def test_damaged_shards_are_made_again_from_the_raw_files(
     assert shards
     shards[0].write_bytes(b"")  # its parts were given up when it was written
     prepare(logs, tmp_path / "out", **options)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_columns_that_are_numbered_are_not_numbered_again(
+    tmp_path: Path, logs: list[str], small_pieces: None
+) -> None:
+    options = {"tokens": "contiguous", "max_bad_fraction": 0.1, "shard_rows": 200}
+    prepare(logs, tmp_path / "whole", **options)
+    numbered = tmp_path / ".out.partial" / "work" / "numbered"
+    renames = 45
+    while len(list(numbered.glob("*.json"))) < 3:
+        run(tmp_path, tmp_path / "out", logs, options, RENAMES=str(renames)).communicate()
+        renames = 9
+    records = sorted(numbered.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    assert len(records) < 26
+    damaged = records[0]
+    ids = numbered.with_name("ids") / f"{damaged.stem}.u32"
+    ids.write_bytes(bytes(ids.stat().st_size))
+    before = {path: path.stat().st_mtime_ns for path in records}
+    after = {}
+
+    def look(step: prep.Progress) -> None:
+        after.update({path: path.stat().st_mtime_ns for path in records if path.exists()})
+
+    prepare(logs, tmp_path / "out", progress=look, **options)
+    assert {path for path in records if after[path] != before[path]} == {damaged}
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sizewise_prep import sources
+from sizewise_prep import reader
 from sizewise_prep.errors import InputError
-from sizewise_prep.sources import Reader, resolve
+from sizewise_prep.reader import Reader
+from sizewise_prep.sources import resolve
 
 TEXT = b"".join(b"line %d of a log\n" % number for number in range(1000))
 
@@ -80,7 +81,7 @@ def test_a_damaged_gzip_file_is_named(tmp_path: Path) -> None:
 def test_an_endless_line_is_refused_in_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "MAX_LINE_BYTES", 5000)
+    monkeypatch.setattr(reader, "MAX_LINE_BYTES", 5000)
     (tmp_path / "disk.img").write_bytes(b"short\n" + b"x" * 100_000)
     with pytest.raises(InputError, match=r"disk\.img: a line is longer than 5,000 bytes"):
         list(Reader(*resolve(tmp_path / "disk.img"), block_bytes=1000))

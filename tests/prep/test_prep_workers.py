@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sizewise_prep import prep, sources
+from sizewise_prep import parts, reader
 from sizewise_prep.errors import InputError
 from sizewise_prep.prep import prepare
 from sizewise_prep.workers import Local
@@ -32,9 +32,9 @@ def test_the_number_of_workers_and_the_size_of_pieces_leave_no_trace(
     second.write_bytes(gzip.compress(second.read_bytes()))
     options = {"tokens": tokens, "shard_rows": 70, "max_bad_fraction": 0.1}
     whole = prepare([first, second], tmp_path / "whole", **options)
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 3_000)
+    monkeypatch.setattr(reader, "BLOCK_BYTES", 3_000)
     for piece_bytes, workers in ((10_000, 1), (10_000, 2), (777, 1)):
-        monkeypatch.setattr(prep, "PIECE_BYTES", piece_bytes)
+        monkeypatch.setattr(parts, "PIECE_BYTES", piece_bytes)
         out = tmp_path / f"{piece_bytes}-{workers}"
         pieces = prepare([first, second], out, workers=workers, **options)
         assert pieces.sources[0].pieces > 1
@@ -90,7 +90,7 @@ def test_what_a_job_has_to_say_is_said_here() -> None:
 def test_a_bad_row_in_any_range_is_named_by_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: Line, log: Log
 ) -> None:
-    monkeypatch.setattr(prep, "PIECE_BYTES", 5_000)
+    monkeypatch.setattr(parts, "PIECE_BYTES", 5_000)
     path = log(*[line()] * 120, line(I3="x"), *[line()] * 20)
     with pytest.raises(InputError, match=r"day_0\.tsv, line 121: field 4 \(I3\): 'x' is not an integer"):
         prepare([path], tmp_path / "out", workers=2)

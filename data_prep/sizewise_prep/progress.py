@@ -1,0 +1,40 @@
+"""How far a preparation has come, for whoever shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Step = Literal["read", "check", "count", "number", "shards", "distinct"]
+
+
+@dataclass(frozen=True)
+class FileProgress:
+    """How far one raw file is read, in bytes as they lie in it."""
+
+    name: str
+    bytes: int
+    bytes_total: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a preparation has come.
+
+    Attributes:
+        step: "read" raw files; "check" what is there; "count" tokens; "number" them; write "shards"; "distinct".
+        done, total: bytes of the raw files in the first step, jobs in the others.
+        rows: rows read so far, good and bad.
+        seconds: since this run began.
+        bytes_before, rows_before: what runs before this one had read.
+        files: of the first step.
+    """
+
+    step: Step
+    done: int
+    total: int
+    rows: int
+    seconds: float
+    bytes_before: int
+    rows_before: int
+    files: tuple[FileProgress, ...]

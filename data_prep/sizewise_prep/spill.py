@@ -1,0 +1,91 @@
+"""Rows that lie on the disk between two steps of a preparation: arrays as they are, cheap to write and to read.
+
+    spilled = write(folder, "work/parts/00000-000000.rows", blocks)
+    rows = gather(folder, [(spilled, 0, 500), (other, 0, 500)])
+
+A file holds all labels, then all dense values, then all ids. They are not waited for until they reach the disk: after a
+power cut the CRC-32, which costs a fraction of a cryptographic digest, tells what did not.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from sizewise_prep.atomic import atomic_file
+from sizewise_prep.rows import Rows
+
+_CHUNK = 8 << 20
+
+
+class Spilled(BaseModel):
+    """A file of rows: where it is in the working folder, its shape and its CRC-32."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    rows: int
+    dense: int
+    tokens: int
+    crc32: int
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return self.rows * (1 + 4 * self.dense + 4 * self.tokens)
+
+
+def write(folder: Path, file: str, blocks: Sequence[Rows]) -> Spilled:
+    """Write blocks of rows, at least one, one after another. Raises OSError."""
+    crc = 0
+    with atomic_file(folder / file, durable=False) as stream:
+        for part in ("labels", "dense", "ids"):
+            for block in blocks:
+                data = getattr(block, part).reshape(-1).view(np.uint8).data
+                stream.write(data)
+                crc = zlib.crc32(data, crc)
+    rows, dense, tokens = sum(map(len, blocks)), blocks[0].dense.shape[1], blocks[0].ids.shape[1]
+    return Spilled(file=file, rows=rows, dense=dense, tokens=tokens, crc32=crc)
+
+
+def gather(folder: Path, cuts: Sequence[tuple[Spilled, int, int]]) -> Rows:
+    """Rows `start` to `stop` of each of the files, at least one, one after another. Raises OSError."""
+    first, total = cuts[0][0], sum(stop - start for _, start, stop in cuts)
+    rows = Rows(
+        np.empty(total, np.uint8),
+        np.empty((total, first.dense), np.float32),
+        np.empty((total, first.tokens), np.uint32),
+    )
+    at = 0
+    for spilled, start, stop in cuts:
+        place = slice(at, at + stop - start)
+        at = place.stop
+        with (folder / spilled.file).open("rb", buffering=0) as stream:
+            before = 0
+            for array in (rows.labels, rows.dense, rows.ids):
+                row_bytes = array[:1].nbytes
+                stream.seek(before + start * row_bytes)
+                left = array[place].reshape(-1).view(np.uint8).data
+                while left:  # a read stops short of two gibibytes
+                    read = stream.readinto(left)
+                    if not read:
+                        raise OSError(f"{folder / spilled.file}: ends too early")
+                    left = left[read:]
+                before += spilled.rows * row_bytes
+    return rows
+
+
+def is_whole(folder: Path, spilled: Spilled) -> bool:
+    """Whether a file is there as it was written."""
+    crc, size = 0, 0
+    try:
+        with (folder / spilled.file).open("rb") as stream:
+            while data := stream.read(_CHUNK):
+                crc, size = zlib.crc32(data, crc), size + len(data)
+    except OSError:
+        return False
+    return (size, crc) == (spilled.bytes, spilled.crc32)
