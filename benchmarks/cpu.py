@@ -17,8 +17,8 @@ memory copy      as many bytes read as the gradient has and written as the vecto
 
 Then the step over growing pools, the input pipeline from mapped shards to batches, and how random their order is.
 
-The ways take turns; figures are medians. CPU counts the time of all threads and is what to compare on a machine
-that does other things too.
+The ways take turns of five steps; figures are medians over turns. CPU counts the time of all threads, PyTorch's
+that wait by spinning included.
 """
 
 import argparse
@@ -41,6 +41,7 @@ from sizewise_prep.rows import Rows
 from sizewise_prep.shards import read_shard, write_shard
 
 BATCH, FEATURES, POOL_BYTES, BLOCK_LEN = 2_048, 26, 10_000_000, 16
+REPEAT = 5  # steps a turn
 TABLE_BYTES = {16: 640_000_000, 128: 1_000_000_000}
 
 
@@ -142,13 +143,13 @@ def embeddings(dim: int, rounds: int) -> None:
         "EmbeddingBag": torchs(Bags(cardinalities, dim)),
         "memory copy": lambda: output.copy_(gradient),
     }
-    print_table(f"dim {dim}: forward, backward, SGD", take_turns(ways, rounds))
+    print_table(f"dim {dim}: forward, backward, SGD", take_turns(ways, rounds, REPEAT))
     del ways["EmbeddingBag"]
     full = {
         "fused": ways["fused"],
         "full, fused": ours(made("full", True, 4 * dim * rows * FEATURES)),
     }
-    print_table(f"dim {dim}: the same kernels over full tables", take_turns(full, rounds))
+    print_table(f"dim {dim}: the same kernels over full tables", take_turns(full, rounds, REPEAT))
 
 
 def growth(rounds: int) -> None:
@@ -269,7 +270,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"{machine()}, {arguments.threads} threads, medians of {arguments.rounds} rounds\n")

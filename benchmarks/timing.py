@@ -11,16 +11,22 @@ from pathlib import Path
 import torch
 
 
-def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Median (wall, CPU) milliseconds of each way; two rounds are run first and not counted."""
+def take_turns(
+    ways: Mapping[str, Callable[[], object]], rounds: int, repeat: int = 1
+) -> dict[str, tuple[float, float]]:
+    """Median (wall, CPU) milliseconds of each way; two rounds are run first and not counted.
+
+    `repeat`: runs of a way at its turn, whose mean counts: a training repeats its step, in caches that it has filled.
+    """
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for turn in range(rounds + 2):
         for name, way in ways.items():
             wall, cpu = time.perf_counter(), time.process_time()
-            way()
+            for _ in range(repeat):
+                way()
             cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
             if turn >= 2:
-                times[name].append((wall * 1e3, cpu * 1e3))
+                times[name].append((wall * 1e3 / repeat, cpu * 1e3 / repeat))
     return {
         name: (statistics.median(w for w, _ in pairs), statistics.median(c for _, c in pairs))
         for name, pairs in times.items()

@@ -110,7 +110,7 @@ class Split:
             # Of the global batch's rows this worker takes numbers rank, rank + world and on.
             mine = begin + (rank - (start + begin - low)) % world
             within = _permutation(seed, epoch, index, block, size)[mine:end:world]
-            parts.append((self._shard(index), first + within))
+            parts.append((self._shard(index), first, within))
         return _gather(parts, self.dense_is_log, pinned)
 
     def stream(
@@ -180,16 +180,16 @@ class InOrder:
         for index, size in enumerate(self.split.rows_per_file):
             shard = self.split._shard(index)
             for low in range(0, size, self.batch_size):
-                rows = np.arange(low + self.rank, min(low + self.batch_size, size), self.world)
-                yield _gather([(shard, rows)], self.split.dense_is_log)
+                rows = np.arange(self.rank, min(self.batch_size, size - low), self.world)
+                yield _gather([(shard, low, rows)], self.split.dense_is_log)
 
 
 def _gather(
-    parts: list[tuple[Rows, npt.NDArray[np.int64]]], dense_is_log: bool, pinned: bool = False
+    parts: list[tuple[Rows, int, npt.NDArray[np.int64]]], dense_is_log: bool, pinned: bool = False
 ) -> Batch:
     """The given rows of some shards, one after another: one pass from the mapped files to the batch."""
     count, columns = (
-        sum(len(rows) for _, rows in parts),
+        sum(len(rows) for _, _, rows in parts),
         (parts[0][0].dense.shape[1], parts[0][0].ids.shape[1]),
     )
     dense = torch.empty(count, columns[0], pin_memory=pinned)
@@ -197,8 +197,8 @@ def _gather(
     label = torch.empty(count, pin_memory=pinned)
     gather, (to_dense, to_ids, to_label) = gatherer(*columns), (dense.numpy(), ids.numpy(), label.numpy())
     at = 0
-    for shard, rows in parts:
-        gather(shard.labels, shard.dense, shard.ids, rows, to_label[at:], to_dense[at:], to_ids[at:])
+    for shard, first, rows in parts:
+        gather(shard.labels, shard.dense, shard.ids, first, rows, to_label[at:], to_dense[at:], to_ids[at:])
         at += len(rows)
     if not dense_is_log:
         transform_dense(to_dense, out=to_dense)

@@ -1,7 +1,7 @@
 """Rows of a memory-mapped shard in a shuffled order, gathered into a batch in one pass; and the order itself.
 
     order = permutation(np.random.Philox(1), 65_536)
-    gatherer(dense=13, ids=26)(shard.labels, shard.dense, shard.ids, order[:512], *arrays_of_the_batch)
+    gatherer(dense=13, ids=26)(shard.labels, shard.dense, shard.ids, 0, order[:512], *arrays_of_the_batch)
 
 A row is five or six cache lines somewhere in memory, so what takes time is waiting for them: they are prefetched some
 rows ahead.
@@ -26,8 +26,8 @@ Array = npt.NDArray[Any]
 def gatherer(dense: int, ids: int) -> Callable[..., None]:
     """A function that copies rows of so many dense values and ids; missing dense values (NaN) become 0.
 
-    It takes labels uint8 (n,), dense float32 (n, dense) and ids uint32 (n, ids) of a shard, the numbers of rows, and
-    the same three of the batch to write, labels float32.
+    It takes labels uint8 (n,), dense float32 (n, dense) and ids uint32 (n, ids) of a shard, a row to count from, the
+    numbers of the rows from there, and the same three of the batch to write, labels float32.
     """
 
     @jit
@@ -35,19 +35,16 @@ def gatherer(dense: int, ids: int) -> Callable[..., None]:
         labels: Array,
         values: Array,
         tokens: Array,
+        first: int,
         rows: Array,
         to_labels: Array,
         to_values: Array,
         to_tokens: Array,
     ) -> None:
-        flat, flat_ids, to, to_ids = (
-            values.reshape(-1),
-            tokens.reshape(-1),
-            to_values.reshape(-1),
-            to_tokens.reshape(-1),
-        )
+        flat, to = values.reshape(-1), to_values.reshape(-1)
+        flat_ids, to_ids = tokens.reshape(-1), to_tokens.reshape(-1)
         for n in range(len(rows)):
-            coming = rows[min(n + AHEAD, len(rows) - 1)]
+            coming = first + rows[min(n + AHEAD, len(rows) - 1)]
             prefetch(labels, coming)
             for at in range(0, dense, 16):
                 prefetch(flat, coming * dense + at)
@@ -55,9 +52,10 @@ def gatherer(dense: int, ids: int) -> Callable[..., None]:
             for at in range(0, ids, 16):
                 prefetch(flat_ids, coming * ids + at)
             prefetch(flat_ids, coming * ids + ids - 1)
-            to_labels[n] = labels[rows[n]]
-            move_numbers(to, n * dense, flat, rows[n] * dense, dense)
-            move_bits(to_ids, n * ids, flat_ids, rows[n] * ids, ids)
+            row = first + rows[n]
+            to_labels[n] = labels[row]
+            move_numbers(to, n * dense, flat, row * dense, dense)
+            move_bits(to_ids, n * ids, flat_ids, row * ids, ids)
 
     compiled: Callable[..., None] = gather
     return compiled
