@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import median
 from typing import Any, Literal
 
 import polars as pl
@@ -29,6 +28,7 @@ from sizewise.results.records import (
     parse,
 )
 from sizewise.results.replicates import means
+from sizewise.results.time_left import seconds_left
 from sizewise.study.driver import born, lives, machine
 from sizewise.usage import last_seen, used
 from sizewise_prep.errors import InputError
@@ -163,9 +163,9 @@ def status(runs: Place, name: str) -> dict[str, Any]:
             "waiting": asked - begun,
         },
         "progress": done / asked if asked else 0.0,
-        "seconds_left": _seconds_left(ledger, asked) if state == "running" else None,
+        "seconds_left": seconds_left(files.folder, ledger, live, asked) if state == "running" else None,
         "best_auc": max(aucs, default=None),
-        "cost": _cost(files.folder, study, state),
+        "cost": _cost(files.folder, study),
         "last_change": files.last_change,
     }
 
@@ -209,7 +209,7 @@ def load(runs: Place, name: str) -> Study:
         )
     configs, config_columns = _configs(ledger)
     trials = _trials(ledger, configs, evaluations, _test_scores(files, problems), problems)
-    trials = trials.join(_used(files.folder, record, state), on="trial_id", how="left", maintain_order="left")
+    trials = trials.join(_used(files.folder, record), on="trial_id", how="left", maintain_order="left")
     trials = trials.with_columns(broken(record.constraints, trials.columns))
     of_trial = trials.select("trial_id", "configuration", "state", *config_columns)
     joined = evaluations.join(of_trial, on="trial_id", how="left", maintain_order="left")
@@ -331,34 +331,20 @@ def _alive(path: Place, driver: DriverRecord) -> bool:
     return False
 
 
-def _used(folder: Place, study: StudyRecord, state: str) -> pl.DataFrame:
+def _used(folder: Place, study: StudyRecord) -> pl.DataFrame:
     """What each trial has used so far: cpu_seconds, gpu_seconds, money."""
-    until = time.time() if state == "running" else last_seen(folder)
     rows = [
         (trial_id, cpu, gpu, study.prices.of(cpu, gpu) if study.prices else None)
-        for trial_id, (cpu, gpu) in used(folder, until).items()
+        for trial_id, (_, cpu, gpu) in used(folder, last_seen(folder)).items()
     ]
     return pl.DataFrame(rows, schema={"trial_id": pl.Int64(), **_USED}, orient="row")
 
 
-def _cost(folder: Place, study: StudyRecord, state: str) -> dict[str, Any]:
+def _cost(folder: Place, study: StudyRecord) -> dict[str, Any]:
     """What the whole study has used so far."""
-    total = _used(folder, study, state).select("cpu_seconds", "gpu_seconds").sum().row(0, named=True)
+    total = _used(folder, study).select("cpu_seconds", "gpu_seconds").sum().row(0, named=True)
     money = study.prices.of(**total) if study.prices else None
     return {**total, "money": money, "currency": study.prices.currency if study.prices else None}
-
-
-def _seconds_left(ledger: list[TrialRecord], asked: int) -> float | None:
-    """Estimate from the median trial so far and as many trials at once as run now; None before the first."""
-    trained = [t for t in ledger if t.state in ("finished", "pruned", "failed")]
-    lengths = [t.finished - t.started for t in trained if t.finished and t.started]
-    if not lengths:
-        return None
-    usual, now = median(lengths), time.time()
-    running = [now - t.started for t in ledger if t.state == "running" and t.started]
-    begun = sum(t.state != "infeasible" for t in ledger)
-    work = usual * (asked - begun) + sum(max(usual - age, 0.0) for age in running)
-    return work / max(len(running), 1)
 
 
 def _configs(ledger: list[TrialRecord]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sizewise.claims import Claim
+from sizewise.claims import Claim, SupersededError
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place, StorageError, read, write
 
@@ -36,9 +36,10 @@ class Driver:
     def __init__(self, folder: Place, facts: dict[str, Any], mine: Claim | None = None) -> None:
         self.finished = False
         self.message = ""  # why the study stopped, for `sizewise status`
+        self.claim: str = facts["claim"]  # tells this driver from all others
         self.on_taken: Callable[[str], None] = lambda reason: None  # told when another driver took over
         self._path, self._facts, self._claim = folder / "driver.json", facts, mine
-        self._taken = False
+        self._taken = ""  # by whom
         # Where a full disk keeps this claim from being written, the dead driver's is still there.
         self._known = {facts["claim"], None}
         with suppress(OSError):
@@ -50,7 +51,9 @@ class Driver:
 
     def write(self, state: str) -> None:
         """Say that this process is alive and what it is doing. A full disk is no reason to die of it."""
-        facts = {**self._facts, "beat": time.time(), "state": state, "message": self.message}
+        # `beat` is for people, and for other machines with a right clock; what is measured goes by `monotonic`.
+        now = {"beat": time.time(), "monotonic": time.monotonic()}
+        facts = {**self._facts, **now, "state": state, "message": self.message}
         with suppress(OSError):
             write(self._path, json.dumps(facts).encode())
 
@@ -58,17 +61,34 @@ class Driver:
         """Stop beating and leave the final state behind."""
         self._stop.set()
         self._thread.join()
+        with suppress(OSError):
+            if not self._taken_over():
+                self.write("finished" if self.finished else "stopped")
+
+    def check(self) -> None:
+        """To be called before anything is written that a successor may have written too.
+
+        Raises:
+            SupersededError: another driver took over while this process was suspended, or cut off.
+            OSError: that cannot be told.
+        """
+        if reason := self._taken_over():
+            raise SupersededError(reason)
+
+    def _taken_over(self) -> str:
+        """By whom, or nothing."""
         if not self._taken:
-            self.write("finished" if self.finished else "stopped")
+            other = claim(self._path)
+            written = other and other.get("claim") not in self._known
+            if self._claim.superseded() if self._claim else written:
+                self._taken = f"{_who(other if written else None)} has taken this study over"
+        return self._taken
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             with suppress(OSError):
-                other = claim(self._path)
-                written = other and other.get("claim") not in self._known
-                if self._claim.superseded() if self._claim else written:
-                    self._taken = True
-                    self.on_taken(f"{_who(other if written else None)} has taken this study over")
+                if reason := self._taken_over():
+                    self.on_taken(reason)
                     return
             self.write("running")
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from sizewise import checkpoint
+from sizewise.claims import SupersededError
 from sizewise.footprint import gpu_share, training_bytes
 from sizewise.ledger import Event, Record
 from sizewise.search import pruning
@@ -30,7 +31,7 @@ from sizewise.search.suggest import Search
 from sizewise.spec import StudySpec
 from sizewise.train import best
 from sizewise.units import format_bytes
-from sizewise.usage import Usage
+from sizewise.usage import Sign, Usage
 from sizewise_prep.storage import Place, exists, make_folder, read, write
 
 # What running trials are compared with may be this old; a trial that begins gets it fresh.
@@ -48,14 +49,21 @@ class Engine:
         search: which trials.
         on_event: told what happens, as it happens.
         rule: when a trial is stopped early; None for never.
+        usage: where it is kept what the trials hold.
     """
 
     def __init__(
-        self, spec: StudySpec, folder: Place, search: Search, on_event: Event, rule: Rule | None = None
+        self,
+        spec: StudySpec,
+        folder: Place,
+        search: Search,
+        on_event: Event,
+        rule: Rule | None = None,
+        usage: Usage | None = None,
     ) -> None:
         self.spec, self.folder, self.search, self.on_event, self.rule = spec, folder, search, on_event, rule
         self.paused: str | None = None  # why nothing goes on
-        self.usage = Usage(folder)
+        self.usage = usage or Usage(folder)
         self._too_large: set[int] = set()  # trials that were said to take more than a card has
         self.inputs = (0, 0)  # categorical features and dense values of the data's rows
         self._open: set[int] = set()  # trials that the backend has
@@ -213,8 +221,8 @@ class Engine:
         self._open.discard(trial_id)
         self._again.append((trial_id, time.monotonic() + 4 ** (times - 1)))  # 1 second, 4, 16, 64
 
-    def settle(self, last_seen: float | None) -> None:
-        """Count what a driver that died was holding, up to its last sign of life (unix seconds)."""
+    def settle(self, last_seen: Sign | None) -> None:
+        """Count what a driver that died was holding, up to its last sign of life."""
         with self._or_pause():
             self.usage.settle(last_seen)
 
@@ -319,6 +327,8 @@ class Engine:
         """What cannot be written pauses the study: its trials are as the disk last knew them."""
         try:
             yield
+        except SupersededError as error:
+            self.pause(str(error))
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             self.pause(f"{where}{error.strerror or error}")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sizewise import spec as study_file
+from sizewise.claims import SupersededError
 from sizewise.embedding import full_bytes
 from sizewise.ledger import NAME, Event, Ledger
 from sizewise.search import warm_start
@@ -31,7 +32,7 @@ from sizewise.study.driver import Driver, only_driver
 from sizewise.study.engine import Engine, scratch
 from sizewise.study.signals import terminate_as_interrupt
 from sizewise.train import model_sizes
-from sizewise.usage import last_seen
+from sizewise.usage import Usage, last_seen
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.storage import Place, absolute, exists, make_folder, read, remove_folder, write
@@ -107,8 +108,9 @@ def resume(
         )
     spec = study_file.from_text(read(path).decode(), path)
     manifest = Manifest.load(spec.data)
-    closed = sum(r.state not in ("running", "infeasible") for r in Ledger(folder).records().values())
-    more = mirror_url or (spec.replicates and _search(spec, folder, manifest).remaining)
+    ledger = Ledger(folder)
+    closed = sum(r.state not in ("running", "infeasible") for r in ledger.records().values())
+    more = mirror_url or (spec.replicates and _search(spec, manifest, ledger).remaining)
     if closed >= spec.trials and not more:
         raise InputError(f"{folder}: all {closed} trials have run: there is nothing to resume")
     return _drive(spec, folder, manifest, on_event, mirror_url)
@@ -199,10 +201,12 @@ def _drive(
     seen = last_seen(folder)  # of a driver that died
     # First, so that a second driver is told so before Ray has started.
     with only_driver(folder) as driver, _logged(scratch(spec, folder)):
-        search, validation = _search(spec, folder, manifest), manifest.splits["validation"]
+        search = _search(spec, manifest, Ledger(folder, driver.check))
+        validation = manifest.splits["validation"]
         rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
         with _mirrored(mirror_url, search, on_event or (lambda *_: None)) as tell:
-            engine = Engine(spec, folder, search, tell, rule)
+            usage = Usage(folder, driver.claim, driver.check)
+            engine = Engine(spec, folder, search, tell, rule, usage)
             engine.inputs = len(manifest.cardinalities), len(manifest.dense_missing)
             driver.on_taken = engine.pause
             engine.settle(seen)
@@ -235,13 +239,13 @@ def to_continue(name: str, runs: str, reason: str) -> str:
     )
 
 
-def _search(spec: StudySpec, folder: Place, manifest: Manifest) -> Search:
+def _search(spec: StudySpec, manifest: Manifest, ledger: Ledger) -> Search:
     return Search(
         spec,
-        Ledger(folder),
+        ledger,
         _tables(spec, manifest),
         sizes=lambda config: model_sizes(config, manifest),
-        known=warm_start.load(folder),
+        known=warm_start.load(ledger.study),
     )
 
 
@@ -258,7 +262,7 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None]) -> None:
             engine.mend()
             tune.run_trials(engine)
     finally:
-        with suppress(OSError):  # else the next driver closes them
+        with suppress(OSError, SupersededError):  # else the next driver closes them
             engine.usage.close()
 
 

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from sizewise.results import answer, fingerprint, load, status, studies
+from sizewise.usage import Usage
 from sizewise_prep.errors import InputError
 from study_folder import StudyWriter, finished_study
 
@@ -172,31 +173,43 @@ def test_states_follow_the_drivers_heartbeat(tmp_path: Path) -> None:
 
 def test_status_counts_trials_and_estimates_what_is_left(tmp_path: Path) -> None:
     writer = StudyWriter(tmp_path, "s", trials=10)
-    writer.driver("running")
-    now = time.time()
-    for trial_id, seconds in enumerate((90, 100, 500)):
-        writer.trial(trial_id, started=now - seconds - 5, finished=now - 5)
-    writer.ledger(3, "failed", started=now - 105, finished=now - 5)
+    clock = iter((0.0, 40.0, 100.0, 200.0, 500.0, 5_000.0, 5_000.0, 5_000.0))
+    usage = Usage(writer.folder, "me", clock=lambda: next(clock))
+    day = (
+        86_400  # by which the driver's wall clock was set while trial 2 ran; and nights between the attempts
+    )
+    for trial_id, (attempts, epochs) in enumerate(((1, 1.0), (1, 2.0))):
+        usage.begin(trial_id, attempts, cpus=4, gpus=0)
+        usage.end(trial_id)  # 40 s for one epoch, 100 s for two
+        writer.trial(trial_id, trained_epochs=epochs, started=1.0, finished=1.0 + day)
+    usage.begin(2, 1, cpus=4, gpus=0)
+    usage.end(2)  # 4,500 s for 45 epochs that go on where trial 1 had ended
+    writer.trial(2, trained_epochs=47.0, reuses=1, started=2.0, finished=2.0 - day)
+    writer.ledger(3, "failed", started=1.0, finished=day)
+    config = {"memory_budget": 20_000, "epochs": 16, "method": "robe"}
     for trial_id in (4, 5):
-        writer.ledger(trial_id, "running", started=now - 40)
-    writer.evaluation(4, 10, 0.99)
+        writer.ledger(trial_id, "running", config=config, started=1.0)
+        usage.begin(trial_id, 2, cpus=4, gpus=0)
+    writer.evaluation(4, 10, 0.99, epoch=8.0)
+    writer.driver("running", claim="me", monotonic=5_008.0)
     found = status(tmp_path, "s")
     counted = {"finished": 3, "pruned": 0, "failed": 1, "infeasible": 0, "running": 2, "waiting": 4}
     assert found["trials"] == {"asked": 10, **counted}
     assert found["progress"] == pytest.approx(0.4)
     assert found["best_auc"] == 0.99  # a running trial's curve counts too
-    # the usual trial takes 100 s; four wait and two are 40 s in, two at a time
-    assert found["seconds_left"] == pytest.approx((4 * 100 + 2 * 60) / 2, abs=2)
+    # 4,640 s for 48 epochs, 16 a trial; four trials wait, one is in the middle, one has yet to begin; two at a time
+    assert found["seconds_left"] == pytest.approx(4_640 / 48 * (4 * 16 + 8 + 16) / 2)
+    assert found["cost"]["cpu_seconds"] == pytest.approx(4 * (4_640 + 2 * 8))
     assert abs(found["last_change"] - time.time()) < 60
 
 
-def test_no_estimate_before_the_first_trial_ends_or_when_nothing_runs(tmp_path: Path) -> None:
+def test_no_estimate_before_the_first_evaluation_or_when_nothing_runs(tmp_path: Path) -> None:
     writer = StudyWriter(tmp_path, "s", trials=3)
     writer.driver("running")
-    writer.ledger(0, "running")
+    writer.ledger(0, "running")  # three epochs of it
     assert status(tmp_path, "s")["seconds_left"] is None
-    writer.ledger(0)
-    assert status(tmp_path, "s")["seconds_left"] is not None
+    writer.evaluation(0, 10, 0.7, epoch=1.0, train_seconds=6.0)
+    assert status(tmp_path, "s")["seconds_left"] == pytest.approx(6 * (2 * 3 + 2))
     writer.driver("stopped")
     assert status(tmp_path, "s")["seconds_left"] is None
 
