@@ -46,6 +46,15 @@ OptunaStorage = Annotated[
         help="Mirror the study there, for optuna-dashboard: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DB.",
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="The Ray cluster: HOST:PORT, auto (the one on this machine), or local (one for this study alone). When "
+        "left out: RAY_ADDRESS, else the one on this machine if there is one, else local.",
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.")]
 
 
@@ -273,6 +282,7 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="Override a field, such as trials=4."),
     ] = None,
     optuna_storage: OptunaStorage = None,
+    ray: Ray = None,
     as_json: Json = False,
 ) -> None:
     """Start a study, on the current Ray cluster or a local one."""
@@ -285,14 +295,23 @@ def run(
     with signals.terminate_as_interrupt():
         with _pausing(asked.name, runs), trial_events(asked.trials, 0, as_json) as on_event:
             finished = study.run(
-                asked, place(runs), source=str(study_file), on_event=on_event, optuna_storage=optuna_storage
+                asked,
+                place(runs),
+                source=str(study_file),
+                on_event=on_event,
+                optuna_storage=optuna_storage,
+                ray=ray,
             )
         _conclude(place(runs), asked.name, finished, as_json)
 
 
 @app.command()
 def resume(
-    name: Name, runs: Runs = "runs", optuna_storage: OptunaStorage = None, as_json: Json = False
+    name: Name,
+    runs: Runs = "runs",
+    optuna_storage: OptunaStorage = None,
+    ray: Ray = None,
+    as_json: Json = False,
 ) -> None:
     """Continue an interrupted study."""
     from sizewise import results
@@ -304,7 +323,7 @@ def resume(
     done = trials["finished"] + trials["pruned"] + trials["failed"]
     with signals.terminate_as_interrupt():
         with _pausing(name, runs), trial_events(trials["asked"], done, as_json) as on_event:
-            finished = study.resume(name, folder, on_event=on_event, optuna_storage=optuna_storage)
+            finished = study.resume(name, folder, on_event=on_event, optuna_storage=optuna_storage, ray=ray)
         _conclude(folder, name, finished, as_json)
 
 

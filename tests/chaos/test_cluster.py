@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
-from real_study import MARK, Command, assert_equal, calm_study, marked, wait_until
+from real_study import MARK, STUDY, Command, assert_equal, calm_study, marked, wait_until
+from s3_server import S3Server
 from sizewise.ledger import Ledger
+from sizewise_prep.storage import place, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
@@ -91,6 +93,35 @@ def test_two_studies_on_one_cluster_survive_the_loss_of_a_node(
     calm_study(study, tmp_path / "calm", trials=2)
     for folder in (first, second):
         assert_equal(folder, tmp_path / "calm")
+
+
+def test_a_study_in_an_object_store_moves_to_another_node(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: S3Server, cluster: Cluster
+) -> None:
+    """Nodes that share nothing but the store: each has a cache of its own, and its trial's checkpoints are copied."""
+    for path in data.iterdir():
+        write(place("s3://studies/nodes/shards") / path.name, path.read_bytes())
+    study = tmp_path / "killed.yaml"
+    study.write_text(STUDY.format(data="s3://studies/nodes/shards").replace("trials: 3", "trials: 2"))
+    nodes = []
+    for number in range(2):
+        monkeypatch.setenv("SIZEWISE_CACHE", str(tmp_path / f"cache-{number}"))
+        nodes.append(cluster.add_node(num_cpus=1))
+    runs = "s3://studies/nodes/runs"
+    with Command("run", study, "--runs", runs, environment=on(cluster)) as run:
+        wait_until(
+            lambda: place(runs).fs.glob("studies/nodes/runs/killed/checkpoints/0000-*/*/*.ckpt"), run, 400
+        )
+        (busy,) = [node for node in nodes if trains(node)]
+        cluster.remove_node(busy, allow_graceful=False)
+        code, _, err = run.end(600)
+        assert code == 0, err
+    assert "trial 0: lost its worker (" in err
+    folder = tmp_path / "runs" / "killed"
+    place(runs).fs.get("studies/nodes/runs/killed", str(folder), recursive=True)
+    assert len(list(tmp_path.glob("cache-*/shards/*"))) == 2
+    calm_study(study, tmp_path / "calm")
+    assert_equal(folder, tmp_path / "calm")
 
 
 def test_a_killed_driver_leaves_nothing_on_the_cluster(study: Path, tmp_path: Path, cluster: Cluster) -> None:

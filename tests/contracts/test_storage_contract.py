@@ -15,10 +15,11 @@ import torch
 
 from s3_server import S3Server
 from sizewise import checkpoint, results
-from sizewise.claims import Claim
+from sizewise.claims import Claim, SupersededError
 from sizewise.ledger import Ledger, Record
 from sizewise.study import driver
 from sizewise.study.driver import only_driver
+from sizewise.usage import Usage
 from sizewise_prep import storage
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place, StorageError, place
@@ -244,6 +245,7 @@ def test_files_that_go_while_they_are_copied_are_looked_for_again(
 DRIVER = """
 import sys, time
 from sizewise.study.driver import only_driver
+from sizewise.usage import Usage
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import place
 try:
@@ -280,6 +282,30 @@ def test_a_second_driver_is_refused_and_a_dead_one_is_followed(study: Place) -> 
         assert results.status(study.parent, "demo")["state"] == "running"
         mine.finished = True
     assert results.status(study.parent, "demo")["state"] == "finished"
+
+
+def test_a_superseded_driver_writes_nothing_more(study: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was suspended, and is faster than its next heartbeat."""
+    monkeypatch.setattr(driver, "HEARTBEAT_SECONDS", 600.0)
+    with only_driver(study) as first:
+        ledger, usage = Ledger(study, first.check), Usage(study, first.claim, first.check)
+        ledger.write(record(0))
+        claim = json.dumps({"host": "elsewhere", "pid": 1, "claim": "another", "state": "running"}).encode()
+        if not isinstance(study, Path):
+            assert Claim.newest(study / "drivers").next(claim)
+        storage.write(study / "driver.json", claim)
+        for write in (
+            lambda: ledger.write(record(1)),
+            lambda: ledger.append_evaluation(0, evaluation(1, 0.7)),
+            lambda: ledger.write_evaluations(0, [evaluation(1, 0.7)]),
+            lambda: ledger.write_test(0, {"auc": 0.7}),
+            lambda: usage.begin(0, 1, cpus=1, gpus=0),
+        ):
+            with pytest.raises(SupersededError, match="process 1 on elsewhere has taken this study over"):
+                write()
+    assert Ledger(study).records() == {0: record(0)}
+    assert storage.read(study / "driver.json") == claim
+    assert not storage.exists(study / "holding.json")
 
 
 def test_in_an_object_store_a_driver_of_another_machine_is_watched(

@@ -1,5 +1,6 @@
 """Study files: every mistake is named with its file, line, field and mend."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,19 @@ def study(tmp_path: Path, shards: Path) -> Path:
 def test_a_resolved_spec_survives_its_file(study: Path, shards: Path) -> None:
     spec = resolve(load(study, {"first_trials": [{"memory_budget": "10x"}]}), Manifest.load(shards), "x")
     assert from_text(to_text(spec), Path("study.yaml")) == spec
+
+
+def test_a_changed_study_file_of_a_study_is_noticed_unless_its_seal_was_taken_off(study: Path) -> None:
+    text, path = to_text(load(study)), Path("runs/s/study.yaml")
+    edited = text.replace(b"trials: 12", b"trials: 13")
+    with pytest.raises(InputError, match=r"study.yaml: is not what was written.*cp runs/s/study.before"):
+        from_text(edited, path)
+    assert from_text(edited.rpartition(b"# crc32")[0], path).trials == 13
+    for bit in range(0, 8 * len(text), 5):  # and a disk's mistake never passes for another study
+        data = bytearray(text)
+        data[bit // 8] ^= 1 << bit % 8
+        with suppress(InputError):
+            assert from_text(bytes(data), path) == load(study)
 
 
 def test_compressions_become_bytes(study: Path, shards: Path) -> None:

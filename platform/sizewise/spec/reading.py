@@ -1,6 +1,7 @@
 """Study files read and written: YAML in, a `StudySpec` or an error with file, line and field out."""
 
 import io
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from sizewise.spec.fields import Range, did_you_mean
 from sizewise.spec.models import StudySpec
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place
+
+SEAL = b"# crc32: "  # begins the last line of a study's own file
 
 
 def load(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
@@ -56,20 +59,44 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
     return _validated(raw, path, document, overrides or {})
 
 
-def from_text(text: str, path: Place) -> StudySpec:
-    """The spec that `to_text` wrote to `path`."""
-    document: Any = YAML().load(text)
+def from_text(text: bytes, path: Place) -> StudySpec:
+    """The spec that `to_text` wrote to `path`.
+
+    Raises:
+        InputError: the text is not what was written, unless whoever changed it has removed its last line.
+    """
+    content, seal, rest = text.rpartition(SEAL)
+    if seal and rest.strip() != _checksum(content):
+        raise InputError(
+            f"{path}: is not what was written: it was edited, or its disk is at fault. Bring the file back with "
+            f"`cp {path.with_suffix('.before')} {path}`; or, where the change is meant, remove the last line, the "
+            "checksum (trials that have run stay as they are)"
+        )
+    try:
+        document: Any = YAML().load(text.decode())
+        if not isinstance(document, Mapping):
+            raise ValueError("no mapping")
+    except (YAMLError, ValueError) as error:
+        line = f":{mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
+        raise InputError(
+            f"{path}{line}: not valid YAML: bring the file back with `cp {path.with_suffix('.before')} {path}`"
+        ) from None
     return _validated(_plain(document), path, document, {})
 
 
-def to_text(spec: StudySpec) -> str:
-    """The whole spec as YAML, every default written out."""
+def to_text(spec: StudySpec) -> bytes:
+    """The whole spec as YAML, every default written out, and in the last line its checksum."""
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # keep the order of the study file's fields
     yaml.dump(spec.model_dump(), stream)
-    return stream.getvalue()
+    content = stream.getvalue().encode()
+    return content + SEAL + _checksum(content) + b"\n"
+
+
+def _checksum(content: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(content)
 
 
 def _plain(node: Any) -> Any:

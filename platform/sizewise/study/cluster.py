@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import ray
+from ray._private import services
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ruamel.yaml import YAML
 
@@ -40,39 +41,102 @@ class PlacementError(InputError):
 
 
 @contextmanager
-def connect(spec: StudySpec, on_lost: Callable[[str], None] | None = None) -> Iterator[StudySpec]:
-    """The current Ray cluster if there is one, else a local one for as long as the block lasts.
+def connect(
+    spec: StudySpec, on_lost: Callable[[str], None] | None = None, address: str | None = None
+) -> Iterator[StudySpec]:
+    """A Ray cluster, and Ray left again, or a local one ended, when the block ends.
 
-    `on_lost` is called with the reason, from a thread of its own, once the cluster's head has not answered for
-    `HEAD_SECONDS`. It must end the process: Ray would, after a minute, without a word to whoever waits.
+    Args:
+        spec: the study.
+        on_lost: called with the reason, from a thread of its own, once the cluster's head has not answered for
+            `HEAD_SECONDS`. It must end the process: Ray would, after a minute, without a word to whoever waits.
+        address: HOST:PORT of a cluster; `auto` for the one that runs on this machine; `local` for one of this
+            study's own; None for `RAY_ADDRESS`, else the one that runs on this machine, else one of its own.
 
     Returns:
         The study file, with what only the cluster knows: the memory of its smallest GPU.
 
     Raises:
-        PlacementError: a trial asks for what the cluster does not have, and could not start.
+        PlacementError: a trial asks for what the cluster does not have, and could not start; or there is no cluster.
     """
     os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
     started_here = not ray.is_initialized()
-    if started_here:
-        ray.init(
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-            runtime_env={"env_vars": ENVIRONMENT},
-        )
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    if started_here:
+        _join(address)
     try:
         wanted, nodes = spec.resources, [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if wanted.gpus_per_worker == "auto" and wanted.gpu_memory is None:
             wanted = wanted.model_copy(update={"gpu_memory": _gpu_memory()})
-        check_placement(wanted, nodes, _startable())
+        check_placement(wanted, nodes, _startable() if not _own() else [])
         with _watched_head(on_lost) if on_lost else nullcontext():
             yield spec.model_copy(update={"resources": wanted})
     finally:
         if started_here:
             ray.shutdown()
+
+
+def _join(address: str | None) -> None:
+    """Connect this process, and say what to: two studies on one machine share what it has."""
+    ray.init(
+        _answering(address) or "local",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        include_dashboard=False,
+        runtime_env={"env_vars": ENVIRONMENT},
+    )
+    has = ray.cluster_resources()
+    kinds = ", ".join(
+        f"{has.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU") if has.get(kind) or kind == "CPU"
+    )
+    if _own():
+        log.info("on a Ray of its own, with %s", kinds)
+    else:
+        count = sum(node["Alive"] for node in ray.nodes())
+        log.info(
+            "on the Ray cluster at %s: %d node%s, %s (`--ray local` starts a Ray for the study alone)",
+            ray.get_runtime_context().gcs_address,
+            count,
+            "" if count == 1 else "s",
+            kinds,
+        )
+
+
+def _answering(address: str | None) -> str | None:
+    """HOST:PORT of the cluster that `address` means, None for one of the study's own.
+
+    Looked up first, because Ray waits for minutes for a cluster that is gone.
+    """
+    named = address or os.environ.get("RAY_ADDRESS") or ""
+    try:
+        if named.startswith("ray://"):
+            raise ValueError("a driver runs on a node of its cluster: submit it with `ray job submit`")
+        if named in ("", "auto"):
+            # Ray's own `auto` would also join the private Ray of whichever driver runs on this machine.
+            found = services.find_bootstrap_address(None)
+        else:
+            found = services.canonicalize_bootstrap_address(named)
+        if found is None:
+            if named == "auto":
+                raise ValueError("none was started on this machine")
+            return None
+        host, _, port = found.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_SECONDS).close()
+        return str(found)
+    except (OSError, ValueError) as error:
+        if not named:  # a note that a cluster left which ended without a word
+            return None
+        raise PlacementError(
+            f"--ray {named}: there is no such Ray cluster ({error}): name another with --ray or RAY_ADDRESS, or "
+            "give --ray local to start one for this study alone"
+        ) from None
+
+
+def _own() -> bool:
+    """Whether this process has started the Ray that it is connected to."""
+    node = ray._private.worker._global_node
+    return node is not None and node.is_head()
 
 
 @contextmanager
@@ -154,7 +218,7 @@ def _with(startable: list[dict[str, float]]) -> str:
 def _startable() -> list[dict[str, float]]:
     """The nodes that the autoscaler may start, from the cluster's file; none where this is no head of one."""
     path = AUTOSCALER_FILE.expanduser()
-    if "RAY_ADDRESS" not in os.environ or not path.exists():
+    if not path.exists():
         return []
     config = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     types, head = config.get("available_node_types") or {}, config.get("head_node_type")

@@ -14,7 +14,7 @@ import math
 import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,9 @@ class Engine:
         self.paused: str | None = None  # why nothing goes on
         self.usage = usage or Usage(folder)
         self._too_large: set[int] = set()  # trials that were said to take more than a card has
+        self.data_problem: Callable[[], str] = lambda: (
+            ""
+        )  # what is wrong with the data, asked when a trial fails
         self.inputs = (0, 0)  # categorical features and dense values of the data's rows
         self._open: set[int] = set()  # trials that the backend has
         self._again: deque[tuple[int, float]] = deque()  # trials to be started once more, and from when on
@@ -199,6 +202,9 @@ class Engine:
 
     def failed(self, trial_id: int, reason: str, traceback: str = "") -> None:
         """Close a trial that failed by its own doing; its traceback goes into the study's logs."""
+        if problem := self.data_problem():
+            self.pause(problem)  # so would every other trial
+            return
         with self._or_pause():
             if traceback:
                 make_folder(self.folder / "logs")

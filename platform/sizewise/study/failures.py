@@ -9,6 +9,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import filelock
@@ -47,6 +48,11 @@ LOST = (
 )
 
 
+NO_MEMORY = (
+    "its machine ran out of memory: lower resources.concurrent_trials, train.batch_size or the memory budget"
+)
+
+
 class Ending(NamedTuple):
     """How a trial ended before its time, and why, in one line."""
 
@@ -73,6 +79,15 @@ def ending(error: BaseException | None) -> Ending:
         return Ending("lost", _loss((lost or errors)[0]))
     # A worker that dies takes the others' connections with it, and they raise whatever comes of that.
     return Ending("lost", _loss(lost[0]))
+
+
+def memory_kills() -> int:
+    """How many processes the kernel of this machine has killed for want of memory since it started."""
+    try:
+        counts = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+        return int(counts.get("oom_kill", 0))
+    except (OSError, ValueError):
+        return 0  # not Linux
 
 
 def _is_loss(error: BaseException | None) -> bool:
@@ -120,13 +135,13 @@ def _loss(error: BaseException | None) -> str:
         return "its process or its node died"
     text = str(getattr(error, "health_check_failure", error))
     if LOW_MEMORY.search(text):
-        return "its machine ran out of memory: lower resources.concurrent_trials, train.batch_size or the memory budget"
+        return NO_MEMORY
     if NODE_GONE.search(text):
         return "its node died"
     if isinstance(error, WorkerHealthCheckTimeoutError):
         return "its worker does not answer"
     if isinstance(error, WorkerHealthCheckFailedError | ray.exceptions.RayActorError):
-        return "its worker process died (killed, perhaps by the kernel for want of memory)"
+        return "its worker process died"
     return _last_line(error)
 
 

@@ -28,6 +28,7 @@ from sizewise.search import warm_start
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
 from sizewise.spec import StudySpec
+from sizewise.study import data
 from sizewise.study.driver import Driver, only_driver
 from sizewise.study.engine import Engine, scratch
 from sizewise.study.signals import terminate_as_interrupt
@@ -54,8 +55,11 @@ def run(
     source: str = "study file",
     on_event: Event | None = None,
     optuna_storage: str | None = None,
+    ray: str | None = None,
 ) -> bool:
-    """Start a study under `runs` and drive it to its end; `optuna_storage` is the address of a mirror of it.
+    """Start a study under `runs` and drive it to its end.
+
+    `optuna_storage` is the address of a mirror of it, `ray` that of the cluster (see `cluster.connect`).
 
     Returns:
         True when every trial was run, False when it was interrupted (and can be resumed).
@@ -82,14 +86,19 @@ def run(
     from sizewise.study.cluster import PlacementError
 
     try:
-        return _drive(spec, folder, manifest, on_event, mirror_url)
+        return _drive(spec, folder, manifest, on_event, mirror_url, ray)
     except PlacementError:  # no trial can ever have started
         remove_folder(folder)
         raise
 
 
 def resume(
-    name: str, runs: Place, *, on_event: Event | None = None, optuna_storage: str | None = None
+    name: str,
+    runs: Place,
+    *,
+    on_event: Event | None = None,
+    optuna_storage: str | None = None,
+    ray: str | None = None,
 ) -> bool:
     """Continue an interrupted study; the same returns as `run`. Of a finished one, only the mirror is completed.
 
@@ -106,14 +115,16 @@ def resume(
         raise InputError(
             f"{folder}: there is no such study; `sizewise status --runs {runs}` lists those there are"
         )
-    spec = study_file.from_text(read(path).decode(), path)
+    spec = study_file.from_text(read(path), path)
+    if wrong := data.problem(spec.data, _known_data(folder)):
+        raise InputError(wrong)
     manifest = Manifest.load(spec.data)
     ledger = Ledger(folder)
     closed = sum(r.state not in ("running", "infeasible") for r in ledger.records().values())
     more = mirror_url or (spec.replicates and _search(spec, manifest, ledger).remaining)
     if closed >= spec.trials and not more:
         raise InputError(f"{folder}: all {closed} trials have run: there is nothing to resume")
-    return _drive(spec, folder, manifest, on_event, mirror_url)
+    return _drive(spec, folder, manifest, on_event, mirror_url, ray)
 
 
 def _scorable(spec: StudySpec, manifest: Manifest) -> None:
@@ -151,12 +162,22 @@ def _facts(spec: StudySpec, manifest: Manifest) -> dict[str, Any]:
         "constraints": {metric: limit.model_dump() for metric, limit in spec.constraints.items()},
         "data": {
             "path": spec.data,
+            "fingerprint": data.fingerprint(manifest),
             "rows": {name: split.rows for name, split in manifest.splits.items()},
             "full_bytes": full_bytes(manifest.cardinalities, spec.model.largest_dim),
             "features": len(manifest.cardinalities),
             "click_rate": manifest.click_rate,
         },
     }
+
+
+def _known_data(folder: Place) -> str | None:
+    """The fingerprint of the data when the study began."""
+    try:
+        facts = json.loads(read(folder / "study.json"))
+        return str(facts["data"]["fingerprint"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _learn(spec: StudySpec, runs: Place, manifest: Manifest) -> list[warm_start.Known]:
@@ -188,7 +209,8 @@ def _create(spec: StudySpec, folder: Place, manifest: Manifest, known: list[warm
         write(folder / "study.json", json.dumps(_facts(spec, manifest), indent=1).encode())
         if known:
             warm_start.save(known, folder)
-        write(folder / "study.yaml", study_file.to_text(spec).encode())
+        for name in ("study.before", "study.yaml"):
+            write(folder / name, study_file.to_text(spec))
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror or error}): choose another --runs"
@@ -196,7 +218,12 @@ def _create(spec: StudySpec, folder: Place, manifest: Manifest, known: list[warm
 
 
 def _drive(
-    spec: StudySpec, folder: Place, manifest: Manifest, on_event: Event | None, mirror_url: "URL | None"
+    spec: StudySpec,
+    folder: Place,
+    manifest: Manifest,
+    on_event: Event | None,
+    mirror_url: "URL | None",
+    ray: str | None,
 ) -> bool:
     seen = last_seen(folder)  # of a driver that died
     # First, so that a second driver is told so before Ray has started.
@@ -208,11 +235,12 @@ def _drive(
             usage = Usage(folder, driver.claim, driver.check)
             engine = Engine(spec, folder, search, tell, rule, usage)
             engine.inputs = len(manifest.cardinalities), len(manifest.dense_missing)
+            engine.data_problem = partial(data.problem, spec.data, _known_data(folder))
             driver.on_taken = engine.pause
             engine.settle(seen)
             try:
                 if search.remaining and not engine.paused:
-                    _run_trials(engine, partial(_give_up, driver, folder))
+                    _run_trials(engine, partial(_give_up, driver, folder), ray)
             except KeyboardInterrupt:  # where Tune does not catch it: before its first trial, or the second
                 return False
         if engine.paused:
@@ -253,11 +281,11 @@ def _tables(spec: StudySpec, manifest: Manifest) -> int:
     return full_bytes(manifest.cardinalities, spec.model.largest_dim)
 
 
-def _run_trials(engine: Engine, on_lost: Callable[[str], None]) -> None:
+def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None) -> None:
     from sizewise.study import cluster, tune
 
     try:
-        with cluster.connect(engine.spec, on_lost) as placed, terminate_as_interrupt():
+        with cluster.connect(engine.spec, on_lost, ray) as placed, terminate_as_interrupt():
             engine.spec = placed
             engine.mend()
             tune.run_trials(engine)
@@ -285,7 +313,7 @@ def _mirrored(url: "URL | None", search: Search, on_event: Event) -> AbstractCon
 
 @contextmanager
 def _logged(logs: Path) -> Iterator[None]:
-    """Keep what Sizewise warns of (damage, losses) in the study's logs as well as showing it on the terminal.
+    """Keep what Sizewise says (where it runs, damage, losses) in the study's logs as well as showing it.
 
     What Ray prints goes to the logs alone: standard output is for results.
     """
@@ -298,6 +326,7 @@ def _logged(logs: Path) -> Iterator[None]:
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in (shown, kept):
         logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     ray_tune = logging.getLogger("ray.tune")  # whose files nobody needs, nor what it says of them
     ray_tune.addHandler(kept)
     ray_tune.propagate = False

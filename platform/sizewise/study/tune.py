@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sizewise.study.engine import Engine
-from sizewise.study.failures import Ending, ending, no_room
+from sizewise.study.failures import NO_MEMORY, Ending, ending, memory_kills, no_room
 from sizewise.study.watch import Watch
 from sizewise.study.workers import ENDS, Workers
 
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 # What a trial's own process takes while it waits for its workers. No CPU, however small a fraction: its workers
 # could then never have all of a machine's.
 WAITING_BYTES = 500_000_000
+ASKING_SECONDS = 20.0  # how long a node may take to say what its kernel did
 
 
 def run_trials(engine: Engine) -> None:
@@ -106,6 +107,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         super().__init__()  # no metric: Tune would demand it in every report
         self.engine = engine
         self.trial_ids: dict[str, int] = {}  # Tune's name of a trial -> ours
+        self._places: dict[int, dict[str, Any]] = {}  # where a trial trains
         self._broken: set[str] = set()
         self.watch = Watch(engine.spec.failures, _end_worker, engine.progress)
 
@@ -133,6 +135,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
                 result["waiting"],
             )
         for place in result.get("started", []):
+            self._places[number] = place
             self.watch.begin(number, place)
             self.engine.began(number)
         for found in result.get("resumed", []):
@@ -165,10 +168,12 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
             self._ended(self.trial_ids[trial_id], ending(error), str(error))
 
     def _ended(self, number: int, how: Ending, text: str) -> None:
+        place = self._places.pop(number, None)
         if how.kind == "failed":
             self.engine.failed(number, how.reason, text)
         elif how.kind == "lost":
-            self.engine.lost(number, how.reason, text)
+            reason = NO_MEMORY if place and _killed_for_memory(place) else how.reason
+            self.engine.lost(number, reason, text)
         else:
             self.engine.pause(f"trial {number}: {how.reason}")
 
@@ -221,6 +226,18 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray is untyped
         """End the workers."""
         if self.workers:
             self.workers.close()
+
+
+def _killed_for_memory(place: dict[str, Any]) -> bool:
+    """Whether the kernel of a machine has killed for want of memory since a trial began there. Ray cannot tell."""
+    if not any(node["Alive"] and node["NodeID"] == place["node"] for node in ray.nodes()):
+        return False
+    there = NodeAffinitySchedulingStrategy(place["node"], soft=False)
+    asked = ray.remote(memory_kills).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote()
+    try:
+        return bool(ray.get(asked, timeout=ASKING_SECONDS) > place["memory_kills"])
+    except ray.exceptions.RayError:  # the node went away, or is too busy to answer
+        return False
 
 
 def _end_worker(place: dict[str, Any]) -> None:

@@ -34,7 +34,7 @@ import torch.distributed
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sizewise.study.failures import ending
+from sizewise.study.failures import ending, memory_kills
 from sizewise.train import DivergedError, reset_peak_memory, train
 from sizewise.trial import TrialConfig
 from sizewise_prep.storage import place
@@ -125,8 +125,9 @@ class Workers:
         """Let the trial go on, and wait for what it says next.
 
         Returns:
-            `started` (a list of one: process id and node of the worker that trains), `resumed` (a list of one:
-            `evaluations` and `damage`), `evaluated` (a list of one evaluation: the trial now waits),
+            `started` (a list of one: process id and node of the worker that trains, and its machine's
+            `memory_kills`), `resumed` (a list of one: `evaluations` and `damage`),
+            `evaluated` (a list of one evaluation: the trial now waits),
             `waiting` (what new workers wait for, once), or its end:
             `outcome` (a list of one: all evaluations and test scores), or `failure` (why), `kind` (see
             `failures`) and `traceback`.
@@ -249,7 +250,8 @@ def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
             ray.get(desk.tell.remote(message))
 
     # Before anything that could hang, so that whoever keeps the time can end this process.
-    tell(started=[{"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}])
+    node = ray.get_runtime_context().get_node_id()
+    tell(started=[{"pid": os.getpid(), "node": node, "memory_kills": memory_kills()}])
     try:
         outcome = train(
             TrialConfig.model_validate(payload["config"]),

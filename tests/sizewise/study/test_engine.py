@@ -57,6 +57,14 @@ def test_a_lost_trial_is_next_again_with_another_attempt(
     assert study.remaining == 0
 
 
+def test_a_trial_that_fails_for_want_of_data_pauses_the_study(engine: Callable[..., Engine]) -> None:
+    study = engine()
+    study.data_problem = lambda: "data/mine: is not a folder"
+    study.failed(begin(study), "FileNotFoundError: data/mine")
+    assert study.paused == "data/mine: is not a folder"
+    assert [r.state for r in study.search.records.values()] == ["running"]
+
+
 def test_losses_in_a_row_end_in_failure_and_evaluations_between_do_not(engine: Callable[..., Engine]) -> None:
     study = engine(failures={"retries": 2})
     for _ in range(5):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import ray
 import torch
+from ray._private import services
 from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
 
@@ -61,7 +62,6 @@ def test_a_cluster_at_zero_nodes_waits_for_what_its_file_may_start(
     file = tmp_path / "ray_bootstrap_config.yaml"  # where Ray's launcher leaves it on the head
     file.write_text((ROOT / "ray_cluster.yaml").read_text())
     monkeypatch.setattr(cluster, "AUTOSCALER_FILE", file)
-    monkeypatch.setenv("RAY_ADDRESS", "auto")
     startable = cluster._startable()
     assert sorted(node.get("GPU", 0) for node in startable) == [0] * 8 + [1] * 8
     with caplog.at_level(logging.WARNING):
@@ -69,8 +69,41 @@ def test_a_cluster_at_zero_nodes_waits_for_what_its_file_may_start(
     assert "waiting for the autoscaler's nodes" in caplog.text
     with pytest.raises(PlacementError, match="with all that the autoscaler may start"):
         check_placement(wanted(gpus_per_worker=4), [{"CPU": 0}], startable)
-    monkeypatch.delenv("RAY_ADDRESS")
-    assert cluster._startable() == []  # a local cluster has no such file to look at
+    file.unlink()
+    assert cluster._startable() == []  # no head of a cluster that scales
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("127.0.0.1:9", "there is no such Ray cluster"),
+        ("nonsense", "there is no such Ray cluster"),
+        ("auto", "there is no such Ray cluster"),
+        ("ray://127.0.0.1:10001", "submit it with `ray job submit`"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_said_at_once(
+    address: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    began = time.monotonic()
+    with pytest.raises(PlacementError, match=why):
+        cluster._answering(address)
+    assert time.monotonic() - began < 30
+
+
+def test_the_note_of_a_cluster_that_has_died_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+    assert services.find_bootstrap_address(None) == "127.0.0.1:9"
+    assert cluster._answering(None) is None
+    with pytest.raises(PlacementError, match="--ray auto: there is no such"):
+        cluster._answering("auto")
 
 
 def test_more_than_one_card_comes_whole() -> None:

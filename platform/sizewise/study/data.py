@@ -1,0 +1,41 @@
+"""Whether a study's data is still what it was when the study began.
+
+Trials of different data cannot be compared, and a trial that fails for want of its data is not to blame.
+"""
+
+import hashlib
+from pathlib import Path
+
+from sizewise_prep.errors import InputError
+from sizewise_prep.manifest import Manifest
+from sizewise_prep.storage import place
+
+
+def fingerprint(manifest: Manifest) -> str:
+    """What tells these rows, in this order and these splits, from others: a hexadecimal SHA-256."""
+    shards = [
+        (name, shard.sha256) for name, split in sorted(manifest.splits.items()) for shard in split.shards
+    ]
+    return hashlib.sha256(repr(shards).encode()).hexdigest()
+
+
+def problem(data: str, known: str | None) -> str:
+    """What is wrong with the shards in `data` as far as a look at the folder tells; nothing when all is well.
+
+    `known` is their fingerprint when the study began; None where an older version began it.
+    """
+    try:
+        manifest = Manifest.load(data)
+    except InputError as error:
+        return str(error)
+    if known and fingerprint(manifest) != known:
+        return f"{data}: holds other rows than when the study began: bring those back, or start another study on these"
+    folder = place(data)
+    if isinstance(
+        folder, Path
+    ):  # from elsewhere every machine has its own copy, which is checked when it is made
+        for shard in (shard for split in manifest.splits.values() for shard in split.shards):
+            path = folder / shard.file
+            if not path.is_file() or path.stat().st_size != shard.bytes:
+                return f"{path}: is missing or not whole: bring it back (`sizewise prep --verify {data}` checks all)"
+    return ""

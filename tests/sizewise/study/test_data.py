@@ -1,0 +1,29 @@
+"""A study's data is what it was when the study began, or the study says what is wrong and waits."""
+
+import shutil
+from pathlib import Path
+
+from sizewise.study.data import fingerprint, problem
+from sizewise_prep.manifest import Manifest
+from sizewise_prep.prep import prepare
+
+
+def test_other_rows_missing_shards_and_no_folder_are_told_apart(shards: Path, tmp_path: Path) -> None:
+    known, data = fingerprint(Manifest.load(shards)), tmp_path / "data"
+    shutil.copytree(shards, data)
+    assert problem(str(data), known) == problem(str(data), None) == ""
+    shard = next(data.rglob("*.arrow"))
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1])
+    assert problem(str(data), known).startswith(f"{shard}: is missing or not whole")
+    shard.unlink()
+    assert problem(str(data), known).startswith(f"{shard}: is missing or not whole")
+    shutil.rmtree(data)
+    assert "is not a folder" in problem(str(data), known)
+    prepare(
+        [shards.parent / "raw" / "day_0.tsv"], data, shard_rows=700
+    )  # the same again, in other order or not
+    assert problem(str(data), known) == ""
+    shutil.rmtree(data)
+    prepare([shards.parent / "raw" / "day_0.tsv"], data, shard_rows=700, split=(0.7, 0.1, 0.2))
+    assert "holds other rows than when the study began" in problem(str(data), known)
