@@ -23,6 +23,8 @@ from sizewise_prep.errors import InputError
 log = logging.getLogger(__name__)
 ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how long a report may wait for the controller
+    # Workers wait for their place as long as it takes; Train would give up its place in the queue after a minute.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "604800",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is the log
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nothing is ever restored from Tune's own state

@@ -15,7 +15,11 @@ from typing import Literal, NamedTuple
 import filelock
 import ray.exceptions
 from ray.train import ControllerError
-from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupFailedError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
 from ray.train.v2.api.exceptions import PreemptionError
 
 from sizewise.claims import SupersededError
@@ -138,6 +142,8 @@ def _loss(error: BaseException | None) -> str:
         return NO_MEMORY
     if NODE_GONE.search(text):
         return "its node died"
+    if isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupFailedError):
+        return "its worker process died while it started"
     if isinstance(error, WorkerHealthCheckTimeoutError):
         return "its worker does not answer"
     if isinstance(error, WorkerHealthCheckFailedError | ray.exceptions.RayActorError):

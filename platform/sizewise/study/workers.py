@@ -191,7 +191,9 @@ class Workers:
                     name=self.name,
                     storage_path=self.logs,
                     # Nor is it to try again by itself: what is to be done about a loss, the study decides.
-                    failure_config=ray.train.FailureConfig(max_failures=0, max_preemption_failures=0),
+                    failure_config=ray.train.FailureConfig(
+                        max_failures=0, max_preemption_failures=0, controller_failure_limit=0
+                    ),
                 ),
             ).fit()
         except BaseException as error:

@@ -7,8 +7,12 @@ import filelock
 import pytest
 import ray.exceptions
 import torch
-from ray.train import WorkerGroupError
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, WorkerHealthCheckFailedError
+from ray.train import ControllerError, WorkerGroupError
+from ray.train.v2._internal.exceptions import (
+    UserExceptionWithTraceback,
+    WorkerGroupStartupFailedError,
+    WorkerHealthCheckFailedError,
+)
 
 from sizewise.sealed import DamagedError
 from sizewise.study.failures import ending
@@ -56,6 +60,11 @@ def cannot_allocate() -> RuntimeError:
         (group(PEER, PEER), "lost", "Connection closed by peer"),
         (group(filelock.Timeout("lock")), "lost", "lock"),
         (group(DamagedError("best: its content")), "lost", "best: its content"),
+        (
+            ControllerError(WorkerGroupStartupFailedError("At least one actor")),
+            "lost",
+            "its worker process died while it started",
+        ),
         (ray.exceptions.ActorDiedError(), "lost", "its worker process died"),
         (
             group(OSError(errno.ENOSPC, "No space left on device", "a.ckpt")),

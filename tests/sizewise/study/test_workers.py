@@ -1,9 +1,8 @@
 """Worker groups on a real Ray cluster: one serves many trials, and nothing of a trial outlives it."""
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +102,21 @@ def test_a_group_serves_stopped_finished_and_diverged_trials_and_leaves_nothing(
     workers = group(1)
     workers.begin(payload("killed"))
     heard(workers)
-    (trainer,) = (p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name())
-    os.kill(trainer.pid, signal.SIGKILL)
+    (trainer,) = trainers()
+    trainer.kill()
     assert "evaluated" not in heard(workers)
     assert not workers.usable
+
+    workers = group(
+        1
+    )  # killed as soon as it is there: a loss too, and not one that Ray Train makes good for ever
+    workers.begin(payload("killed"))
+    late = time.monotonic() + 60
+    while not (young := trainers()):
+        assert time.monotonic() < late
+    young[0].kill()
+    end = heard(workers)
+    assert end["kind"] == "lost", end
     nothing_left()
 
 
@@ -134,6 +144,16 @@ def test_two_workers_stop_together_and_go_on_together(
     workers.stop()
     assert not workers.usable
     nothing_left()
+
+
+def trainers() -> list[psutil.Process]:
+    """The processes that train."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "RayTrainWorker" in process.name():
+                found.append(process)
+    return found
 
 
 def nothing_left() -> None:
