@@ -116,6 +116,7 @@ def test_a_study_in_an_object_store_moves_to_another_node(
         cluster.remove_node(busy, allow_graceful=False)
         code, _, err = run.end(600)
         assert code == 0, err
+    assert f"Ray: joined the cluster at {cluster.address}, 3 nodes, 2 CPU" in err
     assert "trial 0: lost its worker (" in err
     folder = tmp_path / "runs" / "killed"
     place(runs).fs.get("studies/nodes/runs/killed", str(folder), recursive=True)

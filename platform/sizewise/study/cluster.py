@@ -93,11 +93,11 @@ def _join(address: str | None) -> None:
         f"{has.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU") if has.get(kind) or kind == "CPU"
     )
     if _own():
-        log.info("on a Ray of its own, with %s", kinds)
+        log.info("Ray: started for this study alone, %s", kinds)
     else:
         count = sum(node["Alive"] for node in ray.nodes())
         log.info(
-            "on the Ray cluster at %s: %d node%s, %s (`--ray local` starts a Ray for the study alone)",
+            "Ray: joined the cluster at %s, %d node%s, %s (`--ray local` would start one for this study alone)",
             ray.get_runtime_context().gcs_address,
             count,
             "" if count == 1 else "s",

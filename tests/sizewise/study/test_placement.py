@@ -16,7 +16,7 @@ from ray.util import placement_group_table
 
 from sizewise.spec.models import ResourcesSpec
 from sizewise.study import cluster
-from sizewise.study.cluster import PlacementError, check_placement
+from sizewise.study.cluster import ENVIRONMENT, PlacementError, check_placement
 from sizewise.study.workers import Workers
 
 ROOT = Path(__file__).parents[3]
@@ -118,7 +118,7 @@ def half_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         # Ray's own, or other drivers of this machine would take this cluster for the current one.
         monkeypatch.setenv("RAY_TMPDIR", folder)
-        environment = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "OMP_NUM_THREADS": "1"}
+        environment = {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}
         started = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1})
         ray.init(address=started.address, log_to_driver=False, runtime_env={"env_vars": environment})
         groups = []

@@ -11,6 +11,7 @@ import pytest
 import ray
 from ray.util import placement_group_table
 
+from sizewise.study.cluster import ENVIRONMENT
 from sizewise.study.workers import Workers
 from sizewise.train import train
 from sizewise.trial import TrialConfig
@@ -21,7 +22,7 @@ TIMED = ("train_seconds", "samples_per_second", "peak_memory_bytes")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    environment = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2", "OMP_NUM_THREADS": "1"}
+    environment = {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}
     ray.init(
         "local",
         num_cpus=2,
