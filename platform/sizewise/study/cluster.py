@@ -42,6 +42,10 @@ class PlacementError(InputError):
     """A trial that can never run on this cluster; the message names the field and the figures."""
 
 
+class StartError(RuntimeError):
+    """Ray did not start, or cannot be joined, although nothing was asked of it that it cannot do."""
+
+
 @contextmanager
 def connect(
     spec: StudySpec, on_lost: Callable[[str], None] | None = None, address: str | None = None
@@ -60,6 +64,7 @@ def connect(
 
     Raises:
         PlacementError: a trial asks for what the cluster does not have, and could not start; or there is no cluster.
+        StartError: Ray did not start.
     """
     os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
     started_here = not ray.is_initialized()
@@ -81,13 +86,17 @@ def connect(
 
 def _join(address: str | None) -> None:
     """Connect this process, and say what to: two studies on one machine share what it has."""
-    ray.init(
-        _answering(address) or "local",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        include_dashboard=False,
-        runtime_env={"env_vars": ENVIRONMENT},
-    )
+    answering = _answering(address)
+    try:
+        ray.init(
+            answering or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+            runtime_env={"env_vars": ENVIRONMENT},
+        )
+    except Exception as error:  # as Ray says that this machine was too slow, or has no room
+        raise StartError(f"Ray did not start: {str(error).strip() or type(error).__name__}") from error
     has = ray.cluster_resources()
     kinds = ", ".join(
         f"{has.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU") if has.get(kind) or kind == "CPU"

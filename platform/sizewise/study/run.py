@@ -289,6 +289,8 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
             engine.spec = placed
             engine.mend()
             tune.run_trials(engine)
+    except cluster.StartError as error:
+        engine.pause(str(error))
     finally:
         with suppress(OSError, SupersededError):  # else the next driver closes them
             engine.usage.close()
