@@ -10,6 +10,7 @@ checkpoint and report, from the first evaluation's report to the last one's.
 
 import argparse
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
@@ -103,7 +104,8 @@ def main() -> None:
         ).model_dump()
         times: dict[str, list[Times]] = {"alone": [], "in a Ray Train worker": []}
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=context) as process:
+        # As nice as Ray makes its workers, or other work on the machine would slow only those.
+        with ProcessPoolExecutor(1, mp_context=context, initializer=os.nice, initargs=(15,)) as process:
             process.submit(alone, config, str(folder / "warm"), arguments.cpus).result()
             with cluster.connect(asked):
                 workers = Workers(asked.resources.model_dump(), "bench", str(folder / "logs"))

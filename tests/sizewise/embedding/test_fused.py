@@ -190,3 +190,18 @@ def test_what_fails_on_a_thread_is_raised() -> None:
 
     with pytest.raises(ValueError, match="5 to 10"):
         share_out(10, 2, fail)
+
+
+@pytest.mark.parametrize("case", ["robe", "robe, several blocks", "hash"])
+def test_ids_as_shards_hold_them_are_looked_up_as_they_are(case: str) -> None:
+    ids = ids_for(case)
+    narrow, wide = make(case, True), make(case, True)
+    assert narrow.takes_uint32(ids)
+    vectors, expected = narrow(ids.to(torch.uint32)), wide(ids)
+    assert torch.equal(vectors, expected)
+    for looked_up in (vectors, expected):
+        looked_up.square().sum().backward()
+    ours, theirs = (next(e.parameters()).grad for e in (narrow, wide))
+    assert ours is not None
+    assert theirs is not None
+    assert torch.equal(ours, theirs)
