@@ -1,7 +1,9 @@
 """What the engine's claims are worth, on simulated learning curves: `sizewise.study.simulated.Generated`.
 
     python benchmarks/engine.py pruning    # hypervolume kept and iterations spent, with pruning and without
+    python benchmarks/engine.py recorded runs/NAME   # the same on the curves of a real study, in 30 orders
     python benchmarks/engine.py search     # trials that samplers need for random search's hypervolume
+    python benchmarks/engine.py window     # hypervolume that TPE loses by being taught a window of the known trials
     python benchmarks/engine.py scale      # the engine's own time a trial, 10,000 trials on 1,000 workers
 
 Each row is the mean over seeds, which draw the study's suggestions and the curves' noise, with its 95 % confidence
@@ -24,7 +26,7 @@ from scipy import stats
 
 from sizewise.spec import StudySpec
 from sizewise.study.engine import Engine
-from sizewise.study.simulated import Generated, simulate, simulated_engine
+from sizewise.study.simulated import Generated, Recorded, simulate, simulated_engine
 
 SEARCH = {
     "memory_budget": {"low": 2_000, "high": 20_000_000, "log": True},
@@ -91,6 +93,50 @@ def pruning(pool: ProcessPoolExecutor, seeds: int) -> None:
                 print(f"| {sampler} | {rows:,} | {grace:g} | {cells} |", flush=True)
 
 
+def one_replay(job: tuple[int, Path, dict[str, Any] | None]) -> tuple[float, int, float]:
+    """Every trial of a recorded study once, in an order of the seed's."""
+    seed, folder, pruning = job
+    curves = Recorded.of(folder)
+    fields = ("memory_budget", "learning_rate", "epochs")
+    first = [{field: config[field] for field in fields} for config, _ in curves.trials.values()]
+    np.random.default_rng(seed).shuffle(first)  # type: ignore[arg-type]
+    raw = {
+        "name": "recorded",
+        "data": "none",
+        "embedding": {"method": next(config["method"] for config, _ in curves.trials.values())},
+        "search": {
+            field: {"low": min(f[field] for f in first), "high": max(f[field] for f in first)}
+            for field in fields
+        },
+        "first_trials": first,
+        "trials": len(first),
+        "pruning": pruning,
+    }
+    engine = simulated_engine(StudySpec.model_validate(raw), curves)
+    ran = simulate(engine, curves)
+    points = [
+        (row["auc"], np.log10(row["embedding_bytes"]), np.log10(row["iteration"]))
+        for number in engine.search.records
+        for row in engine.search.ledger.evaluations(number)
+    ]
+    longest = max(rows[-1]["iteration"] for _, rows in curves.trials.values())
+    corner = [0.5, np.log10(curves.full_bytes), np.log10(longest)]
+    volume = float(moocore.hypervolume(np.array(points), ref=corner, maximise=[True, False, False]))
+    stopped = sum(r.state == "pruned" for r in engine.search.records.values())
+    return volume, ran.iterations, stopped / len(first)
+
+
+def recorded(pool: ProcessPoolExecutor, seeds: int, folder: Path) -> None:
+    print("| grace, epochs | hypervolume kept | iterations spent | trials stopped |")
+    print("| --- | --- | --- | --- |")
+    calm = list(pool.map(one_replay, [(s, folder, None) for s in range(seeds)]))
+    for grace in (0.25, 0.5, 1.0):
+        cut = list(pool.map(one_replay, [(s, folder, {"grace": grace}) for s in range(seeds)]))
+        kept = interval([c[0] / a[0] for c, a in zip(cut, calm, strict=True)], 4)
+        spent = interval([c[1] / a[1] for c, a in zip(cut, calm, strict=True)])
+        print(f"| {grace:g} | {kept} | {spent} | {interval([c[2] for c in cut], 2)} |", flush=True)
+
+
 def one_search(job: tuple[int, str, int, int | None]) -> list[float]:
     seed, sampler, trials, window = job
     spec, curves = study(seed, sampler=sampler, trials=trials)
@@ -135,7 +181,7 @@ def scale(trials: int, workers: int, samplers: list[str]) -> None:
     print("| --- | --- | --- | --- |")
     for sampler in samplers:
         for ledger in ("memory", "disk"):
-            spec, curves = study(1, sampler=sampler, trials=trials, pruning={"grace": 0.5})
+            spec, curves = study(1, sampler=sampler, trials=trials, pruning={})
             with tempfile.TemporaryDirectory() as folder:
                 began = time.perf_counter()
                 engine = simulated_engine(spec, curves, Path(folder) if ledger == "disk" else None)
@@ -153,7 +199,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("table", choices=["pruning", "search", "window", "scale"])
+    parser.add_argument("table", choices=["pruning", "recorded", "search", "window", "scale"])
+    parser.add_argument("study", type=Path, nargs="?", help="the folder of a recorded study")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--trials", type=int, default=10_000)
@@ -164,6 +211,9 @@ def main() -> None:
         scale(given.trials, given.workers, given.samplers)
         return
     with ProcessPoolExecutor(given.jobs) as pool:
+        if given.table == "recorded":
+            recorded(pool, given.seeds, given.study)
+            return
         {"pruning": pruning, "search": search, "window": window}[given.table](pool, given.seeds)
 
 

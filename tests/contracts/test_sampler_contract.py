@@ -182,6 +182,16 @@ def test_a_grid_refuses_a_continuous_range() -> None:
         make_spec("grid", search=SEARCH)
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "grid"])
+def test_a_range_of_one_value_is_that_value(sampler: str) -> None:
+    one = {"low": 20_000, "high": 20_000}, {"low": 0.01, "high": 0.01}, {"low": 2, "high": 2}
+    search = dict(zip(("memory_budget", "learning_rate", "epochs"), one, strict=True))
+    engine = study(make_spec(sampler, search=search, trials=3))
+    configs = [record.config for record in engine.search.records.values()]
+    assert {(c["memory_budget"], c["learning_rate"], c["epochs"]) for c in configs} == {(20_000, 0.01, 2)}
+    assert len(configs) == (1 if sampler == "grid" else 3)
+
+
 def test_quasi_random_points_are_spread_more_evenly_than_random_ones() -> None:
     def spread(sampler: str) -> int:
         engine = study(make_spec(sampler, trials=33, search={**SEARCH, "epochs": 1}))

@@ -30,7 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
-WINDOW = {"tpe": 500, "gp": 100}
+WINDOW = {"tpe": 250, "gp": 100}
 REPLAYED = {"nsgaii", "nsgaiii", "qmc"}
 
 

@@ -29,6 +29,8 @@ def configure(spec: StudySpec, trial: Any, full_bytes: int, seed: int | None = N
         if isinstance(field, Choices):
             # Optuna wants plain values, so lists go to it as text.
             return plain[name][trial.suggest_categorical(name, list(plain[name]))]
+        if isinstance(field, Range | SizeRange) and field.low == field.high:
+            return field.low  # nothing to choose
         if isinstance(field, Range | SizeRange):
             whole = isinstance(field.low, int) and isinstance(field.high, int) and name != "learning_rate"
             low, high = cast(float, field.low), cast(float, field.high)  # sizes are bytes by now

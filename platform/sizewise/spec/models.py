@@ -378,12 +378,10 @@ class StudySpec(Strict):
     def _countable(self) -> "StudySpec":
         """A grid goes through every value, so there must be finitely many, and not millions."""
         for name, field in self.searched() if self.sampler == "grid" else ():
-            if isinstance(field, Choices) or (
-                isinstance(field, Range)
-                and isinstance(field.low, int)
-                and isinstance(field.high, int)
-                and name != "learning_rate"
-            ):
+            if isinstance(field, Choices) or field.low == field.high:
+                continue
+            whole = isinstance(field, Range) and isinstance(field.low, int) and isinstance(field.high, int)
+            if whole and name != "learning_rate":
                 continue
             raise ValueError(
                 f"sampler: grid cannot go through the continuous range of {name}: "

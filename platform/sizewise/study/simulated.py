@@ -9,6 +9,7 @@ real thing: sampler, pruning rule, replicates, reuse and (where a folder is give
 """
 
 import heapq
+import json
 import math
 import time
 from collections.abc import Mapping
@@ -132,7 +133,11 @@ class Recorded:
     """The curves of a finished study, replayed: each configuration gets those of the nearest recorded trial.
 
     Nearest by decades of memory budget and of learning rate, among trials of the same method; the curve ends with
-    the configuration's last epoch, or with the record.
+    the configuration's last epoch, or with the record. To replay pruning, record a study that keeps what it judges by
+    and stops nothing: `pruning: {grace: 1000000}`.
+
+        curves = Recorded.of(Path("runs/quickstart"))
+        simulate(simulated_engine(spec, curves), curves)
     """
 
     trials: Mapping[int, tuple[dict[str, Any], Rows]]
@@ -141,12 +146,12 @@ class Recorded:
     click_rate: float
 
     @staticmethod
-    def of(study: Path, full_bytes: int, rows: int, click_rate: float) -> "Recorded":
+    def of(study: Path) -> "Recorded":
         """The curves in a study's folder."""
-        ledger = Ledger(study)
+        data, ledger = json.loads((study / "study.json").read_bytes())["data"], Ledger(study)
         records = {n: r for n, r in ledger.records().items() if r.state == "finished"}
         curves = {n: (record.config, ledger.evaluations(n)) for n, record in records.items()}
-        return Recorded(curves, full_bytes, rows, click_rate)
+        return Recorded(curves, data["full_bytes"], data["rows"]["validation"], data["click_rate"])
 
     def curve(self, config: TrialConfig) -> Rows:
         """The nearest trial's evaluations, as far as the configuration trains."""

@@ -1,5 +1,6 @@
 """The engine on simulated curves: replicates, curves that are reused, recorded studies, many workers at once."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,13 @@ def test_another_studys_trials_teach_the_sampler(tmp_path: Path) -> None:
 def test_a_recorded_study_is_replayed(tmp_path: Path) -> None:
     spec = make_spec(trials=6)
     told = run(spec, tmp_path)
-    recorded = Recorded.of(tmp_path, CURVES.full_bytes, CURVES.rows, CURVES.click_rate)
+    facts = {
+        "full_bytes": CURVES.full_bytes,
+        "rows": {"validation": CURVES.rows},
+        "click_rate": CURVES.click_rate,
+    }
+    (tmp_path / "study.json").write_text(json.dumps({"data": facts}))
+    recorded = Recorded.of(tmp_path)
     again = simulated_engine(spec, recorded)
     simulate(again, recorded)
     for one, other in zip(records(told), records(again), strict=True):
