@@ -9,7 +9,7 @@ from functools import partial
 
 import streamlit as st
 
-from sizewise_dashboard import chart, choose, compare, data, search, studies, tradeoff, trials
+from sizewise_dashboard import choose, compare, data, search, studies, tradeoff, trials
 from sizewise_dashboard.parts import pick_study
 from sizewise_prep.storage import Place, place
 
@@ -31,7 +31,6 @@ def main(runs: Place) -> None:
     home = st.Page(partial(studies.page, runs, pages["tradeoff"]), title="Studies", default=True)
     shown = st.navigation([home, *pages.values()], position="top")
     if shown is not home:
-        chart.prepare()
         pick_study(runs)
     shown.run()
 

@@ -6,13 +6,13 @@ const states = new WeakMap();
 let loading = null;
 let turn = Promise.resolve();
 
-function load(source) {
+// The page asked for Plotly when it was opened (server.py).
+function load() {
   loading ??= new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = source;
-    script.onload = () => resolve(window.Plotly);
-    script.onerror = () => reject(new Error("plotly.js could not be loaded"));
-    document.head.append(script);
+    if (window.Plotly) return resolve(window.Plotly);
+    const script = document.getElementById("plotly");
+    script.addEventListener("load", () => resolve(window.Plotly));
+    script.addEventListener("error", () => reject(new Error("plotly.js could not be loaded")));
   });
   return loading;
 }
@@ -56,8 +56,8 @@ function image(Plotly, chart, format) {
 
 // One file that needs nothing else: Plotly, the figure and its text.
 async function page(chart) {
-  const { figure, marks, file, text, plotly, config } = states.get(chart);
-  const source = await (await fetch(plotly)).text();
+  const { figure, marks, file, text, config } = states.get(chart);
+  const source = await (await fetch(document.getElementById("plotly").src)).text();
   const safe = (value) => JSON.stringify(value).replaceAll("<", "\\u003c");
   const html = `<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>${file}</title></head><body>
 <div id="figure" role="figure"></div><script>${source}</script><script>
@@ -119,9 +119,8 @@ function draw(Plotly, chart) {
 }
 
 export default function ({ data, parentElement, setTriggerValue }) {
-  const plotly = load(data.plotly);
+  const plotly = load();
   const chart = parentElement.querySelector(".chart");
-  if (!data.figure) return chart.removeAttribute("role"); // there to load Plotly only
   chart.setAttribute("aria-label", data.text);
   const state = states.get(chart) ?? { visible: false };
   if (state.digest !== data.digest) {
@@ -134,7 +133,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     state.marks = data.marks ? JSON.parse(data.marks).data : [];
   }
   const { config, file, text } = data;
-  Object.assign(state, { config, file, text, plotly: data.plotly });
+  Object.assign(state, { config, file, text });
   state.click = (point) => setTriggerValue("clicked", point);
   states.set(chart, state);
   if (!state.watch) {

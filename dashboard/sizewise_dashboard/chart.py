@@ -9,18 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import plotly
 import plotly.graph_objects as go
 import streamlit as st
-import streamlit.components.v1 as assets
 from streamlit.components.v2.types import ComponentRenderer
 
 from sizewise import figures
 from sizewise_dashboard.snapshots import Drawing
 
-# serves Plotly's own folder under /component/..., which is all that this declaration is for
-_PLOTLY = assets.declare_component("plotly", path=str(Path(plotly.__file__).parent / "package_data"))
-_SOURCE = f"/component/{_PLOTLY.name}/plotly.min.js"
 _SCRIPT = (Path(__file__).parent / "chart.js").read_text(encoding="utf-8")
 
 
@@ -48,7 +43,6 @@ def show(
         "digest": drawing.digest,
         "marks": marks.to_json() if marks and marks.data else "",
         "config": figures.CONFIG,
-        "plotly": _SOURCE,
         "text": text,
         "file": f"sizewise-{key}",
     }
@@ -59,11 +53,6 @@ def show(
             on_click(Point(**point))
 
     _component()(key=key, data=data, on_clicked_change=clicked)
-
-
-def prepare() -> None:
-    """Let the browser fetch Plotly while the server still reads the study."""
-    _component()(key="prepare", data={"plotly": _SOURCE}, height=1)
 
 
 def _component() -> ComponentRenderer:

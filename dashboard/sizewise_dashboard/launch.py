@@ -12,7 +12,7 @@ from streamlit.web import cli
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place, absolute
 
-APP = Path(__file__).parent / "app.py"
+APP = Path(__file__).parent / "server.py"
 
 
 def serve(runs: Place, port: int, address: str = "127.0.0.1") -> int:

@@ -30,7 +30,7 @@ CHOSEN = [
 HEIGHT = 500
 
 # Points drawn a figure: more add nothing on a screen, but seconds to a browser and megabytes to a report.
-MOST_POINTS = 1_500
+MOST_POINTS = 1_000
 
 # How every figure is shown. Plotly offers by default to upload the chart to its cloud: never from here.
 CONFIG = {

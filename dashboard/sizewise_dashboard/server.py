@@ -1,0 +1,116 @@
+"""The web server: Streamlit's own, made to put a first figure on the screen sooner. Started by `launch.serve`.
+
+A first visit to Streamlit's server waits for a hundred small scripts, each read by a thread of its own, and hears of
+Plotly, 4.8 MB of script, only with the first figure. Here scripts come from memory, and the page asks for all of them
+at once, so that they are fetched and compiled while Streamlit starts (`python benchmarks/dashboard.py`).
+"""
+
+import gzip
+import hashlib
+import re
+from functools import cache
+from mimetypes import guess_type
+from pathlib import Path
+from threading import Thread
+
+import plotly
+import streamlit
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+PAGES = ("", "tradeoff", "choose", "trials", "search", "compare", "data")
+_STATIC = Path(streamlit.__file__).parent / "static"
+_SCRIPTS = {f"/static/{file.parent.name}/{file.name}": file for file in _STATIC.glob("static/*/*")}
+_PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+# a name that changes with the content may be kept by browsers for ever
+_PLOTLY_URL = f"/plotly-{hashlib.sha256(_PLOTLY.read_bytes()).hexdigest()[:12]}.js"
+# Streamlit would ask for these, and then for what they import, when the first of them is to be shown
+_PARTS = ("BidiComponent", "Selectbox", "Metric", "Html", "Popover")
+_IMPORT = re.compile(r'(?:from|import)\s*"\./([^"/]+\.js)"')
+_FOR_EVER = {"Cache-Control": "public, immutable, max-age=31536000"}
+_HEAD, _TAIL = '() => {\n"use strict";var Plotly=', "return Plotly;\n}));"
+
+
+@cache
+def page() -> str:
+    """Streamlit's page, which asks at once for Plotly and for the scripts of what every page shows."""
+    html = (_STATIC / "index.html").read_text(encoding="utf-8")
+    links = "".join(
+        f'<link rel="modulepreload" crossorigin href="./static/js/{name}">'
+        for name in _needed()
+        if name not in html
+    )
+    return html.replace(
+        "</head>", f'{links}<script id="plotly" async src=".{_PLOTLY_URL}"></script></head>', 1
+    )
+
+
+def _needed() -> list[str]:
+    """Streamlit's scripts for figures and choices, with all that they import."""
+    folder, found = _STATIC / "static" / "js", dict[str, None]()
+    waiting = [file.name for part in _PARTS for file in sorted(folder.glob(f"{part}.*.js"))]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and (folder / name).exists():
+            found[name] = None
+            waiting += _IMPORT.findall((folder / name).read_text(encoding="utf-8"))
+    return list(found)
+
+
+@cache
+def plotly_script() -> bytes:
+    """Plotly for browsers: what is inside its wrapper for module loaders, which they would have to parse twice."""
+    text = _PLOTLY.read_text(encoding="utf-8")
+    head, tail = text.find(_HEAD), text.rfind(_TAIL)
+    if 0 <= head < tail:
+        text = text[head + len("() => {\n") : tail]
+    return text.encode()
+
+
+@cache
+def plotly_packed() -> bytes:
+    """The script, compressed once and not for each visitor."""
+    return gzip.compress(plotly_script(), compresslevel=6)
+
+
+async def _page(request: Request) -> Response:
+    return HTMLResponse(page(), headers={"Cache-Control": "no-cache"})
+
+
+async def _plotly(request: Request) -> Response:
+    headers = {**_FOR_EVER, "Vary": "Accept-Encoding"}
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(plotly_script(), media_type="text/javascript", headers=headers)
+    headers["Content-Encoding"] = "gzip"
+    return Response(plotly_packed(), media_type="text/javascript", headers=headers)
+
+
+class FromMemory:
+    """Middleware that answers for Streamlit's scripts, styles and fonts, whose names change with their content."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._responses: dict[str, Response] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer from memory, or leave it to Streamlit."""
+        path = scope.get("path", "")
+        if scope["type"] != "http" or scope["method"] != "GET" or path not in _SCRIPTS:
+            await self._app(scope, receive, send)
+            return
+        if path not in self._responses:
+            kind = "text/javascript" if path.endswith(".js") else guess_type(path)[0]
+            content = _SCRIPTS[path].read_bytes()
+            self._responses[path] = Response(content, media_type=kind, headers=_FOR_EVER)
+        await self._responses[path](scope, receive, send)
+
+
+Thread(target=plotly_packed, daemon=True).start()  # before the first visitor asks
+app = streamlit.App(
+    Path(__file__).parent / "app.py",
+    routes=[Route(f"/{name}", _page) for name in PAGES] + [Route(_PLOTLY_URL, _plotly)],
+    middleware=[Middleware(FromMemory)],
+)
