@@ -13,12 +13,21 @@ from sizewise_dashboard import choose, compare, data, search, studies, tradeoff,
 from sizewise_dashboard.parts import pick_study
 from sizewise_prep.storage import Place, place
 
+# so that a screen of 720 pixels shows a figure: Streamlit's defaults leave a fifth of it empty above the first line,
+# and write numbers as large as headings
+_STYLE = """
+.stMainBlockContainer { padding-top: 4rem; padding-bottom: 2rem }
+.stMainBlockContainer [data-testid=stVerticalBlock] { gap: 0.75rem }
+.stMainBlockContainer [data-testid=stHeading] { padding: 0 }
+.stMainBlockContainer [data-testid=stMetricValue] { font-size: 1.5rem }
+.stMainBlockContainer h4 { padding: 0.2rem 0 0.5rem; font-size: 1.3rem; line-height: 1.35 }
+"""
+
 
 def main(runs: Place) -> None:
     """Show the page that the address names."""
     st.set_page_config(page_title="Sizewise", layout="wide")
-    # Streamlit's default leaves a fifth of a 720 pixel screen empty above the first line
-    st.html("<style>.stMainBlockContainer { padding-top: 4rem; padding-bottom: 2rem }</style>")
+    st.html(f"<style>{_STYLE}</style>")
     details = st.Page(partial(trials.page, runs), title="Trials", url_path="trials")
     pages = {
         "tradeoff": st.Page(partial(tradeoff.page, runs, details), title="Trade-off", url_path="tradeoff"),

@@ -81,6 +81,63 @@ function buttons(Plotly) {
   ];
 }
 
+// The points that a click could pick, from left to right: those of the front where a figure has one.
+function stops(chart) {
+  const points = chart._fullData.flatMap((trace, curve) =>
+    trace.customdata && trace.visible === true
+      ? Array.from(trace.x, (x, place) => ({ curve, place, x, who: trace.customdata[place] }))
+      : [],
+  );
+  const known = points.filter(({ who }) => who && Number(who[0]) >= 0);
+  const front = known.filter(({ curve }) => chart._fullData[curve].name === "Pareto front");
+  return (front.length ? front : known).sort((one, other) => (one.x < other.x ? -1 : 1));
+}
+
+function words(chart, { curve, place, who }) {
+  const trace = chart._fullData[curve];
+  const number = (value) => (typeof value === "number" ? Number(value.toPrecision(4)).toLocaleString() : value);
+  const { xaxis, yaxis, scene } = chart._fullLayout;
+  const axes = trace.z ? [scene.xaxis, scene.yaxis, scene.zaxis] : [xaxis, yaxis];
+  const values = [trace.x, trace.y, trace.z].slice(0, axes.length);
+  const parts = axes.map((axis, at) => `${axis.title.text || "value"} ${number(values[at][place])}`);
+  return [`Trial ${who[0]}`, who[1] > 0 && `iteration ${who[1].toLocaleString()}`, ...parts].filter(Boolean).join(", ");
+}
+
+function zoom(Plotly, chart, factor) {
+  const changes = {};
+  for (const name of Object.keys(chart._fullLayout).filter((name) => /^[xy]axis\d*$/.test(name))) {
+    const [low, high] = chart._fullLayout[name].range.map(Number);
+    if (!Number.isFinite(low + high)) continue; // categories and dates stay
+    if (factor) changes[`${name}.range`] = [-1, 1].map((side) => (low + high) / 2 + (side * factor * (high - low)) / 2);
+    else changes[`${name}.autorange`] = true;
+  }
+  Plotly.relayout(chart, changes);
+}
+
+// Arrows go from point to point, Enter picks (with Shift: one more), + and - zoom, 0 shows all again.
+function keyed(Plotly, chart, event) {
+  if (event.target !== chart) return;
+  const state = states.get(chart);
+  const points = stops(chart);
+  const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+  const factor = { "+": 0.7, "=": 0.7, "-": 1 / 0.7, 0: null }[event.key];
+  if (step && points.length) {
+    const last = points.length - 1;
+    state.at = state.at === undefined ? (step > 0 ? 0 : last) : Math.min(Math.max(state.at + step, 0), last);
+    const { curve, place } = points[state.at];
+    if (!chart._fullData[curve].z) Plotly.Fx.hover(chart, [{ curveNumber: curve, pointNumber: place }]);
+    chart.parentElement.querySelector(".said").textContent = words(chart, points[state.at]);
+  } else if (event.key === "Enter" && points[state.at]) {
+    const [trial, iteration] = points[state.at].who;
+    state.click({ trial: Number(trial), iteration: Number(iteration), more: event.shiftKey });
+  } else if (factor !== undefined && !chart._fullLayout.scene) {
+    zoom(Plotly, chart, factor);
+  } else {
+    return;
+  }
+  event.preventDefault();
+}
+
 // One figure a frame: the first is on the screen before the next is worked out.
 function enqueue(plotly, chart) {
   turn = Promise.all([plotly, turn])
@@ -109,6 +166,7 @@ function draw(Plotly, chart) {
   // `react` changes the drawing rather than replacing it: with the figure's uirevision, zoom and camera stay
   const data = [...state.figure.data, ...state.marks];
   Plotly.react(chart, data, themed(state.figure.layout, chart), state.options).then(() => {
+    chart.onkeydown = (event) => keyed(Plotly, chart, event);
     chart.removeAllListeners("plotly_click");
     chart.on("plotly_click", ({ points, event }) => {
       const who = points[0].customdata;

@@ -16,6 +16,11 @@ from streamlit.components.v2.types import ComponentRenderer
 from sizewise import figures
 from sizewise_dashboard.snapshots import Drawing
 
+_STYLE = """
+.chart:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px }
+.chart:focus-within .modebar { opacity: 1 !important }
+.said { position: absolute; width: 1px; height: 1px; margin: 0; overflow: hidden; clip-path: inset(50%) }
+"""
 _SCRIPT = (Path(__file__).parent / "chart.js").read_text(encoding="utf-8")
 
 
@@ -58,7 +63,8 @@ def show(
 def _component() -> ComponentRenderer:
     return st.components.v2.component(
         "sizewise_chart",
-        html='<div class="chart" role="figure"></div>',
+        html='<div class="chart" role="figure" tabindex="0"></div><p class="said" aria-live="polite"></p>',
+        css=_STYLE,
         js=_SCRIPT,
         isolate_styles=False,  # Plotly keeps its style sheet in the document
     )

@@ -9,7 +9,7 @@ import streamlit as st
 from sizewise import results
 from sizewise.figures.reference import full_table
 from sizewise.results import Choice, Study
-from sizewise.results.commands import run_longer
+from sizewise.results.commands import export, run_longer
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 from sizewise_dashboard import snapshots, tables
 from sizewise_dashboard.parts import current_study, plain, show_problems
@@ -180,7 +180,11 @@ def _show(study: Study, chosen: Choice, limits: Limits, details: st.Page | None)
             st.markdown(
                 f"- {plain(f'Without the limit on {what}: {_point(study, other)}')}{plain(f'; {bought}')}"
             )
-    with st.expander("Train it longer"):
+    left, right = st.columns(2)
+    with left:
+        st.caption(f"Export its model, to run without Sizewise{_exported(study, chosen)}:")
+        st.code(export(study, chosen.trial_id), language="bash", wrap_lines=True)
+    with right, st.expander("Train it longer"):
         st.caption(
             "Twice the epochs, everything else as it was. Its curve says whether that can help: open the trial."
         )
@@ -189,6 +193,14 @@ def _show(study: Study, chosen: Choice, limits: Limits, details: st.Page | None)
     if not others.is_empty():
         st.subheader("Next best within the limits")
         tables.show(others, "runners_up", tables.EVALUATION, alt="The runners-up")
+
+
+def _exported(study: Study, chosen: Choice) -> str:
+    """A word where the checkpoint that is kept, that of the trial's best AUC, is not of the chosen iteration."""
+    kept = study.trials.filter(pl.col("trial_id") == chosen.trial_id)["iteration"][0]
+    return (
+        "" if kept == chosen.iteration else f" (the model that is kept is of iteration {format_count(kept)})"
+    )
 
 
 def _point(study: Study, choice: Choice) -> str:

@@ -103,12 +103,13 @@ def _table(found: list[Snapshot], versions: tuple[str, ...]) -> None:
                     format_bytes(getattr(smallest, now.study.size)) if smallest else ""
                 ),
                 "hypervolume": f"{volume.value:.4f}" if volume else "",
-                "resampled trials": f"{volume.low:.4f} to {volume.high:.4f}" if volume else "",
+                "95 % interval": f"{volume.low:.4f} to {volume.high:.4f}" if volume else "",
             }
         )
     tables.show(pl.DataFrame(rows), "compared", alt="The studies side by side")
     st.caption(
         "Hypervolumes are from one reference point, the worst of all these studies in every objective that they "
-        "share. Intervals resample each study's trials (95 %): they say how much hangs on single trials, "
-        "not what another seed would have found."
+        "share. Where all configurations have replicates, values are means over them, with Student's interval. "
+        "Elsewhere intervals resample trials: they say how much hangs on single trials, not what another seed would "
+        "have found."
     )

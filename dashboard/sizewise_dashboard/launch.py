@@ -3,6 +3,7 @@
 The options that keep it private (bound to one address, no usage statistics) are set here and nowhere else.
 """
 
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -12,7 +13,8 @@ from streamlit.web import cli
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place, absolute
 
-APP = Path(__file__).parent / "server.py"
+APP = Path(__file__).parent / "app.py"
+SERVER = APP.with_name("server.py")
 
 
 def serve(runs: Place, port: int, address: str = "127.0.0.1") -> int:
@@ -22,11 +24,15 @@ def serve(runs: Place, port: int, address: str = "127.0.0.1") -> int:
     when `port` is taken.
     """
     _check_free(port, address)
+    # Streamlit's server passes on, once it has ended, the signal that ended it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_warm, args=(runs,), daemon=True).start()
     try:
         # the command line is Streamlit's public interface; starting it as a child would leave an orphan
         # behind whenever this process is killed
         cli.main(arguments(runs, port, address), prog_name="streamlit", standalone_mode=False)
+    except KeyboardInterrupt:
+        return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
@@ -44,7 +50,7 @@ def arguments(runs: Place, port: int, address: str) -> list[str]:
         "client.showErrorDetails": "none",
     }
     settings = [f"--{name}={value}" for name, value in options.items()]
-    return ["run", str(APP), *settings, "--", str(absolute(runs))]
+    return ["run", str(SERVER), *settings, "--", str(absolute(runs))]
 
 
 def _warm(runs: Place) -> None:

@@ -84,7 +84,7 @@ def _gains(now: Snapshot) -> None:
 
 
 def _places(now: Snapshot) -> None:
-    """Where the search looked: slices, a contour, parallel coordinates."""
+    """Where the search looked: slices, a contour, ranks, distribution, parallel coordinates."""
     study = now.study
     settings = results.searched(study)
     if not settings:
@@ -93,9 +93,9 @@ def _places(now: Snapshot) -> None:
     with st.container(horizontal=True):
         objectives = list(study.objectives)
         objective = st.selectbox("Objective", objectives, key="objective", bind="query-params", width=220)
-        x = st.selectbox("Contour across", settings, key="across", bind="query-params", width=220)
+        x = st.selectbox("Settings across", settings, key="across", bind="query-params", width=220)
         rest = [name for name in settings if name != x] or settings
-        y = st.selectbox("Contour along", rest, key="along", bind="query-params", width=220)
+        y = st.selectbox("and along", rest, key="along", bind="query-params", width=220)
     chart.show(
         snapshots.drawn(now, ("slices", objective), lambda: figures.slices(study, objective)),
         "slices",
@@ -110,6 +110,21 @@ def _places(now: Snapshot) -> None:
             ),
             "contour",
             f"{objective} over {x} and {y}.",
+            on_click=partial(_open, study),
+        )
+    with right:
+        chart.show(
+            snapshots.drawn(now, ("ranks", x, y, objective), lambda: figures.ranks(study, x, y, objective)),
+            "ranks",
+            f"Trials over {x} and {y}, coloured by their rank in {objective}.",
+            on_click=partial(_open, study),
+        )
+    left, right = st.columns([1, 2])
+    with left:
+        chart.show(
+            snapshots.drawn(now, ("distribution", objective), lambda: figures.distribution(study, objective)),
+            "distribution",
+            f"Share of trials with at most each value of {objective}.",
             on_click=partial(_open, study),
         )
     with right:

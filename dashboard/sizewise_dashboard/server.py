@@ -43,9 +43,10 @@ def page() -> str:
         for name in _needed()
         if name not in html
     )
-    return html.replace(
-        "</head>", f'{links}<script id="plotly" async src=".{_PLOTLY_URL}"></script></head>', 1
-    )
+    # without this word Streamlit looks for its server below each page's address first
+    server = "<script>window.__streamlit = {BACKEND_BASE_URL: location.origin}</script>"
+    asked = f'<script id="plotly" async src=".{_PLOTLY_URL}"></script>'
+    return html.replace("<head>", f"<head>{server}", 1).replace("</head>", f"{links}{asked}</head>", 1)
 
 
 def _needed() -> list[str]:

@@ -90,10 +90,31 @@ def read(runs: Place, name: str) -> Snapshot:
 def _snapshot(runs: Place, name: str) -> Snapshot:
     version = _version(runs, name)
     study, answer = _STUDIES.get((str(runs), name, version), lambda: _read(runs, name))
+    return Snapshot(study, answer, _status(runs, name, version), f"{runs}/{name}/{version}")
+
+
+def _status(runs: Place, name: str, version: str) -> dict[str, Any]:
     # how long is left changes with the clock as well, but nobody counts single seconds
-    tick = int(time.time() / 2) if study.state == "running" else 0
-    status = _STATES.get((str(runs), name, version, tick), lambda: results.status(runs, name))
-    return Snapshot(study, answer, status, f"{runs}/{name}/{version}")
+    tick = int(time.time() / 2) if version.startswith("running") else 0
+    status: dict[str, Any] = _STATES.get((str(runs), name, version, tick), lambda: results.status(runs, name))
+    return status
+
+
+def listed(runs: Place) -> list[dict[str, Any]]:
+    """How every study under `runs` stands (`results.status`), most recently changed first.
+
+    Raises InputError when there is no such folder, or its storage cannot be reached.
+    """
+    try:
+        found = []
+        for name in results.names(runs):
+            try:
+                found.append(_status(runs, name, _version(runs, name)))
+            except InputError:  # it was removed since
+                continue
+    except StorageError as error:
+        raise InputError(str(error)) from error
+    return sorted(found, key=lambda status: (-status["last_change"], status["name"]))
 
 
 def drawn(now: Snapshot, what: Any, draw: Callable[[], go.Figure]) -> Drawing:

@@ -1,14 +1,18 @@
-"""The first page: every study under the runs folder, how far it is and what it has found; live."""
+"""The first page: every study under the runs folder, how far it is, what it has found and cost; live."""
+
+from typing import Any
 
 import streamlit as st
 
-from sizewise import results
-from sizewise.units import format_auc, format_seconds
+from sizewise.results.reading import NEAR
+from sizewise.units import format_auc, format_bytes, format_seconds
+from sizewise_dashboard import snapshots
 from sizewise_dashboard.parts import badge, plain
 from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place, StorageError
+from sizewise_prep.storage import Place, exists
 
-_WIDTHS = (3, 1.2, 3, 1.5, 1.5, 1.5)
+_COLUMNS = {"Study": 2.6, "State": 1.2, "Trials": 2.2, "Best": 1.7, "Smallest near it": 1.8, "Cost": 1.3}
+_COLUMNS |= {"Time left": 1.1, "Failed": 0.7}
 
 
 def page(runs: Place, target: st.Page) -> None:
@@ -19,31 +23,54 @@ def page(runs: Place, target: st.Page) -> None:
 
 def _table(runs: Place, target: st.Page) -> None:
     try:
-        rows = results.studies(runs)
-    except StorageError as error:
-        st.error(plain(str(error)))
+        studies = snapshots.listed(runs)
+    except InputError as error:
+        if exists(runs):
+            st.error(plain(str(error)))
+        else:
+            st.info(
+                plain(f"There is no folder {runs} yet. It appears with the first study: ")
+                + "`sizewise run STUDY.yaml`"
+            )
         return
-    except InputError:
-        st.info(
-            plain(f"There is no folder {runs} yet. It appears with the first study: ")
-            + "`sizewise run STUDY.yaml`"
-        )
-        return
-    if rows.is_empty():
+    if not studies:
         st.info(plain(f"No study in {runs} yet. ") + "`sizewise run STUDY.yaml` starts one.")
         return
-    for column, title in zip(
-        st.columns(_WIDTHS), ("Study", "State", "Trials", "Best AUC", "Time left", "Failed"), strict=True
-    ):
+    widths = list(_COLUMNS.values())
+    for column, title in zip(st.columns(widths), _COLUMNS, strict=True):
         column.caption(title)
-    for row in rows.iter_rows(named=True):
-        cells = st.columns(_WIDTHS, vertical_alignment="center")
+    for study in studies:
+        cells = st.columns(widths, vertical_alignment="center")
         with cells[0]:
-            st.page_link(target, label=f"**{plain(row['name'])}**", query_params={"study": row["name"]})
+            st.page_link(target, label=f"**{plain(study['name'])}**", query_params={"study": study["name"]})
         with cells[1]:
-            badge(row["state"])
-        done = row["finished"] + row["pruned"] + row["failed"]
-        cells[2].progress(min(row["progress"], 1.0), text=f"{done} of {row['asked']}")
-        cells[3].text("" if row["best_auc"] is None else format_auc(row["best_auc"]))
-        cells[4].text("" if row["seconds_left"] is None else format_seconds(row["seconds_left"]))
-        cells[5].text(str(row["failed"]) if row["failed"] else "")
+            badge(study["state"])
+        trials = study["trials"]
+        done = trials["finished"] + trials["pruned"] + trials["failed"]
+        cells[2].progress(min(study["progress"], 1.0), text=f"{done:,} of {trials['asked']:,}")
+        cells[3].text(_point(study["best"]))
+        cells[4].text(_point(study["smallest"]))
+        cells[5].text(cost(study["cost"]))
+        cells[6].text("" if study["seconds_left"] is None else format_seconds(study["seconds_left"]))
+        cells[7].text(f"{trials['failed']:,}" if trials["failed"] else "")
+    near = f"the smallest model within {NEAR:g} AUC of it"
+    st.caption(f"Best: the highest validation AUC, and the size of its model. Smallest near it: {near}.")
+
+
+def _point(point: dict[str, Any] | None) -> str:
+    """A trial's AUC and its model's size."""
+    if point is None:
+        return ""
+    return format_auc(point["auc"]) + ("" if point["bytes"] is None else f", {format_bytes(point['bytes'])}")
+
+
+def cost(used: dict[str, Any]) -> str:
+    """What trials cost so far, in money where the study names prices, otherwise in time."""
+    if used["money"]:
+        return f"{used['money']:,.2f} {used['currency']}"
+    parts = [
+        f"{format_seconds(used[f'{kind}_seconds'])} {kind.upper()}"
+        for kind in ("gpu", "cpu")
+        if used[f"{kind}_seconds"]
+    ]
+    return ", ".join(parts)

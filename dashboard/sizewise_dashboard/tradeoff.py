@@ -14,6 +14,7 @@ from sizewise.units import format_auc, format_bytes, format_count, format_ratio,
 from sizewise_dashboard import chart, picking, snapshots, tables
 from sizewise_dashboard.parts import badge, current_study, plain, show_problems
 from sizewise_dashboard.snapshots import Snapshot
+from sizewise_dashboard.studies import cost
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place
 
@@ -160,11 +161,6 @@ def _head(now: Snapshot) -> _View:
     """State, the answer in a sentence, and the numbers behind it; the way that the reader looks at it."""
     status, study = now.status, now.study
     trials = status["trials"]
-    with st.container(horizontal=True, vertical_alignment="center"):
-        badge(status["state"])
-        if status["message"]:
-            st.caption(plain(status["message"]), width="content")
-        view = _ask(study)
     st.markdown(f"#### {plain(now.answer.sentence)}")
     done = trials["finished"] + trials["failed"] + trials.get("pruned", 0)
     numbers = {"Trials done": f"{done:,} of {trials['asked']:,}"}
@@ -179,14 +175,15 @@ def _head(now: Snapshot) -> _View:
             numbers["Its compression"] = format_ratio(smallest.compression_ratio)
     if status["seconds_left"] is not None:
         numbers["Time left"] = format_seconds(status["seconds_left"])
-    cost = status.get("cost") or {}
-    if cost.get("money") is not None:
-        numbers["Cost"] = f"{cost['money']:,.2f} {cost['currency']}"
-    elif cost.get("cpu_seconds"):
-        numbers["CPU time"] = format_seconds(cost["cpu_seconds"])
-    with st.container(horizontal=True, gap="large"):
+    if spent := cost(status["cost"]):
+        numbers["Cost"] = spent
+    with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
+        badge(status["state"])
         for label, value in numbers.items():
             st.metric(label, value, width="content")
+        view = _ask(study)
+    if status["message"]:
+        st.caption(plain(status["message"]))
     return view
 
 

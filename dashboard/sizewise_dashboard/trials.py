@@ -176,7 +176,7 @@ def _differences(study: Study, trials: list[int]) -> None:
     outcome = [name for name in (*_FIRST[2:], *_MORE, *_LAST[:5]) if name in study.trials.columns]
     lines = [
         {
-            "": name.replace("_", " "),
+            "": tables.label(name),
             **{f"trial {trial}": _text(name, row[name]) for trial, row in rows.items()},
         }
         for name in (*settings, *outcome)
@@ -186,7 +186,8 @@ def _differences(study: Study, trials: list[int]) -> None:
     st.caption(
         f"{len(settings)} settings differ, {equal} are equal." if settings else "All settings are equal."
     )
-    tables.show(pl.DataFrame(lines), "differences", alt="The picked trials side by side")
+    height = 38 + 35 * len(lines)
+    tables.show(pl.DataFrame(lines), "differences", height=height, alt="The picked trials side by side")
 
 
 def _one(study: Study, trial: int, alone: bool) -> None:
@@ -195,7 +196,7 @@ def _one(study: Study, trial: int, alone: bool) -> None:
     if row["error"]:
         st.code(row["error"], language=None)
     if row.get("reason"):
-        st.info(plain(str(row["reason"])))
+        st.info(plain(f"Trial {trial}: {row['reason']}"))
     if text := logs.traceback(study, trial):
         with st.expander(f"Log of trial {trial}"):
             st.code(text, language=None)

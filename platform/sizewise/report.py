@@ -2,8 +2,8 @@
 
     write(load(Path("runs"), "quickstart"), Path("quickstart.html"))
 
-It holds the answer in a sentence, the dashboard's three figures, the Pareto front, the trials with their
-test scores, and the study's configuration. Everything that comes from the study is escaped.
+It holds the answer in a sentence, the dashboard's figures of the trade-off and of the search, the Pareto front, the
+trials with their test scores, and the study's configuration. Everything that comes from the study is escaped.
 """
 
 import os
@@ -19,7 +19,9 @@ import polars as pl
 from plotly.offline import get_plotlyjs
 
 from sizewise.figures import CONFIG, accuracy_against_iterations, accuracy_against_size, tradeoff_3d
+from sizewise.figures import searching as search
 from sizewise.results import Study, answer, hypervolume
+from sizewise.results.searching import searched
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import read
@@ -78,6 +80,7 @@ def _page(study: Study) -> str:
 Scores are on the validation split.</p>{_table(_front_rows(study))}
 <h2>Trials</h2><p class="quiet">Each at its best validation AUC; the test AUC was never used to choose.</p>
 {_table(_trial_rows(study))}
+<h2>Search</h2>{_search(study)}
 <h2>Configuration</h2><pre>{escape(_configuration(study))}</pre>
 {f"<h2>Problems</h2><ul>{problems}</ul>" if problems else ""}
 </body></html>
@@ -114,6 +117,20 @@ def _figure(figure: go.Figure, div_id: str) -> str:
         config=dict(CONFIG),  # a copy: Plotly takes entries out of what it is given
     )
     return html
+
+
+def _search(study: Study) -> str:
+    """How the search went, as the dashboard shows it."""
+    if study.candidates.is_empty():
+        return "<p>Nothing yet.</p>"
+    figures = {"hypervolume": search.hypervolume_history(study), "timeline": search.timeline(study)}
+    if searched(study):
+        figures |= {
+            "importance": search.importance(study, "PED-ANOVA"),
+            "slices": search.slices(study, next(iter(study.objectives))),
+            "parallel": search.parallel_coordinates(study),
+        }
+    return "\n".join(_figure(figure, name) for name, figure in figures.items())
 
 
 def _front_rows(study: Study) -> list[dict[str, str]]:

@@ -3,12 +3,15 @@
 Set SIZEWISE_SCREENSHOTS to a folder to keep a picture of every page.
 """
 
+import gzip
 import os
+import re
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import polars as pl
 import pytest
@@ -95,6 +98,26 @@ def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
     across = min(one["right"], other["right"]) - max(one["left"], other["left"])
     along = min(one["bottom"], other["bottom"]) - max(one["top"], other["top"])
     return across > 1 and along > 1
+
+
+def test_every_page_asks_for_scripts_that_are_there_and_may_be_kept(address: str) -> None:
+    """The page names scripts of Streamlit and Plotly by what they are called today."""
+    for name in ("", "tradeoff", "choose", "trials", "search", "compare", "data"):
+        with urlopen(f"{address}/{name}?study=any") as answer:
+            assert answer.headers["cache-control"] == "no-cache"
+            sources = set(re.findall(r'(?:src|href)="\./([^"]+\.js)"', answer.read().decode()))
+        assert any("BidiComponent" in source for source in sources)
+    (plotly,) = (source for source in sources if source.startswith("plotly-"))
+    with urlopen(f"{address}/{plotly}") as answer:
+        whole = answer.read().decode()
+    assert whole.startswith('"use strict";var Plotly=')
+    assert whole.rstrip().endswith("window.Plotly = Plotly;")
+    for source in sources:
+        with urlopen(Request(f"{address}/{source}", headers={"Accept-Encoding": "gzip"})) as answer:
+            assert answer.headers["content-type"].startswith("text/javascript")
+            assert "immutable" in answer.headers["cache-control"]
+            packed = answer.read()
+        assert source != plotly or gzip.decompress(packed).decode() == whole
 
 
 def test_from_the_list_to_a_study_with_readable_axes(address: str, runs: Path, page: Page) -> None:
@@ -198,6 +221,36 @@ def test_a_click_on_a_point_leads_to_its_trial(address: str, runs: Path, page: P
     _keep(page, "trial")
 
 
+def test_keys_alone_pick_a_point_zoom_and_download(address: str, runs: Path, page: Page) -> None:
+    page.goto(f"{address}/tradeoff?study=finished")
+    _settle(page)
+    on_chart = "document.activeElement.classList.contains('chart')"
+    for _ in range(40):
+        if page.evaluate(on_chart):
+            break
+        page.keyboard.press("Tab")
+    assert page.evaluate(on_chart)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    second = load(runs, "finished").front.row(1, named=True)
+    expect(page.locator(".said").first).to_contain_text(
+        f"Trial {second['trial_id']}, iteration {second['iteration']}"
+    )
+    page.keyboard.press("Enter")
+    said = f"at iteration {second['iteration']}: AUC {second['auc']:.4f}"
+    expect(page.get_by_text(said)).to_be_visible(timeout=WAIT)
+    assert page.evaluate(on_chart)  # the focus stays where the reader is
+    whole = page.evaluate(ZOOM)
+    page.keyboard.press("+")
+    page.wait_for_function(f"before => ({ZOOM})()[0] > before[0]", arg=whole, timeout=WAIT)
+    page.keyboard.press("0")
+    page.wait_for_function(f"before => ({ZOOM})()[0] <= before[0]", arg=whole, timeout=WAIT)
+    page.locator("[data-title='Download plot as an SVG']").first.focus()
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert b"<svg" in Path(download.value.path()).read_bytes()[:200]
+
+
 def test_a_link_shows_a_colleague_the_same_limits(address: str, page: Page) -> None:
     page.goto(f"{address}/choose?study=finished")
     slider = page.get_by_role("slider").first
@@ -249,7 +302,7 @@ def test_the_report_draws_its_figures_without_any_network(runs: Path, tmp_path: 
         page.context.set_offline(True)
         page.goto(out.as_uri())
         expect(page.locator(".js-plotly-plot .main-svg").nth(0)).to_be_visible(timeout=WAIT)
-        expect(page.locator(".js-plotly-plot")).to_have_count(3, timeout=WAIT)
+        expect(page.locator(".js-plotly-plot")).to_have_count(8, timeout=WAIT)
         page.wait_for_timeout(1_000)
         assert {urlsplit(url).scheme for url in asked} <= {"file", "data", "blob"}
         if folder := os.environ.get("SIZEWISE_SCREENSHOTS"):
@@ -294,7 +347,7 @@ def test_a_link_holds_what_is_picked_and_figures_and_tables_download(
 
 
 def test_every_other_page_stands_and_a_trials_bar_opens_it(address: str, runs: Path, page: Page) -> None:
-    for name, figures in (("compare", 2), ("data", 0), ("search", 6)):
+    for name, figures in (("compare", 2), ("data", 0), ("search", 8)):
         page.goto(f"{address}/{name}?study=finished")
         expect(page.locator(".chart[aria-label]")).to_have_count(figures, timeout=WAIT)
         page.wait_for_timeout(500)

@@ -1,5 +1,6 @@
 """The pages' logic, run by Streamlit's AppTest on study folders; what a browser draws is tested elsewhere."""
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,10 @@ from streamlit.testing.v1 import AppTest
 
 from sizewise import spec
 from sizewise.cli import _overrides
-from sizewise.results import answer, choose, load
+from sizewise.results import answer, choose, load, status
 from sizewise.results.commands import run_longer
 from sizewise.results.data import Data, frequencies
+from sizewise.units import format_bytes
 from sizewise_dashboard.choose import ladder
 from sizewise_dashboard.launch import APP
 from sizewise_prep import planted
@@ -85,6 +87,23 @@ def test_home_lists_every_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert f"{load(tmp_path, 'one').candidates['auc'].max():.4f}" in text
     assert "running" in text
     assert "finished" in text
+
+
+def test_home_says_what_studies_found_and_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prices = {"cpu_hour": 0.5, "gpu_hour": 2.0, "currency": "EUR"}
+    writer = StudyWriter(tmp_path, "priced", trials=3, prices=prices)
+    for trial_id, budget in enumerate((2_000_000, 20_000_000, 30_000_000)):
+        writer.trial(trial_id, budget, evaluations=3)
+    held = {"trial_id": 0, "attempt": 1, "cpus": 2.0, "gpus": 1.0, "since": 0.0, "seconds": 3_600.0}
+    (writer.folder / "usage.jsonl").write_text(json.dumps(held) + "\n")
+    writer.driver("finished")
+    text = _text(_home(tmp_path, monkeypatch))
+    now = status(tmp_path, "priced")
+    best, smallest = now["best"], now["smallest"]
+    assert best["auc"] >= smallest["auc"] >= best["auc"] - 0.002
+    assert f"{best['auc']:.4f}, 30 MB" in text
+    assert f"{smallest['auc']:.4f}, {format_bytes(smallest['bytes'])}" in text
+    assert "3.00 EUR" in text
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -195,6 +214,19 @@ def test_choosing_follows_the_sliders(tmp_path: Path, show: Open) -> None:
     assert "no model has at most 150 kB and an AUC of at least 0.76" in _text(app)
     assert "highest AUC within the other limits is trial 5" in _text(app)
     assert not app.exception
+
+
+def test_the_choice_comes_with_the_command_that_exports_it(tmp_path: Path, show: Open) -> None:
+    finished_study(tmp_path, "demo")
+    app = show("choose", "demo", max_bytes="150 kB")
+    fits = choose(load(tmp_path, "demo"), max_bytes=131_587)
+    command = (
+        f"sizewise export demo --runs {tmp_path} --trial {fits.trial_id} --out demo-trial{fits.trial_id}"
+    )
+    assert command in [code.value for code in app.code]
+    assert "the model that is kept is of iteration" not in _text(app)
+    short = show("choose", "demo", max_bytes="150 kB", max_iterations="50")
+    assert "the model that is kept is of iteration" in _text(short)
 
 
 def test_limits_are_round_steps_around_what_was_measured() -> None:

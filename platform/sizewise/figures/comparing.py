@@ -51,7 +51,7 @@ def _draw_fronts(info: _FrontsInfo) -> go.Figure:
         layout=style.layout(
             " ".join(info.names),
             "Fronts",
-            "best AUC at each size or below; bands: 95 % over resampled trials",
+            f"best AUC at each size or below; bands: 95 % over {_over(info.attained)}",
             xaxis=style.log_axis(SIZES[info.size].title, info.sizes, format_bytes, ticklabelstandoff=8),
             yaxis={"title": "AUC (validation split)"},
             legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0.0},
@@ -88,14 +88,13 @@ def attained_difference(one: Study, other: Study) -> go.Figure:
     """How much more AUC `one` attains than `other` at each size or below, with its interval."""
     size = _size([one, other])
     sizes = comparing.span([one, other], size)
-    value, low, high = comparing.difference(
-        comparing.attained(one, sizes, size), comparing.attained(other, sizes, size, seed=1)
-    )
+    both = comparing.attained(one, sizes, size), comparing.attained(other, sizes, size, seed=1)
+    value, low, high = comparing.difference(*both)
     figure = go.Figure(
         layout=style.layout(
             f"{one.name} {other.name}",
             "Difference in attained AUC",
-            f"{style.text(one.name)} minus {style.text(other.name)}; band: 95 % over resampled trials",
+            f"{style.text(one.name)} minus {style.text(other.name)}; band: 95 % over {_over(both)}",
             xaxis=style.log_axis(SIZES[size].title, sizes, format_bytes, ticklabelstandoff=8),
             yaxis={"title": "AUC gained", "zeroline": True, "zerolinewidth": 2},
             showlegend=False,
@@ -134,6 +133,13 @@ def _band(
         showlegend=False,
         hoverinfo="skip",
     )
+
+
+def _over(attained: Sequence[comparing.Attained]) -> str:
+    """What the intervals are taken over."""
+    kinds = {found.of_replicates for found in attained}
+    names = {True: "replicates", False: "resampled trials"}
+    return " or ".join(names[kind] for kind in sorted(kinds, reverse=True))
 
 
 def _size(studies: Sequence[Study]) -> str:

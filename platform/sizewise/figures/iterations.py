@@ -35,10 +35,15 @@ def _accuracy_against_iterations_info(study: Study, axes: Axes | None = None) ->
 
 
 def _thinned(points: pl.DataFrame, most: int) -> pl.DataFrame:
-    """At most about `most` points: of each curve as many, evenly spaced on the log axis, and its end."""
+    """At most about `most` points: of each curve as many, evenly spaced on the log axis, and its end.
+
+    Of more curves than half as many, which would have but their ends, evenly chosen ones.
+    """
     if points.height <= most:
         return points
     curve = ["trial_id", "replicate"]
+    curves = points.select(curve).unique(maintain_order=True)
+    points = points.join(style.thinned(curves, most // 2), on=curve, how="semi", maintain_order="left")
     place = pl.int_range(1, pl.len() + 1).over(curve)
     each = max(2, most // points.select(curve).n_unique())
     # curves with one point more than `each` have as many steps of the logarithm as that

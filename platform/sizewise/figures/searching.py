@@ -87,6 +87,59 @@ def importance(study: Study, evaluator: str) -> go.Figure:
     return figure
 
 
+def distribution(study: Study, objective: str) -> go.Figure:
+    """The share of trials at or below each value of an objective (empirical distribution function)."""
+    rows = _ended(study, objective)
+    value = column(objective)
+    rows = rows.sort(value)
+    figure = _empty(
+        study.name, "Distribution", f"share of trials with at most this {_label(objective)}", height=380
+    )
+    figure.update_layout(
+        xaxis=_objective_axis(study, value, rows[value]),
+        yaxis={"title": "Share of trials", "range": [0, 1.02]},
+    )
+    figure.add_scatter(
+        x=rows[value].to_numpy(),
+        y=np.arange(1, rows.height + 1) / max(rows.height, 1),
+        customdata=_identity(rows),
+        text=[_text(value, number) for number in rows[value]],
+        mode="lines",
+        line={"shape": "hv", "color": style.COLORS[8], "width": 2},
+        hovertemplate="trial %{customdata[0]}<br>%{text}<br>%{y:.1%} of trials<extra></extra>",
+    )
+    return figure
+
+
+def ranks(study: Study, x: str, y: str, objective: str) -> go.Figure:
+    """Each trial over two searched settings, coloured by its rank in an objective: 1 is the best."""
+    rows = _ended(study, objective).drop_nulls([x, y])
+    value = column(objective)
+    falling = study.objectives.get(objective) == "maximize"
+    rank = rows[value].rank("min", descending=falling).to_numpy()
+    figure = _empty(
+        study.name, f"{_label(objective)} by rank", "a point a trial; rank 1 is the best", height=430
+    )
+    figure.update_layout(xaxis=_axis(study, x, rows[x]), yaxis=_axis(study, y, rows[y]), showlegend=False)
+    figure.add_scatter(
+        x=_plain(rows[x]),
+        y=_plain(rows[y]),
+        customdata=_identity(rows),
+        text=[f"rank {place:,.0f}: {_text(value, at)}" for place, at in zip(rank, rows[value], strict=True)],
+        mode="markers",
+        marker={
+            "color": rank,
+            "colorscale": style.COLORS,
+            "reversescale": True,
+            "size": 8,
+            "line": {"color": style.OUTLINE, "width": 0.6},
+            "colorbar": {"title": {"text": "rank", "side": "top"}, "thickness": 14, "outlinewidth": 0},
+        },
+        hovertemplate="trial %{customdata[0]}<br>%{text}<extra></extra>",
+    )
+    return figure
+
+
 def slices(study: Study, objective: str) -> go.Figure:
     """An objective at each trial's best evaluation against every searched setting."""
     settings = searching.searched(study)
@@ -96,7 +149,9 @@ def slices(study: Study, objective: str) -> go.Figure:
     figure = make_subplots(rows=lines, cols=columns, horizontal_spacing=0.08, vertical_spacing=0.25 / lines)
     figure.update_layout(
         style.layout(
-            study.name, "Slices", f"{_label(objective)} of each trial against every searched setting"
+            study.name,
+            "Slices",
+            f"{_label(objective)} of each trial against every searched setting; lighter trials came later",
         )
     )
     figure.update_layout(height=110 + 250 * lines, showlegend=False)
@@ -176,7 +231,7 @@ def contour(study: Study, x: str, y: str, objective: str) -> go.Figure:
 
 def parallel_coordinates(study: Study) -> go.Figure:
     """Every trial as a line through its settings and objectives; drag along an axis to choose among them."""
-    rows = study.trials.filter(pl.col("auc").is_not_null())
+    rows = style.thinned(study.trials.filter(pl.col("auc").is_not_null()), style.MOST_TRIALS)
     names = [*searching.searched(study), *(column(name) for name in study.objectives)]
     names = [name for name in dict.fromkeys(names) if name in rows.columns]
     figure = _empty(
@@ -201,11 +256,16 @@ def timeline(study: Study) -> go.Figure:
     figure = _empty(
         info.name,
         "Timeline",
-        "a bar a trial, a lane for each that ran at the same time",
+        "a bar a trial, a lane for each that ran at the same time"
+        + (f"; the last {style.MOST_TRIALS:,} trials" if study.trials.height > style.MOST_TRIALS else ""),
         height=min(170 + 34 * lanes, 600),
     )
     figure.update_layout(
-        xaxis={"title": "Minutes since the first trial started"},
+        xaxis={
+            "title": "Minutes since the first of them started"
+            if study.trials.height > style.MOST_TRIALS
+            else "Minutes since the first trial started"
+        },
         yaxis={"title": "Lane", "dtick": max(1, lanes // 10), "range": [lanes - 0.5, -0.5]},
         barmode="overlay",
         bargap=0.15,
@@ -236,6 +296,7 @@ def timeline(study: Study) -> go.Figure:
 
 def _timeline_info(study: Study) -> _TimelineInfo:
     rows = study.trials.filter(pl.col("started").is_not_null()).sort("started", "trial_id")
+    rows = rows.tail(style.MOST_TRIALS)
     schema: dict[str, Any] = {"trial_id": pl.Int64, "state": pl.String, "lane": pl.Int64}
     schema |= {"start": pl.Float64, "length": pl.Float64}
     if rows.is_empty():
@@ -259,9 +320,9 @@ def _timeline_info(study: Study) -> _TimelineInfo:
 
 
 def _ended(study: Study, objective: str) -> pl.DataFrame:
-    """Trials with a value of the objective, none that failed."""
+    """Trials with a value of the objective, none that failed; of a large study, evenly chosen ones."""
     known = pl.col(column(objective)).is_not_null(), pl.col("state") != "failed"
-    return study.trials.filter(*known)
+    return style.thinned(study.trials.filter(*known), style.MOST_TRIALS)
 
 
 def _identity(rows: pl.DataFrame) -> Any:
@@ -299,6 +360,11 @@ def _axis(study: Study, name: str, values: pl.Series) -> dict[str, Any]:
     if searching.is_log(study, name) or name in _BYTES:
         return style.log_axis(title, values.to_numpy(), lambda value: _text(name, value))
     return {"title": title}
+
+
+def _objective_axis(study: Study, name: str, values: pl.Series) -> dict[str, Any]:
+    axis = _axis(study, name, values)
+    return {**axis, "type": "log"} if _decades(name) and "type" not in axis and len(values) else axis
 
 
 def _plain(values: pl.Series) -> Any:

@@ -31,6 +31,7 @@ HEIGHT = 500
 
 # Points drawn a figure: more add nothing on a screen, but seconds to a browser and megabytes to a report.
 MOST_POINTS = 1_000
+MOST_TRIALS = 2_000  # likewise where each trial is a point, a line or a bar
 
 # How every figure is shown. Plotly offers by default to upload the chart to its cloud: never from here.
 CONFIG = {

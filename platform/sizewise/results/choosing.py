@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from sizewise.results.reading import Study
+from sizewise.results.reading import NEAR, Study
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 from sizewise_prep.errors import InputError
 
@@ -86,7 +86,7 @@ def choose(
     return _choice(row, f"{why}, out of {_evaluations(len(fitting))} that fit")
 
 
-def answer(study: Study, tolerance: float = 0.002) -> Answer:
+def answer(study: Study, tolerance: float = NEAR) -> Answer:
     """How small a model can be within `tolerance` of the best validation AUC, in a sentence."""
     points = study.candidates
     if points.is_empty():

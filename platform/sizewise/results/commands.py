@@ -1,5 +1,6 @@
-"""The command that trains one trial's configuration for longer, as a study of its own.
+"""Commands for one trial: what exports its model, and what trains its configuration for longer.
 
+export(study, 7)        # "sizewise export mine --trial 7 --out mine-trial7"
 run_longer(study, 7)    # "sizewise run runs/mine/study.yaml --set name=mine-trial7-longer --set trials=1 ..."
 """
 
@@ -22,6 +23,13 @@ _PLACES = {
 }
 # what else a trial's configuration holds; the rest are options of its embedding method
 _OTHERS = ("data", "dim", "bottom_mlp", "top_mlp", "epochs", "evaluate_every", "checkpoint_seconds", "seed")
+
+
+def export(study: Study, trial_id: int) -> str:
+    """`sizewise export` of a trial's best model, into a folder named after it."""
+    runs = str(study.folder.parent)
+    where = "" if runs == "runs" else f" --runs {shlex.quote(runs)}"
+    return f"sizewise export {study.name}{where} --trial {trial_id} --out {study.name}-trial{trial_id}"
 
 
 def run_longer(study: Study, trial_id: int, factor: float = 2.0) -> str:

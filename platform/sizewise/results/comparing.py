@@ -3,12 +3,15 @@
     attained(study, sizes)                  # the best AUC at each size or below, with its interval
     volumes([one, other])                   # each study's hypervolume from one reference point
 
-A study is one run of a stochastic search, so the intervals resample its trials with replacement (bootstrap, 95 %).
-They say how much hangs on single trials, not what another seed would have found; and since a resample misses about a
-third of the trials, what it attains lies at or below what the study attained.
+Where every configuration of a study was trained with several seeds, a replicate is the whole study with one of them:
+values are means over replicates and intervals Student's t (95 %), which say what other seeds would find.
+Otherwise a study is one run of a stochastic search, and intervals resample its trials with replacement (bootstrap,
+95 %). Those say how much hangs on single trials, not what another seed would have found; and since a resample misses
+about a third of the trials, what it attains lies at or below what the study attained.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import moocore
@@ -37,35 +40,88 @@ class Interval(NamedTuple):
 
 
 class Attained(NamedTuple):
-    """The best AUC at each size or below, NaN where there is none, and (resamples, sizes) of resampled trials."""
+    """The best AUC at each size or below, NaN where there is none, and (samples, sizes) of the same.
+
+    `samples` are of replicates, whose mean `best` is, or of resampled trials.
+    """
 
     best: Floats
-    resampled: Floats
+    samples: Floats
+    of_replicates: bool
 
     @property
     def ends(self) -> tuple[Floats, Floats]:
         """The ends of the interval at each size."""
-        return _ends(self.resampled)
+        if not self.of_replicates:
+            return _ends(self.samples)
+        half = _half_width([self.samples])
+        return self.best - half, self.best + half
+
+
+def replicas(study: Study) -> list[Study]:
+    """The study once for each replicate that all its configurations with an evaluation have; none below two."""
+    known = study.evaluations.filter(pl.col("auc").is_not_null(), pl.col("state") != "failed")
+    seeds = known.group_by("configuration").agg(pl.col("replicate").unique())["replicate"].to_list()
+    shared = sorted(set.intersection(*map(set, seeds))) if seeds else []
+    if len(shared) < 2:
+        return []
+    one = pl.col("replicate")
+    return [
+        replace(
+            study,
+            trials=study.trials.filter(one == seed),
+            evaluations=study.evaluations.filter(one == seed),
+        )
+        for seed in shared
+    ]
 
 
 def attained(study: Study, sizes: Floats, size: str = "embedding_bytes", seed: int = 0) -> Attained:
     """The best validation AUC among models of at most each of `sizes` bytes (ascending)."""
+    if seeds := replicas(study):
+        samples = np.stack([_best(each, sizes, size).max(axis=0) for each in seeds])
+        return Attained(_defined(samples.mean(axis=0)), _defined(samples), True)
+    best = _best(study, sizes, size)
+    chosen = np.random.default_rng(seed).integers(0, len(best), (RESAMPLES, len(best)))
+    resampled = np.stack([best[rows].max(axis=0) for rows in chosen])
+    return Attained(_defined(best.max(axis=0)), _defined(resampled), False)
+
+
+def _best(study: Study, sizes: Floats, size: str) -> Floats:
+    """(trials, sizes): each trial's best AUC among its evaluations of at most that size, -inf where there is none."""
     points = study.candidates.drop_nulls([size])
     best = np.full((max(points["trial_id"].n_unique(), 1), len(sizes)), -np.inf)
     for row, (_, trial) in enumerate(points.group_by("trial_id", maintain_order=True)):
         place = np.searchsorted(sizes, trial[size].to_numpy().astype(np.float64))
         inside = place < len(sizes)
         np.maximum.at(best[row], place[inside], trial["auc"].to_numpy()[inside])
-    best = np.maximum.accumulate(best, axis=1)
-    chosen = np.random.default_rng(seed).integers(0, len(best), (RESAMPLES, len(best)))
-    resampled = np.stack([best[rows].max(axis=0) for rows in chosen])
-    return Attained(_defined(best.max(axis=0)), _defined(resampled))
+    return np.maximum.accumulate(best, axis=1)
 
 
 def difference(one: Attained, other: Attained) -> tuple[Floats, Floats, Floats]:
-    """`one` minus `other` at each size, with the ends of the interval: value, low, high."""
-    low, high = _ends(one.resampled - other.resampled)
-    return one.best - other.best, low, high
+    """`one` minus `other` at each size, with the ends of the interval: value, low, high.
+
+    Between replicates of both it is Welch's; otherwise from resampled trials (replicates, where a study has them).
+    """
+    value = one.best - other.best
+    if one.of_replicates and other.of_replicates:
+        half = _half_width([one.samples, other.samples])
+        return value, value - half, value + half
+    rows = np.arange(RESAMPLES)
+    low, high = _ends(one.samples[rows % len(one.samples)] - other.samples[rows % len(other.samples)])
+    return value, low, high
+
+
+def _half_width(groups: Sequence[Floats]) -> Floats:
+    """Half the 95 % interval of a mean, or of the difference of two (Welch), down the first axis of each group."""
+    from scipy import stats  # here, because it takes a second
+
+    parts = [group.var(axis=0, ddof=1) / len(group) for group in groups]
+    freedom = sum(part**2 / (len(group) - 1) for part, group in zip(parts, groups, strict=True))
+    variance = np.sum(parts, axis=0)
+    degrees = np.where(freedom > 0, variance**2 / np.where(freedom > 0, freedom, 1.0), 1.0)
+    half: Floats = stats.t.ppf(0.975, degrees) * np.sqrt(variance)
+    return half
 
 
 def volumes(studies: Sequence[Study], seed: int = 0) -> list[Interval]:
@@ -83,11 +139,25 @@ def volumes(studies: Sequence[Study], seed: int = 0) -> list[Interval]:
         for name, way in zip(shared, ways, strict=True)
     ]
     reference = [float(scaled(np.array([at]), name)[0]) for at, name in zip(corner, shared, strict=True)]
-    return [_volume(study, shared, [way == "maximize" for way in ways], reference, seed) for study in studies]
+    maximise = [way == "maximize" for way in ways]
+    found = []
+    for study in studies:
+        if seeds := replicas(study):
+            values = np.array([_volume(each, shared, maximise, reference, 0, 0).value for each in seeds])
+            mean, half = float(values.mean()), float(_half_width([values[:, None]])[0])
+            found.append(Interval(mean, mean - half, mean + half))
+        else:
+            found.append(_volume(study, shared, maximise, reference, seed, _VOLUME_RESAMPLES))
+    return found
 
 
 def _volume(
-    study: Study, objectives: list[str], maximise: list[bool], reference: list[float], seed: int
+    study: Study,
+    objectives: list[str],
+    maximise: list[bool],
+    reference: list[float],
+    seed: int,
+    resamples: int,
 ) -> Interval:
     columns = [column(name) for name in objectives]
     points = study.candidates.drop_nulls(columns)
@@ -103,7 +173,7 @@ def _volume(
     values, who = values[keep], who[keep]
     generator = np.random.default_rng(seed)
     found = []
-    for _ in range(_VOLUME_RESAMPLES):
+    for _ in range(resamples):
         drawn = np.zeros(len(trials), dtype=bool)
         drawn[generator.integers(0, len(trials), len(trials))] = True
         some = values[drawn[who]]
@@ -112,7 +182,7 @@ def _volume(
             if len(some)
             else 0.0
         )
-    low, high = np.percentile(found, _ENDS)
+    low, high = np.percentile(found, _ENDS) if found else (whole, whole)
     return Interval(whole, float(low), float(high))
 
 

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import socket
 import time
@@ -34,6 +35,7 @@ from sizewise.usage import last_seen, used
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Entry, Place, entries, is_folder, read, read_entries
 
+NEAR = 0.002  # differences of AUC that people call small: a tenth of what a thousandfold compression costs
 STALE_SECONDS = 30.0  # a driver writes its beat every few seconds; one this old has died, or its clock is off
 _DEAD: set[tuple[Place, float]] = set()  # heartbeats that were watched, and had stopped
 
@@ -116,7 +118,10 @@ def studies(runs: Place) -> pl.DataFrame:
     """
     rows = []
     for name in names(runs):
-        now = status(runs, name)
+        try:
+            now = status(runs, name)
+        except InputError:  # it was removed since
+            continue
         rows.append({**now, **now["trials"]})
     schema: dict[str, Any] = {"name": pl.String, "state": pl.String}
     schema |= dict.fromkeys(("asked", "finished", "pruned", "failed", "running"), pl.Int64)
@@ -129,9 +134,10 @@ def studies(runs: Place) -> pl.DataFrame:
 def status(runs: Place, name: str) -> dict[str, Any]:
     """How the study stands, quickly: this reads the ledger and the curves of running trials only.
 
-    Keys: name, state, message, trials (by state), progress, seconds_left, best_auc, cost (cpu_seconds and
-    gpu_seconds held by trials so far, all attempts counted, and money in currency, null without prices),
-    last_change; state is "running", "interrupted" (the driver died), "stopped", "finished" or "created" (no
+    Keys: name, state, message, trials (by state), progress, seconds_left, best_auc, best and smallest (trial_id,
+    auc and bytes: the best trial, and the smallest within NEAR of its AUC, null before anything was evaluated), cost
+    (cpu_seconds and gpu_seconds held by trials so far, all attempts counted, and money in currency, null without
+    prices), last_change; state is "running", "interrupted" (the driver died), "stopped", "finished" or "created" (no
     driver yet).
     """
     files = _files(runs, name)
@@ -147,8 +153,7 @@ def status(runs: Place, name: str) -> dict[str, Any]:
     running = {f"{t.trial_id:04d}.jsonl" for t in ledger if t.state == "running"}
     growing = [entry for entry in files.evaluations if entry.path.name in running]
     live = read_evaluations(read_entries(growing), True, unread)
-    aucs = [auc for t in ledger if (auc := (t.values or {}).get("auc")) is not None]
-    aucs += live["auc"].drop_nulls().to_list()
+    best, smallest = _best_points(study, ledger, live)
     return {
         "name": name,
         "state": state,
@@ -164,7 +169,9 @@ def status(runs: Place, name: str) -> dict[str, Any]:
         },
         "progress": done / asked if asked else 0.0,
         "seconds_left": seconds_left(files.folder, ledger, live, asked) if state == "running" else None,
-        "best_auc": max(aucs, default=None),
+        "best_auc": best["auc"] if best else None,
+        "best": best,
+        "smallest": smallest,
         "cost": _cost(files.folder, study),
         "last_change": files.last_change,
     }
@@ -345,6 +352,21 @@ def _cost(folder: Place, study: StudyRecord) -> dict[str, Any]:
     total = _used(folder, study).select("cpu_seconds", "gpu_seconds").sum().row(0, named=True)
     money = study.prices.of(**total) if study.prices else None
     return {**total, "money": money, "currency": study.prices.currency if study.prices else None}
+
+
+def _best_points(
+    study: StudyRecord, ledger: list[TrialRecord], live: pl.DataFrame
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The best trial by AUC, and the smallest within NEAR of it, by what the ledger and running trials hold."""
+    size = "model_bytes" if "model_bytes" in study.objectives else "embedding_bytes"
+    ended = [(t.trial_id, t.values.get("auc"), t.values.get(size)) for t in ledger if t.values]
+    points = [*ended, *live.select("trial_id", "auc", size).iter_rows()]
+    rows = [{"trial_id": trial, "auc": auc, "bytes": at} for trial, auc, at in points if auc is not None]
+    if not rows:
+        return None, None
+    best = min(rows, key=lambda row: (-row["auc"], row["bytes"] or math.inf))
+    near = [row for row in rows if row["bytes"] is not None and row["auc"] >= best["auc"] - NEAR]
+    return best, min(near, key=lambda row: (row["bytes"], -row["auc"]), default=None)
 
 
 def _configs(ledger: list[TrialRecord]) -> tuple[list[dict[str, Any]], list[str]]:

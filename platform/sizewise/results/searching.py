@@ -8,6 +8,7 @@ Optuna's study is rebuilt from the ledger, each setting over the span of values 
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ EVALUATORS: dict[str, Callable[[], optuna.importance.BaseImportanceEvaluator]] =
     "fANOVA": lambda: optuna.importance.FanovaImportanceEvaluator(seed=0),
     "mean decrease impurity": lambda: optuna.importance.MeanDecreaseImpurityImportanceEvaluator(seed=0),
 }
+_MOST_TRIALS = 2_000  # evenly chosen; more change nothing that is seen but the wait
 _SLOW = {"fANOVA": 200}  # trials above which an evaluator would keep people waiting
 _NEVER = {"seed", "data", "evaluate_every", "checkpoint_seconds"}
 _DONE = ("finished", "pruned")
@@ -94,7 +96,9 @@ def importances(study: Study, objective: str, evaluator: str = "PED-ANOVA") -> d
     if len(rebuilt.trials) < 4 or len({trial.value for trial in rebuilt.trials}) < 2:
         return {}
     try:
-        shares = optuna.importance.get_param_importances(rebuilt, evaluator=make())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about settings with few values, of which many studies have one
+            shares = optuna.importance.get_param_importances(rebuilt, evaluator=make())
         return {name: float(share) for name, share in shares.items()}
     except (RuntimeError, ValueError):  # no setting that all trials have, or nothing to tell them apart by
         return {}
@@ -104,6 +108,7 @@ def _optuna_study(study: Study, objective: str) -> optuna.Study:
     """The ended trials with their best evaluation's value of one objective, as Optuna keeps them."""
     value = column(objective)
     done = study.trials.filter(pl.col("state").is_in(_DONE), pl.col(value).is_not_null())
+    done = done.gather_every(math.ceil(max(done.height, 1) / _MOST_TRIALS))
     distributions = {name: _distribution(study, name) for name in searched(study)}
     rebuilt = optuna.create_study(direction=study.objectives.get(objective, "maximize"))
     for row in done.iter_rows(named=True):

@@ -50,3 +50,45 @@ def test_hypervolumes_share_a_reference_point_and_hold_their_value(tmp_path):
     empty = StudyWriter(tmp_path, "empty")
     empty.driver("running")
     assert comparing.volumes([studies[0], load(tmp_path, "empty")])[1].value == 0
+
+
+def _with_seeds(tmp_path, name, gains, budgets=(2_000, 20_000)):
+    """A study of three seeds a configuration; the AUC of seed `s` is its curve's plus `gains[s]`."""
+    writer = StudyWriter(tmp_path, name, trials=3 * len(budgets))
+    for trial in range(3 * len(budgets)):
+        configuration, replicate = divmod(trial, 3)
+        budget = budgets[configuration]
+        auc = curve(budget, 1) + gains[replicate]
+        for iteration, loss in ((40, 0.0), (80, 0.1)):  # trained for too long
+            writer.evaluation(trial, iteration, auc - loss, replicate=replicate, embedding_bytes=budget)
+        writer.ledger(trial, configuration=configuration, replicate=replicate)
+    writer.driver("finished")
+    return load(tmp_path, name)
+
+
+def test_intervals_are_taken_over_replicates_where_there_are_some(tmp_path):
+    one = _with_seeds(tmp_path, "one", (-0.001, 0.0, 0.001))
+    other = _with_seeds(tmp_path, "other", (0.019, 0.020, 0.021))
+    sizes = np.array([2_000.0, 20_000.0])
+    first, second = (comparing.attained(study, sizes) for study in (one, other))
+    assert first.best == pytest.approx([curve(2_000, 1), curve(20_000, 1)])
+    low, high = first.ends
+    half = 4.302653 * 0.001 / np.sqrt(3)  # Student's t with two degrees of freedom
+    assert high - first.best == pytest.approx([half, half])
+    assert first.best - low == pytest.approx([half, half])
+    value, low, high = comparing.difference(second, first)
+    assert value == pytest.approx([0.02, 0.02])
+    welch = 2.776445 * 0.001 * np.sqrt(2 / 3)  # equal variances: four degrees of freedom
+    assert high - value == pytest.approx([welch, welch])
+    worse, better = comparing.volumes([one, other])
+    assert worse.low < worse.value < worse.high < better.low
+
+
+def test_a_seed_that_some_configurations_lack_is_no_replicate_of_the_study(tmp_path):
+    study = _with_seeds(tmp_path, "one", (0.0, 0.001, 0.002))
+    assert [sorted(each.trials["trial_id"]) for each in comparing.replicas(study)] == [[0, 3], [1, 4], [2, 5]]
+    lone = StudyWriter(tmp_path, "lone", trials=4)
+    for trial, (configuration, replicate) in enumerate([(0, 0), (0, 1), (1, 0)]):
+        lone.evaluation(trial, 40, 0.7, replicate=replicate)
+        lone.ledger(trial, configuration=configuration, replicate=replicate)
+    assert comparing.replicas(load(tmp_path, "lone")) == []

@@ -197,6 +197,7 @@ def test_status_counts_trials_and_estimates_what_is_left(tmp_path: Path) -> None
     assert found["trials"] == {"asked": 10, **counted}
     assert found["progress"] == pytest.approx(0.4)
     assert found["best_auc"] == 0.99  # a running trial's curve counts too
+    assert found["best"]["auc"] == 0.99
     # 4,640 s for 48 epochs, 16 a trial; four trials wait, one is in the middle, one has yet to begin; two at a time
     assert found["seconds_left"] == pytest.approx(4_640 / 48 * (4 * 16 + 8 + 16) / 2)
     assert found["cost"]["cpu_seconds"] == pytest.approx(4 * (4_640 + 2 * 8))

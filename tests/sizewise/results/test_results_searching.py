@@ -69,6 +69,9 @@ def test_every_figure_of_an_odd_study_is_drawn(tmp_path, kind):
     settings = [*searching.searched(study), "trial_id", "trial_id"]
     for figure in (
         figures.hypervolume_history(study),
+        figures.distribution(study, "auc"),
+        figures.distribution(study, "embedding_bytes"),
+        figures.ranks(study, *settings[:2], "auc"),
         figures.importance(study, "PED-ANOVA"),
         figures.slices(study, "auc"),
         figures.contour(study, settings[0], settings[1], "auc"),
@@ -85,3 +88,20 @@ def test_published_sizes_are_marked_over_criteo_terabyte_only(tmp_path):
     assert marks(load(tmp_path, "small")) == []
     assert is_criteo_tb(load(tmp_path, "big"))
     assert [mark.bytes for mark in marks(load(tmp_path, "big"))] == [10e6, 100e9]
+
+
+def test_ranks_start_at_the_best_in_the_direction_of_the_objective(tmp_path):
+    finished_study(tmp_path, "demo", trials=6)
+    study = load(tmp_path, "demo")
+    for objective, best in (("auc", study.trials["auc"].arg_max()), ("embedding_bytes", 0)):
+        points = figures.ranks(study, "memory_budget", "epochs", objective).data[0]
+        assert points.marker.color[best] == 1
+        assert sorted(points.marker.color) == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_distribution_ends_with_all_trials_at_the_largest_value(tmp_path):
+    finished_study(tmp_path, "demo", trials=6)
+    study = load(tmp_path, "demo")
+    steps = figures.distribution(study, "auc").data[0]
+    assert list(steps.x) == sorted(study.trials["auc"])
+    assert list(steps.y) == [place / 6 for place in range(1, 7)]
