@@ -8,6 +8,7 @@ import socket
 import threading
 from pathlib import Path
 
+from click import Abort
 from streamlit.web import cli
 
 from sizewise_prep.errors import InputError
@@ -31,7 +32,7 @@ def serve(runs: Place, port: int, address: str = "127.0.0.1") -> int:
         # the command line is Streamlit's public interface; starting it as a child would leave an orphan
         # behind whenever this process is killed
         cli.main(arguments(runs, port, address), prog_name="streamlit", standalone_mode=False)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Abort):
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

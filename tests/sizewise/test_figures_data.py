@@ -140,7 +140,7 @@ def test_large_studies_are_thinned_but_keep_front_ends_and_trials(tmp_path: Path
     assert study.candidates.height == 12_000
     assert _accuracy_against_size_info(study).dominated.height <= style.MOST_POINTS
     curves = _accuracy_against_iterations_info(study).curves
-    assert style.MOST_POINTS * 0.2 < curves.height <= 2 * style.MOST_POINTS
+    assert style.MOST_POINTS < curves.height <= 4 * style.MOST_POINTS
     first = study.candidates.group_by("trial_id").agg(pl.col("iteration").min()).sort("trial_id")
     assert curves.group_by("trial_id").agg(pl.col("iteration").min()).sort("trial_id").equals(first)
     last = study.candidates.group_by("trial_id").agg(pl.col("iteration").max()).sort("trial_id")
@@ -178,3 +178,19 @@ def test_replicates_are_drawn_as_intervals(tmp_path: Path) -> None:
         t for t in accuracy_against_size(study, axes=Axes(score="logloss")).data if t.name == "Pareto front"
     )
     assert alone.error_y.array is None  # only the AUC has an interval
+
+
+def test_of_more_curves_than_fit_some_are_drawn_with_their_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style, "MOST_POINTS", 40)
+    writer = StudyWriter(tmp_path, "many", trials=60)
+    for trial_id in range(60):
+        writer.trial(trial_id, 2_000 + 40_000 * trial_id, evaluations=30)
+    study = load(tmp_path, "many")
+    curves = _accuracy_against_iterations_info(study).curves
+    counts = curves.group_by("trial_id").len()["len"]
+    assert len(counts) == 20
+    assert counts.min() >= 6
+    assert curves.height <= 160
+    assert "20 trials as lines" in accuracy_against_iterations(study).layout.title.subtitle.text

@@ -11,12 +11,15 @@ from sizewise.figures.axes import EFFORTS, SCORES, Axes
 from sizewise.results import Study
 from sizewise.units import format_bytes
 
+_SHAPE = 8  # points that show how a curve runs
+
 
 class _IterationsInfo(NamedTuple):
     """curves: (trial_id, iteration, score, effort, size in bytes), curve by curve; front: the front's points."""
 
     name: str
     counts: str
+    trials: int
     axes: Axes
     curves: pl.DataFrame
     front: pl.DataFrame
@@ -29,23 +32,25 @@ def accuracy_against_iterations(study: Study, axes: Axes | None = None) -> go.Fi
 
 def _accuracy_against_iterations_info(study: Study, axes: Axes | None = None) -> _IterationsInfo:
     axes = (axes or Axes()).of(study)
-    curves = _thinned(study.candidates.filter(*axes.drawn), 2 * style.MOST_POINTS)
+    points = study.candidates.filter(*axes.drawn)
+    curves = _thinned(points, 4 * style.MOST_POINTS)
+    trials = points.select("trial_id", "replicate").n_unique()
     front = style.thinned(study.front.filter(*axes.drawn), style.MOST_POINTS // 4)
-    return _IterationsInfo(study.name, style.counts(study), axes, curves, front)
+    return _IterationsInfo(study.name, style.counts(study), trials, axes, curves, front)
 
 
 def _thinned(points: pl.DataFrame, most: int) -> pl.DataFrame:
     """At most about `most` points: of each curve as many, evenly spaced on the log axis, and its end.
 
-    Of more curves than half as many, which would have but their ends, evenly chosen ones.
+    Of so many curves that each would lose its shape, evenly chosen ones.
     """
     if points.height <= most:
         return points
     curve = ["trial_id", "replicate"]
-    curves = points.select(curve).unique(maintain_order=True)
-    points = points.join(style.thinned(curves, most // 2), on=curve, how="semi", maintain_order="left")
+    curves = style.thinned(points.select(curve).unique(maintain_order=True), most // _SHAPE)
+    points = points.join(curves, on=curve, how="semi", maintain_order="left")
     place = pl.int_range(1, pl.len() + 1).over(curve)
-    each = max(2, most // points.select(curve).n_unique())
+    each = most // curves.height
     # curves with one point more than `each` have as many steps of the logarithm as that
     step = (place.log() / pl.len().over(curve).log() * (each - 1)).ceil()
     return points.filter((step != step.shift(-1).over(curve)).fill_null(True))
@@ -55,11 +60,13 @@ def _draw_accuracy_against_iterations(info: _IterationsInfo) -> go.Figure:
     size, score, effort = info.axes
     efforts = info.curves[effort].to_numpy()
     label, axis = SCORES[score].label, EFFORTS[effort]
+    shown = info.curves.select("trial_id", "replicate").n_unique()
+    what = "a line a trial" if shown == info.trials else f"{shown:,} trials as lines"
     figure = go.Figure(
         layout=style.layout(
             info.name,
             f"{'Accuracy' if score == 'auc' else label.capitalize()} against {axis.label}",
-            f"{info.counts}; a line a trial, circles on the Pareto front",
+            f"{info.counts}; {what}, circles on the Pareto front",
             xaxis=style.log_axis(axis.title, efforts, axis.text, ticklabelstandoff=8),
             yaxis={"title": SCORES[score].title},
             showlegend=False,
