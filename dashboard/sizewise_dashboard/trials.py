@@ -174,6 +174,7 @@ def _differences(study: Study, trials: list[int]) -> None:
     rows = {trial: _row(study, trial) for trial in trials}
     settings = [name for name in study.config_columns if len({str(row[name]) for row in rows.values()}) > 1]
     outcome = [name for name in (*_FIRST[2:], *_MORE, *_LAST[:5]) if name in study.trials.columns]
+    outcome = [name for name in outcome if any(row[name] is not None for row in rows.values())]
     lines = [
         {
             "": tables.label(name),

@@ -80,7 +80,7 @@ def importance(study: Study, evaluator: str) -> go.Figure:
             y=[name.replace("_", " ") for name in settings],
             x=[share.get(name, 0.0) for name in settings],
             orientation="h",
-            name=objective.replace("_", " "),
+            name=_label(objective),
             marker={"color": color},
             hovertemplate="%{y}: %{x:.2f}<extra></extra>",
         )
