@@ -113,6 +113,30 @@ class Command:
             time.sleep(0.2)
 
 
+class WallClock:
+    """A time of day that a test sets, for every Python process that is started with its `environment`.
+
+    In Python alone: faked for Ray's own programs as well (libfaketime), they do not start.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._offset = folder / "offset"
+        self.set(0.0)
+        (folder / "sitecustomize.py").write_text(
+            "import time\n"
+            "real = time.time\n"
+            f"time.time = lambda: real() + float(open({str(self._offset)!r}).read())\n"
+        )
+        self.environment = {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+
+    def set(self, offset: float) -> None:
+        """So many seconds from the right time."""
+        new = self._offset.with_suffix(".new")
+        new.write_text(str(offset))
+        new.replace(self._offset)
+
+
 def marked(mark: str) -> list[psutil.Process]:
     """Living processes with this mark in their environment."""
     wanted = f"{MARK}={mark}".encode()

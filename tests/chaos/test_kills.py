@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from real_study import Command, assert_equal, calm_study, flip_a_bit, wait_until
+from real_study import Command, WallClock, assert_equal, calm_study, flip_a_bit, wait_until
 from sizewise import results
 from sizewise.ledger import Ledger
 
@@ -25,7 +25,7 @@ def seed() -> int:
 
 
 def test_killed_drivers_a_killed_worker_and_damage_between(study: Path, tmp_path: Path, seed: int) -> None:
-    """The short form: two kills, a bit flipped after each, and a worker killed in the end."""
+    """The short form: two kills, a bit flipped after each; in the end a worker is killed, and the clock jumps."""
     draw, runs, folder = random.Random(seed), tmp_path / "runs", tmp_path / "runs" / "killed"
     with Command("run", study, "--runs", runs, "--set=trials=2") as run:
         wait_until(lambda: len(list(folder.glob("checkpoints/0000-*/*.ckpt"))) == 2, run)
@@ -47,15 +47,25 @@ def test_killed_drivers_a_killed_worker_and_damage_between(study: Path, tmp_path
     for path in (folder / "trials" / "0000.json", folder / "evaluations" / "0000.jsonl"):
         flip_a_bit(path, draw)
 
-    with Command("resume", "killed", "--runs", runs) as run:
+    clock, days = WallClock(tmp_path / "clock"), 86_400
+    with Command("resume", "killed", "--runs", runs, environment=clock.environment) as run:
         wait_until(run.workers, run)
+        clock.set(2 * days)
         run.workers()[0].kill()
+        wait_until(lambda: "lost its worker" in (folder / "logs" / "study.log").read_text(), run)
+        forward = results.status(runs, "killed")
+        clock.set(-3 * days)
         code, _, err = run.end()
         assert code == 0, err
         run.leaves_nothing()
     assert f"{folder}/trials/0000.json is damaged: set aside as .damaged, the record before it is used" in err
     calm_study(study, tmp_path / "calm", trials=2)
     assert_equal(folder, tmp_path / "calm")
+    assert forward["state"] == "running"  # its heartbeat is of the day after tomorrow, and its process lives
+    assert (forward["seconds_left"] or 0) < 3_600
+    assert results.status(runs, "killed")["cost"]["cpu_seconds"] < 3_600
+    finished = Ledger(folder).records()[1].finished
+    assert finished == pytest.approx(time.time() - 3 * days, abs=3_600)  # stamps are of the clock as it was
 
 
 @pytest.mark.chaos
