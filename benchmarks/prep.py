@@ -24,6 +24,7 @@ installed PyTorch:
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import json
 import os
@@ -40,6 +41,7 @@ from pathlib import Path
 import numpy as np
 
 PART_ROWS = 100_000  # that the row-wise rivals are given
+MEMORY = 2 * 10**9  # bytes that all workers together may take
 CRITEO_ROWS = 4_373_472_329
 DOLLARS_AN_HOUR = (
     4.61  # of a machine of 96 virtual cores (c7i.24xlarge at its list price, us-east-1), taken as given
@@ -51,7 +53,7 @@ TOKENS = [f"C{column}" for column in range(1, 27)]
 def prepared(files: list[str], out: str, tokens: str, workers: int) -> int:
     from sizewise_prep.prep import prepare
 
-    return prepare(files, out, tokens=tokens, workers=workers).rows_out  # type: ignore[arg-type]
+    return prepare(files, out, tokens=tokens, workers=workers, memory=MEMORY).rows_out  # type: ignore[arg-type]
 
 
 def limit(files: list[str], decoded: bool) -> int:
@@ -118,7 +120,7 @@ def one(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
         if arguments.what == "torchrec":
             part = part_of(arguments.files[0], folder)
-            import torchrec.datasets.criteo  # noqa: F401  # before the clock starts
+            importlib.import_module("torchrec.datasets.criteo")  # before the clock starts
         before, began = time.process_time(), time.perf_counter()
         out = f"{folder}/out"
         do: dict[str, Callable[[], int]] = {
@@ -181,11 +183,12 @@ def on_paper(raw: float, contiguous: float) -> None:
         for tokens, pace in (("raw", raw), ("contiguous", contiguous)):
             hours = CRITEO_ROWS / (pace * 96 * machines) / 3600
             dollars = hours * machines * DOLLARS_AN_HOUR
-            megabytes = 243e-6 * pace * 96
-            print(f"| {machines} | {tokens} | {hours:.2f} | {dollars:.2f} | {megabytes:,.0f} |")
+            megabytes = 243e-6 * pace * 96  # a planted row is 243 bytes of text
+            print(f"| {machines} | {tokens} | {hours:.3f} | {dollars:.2f} | {megabytes:,.0f} |")
 
 
 def memory(arguments: argparse.Namespace) -> None:
+    print(f"{arguments.workers} workers, which may take {MEMORY / 1e9:.0f} GB together\n")
     print("| files | rows | raw, largest process | contiguous, largest process |\n| --- | --- | --- | --- |")
     for count in (1, 5, 25):
         if count > len(arguments.files):
@@ -226,7 +229,7 @@ def read(arguments: argparse.Namespace) -> None:
 
     def trainer() -> None:
         for batch in split.in_order(16_384):
-            batch.ids.max()
+            batch.ids.numpy().max()
 
     def shuffled() -> None:
         for position in range(split.iterations(16_384)):
