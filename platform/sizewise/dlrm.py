@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear, pad
 
-from sizewise.embedding import Embedding
+from sizewise.embedding import Embedding, fused
 from sizewise.embedding.hashing import derived_seed
 
 
@@ -78,15 +79,30 @@ class DLRM(nn.Module):
             bottom = self.bottom(dense)  # (batch, dim)
         joined = self._interaction(bottom, ids)
         with self._precision(dense):
-            logits: Tensor = self.top(joined)
+            logits = self._top(joined)
         return (logits if self.mlp_dtype == torch.float32 else logits.float()).squeeze(1)
 
     def _interaction(self, bottom: Tensor, ids: Tensor) -> Tensor:
-        """(batch, dim + pairs): bottom, and the dot product of every two vectors."""
+        """(batch, dim + pairs, on a GPU rounded up to a multiple of 16): bottom, every two vectors' dot product."""
+        joined = fused.interaction(self.embedding, bottom, ids, self.mlp_dtype)
+        if joined is not None:
+            return joined
         bottom = bottom if self.mlp_dtype == torch.float32 else bottom.float()
         vectors = torch.cat([bottom.unsqueeze(1), self.embedding(ids)], dim=1)  # (batch, 1 + features, dim)
         dots = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
         return torch.cat([bottom, dots.index_select(1, self.pairs)], dim=1)
+
+    def _top(self, joined: Tensor) -> Tensor:
+        first = self.top[0]
+        assert isinstance(first, nn.Linear)
+        extra = joined.shape[1] - first.in_features
+        if extra:  # columns of zeros, which matrix multiplications want and checkpoints do not know
+            hidden: Tensor = linear(joined, pad(first.weight, (0, extra)), first.bias)
+            for layer in list(self.top)[1:]:
+                hidden = layer(hidden)
+            return hidden
+        logits: Tensor = self.top(joined)
+        return logits
 
     def _precision(self, dense: Tensor) -> AbstractContextManager[Any]:
         if self.mlp_dtype == torch.float32:

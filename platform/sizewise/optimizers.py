@@ -6,17 +6,20 @@ SGD (without momentum) and Adagrad leave a number alone whose gradient is zero. 
 vectors up, the gradients of what a batch read are carried straight into the table and no gradient of the
 table is made: a step costs what the batch reads, however large the table. Values equal those of `torch.optim`
 up to the rounding of float32, and the state (its bytes, its form in a checkpoint) is that of `torch.optim`.
-Adam moves every number at every step, and keeps its gradient of the table; so do data-parallel workers, who
-must add theirs up.
+On a GPU a table smaller than what a batch reads of it is stepped whole, in one pass over the sums of its gradients,
+which costs less. Adam moves every number at every step, and keeps its gradient of the table; so do data-parallel
+workers, who must add theirs up.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from sizewise.embedding.fused import Pending
+from sizewise.embedding import Embedding
+from sizewise.embedding.fused import Pending, served
+from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.table import Table
 
 OPTIMIZERS = ("sgd", "adagrad", "adam")
@@ -34,32 +37,59 @@ def build_optimizer(
         dense_gradients: make gradients of tables all the same, for workers that average them.
     """
     parameters = list(model.parameters())
-    on_cpu = all(parameter.device.type == "cpu" for parameter in parameters)
+    devices = {parameter.device for parameter in parameters}
+    on_cpu = all(device.type == "cpu" for device in devices)
+    on_gpu = all(device.type == "cuda" for device in devices)
     tables = [module for module in model.modules() if isinstance(module, Table)]
-    # A table in fewer bits notices by its version that it was stepped, which fused steps leave as it was.
-    sparse = on_cpu and not dense_gradients and name != "adam"
-    fused = True if on_cpu and all(table.storage == "float32" for table in tables) else None
-    settings: dict[str, Any] = {"lr": learning_rate, "fused": fused}
-    if name == "adam":
-        return torch.optim.Adam(parameters, **settings)
+    sparse = not dense_gradients and name != "adam" and all(served(device) for device in devices)
     taken = [table for table in tables if sparse and table.storage != "int8"]
+    for table in _of_kernels(model):
+        table.stepped_by_kernels = on_gpu and table in taken
+    # A table in fewer bits notices by its version that it was stepped, which fused steps leave as it was.
+    fused = all(table.storage == "float32" or table.stepped_by_kernels for table in tables)
+    settings: dict[str, Any] = {"lr": learning_rate, "fused": True if fused and (on_cpu or on_gpu) else None}
+    if name == "adam":
+        # Capturable: fit for a CUDA graph, for it counts its steps on the device.
+        return torch.optim.Adam(parameters, **settings, capturable=on_gpu)
     if name == "sgd":
         return SparseSGD(parameters, taken, **settings)
     return SparseAdagrad(parameters, taken, **settings)
 
 
+def _of_kernels(model: nn.Module) -> Iterator[Table]:
+    """The tables that every lookup takes to a kernel."""
+    for module in model.modules():
+        pooled = module.pooled() if isinstance(module, Embedding) and module.fused else None
+        if pooled:
+            yield pooled[0]
+
+
 def _forget(tables: list[Table]) -> None:
     """No gradients wait, and those to come are to wait."""
     for table in tables:
+        if any(waiting.gradient is None for waiting in table.pending or []):
+            table.sums().zero_()
         table.pending = []
 
 
-def _round(table: Table, pending: list[Pending]) -> None:
-    """What the table would do to all its numbers, done to those that can have moved."""
-    if table.storage == "bfloat16":
+def _done(table: Table, pending: list[Pending], rounded: bool) -> None:
+    """After a step: round what can have moved, as the table would; sums that were stepped by are gone."""
+    if table.storage == "bfloat16" and not rounded:
         stream = table.next_stream()
         for blocks, ids, _ in pending:
-            blocks.round_bfloat16(table.weight, ids, stream)
+            blocks.round_bfloat16(table.weight, ids, stream)  # type: ignore[arg-type]
+    table.pending = [waiting for waiting in pending if waiting.gradient is not None]
+
+
+def _step_whole(table: Table, pending: list[Pending], rate: float, **adagrad: Any) -> bool:
+    """Step, and round, a whole table by its sums, where gradients were summed; says whether it did."""
+    for blocks, _, gradient in pending:
+        if gradient is None:
+            assert not isinstance(blocks, Blocks)
+            stream = table.next_stream() if table.storage == "bfloat16" else None
+            blocks.dense_step(table.weight, table.sums(), rate, stream=stream, **adagrad)
+            return True
+    return False
 
 
 class SparseSGD(torch.optim.SGD):
@@ -83,23 +113,23 @@ class SparseSGD(torch.optim.SGD):
         for table in self.tables:
             pending: list[Pending] = table.pending or []
             for blocks, ids, gradient in pending:
-                blocks.scatter(table.weight, ids, gradient, -rate)
+                if gradient is not None:
+                    blocks.scatter(table.weight, ids, gradient, -rate)
             if pending:
-                _round(table, pending)
+                _done(table, pending, rounded=_step_whole(table, pending, rate))
         return loss
 
 
 class SparseAdagrad(torch.optim.Adagrad):
     """`torch.optim.Adagrad`, whose `tables` are stepped from the gradients of what was looked up.
 
-    Their gradients are summed in one buffer of the table's size, zero between steps, that lives as long as the
-    optimizer: Adagrad squares the sum of what a batch says about a number.
+    Their gradients are summed in one buffer of the table's size (`Table.sums`), zero between steps: Adagrad squares
+    the sum of what a batch says about a number.
     """
 
     def __init__(self, parameters: list[nn.Parameter], tables: list[Table], **settings: Any) -> None:
         super().__init__(parameters, **settings)
         self.tables = tables
-        self.sums: dict[Table, Tensor] = {}
         _forget(tables)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -112,19 +142,19 @@ class SparseAdagrad(torch.optim.Adagrad):
         """Step every parameter that has a gradient, of either kind."""
         loss = super().step(closure)
         group = self.param_groups[0]
+        rate, epsilon = float(group["lr"]), float(group["eps"])
         for table in self.tables:
             pending: list[Pending] = table.pending or []
             if not pending:
                 continue
-            if table not in self.sums:
-                self.sums[table] = torch.zeros_like(table.weight)
             state = self.state[table.weight]
             state["step"] += 1
             for blocks, ids, gradient in pending:
-                blocks.scatter(self.sums[table], ids, gradient)
-            for blocks, ids, _ in pending:
-                blocks.adagrad(
-                    table.weight, self.sums[table], state["sum"], ids, float(group["lr"]), group["eps"]
-                )
-            _round(table, pending)
+                if gradient is not None:
+                    blocks.scatter(table.sums(), ids, gradient)
+            whole = _step_whole(table, pending, rate, squares=state["sum"], epsilon=epsilon)
+            if not whole:
+                for blocks, ids, _ in pending:
+                    blocks.adagrad(table.weight, table.sums(), state["sum"], ids, rate, epsilon)
+            _done(table, pending, rounded=whole)
         return loss

@@ -296,6 +296,7 @@ class _Trial:
         size = EVALUATION_BATCH_CPU if self.device.type == "cpu" else EVALUATION_BATCH
         rows = self.splits[split].in_order(size, self.rank, self.world)
         labels, logits = predict(self.model, rows, self.device)
+        self.model.embedding.verify()  # what no step on a GPU has waited to check
         if self.world > 1:
             shares: list[Any] | None = [None] * self.world if self.rank == 0 else None
             torch.distributed.gather_object((labels, logits), shares)

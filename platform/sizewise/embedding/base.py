@@ -12,6 +12,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from sizewise.embedding.kernels.cpu import Blocks
+from sizewise.embedding.keys import ContiguousKeys
 from sizewise.embedding.table import FLOAT_BYTES, Table
 from sizewise_prep.errors import InputError
 
@@ -55,6 +57,16 @@ class Embedding(nn.Module, ABC):
         """Bytes of everything stored that training has set: what a deployed model must ship."""
         return sum(module.stored_bytes for module in self.modules() if isinstance(module, Table))
 
+    def pooled(self) -> tuple[Table, Blocks] | None:
+        """The table that fused kernels look vectors up in, and where they lie in it; None where no kernel can."""
+        return None
+
+    def verify(self) -> None:
+        """InputError for ids out of range that lookups on a GPU have met; waits for the device."""
+        for module in self.modules():
+            if isinstance(module, ContiguousKeys):
+                module.verify()
+
     @classmethod
     @abstractmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
@@ -81,9 +93,10 @@ class Embedding(nn.Module, ABC):
             InputError: another dtype or shape, or, on the CPU, a value out of range.  On a GPU the range is
                 not checked, because every step would have to wait for the answer.
         """
-        return self.lookup(self._checked(ids))
+        return self.lookup(self.checked(ids))
 
-    def _checked(self, ids: Tensor) -> Tensor:
+    def checked(self, ids: Tensor) -> Tensor:
+        """Ids as int64, (batch, features); raises as `forward` does."""
         if ids.dim() != 2 or ids.shape[1] != self.features:
             raise InputError(
                 f"ids have shape {tuple(ids.shape)}, expected (batch, {self.features}): one column a feature"

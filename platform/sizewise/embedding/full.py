@@ -40,7 +40,12 @@ class Full(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the tables."""
-        table, keys = self.table(), self.keys(ids)
+        table = self.table()
         if self.fused and fused.valid(table, ids):
+            self.keys.check(ids)
             return fused.lookup(self.table, table, self.blocks, ids)
-        return embedding(keys, table)
+        return embedding(self.keys(ids), table)
+
+    def pooled(self) -> tuple[Table, Blocks]:
+        """The tables."""
+        return self.table, self.blocks

@@ -1,6 +1,13 @@
-"""The fused CPU kernels as an operation of PyTorch: looked up forward, scattered or put off backward."""
+"""The fused kernels as operations of PyTorch: looked up forward, scattered or put off backward.
 
-from typing import Any, NamedTuple
+On CPUs numba's kernels (`kernels.cpu`), on CUDA devices Triton's (`kernels.gpu`), which also have the lookup fused with
+the dot interaction. Methods and options that no kernel covers never come here.
+"""
+
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -8,18 +15,35 @@ from torch import Tensor
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.table import Table
 
+if TYPE_CHECKING:
+    from sizewise.embedding.base import Embedding
+    from sizewise.embedding.kernels.gpu import DeviceBlocks
+
+TRITON_ON = {"cuda"}
+"""Device types whose tensors Triton's kernels take. Tests add `cpu`, which the interpreter serves."""
+
+AMPERE = (8, 0)  # the first generation whose tensor cores multiply what the interaction's kernels ask for
+
+_on_devices: WeakKeyDictionary[Blocks, dict[tuple[torch.device, str], "DeviceBlocks"]] = WeakKeyDictionary()
+
 
 class Pending(NamedTuple):
     """A gradient of vectors that an optimizer will carry into their table without making the table's."""
 
-    blocks: Blocks
+    blocks: "Blocks | DeviceBlocks"
     ids: Tensor
-    gradient: Tensor
+    gradient: Tensor | None
+    """(batch, features, dim); None where it was added to the table's `sums` already, which took less."""
 
 
 def valid(pool: Tensor, ids: Tensor) -> bool:
-    """Whether the kernels can take these: float32 in one piece, on a CPU."""
-    return pool.dtype == torch.float32 and pool.device.type == ids.device.type == "cpu"
+    """Whether kernels can take these: float32, on one device that there are kernels for."""
+    return pool.dtype == torch.float32 and pool.device == ids.device and served(pool.device)
+
+
+def served(device: torch.device) -> bool:
+    """Whether there are kernels for a device: always on CPUs, with Triton installed on GPUs."""
+    return device.type == "cpu" or (device.type in TRITON_ON and _triton_is_there())
 
 
 def lookup(table: Table, pool: Tensor, blocks: Blocks, ids: Tensor) -> Tensor:
@@ -31,24 +55,112 @@ def lookup(table: Table, pool: Tensor, blocks: Blocks, ids: Tensor) -> Tensor:
         blocks: where vectors lie.
         ids: int64 or uint32 (batch, features).
     """
-    vectors: Tensor = _Lookup.apply(pool, ids.contiguous(), blocks, table)  # type: ignore[no-untyped-call]
+    kernels = blocks if pool.device.type not in TRITON_ON else _on_device(blocks, pool.device)
+    vectors: Tensor = _Lookup.apply(pool, ids.contiguous(), kernels, table)  # type: ignore[no-untyped-call]
     return vectors
+
+
+def interaction(embedding: "Embedding", bottom: Tensor, ids: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """What DLRM's top MLP takes, without the vectors in memory; None where no kernel does it.
+
+    Args:
+        embedding: whose vectors of ids interact.
+        bottom: (batch, dim), the bottom MLP's output.
+        ids: (batch, features).
+        dtype: of the result; with bfloat16 the factors of dot products are rounded to it too.
+
+    Returns:
+        (batch, dim + pairs, rounded up to a multiple of 16): bottom, dot products, zeros.
+    """
+    pooled = embedding.pooled()
+    if not embedding.fused or pooled is None or bottom.device.type not in TRITON_ON:
+        return None
+    (table, blocks), ids = pooled, embedding.checked(ids)
+    pool = table()
+    if not valid(pool, ids) or (pool.is_cuda and torch.cuda.get_device_capability(pool.device) < AMPERE):
+        return None
+    kernels = _on_device(blocks, pool.device, "bf16" if dtype == torch.bfloat16 else "tf32x3")
+    if not kernels.interacts:
+        return None
+    joined: Tensor = _Interaction.apply(bottom, pool, ids.contiguous(), kernels, table, dtype)  # type: ignore[no-untyped-call]
+    return joined
+
+
+@lru_cache(maxsize=1)
+def _triton_is_there() -> bool:
+    return find_spec("triton") is not None
+
+
+def _on_device(blocks: Blocks, device: torch.device, precision: str = "tf32x3") -> "DeviceBlocks":
+    """The same blocks for Triton, whose terms lie on the device; made once."""
+    from sizewise.embedding.kernels.gpu import DeviceBlocks, Launch
+
+    made = _on_devices.setdefault(blocks, {})
+    if (device, precision) not in made:
+        made[device, precision] = DeviceBlocks(blocks, device, Launch(precision=precision))
+    return made[device, precision]
+
+
+def _summed_at_once(kernels: "Blocks | DeviceBlocks", pool: Tensor, ids: Tensor) -> bool:
+    """Whether to sum over the whole pool, because it is smaller than what the batch reads of it.
+
+    On a GPU only: CPU kernels sum in the optimizer, where each thread owns a part of the pool.
+    """
+    return not isinstance(kernels, Blocks) and pool.numel() <= ids.numel() * kernels.dim
 
 
 class _Lookup(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, pool: Tensor, ids: Tensor, blocks: Blocks, table: Table) -> Tensor:
+    def forward(
+        ctx: Any, pool: Tensor, ids: Tensor, kernels: "Blocks | DeviceBlocks", table: Table
+    ) -> Tensor:
         ctx.save_for_backward(ids)
-        ctx.blocks, ctx.table, ctx.shape = blocks, table, pool.shape
-        return blocks.lookup(pool, ids)
+        ctx.kernels, ctx.table, ctx.pool = kernels, table, pool.detach()
+        return kernels.lookup(pool, ids)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
         (ids,), (gradient,) = ctx.saved_tensors, gradients
-        if ctx.table.pending is not None:
-            ctx.table.pending.append(Pending(ctx.blocks, ids, gradient))
-            return None, None, None, None
-        dense = gradient.new_zeros(ctx.shape)
-        ctx.blocks.scatter(dense, ids, gradient)
-        return dense, None, None, None
+        kernels, table = ctx.kernels, ctx.table
+        if table.pending is None:
+            dense = torch.zeros_like(ctx.pool)
+            kernels.scatter(dense, ids, gradient)
+            return dense, None, None, None
+        if _summed_at_once(kernels, ctx.pool, ids):
+            kernels.scatter(table.sums(), ids, gradient)
+            table.pending.append(Pending(kernels, ids, None))
+        else:
+            table.pending.append(Pending(kernels, ids, gradient))
+        return None, None, None, None
+
+
+class _Interaction(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        bottom: Tensor,
+        pool: Tensor,
+        ids: Tensor,
+        kernels: "DeviceBlocks",
+        table: Table,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        ctx.save_for_backward(bottom, pool, ids)
+        ctx.kernels, ctx.table = kernels, table
+        return kernels.interact(bottom, pool, ids, dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (bottom, pool, ids), (gradient,) = ctx.saved_tensors, gradients
+        kernels, table = ctx.kernels, ctx.table
+        dense = None
+        if table.pending is None:
+            dense = torch.zeros_like(pool)
+            passed, _ = kernels.interact_backward(bottom, pool, ids, gradient, dense)
+        else:
+            sums = table.sums() if _summed_at_once(kernels, pool, ids) else None
+            passed, vectors = kernels.interact_backward(bottom, pool, ids, gradient, sums)
+            table.pending.append(Pending(kernels, ids, vectors))
+        return passed, dense, None, None, None, None

@@ -14,6 +14,7 @@ class ContiguousKeys(nn.Module):
 
     limits: Tensor
     offsets: Tensor
+    greatest: Tensor
 
     def __init__(self, method: str, cardinalities: Sequence[int]) -> None:
         super().__init__()
@@ -22,24 +23,48 @@ class ContiguousKeys(nn.Module):
         self.count = int(limits.sum())
         self.register_buffer("limits", limits, persistent=False)
         self.register_buffer("offsets", limits.cumsum(0) - limits, persistent=False)
+        self.register_buffer("greatest", torch.zeros_like(limits), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(batch, features) int64 ids -> keys of the same shape; InputError at a cardinality or above it."""
-        # Checked on every device: past its own part an id would silently read the next feature's rows. Not in an
-        # exported program, which numbers tokens itself and cannot branch on what it reads.
-        if torch.compiler.is_exporting():
-            return ids + self.offsets
-        beyond = ids >= self.limits
-        if bool(beyond.any()):
-            column = int(beyond.any(0).nonzero()[0])
-            mend = "use a method that hashes raw tokens (hash, robe)"
-            if self.method != "full":
-                mend = "set embedding.contiguous_ids: false"
-            raise InputError(
-                f"embedding.method {self.method}: feature {column} has id {int(ids[:, column].max())}, but "
-                f"its cardinality is {int(self.limits[column])}; prepare data with contiguous ids, or {mend}"
-            )
+        """(batch, features) int64 ids -> keys of the same shape; for ids out of range see `check`."""
+        self.check(ids)
+        if ids.device.type != "cpu":
+            ids = ids.clamp(min=0).minimum(self.limits - 1)
         return ids + self.offsets
+
+    def check(self, ids: Tensor) -> None:
+        """InputError at a cardinality or above it: past its own part an id would read the next feature's rows.
+
+        On a GPU only `verify` raises, which waits for the device; until then such ids read any row of their feature.
+        """
+        if ids.device.type == "cpu":
+            beyond = ids >= self.limits
+            if bool(beyond.any()):
+                column = int(beyond.any(0).nonzero()[0])
+                raise self._error(column, int(ids[:, column].max()))
+        else:
+            self.note(ids)
+
+    def note(self, ids: Tensor) -> None:
+        """Keep each feature's greatest id in mind, on the device."""
+        if len(ids):
+            torch.maximum(self.greatest, ids.amax(0), out=self.greatest)
+
+    def verify(self) -> None:
+        """InputError where an id was noted that is out of range."""
+        beyond = (self.greatest >= self.limits).nonzero()
+        if len(beyond):
+            column = int(beyond[0])
+            raise self._error(column, int(self.greatest[column]))
+
+    def _error(self, column: int, value: int) -> InputError:
+        mend = "use a method that hashes raw tokens (hash, robe)"
+        if self.method != "full":
+            mend = "set embedding.contiguous_ids: false"
+        return InputError(
+            f"embedding.method {self.method}: feature {column} has id {value}, but "
+            f"its cardinality is {int(self.limits[column])}; prepare data with contiguous ids, or {mend}"
+        )
 
 
 class HashedKeys(nn.Module):

@@ -109,6 +109,10 @@ class Robe(Embedding):
         """Where the fused kernels look them up."""
         return self.fused and self.blocks is not None and fused.valid(self.pool.weight, ids)
 
+    def pooled(self) -> tuple[Table, Blocks] | None:
+        """The pool, for `hash: fast` without `wrap`."""
+        return (self.pool, self.blocks) if self.blocks else None
+
     def lookup(self, ids: Tensor) -> Tensor:
         """Blocks of the pool, side by side."""
         pool = self.pool()

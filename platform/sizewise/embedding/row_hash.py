@@ -61,3 +61,7 @@ class RowHash(Embedding):
             return fused.lookup(self.table, table, self.blocks, ids)
         rows, _ = self.hash(ids, table.shape[0])
         return embedding(rows.squeeze(-1), table)
+
+    def pooled(self) -> tuple[Table, Blocks]:
+        """The shared table."""
+        return self.table, self.blocks

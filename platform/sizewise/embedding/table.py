@@ -67,12 +67,27 @@ class Table(nn.Module):
         # Gradients of what was looked up, for an optimizer that takes them so (`sizewise.optimizers`); None
         # asks for a gradient of the table, which every optimizer takes.
         self.pending: list[Any] | None = None
+        self.stepped_by_kernels = False  # which round what they step
+        self._sums: Tensor | None = None
         if storage != "float32":
             # Rounding number n draws the same noise on every device, on every worker and after a resume.
             self.register_buffer("roundings", torch.zeros((), dtype=torch.int64))
             self._rounded_version = -1
         if storage == "int8":
             self.register_buffer("scale", torch.zeros(()))
+
+    @property
+    def host_decides(self) -> str:
+        """Why steps on this table cannot be recorded as a CUDA graph, if they cannot."""
+        if self.storage == "float32" or self.stepped_by_kernels:
+            return ""
+        return f"storage {self.storage} is rounded where the host finds that it was stepped"
+
+    def sums(self) -> Tensor:
+        """A buffer like the table for kernels to sum gradients in; whoever steps by them leaves zeros."""
+        if self._sums is None or self._sums.device != self.weight.device:
+            self._sums = torch.zeros_like(self.weight, requires_grad=False)
+        return self._sums
 
     @property
     def stored_bytes(self) -> int:
@@ -108,9 +123,15 @@ class Table(nn.Module):
         self.roundings += 1
         self._rounded_version = self.weight._version
 
-    def next_stream(self) -> int:
-        """What the next rounding draws its noise from, for one that is carried out elsewhere; counts it."""
-        stream = self._stream()
+    def next_stream(self) -> int | Tensor:
+        """What the next rounding draws its noise from, for one that is carried out elsewhere; counts it.
+
+        An int64 tensor on a GPU, because a number would have to wait for the device.
+        """
+        if self.roundings.device.type == "cpu":
+            stream: int | Tensor = self._stream()
+        else:
+            stream = (self.roundings * 0x9E3779B9 + self.seed * 0x85EBCA6B % 2**32) & MASK32
         self.roundings += 1
         return stream
 

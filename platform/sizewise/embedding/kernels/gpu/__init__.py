@@ -1,0 +1,216 @@
+"""Lookup, interaction and optimizer update of blocks of a flat pool on a GPU, written in Triton.
+
+    device = DeviceBlocks(embedding.blocks, pool.device)
+    vectors = device.lookup(pool, ids)                          # (batch, features, dim)
+    device.scatter(pool, ids, gradient, factor=-0.1)            # backward and step of SGD in one launch
+    top = device.interact(bottom, pool, ids)                    # (batch, width), no vectors in memory
+    device.interact_backward(bottom, pool, ids, gradient, sums) # their gradients, summed; then
+    device.dense_step(pool, sums, rate=0.1)                     # into the pool
+
+All features in one launch, hashes inside, blocks of a multiple of 16 bytes on boundaries of 16 bytes as vector loads
+and vector atomic additions. Nothing waits for the host and nothing is allocated but results, so all of it can be
+captured in a CUDA graph. Without a GPU the kernels run in Triton's interpreter (`TRITON_INTERPRET=1` before this
+module is imported); it runs programs one after another, so it shows neither races nor alignment faults.
+
+Sums on a GPU depend on the order in which programs come to their atomic additions: two runs agree within float32
+rounding, not to the last bit.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from sizewise.embedding.kernels.cpu import Blocks
+from sizewise.embedding.kernels.gpu import interaction, vectors
+from sizewise_prep.errors import InputError
+
+INTERPRETED = bool(triton.knobs.runtime.interpret)
+TILE = 8_192  # numbers of the largest tile that the interaction takes: tf32x3 has 16 bytes of shared memory for each
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How kernels are launched; `python -m benchmarks.gpu --sweep` times others."""
+
+    elements: int = 2048  # of a tile of vectors
+    warps: int = 4
+    dense_elements: int = 1024  # of a tile of the whole pool
+    precision: str = (
+        "tf32x3"  # of dot products: "ieee" (float32), "tf32x3" (as good), "tf32" or "bf16"; float32 sums
+    )
+
+
+class DeviceBlocks:
+    """Where an embedding's vectors lie in its pool, on a device, and what kernels can do with them.
+
+    Args:
+        blocks: `embedding.blocks` of `robe` (`hash: fast`, no `wrap`), `hash` or `full`.
+        device: of all tensors given later: pools, sums and squares float32 (size,) or a view of that; ids int64, int32
+            or uint32 (batch, features), contiguous.
+        launch: tile sizes and precision.
+    """
+
+    def __init__(self, blocks: Blocks, device: torch.device, launch: Launch | None = None) -> None:
+        dim, block_len, signed, hashed = blocks.shape
+        self.launch = launch or Launch()
+        self.blocks, self.block_len, self.align = -(-dim // block_len), block_len, blocks.align
+        self.features, self.dim = blocks.multiplier.size // self.blocks, dim
+        self.multiplier, self.increment = (
+            torch.from_numpy(term.view("int32") if hashed else term.copy()).to(device)
+            for term in (blocks.multiplier, blocks.increment)
+        )
+        self.constants = {
+            "FEATURES": self.features,
+            "DIM": dim,
+            "BLOCKS": self.blocks,
+            "BLOCK_LEN": block_len,
+            "ALIGN": self.align,
+            "HASHED": hashed,
+            "SIGNED": signed,
+            "B": triton.next_power_of_2(self.blocks),
+            "L": triton.next_power_of_2(block_len),
+        }
+        self.width = -(-(dim + self.features * (self.features + 1) // 2) // 16) * 16
+
+    def lookup(self, pool: Tensor, ids: Tensor) -> Tensor:
+        """Vectors of ids, float32 (batch, features, dim); zeros for an id that `full` has no row for."""
+        out = torch.empty(*ids.shape, self.dim, device=ids.device)
+        self._run(vectors.lookup, ids, pool, ids, out, *self._hash(pool), ids.numel())
+        return out
+
+    def scatter(self, sums: Tensor, ids: Tensor, gradient: Tensor, factor: float = 1.0) -> None:
+        """Add factor times the gradient (batch, features, dim) to the elements that ids are looked up from.
+
+        With the pool for sums and minus the rate for a factor it is backward and step of SGD in one launch.
+        """
+        gradient = gradient.contiguous()
+        self._run(vectors.scatter, ids, sums, ids, gradient, *self._hash(sums), ids.numel(), float(factor))
+
+    def adagrad(
+        self, pool: Tensor, sums: Tensor, squares: Tensor, ids: Tensor, rate: float, epsilon: float = 1e-10
+    ) -> None:
+        """Step the elements of ids by the sums that `scatter` left, which are zero afterwards."""
+        tensors = pool, sums, squares, ids, *self._hash(pool)
+        self._run(vectors.adagrad, ids, *tensors, ids.numel(), float(rate), float(epsilon))
+
+    def dense_step(
+        self,
+        pool: Tensor,
+        sums: Tensor,
+        rate: float,
+        squares: Tensor | None = None,
+        epsilon: float = 1e-10,
+        stream: Tensor | int | None = None,
+    ) -> None:
+        """Step the whole pool by the sums, which are zero afterwards, in one pass.
+
+        Args:
+            pool: stepped in place.
+            sums: of gradients.
+            rate: learning rate.
+            squares: Adagrad's state; None for SGD.
+            epsilon: of Adagrad.
+            stream: int64 (), what noise is drawn from to round the pool to bfloat16; None to leave it float32.
+        """
+        size, tile = pool.numel(), self.launch.dense_elements
+        noise = sums if stream is None else _on(stream, pool.device)
+        vectors.dense_step[(triton.cdiv(size, tile),)](
+            pool,
+            sums,
+            sums if squares is None else squares,
+            noise,
+            size,
+            float(rate),
+            float(epsilon),
+            ADAGRAD=squares is not None,
+            ROUND=stream is not None,
+            N=tile,
+        )
+
+    def round_bfloat16(self, pool: Tensor, ids: Tensor, stream: Tensor | int) -> None:
+        """Round the elements of ids stochastically to bfloat16, with the noise of `stream`."""
+        noise = _on(stream, pool.device)
+        self._run(vectors.round_bfloat16, ids, pool, ids, noise, *self._hash(pool), ids.numel())
+
+    @property
+    def interacts(self) -> bool:
+        """Whether the interaction's kernels take this many features of this length."""
+        rows, width, *_ = self._tile()
+        return rows * max(rows, width) <= TILE
+
+    def interact(
+        self, bottom: Tensor, pool: Tensor, ids: Tensor, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """The top MLP's input without embeddings in memory.
+
+        Returns:
+            (batch, width): bottom (dim), the dot products of all pairs, in the order of `DLRM.pairs`, and
+            zeros up to a multiple of 16, because matrix multiplications want aligned rows.
+
+        Raises:
+            InputError: features and dim make more than a multiprocessor holds (`interacts`).
+        """
+        out = torch.empty(len(ids), self.width, dtype=dtype, device=ids.device)
+        arguments = bottom.contiguous(), pool, ids, out, *self._hash(pool)
+        interaction.interact[(len(ids),)](*arguments, **self._interaction())
+        return out
+
+    def interact_backward(
+        self, bottom: Tensor, pool: Tensor, ids: Tensor, gradient: Tensor, sums: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The gradient of bottom, and that of the vectors where there are no sums to add it to.
+
+        Args:
+            bottom, pool, ids: as `interact` had them.
+            gradient: of its result.
+            sums: (size,), not the pool itself; None to get the gradient of the vectors, (batch, features, dim) in the
+                dtype of `gradient`, for `scatter`: what costs less where the pool is larger than what a batch reads.
+        """
+        out = torch.empty_like(bottom, memory_format=torch.contiguous_format)
+        to = (
+            torch.empty(*ids.shape, self.dim, dtype=gradient.dtype, device=ids.device)
+            if sums is None
+            else sums
+        )
+        arguments = bottom.contiguous(), pool, to, ids, gradient.contiguous(), out, *self._hash(pool)
+        interaction.interact_backward[(len(ids),)](*arguments, **self._interaction(), SUM=sums is not None)
+        return out, to if sums is None else None
+
+    def _run(self, kernel: Any, ids: Tensor, *arguments: Any) -> None:
+        count = max(1, self.launch.elements // (self.constants["B"] * self.constants["L"]))
+        grid = (triton.cdiv(ids.numel(), count),)
+        kernel[grid](*arguments, **self.constants, V=count, num_warps=self.launch.warps)
+
+    def _hash(self, pool: Tensor) -> tuple[Tensor, Tensor, int]:
+        return self.multiplier, self.increment, (pool.numel() - self.block_len) // self.align + 1
+
+    def _tile(self) -> tuple[int, int, int, int]:
+        """Rows, columns, and the blocks and elements that make the columns. Tensor cores take 16 at least."""
+        blocks, length = self.constants["B"], self.constants["L"]
+        length = max(length, 16 // blocks)
+        return max(16, triton.next_power_of_2(self.features + 1)), blocks * length, blocks, length
+
+    def _interaction(self) -> dict[str, Any]:
+        if not self.interacts:
+            raise InputError(
+                f"the fused interaction does not take {self.features} features of dim {self.dim}: look vectors up first"
+            )
+        rows, width, blocks, length = self._tile()
+        return {
+            **self.constants,
+            "WIDTH": self.width,
+            "R": rows,
+            "B": blocks,
+            "L": length,
+            "PRECISION": self.launch.precision,
+            "INTERPRETED": INTERPRETED,
+            # 32 numbers of the tile a thread.
+            "num_warps": min(max(rows * width // 1024, 1), 8),
+        }
+
+
+def _on(stream: Tensor | int, device: torch.device) -> Tensor:
+    return torch.as_tensor(stream, dtype=torch.int64, device=device)

@@ -1,0 +1,217 @@
+"""Lookup fused with DLRM's dot interaction: vectors live in registers and shared memory, never in device memory.
+
+One program takes one sample: R rows of D columns, the bottom MLP's output first, then the embeddings, then zeros.
+The forward writes the top MLP's input as it wants it (bottom, then the lower triangle row by row, then zeros up to a
+multiple of 16), so that nothing indexes a matrix of dot products afterwards. The backward looks the embeddings up
+again, which costs reading the pool once more, where keeping them would cost writing and reading all vectors.
+
+At dim 128 and 26 features a sample is 32 x 128 numbers. In bfloat16 that takes 10 to 16 KB of shared memory and 42 to
+72 registers a thread of 128, so seven to twelve samples are in flight on a multiprocessor and hide each other's loads;
+tf32x3, three products for one, takes 64 KB and 238 registers, so two. D counts a vector's blocks rounded up to powers
+of two; columns that do not exist are zeros, which add nothing to a dot product.
+
+The backward must not write the pool: other programs of its launch still read it. Gradients go to sums beside it, or
+to a tensor of their own.
+"""
+
+import triton
+import triton.language as tl
+
+from sizewise.embedding.kernels.gpu.places import columns, flat_columns, places
+
+
+@triton.jit
+def _dot(a, b, PRECISION: tl.constexpr, INTERPRETED: tl.constexpr):
+    """Matrix product, float32; "bf16" rounds the factors. The interpreter cannot multiply bfloat16 itself."""
+    if PRECISION == "bf16":
+        a, b = a.to(tl.bfloat16), b.to(tl.bfloat16)
+        if INTERPRETED:
+            product = tl.dot(a.to(tl.float32), b.to(tl.float32), input_precision="ieee")
+        else:
+            product = tl.dot(a, b)
+    else:
+        product = tl.dot(a, b, input_precision=PRECISION)
+    return product
+
+
+@triton.jit
+def _vectors(
+    sample,
+    bottom_ptr,
+    pool_ptr,
+    ids_ptr,
+    a_ptr,
+    b_ptr,
+    slots,
+    FEATURES: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    BLOCK_LEN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    HASHED: tl.constexpr,
+    SIGNED: tl.constexpr,
+    R: tl.constexpr,
+    B: tl.constexpr,
+    L: tl.constexpr,
+):
+    """One sample's (R, D) float32; where its elements lie in the pool (R, B, L), which do, and their blocks' signs."""
+    row = tl.arange(0, R)
+    embedded = (row >= 1) & (row <= FEATURES)
+    feature = tl.where(embedded, row - 1, 0)
+    ids = tl.load(ids_ptr + sample * FEATURES + feature, mask=embedded, other=0)
+    position, inside, sign = places(
+        ids,
+        feature,
+        embedded,
+        a_ptr,
+        b_ptr,
+        slots,
+        FEATURES,
+        DIM,
+        BLOCKS,
+        BLOCK_LEN,
+        ALIGN,
+        HASHED,
+        SIGNED,
+        B,
+        L,
+    )
+    x = tl.load(pool_ptr + position, mask=inside, other=0.0).to(tl.float32)
+    if SIGNED:
+        x = x * sign[:, :, None]
+    # Put in as rows, not as tiles: Triton then keeps x in shared memory, where tensor cores read it, and not in
+    # registers, of which it would take three times as many (tests/sizewise/embedding/test_gpu_code.py).
+    column = flat_columns(DIM, BLOCK_LEN, B, L)
+    bottom = tl.load(bottom_ptr + sample * DIM + column, mask=column < DIM, other=0.0).to(tl.float32)
+    x = tl.where((row == 0)[:, None], bottom[None, :], tl.reshape(x, (R, B * L)))
+    return x, position, inside, sign
+
+
+@triton.jit(do_not_specialize=["slots"])
+def interact(
+    bottom_ptr,
+    pool_ptr,
+    ids_ptr,
+    out_ptr,
+    a_ptr,
+    b_ptr,
+    slots,
+    WIDTH: tl.constexpr,
+    FEATURES: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    BLOCK_LEN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    HASHED: tl.constexpr,
+    SIGNED: tl.constexpr,
+    R: tl.constexpr,
+    B: tl.constexpr,
+    L: tl.constexpr,
+    PRECISION: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+):
+    """out[sample] = bottom, the lower triangle of the dot products, zeros up to WIDTH."""
+    sample = tl.program_id(0).to(tl.int64)
+    x, _, _, _ = _vectors(
+        sample,
+        bottom_ptr,
+        pool_ptr,
+        ids_ptr,
+        a_ptr,
+        b_ptr,
+        slots,
+        FEATURES,
+        DIM,
+        BLOCKS,
+        BLOCK_LEN,
+        ALIGN,
+        HASHED,
+        SIGNED,
+        R,
+        B,
+        L,
+    )
+    start = out_ptr + sample * WIDTH
+    kind = out_ptr.dtype.element_ty
+    column = flat_columns(DIM, BLOCK_LEN, B, L)
+    bottom = tl.load(bottom_ptr + sample * DIM + column, mask=column < DIM, other=0.0)
+    tl.store(start + column, bottom.to(kind), mask=column < DIM)
+    dots = _dot(x, tl.trans(x), PRECISION, INTERPRETED)
+    r, c = tl.arange(0, R)[:, None], tl.arange(0, R)[None, :]
+    pair = r * (r - 1) // 2 + c
+    tl.store(start + DIM + pair, dots.to(kind), mask=(c < r) & (r <= FEATURES))
+    used: tl.constexpr = DIM + FEATURES * (FEATURES + 1) // 2
+    rest = used + tl.arange(0, 16)
+    tl.store(start + rest, tl.zeros([16], kind), mask=rest < WIDTH)
+
+
+@triton.jit(do_not_specialize=["slots"])
+def interact_backward(
+    bottom_ptr,
+    pool_ptr,
+    to_ptr,
+    ids_ptr,
+    gradient_ptr,
+    bottom_gradient_ptr,
+    a_ptr,
+    b_ptr,
+    slots,
+    WIDTH: tl.constexpr,
+    FEATURES: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    BLOCK_LEN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    HASHED: tl.constexpr,
+    SIGNED: tl.constexpr,
+    R: tl.constexpr,
+    B: tl.constexpr,
+    L: tl.constexpr,
+    PRECISION: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+    SUM: tl.constexpr,
+):
+    """The gradient of bottom is written; those of the embeddings are added to sums of the pool's size (SUM), or
+    written as vectors, (batch, features, dim), for `vectors.scatter` to carry on.
+    """
+    sample = tl.program_id(0).to(tl.int64)
+    x, target, inside, sign = _vectors(
+        sample,
+        bottom_ptr,
+        pool_ptr,
+        ids_ptr,
+        a_ptr,
+        b_ptr,
+        slots,
+        FEATURES,
+        DIM,
+        BLOCKS,
+        BLOCK_LEN,
+        ALIGN,
+        HASHED,
+        SIGNED,
+        R,
+        B,
+        L,
+    )
+    r, c = tl.arange(0, R)[:, None], tl.arange(0, R)[None, :]
+    high, low = tl.maximum(r, c), tl.minimum(r, c)
+    pair = high * (high - 1) // 2 + low
+    start = gradient_ptr + sample * WIDTH
+    # d(x x^T) by x: the triangle's gradient, mirrored, times x.
+    s = tl.load(start + DIM + pair, mask=(high > low) & (high <= FEATURES), other=0.0).to(tl.float32)
+    dx = _dot(s, x, PRECISION, INTERPRETED)
+    column = flat_columns(DIM, BLOCK_LEN, B, L)
+    passed = tl.load(start + column, mask=column < DIM, other=0.0).to(tl.float32)
+    first = tl.sum(tl.where(r == 0, dx, 0.0), axis=0) + passed
+    kind = bottom_gradient_ptr.dtype.element_ty
+    tl.store(bottom_gradient_ptr + sample * DIM + column, first.to(kind), mask=column < DIM)
+    dx = tl.reshape(dx, (R, B, L))
+    if SUM:
+        tl.atomic_add(to_ptr + target, dx * sign[:, :, None], mask=inside, sem="relaxed")
+    else:
+        row, tile = tl.arange(0, R)[:, None, None], columns(BLOCK_LEN, B, L)[None, :, :]
+        there = (tl.arange(0, L) < BLOCK_LEN)[None, None, :] & (tile < DIM)
+        vector = sample * FEATURES + row - 1
+        embedded = (row >= 1) & (row <= FEATURES) & there
+        tl.store(to_ptr + vector * DIM + tile, dx.to(to_ptr.dtype.element_ty), mask=embedded)

@@ -1,0 +1,98 @@
+"""Where blocks lie: what every kernel works out for itself instead of reading it from memory.
+
+Positions are 64 bits wide, because 96 GB of tables hold 2.4e10 numbers; ids, hashes and slots are 32 bits.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def mixed(x):
+    """lowbias32; uint32 arithmetic wraps as FastHash's masks do."""
+    x ^= x >> 16
+    x *= 0x7FEB352D
+    x ^= x >> 15
+    x *= 0x846CA68B
+    x ^= x >> 16
+    return x
+
+
+@triton.jit
+def places(
+    ids,
+    feature,
+    known,
+    a_ptr,
+    b_ptr,
+    slots,
+    FEATURES: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    BLOCK_LEN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    HASHED: tl.constexpr,
+    SIGNED: tl.constexpr,
+    B: tl.constexpr,
+    L: tl.constexpr,
+):
+    """Tiles (vectors, B, L) for ids, features and a mask of shape (vectors,).
+
+    Returns the position in the pool of every element, int64; the mask of those that exist; and the signs of the
+    blocks, (vectors, B). B and L are BLOCKS and BLOCK_LEN rounded up to powers of two.
+    """
+    block, i = tl.arange(0, B), tl.arange(0, L)
+    there = known[:, None] & (block < BLOCKS)[None, :]
+    if HASHED:
+        term = feature[:, None] * BLOCKS + block[None, :]
+        a = tl.load(a_ptr + term, mask=there, other=0).to(tl.uint32, bitcast=True)
+        b = tl.load(b_ptr + term, mask=there, other=0).to(tl.uint32, bitcast=True)
+        bits = mixed(ids.to(tl.uint32)[:, None] * a + b)
+        # The upper word of a 32 by 32 bit product: multiply-shift range reduction without a division.
+        slot = tl.umulhi(bits, tl.zeros_like(bits) + slots.to(tl.uint32))
+        place = slot.to(tl.int64) * ALIGN
+        if SIGNED:
+            sign = 1.0 - 2.0 * (bits & 1).to(tl.float32)
+        else:
+            sign = tl.full(bits.shape, 1.0, tl.float32)
+    else:
+        # A row a value: b has where each feature's rows begin. What lies beyond them is read as zeros and never
+        # written: an id out of range must not reach memory that is not the table's.
+        value = ids.to(tl.int64)[:, None] + tl.zeros_like(there).to(tl.int64)
+        row = value + tl.load(b_ptr + feature, mask=known, other=0)[:, None]
+        follows = known & (feature + 1 < FEATURES)
+        end = tl.load(b_ptr + feature + 1, mask=follows, other=0)
+        end = tl.where(follows, end, slots.to(tl.int64))[:, None]
+        there = there & (value >= 0) & (row < end)
+        place = row * ALIGN
+        sign = tl.full(place.shape, 1.0, tl.float32)
+    # What lets Triton move 16 bytes an instruction: a block starts at a multiple of ALIGN elements.
+    position = tl.multiple_of(place, [ALIGN, ALIGN])[:, :, None] + i[None, None, :]
+    column = columns(BLOCK_LEN, B, L)
+    inside = there[:, :, None] & ((i < BLOCK_LEN)[None, :] & (column < DIM))[None, :, :]
+    return position, inside, sign
+
+
+@triton.jit
+def columns(BLOCK_LEN: tl.constexpr, B: tl.constexpr, L: tl.constexpr):
+    """(B, L): the element of its vector that each element of a tile is."""
+    return tl.arange(0, B)[:, None] * BLOCK_LEN + tl.arange(0, L)[None, :]
+
+
+@triton.jit
+def flat_columns(DIM: tl.constexpr, BLOCK_LEN: tl.constexpr, B: tl.constexpr, L: tl.constexpr):
+    """(B * L,): the same, flat; DIM where there is none."""
+    flat = tl.arange(0, B * L)
+    if B * L == DIM and L == BLOCK_LEN:
+        return flat
+    column = flat // L * BLOCK_LEN + flat % L
+    return tl.where((flat % L < BLOCK_LEN) & (column < DIM), column, DIM)
+
+
+@triton.jit
+def rounded(value, position, stream):
+    """Float32 to what bfloat16 can hold, up or down with odds that keep the mean: `Table`'s rounding, its noise."""
+    bits = value.to(tl.uint32, bitcast=True)
+    noise = mixed((position + stream).to(tl.uint32)) & 0xFFFF
+    moved = (bits & 0xFFFF) != 0
+    return tl.where(moved, (bits + noise) & 0xFFFF0000, bits).to(tl.float32, bitcast=True)

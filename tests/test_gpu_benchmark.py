@@ -1,0 +1,83 @@
+"""`python -m benchmarks.gpu` runs from end to end, so that it works on the day when there is a GPU."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not installed: pip install sizewise[gpu]")
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.gpu", *arguments]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_without_a_gpu_one_line_says_so() -> None:
+    before = (ROOT / "benchmarks" / "RESULTS.md").read_bytes()
+    ended = run()
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr == ("no CUDA device here: nothing measured (--smoke runs all of it without one)\n")
+    assert (ROOT / "benchmarks" / "RESULTS.md").read_bytes() == before
+
+
+def test_every_row_of_every_table_at_tiny_sizes(tmp_path: Path) -> None:
+    results = tmp_path / "RESULTS.md"
+    results.write_text("# Results\n\n## Before\n\nkept\n\n## GPU\n\nnot measured.\n\n## After\n\nkept too\n")
+    ended = run("--smoke", "--results", str(results))
+    assert ended.returncode == 0, ended.stderr
+    text = results.read_text()
+    assert text.startswith("# Results\n\n## Before\n\nkept\n\n## GPU\n\n`python -m benchmarks.gpu --smoke`")
+    assert text.endswith("\n\n## After\n\nkept too\n")
+    assert "not measured.\n" not in text
+    assert "DIFFERS" not in text
+    assert text.count("| equal |") == 36
+    for row in (
+        "full tables, fused gather and update",
+        "shared pool 10 MB, block 32 aligned",
+        "full tables fused, then PyTorch interaction",
+        "shared pool 10 MB fused with the interaction",
+        "full tables through the very same fused kernels",
+        "reference path, embeddings alone",
+        "reference path, eager",
+        "full tables fused + PyTorch interaction, CUDA graph, bf16",
+        "full tables, same fused kernels, CUDA graph, bf16",
+        "10 MB pool fused, CUDA graph, bf16",
+        "MLPs alone, CUDA graph, bf16",
+        "its backward",
+        "InfiniBand NDR, 8 cards",
+    ):
+        assert f"| {row} |" in text, row
+    assert "| yes (" not in text  # the interpreter's times reach no goal, and miss none
+    assert "| no (" not in text
+    assert "A smoke test: sizes are tiny and times mean nothing." in text
+
+
+def test_what_exchanging_embeddings_costs() -> None:
+    """By hand: 8 cards of 16,384 rows each, 26 vectors of 128 float32, over links of 50 GB/s."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks.gpu import limits
+        from benchmarks.gpu.sizes import Sizes
+    finally:
+        sys.path.remove(str(ROOT))
+    mlps = 4 * (
+        (13 + 1) * 512
+        + (512 + 1) * 256
+        + (256 + 1) * 128
+        + (479 + 1) * 1024
+        + (1024 + 1) * 1024
+        + (1024 + 1) * 512
+        + (512 + 1) * 256
+        + (256 + 1)
+    )
+    assert limits.mlp_bytes(Sizes()) == mlps
+    tables, pool = limits.exchange(Sizes(), 16_384, 8, 50e9)
+    share = 2 * 7 / 8 / 50e9 * 1e3
+    assert tables == pytest.approx(share * (16_384 * 26 * 128 * 4 + mlps))
+    assert pool == pytest.approx(share * (10_000_000 + mlps))
