@@ -164,7 +164,9 @@ def hinders(model: nn.Module, optimizer: torch.optim.Optimizer, world: int) -> s
 def cuda_graph(work: Callable[[], None]) -> Callable[[], object]:
     """Record work as a CUDA graph, without running it."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # Thread-local: meanwhile the thread that makes the next batch may ask CUDA for pinned memory, which would
+    # otherwise end the recording.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         work()
     replay: Callable[[], object] = graph.replay
     return replay
