@@ -22,7 +22,7 @@ from sizewise.embedding.kernels.gpu import DeviceBlocks, Launch
 from sizewise.embedding.keys import ContiguousKeys
 from sizewise.embedding.table import Table
 from sizewise.optimizers import build_optimizer
-from sizewise.step import Step, cuda_graph
+from sizewise.step import WARM_UP, Step, cuda_graph
 
 Way = Callable[[], object]
 
@@ -224,7 +224,7 @@ def step(
     stepper = Step(model, build_optimizer("sgd", model, RATE), batch, device)
     data = draw_batch(sizes, rows, batch, device)
     run: Way = lambda: stepper(data, batch)  # noqa: E731
-    for _ in range(5):  # until it is recorded
+    for _ in range(WARM_UP + 1 if device.type == "cuda" else 0):  # until it is recorded
         run()
     if device.type == "cuda" and stepper.recorder is None:
         raise RuntimeError("the step could not be recorded as a CUDA graph: see the log")

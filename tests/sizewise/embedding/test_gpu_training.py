@@ -20,8 +20,8 @@ pytest.importorskip("triton", reason="Triton is not installed: pip install sizew
 
 CPU = torch.device("cpu")
 CARDINALITIES = [1, 7, 300, 2]
-ROWS = 12
-SMALL, LARGE = 1_200, 40_000  # bytes: less and more than the 12 x 4 x 16 numbers that a batch reads
+ROWS = 8
+SMALL, LARGE = 1_200, 40_000  # bytes: less and more than the 8 x 4 x 16 numbers that a batch reads
 
 CASES: dict[str, tuple[str, int, int, dict[str, Any]]] = {
     "robe, small pool": ("robe", 16, SMALL, {}),
@@ -89,8 +89,10 @@ def assert_same(ours: DLRM, theirs: DLRM, tolerance: float = 2e-5) -> None:
 
 
 @pytest.mark.usefixtures("triton")
-@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "optimizer"),
+    [*((c, o) for c in CASES for o in ("sgd", "adagrad")), ("robe, large pool", "adam")],
+)
 def test_models_train_to_the_same_parameters(case: str, optimizer: str) -> None:
     """As those that look up and interact in PyTorch, within 2e-5 of the greatest value; the state as well."""
     ours, our_steps = trained(case, optimizer, True)
