@@ -220,7 +220,7 @@ def test_a_forward_asks_the_device_nothing() -> None:
     """With fake tensors that claim to be on a GPU, whatever waits for a value raises."""
     from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-    model = DLRM(make("full", False), 3, [8], [8], precision="bfloat16")
+    model = DLRM(make("full", False), 3, [8], [8])
     gpu = torch.device("cuda")
     with FakeTensorMode():
         for module in model.modules():
@@ -235,4 +235,4 @@ def test_a_forward_asks_the_device_nothing() -> None:
             logits = model(columns.dense, columns.ids)
         assert logits.device.type == "cuda"
         with pytest.raises(DataDependentOutputException):  # the check can fail
-            float(logits[0])
+            bool((logits > 0).any())
