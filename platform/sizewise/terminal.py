@@ -24,7 +24,16 @@ from sizewise.ledger import Event, Record
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 from sizewise_prep.prep import Progress as Preparation
 
-err = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    """Standard error of a command that goes on when nobody reads it any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Say no more; rich would end the process, or whatever it finds in place of standard output."""
+        self.quiet = True
+
+
+err = _Console(stderr=True, highlight=False)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width to fold to
 
 # How a column of the results is headed and written; columns not named here are written as they are.

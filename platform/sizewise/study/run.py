@@ -346,7 +346,8 @@ class _Shown(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print."""
-        print(self.format(record), file=sys.stderr, flush=True)
+        with suppress(OSError):  # whoever read it has gone, and the study goes on
+            print(self.format(record), file=sys.stderr, flush=True)
 
 
 class _Log(io.TextIOBase):
