@@ -78,16 +78,13 @@ def build_model(config: TrialConfig, manifest: Manifest) -> DLRM:
 
 
 def model_sizes(config: TrialConfig, manifest: Manifest) -> dict[str, int]:
-    """Bytes of a configuration's model, without making it; nothing for methods that cannot say so beforehand.
+    """Bytes of a configuration's model, without making it.
 
     Raises:
         InputError: there is no such model, for its budget is too small or its options do not go together.
     """
-    try:
-        with torch.device("meta"):  # tensors without memory
-            model = build_model(config, manifest)
-    except (RuntimeError, NotImplementedError):
-        return {}
+    with torch.device("meta"):  # tensors without memory
+        model = build_model(config, manifest)
     return {"embedding_bytes": model.embedding.embedding_bytes, "model_bytes": model.model_bytes}
 
 

@@ -126,6 +126,14 @@ def test_bytes_fill_the_budget(case, factor):
     assert size >= budget - max(0.01 * budget, step)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_bytes_are_known_without_making_the_model(case):
+    with torch.device("meta"):  # tensors without memory
+        sketched = make(case)
+    assert sketched.embedding_bytes == make(case).embedding_bytes
+    assert all(table.device.type == "meta" for table in sketched.parameters())
+
+
 def test_bytes_of_full_are_the_tables():
     assert make("full").embedding_bytes == sum(CARDINALITIES) * DIM * 4
     assert make("full int8").embedding_bytes == sum(CARDINALITIES) * DIM + 4

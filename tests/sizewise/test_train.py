@@ -13,7 +13,7 @@ import torch
 from sizewise import checkpoint
 from sizewise.batches import Split
 from sizewise.embedding.keys import ContiguousKeys
-from sizewise.train import DivergedError, Outcome, best, build_model, evaluation_points, train
+from sizewise.train import DivergedError, Outcome, best, build_model, evaluation_points, model_sizes, train
 from sizewise.trial import TrialConfig
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
@@ -272,3 +272,14 @@ def test_two_workers_train_the_model_of_one(
         assert {row["wire_bytes"] for row in two["evaluations"]} == {
             trained
         }  # half of it twice, around the ring
+
+
+@pytest.mark.parametrize("method", ["robe", "hash", "qr", "tt", "cce"])
+def test_sizes_are_known_before_training(method: str, trial_config: Callable[..., TrialConfig]) -> None:
+    config = trial_config(method=method, options={}, memory_budget=1_000_000)
+    manifest = Manifest.load(Path(config.data))
+    model = build_model(config, manifest)
+    assert model_sizes(config, manifest) == {
+        "embedding_bytes": model.embedding.embedding_bytes,
+        "model_bytes": model.model_bytes,
+    }

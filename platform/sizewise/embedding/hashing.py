@@ -75,14 +75,17 @@ class FastHash(nn.Module):
         super().__init__()
         rows = features if feature_term else 1
         words = splitmix64(seed, rows * blocks)
-        # Not persistent: they follow from the seed, and a deployed model ships the seed.
+        # Not persistent: they follow from the seed, and a deployed model ships the seed. On the CPU even where a model
+        # is only sketched (on the device "meta"), because the kernels take their values.
         self.register_buffer(
             "multiplier",
-            torch.tensor([_signed((w >> 32) | 1) for w in words]).view(rows, blocks),
+            torch.tensor([_signed((w >> 32) | 1) for w in words], device="cpu").view(rows, blocks),
             persistent=False,
         )
         self.register_buffer(
-            "increment", torch.tensor([w & 0x7FFFFFFF for w in words]).view(rows, blocks), persistent=False
+            "increment",
+            torch.tensor([w & 0x7FFFFFFF for w in words], device="cpu").view(rows, blocks),
+            persistent=False,
         )
 
     def forward(self, ids: Tensor, slots: int) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,8 @@ class ContiguousKeys(nn.Module):
     def __init__(self, method: str, cardinalities: Sequence[int]) -> None:
         super().__init__()
         self.method = method
-        limits = torch.tensor(cardinalities)
-        self.count = int(limits.sum())
+        limits = torch.tensor(cardinalities, device="cpu")
+        self.count = sum(cardinalities)
         self.register_buffer("limits", limits, persistent=False)
         self.register_buffer("offsets", limits.cumsum(0) - limits, persistent=False)
         self.register_buffer("greatest", torch.zeros_like(limits), persistent=False)
