@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sizewise import spec
-from sizewise.cli import _overrides
+from sizewise.cli.studies import overrides
 from sizewise.results import answer, choose, load, status
 from sizewise.results.commands import run_longer
 from sizewise.results.data import Data, frequencies
@@ -330,7 +330,7 @@ def test_the_command_that_trains_longer_is_one_that_sizewise_takes(tmp_path: Pat
     )
     words = shlex.split(run_longer(load(tmp_path, "demo"), 1))
     assert words[:3] == ["sizewise", "run", str(writer.folder / "study.yaml")]
-    longer = spec.load(Path(words[2]), _overrides(words[4::2]))
+    longer = spec.load(Path(words[2]), overrides(words[4::2]))
     assert (longer.name, longer.trials) == ("demo-trial1-longer", 1)
     assert longer.embedding.method == "robe"
     assert longer.embedding.options == {"block_len": 16}

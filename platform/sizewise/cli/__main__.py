@@ -1,0 +1,5 @@
+"""`python -m sizewise.cli`, the same as `sizewise`."""
+
+from sizewise.cli import main
+
+main()

@@ -1,0 +1,164 @@
+"""What studies found: `results`, `choose`, `report`, `dashboard`, and `bound`, what theory says."""
+
+import dataclasses
+from enum import StrEnum
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sizewise.cli.shared import FRONT, Json, Name, Runs, app, print_json
+from sizewise_prep.errors import InputError
+from sizewise_prep.storage import place
+
+
+class TableName(StrEnum):
+    """The tables of a study."""
+
+    trials = "trials"
+    evaluations = "evaluations"
+    front = "front"
+
+
+class TableFormat(StrEnum):
+    """How a table is written."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    parquet = "parquet"
+
+
+TRIALS = ["trial_id", "state", "replicate", *FRONT[1:], "epochs", "test_auc", "breaks"]
+TRIALS += ["cpu_seconds", "gpu_seconds", "money"]
+
+
+@app.command("results")
+def results_(
+    name: Name,
+    runs: Runs = "runs",
+    table: Annotated[TableName, typer.Option(help="Which table.")] = TableName.trials,
+    format_: Annotated[TableFormat, typer.Option("--format", help="How it is written.")] = TableFormat.table,
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print or write a study's tables: trials, evaluations, or the Pareto front over evaluations."""
+    from sizewise import results
+    from sizewise.terminal import err, print_table
+
+    study = results.load(place(runs), name)
+    for problem in study.problems:
+        err.print(problem, style="yellow", markup=False, soft_wrap=True)
+    frame = getattr(study, table.value)
+    if as_json:
+        print_json({"name": name, "table": table.value, "rows": frame.to_dicts()})
+    elif format_ is TableFormat.table and out is None:
+        print_table(frame, TRIALS if table is TableName.trials else FRONT, f"{table.value} of {name}")
+    else:
+        _write_table(frame, format_, out)
+
+
+def _write_table(frame: Any, format_: TableFormat, out: Path | None) -> None:
+    if format_ is TableFormat.table:
+        format_ = TableFormat.csv
+    if format_ is TableFormat.parquet and out is None:
+        raise InputError("--format parquet is not for a terminal: add --out FILE.parquet")
+    write = {"json": frame.write_json, "csv": frame.write_csv, "parquet": frame.write_parquet}[format_.value]
+    if out is None:
+        print(write())
+        return
+    try:
+        write(out)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror or error}): choose another --out"
+        ) from None
+
+
+@app.command()
+def choose(
+    name: Name,
+    runs: Runs = "runs",
+    max_bytes: Annotated[str | None, typer.Option(help="At most this size, such as 10MB.")] = None,
+    max_iterations: Annotated[int | None, typer.Option(help="At most this many iterations.", min=1)] = None,
+    min_auc: Annotated[float | None, typer.Option(help="At least this AUC.", min=0, max=1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Choose a model: the smallest of a wanted AUC, or the most accurate within limits."""
+    from sizewise import results
+    from sizewise.units import format_auc, format_bytes, format_count, parse_bytes
+
+    try:
+        limit = (
+            None
+            if max_bytes is None
+            else parse_bytes(max_bytes if not max_bytes.isdigit() else int(max_bytes))
+        )
+    except ValueError as error:
+        raise InputError(f"--max-bytes: {error}") from None
+    choice = results.choose(results.load(place(runs), name), limit, max_iterations, min_auc)
+    if as_json:
+        print_json(dataclasses.asdict(choice))
+    else:
+        print(
+            f"trial {choice.trial_id} at iteration {format_count(choice.iteration)}: AUC {format_auc(choice.auc)}, "
+            f"embeddings {format_bytes(choice.embedding_bytes)}\n{choice.why}"
+        )
+
+
+@app.command()
+def report(
+    name: Name,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    runs: Runs = "runs",
+    as_json: Json = False,
+) -> None:
+    """Write one self-contained HTML file with the answer, the front and the figures."""
+    from sizewise import report as reports
+    from sizewise import results
+
+    reports.write(results.load(place(runs), name), out)
+    if as_json:
+        print_json({"out": str(out), "bytes": out.stat().st_size})
+    else:
+        print(f"{out}: written; open it in any browser")
+
+
+@app.command()
+def dashboard(
+    runs: Runs = "runs",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8501,
+    address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Open the Streamlit app over a folder of studies."""
+    # Found by its entry point, because this package must not import the one that is built on it.
+    (serve,) = entry_points(group="sizewise.commands", name="dashboard")
+    raise typer.Exit(serve.load()(place(runs), port, address))
+
+
+@app.command()
+def bound(
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DIR]", help="A folder of shards, for its number of values.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(help="Values of all features, instead of DIR.", min=2)] = None,
+    dim: Annotated[int, typer.Option(help="Length of an embedding vector.", min=1)] = 16,
+    eps: Annotated[float, typer.Option(help="Relative error of squared distances, between 0 and 1.")] = 0.1,
+    as_json: Json = False,
+) -> None:
+    """Print how much memory is enough in theory, by the Johnson-Lindenstrauss lemma."""
+    from sizewise import theory
+    from sizewise.units import format_bytes, format_count, format_ratio
+    from sizewise_prep.manifest import Manifest
+
+    if (data is None) == (rows is None):
+        raise InputError("bound: give a folder of shards, or --rows N")
+    found = theory.memory_bound(rows if data is None else Manifest.load(data).full_rows, dim, eps)  # type: ignore[arg-type]
+    if as_json:
+        print_json(found._asdict())
+    else:
+        print(
+            f"{format_count(found.dimensions)} dimensions x {dim}: {format_bytes(found.bytes)} instead of "
+            f"{format_bytes(found.full_bytes)} ({format_ratio(found.ratio)})\n{found.statement}\n{found.source}"
+        )

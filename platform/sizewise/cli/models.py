@@ -1,0 +1,84 @@
+"""Models that are shipped: `export`, `score` and `evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sizewise.cli.shared import Json, Name, Runs, app, auc_text, print_json
+from sizewise_prep.storage import place
+
+
+@app.command()
+def export(
+    name: Name,
+    trial: Annotated[int, typer.Option(help="Which trial; `sizewise choose` names one.", min=0)],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    runs: Runs = "runs",
+    as_json: Json = False,
+) -> None:
+    """Write a trial's best model as a folder that runs without Sizewise, with its measured latency."""
+    from sizewise import export as exports
+    from sizewise.units import format_bytes
+
+    found = exports.export(place(runs), name, trial, out)
+    if as_json:
+        print_json({"out": str(out), **found.model_dump(mode="json")})
+        return
+    print(
+        f"{out}: trial {trial} at iteration {found.iteration:,}, validation AUC {auc_text(found.validation['auc'])}, "
+        f"model {format_bytes(found.model_bytes)} ({format_bytes(found.program_bytes)} on disk)"
+    )
+    print(*(f"{at.rows:,} rows: {at.milliseconds:.3g} ms" for at in found.latency), sep=", ", end=" ")
+    print(f"({found.measured_on})")
+
+
+Deployment = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `sizewise export` wrote.")]
+Raw = Annotated[list[str], typer.Argument(metavar="RAW...", help="Raw logs in the layout of its study.")]
+MaxBad = Annotated[
+    float, typer.Option(help="Leave bad rows out up to this fraction; 0 stops at the first.", min=0, max=1)
+]
+
+
+@app.command()
+def score(
+    model: Deployment,
+    raw: Raw,
+    out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+    max_bad_fraction: MaxBad = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Write an exported model's prediction for every row of raw logs."""
+    from sizewise import export as exports
+    from sizewise.terminal import bytes_read
+
+    with bytes_read("score", as_json) as progress:
+        done = exports.score(exports.Deployed.open(model), raw, out, max_bad_fraction, progress)
+    if as_json:
+        print_json({"out": str(out), "rows": done.rows, "bad_rows": done.bad_rows})
+    else:
+        print(
+            f"{out}: {done.rows:,} rows" + (f", {done.bad_rows:,} bad ones left out" if done.bad_rows else "")
+        )
+
+
+@app.command()
+def evaluate(model: Deployment, raw: Raw, max_bad_fraction: MaxBad = 0.0, as_json: Json = False) -> None:
+    """Print how good an exported model's predictions are on raw logs."""
+    from sizewise import export as exports
+    from sizewise.terminal import bytes_read
+
+    with bytes_read("evaluate", as_json) as progress:
+        done = exports.evaluate(exports.Deployed.open(model), raw, max_bad_fraction, progress)
+    assert done.scores
+    scores = {name: None if value != value else value for name, value in done.scores._asdict().items()}
+    if as_json:
+        print_json({**scores, "rows": done.rows, "bad_rows": done.bad_rows})
+        return
+    print(
+        f"AUC {auc_text(scores['auc'])}, log-loss {auc_text(scores['logloss'])}, normalized entropy "
+        f"{auc_text(scores['normalized_entropy'])} on {done.rows:,} rows"
+        + (f", {done.bad_rows:,} bad ones left out" if done.bad_rows else "")
+    )
+    if done.scores.undefined:
+        print(done.scores.undefined)

@@ -1,0 +1,69 @@
+"""What the commands share: the app, options of the same meaning, and how results are printed."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="How small can a recommendation model be, and what does each size cost in accuracy and iterations?",
+)
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object, and nothing else, on standard output.")
+]
+Runs = Annotated[
+    str, typer.Option("--runs", help="The folder of studies: a path, or a URI such as s3://bucket/runs.")
+]
+OptunaStorage = Annotated[
+    str | None,
+    typer.Option(
+        "--optuna-storage",
+        metavar="URL",
+        envvar="SIZEWISE_OPTUNA_STORAGE",  # where a password does not show in the list of processes
+        help="Mirror the study there, for optuna-dashboard: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DB.",
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="The Ray cluster: HOST:PORT, auto (the one on this machine), or local (one for this study alone). When "
+        "left out: RAY_ADDRESS, else the one on this machine if there is one, else local.",
+    ),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.")]
+
+
+# The columns of a table of candidates.
+FRONT = [
+    "trial_id",
+    "auc",
+    "auc_low",
+    "auc_high",
+    "replicates",
+    "embedding_bytes",
+    "compression_ratio",
+    "model_bytes",
+    "iteration",
+    "epoch",
+    "method",
+    "learning_rate",
+]
+
+
+def auc_text(value: float | None) -> str:
+    """An AUC or a loss as people read it."""
+    from sizewise.units import format_auc
+
+    return "undefined" if value is None else format_auc(value)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one object, which is all that goes to standard output."""
+    print(json.dumps(value, default=str))

@@ -1,0 +1,180 @@
+"""Studies: `run`, `resume` and `status`."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sizewise.cli.shared import FRONT, Json, Name, OptunaStorage, Ray, Runs, app, print_json
+from sizewise.study import signals
+from sizewise_prep.errors import InputError
+from sizewise_prep.storage import Place, place
+
+
+@app.command()
+def run(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    runs: Runs = "runs",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a field, such as trials=4."),
+    ] = None,
+    optuna_storage: OptunaStorage = None,
+    ray: Ray = None,
+    as_json: Json = False,
+) -> None:
+    """Start a study, on the current Ray cluster or a local one."""
+    from sizewise import spec
+    from sizewise.study import run as study
+    from sizewise.terminal import trial_events
+
+    asked = spec.load(study_file, overrides(set_ or []))
+
+    with signals.terminate_as_interrupt():
+        with _pausing(asked.name, runs), trial_events(asked.trials, 0, as_json) as on_event:
+            finished = study.run(
+                asked,
+                place(runs),
+                source=str(study_file),
+                on_event=on_event,
+                optuna_storage=optuna_storage,
+                ray=ray,
+            )
+        _conclude(place(runs), asked.name, finished, as_json)
+
+
+@app.command()
+def resume(
+    name: Name,
+    runs: Runs = "runs",
+    optuna_storage: OptunaStorage = None,
+    ray: Ray = None,
+    as_json: Json = False,
+) -> None:
+    """Continue an interrupted study."""
+    from sizewise import results
+    from sizewise.study import run as study
+    from sizewise.terminal import trial_events
+
+    folder = place(runs)
+    trials = results.status(folder, name)["trials"]
+    done = trials["finished"] + trials["pruned"] + trials["failed"]
+    with signals.terminate_as_interrupt():
+        with _pausing(name, runs), trial_events(trials["asked"], done, as_json) as on_event:
+            finished = study.resume(name, folder, on_event=on_event, optuna_storage=optuna_storage, ray=ray)
+        _conclude(folder, name, finished, as_json)
+
+
+@contextmanager
+def _pausing(name: str, runs: str) -> Iterator[None]:
+    """Say how to go on with a study that cannot be written just now."""
+    from sizewise.study.run import PausedError, to_continue
+
+    try:
+        yield
+    except PausedError as error:
+        print(f"sizewise: {to_continue(name, runs, str(error))}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _conclude(runs: Place, name: str, finished: bool, as_json: bool) -> None:
+    """Say what a study found, or how to continue it."""
+    from sizewise import results
+    from sizewise.terminal import err, print_table
+
+    study = results.load(runs, name)
+    answer = results.answer(study)
+    if as_json:
+        print_json({**results.status(runs, name), "answer": answer.sentence, "front": study.front.to_dicts()})
+    else:
+        print_table(study.front, FRONT, f"Pareto front of {name}")
+        print(answer.sentence)
+    if not finished:
+        err.print(
+            f"interrupted: continue with `sizewise resume {name} --runs {runs}`", markup=False, soft_wrap=True
+        )
+        sys.exit(signals.exit_code())
+    if study.trials.height and (study.trials["state"] == "failed").all():
+        sys.exit(1)
+
+
+@app.command()
+def status(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A study; all of them when left out.")
+    ] = None,
+    runs: Runs = "runs",
+    trial: Annotated[
+        int | None, typer.Option(help="How one trial went: its state, reason and traceback.", min=0)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show how studies stand."""
+    from sizewise import results
+    from sizewise.terminal import print_table
+    from sizewise.units import describe_cost, format_seconds
+
+    if trial is not None:
+        if name is None:
+            raise InputError("status: --trial needs the NAME of its study")
+        story = results.story(place(runs), name, trial)
+        if as_json:
+            print_json(story)
+        else:
+            again = f", {story['attempts']} attempts" if story["attempts"] > 1 else ""
+            print(f"trial {trial} of {name}: {story['state']}{again}")
+            print(*filter(None, (story["error"], story["traceback"].rstrip())), sep="\n")
+        return
+    if name is None:
+        studies = results.studies(place(runs))
+        if as_json:
+            print_json({"runs": str(runs), "studies": studies.to_dicts()})
+        elif studies.is_empty():
+            print(f"{runs}: no studies yet; start one with `sizewise run STUDY.yaml`")
+        else:
+            columns = ["name", "state", "asked", "finished", "pruned", "failed", "running", "best_auc"]
+            print_table(studies, columns, f"Studies in {runs}")
+        return
+    found = results.status(place(runs), name)
+    if as_json:
+        print_json(found)
+        return
+    trials = found["trials"]
+    left = (
+        f", about {format_seconds(found['seconds_left'])} left" if found["seconds_left"] is not None else ""
+    )
+    print(
+        f"{name}: {found['state']}, {trials['finished']} of {trials['asked']} trials finished, "
+        + (f"{trials['pruned']} stopped early, " if trials["pruned"] else "")
+        + f"{trials['running']} running, {trials['failed']} failed"
+        + (f", {trials['infeasible']} not trained (constraints)" if trials["infeasible"] else "")
+        + left
+    )
+    print(f"cost so far: {describe_cost(found['cost'])}")
+    if found["message"]:
+        print(found["message"])
+    failed = results.load(place(runs), name).trials.filter(state="failed")
+    for trial_id, error in failed.select("trial_id", "error").iter_rows():
+        print(f"trial {trial_id} failed: {error}")
+    if failed.height:
+        print(f"tracebacks: sizewise status {name} --runs {runs} --trial ID")
+
+
+def overrides(pairs: list[str]) -> dict[str, Any]:
+    """The fields that `--set KEY=VALUE` replace, by dotted key; InputError for what is none."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            raise InputError(f"--set {pair}: write KEY=VALUE, such as --set trials=4")
+        try:
+            found[key] = YAML(typ="safe", pure=True).load(text)
+        except YAMLError:
+            raise InputError(f"--set {pair}: {text} is not a value") from None
+    return found
