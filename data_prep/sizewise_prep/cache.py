@@ -46,7 +46,9 @@ def local_shards(data: str | Place) -> Path:
     folder = cache_folder() / "shards" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', source.name)}-{named}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
+        with FileLock(
+            folder.with_name(f"{folder.name}.lock")
+        ):  # beside it: in it there is nothing but the data
             for shard in (shard for split in manifest.splits.values() for shard in split.shards):
                 if not _is_there(folder, shard):
                     _bring(source, folder, shard)

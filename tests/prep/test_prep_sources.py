@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from s3_server import S3Server
 from sizewise_prep import reader
 from sizewise_prep.errors import InputError
 from sizewise_prep.reader import Reader
@@ -185,22 +186,20 @@ def test_addresses_are_opened_by_fsspec(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_logs_in_s3_give_the_same_shards(tmp_path: Path) -> None:
+def test_logs_in_s3_give_the_same_shards(tmp_path: Path, s3: S3Server) -> None:
     import boto3
 
-    from s3_server import S3Server
     from sizewise_prep import planted
     from sizewise_prep.prep import prepare
 
     planted.generate(tmp_path / "raw", 600, files=2)
     local = prepare(tmp_path / "raw" / "*.tsv", tmp_path / "local")
-    with S3Server() as server, server.in_environment():
-        server.bucket("logs")
-        client = boto3.client("s3", endpoint_url=server.url)
-        for path in (tmp_path / "raw").glob("*.tsv"):
-            client.upload_file(str(path), "logs", path.name)
-        remote = prepare("s3://logs/day_*.tsv", tmp_path / "remote")
-        with pytest.raises(InputError, match=r"s3://logs/none: not found"):
-            resolve("s3://logs/none")
+    s3.bucket("logs")
+    client = boto3.client("s3", endpoint_url=s3.url)
+    for path in (tmp_path / "raw").glob("*.tsv"):
+        client.upload_file(str(path), "logs", path.name)
+    remote = prepare("s3://logs/day_*.tsv", tmp_path / "remote")
+    with pytest.raises(InputError, match=r"s3://logs/none: not found"):
+        resolve("s3://logs/none")
     assert [source.path for source in remote.sources] == ["s3://logs/day_0.tsv", "s3://logs/day_1.tsv"]
     assert [shard.sha256 for shard in remote.files] == [shard.sha256 for shard in local.files]
