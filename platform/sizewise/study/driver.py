@@ -122,7 +122,7 @@ def _locked(folder: Path) -> Iterator[None]:
     except Timeout:
         raise _refused(folder, claim(folder / "driver.json")) from None
     except (OSError, NotImplementedError):
-        pass
+        pass  # what filelock raises where the file system has no locks
     try:
         other = claim(folder / "driver.json")
         if other and other.get("state") == "running" and lives(folder / "driver.json", other):
