@@ -78,7 +78,7 @@ def export(runs: Place, name: str, trial_id: int, out: Path) -> Description:
     with atomic_folder(out) as working:
         write_atomic(working / PROGRAM, program)
         write_atomic(working / DESCRIPTION, description.model_dump_json(indent=2).encode())
-    Deployed.open(out)
+        Deployed.open(working)  # before it gets its name: what cannot be opened here nobody can serve
     return description
 
 
