@@ -20,6 +20,7 @@ from sizewise_prep.errors import InputError
 from sizewise_prep.reader import Reader
 from sizewise_prep.rows import Parser
 from sizewise_prep.sources import RawFile, resolve
+from sizewise_prep.storage import StorageError
 
 _SCHEMA = pa.schema(
     [
@@ -81,6 +82,8 @@ def score(
                 ]
                 writer.write_table(pa.table(columns, _SCHEMA))
             _check(rows, bad, max_bad_fraction)
+    except StorageError:
+        raise  # of a raw log: it says so itself
     except OSError as error:
         raise InputError(
             f"{out}: cannot be written ({error.strerror or error}); choose another --out"
