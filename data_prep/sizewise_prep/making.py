@@ -9,10 +9,10 @@ numbered, and then the shards are written. Each step does only what an earlier r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from sizewise_prep.workers import Workers
 _MERGE_MEMORY = 300 * 10**6  # of a worker that merges, its words aside
 
 Steps = Generator[Progress, None, Manifest]
+Job = TypeVar("Job", ShardJob, NumberJob)
+Done = TypeVar("Done", Made, Numbered)
 
 
 def make(folder: Path, settings: Settings, log: Log, rule: Rule, workers: Workers, memory: int) -> Steps:
@@ -78,12 +80,7 @@ class _Making:
         self, jobs: list[ShardJob], step: Literal["count", "shards"]
     ) -> Generator[Progress, None, list[Made]]:
         """Do those of the jobs that are not done, in the order of the jobs; the last use of a part frees its disk."""
-        made: dict[str, Made] = {}
-        started = [job for job in jobs if job.record_path.exists()]
-        for found in self._workers.run(assembly.check, started, parts.MEMORY):
-            if found is not None:
-                made[found.name] = found
-            yield self._log.progress("check", len(made), len(started))
+        made = {one.name: one for one in (yield from self._standing(jobs, assembly.check))}
         left = [job for job in jobs if job.name not in made]
         yield from self._log.restore({cut.part.file for job in left for cut in job.cuts})
         uses = Counter(cut.part.file for job in left for cut in job.cuts)
@@ -100,18 +97,25 @@ class _Making:
             yield self._log.progress(step, len(made), len(jobs))
         return [made[job.name] for job in jobs]
 
+    def _standing(
+        self, jobs: Sequence[Job], check: Callable[[Job], Iterator[Done | None]]
+    ) -> Generator[Progress, None, list[Done]]:
+        """What earlier runs left of these jobs, as far as it is sound."""
+        started = [job for job in jobs if job.record_path.exists()]
+        found: list[Done] = []
+        for one in self._workers.run(check, started, parts.MEMORY):
+            if one is not None:
+                found.append(one)
+            yield self._log.progress("check", len(found), len(started))
+        return found
+
     def _number(self, shards: list[ShardJob], runs: list[Run]) -> Generator[Progress, None, list[Numbered]]:
         training = tuple(job.name.startswith("train-") for job in shards)
         jobs = [
             NumberJob(self._folder, column, tuple(runs), training, self._settings.min_count, self._words())
             for column in range(len(self._layout.tokens))
         ]
-        done: dict[int, Numbered] = {}
-        started = [job for job in jobs if job.record_path.exists()]
-        for found in self._workers.run(vocabulary.check, started, parts.MEMORY):
-            if found is not None:
-                done[found.column] = found
-            yield self._log.progress("check", len(done), len(started))
+        done = {one.column: one for one in (yield from self._standing(jobs, vocabulary.check))}
         left = [job for job in jobs if job.column not in done]
         for numbered in self._workers.run(vocabulary.number, left, self._memory):
             if numbered is not None:
