@@ -4,9 +4,10 @@
 
 Makes a study of synthetic curves in a temporary folder and the same trials in an Optuna journal (their best
 evaluations: Optuna keeps no intermediate values for several objectives), serves each with its own dashboard, and
-measures in headless Chromium at 1280x720: from the address to the first figure with points on the screen, with an empty
-cache and on a later visit; and from an action to its effect. PATH is the `optuna-dashboard` of an environment of its
-own (`pip install optuna-dashboard`).
+measures in headless Chromium at 1280x720, from the start of a navigation, with an empty cache and on a later visit:
+until the answer in a sentence and the numbers behind it are on the screen (there: the study's name), and until the
+first figure has points; likewise the limits and the answer on the page Choose; and from an action to its effect. PATH
+is the `optuna-dashboard` of an environment of its own (`pip install optuna-dashboard`).
 """
 
 import argparse
@@ -32,16 +33,30 @@ from playwright.sync_api import Page
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "dashboard")]
 from browser import chromium_page, dashboard  # noqa: E402
+from plain_chromium import plain_chromium  # noqa: E402
 
 from study_folder import StudyWriter, curve  # noqa: E402
 
 WAIT = 120_000
 DRAWN = """() => [...document.querySelectorAll('.js-plotly-plot')].some(plot =>
     plot.querySelector('.scatterlayer .point'))"""
+OURS = {
+    "answer and key numbers": """() => document.querySelector('[data-testid=stMain] h4') &&
+        document.querySelectorAll('[data-testid=stMain] [data-testid=stMetric]').length >= 3""",
+    "first figure with points": DRAWN,
+}
 # their figure may be of two dimensions (SVG) or of three (a canvas, which is drawn when its scene has traces)
-DRAWN_THEIRS = """() => [...document.querySelectorAll('.js-plotly-plot')].some(plot =>
-    plot.querySelector('.scatterlayer .point') ||
-    Object.keys(plot._fullLayout?.scene?._scene?.traces ?? {}).length > 0)"""
+THEIRS = {
+    "study's name": """() => [...document.querySelectorAll('#dashboard *')].some(element =>
+        element.children.length == 0 && element.textContent.includes('bench'))""",
+    "first figure with points": """() => [...document.querySelectorAll('.js-plotly-plot')].some(plot =>
+        plot.querySelector('.scatterlayer .point') ||
+        Object.keys(plot._fullLayout?.scene?._scene?.traces ?? {}).length > 0)""",
+}
+LIMITS = {
+    "limits and answer": """() => document.querySelectorAll('[data-testid=stSlider]').length >= 3 &&
+        document.querySelector('[data-testid=stMain] h4')?.textContent.startsWith('Take')"""
+}
 
 
 def main() -> None:
@@ -62,20 +77,26 @@ def main() -> None:
             dashboard(folder / "runs", folder / "ours.log") as ours,
             theirs(options.optuna_dashboard, folder) as other,
         ):
-            ours_page = f"{ours}/tradeoff?study=bench"
-            first = [first_paint(ours_page)], [first_paint(other, DRAWN_THEIRS)]
-            cold: tuple[list[float], list[float]] = [], []
-            for _ in range(options.repeats):  # in turns, so that both meet the same machine
-                cold[0].append(first_paint(ours_page))
-                cold[1].append(first_paint(other, DRAWN_THEIRS))
-            warm = warm_paint(ours_page, options.repeats), warm_paint(other, options.repeats, DRAWN_THEIRS)
-            for name, (one, another) in {
+            pages = {
+                "Sizewise": (f"{ours}/tradeoff?study=bench", OURS),
+                "optuna-dashboard": (other, THEIRS),
+                "Sizewise's Choose": (f"{ours}/choose?study=bench", LIMITS),
+            }
+            first = {name: [first_visit(*page)] for name, page in pages.items()}
+            cold: dict[str, list[dict[str, float]]] = {name: [] for name in pages}
+            for _ in range(options.repeats):  # in turns, so that all meet the same machine
+                for name, page in pages.items():
+                    cold[name].append(first_visit(*page))
+            warm = {name: later_visits(*page, options.repeats) for name, page in pages.items()}
+            del first["Sizewise's Choose"]  # the server had been visited by then
+            for when, visits in {
                 "first visit after the server's start": first,
-                "first figure with points, empty browser cache": cold,
-                "the same on a later visit": warm,
+                "empty browser cache": cold,
+                "later visit": warm,
             }.items():
-                show(f"Sizewise: {name}", one)
-                show(f"optuna-dashboard: {name}", another)
+                for name, found in visits.items():
+                    for what in found[0]:
+                        show(f"{name}: {what}, {when}", [visit[what] for visit in found])
             show("Sizewise: click a point: its trial is named", click(ours, options.repeats))
             show("Sizewise: move a slider: the answer", slide(ours, options.repeats))
 
@@ -124,26 +145,19 @@ def write_study(folder: Path, trials: int, evaluations: int) -> None:
     writer.driver("finished")
 
 
-def first_paint(address: str, drawn: str = DRAWN) -> float:
-    """Seconds from the address to the first figure with points, in a browser with nothing cached."""
-    with chromium_page() as (page, _):
-        start = time.perf_counter()
-        page.goto(address, wait_until="commit")
-        page.wait_for_function(drawn, timeout=WAIT, polling=20)
-        return time.perf_counter() - start
+def first_visit(address: str, marks: dict[str, str]) -> dict[str, float]:
+    """Seconds until each mark in a browser with nothing cached."""
+    with plain_chromium() as tab:
+        return tab.visit(address, marks)
 
 
-def warm_paint(address: str, repeats: int, drawn: str = DRAWN) -> list[float]:
+def later_visits(address: str, marks: dict[str, str], repeats: int) -> list[dict[str, float]]:
     """The same in a browser that has been there twice, which is when Chromium keeps compiled scripts."""
     found = []
-    with chromium_page() as (page, _):
+    with plain_chromium() as tab:
         for _ in range(2 + repeats):
-            start = time.perf_counter()
-            page.goto(address, wait_until="commit")
-            page.wait_for_function(drawn, timeout=WAIT, polling=20)
-            found.append(time.perf_counter() - start)
-            page.wait_for_timeout(1_500)
-            page.goto("about:blank")
+            found.append(tab.visit(address, marks))
+            tab.leave()
     return found[2:]
 
 

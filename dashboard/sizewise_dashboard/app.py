@@ -6,10 +6,11 @@ looked at, so a link shows a colleague the same view. `launch.serve` starts this
 
 import sys
 from functools import partial
+from importlib import import_module
+from typing import Any
 
 import streamlit as st
 
-from sizewise_dashboard import choose, compare, data, search, studies, tradeoff, trials
 from sizewise_dashboard.parts import pick_study
 from sizewise_prep.storage import Place, place
 
@@ -28,20 +29,29 @@ def main(runs: Place) -> None:
     """Show the page that the address names."""
     st.set_page_config(page_title="Sizewise", layout="wide")
     st.html(f"<style>{_STYLE}</style>")
-    details = st.Page(partial(trials.page, runs), title="Trials", url_path="trials")
+    details = _page("trials", "Trials", runs)
     pages = {
-        "tradeoff": st.Page(partial(tradeoff.page, runs, details), title="Trade-off", url_path="tradeoff"),
-        "choose": st.Page(partial(choose.page, runs, details), title="Choose", url_path="choose"),
+        "tradeoff": _page("tradeoff", "Trade-off", runs, details),
+        "choose": _page("choose", "Choose", runs, details),
         "trials": details,
-        "search": st.Page(partial(search.page, runs, details), title="Search", url_path="search"),
-        "compare": st.Page(partial(compare.page, runs), title="Compare", url_path="compare"),
-        "data": st.Page(partial(data.page, runs), title="Data", url_path="data"),
+        "search": _page("search", "Search", runs, details),
+        "compare": _page("compare", "Compare", runs),
+        "data": _page("data", "Data", runs),
     }
-    home = st.Page(partial(studies.page, runs, pages["tradeoff"]), title="Studies", default=True)
+    home = st.Page(partial(_show, "studies", runs, pages["tradeoff"]), title="Studies", default=True)
     shown = st.navigation([home, *pages.values()], position="top")
     if shown is not home:
         pick_study(runs)
     shown.run()
+
+
+def _page(name: str, title: str, *arguments: Any) -> st.Page:
+    return st.Page(partial(_show, name, *arguments), title=title, url_path=name)
+
+
+def _show(name: str, *arguments: Any) -> None:
+    """Run the page of this name. Its module is loaded only now: some need libraries that take a second to load."""
+    import_module(f"sizewise_dashboard.{name}").page(*arguments)
 
 
 main(place(sys.argv[1] if len(sys.argv) > 1 else "runs"))

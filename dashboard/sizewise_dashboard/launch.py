@@ -6,6 +6,8 @@ The options that keep it private (bound to one address, no usage statistics) are
 import signal
 import socket
 import threading
+import time
+from importlib import import_module
 from pathlib import Path
 
 from click import Abort
@@ -15,6 +17,7 @@ from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place, absolute
 
 APP = Path(__file__).parent / "app.py"
+_PAUSE = 5.0  # seconds that a first visitor has the processor to himself, before the other pages are loaded
 SERVER = APP.with_name("server.py")
 
 
@@ -55,15 +58,18 @@ def arguments(runs: Place, port: int, address: str) -> list[str]:
 
 
 def _warm(runs: Place) -> None:
-    """Load the libraries, and read the study that changed last, before the first visitor asks for it."""
+    """What the first visitor would wait for: the libraries, and the study that changed last, read and drawn."""
     from sizewise import results
-    from sizewise_dashboard import snapshots
+    from sizewise_dashboard import snapshots, tradeoff
 
     try:
         for name in results.studies(runs)["name"].head(1):
-            snapshots.read(runs, name)
+            tradeoff.prepare(snapshots.read(runs, name))
     except (InputError, OSError):
         pass  # whoever looks is told
+    time.sleep(_PAUSE)
+    for page in ("studies", "choose", "trials", "search", "compare", "data"):
+        import_module(f"sizewise_dashboard.{page}")
 
 
 def _check_free(port: int, address: str) -> None:

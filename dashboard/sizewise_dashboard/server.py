@@ -43,8 +43,11 @@ def page() -> str:
         for name in _needed()
         if name not in html
     )
-    # without this word Streamlit looks for its server below each page's address first
-    server = "<script>window.__streamlit = {BACKEND_BASE_URL: location.origin}</script>"
+    # told this, Streamlit opens its socket at once, and does not first look for its server below each page's address
+    # and wait for these words from it
+    told = "BACKEND_BASE_URL: location.origin"
+    told += ", HOST_CONFIG: {allowedOrigins: [location.origin], useExternalAuthToken: false}"
+    server = f"<script>window.__streamlit = {{{told}}}</script>"
     asked = f'<script id="plotly" async src=".{_PLOTLY_URL}"></script>'
     return html.replace("<head>", f"<head>{server}", 1).replace("</head>", f"{links}{asked}</head>", 1)
 

@@ -13,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+# Plotly uses pandas where it finds it, even half-loaded by another thread: so it is loaded before anything is drawn
+import pandas  # type: ignore[import-untyped]  # noqa: F401
 import plotly.graph_objects as go
 
 from sizewise import results

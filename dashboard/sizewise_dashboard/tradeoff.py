@@ -1,9 +1,11 @@
 """The trade-off of one study: the answer, the linked figures and the front; live while it runs."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+import plotly.graph_objects as go
 import polars as pl
 import streamlit as st
 
@@ -13,7 +15,7 @@ from sizewise.results import Study
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 from sizewise_dashboard import chart, picking, snapshots, tables
 from sizewise_dashboard.parts import badge, current_study, plain, show_problems
-from sizewise_dashboard.snapshots import Snapshot
+from sizewise_dashboard.snapshots import Drawing, Snapshot
 from sizewise_dashboard.studies import cost
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place
@@ -29,6 +31,13 @@ class _View(NamedTuple):
     axes: Axes
     methods: tuple[str, ...]
     epsilon: float | None
+
+
+_FIGURES: dict[str, Callable[[Study, _View], go.Figure]] = {
+    "by_size": lambda study, view: figures.accuracy_against_size(study, view.epsilon, view.axes),
+    "by_iterations": lambda study, view: figures.accuracy_against_iterations(study, view.axes),
+    "tradeoff": lambda study, view: figures.tradeoff_3d(study, view.axes),
+}
 
 
 def page(runs: Place, details: st.Page | None = None) -> None:
@@ -59,13 +68,10 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
     left, right = st.columns(2)
     sentence = now.answer.sentence
     score, effort = SCORES[view.axes.score].label, EFFORTS[view.axes.effort].label
+    by_size, by_iterations, whole = (_drawn(now, study, view, name) for name in _FIGURES)
     with left:
         chart.show(
-            snapshots.drawn(
-                now,
-                ("by_size", view),
-                lambda: figures.accuracy_against_size(study, view.epsilon, view.axes),
-            ),
+            by_size,
             "by_size",
             f"Validation {score} against size in bytes, a log scale. {sentence}",
             figures.chosen(study, trials, "size", view.axes),
@@ -73,9 +79,7 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
         )
     with right:
         chart.show(
-            snapshots.drawn(
-                now, ("by_iterations", view), lambda: figures.accuracy_against_iterations(study, view.axes)
-            ),
+            by_iterations,
             "by_iterations",
             f"Validation {score} against {effort}, a log scale, a line a trial. {sentence}",
             figures.chosen(study, trials, "iterations", view.axes),
@@ -84,7 +88,7 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
     left, right = st.columns(2)
     with left:
         chart.show(
-            snapshots.drawn(now, ("tradeoff", view), lambda: figures.tradeoff_3d(study, view.axes)),
+            whole,
             "tradeoff",
             f"Validation {score} over size and {effort}, in three dimensions. {sentence}",
             figures.chosen(study, trials, "tradeoff", view.axes),
@@ -97,6 +101,16 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
         else:
             tables.show(study.front, "front", tables.EVALUATION, height=400, alt="The Pareto front")
     show_problems(now.study)
+
+
+def prepare(now: Snapshot) -> None:
+    """Draw what the page shows of a study at first."""
+    for name in _FIGURES:
+        _drawn(now, now.study, _View(Axes().of(now.study), (), None), name)
+
+
+def _drawn(now: Snapshot, study: Study, view: _View, name: str) -> Drawing:
+    return snapshots.drawn(now, (name, view), lambda: _FIGURES[name](study, view))
 
 
 def _ask(study: Study) -> _View:

@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 import polars as pl
 import pytest
 from browser import CHROMIUM, chromium_page, dashboard
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from sizewise import report
 from sizewise.results import answer, load
@@ -118,6 +118,17 @@ def test_every_page_asks_for_scripts_that_are_there_and_may_be_kept(address: str
             assert "immutable" in answer.headers["cache-control"]
             packed = answer.read()
         assert source != plotly or gzip.decompress(packed).decode() == whole
+
+
+def test_streamlit_opens_its_socket_before_its_server_has_answered_anything(address: str, page: Page) -> None:
+    held: list[Route] = []
+    # health and host-config, which Streamlit otherwise waits for
+    page.route("**/_stcore/h*", lambda route: held.append(route))
+    page.goto(f"{address}/choose?study=finished")
+    expect(page.get_by_role("heading", name="Take trial")).to_be_visible(timeout=WAIT)
+    assert held
+    for route in held:
+        route.continue_()
 
 
 def test_from_the_list_to_a_study_with_readable_axes(address: str, runs: Path, page: Page) -> None:
