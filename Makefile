@@ -32,7 +32,7 @@ data/planted/manifest.json: data/planted-raw/truth.json
 	@$(BIN)/sizewise prep data/planted-raw/*.tsv --out data/planted
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 chaos: .venv/.installed
 	$(BIN)/python -m pytest --chaos -s tests/chaos

@@ -1,6 +1,7 @@
 """What a trial's surroundings cost: rows per second inside a Ray Train worker, and what evaluations take.
 
     python -m benchmarks.trial             # two minutes on two cores
+    python -m benchmarks.trial --rows 1500000 --split 0.96,0.02,0.02 --rounds 3    # a larger log: five minutes
 
 The quickstart's model and data (planted rows, dim 16, batch 512, a pool of 2 MB, Adagrad, an evaluation every quarter
 of an epoch), trained for one epoch in turns: by `sizewise.train.train` alone in a process without Ray, and by a worker
@@ -77,13 +78,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=150_000)
+    parser.add_argument("--split", default="0.8,0.1,0.1", help="as of `sizewise prep`")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cpus", type=int, default=1, help="of the worker, and threads of both")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         planted.generate(folder / "raw", arguments.rows, seed=1)
-        prepare([folder / "raw" / "day_0.tsv"], folder / "shards")
+        prepare([folder / "raw" / "day_0.tsv"], folder / "shards", split=arguments.split)
         (folder / "study.yaml").write_text(STUDY.format(data=folder / "shards", cpus=arguments.cpus))
         asked = spec.resolve(spec.load(folder / "study.yaml"), Manifest.load(folder / "shards"), "trial")
         config = TrialConfig(

@@ -3,7 +3,7 @@
 Small tensors gain nothing from more threads, and on a busy machine threads that wait for each other cost
 several times as much. It is also what a worker with one CPU has. Triton's kernels run in its interpreter, which has
 to be said before Triton is imported. Ray's files lie in a folder of the tests' own, so that no test joins a cluster
-that happens to run on the machine.
+that happens to run on the machine or that tests in another process have started.
 """
 
 import atexit
@@ -18,7 +18,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRITON_INTERPRET", "1")
-if "RAY_TMPDIR" not in os.environ:
+if "RAY_TMPDIR" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
     atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 sys.path.insert(0, str(Path(__file__).parent))
