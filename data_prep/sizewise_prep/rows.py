@@ -2,8 +2,9 @@
 
 A good row of Criteo's layout is a label (0 or 1), 13 integers of 64 bits and 26 tokens of up to eight hex
 digits, tab-separated, empty where missing; other layouts name other columns. `Parser.fault` is the rule for
-one line. `Parser.parse` is the same rule for a block of some ten thousand lines: Polars parses the block as a
-whole, and only a block in which something is amiss is looked at line by line.
+one line. `Parser.parse` is the same rule for a block of some ten thousand lines: `lines` takes the hexadecimal tokens
+out of the block as a whole, Polars parses the rest of it, and only a block in which something is amiss is looked at
+line by line.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sizewise_prep import hashing, hexadecimal
-from sizewise_prep.layout import CRITEO, TOKEN_KINDS, Kind, Layout
+from sizewise_prep import hashing, lines
+from sizewise_prep.layout import CRITEO, Kind, Layout
 
 _LABEL = re.compile(rb"0*[01]")
 _INTEGER = re.compile(rb"(-?)0*([0-9]+)")
@@ -24,8 +25,6 @@ _HEX = re.compile(rb"[0-9a-fA-F]*")
 _BOM = b"\xef\xbb\xbf"
 _LIKE_COMPRESSED = (b"x", b"\x1f", b"(")  # zlib, gzip, Zstandard
 _DECIMAL = re.compile(rb"0*([0-9]+)")
-_CACHED = 1 << 18  # bytes that stay in the processor's cache while they are compared
-_TILE = 2048  # rows that are turned from columns to rows at a time, for the same reason
 
 
 @dataclass(frozen=True)
@@ -94,10 +93,15 @@ class Parser:
         patterns = {"label": rb"0*[01]", "integer": rb"(?:-?[0-9]{1,18})?", "hex": rb"[0-9a-fA-F]{0,8}"}
         patterns |= {"decimal": rb"[0-9]{0,9}", "string": other, "skip": other}
         self._good = re.compile(re.escape(self._separator).join(patterns[kind] for kind in self._kinds))
+        # Where the hexadecimal fields go, and what Polars is told of the others.
+        self._places = [
+            layout.tokens.index(name) if kind == "hex" else -1 for name, kind in layout.columns.items()
+        ]
         numbers = {"label": pl.UInt8(), "integer": pl.Int64()}
         self._schema = {
-            name: pl.String() if self._free else numbers.get(kind, pl.String())
+            name: pl.String() if self._free else numbers[kind]
             for name, kind in layout.columns.items()
+            if kind != "hex"
         }
 
     def fault(self, line: bytes) -> Fault | None:
@@ -145,26 +149,21 @@ class Parser:
         """All rows of a block, or None when one of them may break the rule or an ending is not a bare LF.
 
         Polars alone would let some faults pass (short rows, "+5", " 5", a carriage return), hence the checks
-        around it: as many separators as good rows have (if one row had fewer, another had more, which Polars
-        refuses); some bytes not at all; labels. Tokens are checked where they are decoded.
+        around it: fields are counted and tokens checked where the block is taken apart; some bytes not at all; labels.
         """
-        lines, separators = _count(block, b"\n"), _count(block, self._separator)
-        shape = self.layout
-        if not lines:
-            return Rows(
-                np.empty(0, np.uint8),
-                np.empty((0, len(shape.dense)), np.float32),
-                np.empty((0, len(shape.tokens)), np.uint32),
-            )
-        if separators != lines * (len(self._kinds) - 1):
+        found = lines.split(block, self._places, len(self.layout.tokens), self._separator)
+        if found is None:
             return None
-        if any(byte in block for byte in self._suspicious) or block.startswith(_BOM):
+        rest, ids = found.rest, found.ids
+        if not rest:
+            return Rows(np.empty(0, np.uint8), np.empty((0, len(self.layout.dense)), np.float32), ids)
+        if any(byte in rest for byte in self._suspicious) or rest.startswith(_BOM):
             return None
         # Polars would take what begins like a compressed file ("x^" does) for one, so something comes before it.
-        disguised = block.startswith(_LIKE_COMPRESSED)
+        disguised = rest.startswith(_LIKE_COMPRESSED)
         try:
             frame = pl.read_csv(
-                b"\n" + block if disguised else block,
+                b"\n" + rest if disguised else rest,
                 separator=self.layout.separator,
                 has_header=False,
                 skip_lines=int(disguised),
@@ -179,13 +178,12 @@ class Parser:
                 return None
             frame = numbers
         labels = frame[self._label]
-        if frame.height != lines or labels.null_count() or int(labels.max() or 0) > 1:  # type: ignore[arg-type]
+        if frame.height != len(ids) or labels.null_count() or int(labels.max() or 0) > 1:  # type: ignore[arg-type]
             return None
-        tokens = self._tokens(frame)
-        if tokens is None:
+        if not self._tokens(frame, ids):
             return None
-        dense = frame.select(pl.col(shape.dense).cast(pl.Float32).fill_null(float("nan")))
-        return Rows(labels.to_numpy(), _row_major(dense), tokens)
+        dense = frame.select(pl.col(self.layout.dense).cast(pl.Float32).fill_null(float("nan")))
+        return Rows(labels.to_numpy(), dense.to_numpy(order="c"), ids)
 
     def _numbers(self, frame: pl.DataFrame) -> pl.DataFrame | None:
         """Labels and integers that were read as text, as numbers; None when one of them is none."""
@@ -198,25 +196,21 @@ class Parser:
         )
         return numbers if numbers.null_count().equals(frame.null_count()) else None
 
-    def _tokens(self, frame: pl.DataFrame) -> npt.NDArray[np.uint32] | None:
-        """The token columns as 32-bit numbers, 0 where missing; None when one of them is no token."""
-        tokens = self.layout.tokens
-        ids = np.empty((frame.height, len(tokens)), np.uint32)
-        place = {
-            kind: [i for i, n in enumerate(tokens) if self.layout.columns[n] == kind] for kind in TOKEN_KINDS
-        }
-        if not hexadecimal.decode(frame.select(tokens[i] for i in place["hex"]), ids, place["hex"]):
-            return None
-        for i in (*place["decimal"], *place["string"]):
-            texts = frame[tokens[i]]
-            if i in place["string"]:
+    def _tokens(self, frame: pl.DataFrame, ids: npt.NDArray[np.uint32]) -> bool:
+        """Write the tokens that are not hexadecimal as 32-bit numbers; False when one of them is no token."""
+        for place, name in enumerate(self.layout.tokens):
+            kind = self.layout.columns[name]
+            if kind == "hex":
+                continue
+            texts = frame[name]
+            if kind == "string":
                 words = hashing.tokens(texts)
             else:
                 words = texts.str.to_integer(base=10, dtype=pl.UInt32, strict=False)
                 if words.null_count() != texts.null_count() or texts.str.contains(r"[^0-9]").any():
-                    return None
-            ids[:, i] = words.fill_null(0).to_numpy()
-        return ids
+                    return False
+            ids[:, place] = words.fill_null(0).to_numpy()
+        return True
 
 
 def _is_no_text(text: bytes) -> bool:
@@ -259,20 +253,3 @@ def _field_fault(kind: Kind, field: bytes) -> tuple[str, str] | None:
 def _shown(field: bytes) -> str:
     text = field[:40].decode("utf-8", "backslashreplace")
     return repr(text + ("..." if len(field) > 40 else ""))
-
-
-def _count(block: bytes, byte: bytes) -> int:
-    """How often one byte occurs; several times faster than bytes.count where it is frequent."""
-    values = np.frombuffer(block, np.uint8)
-    parts = (values[start : start + _CACHED] for start in range(0, len(values), _CACHED))
-    return sum(int(np.count_nonzero(part == byte[0])) for part in parts)
-
-
-def _row_major(frame: pl.DataFrame) -> npt.NDArray[np.float32]:
-    """A frame's columns side by side, (rows, columns)."""
-    matrix = np.empty(frame.shape, np.float32)
-    columns = [column.to_numpy() for column in frame.iter_columns()]
-    for start in range(0, len(matrix), _TILE):
-        for index, column in enumerate(columns):
-            matrix[start : start + _TILE, index] = column[start : start + _TILE]
-    return matrix
