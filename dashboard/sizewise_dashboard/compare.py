@@ -23,7 +23,7 @@ def page(runs: Place) -> None:
     chosen = st.multiselect(
         "Compare with",
         others,
-        default=others[:1],
+        default=_first_with_models(runs, others),
         max_selections=figures.MOST - 1,
         key="others",
         bind="query-params",
@@ -43,21 +43,30 @@ def page(runs: Place) -> None:
         _show(found)
 
 
+def _first_with_models(runs: Place, names: list[str]) -> list[str]:
+    """The study to compare with unless another is asked for: the first that has anything to compare."""
+    try:
+        trained = {status["name"] for status in snapshots.listed(runs) if status["best"]}
+    except InputError:
+        trained = set()
+    return [*(name for name in names if name in trained), *names][:1]
+
+
 def _show(found: list[Snapshot]) -> None:
     studies = [now.study for now in found]
     versions = tuple(now.version for now in found)
     if len({study.record.data.path for study in studies}) > 1:
         st.warning("These studies read different data: their AUCs are scores on different rows.")
-    left, right = st.columns(2)
+    columns = st.columns(min(len(studies), 2))
     names = ", ".join(study.name for study in studies)
-    with left:
+    with columns[0]:
         chart.show(
             snapshots.drawn(found[0], ("fronts", versions), lambda: figures.fronts(studies)),
             "fronts",
             f"Best validation AUC at each size or below of the studies {names}.",
         )
-    with right:
-        if len(studies) > 1:
+    if len(studies) > 1:
+        with columns[1]:
             against = st.session_state.get("against_study") or st.query_params.get("against_study")
             second = next((s for s in studies[1:] if s.name == against), studies[1])
             chart.show(

@@ -84,7 +84,7 @@ def _gains(now: Snapshot) -> None:
 
 
 def _places(now: Snapshot) -> None:
-    """Where the search looked: slices, a contour, ranks, distribution, parallel coordinates."""
+    """Where the search looked: slices, a contour, ranks, history, distribution, parallel coordinates."""
     study = now.study
     settings = results.searched(study)
     if not settings:
@@ -119,20 +119,28 @@ def _places(now: Snapshot) -> None:
             f"Trials over {x} and {y}, coloured by their rank in {objective}.",
             on_click=partial(_open, study),
         )
-    left, right = st.columns([1, 2])
+    left, right = st.columns(2)
     with left:
+        chart.show(
+            snapshots.drawn(
+                now, ("objective", objective), lambda: figures.objective_history(study, objective)
+            ),
+            "objective_history",
+            f"{objective} of each trial in their order, and the best so far.",
+            on_click=partial(_open, study),
+        )
+    with right:
         chart.show(
             snapshots.drawn(now, ("distribution", objective), lambda: figures.distribution(study, objective)),
             "distribution",
             f"Share of trials with at most each value of {objective}.",
             on_click=partial(_open, study),
         )
-    with right:
-        chart.show(
-            snapshots.drawn(now, "parallel", lambda: figures.parallel_coordinates(study)),
-            "parallel",
-            "Every trial as a line through its settings and objectives.",
-        )
+    chart.show(
+        snapshots.drawn(now, "parallel", lambda: figures.parallel_coordinates(study)),
+        "parallel",
+        "Every trial as a line through its settings and objectives.",
+    )
 
 
 def _given_up(study: Study) -> None:

@@ -3,10 +3,12 @@
     now = snapshots.read(runs, "quickstart")        # now.study, now.answer, now.status
     snapshots.drawn(now, "by_size", lambda: accuracy_against_size(now.study))
 
-Kept in memory only, and shared by everyone who looks: a study's folder is never written to.
+Kept in memory only, and shared by everyone who looks: a study's folder is never written to. Nobody who looks at a
+large study that grows waits for its news: they are read beside him, and shown when they are there.
 """
 
 import hashlib
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -24,6 +26,8 @@ from sizewise_prep.storage import Place, StorageError
 
 _MOST_STUDIES = 8
 _MOST_DRAWN = 100
+_SLOW = 0.3  # seconds that a study takes to read from which on its news are read beside its readers
+_FRESH = 30.0  # seconds for which such a study is shown without a look at the disk
 _PATIENCE = 5.0  # a look at a folder counts for this many times as long as it took
 
 Value = TypeVar("Value")
@@ -43,6 +47,14 @@ class Drawing(NamedTuple):
 
     figure: str
     digest: str
+
+
+class _Read(NamedTuple):
+    """A snapshot, when the disk was last seen to hold it, and how many seconds it took to read."""
+
+    snapshot: Snapshot
+    at: float
+    seconds: float
 
 
 class _Kept:
@@ -78,15 +90,49 @@ class _Kept:
 
 
 _STUDIES, _STATES, _DRAWN = _Kept(_MOST_STUDIES), _Kept(_MOST_DRAWN), _Kept(_MOST_DRAWN)
+_READ: dict[tuple[str, str], _Read] = {}
+_READING: set[tuple[str, str]] = set()
 _LOOKS: dict[tuple[str, str], tuple[float, str]] = {}  # until when a version counts as the newest
 
 
 def read(runs: Place, name: str) -> Snapshot:
-    """The study as it is on disk now. Raises InputError when there is none, or its storage cannot be reached."""
+    """The study as it is on disk now, or if it is large was a moment ago.
+
+    Raises InputError when there is none, or its storage cannot be reached.
+    """
+    key = (str(runs), name)
+    last = _READ.get(key)
+    age = time.monotonic() - last.at if last else math.inf
+    if last and last.seconds > _SLOW and age < _FRESH:
+        if age > 2 * last.seconds and key not in _READING:
+            _READING.add(key)
+            threading.Thread(target=_read_beside, args=(runs, name), daemon=True).start()
+        return last.snapshot
+    return _read_now(runs, name)
+
+
+def _read_beside(runs: Place, name: str) -> None:
+    key = (str(runs), name)
     try:
-        return _snapshot(runs, name)
+        _read_now(runs, name)
+    except InputError:
+        _READ.pop(key, None)  # the next reader is told
+    finally:
+        _READING.discard(key)
+
+
+def _read_now(runs: Place, name: str) -> Snapshot:
+    key, start = (str(runs), name), time.monotonic()
+    try:
+        snapshot = _snapshot(runs, name)
     except StorageError as error:
         raise InputError(str(error)) from error
+    last, end = _READ.pop(key, None), time.monotonic()
+    known = last is not None and last.snapshot.version == snapshot.version
+    _READ[key] = _Read(snapshot, end, last.seconds if last and known else end - start)
+    while len(_READ) > _MOST_STUDIES:
+        _READ.pop(next(iter(_READ)), None)
+    return snapshot
 
 
 def _snapshot(runs: Place, name: str) -> Snapshot:

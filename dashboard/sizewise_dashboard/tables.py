@@ -78,9 +78,8 @@ def show(
     if on_select:
         default = {"selection": {"rows": list(selected)}}
         options = {"on_select": on_select, "selection_mode": "multi-row", "selection_default": default}
-    st.dataframe(
-        drawn, hide_index=True, height=height, column_config=config, key=key, alt=alt or key, **options
-    )
+    options |= {"height": height, "column_config": config, "key": key, "alt": alt or key}
+    st.dataframe(drawn, hide_index=True, placeholder="", **options)
     with st.container(horizontal=True, gap="small"):
         for kind, make in (("CSV", _csv), ("Parquet", _parquet)):
             st.download_button(
@@ -91,6 +90,11 @@ def show(
                 on_click="ignore",
                 type="tertiary",
             )
+
+
+def height_of(rows: int, most: int) -> int:
+    """The height in pixels of a table with as many rows, `most` at the most."""
+    return min(38 + 35 * rows, most)
 
 
 def label(name: str) -> str:

@@ -67,7 +67,7 @@ def _table(study: Study) -> pl.DataFrame:
         table,
         "trials_table",
         columns,
-        height=min(38 + 35 * table.height, 320),
+        height=tables.height_of(table.height, 320),
         on_select=_follow_table,
         alt="All trials; tick rows to see them in full",
     )
@@ -187,7 +187,7 @@ def _differences(study: Study, trials: list[int]) -> None:
     st.caption(
         f"{len(settings)} settings differ, {equal} are equal." if settings else "All settings are equal."
     )
-    height = 38 + 35 * len(lines)
+    height = tables.height_of(len(lines), 1_000)
     tables.show(pl.DataFrame(lines), "differences", height=height, alt="The picked trials side by side")
 
 
@@ -211,9 +211,8 @@ def _one(study: Study, trial: int, alone: bool) -> None:
             st.caption("Evaluations")
             rows = study.evaluations.filter(pl.col("trial_id") == trial)
             columns = ("iteration", "epoch", "auc", "logloss", "normalized_entropy", "train_seconds")
-            tables.show(
-                rows, f"evaluations_{trial}", columns, height=300, alt=f"Evaluations of trial {trial}"
-            )
+            height = tables.height_of(rows.height, 300)
+            tables.show(rows, f"evaluations_{trial}", columns, height, alt=f"Evaluations of trial {trial}")
         kept = logs.checkpoints(study, trial)
         st.caption("Checkpoints: " + (plain("; ".join(kept)) if kept else "none are kept"))
         st.caption("Twice the epochs, everything else as it was:")

@@ -358,7 +358,7 @@ def test_a_link_holds_what_is_picked_and_figures_and_tables_download(
 
 
 def test_every_other_page_stands_and_a_trials_bar_opens_it(address: str, runs: Path, page: Page) -> None:
-    for name, figures in (("compare", 2), ("data", 0), ("search", 8)):
+    for name, figures in (("compare", 2), ("data", 0), ("search", 9)):
         page.goto(f"{address}/{name}?study=finished")
         expect(page.locator(".chart[aria-label]")).to_have_count(figures, timeout=WAIT)
         page.wait_for_timeout(500)

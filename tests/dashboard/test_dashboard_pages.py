@@ -1,22 +1,29 @@
 """The pages' logic, run by Streamlit's AppTest on study folders; what a browser draws is tested elsewhere."""
 
 import json
+import math
 import shlex
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from sizewise import spec
+from sizewise import results, spec
 from sizewise.cli.studies import overrides
-from sizewise.results import answer, choose, load, status
+from sizewise.results import Study, answer, choose, load, status
 from sizewise.results.commands import run_longer
 from sizewise.results.data import Data, frequencies
 from sizewise.units import format_bytes
+from sizewise_dashboard import snapshots
 from sizewise_dashboard.choose import ladder
 from sizewise_dashboard.launch import APP
+from sizewise_dashboard.snapshots import Snapshot
 from sizewise_prep import planted
+from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.prep import prepare
 from sizewise_prep.shards import read_shard
@@ -37,8 +44,9 @@ def _page(runs: str, page: str) -> None:
 
 
 @pytest.fixture
-def show(tmp_path: Path) -> Open:
+def show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Run one page on the studies under tmp_path and check that nothing broke."""
+    monkeypatch.setattr(snapshots, "_SLOW", math.inf)  # these are small, however busy the machine
 
     def run(page: str, study: str | None = None, **address: str) -> AppTest:
         app = AppTest.from_function(_page, kwargs={"runs": str(tmp_path), "page": page}, default_timeout=20)
@@ -196,6 +204,35 @@ def test_a_growing_study_is_read_anew(tmp_path: Path, show: Open) -> None:
     assert "So far, with 2 of 3 trials finished" in _text(app)
 
 
+def test_nobody_waits_for_the_news_of_a_study_that_takes_long_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "_SLOW", 0.0)
+    may_read = threading.Event()
+    writer = StudyWriter(tmp_path, "large", trials=3)
+    writer.driver("running")
+    writer.trial(0)
+    first = snapshots.read(tmp_path, "large")
+
+    def load_when_allowed(*arguments: Any) -> Study:
+        assert may_read.wait(60)
+        return load(*arguments)
+
+    monkeypatch.setattr(results, "load", load_when_allowed)
+    writer.trial(1)
+
+    def shown(until: Callable[[Snapshot], bool]) -> bool:
+        return any(until(snapshots.read(tmp_path, "large")) or time.sleep(0.05) for _ in range(600))
+
+    assert shown(lambda now: now is first and bool(snapshots._READING))  # shown while the next is being read
+    may_read.set()
+    assert shown(lambda now: now.study.trials.height == 2)
+
+    writer.folder.rename(tmp_path / ".trash")
+    with pytest.raises(InputError, match="no such study"):
+        shown(lambda now: False)
+
+
 def test_choosing_follows_the_sliders(tmp_path: Path, show: Open) -> None:
     finished_study(tmp_path, "demo")
     study = load(tmp_path, "demo")
@@ -295,9 +332,11 @@ def test_a_trials_log_and_checkpoints_are_shown(tmp_path: Path, show: Open) -> N
     (writer.folder / "logs/0001.txt").write_text("Traceback: <b>deep</b> inside")
     (writer.folder / "checkpoints/0001-aaaa").mkdir(parents=True)
     (writer.folder / "checkpoints/0001-aaaa/best-12.safetensors").write_bytes(b"x" * 1500)
+    (writer.folder / "checkpoints/0001-aaaa/lock").touch()
     app = show("trials", "demo", trials="1")
     assert "Traceback: <b>deep</b> inside" in _text(app)
-    assert "best-12.safetensors (1.5 kB)" in _text(app)
+    assert "Checkpoints: best-12.safetensors (1.5 kB)" in _text(app)
+    assert "lock (" not in _text(app)
 
 
 def test_the_view_comes_from_the_address(tmp_path: Path, show: Open) -> None:
@@ -383,6 +422,13 @@ def test_studies_are_compared(tmp_path: Path, show: Open) -> None:
     assert table["trials"].to_list() == [5, 4]
     assert not app.warning
     assert len(app.get("bidi_component")) == 2
+
+
+def test_a_study_is_compared_with_one_that_has_models(tmp_path: Path, show: Open) -> None:
+    StudyWriter(tmp_path, "empty", trials=3)
+    finished_study(tmp_path, "one", trials=5)
+    finished_study(tmp_path, "two", trials=4)
+    assert show("compare", "one").dataframe[0].value["study"].to_list() == ["one", "two"]
 
 
 def test_pruned_trials_say_why(tmp_path: Path, show: Open) -> None:

@@ -1,4 +1,4 @@
-"""How a search went: hypervolume over trials, what mattered, slices, contour, parallel coordinates, timeline."""
+"""How a search went: what it gained, what mattered, slices, contour, parallel coordinates, timeline."""
 
 import heapq
 import math
@@ -34,6 +34,14 @@ class _HistoryInfo(NamedTuple):
     history: pl.DataFrame
 
 
+class _ObjectiveInfo(NamedTuple):
+    """trials: (trial_id, value of the objective, the best so far), in the order in which they were started."""
+
+    name: str
+    objective: str
+    trials: pl.DataFrame
+
+
 class _TimelineInfo(NamedTuple):
     """bars: (trial_id, state, lane, start and length in minutes since the first start)."""
 
@@ -58,6 +66,42 @@ def hypervolume_history(study: Study) -> go.Figure:
         line={"shape": "hv", "color": style.COLORS[8], "width": 2},
         hovertemplate="after %{x} trials (the last: %{customdata[0]})<br>%{y:.4f}<extra></extra>",
     )
+    return figure
+
+
+def objective_history(study: Study, objective: str) -> go.Figure:
+    """An objective of each trial in the order of their numbers, and the best so far."""
+    return _draw_objective_history(study, _objective_history_info(study, objective))
+
+
+def _objective_history_info(study: Study, objective: str) -> _ObjectiveInfo:
+    value = pl.col(column(objective))
+    known = study.trials.filter(value.is_not_null(), pl.col("state") != "failed").sort("trial_id")
+    best = value.cum_max() if study.objectives.get(objective) == "maximize" else value.cum_min()
+    rows = known.select("trial_id", value=value, best=best)
+    return _ObjectiveInfo(study.name, objective, style.thinned(rows, style.MOST_TRIALS))
+
+
+def _draw_objective_history(study: Study, info: _ObjectiveInfo) -> go.Figure:
+    rows, value = info.trials, column(info.objective)
+    label = _label(info.objective)
+    figure = _empty(info.name, f"{label} over trials", "the line is the best so far", height=380)
+    figure.update_layout(
+        xaxis={"title": "Trial"}, yaxis=_objective_axis(study, value, rows["value"]), showlegend=False
+    )
+    marker = {"color": style.COLORS[16], "size": 6, "line": {"color": style.OUTLINE, "width": 0.6}}
+    for name, mode, shape in (("value", "markers", "linear"), ("best", "lines", "hv")):
+        figure.add_scatter(
+            x=rows["trial_id"].to_numpy(),
+            y=rows[name].to_numpy(),
+            customdata=_identity(rows),
+            text=[_text(value, number) for number in rows[name]],
+            mode=mode,
+            marker=marker,
+            line={"shape": shape, "color": style.COLORS[8], "width": 2},
+            hoverinfo="skip" if name == "best" else None,
+            hovertemplate=None if name == "best" else "trial %{customdata[0]}<br>%{text}<extra></extra>",
+        )
     return figure
 
 
@@ -168,6 +212,7 @@ def slices(study: Study, objective: str) -> go.Figure:
                 "colorscale": style.COLORS,
                 "size": 6,
                 "opacity": 0.8,
+                "line": {"color": style.OUTLINE, "width": 0.6},
             },
             hovertemplate="trial %{customdata[0]}<br>%{x}<br>%{y:.4~g}<extra></extra>",
             **where,

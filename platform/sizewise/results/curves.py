@@ -1,7 +1,7 @@
 """Evaluations read from disk: many small JSON-lines files, one of which may be growing.
 
 Every line carries a checksum (see `sealed`), by which a damaged one is left out and named. The rest takes one
-Polars parse; only when that fails are the lines taken one by one.
+Polars parse; only where that fails are the lines of a file taken one by one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -44,11 +44,7 @@ def read_evaluations(
     Damaged lines are left out, each with a line in `problems`.
     """
     whole = {file: _whole_lines(file, text, growing, problems) for file, text in files.items()}
-    try:
-        rows = pl.read_ndjson(BytesIO(b"\n".join(whole.values())), schema=SCHEMA)
-    except pl.exceptions.PolarsError:
-        parts = [row for file, lines in whole.items() for row in _one_by_one(file, lines, problems)]
-        rows = pl.DataFrame(parts, schema=SCHEMA, strict=False, orient="row")
+    rows = pl.concat([pl.DataFrame(schema=SCHEMA), *_parsed(list(whole.items()), problems)])
     return (
         rows.with_columns(pl.col("replicate").fill_null(0), pl.col("auc", "logloss").fill_nan(None))
         .drop_nulls(["trial_id", "iteration"])
@@ -76,6 +72,22 @@ def _whole_lines(file: Place, text: bytes | OSError, growing: bool, problems: li
         if not ok:
             problems.append(f"evaluations/{file.name}: line {number} is damaged and was left out")
     return b"\n".join(line if ok else b"" for line, ok in zip(lines, sound, strict=True))
+
+
+def _parsed(whole: list[tuple[Place, bytes]], problems: list[str]) -> Iterator[pl.DataFrame]:
+    """All files in one parse; where it fails, each half in one, so that a bad line slows down its own file only."""
+    if not whole:
+        return
+    try:
+        yield pl.read_ndjson(BytesIO(b"\n".join(lines for _, lines in whole)), schema=SCHEMA)
+    except pl.exceptions.PolarsError:
+        if len(whole) > 1:
+            middle = len(whole) // 2
+            yield from _parsed(whole[:middle], problems)
+            yield from _parsed(whole[middle:], problems)
+        else:
+            records = list(_one_by_one(*whole[0], problems))
+            yield pl.DataFrame(records, schema=SCHEMA, strict=False, orient="row")
 
 
 def _one_by_one(file: Place, lines: bytes, problems: list[str]) -> Iterator[dict[str, object]]:

@@ -24,6 +24,7 @@ def checkpoints(study: Study, trial_id: int) -> list[str]:
     folder = study.folder / "checkpoints" / keys[0]
     try:
         files = sorted(entries(folder), key=lambda entry: entry.path.name)
-        return [f"{entry.path.name} ({format_bytes(entry.size)})" for entry in files if not entry.is_folder]
+        kept = [entry for entry in files if not entry.is_folder and entry.path.name != "lock"]
+        return [f"{entry.path.name} ({format_bytes(entry.size)})" for entry in kept]
     except OSError:
         return []

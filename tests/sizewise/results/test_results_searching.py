@@ -69,6 +69,8 @@ def test_every_figure_of_an_odd_study_is_drawn(tmp_path, kind):
     settings = [*searching.searched(study), "trial_id", "trial_id"]
     for figure in (
         figures.hypervolume_history(study),
+        figures.objective_history(study, "auc"),
+        figures.objective_history(study, "embedding_bytes"),
         figures.distribution(study, "auc"),
         figures.distribution(study, "embedding_bytes"),
         figures.ranks(study, *settings[:2], "auc"),
@@ -97,6 +99,18 @@ def test_ranks_start_at_the_best_in_the_direction_of_the_objective(tmp_path):
         points = figures.ranks(study, "memory_budget", "epochs", objective).data[0]
         assert points.marker.color[best] == 1
         assert sorted(points.marker.color) == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_best_so_far_follows_the_direction_of_the_objective(tmp_path):
+    writer = StudyWriter(tmp_path, "demo", trials=4)
+    for trial, budget in enumerate([50_000, 2_000_000, 9_000, 300_000]):
+        writer.trial(trial, budget, evaluations=2)
+    writer.driver("finished")
+    values, best = figures.objective_history(load(tmp_path, "demo"), "embedding_bytes").data
+    assert list(values.y) == [50_000, 2_000_000, 9_000, 300_000]
+    assert list(best.y) == [50_000, 50_000, 9_000, 9_000]
+    scores, highest = figures.objective_history(load(tmp_path, "demo"), "auc").data
+    assert list(highest.y) == [scores.y[0], *[max(scores.y[0], scores.y[1])] * 3]
 
 
 def test_the_distribution_ends_with_all_trials_at_the_largest_value(tmp_path):
