@@ -14,13 +14,14 @@ import streamlit as st
 from sizewise_dashboard.parts import pick_study
 from sizewise_prep.storage import Place, place
 
-# so that a screen of 720 pixels shows a figure: Streamlit's defaults leave a fifth of it empty above the first line,
-# and write numbers as large as headings
+# so that a screen of 720 pixels shows a figure (Streamlit's defaults leave a fifth of it empty above the first line,
+# and write numbers as large as headings), and the keyboard's place among links is seen
 _STYLE = """
 .stMainBlockContainer { padding-top: 4rem; padding-bottom: 2rem }
 .stMainBlockContainer [data-testid=stVerticalBlock] { gap: 0.75rem }
 .stMainBlockContainer [data-testid=stHeading] { padding: 0 }
 .stMainBlockContainer [data-testid=stMetricValue] { font-size: 1.5rem }
+.stApp a:focus-visible { outline: 2px solid currentColor; outline-offset: 1px }
 .stMainBlockContainer h4 { padding: 0.2rem 0 0.5rem; font-size: 1.3rem; line-height: 1.35 }
 """
 

@@ -19,6 +19,7 @@ from sizewise_prep.storage import Place
 _NO_LIMIT = "no limit"
 _MOST_RUNNERS_UP = 10
 _EFFORTS = ("iterations", "hours", "dollars")
+_PRICES = (0.01, 100_000.0)  # dollars an hour
 _LOSSES = (0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05)
 
 
@@ -71,7 +72,7 @@ def _ask_effort(points: pl.DataFrame) -> Limits:
     """A limit in iterations, or in hours of training, or in what those hours cost."""
     unit = st.session_state.get("effort_unit") or st.query_params.get("effort_unit", "iterations")
     seconds = points["train_seconds"].drop_nulls().to_list()
-    if unit == "iterations" or not seconds:
+    if unit not in ("hours", "dollars") or not seconds:
         steps = {format_count(step): step for step in ladder(points["iteration"].to_list())}
         limit = steps.get(_slider("Iterations at most", [*steps, _NO_LIMIT], "max_iterations"))
         _ask_unit()
@@ -82,7 +83,7 @@ def _ask_effort(points: pl.DataFrame) -> Limits:
         time_limit = times.get(_slider("Training at most", [*times, _NO_LIMIT], "max_time"))
         _ask_unit()
         return Limits(max_seconds=time_limit)
-    price = float(st.session_state.get("price") or st.query_params.get("price") or 1.0)
+    price = _price()
     # in hundredths of a cent, so that short trials have steps as well
     cents = ladder([math.ceil(step / 3600 * price * 1e4) for step in longest])
     money = {f"${step / 1e4:,.4f}".rstrip("0").rstrip("."): step / 1e4 for step in cents}
@@ -91,14 +92,23 @@ def _ask_effort(points: pl.DataFrame) -> Limits:
         _ask_unit()
         st.number_input(
             "Dollars an hour of one trial",
-            min_value=0.01,
-            max_value=100_000.0,
+            min_value=_PRICES[0],
+            max_value=_PRICES[1],
             value=1.0,
             key="price",
             bind="query-params",
             width=210,
         )
     return Limits(max_seconds=None if most is None else most / price * 3600)
+
+
+def _price() -> float:
+    """The price that its field holds, or is about to take from the address, where anything may stand."""
+    try:
+        price = float(st.session_state.get("price") or st.query_params.get("price") or 1.0)
+    except ValueError:
+        return 1.0
+    return price if _PRICES[0] <= price <= _PRICES[1] else 1.0
 
 
 def _ask_unit() -> None:

@@ -60,7 +60,7 @@ def _table(study: Study) -> pl.DataFrame:
     hidden = {"data", "bottom_mlp", "top_mlp", "checkpoint_seconds", "evaluate_every"}
     configuration = [name for name in study.config_columns if name not in hidden]
     columns = [name for name in (*_FIRST, *configuration, *_LAST) if name in study.trials.columns]
-    empty = {"reason", "error", "cpu_seconds", "gpu_seconds", "money"} & set(columns)
+    empty = {"test_auc", "reason", "error", "cpu_seconds", "gpu_seconds", "money"} & set(columns)
     columns = [name for name in columns if name not in empty or study.trials[name].is_not_null().any()]
     table = study.trials.select(*columns, pl.exclude(columns))
     tables.show(

@@ -362,6 +362,19 @@ def test_limits_in_hours_dollars_and_lost_against_full(tmp_path: Path, show: Ope
     assert f"Take trial {choose(study, max_seconds=10).trial_id} " in _text(app)
 
 
+@pytest.mark.parametrize("price", ["nan", "-5", "1e999", "much", ""])
+def test_a_price_that_is_none_is_not_taken_from_the_address(show: Open, tmp_path: Path, price: str) -> None:
+    finished_study(tmp_path, "demo")
+    usual = show("choose", "demo", effort_unit="dollars").select_slider[1]
+    odd = show("choose", "demo", effort_unit="dollars", price=price).select_slider[1]
+    assert (odd.label, odd.options) == ("Training costs at most", usual.options)
+
+
+def test_a_unit_that_is_none_is_not_taken_from_the_address(show: Open, tmp_path: Path) -> None:
+    finished_study(tmp_path, "demo")
+    assert show("choose", "demo", effort_unit="parsecs").select_slider[1].label == "Iterations at most"
+
+
 def test_the_command_that_trains_longer_is_one_that_sizewise_takes(tmp_path: Path) -> None:
     writer = finished_study(tmp_path, "demo", trials=2)
     (writer.folder / "study.yaml").write_text(
