@@ -36,6 +36,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,7 @@ def one(arguments: argparse.Namespace) -> None:
         }
         rows = do[arguments.what]()
         seconds = time.perf_counter() - began
+        forkserver._forkserver._stop()  # the workers' times count when the process that forked them has ended
         own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         cpu = time.process_time() - before + children.ru_utime + children.ru_stime
         peak = max(own.ru_maxrss, children.ru_maxrss) * 1024

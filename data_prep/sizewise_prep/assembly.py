@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from sizewise_prep.atomic import write_atomic
+from sizewise_prep.compiled import compiled
 from sizewise_prep.distinct import Run
 from sizewise_prep.manifest import Settings, Shard, Tokens, problem_of
 from sizewise_prep.rows import Rows
@@ -145,7 +147,7 @@ def make(job: ShardJob) -> Iterator[Made]:
     if job.shuffle is not None and not job.counting:
         order = np.random.Generator(np.random.Philox(list(job.shuffle))).permutation(len(rows))
         rows = rows[order]
-    dense_missing, token_missing = np.isnan(rows.dense).sum(axis=0), (rows.ids == 0).sum(axis=0)
+    dense_missing, token_missing = _missing(rows.dense, rows.ids)
     clicks = int(rows.labels.sum())
     if job.tokens == "mlperf":
         rows = Rows(rows.labels, log_dense(rows.dense), rows.ids % np.uint32(MLPERF_IDS))
@@ -175,6 +177,18 @@ def make(job: ShardJob) -> Iterator[Made]:
     )
     write_atomic(job.record_path, made.model_dump_json().encode())
     yield made
+
+
+@compiled
+def _missing(dense: npt.NDArray[np.float32], ids: npt.NDArray[np.uint32]) -> Any:
+    """How many rows of each column are without a value."""
+    found = np.zeros(dense.shape[1], np.int64), np.zeros(ids.shape[1], np.int64)
+    for row in range(len(ids)):
+        for column in range(dense.shape[1]):
+            found[0][column] += np.isnan(dense[row, column])
+        for column in range(ids.shape[1]):
+            found[1][column] += ids[row, column] == 0
+    return found
 
 
 def log_dense(dense: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

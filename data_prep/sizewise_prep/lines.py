@@ -10,13 +10,15 @@ the way every line's fields are counted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, uint8, uint32, uint64
+from numpy import uint8, uint32, uint64
+
+from sizewise_prep.compiled import compiled
 
 _EACH = 0x0101010101010101  # a byte's value in each of eight bytes
 _NEWLINE = 0x0A
@@ -56,35 +58,7 @@ def split(block: bytes, places: Sequence[int], columns: int, separator: bytes) -
     return None if rows < len(ids) else Lines(ids, rest[:size].tobytes())
 
 
-def _jit(function: Callable[..., Any]) -> Any:
-    try:
-        return njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # no folder to cache in can be written to
-        return njit(nogil=True, error_model="numpy")(function)
-
-
-@_jit
-def _word(text: npt.NDArray[np.uint8], at: Any) -> Any:
-    """Eight bytes of text as a number, the first byte lowest; zeros behind the text's end."""
-    size = uint64(len(text))
-    if at + uint64(8) <= size:  # a single load, once compiled
-        return (
-            uint64(text[at])
-            | uint64(text[at + uint64(1)]) << uint64(8)
-            | uint64(text[at + uint64(2)]) << uint64(16)
-            | uint64(text[at + uint64(3)]) << uint64(24)
-            | uint64(text[at + uint64(4)]) << uint64(32)
-            | uint64(text[at + uint64(5)]) << uint64(40)
-            | uint64(text[at + uint64(6)]) << uint64(48)
-            | uint64(text[at + uint64(7)]) << uint64(56)
-        )
-    word = uint64(0)
-    for place in range(size - at):
-        word |= uint64(text[at + uint64(place)]) << uint64(8 * place)
-    return word
-
-
-@_jit
+@compiled
 def _split(
     text: npt.NDArray[np.uint8],
     places: npt.NDArray[np.int64],
@@ -114,7 +88,13 @@ def _split(
             elif text[at] == end:
                 ids[row, uint64(place)] = uint32(0)
             else:
-                word = _word(text, at)
+                word, left = uint64(0), uint64(len(text)) - at
+                if left >= uint64(8):
+                    for i in range(8):  # a single load, once compiled
+                        word |= uint64(text[at + uint64(i)]) << uint64(8 * i)
+                else:
+                    for i in range(left):
+                        word |= uint64(text[at + uint64(i)]) << uint64(8 * i)
                 # In each byte's highest bit: whether it is a digit; and then, whether it is none.
                 low = word & ~highest
                 lower = low | uint64(0x20 * _EACH)
@@ -123,9 +103,7 @@ def _split(
                 other = (~(decimal | letter) | word) & highest
                 size = uint64(8)
                 if other:  # seldom, so that the next field is begun with before this is known
-                    digits = (
-                        (other & (uint64(0) - other)) >> uint64(7)
-                    ) - one  # bits below the first other byte
+                    digits = ((other & (uint64(0) - other)) >> uint64(7)) - one  # bits below the first other
                     size = (digits & uint64(_EACH)) * uint64(_EACH) >> uint64(56)
                     word &= digits
                 # Digits to numbers, then two, four and eight of them to one; the first is the lowest byte.

@@ -16,10 +16,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from sizewise_prep.atomic import atomic_file
+from sizewise_prep.atomic import CACHED, atomic_file
 from sizewise_prep.rows import Rows
-
-_CHUNK = 8 << 20
 
 
 class Spilled(BaseModel):
@@ -46,8 +44,9 @@ def write(folder: Path, file: str, blocks: Sequence[Rows]) -> Spilled:
         for part in ("labels", "dense", "ids"):
             for block in blocks:
                 data = getattr(block, part).reshape(-1).view(np.uint8).data
-                stream.write(data)
-                crc = zlib.crc32(data, crc)
+                for start in range(0, len(data), CACHED):
+                    stream.write(data[start : start + CACHED])
+                    crc = zlib.crc32(data[start : start + CACHED], crc)
     rows, dense, tokens = sum(map(len, blocks)), blocks[0].dense.shape[1], blocks[0].ids.shape[1]
     return Spilled(file=file, rows=rows, dense=dense, tokens=tokens, crc32=crc)
 
@@ -84,7 +83,7 @@ def is_whole(folder: Path, spilled: Spilled) -> bool:
     crc, size = 0, 0
     try:
         with (folder / spilled.file).open("rb") as stream:
-            while data := stream.read(_CHUNK):
+            while data := stream.read(CACHED):
                 crc, size = zlib.crc32(data, crc), size + len(data)
     except OSError:
         return False

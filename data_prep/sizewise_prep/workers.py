@@ -9,6 +9,8 @@ another. Results come as jobs end, in any order, with None about every second in
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import multiprocessing
 import os
 import threading
@@ -24,6 +26,7 @@ Function = Callable[[Job], Iterator[Result]]
 
 _ATTEMPTS = 4
 _TICK = 1.0  # seconds
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 class Workers(Protocol):
@@ -63,7 +66,7 @@ class Local:
         self, function: Function[Job, Result], jobs: Sequence[Job], memory: int
     ) -> Iterator[Result | None]:
         """The results of all jobs. Raises what a job raises; RuntimeError when workers are lost repeatedly."""
-        if self._count == 1 or len(jobs) == 1:
+        if self._count == 1 or (len(jobs) == 1 and self._executor is None):
             for job in jobs:
                 yield from function(job)
             return
@@ -90,7 +93,8 @@ class Local:
 
     def _processes(self) -> ProcessPoolExecutor:
         if self._executor is None:
-            context = multiprocessing.get_context("spawn")
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["sizewise_prep.preloaded"])
             self._executor = ProcessPoolExecutor(self._count, context, initializer=_begin)
         return self._executor
 
@@ -107,6 +111,10 @@ class Local:
 def _begin() -> None:
     """One thread a process, and none that outlives its parent."""
     os.environ["POLARS_MAX_THREADS"] = "1"  # read when Polars is imported, which no import so far has done
+    with contextlib.suppress(AttributeError):  # of another C library than GNU's
+        # Memory that a block of rows leaves is kept for the next; given back, it would have to be cleared again.
+        for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            ctypes.CDLL(None).mallopt(parameter, 1 << 30)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -4,6 +4,8 @@ import gzip
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -99,3 +101,17 @@ def test_a_bad_row_in_any_range_is_named_by_its_line(
 def test_memory_bounds_the_workers(tmp_path: Path, line: Line, log: Log) -> None:
     with pytest.raises(InputError, match=r"memory = 1,000,000 bytes: one worker needs"):
         prepare([log(line())], tmp_path / "out", memory=10**6)
+
+
+def test_who_only_has_others_work_compiles_nothing(tmp_path: Path, line: Line, log: Log) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\nfrom sizewise_prep.prep import prepare\n"
+        "if __name__ == '__main__':\n"
+        "    print(prepare(sys.argv[2:], sys.argv[1], workers=2).rows_out, 'numba' in sys.modules)\n"
+    )
+    logs = [log(line(), name=name) for name in "ab"]
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    command = [sys.executable, program, tmp_path / "out", *logs]
+    told = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, check=True)
+    assert told.stdout == b"2 False\n"

@@ -1,0 +1,11 @@
+"""What the server that worker processes are forked from has imported and compiled before (see `workers`).
+
+Not Polars: it starts threads of its own, and reads how many a worker is to have when it is imported.
+"""
+
+import pyarrow  # noqa: F401
+import pydantic  # noqa: F401
+
+from sizewise_prep import lines
+
+lines.split(b"1\t0\n", [-1, 0], 1, b"\t")
