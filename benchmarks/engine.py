@@ -13,12 +13,16 @@ that no search is paid for luck.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import moocore
 import numpy as np
@@ -175,24 +179,43 @@ def window(pool: ProcessPoolExecutor, seeds: int) -> None:
         )
 
 
+@contextmanager
+def timed_fsyncs() -> Iterator[list[float]]:
+    """The seconds of each fsync of this process, as they come."""
+    seconds: list[float] = []
+    real = os.fsync
+
+    def timed(descriptor: int) -> None:
+        began = time.perf_counter()
+        real(descriptor)
+        seconds.append(time.perf_counter() - began)
+
+    with mock.patch("os.fsync", timed):
+        yield seconds
+
+
 def scale(trials: int, workers: int, samplers: list[str]) -> None:
-    """With a real ledger on disk, every write flushed to it."""
-    print("| sampler | ledger | engine's milliseconds a trial, by tenth of the study | mean |")
-    print("| --- | --- | --- | --- |")
+    """With a real ledger on disk as well, every write flushed to it."""
+    print(
+        "| sampler | ledger | engine's milliseconds a trial, by tenth of the study | mean | of them flushing to disk |"
+    )
+    print("| --- | --- | --- | --- | --- |")
     for sampler in samplers:
         for ledger in ("memory", "disk"):
             spec, curves = study(1, sampler=sampler, trials=trials, pruning={})
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory() as folder, timed_fsyncs() as fsyncs:
                 began = time.perf_counter()
                 engine = simulated_engine(spec, curves, Path(folder) if ledger == "disk" else None)
                 ran = simulate(engine, curves, workers=workers)
                 wall = time.perf_counter() - began
             tenths = np.array_split(np.array(ran.engine_seconds) * 1e3, 10)
             spread = ", ".join(f"{part.mean():.1f}" for part in tenths)
+            mean, flushing = (1e3 * np.mean(ran.engine_seconds), 1e3 * sum(fsyncs) / ran.trials)
+            print(f"| {sampler} | {ledger} | {spread} | {mean:.1f} | {flushing:.1f} |", flush=True)
             print(
-                f"| {sampler} | {ledger} | {spread} | {np.mean(ran.engine_seconds) * 1e3:.1f} |", flush=True
+                f"{sampler}, {ledger}: {ran.trials:,} trials in {wall:.0f} s, {len(fsyncs):,} fsyncs",
+                file=sys.stderr,
             )
-            print(f"{sampler}, {ledger}: {ran.trials:,} trials in {wall:.0f} s", file=sys.stderr)
 
 
 def main() -> None:

@@ -61,9 +61,9 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
         fsync_folder(path.parent)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the content of `path` by `data`, wholly or not at all, and durably. Raises OSError."""
-    with atomic_file(path) as stream:
+def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
+    """Replace the content of `path` by `data`, wholly or not at all; see `atomic_file`. Raises OSError."""
+    with atomic_file(path, durable) as stream:
         stream.write(data)
 
 

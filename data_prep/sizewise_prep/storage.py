@@ -149,10 +149,13 @@ def read(path: Place) -> bytes:
         return content
 
 
-def write(path: Place, data: bytes) -> None:
-    """Replace a file's content, wholly or not at all, and durably. Raises OSError."""
+def write(path: Place, data: bytes, durable: bool = True) -> None:
+    """Replace a file's content, wholly or not at all. Raises OSError.
+
+    What need not be `durable` is not waited for: a power cut may damage it. An object store is durable anyway.
+    """
     if isinstance(path, Path):
-        write_atomic(path, data)
+        write_atomic(path, data, durable)
         return
     with _reaching(path, writing=True):
         path.fs.pipe_file(path.path, data)

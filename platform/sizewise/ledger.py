@@ -74,7 +74,8 @@ class Ledger:
         path = self.study / "trials" / f"{record.trial_id:04d}.json"
         new = sealed(record.model_dump_json(indent=1)).encode()
         old = _content(path)
-        write(path.with_suffix(".before"), old if _readable(old) else new)
+        # Needed only where the record itself is damaged, which a power cut does not do to it.
+        write(path.with_suffix(".before"), old if _readable(old) else new, durable=False)
         write(path, new)
 
     def records(self) -> dict[int, Record]:

@@ -27,6 +27,15 @@ def test_records_come_back_as_written(tmp_path: Path) -> None:
     }
 
 
+def test_a_record_waits_for_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For itself and its name; the record before it, a spare, is not waited for."""
+    flushed: list[int] = []
+    ledger = Ledger(tmp_path)
+    monkeypatch.setattr("os.fsync", flushed.append)
+    ledger.write(record(0))
+    assert len(flushed) == 2
+
+
 def flip(path: Path, bit: int) -> None:
     data = bytearray(path.read_bytes())
     data[bit // 8] ^= 1 << bit % 8
