@@ -1,6 +1,9 @@
 """Pruning under Ray Tune: one study that is killed and resumed, against the same study without Ray, run calmly."""
 
+import json
+import math
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,25 @@ first_trials:
 pruning: {grace: 0.5, risk: 0.2}
 """
 
+# The command, which also keeps what its sampler is told.
+TOLD = """\
+import json, pathlib, sys
+from sizewise.cli import main
+from sizewise.search.samplers import Suggester
+
+def kept(say):
+    def call(self, number, *what):
+        worth = what[-1]
+        with pathlib.Path(__file__).with_name("told.jsonl").open("a") as file:
+            print(json.dumps([number, worth.state.name, worth.values]), file=file)
+        return say(self, number, *what)
+    return call
+
+Suggester.tell, Suggester.teach = kept(Suggester.tell), kept(Suggester.teach)
+sys.argv = sys.argv[3:]  # without `python -m`
+main()
+"""
+
 
 def test_a_stopped_trial_counts_for_what_it_was_and_the_study_resumes_exactly(tmp_path: Path) -> None:
     study, runs, folder = tmp_path / "pruned.yaml", tmp_path / "runs", tmp_path / "runs" / "killed"
@@ -30,7 +52,9 @@ def test_a_stopped_trial_counts_for_what_it_was_and_the_study_resumes_exactly(tm
         wait_until((folder / "evaluations" / "0001.jsonl").exists, run)
         run.kill()  # about when the second trial is judged
         run.leaves_nothing()
-    with Command("resume", "killed", "--runs", runs, mirror) as run:
+    (tmp_path / "told.py").write_text(TOLD)
+    listening = (sys.executable, str(tmp_path / "told.py"))
+    with Command("resume", "killed", "--runs", runs, mirror, before=listening) as run:
         code, _, err = run.end()
         assert code == 0, err
         run.leaves_nothing()
@@ -48,6 +72,15 @@ def test_a_stopped_trial_counts_for_what_it_was_and_the_study_resumes_exactly(tm
     assert stopped.values["iterations"] in [row["iteration"] for row in ran]
     assert stopped.values["auc"] == max(row["auc"] for row in ran)
     assert stopped.trained_epochs == ran[-1]["epoch"]
+    # The sampler is told just that, and not that it is any good: the first trial beats it in everything.
+    told = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text().splitlines()]
+    ((state, (auc, size, iterations)),) = [what for number, *what in told if number == 1]
+    assert state == "COMPLETE"
+    assert (auc, size) == (stopped.values["auc"], math.log10(stopped.values["embedding_bytes"]))
+    assert iterations == math.log10(stopped.values["iterations"]) <= math.log10(ran[-1]["iteration"])
+    better = [row for row in curves(folder)[0] if row["auc"] > auc]
+    assert min(math.log10(row["iteration"]) for row in better) <= iterations
+    assert better[0]["embedding_bytes"] == stopped.values["embedding_bytes"]
     assert results.status(runs, "killed")["trials"]["pruned"] == sum(
         r.state == "pruned" for r in records.values()
     )
