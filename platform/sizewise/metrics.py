@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import roc_auc_score
 
 from sizewise_prep.errors import InputError
 
@@ -53,6 +52,10 @@ def evaluate_scores(labels: ArrayLike, logits: ArrayLike) -> Scores:
     y, z = _checked(labels, logits)
     auc = float("nan")
     if 0 < y.sum() < y.size:
+        from sklearn.metrics import (
+            roc_auc_score,  # here, because it takes a second, and most who import this score nothing
+        )
+
         # Only the order counts, so infinities may become the largest floats.
         auc = float(roc_auc_score(y, np.nan_to_num(z)))
     losses, probabilities = _ExactSum(), _ExactSum()

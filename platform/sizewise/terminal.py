@@ -201,7 +201,8 @@ def trial_events(asked: int, done: int, quiet: bool) -> Iterator[Event]:
     try:
         yield show
     finally:
-        progress.stop()
+        if progress.live.is_started:  # else it would print an empty line
+            progress.stop()
 
 
 def _event_line(event: str, record: Record, values: dict[str, Any] | None) -> str:

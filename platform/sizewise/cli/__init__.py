@@ -22,7 +22,6 @@ from sizewise.cli import models as _models  # noqa: F401
 # isort: on
 
 from sizewise.cli.shared import app
-from sizewise.study import signals
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import StorageError
 
@@ -39,8 +38,6 @@ def main() -> None:
     except StorageError as error:
         print(f"sizewise: {error}", file=sys.stderr)
         sys.exit(2 if error.mendable else 1)
-    except KeyboardInterrupt:
-        sys.exit(signals.exit_code())
 
 
 @app.callback(invoke_without_command=True)

@@ -70,7 +70,7 @@ def resume(
 
 @contextmanager
 def _pausing(name: str, runs: str) -> Iterator[None]:
-    """Say how to go on with a study that cannot be written just now."""
+    """Say how to go on with a study that cannot be written just now; end as signals want it."""
     from sizewise.study.run import PausedError, to_continue
 
     try:
@@ -78,6 +78,8 @@ def _pausing(name: str, runs: str) -> Iterator[None]:
     except PausedError as error:
         print(f"sizewise: {to_continue(name, runs, str(error))}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt:  # before there was a study to pause
+        sys.exit(signals.exit_code())
 
 
 def _conclude(runs: Place, name: str, finished: bool, as_json: bool) -> None:

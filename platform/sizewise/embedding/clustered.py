@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from pydantic import Field
-from sklearn.neighbors import KDTree
 from torch import Tensor
 from torch.nn.functional import embedding
 
@@ -212,6 +211,10 @@ def kmeans(points: Tensor, clusters: int, seed: int, iterations: int = 5) -> tup
 def _nearest(points: Tensor, means: Tensor) -> Tensor:
     """Index of the nearest mean of each point: by a tree where that is faster, else by all distances."""
     if points.device.type == "cpu" and points.shape[1] <= TREE_WIDTH:
+        from sklearn.neighbors import (
+            KDTree,  # here, because it takes a second, and every process of a study imports this
+        )
+
         return torch.from_numpy(KDTree(means.numpy()).query(points.numpy(), return_distance=False)[:, 0])
     # In slices that hold 64 MB of distances.
     norms = means.square().sum(1)

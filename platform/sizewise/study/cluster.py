@@ -1,7 +1,6 @@
 """The Ray cluster that a study runs on: the current one, or a local one for as long as the study lasts."""
 
 import logging
-import math
 import os
 import socket
 import subprocess
@@ -17,8 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ruamel.yaml import YAML
 
 from sizewise.spec import StudySpec
-from sizewise.spec.models import ResourcesSpec
-from sizewise_prep.errors import InputError
+from sizewise.study.placement import PlacementError, check_placement
 
 log = logging.getLogger(__name__)
 ENVIRONMENT = {
@@ -36,10 +34,6 @@ HEAD_SECONDS = 20.0  # how long a cluster's head may be silent
 
 # Ray's launcher leaves the cluster's file there on the head, where drivers of submitted jobs run.
 AUTOSCALER_FILE = Path("~/ray_bootstrap_config.yaml")
-
-
-class PlacementError(InputError):
-    """A trial that can never run on this cluster; the message names the field and the figures."""
 
 
 class StartError(RuntimeError):
@@ -70,9 +64,9 @@ def connect(
     started_here = not ray.is_initialized()
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    if started_here:
-        _join(address)
     try:
+        if started_here:
+            _join(address)
         wanted, nodes = spec.resources, [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if wanted.gpus_per_worker == "auto" and wanted.gpu_memory is None:
             wanted = wanted.model_copy(update={"gpu_memory": _gpu_memory()})
@@ -87,13 +81,18 @@ def connect(
 def _join(address: str | None) -> None:
     """Connect this process, and say what to: two studies on one machine share what it has."""
     answering = _answering(address)
+    if (
+        answering is None
+    ):  # nobody takes this machine away from us, and whoever watched for it would take a second
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     try:
         ray.init(
             answering or "local",
             log_to_driver=False,
             logging_level=logging.ERROR,
             include_dashboard=False,
-            runtime_env={"env_vars": ENVIRONMENT},
+            # A Ray of our own has our environment already, and starts its processes sooner without being told.
+            runtime_env={"env_vars": ENVIRONMENT} if answering else None,
         )
     except Exception as error:  # as Ray says that this machine was too slow, or has no room
         raise StartError(f"Ray did not start: {str(error).strip() or type(error).__name__}") from error
@@ -173,57 +172,6 @@ def _watched_head(on_lost: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         ended.set()
-
-
-def check_placement(
-    wanted: ResourcesSpec, nodes: list[dict[str, float]], startable: list[dict[str, float]]
-) -> None:
-    """Refuse at once what could never be placed, and say what a placement waits for, instead of waiting silently.
-
-    Args:
-        wanted: what a trial asks for; a share of a GPU that is still to be computed counts as the whole card.
-        nodes: the resources of the nodes that there are.
-        startable: those of the nodes that the autoscaler could start besides, one entry a node.
-    """
-    gpus = 1.0 if wanted.gpus_per_worker == "auto" else wanted.gpus_per_worker
-    each = {kind: count for kind, count in (("CPU", wanted.cpus_per_worker), ("GPU", gpus)) if count}
-    if sum(_workers_on(node, each) for node in nodes) >= wanted.workers:
-        return
-    if sum(_workers_on(node, each) for node in nodes + startable) >= wanted.workers:
-        kinds = " and ".join(f"{count * wanted.workers:g} {kind}" for kind, count in each.items())
-        log.warning("a trial needs %s, which no node has free yet: waiting for the autoscaler's nodes", kinds)
-        return
-    everything, share = nodes + startable, "gpus" if gpus else "cpus"
-    for kind, count in each.items():
-        need, have = count * wanted.workers, sum(node.get(kind, 0) for node in everything)
-        if need > have:
-            raise PlacementError(
-                f"resources: one trial needs {need:g} {kind} ({wanted.workers} workers x {count:g}), and this "
-                f"cluster has {have:g}{_with(startable)}: lower resources.workers or "
-                f"resources.{kind.lower()}s_per_worker"
-            )
-    largest = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in everything[:4])
-    raise PlacementError(
-        f"resources: {wanted.workers} workers of {' and '.join(f'{n:g} {kind}' for kind, n in each.items())} each do "
-        f"not fit on this cluster's nodes ({largest}{_with(startable)}): a worker runs on one node; lower "
-        f"resources.{share}_per_worker or resources.workers"
-    )
-
-
-def _workers_on(node: dict[str, float], each: dict[str, float]) -> int:
-    """How many workers fit on an empty node; shares of GPUs do not span two cards."""
-    room = []
-    for kind, count in each.items():
-        have = node.get(kind, 0)
-        shared = kind == "GPU" and count < 1
-        room.append(
-            math.floor(have) * math.floor(1 / count + 1e-6) if shared else math.floor(have / count + 1e-6)
-        )
-    return min(room)
-
-
-def _with(startable: list[dict[str, float]]) -> str:
-    return " with all that the autoscaler may start" if startable else ""
 
 
 def _startable() -> list[dict[str, float]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
-from sizewise_prep.storage import place
+from sizewise_prep.storage import exists, place
 
 
 def fingerprint(manifest: Manifest) -> str:
@@ -24,6 +24,10 @@ def problem(data: str, known: str | None) -> str:
 
     `known` is their fingerprint when the study began; None where an older version began it.
     """
+    if not exists(place(data)):
+        return (
+            f"{data}: the data is not there any more: bring it back, or write where it is now into study.yaml"
+        )
     try:
         manifest = Manifest.load(data)
     except InputError as error:

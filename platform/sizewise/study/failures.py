@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import filelock
 import ray.exceptions
@@ -83,6 +83,12 @@ def ending(error: BaseException | None) -> Ending:
         return Ending("lost", _loss((lost or errors)[0]))
     # A worker that dies takes the others' connections with it, and they raise whatever comes of that.
     return Ending("lost", _loss(lost[0]))
+
+
+def failure(error: BaseException | None, traceback: str) -> dict[str, Any]:
+    """A trial's last message, where `error` has ended it."""
+    kind, why = ending(error)
+    return {"failure": why, "kind": kind, "traceback": traceback}
 
 
 def memory_kills() -> int:

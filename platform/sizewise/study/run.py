@@ -31,7 +31,8 @@ from sizewise.spec import StudySpec
 from sizewise.study import data
 from sizewise.study.driver import Driver, only_driver
 from sizewise.study.engine import Engine, scratch
-from sizewise.study.signals import terminate_as_interrupt
+from sizewise.study.placement import PlacementError
+from sizewise.study.signals import terminate_as_interrupt, terminated
 from sizewise.train import model_sizes
 from sizewise.usage import Usage, last_seen
 from sizewise_prep.errors import InputError
@@ -82,9 +83,6 @@ def run(
     known = _learn(spec, absolute(runs), manifest)
     # Before Ray starts, so that whatever happens from here on can be resumed.
     _create(spec, folder, manifest, known)
-    # Here, because importing Ray takes seconds that bad input should not wait for.
-    from sizewise.study.cluster import PlacementError
-
     try:
         return _drive(spec, folder, manifest, on_event, mirror_url, ray)
     except PlacementError:  # no trial can ever have started
@@ -117,7 +115,7 @@ def resume(
         )
     spec = study_file.from_text(read(path), path)
     if wrong := data.problem(spec.data, _known_data(folder)):
-        raise InputError(wrong)
+        raise InputError(f"{path}: {wrong}")
     manifest = Manifest.load(spec.data)
     ledger = Ledger(folder)
     closed = sum(r.state not in ("running", "infeasible") for r in ledger.records().values())
@@ -226,8 +224,9 @@ def _drive(
     ray: str | None,
 ) -> bool:
     seen = last_seen(folder)  # of a driver that died
-    # First, so that a second driver is told so before Ray has started.
-    with only_driver(folder) as driver, _logged(scratch(spec, folder)):
+    # First the lock, so that a second driver is told so before Ray has started. Tune catches the interrupts that come
+    # while trials run, except for the second.
+    with suppress(KeyboardInterrupt), only_driver(folder) as driver, _logged(scratch(spec, folder)):
         search = _search(spec, manifest, Ledger(folder, driver.check))
         validation = manifest.splits["validation"]
         rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
@@ -238,16 +237,14 @@ def _drive(
             engine.data_problem = partial(data.problem, spec.data, _known_data(folder))
             driver.on_taken = engine.pause
             engine.settle(seen)
-            try:
-                if search.remaining and not engine.paused:
-                    _run_trials(engine, partial(_give_up, driver, folder), ray)
-            except KeyboardInterrupt:  # where Tune does not catch it: before its first trial, or the second
-                return False
+            if search.remaining and not engine.paused:
+                _run_trials(engine, partial(_give_up, driver, folder), ray)
         if engine.paused:
             driver.message = engine.paused
             raise PausedError(engine.paused)
         driver.finished = search.remaining == 0
         return driver.finished
+    return False
 
 
 def _give_up(driver: Driver, folder: Place, reason: str) -> None:
@@ -282,6 +279,7 @@ def _tables(spec: StudySpec, manifest: Manifest) -> int:
 
 
 def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None) -> None:
+    # Here, because importing Ray takes seconds that bad input should not wait for.
     from sizewise.study import cluster, tune
 
     try:
@@ -291,6 +289,8 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
             tune.run_trials(engine)
     except cluster.StartError as error:
         engine.pause(str(error))
+    except SystemExit:  # Ray's own answer to SIGTERM while it starts
+        raise terminated() from None
     finally:
         with suppress(OSError, SupersededError):  # else the next driver closes them
             engine.usage.close()

@@ -28,6 +28,12 @@ def exit_code() -> int:
     return 128 + (signal.SIGTERM if _received else signal.SIGINT)
 
 
+def terminated() -> KeyboardInterrupt:
+    """What to raise where something else has answered SIGTERM in its own way."""
+    _received.append(signal.SIGTERM)
+    return KeyboardInterrupt()
+
+
 def _interrupt(number: int, frame: Any) -> None:
     _received.append(number)
     os.kill(os.getpid(), signal.SIGINT)

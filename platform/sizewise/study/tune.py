@@ -18,10 +18,10 @@ from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sizewise.study.actor import TrialActor
 from sizewise.study.engine import Engine
 from sizewise.study.failures import NO_MEMORY, Ending, ending, memory_kills, no_room
 from sizewise.study.watch import Watch
-from sizewise.study.workers import ENDS, Workers
 
 log = logging.getLogger(__name__)
 
@@ -190,42 +190,6 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
 
 def _name(trial: Any) -> str:
     return str(trial.config["attempt"])
-
-
-class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray is untyped
-    """Tune's trainable: a trial on this actor's workers, whose messages pass through.
-
-    Tune reuses the actor for trial after trial, and the actor its workers. A failure is a result like any other.
-    """
-
-    workers: Workers | None = None
-
-    def setup(self, payload: dict[str, Any]) -> None:
-        """Begin the first trial."""
-        self.reset_config(payload)
-
-    def reset_config(self, payload: dict[str, Any]) -> bool:
-        """End the trial before, where Tune stopped it, and begin the next."""
-        if self.workers:
-            self.workers.stop()
-            if not self.workers.usable or self.workers.resources != payload["resources"]:
-                self.workers.close()
-                self.workers = None
-        if self.workers is None:
-            self.workers = Workers(payload["resources"], payload["attempt"], payload["logs"])
-        self.workers.begin(payload)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        """What the trial says next."""
-        assert self.workers is not None  # setup came first
-        message = self.workers.next()
-        return {**message, "done": bool(ENDS & message.keys())}
-
-    def cleanup(self) -> None:
-        """End the workers."""
-        if self.workers:
-            self.workers.close()
 
 
 def _killed_for_memory(place: dict[str, Any]) -> bool:

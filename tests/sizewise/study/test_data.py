@@ -19,7 +19,7 @@ def test_other_rows_missing_shards_and_no_folder_are_told_apart(shards: Path, tm
     shard.unlink()
     assert problem(str(data), known).startswith(f"{shard}: is missing or not whole")
     shutil.rmtree(data)
-    assert "is not a folder" in problem(str(data), known)
+    assert "is not there any more: bring it back, or write where it is now" in problem(str(data), known)
     prepare(
         [shards.parent / "raw" / "day_0.tsv"], data, shard_rows=700
     )  # the same again, in other order or not

@@ -16,7 +16,8 @@ from ray.util import placement_group_table
 
 from sizewise.spec.models import ResourcesSpec
 from sizewise.study import cluster
-from sizewise.study.cluster import ENVIRONMENT, PlacementError, check_placement
+from sizewise.study.cluster import ENVIRONMENT
+from sizewise.study.placement import PlacementError, check_placement
 from sizewise.study.workers import Workers
 
 ROOT = Path(__file__).parents[3]

@@ -1,6 +1,7 @@
 """Whole studies on real Ray, real Optuna and real processes: killed, resumed, and equal to the calm one."""
 
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,22 @@ def test_an_interrupted_study_says_how_to_continue(study: Path, tmp_path: Path) 
         status = results.status(runs, "killed")
         assert status["state"] == "stopped"
         assert status["trials"]["finished"] < 9
+
+
+def test_a_study_can_be_interrupted_while_it_starts(study: Path, tmp_path: Path) -> None:
+    """As soon as there is one, and while Ray starts, which would end the process in its own way."""
+    runs, folder = tmp_path / "runs", tmp_path / "runs" / "killed"
+    for begun, command in (
+        (lambda run: (folder / "study.yaml").exists(), ("run", study)),
+        (lambda run: len(run.family()) > 1, ("resume", "killed")),
+    ):
+        with Command(*command, "--runs", runs) as run:
+            wait_until(partial(begun, run), run)
+            run.process.send_signal(signal.SIGTERM)
+            code, _, err = run.end(60)
+            assert code == 128 + signal.SIGTERM, err
+            assert f"continue with `sizewise resume killed --runs {runs}`" in err
+            run.leaves_nothing()
 
 
 def test_a_study_that_the_cluster_cannot_place_is_refused_and_leaves_nothing(

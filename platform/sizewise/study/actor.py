@@ -1,0 +1,43 @@
+"""Tune's process of a trial. Apart from the rest of `tune`, so that it imports no more than it needs."""
+
+from typing import Any
+
+from ray import tune
+
+from sizewise.study.workers import ENDS, Workers
+
+
+class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray is untyped
+    """Tune's trainable: a trial on this actor's workers, whose messages pass through.
+
+    Tune reuses the actor for trial after trial, and the actor its workers. A failure is a result like any other.
+    """
+
+    workers: Workers | None = None
+
+    def setup(self, payload: dict[str, Any]) -> None:
+        """Begin the first trial."""
+        self.reset_config(payload)
+
+    def reset_config(self, payload: dict[str, Any]) -> bool:
+        """End the trial before, where Tune stopped it, and begin the next."""
+        if self.workers:
+            self.workers.stop()
+            if not self.workers.usable or self.workers.resources != payload["resources"]:
+                self.workers.close()
+                self.workers = None
+        if self.workers is None:
+            self.workers = Workers(payload["resources"], payload["attempt"], payload["logs"])
+        self.workers.begin(payload)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """What the trial says next."""
+        assert self.workers is not None  # setup came first
+        message = self.workers.next()
+        return {**message, "done": bool(ENDS & message.keys())}
+
+    def cleanup(self) -> None:
+        """End the workers."""
+        if self.workers:
+            self.workers.close()
