@@ -72,15 +72,13 @@ def test_killed_drivers_a_killed_worker_and_damage_between(study: Path, tmp_path
 def test_twenty_kills_at_random_instants(study: Path, tmp_path: Path, seed: int) -> None:
     """The long form. Most instants fall where a study spends its time; some in starting, some right at a resume."""
     draw, runs, folder = random.Random(seed), tmp_path / "runs", tmp_path / "runs" / "killed"
-    kills, trials = 20, 6
+    kills, trials = 20, 9
     for kill in range(kills):
         command = ("run", study, f"--set=trials={trials}") if not kill else ("resume", "killed")
         with Command(*command, "--runs", runs) as run:
             if draw.random() < 0.7:  # while it trains; a trial more is done by every third kill or so
-                before = {path.name for path in folder.glob("checkpoints/*/*.ckpt")}
-                wait_until(
-                    lambda old=before: {p.name for p in folder.glob("checkpoints/*/*.ckpt")} - old, run
-                )
+                before = saved(folder)
+                wait_until(lambda run=run, old=before: saved(folder) - old or run.process.poll() is not None)
                 time.sleep(draw.uniform(0, 3))
             else:
                 if not kill:
@@ -88,7 +86,8 @@ def test_twenty_kills_at_random_instants(study: Path, tmp_path: Path, seed: int)
                 time.sleep(draw.uniform(0, 20))
             done = sum(r.state != "running" for r in Ledger(folder).records().values())
             alive = run.process.poll() is None
-            run.kill()
+            if alive:
+                run.kill()
             run.leaves_nothing()
         print(
             f"kill {kill + 1}: {done} of {trials} trials done" + ("" if alive else ", it had already ended")
@@ -103,3 +102,8 @@ def test_twenty_kills_at_random_instants(study: Path, tmp_path: Path, seed: int)
     calm_study(study, tmp_path / "calm", trials=trials)
     assert_equal(folder, tmp_path / "calm")
     print("attempts:", [r.attempts for r in Ledger(folder).records().values()])
+
+
+def saved(folder: Path) -> set[str]:
+    """Names of the checkpoints that there are."""
+    return {path.name for path in folder.glob("checkpoints/*/*.ckpt")}
