@@ -52,9 +52,8 @@ def evaluate_scores(labels: ArrayLike, logits: ArrayLike) -> Scores:
     y, z = _checked(labels, logits)
     auc = float("nan")
     if 0 < y.sum() < y.size:
-        from sklearn.metrics import (
-            roc_auc_score,  # here, because it takes a second, and most who import this score nothing
-        )
+        # Here, because it takes a second, and most who import this module score nothing.
+        from sklearn.metrics import roc_auc_score
 
         # Only the order counts, so infinities may become the largest floats.
         auc = float(roc_auc_score(y, np.nan_to_num(z)))

@@ -211,9 +211,8 @@ def kmeans(points: Tensor, clusters: int, seed: int, iterations: int = 5) -> tup
 def _nearest(points: Tensor, means: Tensor) -> Tensor:
     """Index of the nearest mean of each point: by a tree where that is faster, else by all distances."""
     if points.device.type == "cpu" and points.shape[1] <= TREE_WIDTH:
-        from sklearn.neighbors import (
-            KDTree,  # here, because it takes a second, and every process of a study imports this
-        )
+        # Here, because it takes a second, and every process of a study imports this module.
+        from sklearn.neighbors import KDTree
 
         return torch.from_numpy(KDTree(means.numpy()).query(points.numpy(), return_distance=False)[:, 0])
     # In slices that hold 64 MB of distances.

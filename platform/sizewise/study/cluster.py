@@ -81,9 +81,8 @@ def connect(
 def _join(address: str | None) -> None:
     """Connect this process, and say what to: two studies on one machine share what it has."""
     answering = _answering(address)
-    if (
-        answering is None
-    ):  # nobody takes this machine away from us, and whoever watched for it would take a second
+    # Nobody takes this machine away from us, and whoever watched for it would take a second.
+    if answering is None:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     try:
         ray.init(
