@@ -23,7 +23,7 @@ from sizewise_prep.atomic import hashed_file
 Words = npt.NDArray[np.uint32]
 Counts = npt.NDArray[np.int64]
 
-_TOGETHER = 7  # columns that are copied at a time
+_TOGETHER = 4  # columns that are copied at a time
 _TILE = 2048  # rows, which stay in the processor's cache meanwhile
 
 BYTES_PER_WORD = 32
@@ -45,16 +45,17 @@ class Run:
     @staticmethod
     def written(path: Path, ids: Words, counted: bool) -> tuple[Run, int, str]:
         """Write the run of (rows, columns) ids; the run, its file's bytes and SHA-256."""
-        words, counts, starts = [], [], [0]
-        for ascending in _sorted_columns(ids):
-            first = is_first(ascending)
-            words.append(ascending[first])
-            starts.append(starts[-1] + len(words[-1]))
-            if counted:
-                counts.append(np.diff(np.flatnonzero(first), append=len(ascending)).astype(np.uint32))
+        counts, starts = [], [0]
         with hashed_file(path, durable=False) as writer:  # of use until the shards are made
-            for part in words + counts:
-                writer.write(part.data.cast("B"))
+            for ascending in _sorted_columns(ids):
+                first = is_first(ascending)
+                words = ascending[first]
+                writer.write(words.data)
+                starts.append(starts[-1] + len(words))
+                if counted:
+                    counts.append(np.diff(np.flatnonzero(first), append=len(ascending)).astype(np.uint32))
+            for part in counts:
+                writer.write(part.data)
         return Run(path, starts), writer.bytes, writer.sha256
 
     def column(self, column: int) -> Words:

@@ -52,10 +52,19 @@ def split(block: bytes, places: Sequence[int], columns: int, separator: bytes) -
     text = np.frombuffer(block, np.uint8)
     if len(text) and text[-1] != _NEWLINE:
         raise ValueError("a block ends with a newline")
-    ids = np.empty((block.count(b"\n"), columns), np.uint32)
+    ids = np.empty((_count(text), columns), np.uint32)
     rest = np.empty(len(text), np.uint8)
     rows, size = _split(text, np.array(places), separator[0], ids, rest)
     return None if rows < len(ids) else Lines(ids, rest[:size].tobytes())
+
+
+@compiled
+def _count(text: npt.NDArray[np.uint8]) -> Any:
+    """How many lines there are; bytes.count takes three times as long where lines are short."""
+    lines = 0
+    for byte in text:
+        lines += byte == uint8(_NEWLINE)
+    return lines
 
 
 @compiled

@@ -28,6 +28,7 @@ from sizewise_prep.vocabulary import Numbered, NumberJob
 from sizewise_prep.workers import Workers
 
 _MERGE_MEMORY = 300 * 10**6  # of a worker that merges, its words aside
+_WORDS_OF_A_RUN = 1 << 16  # in a range of a merge
 
 Steps = Generator[Progress, None, Manifest]
 Job = TypeVar("Job", ShardJob, NumberJob)
@@ -112,7 +113,9 @@ class _Making:
     def _number(self, shards: list[ShardJob], runs: list[Run]) -> Generator[Progress, None, list[Numbered]]:
         training = tuple(job.name.startswith("train-") for job in shards)
         jobs = [
-            NumberJob(self._folder, column, tuple(runs), training, self._settings.min_count, self._words())
+            NumberJob(
+                self._folder, column, tuple(runs), training, self._settings.min_count, self._words(len(runs))
+            )
             for column in range(len(self._layout.tokens))
         ]
         done = {one.column: one for one in (yield from self._standing(jobs, vocabulary.check))}
@@ -126,15 +129,20 @@ class _Making:
     def _distinct(self, runs: list[Run]) -> Generator[Progress, None, list[int]]:
         columns = range(len(self._layout.tokens))
         counts: dict[int, int] = {}
-        for found in self._workers.run(_distinct, [(c, runs, self._words()) for c in columns], self._memory):
+        jobs = [(column, runs, self._words(len(runs))) for column in columns]
+        for found in self._workers.run(_distinct, jobs, self._memory):
             if found is not None:
                 counts[found[0]] = found[1]
             yield self._log.progress("distinct", len(counts), len(columns))
         return [counts[column] for column in columns]
 
-    def _words(self) -> int:
-        """How many words a worker may merge at a time."""
-        return max(1 << 20, (self._workers.share(self._memory) - _MERGE_MEMORY) // BYTES_PER_WORD)
+    def _words(self, runs: int) -> int:
+        """How many words of so many runs a worker may merge at a time: as fit, but no more than are worth it.
+
+        What a range costs beside its words is looking up where it ends in every run.
+        """
+        fitting = (self._workers.share(self._memory) - _MERGE_MEMORY) // BYTES_PER_WORD
+        return max(1 << 20, min(fitting, _WORDS_OF_A_RUN * runs))
 
     def _manifest(
         self,

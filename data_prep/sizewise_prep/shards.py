@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import pyarrow as pa
 
 from sizewise_prep.atomic import hashed_file
@@ -30,13 +32,18 @@ def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
         ]
     )
     columns = [
-        pa.array(rows.labels),
-        pa.FixedSizeListArray.from_arrays(pa.array(rows.dense.reshape(-1)), dense),
-        pa.FixedSizeListArray.from_arrays(pa.array(rows.ids.reshape(-1)), tokens),
+        column_of(pa.uint8(), rows.labels),
+        pa.FixedSizeListArray.from_arrays(column_of(pa.float32(), rows.dense), dense),
+        pa.FixedSizeListArray.from_arrays(column_of(pa.uint32(), rows.ids), tokens),
     ]
     with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), schema) as file:
         file.write_batch(pa.record_batch(columns, schema=schema))
     return writer.bytes, writer.sha256
+
+
+def column_of(kind: pa.DataType, values: npt.NDArray[Any]) -> pa.Array:
+    """The values of an array; `pyarrow.array` would import pandas, to see whether it is a series."""
+    return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(values.reshape(-1))])
 
 
 def read_shard(path: Path) -> Rows:

@@ -22,7 +22,7 @@ from sizewise_prep.atomic import atomic_file, hashed_file, write_atomic
 from sizewise_prep.distinct import Run, Words, is_first, ranges, union
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest, Shard, problem_of
-from sizewise_prep.shards import digest
+from sizewise_prep.shards import column_of, digest
 
 _FEW = 4096  # distinct words of a shard that are found fastest by searching
 _SCHEMA = pa.schema([pa.field("token", pa.uint32(), nullable=False)])
@@ -146,7 +146,7 @@ def number(job: NumberJob) -> Iterator[Numbered]:
             known_so_far += int(known.sum())
     tokens = np.memmap(spilled, np.uint32, "r") if known_so_far else np.empty(0, np.uint32)
     with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), _SCHEMA) as file:
-        file.write_batch(pa.record_batch([pa.array(np.asarray(tokens))], schema=_SCHEMA))
+        file.write_batch(pa.record_batch([column_of(pa.uint32(), tokens)], schema=_SCHEMA))
     spilled.unlink()
     size, sha256 = 4 * int(begins[-1]), digest(job.folder / ids_file)
     numbered = Numbered(
