@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from sizewise.spec import StudySpec
 from sizewise.study.placement import PlacementError, check_placement
+from sizewise.study.signals import deferred
 
 log = logging.getLogger(__name__)
 ENVIRONMENT = {
@@ -85,14 +86,15 @@ def _join(address: str | None) -> None:
     if answering is None:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     try:
-        ray.init(
-            answering or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-            # A Ray of our own has our environment already, and starts its processes sooner without being told.
-            runtime_env={"env_vars": ENVIRONMENT} if answering else None,
-        )
+        with _uninterrupted():
+            ray.init(
+                answering or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False,
+                # A Ray of our own has our environment already, and starts its processes sooner without being told.
+                runtime_env={"env_vars": ENVIRONMENT} if answering else None,
+            )
     except Exception as error:  # as Ray says that this machine was too slow, or has no room
         raise StartError(f"Ray did not start: {str(error).strip() or type(error).__name__}") from error
     has = ray.cluster_resources()
@@ -110,6 +112,21 @@ def _join(address: str | None) -> None:
             "" if count == 1 else "s",
             kinds,
         )
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ray starts as a whole: interrupted in between, it aborts the process or leaves some behind.
+
+    Nor is it to answer SIGTERM in our place, as it would from its start on, by exit code 15 and not a word.
+    """
+    setting = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda handler: None
+    try:
+        with deferred():
+            yield
+    finally:
+        ray._private.utils.set_sigterm_handler = setting
 
 
 def _answering(address: str | None) -> str | None:

@@ -32,7 +32,7 @@ from sizewise.study import data
 from sizewise.study.driver import Driver, only_driver
 from sizewise.study.engine import Engine, scratch
 from sizewise.study.placement import PlacementError
-from sizewise.study.signals import terminate_as_interrupt, terminated
+from sizewise.study.signals import terminate_as_interrupt
 from sizewise.train import model_sizes
 from sizewise.usage import Usage, last_seen
 from sizewise_prep.errors import InputError
@@ -283,14 +283,12 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
     from sizewise.study import cluster, tune
 
     try:
-        with cluster.connect(engine.spec, on_lost, ray) as placed, terminate_as_interrupt():
+        with terminate_as_interrupt(), cluster.connect(engine.spec, on_lost, ray) as placed:
             engine.spec = placed
             engine.mend()
             tune.run_trials(engine)
     except cluster.StartError as error:
         engine.pause(str(error))
-    except SystemExit:  # Ray's own answer to SIGTERM while it starts
-        raise terminated() from None
     finally:
         with suppress(OSError, SupersededError):  # else the next driver closes them
             engine.usage.close()

@@ -12,7 +12,7 @@ _received: list[int] = []
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Within the block SIGTERM is answered as SIGINT. To be repeated after Ray starts: it sets a handler too."""
+    """Within the block SIGTERM is answered as SIGINT."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -23,15 +23,28 @@ def terminate_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def deferred() -> Iterator[None]:
+    """SIGINT and SIGTERM are answered when the block has ended: what begins in it is not left half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    wait = {
+        n: signal.signal(n, lambda number, _: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in wait.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
 def exit_code() -> int:
     """That of a command which a signal ended: 143 after SIGTERM, 130 after SIGINT."""
     return 128 + (signal.SIGTERM if _received else signal.SIGINT)
-
-
-def terminated() -> KeyboardInterrupt:
-    """What to raise where something else has answered SIGTERM in its own way."""
-    _received.append(signal.SIGTERM)
-    return KeyboardInterrupt()
 
 
 def _interrupt(number: int, frame: Any) -> None:
