@@ -16,11 +16,11 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
+from sizewise_prep.parser import Parser
 from sizewise_prep.planted import Chunk, Dials, Truth, World, generate
 from sizewise_prep.planted.bayes import BayesMeter
 from sizewise_prep.planted.text import encode
 from sizewise_prep.prep import prepare
-from sizewise_prep.rows import Parser
 from sizewise_prep.shards import read_shard
 
 ROWS = 120_000

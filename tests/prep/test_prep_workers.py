@@ -103,15 +103,17 @@ def test_memory_bounds_the_workers(tmp_path: Path, line: Line, log: Log) -> None
         prepare([log(line())], tmp_path / "out", memory=10**6)
 
 
-def test_who_only_has_others_work_compiles_nothing(tmp_path: Path, line: Line, log: Log) -> None:
+def test_who_only_has_others_work_imports_neither_numba_nor_polars(
+    tmp_path: Path, line: Line, log: Log
+) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import sys\nfrom sizewise_prep.prep import prepare\n"
         "if __name__ == '__main__':\n"
-        "    print(prepare(sys.argv[2:], sys.argv[1], workers=2).rows_out, 'numba' in sys.modules)\n"
+        "    print(prepare(sys.argv[2:], sys.argv[1], workers=2).rows_out, {'numba', 'polars'} & {*sys.modules})\n"
     )
     logs = [log(line(), name=name) for name in "ab"]
     path = os.pathsep.join(entry for entry in sys.path if entry)
     command = [sys.executable, program, tmp_path / "out", *logs]
     told = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, check=True)
-    assert told.stdout == b"2 False\n"
+    assert told.stdout == b"2 set()\n"

@@ -17,8 +17,8 @@ from sizewise.export.deployed import Deployed
 from sizewise.metrics import Scores, evaluate_scores
 from sizewise_prep.atomic import atomic_file
 from sizewise_prep.errors import InputError
+from sizewise_prep.parser import Parser
 from sizewise_prep.reader import Reader
-from sizewise_prep.rows import Parser
 from sizewise_prep.sources import RawFile, resolve
 from sizewise_prep.storage import StorageError
 

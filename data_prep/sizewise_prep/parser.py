@@ -1,0 +1,224 @@
+"""Blocks of raw text to arrays, and what is wrong with a row that cannot be one.
+
+A good row of Criteo's layout is a label (0 or 1), 13 integers of 64 bits and 26 tokens of up to eight hex
+digits, tab-separated, empty where missing; other layouts name other columns. `Parser.fault` is the rule for
+one line. `Parser.parse` is the same rule for a block of some ten thousand lines: `lines` takes the hexadecimal tokens
+out of the block as a whole, Polars parses the rest of it, and only a block in which something is amiss is looked at
+line by line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sizewise_prep import hashing, lines
+from sizewise_prep.layout import CRITEO, Kind, Layout
+from sizewise_prep.rows import Rows
+
+_LABEL = re.compile(rb"0*[01]")
+_INTEGER = re.compile(rb"(-?)0*([0-9]+)")
+_HEX = re.compile(rb"[0-9a-fA-F]*")
+_BOM = b"\xef\xbb\xbf"
+_LIKE_COMPRESSED = (b"x", b"\x1f", b"(")  # zlib, gzip, Zstandard
+_DECIMAL = re.compile(rb"0*([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a line: a reason to count by, and a sentence that names the field (from 1)."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A line that is no row, as it was in the file but for its ending; `line` is counted from 1."""
+
+    line: int
+    raw: bytes
+    fault: Fault
+
+
+class Parser:
+    """Turns text of a layout into rows."""
+
+    def __init__(self, layout: Layout = CRITEO) -> None:
+        self.layout = layout
+        self._separator = layout.separator.encode()
+        self._kinds: list[Kind] = list(layout.columns.values())
+        self._names = list(layout.columns)
+        (self._label,) = (name for name, kind in layout.columns.items() if kind == "label")
+        # Free text may hold any byte: then numbers are read as text first, and looked at column by column.
+        self._free = any(kind in ("string", "decimal", "skip") for kind in self._kinds)
+        # What Polars would quietly skip or take for a part of a number.
+        self._suspicious = (b"\0", b"\r") if self._free else (b"\r", b"+", b" ")
+        other = rb"[^\0\r%s]*" % re.escape(self._separator)
+        patterns = {"label": rb"0*[01]", "integer": rb"(?:-?[0-9]{1,18})?", "hex": rb"[0-9a-fA-F]{0,8}"}
+        patterns |= {"decimal": rb"[0-9]{0,9}", "string": other, "skip": other}
+        self._good = re.compile(re.escape(self._separator).join(patterns[kind] for kind in self._kinds))
+        # Where the hexadecimal fields go, and what Polars is told of the others.
+        self._places = [
+            layout.tokens.index(name) if kind == "hex" else -1 for name, kind in layout.columns.items()
+        ]
+        numbers = {"label": pl.UInt8(), "integer": pl.Int64()}
+        self._schema = {
+            name: pl.String() if self._free else numbers[kind]
+            for name, kind in layout.columns.items()
+            if kind != "hex"
+        }
+
+    def fault(self, line: bytes) -> Fault | None:
+        """What is wrong with a line (without its ending), or None when it is a good row."""
+        if self._good.fullmatch(line) and not (self._free and _is_no_text(line)):
+            return None
+        if b"\0" in line:
+            return Fault("nul_bytes", "contains NUL bytes")
+        fields = line.split(self._separator)
+        if len(fields) != len(self._kinds):
+            by = "tab" if self._separator == b"\t" else repr(self.layout.separator)
+            found = "is blank" if not line else f"has {len(fields)} {by}-separated fields"
+            counts = f"label, {len(self.layout.dense)} integers, {len(self.layout.tokens)} tokens"
+            return Fault("field_count", f"{found}; {len(self._kinds)} are expected ({counts})")
+        for index, (kind, field) in enumerate(zip(self._kinds, fields, strict=True)):
+            if wrong := _field_fault(kind, field):
+                reason, detail = wrong
+                return Fault(reason, f"field {index + 1} ({self._names[index]}): {_shown(field)} {detail}")
+        return None
+
+    def parse(self, block: bytes, first_line: int = 1) -> tuple[Rows, list[BadRow]]:
+        """The good rows of a block of whole lines, in order, and the bad ones.
+
+        Args:
+            block: lines, each ended by LF or CRLF.
+            first_line: number of the block's first line in its file.
+        """
+        rows = self._parse_clean(block.replace(b"\r\n", b"\n") if b"\r" in block else block)
+        if rows is not None:
+            return rows, []
+        good: list[bytes] = []
+        bad: list[BadRow] = []
+        for number, raw in enumerate(block.split(b"\n")[:-1], first_line):
+            line = raw.removesuffix(b"\r")
+            if wrong := self.fault(line):
+                bad.append(BadRow(number, line, wrong))
+            else:
+                good.append(line)
+        rows = self._parse_clean(b"".join(line + b"\n" for line in good))
+        if rows is None:
+            raise AssertionError(f"lines {first_line} and on: rows that pass the rule do not parse")
+        return rows, bad
+
+    def _parse_clean(self, block: bytes) -> Rows | None:
+        """All rows of a block, or None when one of them may break the rule or an ending is not a bare LF.
+
+        Polars alone would let some faults pass (short rows, "+5", " 5", a carriage return), hence the checks
+        around it: fields are counted and tokens checked where the block is taken apart; some bytes not at all; labels.
+        """
+        found = lines.split(block, self._places, len(self.layout.tokens), self._separator)
+        if found is None:
+            return None
+        rest, ids = found.rest, found.ids
+        if not rest:
+            return Rows(np.empty(0, np.uint8), np.empty((0, len(self.layout.dense)), np.float32), ids)
+        if any(byte in rest for byte in self._suspicious) or rest.startswith(_BOM):
+            return None
+        # Polars would take what begins like a compressed file ("x^" does) for one, so something comes before it.
+        disguised = rest.startswith(_LIKE_COMPRESSED)
+        try:
+            frame = pl.read_csv(
+                b"\n" + rest if disguised else rest,
+                separator=self.layout.separator,
+                has_header=False,
+                skip_lines=int(disguised),
+                schema=self._schema,
+                quote_char=None,
+            )
+        except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
+            return None
+        if self._free:
+            numbers = self._numbers(frame)
+            if numbers is None:
+                return None
+            frame = numbers
+        labels = frame[self._label]
+        if frame.height != len(ids) or labels.null_count() or int(labels.max() or 0) > 1:  # type: ignore[arg-type]
+            return None
+        if not self._tokens(frame, ids):
+            return None
+        dense = frame.select(pl.col(self.layout.dense).cast(pl.Float32).fill_null(float("nan")))
+        return Rows(labels.to_numpy(), dense.to_numpy(order="c"), ids)
+
+    def _numbers(self, frame: pl.DataFrame) -> pl.DataFrame | None:
+        """Labels and integers that were read as text, as numbers; None when one of them is none."""
+        rules = {self._label: r"\A0*[01]\z"} | dict.fromkeys(self.layout.dense, r"\A-?[0-9]+\z")
+        good = pl.all_horizontal(pl.col(name).str.contains(rule).all() for name, rule in rules.items())
+        if not frame.select(good).item():
+            return None
+        numbers = frame.with_columns(
+            pl.col(self._label).cast(pl.UInt8), pl.col(self.layout.dense).cast(pl.Int64, strict=False)
+        )
+        return numbers if numbers.null_count().equals(frame.null_count()) else None
+
+    def _tokens(self, frame: pl.DataFrame, ids: npt.NDArray[np.uint32]) -> bool:
+        """Write the tokens that are not hexadecimal as 32-bit numbers; False when one of them is no token."""
+        for place, name in enumerate(self.layout.tokens):
+            kind = self.layout.columns[name]
+            if kind == "hex":
+                continue
+            texts = frame[name]
+            if kind == "string":
+                words = hashing.tokens(texts)
+            else:
+                words = texts.str.to_integer(base=10, dtype=pl.UInt32, strict=False)
+                if words.null_count() != texts.null_count() or texts.str.contains(r"[^0-9]").any():
+                    return False
+            ids[:, place] = words.fill_null(0).to_numpy()
+        return True
+
+
+def _is_no_text(text: bytes) -> bool:
+    if b"\r" in text or text.startswith(_BOM):
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _field_fault(kind: Kind, field: bytes) -> tuple[str, str] | None:
+    """Reason and detail of what is wrong with a field, or None."""
+    if kind == "label":
+        return None if _LABEL.fullmatch(field) else ("label", "is not 0 or 1")
+    if not field:
+        return None
+    if kind == "integer":
+        match = _INTEGER.fullmatch(field)
+        if not match:
+            return "not_an_integer", "is not an integer"
+        sign, digits = match.groups()
+        limit = (1 << 63) if sign else (1 << 63) - 1
+        fits = len(digits) <= 19 and int(digits) <= limit
+        return None if fits else ("integer_range", "does not fit into 64 bits")
+    if kind == "hex":
+        if not _HEX.fullmatch(field):
+            return "not_hex", "is not a hexadecimal token"
+        return None if len(field) <= 8 else ("token_length", "is longer than 8 hex digits")
+    if kind == "decimal":
+        number = _DECIMAL.fullmatch(field)
+        if not number:
+            return "not_decimal", "is not a decimal token"
+        fits = len(number[1]) <= 10 and int(number[1]) < 1 << 32
+        return None if fits else ("token_range", "does not fit into 32 bits")
+    return ("not_text", "is not text in UTF-8") if _is_no_text(field) else None
+
+
+def _shown(field: bytes) -> str:
+    text = field[:40].decode("utf-8", "backslashreplace")
+    return repr(text + ("..." if len(field) > 40 else ""))
