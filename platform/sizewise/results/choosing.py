@@ -153,8 +153,10 @@ def _sentence(study: Study, best: dict[str, Any], smallest: dict[str, Any], tole
         sentence = (
             f"The smallest model within {tolerance:g} AUC of the best ({format_auc(best['auc'])}, "
             f"{format_bytes(best[size])}) is {weight} (AUC {auc}): {_short(best[size] / smallest[size])} "
-            f"smaller, for {cost} iterations."
+            f"smaller, for {cost} iterations"
         )
+        # Where the best model is about as large as the full tables, it has been said already.
+        sentence += f"{against_full.replace(', ', ', and ', 1)}." if full and full > 1.1 * best[size] else "."
     if study.state == "finished":
         return sentence
     done = study.trials.filter(pl.col("state").is_in(["finished", "pruned"])).height
