@@ -11,6 +11,7 @@ a limit. So memory does not grow with the number of distinct values, whatever th
 from __future__ import annotations
 
 import bisect
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ class Run:
     def _part(self, start: int, stop: int) -> Words:
         if start == stop:
             return np.empty(0, np.uint32)
-        return np.asarray(np.memmap(self.path, np.uint32, "r", offset=4 * start, shape=(stop - start,)))
+        return np.memmap(self.path, np.uint32, "r", offset=4 * start, shape=(stop - start,))
 
 
 def _sorted_columns(ids: Words) -> Iterator[Words]:
@@ -109,6 +110,9 @@ def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[slice]]:
         stops = ends(max(high, low))
         yield [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
         starts = stops
+        for run in runs:
+            if isinstance(run, np.memmap):  # what was read of it need not stay mapped
+                run._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
 
 
 def distinct(runs: Sequence[Words], limit: int) -> int:
