@@ -27,10 +27,14 @@ def kill_for_memory(process: psutil.Process) -> bool:
     return True
 
 
-def test_no_trial_takes_the_study_with_it(study: Path, tmp_path: Path) -> None:
+def test_no_trial_takes_the_study_with_it(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trial 0 diverges, 1 hangs, 2 asks for more memory than it may have; 3 and 4 are killed, which is no failure:
     3 by nobody knows whom, 4 by the kernel, for want of memory.
     """
+    # What is freed goes back to the system, so that a limit on memory is felt at the next large array.
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     runs, folder = tmp_path / "runs", tmp_path / "runs" / "killed"
     settings = [
         "trials=5",
