@@ -1,4 +1,4 @@
-"""Functions that Numba compiles, itself imported when the first of them is called.
+"""Functions that Numba compiles; with `compiled`, itself imported when the first of them is called.
 
 That takes over half a second, which a process that only has others work for it need not spend.
 """
@@ -10,18 +10,22 @@ from collections.abc import Callable
 from typing import Any
 
 
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile for whatever types come, free Python's lock while running, and keep the code on disk if possible."""
+    from numba import njit
+
+    try:
+        return njit(nogil=True, error_model="numpy", cache=True)(function)
+    except RuntimeError:  # no folder to cache in can be written to
+        return njit(nogil=True, error_model="numpy")(function)
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled, in unsafe speed: indexes are not checked, and other threads run meanwhile."""
+    """`jit` at the first call. What other compiled functions call has to be `jit`'s own."""
 
     @functools.cache
-    def dispatcher() -> Callable[..., Any]:
-        from numba import njit
-
-        try:
-            made: Callable[..., Any] = njit(nogil=True, error_model="numpy", cache=True)(function)
-        except RuntimeError:  # no folder to cache in can be written to
-            made = njit(nogil=True, error_model="numpy")(function)
-        return made
+    def dispatcher() -> Any:
+        return jit(function)
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:

@@ -127,9 +127,8 @@ def parse(job: ParseJob) -> Iterator[Part]:
     Raises:
         InputError: the file is damaged, has vanished or changed, or has a bad row where none is allowed.
     """
-    from sizewise_prep.parser import (
-        Parser,  # Polars, which a process that only has others parse need not import
-    )
+    # Here, because it imports Polars, which a process that only has others parse need not.
+    from sizewise_prep.parser import Parser
 
     reader = Reader(job.raw, job.start, job.stop, job.block_bytes)
     parser = Parser(job.layout)

@@ -1,7 +1,7 @@
 """What a trial's workers do: train what the `Desk` orders, until there is nothing more.
 
-On CPUs PyTorch is in these processes alone. A trial leaves nothing behind for the next one: models and data are its
-own, and peaks of memory are counted anew.
+Where one worker without a GPU trains, PyTorch is in its process alone. A trial leaves nothing behind for the next one:
+models and data are its own, and peaks of memory are counted anew.
 """
 
 import contextlib

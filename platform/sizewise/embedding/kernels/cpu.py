@@ -27,7 +27,8 @@ from numba import int64, uint32, uint64
 from torch import Tensor
 
 from sizewise.embedding.kernels.threads import share_out
-from sizewise.embedding.kernels.vectors import adagrad_floats, add_floats, copy_floats, inlined, jit, prefetch
+from sizewise.embedding.kernels.vectors import adagrad_floats, add_floats, copy_floats, inlined, prefetch
+from sizewise_prep.compiled import jit
 
 CHUNK_BLOCKS = 4096  # hashed at a time, into 32 KB
 AHEAD = 32  # blocks prefetched ahead: enough loads in flight to hide the latency of the last-level cache

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64, uint32, uint64
 
-from sizewise.embedding.kernels.vectors import jit, move_bits, move_numbers, prefetch
+from sizewise.embedding.kernels.vectors import move_bits, move_numbers, prefetch
+from sizewise_prep.compiled import jit
 
 AHEAD = 8  # rows
 

@@ -15,14 +15,6 @@ from numba.extending import intrinsic
 WIDEST = 16  # floats in a vector register of AVX-512; where registers are narrower, LLVM splits them
 
 
-def jit(function: Callable[..., Any]) -> Any:
-    """Compile for whatever types come, free Python's lock while running, and keep the code on disk if possible."""
-    try:
-        return njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # no folder to cache in can be written to
-        return njit(nogil=True, error_model="numpy")(function)
-
-
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile into each caller, whose constants become constants here."""
     return njit(inline="always", error_model="numpy")(function)
