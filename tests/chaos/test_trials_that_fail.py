@@ -1,6 +1,5 @@
 """Trials that fail, and trials that only lose their worker: one study lives through all of them."""
 
-import resource
 from pathlib import Path
 
 import psutil
@@ -27,23 +26,27 @@ def kill_for_memory(process: psutil.Process) -> bool:
     return True
 
 
-def test_no_trial_takes_the_study_with_it(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_trial_takes_the_study_with_it(study: Path, tmp_path: Path) -> None:
     """Trial 0 diverges, 1 hangs, 2 asks for more memory than it may have; 3 and 4 are killed, which is no failure:
     3 by nobody knows whom, 4 by the kernel, for want of memory.
     """
-    # What is freed goes back to the system, so that a limit on memory is felt at the next large array.
-    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     runs, folder = tmp_path / "runs", tmp_path / "runs" / "killed"
+    budgets = ("50kB", "60kB", "8GB", "70kB", "80kB")
+    rates = (1.0e30, 0.1, 0.1, 0.1, 0.1)
+    first = (
+        f"{{learning_rate: {rate}, memory_budget: {budget}}}"
+        for rate, budget in zip(rates, budgets, strict=True)
+    )
     settings = [
         "trials=5",
         "train.optimizer=sgd",
         "search.learning_rate={low: 0.01, high: 1.0e+30, log: true}",
-        "first_trials=[{learning_rate: 1.0e+30}" + ", {learning_rate: 0.1}" * 4 + "]",
+        "search.memory_budget={low: 2kB, high: 8GB}",
+        f"first_trials=[{', '.join(first)}]",
         "failures.silent_seconds=20",
     ]
-    with Command("run", study, "--runs", runs, *(f"--set={s}" for s in settings)) as run:
+    limited = ("prlimit", "--data=6000000000")  # bytes that each process may hold
+    with Command("run", study, "--runs", runs, *(f"--set={s}" for s in settings), before=limited) as run:
 
         def training(trial_id: int) -> psutil.Process:
             """The worker of a trial that has saved its first checkpoint."""
@@ -53,8 +56,6 @@ def test_no_trial_takes_the_study_with_it(
             return worker
 
         training(1).suspend()  # nothing in that process runs any more, as where it is stuck in C code
-        short = training(2)
-        resource.prlimit(short.pid, resource.RLIMIT_AS, (short.memory_info().vms,) * 2)
         training(3).kill()
         killed = kill_for_memory(training(4))
         code, out, err = run.end()
