@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 
@@ -14,10 +15,12 @@ def jit(function: Callable[..., Any]) -> Any:
     """Compile for whatever types come, free Python's lock while running, and keep the code on disk if possible."""
     from numba import njit
 
-    try:
-        return njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # no folder to cache in can be written to
-        return njit(nogil=True, error_model="numpy")(function)
+    from sizewise_prep.code_files import CodeCache
+
+    dispatcher = njit(nogil=True, error_model="numpy")(function)
+    with suppress(RuntimeError):  # no folder can be written to: each process compiles for itself
+        dispatcher._cache = CodeCache(function)
+    return dispatcher
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,96 @@
+"""Compiled code on disk: shared by processes that start at once, and never another function's or an older one's."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FUNCTIONS = 40
+SUMS = """
+from sizewise_prep.compiled import jit
+from helper import plus
+
+def make(n):
+    @jit
+    def f(x):
+        return plus(x, n)
+    return f
+"""
+HELPER = "from numba import njit\n\n@njit\ndef plus(x, n):\n    return x {} n\n"
+MAIN = """
+import sys
+from sums import make
+
+hits = 0
+for n in range(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])):
+    function = make(n)
+    assert function(1000) == {}, n
+    hits += sum(function.stats.cache_hits.values())
+print(hits)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a process that calls functions first, first + step, ... and prints how many it found compiled."""
+
+    def change(operator="+", result="1000 + n"):
+        (tmp_path / "sums.py").write_text(SUMS)
+        (tmp_path / "helper.py").write_text(HELPER.format(operator))
+        (tmp_path / "main.py").write_text(MAIN.format(result))
+
+    def run(first=0, step=1, end=FUNCTIONS, **kwargs):
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        return subprocess.Popen(
+            [sys.executable, str(tmp_path / "main.py"), *map(str, (first, end, step))],
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+            **kwargs,
+        )
+
+    change()
+    run.change = change
+    run.files = lambda: [*Path(tmp_path / "cache").rglob("*.nbc")]
+    return run
+
+
+def found(process):
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    return int(out)
+
+
+@pytest.mark.slow
+def test_processes_that_compile_at_once_keep_each_their_own_code(start):
+    together = [start(first, step=3) for first in range(3)]
+    assert [found(process) for process in together] == [0, 0, 0]
+    assert found(start()) == FUNCTIONS  # and each returned its own sum
+
+
+def test_damaged_code_is_compiled_again(start):
+    assert found(start(end=3)) == 0
+    for file, content in zip(start.files(), (b"", b"\x80\x04damaged", None), strict=True):
+        file.write_bytes(content if content is not None else file.read_bytes()[:-100])
+    assert found(start(end=3)) == 0
+    assert found(start(end=3)) == 3
+
+
+def test_code_is_compiled_again_when_a_file_beside_it_changes(start):
+    assert found(start(end=2)) == 0
+    start.change("-", "1000 - n")
+    assert found(start(end=2)) == 0
+
+
+def test_a_disk_that_takes_no_more_only_costs_time(start):
+    limited = start(end=2, preexec_fn=_write_nothing)
+    assert found(limited) == 0
+    assert start.files() == []
+
+
+def _write_nothing():
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
