@@ -147,7 +147,7 @@ def make(job: ShardJob) -> Iterator[Made]:
     if job.shuffle is not None and not job.counting:
         order = np.random.Generator(np.random.Philox(list(job.shuffle))).permutation(len(rows))
         rows = rows[order]
-    dense_missing, token_missing = _missing(rows.dense, rows.ids)
+    dense_missing, token_missing = missing(rows.dense, rows.ids)
     clicks = int(rows.labels.sum())
     if job.tokens == "mlperf":
         rows = Rows(rows.labels, log_dense(rows.dense), rows.ids % np.uint32(MLPERF_IDS))
@@ -180,7 +180,7 @@ def make(job: ShardJob) -> Iterator[Made]:
 
 
 @compiled
-def _missing(dense: npt.NDArray[np.float32], ids: npt.NDArray[np.uint32]) -> Any:
+def missing(dense: npt.NDArray[np.float32], ids: npt.NDArray[np.uint32]) -> Any:
     """How many rows of each column are without a value."""
     found = np.zeros(dense.shape[1], np.int64), np.zeros(ids.shape[1], np.int64)
     for row in range(len(ids)):

@@ -7,12 +7,12 @@ of it all, which Numba would import to see whether there is linear algebra.
 import sys
 from typing import Any
 
-import pyarrow  # noqa: F401
-import pydantic  # noqa: F401
+import numpy as np
 
-from sizewise_prep import lines
+from sizewise_prep import assembly, lines, prep  # noqa: F401
 
 modules: dict[str, Any] = sys.modules
 modules["scipy"] = None  # to Python: not installed
-lines.split(b"1\t0\n", [-1, 0], 1, b"\t")
+lines.split(b"1\t1\t0\n", [(lines.LABEL, 0), (lines.INTEGER, 0), (lines.TOKEN, 0)], 1, 1, b"\t")
+assembly.missing(np.empty((0, 1), np.float32), np.empty((0, 1), np.uint32))
 del modules["scipy"]
