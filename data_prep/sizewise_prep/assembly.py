@@ -23,7 +23,7 @@ from sizewise_prep.manifest import Settings, Shard, Tokens, problem_of
 from sizewise_prep.rows import Rows
 from sizewise_prep.shards import write_shard
 from sizewise_prep.spill import Spilled, gather
-from sizewise_prep.vocabulary import renumbered
+from sizewise_prep.vocabulary import renumber
 
 MLPERF_IDS = 40_000_000
 _BASE_MEMORY = 300 * 10**6  # interpreter and libraries
@@ -55,7 +55,7 @@ class ShardJob:
         tokens: the treatment.
         shuffle: what the order of its rows depends on; None: in time order.
         counting: with contiguous ids, whether to write the run of its tokens rather than the shard.
-        ids_begin: then, per column, where the ids of the run's words begin (see `vocabulary.renumbered`).
+        ids_begin: then, per column, where the ids of the run's words begin (see `vocabulary.renumber`).
     """
 
     folder: Path
@@ -155,8 +155,7 @@ def make(job: ShardJob) -> Iterator[Made]:
     run_path = job.folder / "work" / "runs" / f"{job.name}.u32"
     if counts and not job.counting:
         counted = Made.model_validate_json(_counting(job).record_path.read_bytes())
-        ids = renumbered(job.folder, counted.run_in(job.folder), job.ids_begin, rows.ids)
-        rows = Rows(rows.labels, rows.dense, ids)
+        renumber(job.folder, counted.run_in(job.folder), job.ids_begin, rows.ids)
     else:
         written, size, sha256 = Run.written(run_path, rows.ids, counts)
         starts = written.starts

@@ -4,6 +4,7 @@ Not Polars: it starts threads of its own, and reads how many a worker is to have
 of it all, which Numba would import to see whether there is linear algebra.
 """
 
+import gc
 import sys
 from typing import Any
 
@@ -16,3 +17,4 @@ modules["scipy"] = None  # to Python: not installed
 lines.split(b"1\t1\t0\n", [(lines.LABEL, 0), (lines.INTEGER, 0), (lines.TOKEN, 0)], 1, 1, b"\t")
 assembly.missing(np.empty((0, 1), np.float32), np.empty((0, 1), np.uint32))
 del modules["scipy"]
+gc.freeze()  # or a worker's first collection would write to, and so copy, every page that they share

@@ -160,8 +160,8 @@ def number(job: NumberJob) -> Iterator[Numbered]:
     yield numbered
 
 
-def renumbered(folder: Path, run: Run, begins: Sequence[int], tokens: Words) -> Words:
-    """The contiguous ids of a shard's tokens, (rows, columns).
+def renumber(folder: Path, run: Run, begins: Sequence[int], tokens: Words) -> None:
+    """Put the contiguous ids of a shard's tokens in their place.
 
     Args:
         folder: where the work lies.
@@ -169,7 +169,6 @@ def renumbered(folder: Path, run: Run, begins: Sequence[int], tokens: Words) -> 
         begins: per column, where the ids of this run's words begin among those of all runs.
         tokens: (rows, columns), as they were counted.
     """
-    ids = np.empty_like(tokens)
     for column, begin in enumerate(begins):
         count = run.starts[column + 1] - run.starts[column]
         of_words = np.memmap(folder / _ids_file(column), np.uint32, "r", offset=4 * begin, shape=(count,))
@@ -178,10 +177,9 @@ def renumbered(folder: Path, run: Run, begins: Sequence[int], tokens: Words) -> 
             packed |= np.arange(len(packed), dtype=np.uint64)
             packed.sort()
             ascending, rows = (packed >> np.uint64(32)).astype(np.uint32), packed & np.uint64(0xFFFFFFFF)
-            ids[rows, column] = of_words[np.cumsum(is_first(ascending)) - 1]
+            tokens[rows, column] = of_words[np.cumsum(is_first(ascending)) - 1]
         else:
-            ids[:, column] = of_words[np.searchsorted(run.column(column), tokens[:, column])]
-    return ids
+            tokens[:, column] = of_words[np.searchsorted(run.column(column), tokens[:, column])]
 
 
 def _ids_file(column: int) -> str:

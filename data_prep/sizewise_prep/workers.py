@@ -74,7 +74,7 @@ class Local:
         while left:
             running: dict[Future[list[Result]], Job] = {}
             try:
-                running = {self._processes().submit(all_results, function, job): job for job in left}
+                running = {self._processes().submit(_results, function, job): job for job in left}
                 while running:
                     done, _ = wait(running, timeout=_TICK, return_when=FIRST_COMPLETED)
                     for future in done:
@@ -112,7 +112,7 @@ def _begin() -> None:
     """One thread a process, and none that outlives its parent."""
     os.environ["POLARS_MAX_THREADS"] = "1"  # read when Polars is imported, which no import so far has done
     with contextlib.suppress(AttributeError):  # of another C library than GNU's
-        # Memory that a block of rows leaves is kept for the next; given back, it would have to be cleared again.
+        # Memory that a block of rows leaves is kept for the next of the step; else it would have to be cleared again.
         for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
             ctypes.CDLL(None).mallopt(parameter, 1 << 30)
     parent = multiprocessing.parent_process()
@@ -123,6 +123,22 @@ def _begin() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+_last: Any = None
+
+
+def _results(function: Function[Job, Result], job: Job) -> list[Result]:
+    """`all_results`, in a process that lives on: memory that one step used and freed is given back at the next step.
+
+    Else a step's largest buffers would come on top of what the step before needed.
+    """
+    global _last
+    if function is not _last:
+        _last = function
+        with contextlib.suppress(AttributeError):  # of another C library than GNU's
+            ctypes.CDLL(None).malloc_trim(0)
+    return all_results(function, job)
 
 
 def all_results(function: Function[Job, Result], job: Job) -> list[Result]:

@@ -69,6 +69,23 @@ def complain(number: int) -> Iterator[int]:
     yield number
 
 
+def fill(parts: int) -> Iterator[int]:
+    """Takes memory in parts too small for the system to take each back by itself."""
+    yield sum(len(part) for part in [bytes([1]) * (1 << 20) for _ in range(parts)])
+
+
+def resident(_: int) -> Iterator[int]:
+    """Bytes of this process that are in memory."""
+    yield int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_what_a_step_leaves_in_memory_is_not_there_in_the_next() -> None:
+    with Local(2) as workers:
+        before = max(filter(None, workers.run(resident, [1] * 8, 0)))
+        assert 300 << 20 in workers.run(fill, [300] * 8, 0)
+        assert max(filter(None, workers.run(resident, [1] * 8, 0))) < before + (150 << 20)
+
+
 def test_jobs_of_a_lost_worker_are_done_again(tmp_path: Path) -> None:
     markers = [str(tmp_path / name) for name in "abc"]
     with Local(2) as workers:
