@@ -28,6 +28,10 @@ CACHED = 1 << 20
 """Bytes that stay in a processor's cache while something is done with them twice, such as written and digested."""
 
 
+class BusyError(InputError):
+    """Another process is writing the same folder, or has not ended yet."""
+
+
 def fsync_folder(folder: Path) -> None:
     """Make the names in `folder` (new files, renames) survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -91,7 +95,7 @@ def resumable_folder(path: Path) -> Iterator[Path]:
 
     It stays until `publish(working, path)` makes it the folder `path`.
 
-    Raises InputError when another process is writing the same folder, OSError as the file system does.
+    Raises BusyError when another process is writing the same folder, OSError as the file system does.
     """
     with _working_folder(path) as working:
         yield working
@@ -122,7 +126,7 @@ def _working_folder(path: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             mend = "wait for it or choose another"
-            raise InputError(f"{path}: another process is writing this folder; {mend}") from None
+            raise BusyError(f"{path}: another process is writing this folder; {mend}") from None
         yield working
     finally:
         os.close(lock)

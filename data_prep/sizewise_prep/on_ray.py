@@ -11,6 +11,7 @@ worker or node is lost is done again elsewhere, and so is the conductor, which g
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import ray
 
+from sizewise_prep.atomic import BusyError
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.options import Options
@@ -27,6 +29,9 @@ from sizewise_prep.workers import Function, Job, Result, all_results
 
 _CONDUCTOR_MEMORY = 500 * 10**6
 _ATTEMPTS = 4
+# Seconds in which the same command may be given again after its driver was killed: where a conductor does not answer,
+# Ray lets it live for five more.
+_PATIENCE = 15.0
 _WAITING = 512  # tasks that are submitted before their turn
 _ENVIRONMENT = {"env_vars": {"POLARS_MAX_THREADS": "1"}}  # as many threads as the task has cores
 _LOST = (
@@ -132,15 +137,17 @@ def _conducted(
 def _conduct(raw: list[str], out: str, options: Options, memory: int | None) -> Iterator[Progress | str]:
     """Do the steps from within the cluster: their progress, and at last the manifest as JSON."""
     limit = memory or min(_node_memories()) // 2
-    work = steps(raw, out, options, RayWorkers(), limit)
+    begun = time.monotonic()
     while True:
         try:
-            told = next(work)
-        except StopIteration as end:
-            manifest: Manifest = end.value
+            manifest = yield from steps(raw, out, options, RayWorkers(), limit)
+        except BusyError:
+            if time.monotonic() - begun > _PATIENCE:
+                raise
+            time.sleep(0.5)
+        else:
             yield manifest.model_dump_json()
             return
-        yield told
 
 
 def _node_memories() -> list[int]:

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -100,12 +101,46 @@ def test_a_cluster_leaves_the_same_bytes_though_a_worker_is_lost(
     assert told.split()[1] == "1"
 
 
+def test_a_killed_driver_and_a_killed_conductor_leave_the_same_bytes(
+    tmp_path: Path, address: str, logs: list[str]
+) -> None:
+    """A conductor that does not answer outlives its driver by some seconds; the same command does not wait for that."""
+    first = drive(tmp_path, address, logs)
+    conductor = _conductor(tmp_path, first)
+    time.sleep(random.uniform(0, 2))
+    conductor.suspend()
+    first.kill()
+    first.communicate()
+    second = drive(tmp_path, address, logs)
+    conductor.wait(30)
+    conductor = _conductor(tmp_path, second)
+    time.sleep(random.uniform(0, 2))
+    conductor.kill()
+    out, _ = second.communicate(timeout=120)
+    assert out.splitlines()[-2].split()[1] == "1", out
+    prepare(logs, tmp_path / "local", shard_rows=7_000, max_bad_fraction=0.1)
+    assert contents(tmp_path / "data" / "out") == contents(tmp_path / "local")
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["a.tsv.gz", "b.tsv", "out"]
+
+
+def _conductor(tmp_path: Path, driver: subprocess.Popen[str]) -> psutil.Process:
+    """The one that has begun to work in the folder, once something of the work is done."""
+    while True:
+        assert driver.poll() is None, driver.communicate()
+        for process in psutil.process_iter(["cmdline"]):
+            title = " ".join(process.info["cmdline"] or [])
+            if title.startswith("ray::_conduct") and _uses(process, tmp_path):
+                return process
+        time.sleep(0.02)
+
+
 def _uses(process: psutil.Process, folder: Path) -> bool:
-    """Whether a process has a file of the folder open, so that no other cluster's worker is meant."""
+    """Whether a process has something in the folder open, so that no other cluster's worker is meant."""
     try:
-        return any(file.path.startswith(str(folder)) for file in process.open_files())
-    except psutil.Error:
+        opened = [os.readlink(descriptor) for descriptor in Path(f"/proc/{process.pid}/fd").iterdir()]
+    except OSError:
         return False
+    return any(path.startswith(str(folder)) for path in opened)
 
 
 def test_bad_input_is_told_by_the_cluster(tmp_path: Path, address: str, logs: list[str]) -> None:
