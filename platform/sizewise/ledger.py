@@ -45,6 +45,7 @@ class Record(BaseModel):
     started: float
     finished: float | None = None
     attempts: int = 1
+    lost: dict[int, str] = {}  # why an attempt lost its worker, by its number; the next one went on
 
     @model_validator(mode="before")
     @classmethod

@@ -5,6 +5,7 @@ The instants are drawn from a seed that is printed: SIZEWISE_CHAOS_SEED=N draws 
 
 import os
 import random
+import shutil
 import time
 from pathlib import Path
 
@@ -25,18 +26,25 @@ def seed() -> int:
 
 
 def test_killed_drivers_a_killed_worker_and_damage_between(study: Path, tmp_path: Path, seed: int) -> None:
-    """The short form: two kills, a bit flipped after each; in the end a worker is killed, and the clock jumps."""
-    draw, runs, folder = random.Random(seed), tmp_path / "runs", tmp_path / "runs" / "killed"
+    """The short form: two kills, a bit flipped after each; in the end a worker is killed, and the clock jumps.
+
+    After the first kill the study goes on as a copy of its folder, by another name.
+    """
+    draw, runs, original = random.Random(seed), tmp_path / "runs", tmp_path / "runs" / "killed"
+    folder = original
     with Command("run", study, "--runs", runs, "--set=trials=2") as run:
         wait_until(lambda: len(list(folder.glob("checkpoints/0000-*/*.ckpt"))) == 2, run)
         time.sleep(draw.uniform(0, 2))
         run.kill()
         run.leaves_nothing()
-    assert results.status(runs, "killed")["state"] == "interrupted"
+    runs, name = tmp_path / "elsewhere", "copied"
+    folder = shutil.copytree(original, runs / name)
+    left = {path: path.read_bytes() for path in original.rglob("*") if path.is_file()}
+    assert results.status(runs, name)["state"] == "interrupted"
     newest = max(folder.glob("checkpoints/*/*.ckpt"))
     flip_a_bit(newest, draw)
 
-    with Command("resume", "killed", "--runs", runs) as run:
+    with Command("resume", name, "--runs", runs) as run:
         wait_until(lambda: list(folder.glob("checkpoints/0001-*/*.ckpt")), run)
         time.sleep(draw.uniform(0, 2))
         run.kill()
@@ -48,12 +56,12 @@ def test_killed_drivers_a_killed_worker_and_damage_between(study: Path, tmp_path
         flip_a_bit(path, draw)
 
     clock, days = WallClock(tmp_path / "clock"), 86_400
-    with Command("resume", "killed", "--runs", runs, environment=clock.environment) as run:
+    with Command("resume", name, "--runs", runs, environment=clock.environment) as run:
         wait_until(run.workers, run)
         clock.set(2 * days)
         run.workers()[0].kill()
         wait_until(lambda: "lost its worker" in (folder / "logs" / "study.log").read_text(), run)
-        forward = results.status(runs, "killed")
+        forward = results.status(runs, name)
         clock.set(-3 * days)
         code, _, err = run.end()
         assert code == 0, err
@@ -63,9 +71,10 @@ def test_killed_drivers_a_killed_worker_and_damage_between(study: Path, tmp_path
     assert_equal(folder, tmp_path / "calm")
     assert forward["state"] == "running"  # its heartbeat is of the day after tomorrow, and its process lives
     assert (forward["seconds_left"] or 0) < 3_600
-    assert results.status(runs, "killed")["cost"]["cpu_seconds"] < 3_600
+    assert results.status(runs, name)["cost"]["cpu_seconds"] < 3_600
     finished = Ledger(folder).records()[1].finished
     assert finished == pytest.approx(time.time() - 3 * days, abs=3_600)  # stamps are of the clock as it was
+    assert left == {path: path.read_bytes() for path in original.rglob("*") if path.is_file()}
 
 
 @pytest.mark.chaos

@@ -83,6 +83,9 @@ def test_no_trial_takes_the_study_with_it(study: Path, tmp_path: Path) -> None:
     with Command("status", "killed", "--runs", runs) as status:
         _, out, _ = status.end()
     assert "trial 1 failed: neither evaluated nor saved" in out
+    assert "lost a worker in trial 3: its worker process died" in out
+    if killed:
+        assert "lost a worker in trial 4: its machine ran out of memory: " in out
     with Command("status", "killed", "--runs", runs, "--trial", 2) as status:
         _, out, _ = status.end()
     assert "out of memory: " in out

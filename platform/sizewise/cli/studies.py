@@ -128,6 +128,8 @@ def status(
         else:
             again = f", {story['attempts']} attempts" if story["attempts"] > 1 else ""
             print(f"trial {trial} of {name}: {story['state']}{again}")
+            for attempt, reason in story["lost"].items():
+                print(f"attempt {attempt} lost its worker: {reason}")
             print(*filter(None, (story["error"], story["traceback"].rstrip())), sep="\n")
         return
     if name is None:
@@ -158,6 +160,8 @@ def status(
     print(f"cost so far: {describe_cost(found['cost'])}")
     if found["message"]:
         print(found["message"])
+    for reason, ids in found["lost"].items():
+        print(f"lost a worker in trial {', '.join(map(str, ids))}: {reason}")
     failed = results.load(place(runs), name).trials.filter(state="failed")
     for trial_id, error in failed.select("trial_id", "error").iter_rows():
         print(f"trial {trial_id} failed: {error}")

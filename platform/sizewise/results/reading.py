@@ -30,7 +30,7 @@ from sizewise.results.records import (
 )
 from sizewise.results.replicates import means
 from sizewise.results.time_left import seconds_left
-from sizewise.study.driver import born, lives, machine
+from sizewise.study.driver import drives, lives, machine
 from sizewise.usage import last_seen, used
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Entry, Place, entries, is_folder, read, read_entries
@@ -135,7 +135,8 @@ def status(runs: Place, name: str) -> dict[str, Any]:
     """How the study stands, quickly: this reads the ledger and the curves of running trials only.
 
     Keys: name, state, message, trials (by state), progress, seconds_left, best_auc, best and smallest (trial_id,
-    auc and bytes: the best trial, and the smallest within NEAR of its AUC, null before anything was evaluated), cost
+    auc and bytes: the best trial, and the smallest within NEAR of its AUC, null before anything was evaluated), lost
+    (by reason: the trials that lost a worker for it, and went on), cost
     (cpu_seconds and gpu_seconds held by trials so far, all attempts counted, and money in currency, null without
     prices), last_change; state is "running", "interrupted" (the driver died), "stopped", "finished" or "created" (no
     driver yet).
@@ -172,6 +173,7 @@ def status(runs: Place, name: str) -> dict[str, Any]:
         "best_auc": best["auc"] if best else None,
         "best": best,
         "smallest": smallest,
+        "lost": _lost(ledger),
         "cost": _cost(files.folder, study),
         "last_change": files.last_change,
     }
@@ -326,7 +328,7 @@ def _driver_state(files: _Files, problems: list[str]) -> tuple[str, str]:
 def _alive(path: Place, driver: DriverRecord) -> bool:
     """Whether the driver lives. Only where its machine cannot be asked do two clocks have to agree, or time pass."""
     if driver.machine and driver.machine == machine():
-        return born(driver.pid) == driver.born
+        return drives(path.parent, driver.model_dump())
     fresh = abs(time.time() - driver.beat) < STALE_SECONDS
     if driver.host == socket.gethostname():
         return fresh and (bool(driver.machine) or psutil.pid_exists(driver.pid))
@@ -352,6 +354,15 @@ def _cost(folder: Place, study: StudyRecord) -> dict[str, Any]:
     total = _used(folder, study).select("cpu_seconds", "gpu_seconds").sum().row(0, named=True)
     money = study.prices.of(**total) if study.prices else None
     return {**total, "money": money, "currency": study.prices.currency if study.prices else None}
+
+
+def _lost(ledger: list[TrialRecord]) -> dict[str, list[int]]:
+    """By reason: the trials that lost a worker for it, in order."""
+    found: dict[str, list[int]] = {}
+    for trial in ledger:
+        for reason in dict.fromkeys(trial.lost.values()):
+            found.setdefault(reason, []).append(trial.trial_id)
+    return found
 
 
 def _best_points(

@@ -74,6 +74,7 @@ class DriverRecord(BaseModel):
     pid: int = 0
     machine: str = ""
     born: int | None = None
+    folder: str | None = None
     started: float | None = None
     beat: float = 0.0
     state: Literal["running", "stopped", "finished"]
@@ -97,6 +98,7 @@ class TrialRecord(BaseModel):
     started: float | None = None
     finished: float | None = None
     attempts: int = 1
+    lost: dict[int, str] = {}  # attempt: why it lost its worker
 
 
 class TestRecord(BaseModel):

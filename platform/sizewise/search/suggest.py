@@ -123,6 +123,11 @@ class Search:
         known = self.records[trial_id]
         return self._write(known.model_copy(update={"attempts": known.attempts + 1}))
 
+    def lost(self, trial_id: int, reason: str) -> Record:
+        """Keep why the present attempt at a trial lost its worker."""
+        known = self.records[trial_id]
+        return self._write(known.model_copy(update={"lost": {**known.lost, known.attempts: reason}}))
+
     def config(self, record: Record) -> TrialConfig:
         """The configuration of a record."""
         asked = optuna.trial.FixedTrial(record.params)

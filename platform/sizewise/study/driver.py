@@ -101,6 +101,7 @@ def only_driver(folder: Place) -> Iterator[Driver]:
         "pid": os.getpid(),
         "machine": machine(),
         "born": born(os.getpid()),
+        "folder": identity(folder),
         "claim": secrets.token_hex(8),
         "started": time.time(),
     }
@@ -152,7 +153,7 @@ def _claimed(folder: Place, facts: dict[str, Any]) -> Claim:
 def _starts(path: Place, holder: dict[str, Any]) -> bool:
     """Whether a driver that has claimed a study, but not said so in `driver.json`, is about to."""
     if holder.get("machine") and holder["machine"] == machine():
-        return born(holder["pid"]) == holder.get("born")
+        return drives(path.parent, holder)
     end = time.monotonic() + STORE_WATCH_SECONDS
     while time.monotonic() < end:
         if (claim(path) or {}).get("claim") == holder["claim"]:
@@ -183,7 +184,7 @@ def claim(path: Place) -> dict[str, Any] | None:
 def lives(path: Place, driver: dict[str, Any], seconds: float = WATCH_SECONDS) -> bool:
     """Whether the driver that wrote `driver` is alive: looked up on its own machine, else watched for a while."""
     if driver.get("machine") and driver["machine"] == machine():
-        return born(driver["pid"]) == driver.get("born")
+        return drives(path.parent, driver)
     end = time.monotonic() + seconds
     while (now := claim(path)) is not None and now.get("state") == "running":
         if now.get("beat") != driver.get("beat"):
@@ -192,6 +193,20 @@ def lives(path: Place, driver: dict[str, Any], seconds: float = WATCH_SECONDS) -
             return False
         time.sleep(0.2)
     return False
+
+
+def drives(folder: Place, driver: dict[str, Any]) -> bool:
+    """Whether a driver of this machine is alive and means this folder, of which its own may be the original."""
+    here = identity(folder)
+    return born(driver["pid"]) == driver.get("born") and (driver.get("folder") or here) == here
+
+
+def identity(folder: Place) -> str:
+    """What a folder keeps under every path that leads to it, and a copy of it does not have."""
+    if not isinstance(folder, Path):
+        return str(folder)
+    found = folder.stat()
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def machine() -> str:

@@ -217,6 +217,7 @@ class Engine:
         """Have a trial go on from its checkpoint elsewhere: its worker or machine went away, which is no failure."""
         self._losses[trial_id] += 1
         with self._or_pause():
+            self.search.lost(trial_id, reason)
             self.usage.end(trial_id)
         if (times := self._losses[trial_id]) > self.spec.failures.retries:
             self.failed(

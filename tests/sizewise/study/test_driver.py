@@ -95,6 +95,24 @@ def test_a_second_driver_is_refused_with_the_firsts_host_and_process(
     assert status(folder.parent, "s")["state"] == "stopped"
 
 
+def test_a_copy_is_a_study_of_its_own_though_the_original_runs(
+    folder: Path, start: Start, tmp_path: Path
+) -> None:
+    first = start()
+    assert line(first) == "holds"
+    copy = tmp_path / "elsewhere" / "other-name"
+    shutil.copytree(folder, copy)  # with the lock's file, and what it says of the driver
+    assert status(copy.parent, copy.name)["state"] == "interrupted"
+    with only_driver(copy):
+        assert status(copy.parent, copy.name)["state"] == "running"
+        copied = copy / "driver.json"
+        assert copied.read_bytes() != (folder / "driver.json").read_bytes()
+    assert status(copy.parent, copy.name)["state"] == "stopped"
+    assert read(folder) == "running"
+    moved = folder.rename(tmp_path / "moved")  # the same folder by another path is no copy
+    assert read(moved) == "running"
+
+
 @can_unshare
 def test_machines_without_common_locks_go_by_the_heartbeat(folder: Path, start: Start) -> None:
     first = start()

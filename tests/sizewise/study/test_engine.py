@@ -78,6 +78,9 @@ def test_losses_in_a_row_end_in_failure_and_evaluations_between_do_not(engine: C
     assert record.state == "failed"
     assert record.error == "lost its worker 3 times without an evaluation between: its worker process died"
     assert record.attempts == 7
+    assert list(record.lost) == [1, 2, 3, 4, 5, 6, 7]
+    assert (record.lost[5], record.lost[6]) == ("its node died", "its worker process died")
+    assert study.search.ledger.records()[0] == record
     assert begin(study) == 1  # the study goes on
 
 
