@@ -76,7 +76,7 @@ class Ledger:
         new = sealed(record.model_dump_json(indent=1)).encode()
         old = _content(path)
         # Needed only where the record itself is damaged, which a power cut does not do to it.
-        write(path.with_suffix(".before"), old if _readable(old) else new, durable=False)
+        write(path.with_suffix(".before"), old if _readable(path, old) else new, durable=False)
         write(path, new)
 
     def records(self) -> dict[int, Record]:
@@ -87,10 +87,10 @@ class Ledger:
         """
         found = {}
         for path, content in read_all(self.study / "trials", "*.json").items():
-            record = _readable(content)
+            record = _readable(path, content)
             if record is None:
                 before = _content(path.with_suffix(".before"))
-                record = _readable(before)
+                record = _readable(path, before)
                 instead = "the record before it is used" if record else "its trial starts anew"
                 log.warning("%s is damaged: set aside as .damaged, %s", path, instead)
                 rename(path, f"{path.stem}.damaged")
@@ -110,9 +110,8 @@ class Ledger:
         for line in text.splitlines():
             try:
                 row = unsealed(line)
-                rows[row["iteration"]] = {
-                    k: math.nan if v is None else v for k, v in row.items() if k != "trial_id"
-                }
+                if row.pop("trial_id") == trial_id:
+                    rows[row["iteration"]] = {k: math.nan if v is None else v for k, v in row.items()}
             except (DamagedError, KeyError):
                 continue
         return [rows[iteration] for iteration in sorted(rows)]
@@ -123,7 +122,7 @@ class Ledger:
             scores = unsealed(read(self.study / "test" / f"{trial_id:04d}.json"))
         except (OSError, DamagedError):
             return None
-        return {k: v for k, v in scores.items() if k != "trial_id"}
+        return scores if scores.pop("trial_id", None) == trial_id else None
 
     def append_evaluation(self, trial_id: int, row: Mapping[str, Any]) -> None:
         """Add one evaluation as it happens; a crash may cut this line short, and readers skip such a line."""
@@ -137,13 +136,17 @@ class Ledger:
         text = "".join(json_line({"trial_id": trial_id, **row}) for row in rows)
         write(self.study / "evaluations" / f"{trial_id:04d}.jsonl", text.encode())
 
-    def sound(self, trial_id: int) -> bool:
-        """Whether a trial's evaluations can all be read."""
+    def sound(self, record: Record) -> bool:
+        """Whether the evaluations of a trial that has ended can all be read, and are its own up to its end."""
         try:
-            lines = read(self.study / "evaluations" / f"{trial_id:04d}.jsonl").splitlines()
-            return bool([unsealed(line) for line in lines])
+            lines = read(self.study / "evaluations" / f"{record.trial_id:04d}.jsonl").splitlines()
+            rows = [unsealed(line) for line in lines]
         except (DamagedError, OSError):
             return False
+        ended = record.trained_epochs is None or any(
+            row.get("epoch") == record.trained_epochs for row in rows
+        )
+        return bool(rows) and ended and all(row.get("trial_id") == record.trial_id for row in rows)
 
     def write_test(self, trial_id: int, scores: Mapping[str, Any]) -> None:
         """Keep a trial's test scores where no decision reads them."""
@@ -166,9 +169,10 @@ def _content(path: Place) -> bytes:
         return b""
 
 
-def _readable(content: bytes | OSError) -> Record | None:
-    """The record that a file holds; None where there is none, or a damaged one."""
+def _readable(path: Place, content: bytes | OSError) -> Record | None:
+    """The record that a file holds; None where there is none, a damaged one, or that of another trial."""
     try:
-        return None if isinstance(content, OSError) else Record.model_validate(unsealed(content))
+        record = None if isinstance(content, OSError) else Record.model_validate(unsealed(content))
     except (DamagedError, ValidationError):
         return None
+    return record if record and path.stem == f"{record.trial_id:04d}" else None

@@ -92,7 +92,7 @@ def evaluation_points(config: TrialConfig, iterations_per_epoch: int) -> list[in
     """The iterations after which a trial is evaluated, the last one always among them."""
     total = config.epochs * iterations_per_epoch
     every = config.evaluate_every
-    step = float(every) if isinstance(every, int) else every * iterations_per_epoch
+    step = max(every if isinstance(every, int) else every * iterations_per_epoch, 1)
     points = {min(max(round(k * step), 1), total) for k in range(1, math.ceil(total / step) + 1)}
     return sorted(points | {total})
 

@@ -203,5 +203,5 @@ def test_quasi_random_points_are_spread_more_evenly_than_random_ones() -> None:
 
 def test_constraints_that_nothing_can_keep_are_said() -> None:
     spec = make_spec("random", constraints={"embedding_bytes": {"max": 1_000}})
-    with pytest.raises(Exception, match="suggestions in a row cannot keep to them"):
+    with pytest.raises(Exception, match="suggestions in a row cannot be trained"):
         study(spec, sizes=lambda config: {"embedding_bytes": config.memory_budget})

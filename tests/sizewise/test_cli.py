@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
-from sizewise import cli
+from sizewise import cli, spec
 from sizewise_prep.manifest import Manifest
-from study_folder import finished_study
+from study_folder import StudyWriter, finished_study
 
 COMMANDS = {
     "generate",
@@ -150,11 +150,32 @@ def test_a_finished_study_is_neither_run_nor_resumed_again(
 ) -> None:
     runs = tmp_path / "runs"
     finished_study(runs, "some-study", trials=2)
-    (runs / "some-study" / "study.yaml").write_text(study_file.read_text())
+    (runs / "some-study" / "study.yaml").write_bytes(spec.to_text(spec.load(study_file)))
     assert "a study of this name exists: continue it with" in sizewise("run", study_file, "--runs", runs).err
     again = sizewise("resume", "some-study", "--runs", runs)
     assert again.code == 2
     assert "trials have run: there is nothing to resume" in again.err
+
+
+def test_status_says_why_earlier_attempts_were_lost(sizewise: Callable[..., Outcome], tmp_path: Path) -> None:
+    writer = StudyWriter(tmp_path, "lossy", trials=3)
+    memory, died = "its machine ran out of memory: lower train.batch_size", "its worker process died"
+    writer.trial(0, attempts=3, lost={1: memory, 2: died})
+    writer.trial(1, state="failed", error="DivergedError", attempts=2, lost={1: died})
+    writer.trial(2)
+    writer.driver("finished")
+    shown = sizewise("status", "lossy", "--runs", tmp_path).out
+    assert f"lost a worker in trial 0: {memory}\nlost a worker in trial 0, 1: {died}\n" in shown
+    assert "trial 1 failed: DivergedError" in shown
+    told = json.loads(sizewise("status", "lossy", "--runs", tmp_path, "--json").out)
+    assert told["lost"] == {memory: [0], died: [0, 1]}
+    shown = sizewise("status", "lossy", "--runs", tmp_path, "--trial", 0).out
+    assert shown == (
+        "trial 0 of lossy: finished, 3 attempts\n"
+        f"attempt 1 lost its worker: {memory}\nattempt 2 lost its worker: {died}\n"
+    )
+    told = json.loads(sizewise("status", "lossy", "--runs", tmp_path, "--trial", 0, "--json").out)
+    assert told["lost"] == {"1": memory, "2": died}
 
 
 def test_bound_speaks_of_a_folder_or_of_a_number(sizewise: Callable[..., Outcome], shards: Path) -> None:

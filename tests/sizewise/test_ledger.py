@@ -89,6 +89,28 @@ def test_where_both_are_damaged_the_trial_starts_anew(
     assert "its trial starts anew" in caplog.text
 
 
+def test_what_belongs_to_another_trial_counts_as_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(tmp_path)
+    for trial_id in range(2):
+        ledger.write(record(trial_id))
+        ledger.write(record(trial_id, state="finished", values={"auc": 0.7}, finished=2.0))
+        ledger.write_evaluations(trial_id, [{"iteration": 10, "auc": 0.7}])
+        ledger.write_test(trial_id, {"auc": 0.7})
+    for name in ("trials/000{}.json", "evaluations/000{}.jsonl", "test/000{}.json"):
+        (tmp_path / name.format(0)).write_bytes((tmp_path / name.format(1)).read_bytes())
+    found = ledger.records()
+    assert found[0] == record(0)  # the one before
+    assert found[1] == record(1, state="finished", values={"auc": 0.7}, finished=2.0)
+    assert "0000.json is damaged: set aside as .damaged, the record before it is used" in caplog.text
+    assert not ledger.sound(found[0])
+    assert ledger.sound(found[1])
+    assert ledger.evaluations(0) == []
+    assert ledger.test(0) is None
+    assert ledger.test(1) == {"auc": 0.7}
+
+
 def read(folder: Path) -> tuple[list[object], list[str]]:
     problems: list[str] = []
     rows = read_evaluations(read_all(folder / "evaluations", "*"), False, problems)

@@ -88,6 +88,8 @@ def test_an_override_keeps_the_rest_of_a_default(study: Path) -> None:
         ("trials: 12", "trails: 12", r"example\.yaml:8: trails: unknown key \(did you mean trials\?\)"),
         ("trials: 12", "trials: many", r"example\.yaml:8: trials: .*valid integer, not 'many'"),
         ("trials: 12", "trials: true", r"example\.yaml:8: trials: .*valid integer, not True"),
+        ("trials: 12", f"trials: {'9' * 5000}", r"example\.yaml: not valid YAML: Exceeds the limit"),
+        ("trials: 12", f"trials: {'[' * 3000}", r"example\.yaml: not valid YAML: maximum recursion depth"),
         ("trials: 12", "trials: 0", r"example\.yaml:8: trials: .*greater than or equal to 1, not 0"),
         ("name: example ", "name: a/b ", r"example\.yaml:1: name: 'a/b' is not a study name: use letters"),
         ("name: example ", "name: a.b ", r"example\.yaml:1: name: 'a\.b' is not a study name"),
@@ -111,6 +113,9 @@ def test_an_override_keeps_the_rest_of_a_default(study: Path) -> None:
         ),
         ("block_len: 16", "block_len: 15", r":3: embedding: align 4 does not divide block_len 15"),
         ("trials: 12", "sampler: best", r":8: sampler: input should be 'tpe', .* or 'grid', not 'best'"),
+        ("trials: 12", f"seed: {2**63}", r":8: seed: .*less than 9223372036854775808"),
+        ("trials: 12", "model: {top_mlp: [10000000]}", r":8: model\.top_mlp.*less than or equal to 1000000"),
+        ("trials: 12", "constraints: {auc: {min: .nan}}", r":8: constraints\.auc: nan is no limit"),
         ("trials: 12", "objectives: {auc: minimize}", r":8: objectives: auc can only be asked to maximize"),
         ("trials: 12", "objectives: {acc: maximize}", r":8: objectives: unknown objective 'acc'.*mean auc"),
         ("trials: 12", "train: {optimizer: lion}", r":8: train\.optimizer: .*'adam', not 'lion'"),
@@ -141,6 +146,8 @@ def test_a_mistake_is_named_with_its_line(study: Path, line: str, replacement: s
             {"first_trials": [{"memory_budget": "1GB"}]},
             r"first_trials\[0\]\.memory_budget: 1000000000 is out",
         ),
+        ({"first_trials": [{"epochs": 1.5}]}, r"first_trials\[0\]\.epochs: must be a whole number, not 1\.5"),
+        ({"first_trials": [{"epochs": True}]}, r"first_trials\[0\]\.epochs: True is outside"),
         ({"first_trials": [{"epochs": 9}]}, r"first_trials\[0\]\.epochs: 9 is outside .*\(1, 4\)"),
     ],
 )
@@ -173,3 +180,9 @@ def test_a_file_that_is_no_study(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").touch()
     with pytest.raises(InputError, match=r"empty\.yaml: a study file is a mapping"):
         load(tmp_path / "empty.yaml")
+
+
+@pytest.mark.parametrize("data", ["", " ", "a\0b"])
+def test_data_is_some_folder(study: Path, data: str) -> None:
+    with pytest.raises(InputError, match=r"--set data: data: .* names no folder"):
+        load(study, {"data": data})

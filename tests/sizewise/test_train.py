@@ -218,7 +218,14 @@ def test_the_state_of_the_optimizer_is_counted_apart(
 
 @pytest.mark.parametrize(
     ("every", "expected"),
-    [(0.5, [5, 10, 15, 20]), (1.0, [10, 20]), (8, [8, 16, 20]), (0.001, list(range(1, 21))), (100, [20])],
+    [
+        (0.5, [5, 10, 15, 20]),
+        (1.0, [10, 20]),
+        (8, [8, 16, 20]),
+        (0.001, list(range(1, 21))),
+        (1e-300, list(range(1, 21))),
+        (100, [20]),
+    ],
 )
 def test_evaluation_points(
     trial_config: Callable[..., TrialConfig], every: float, expected: list[int]

@@ -1,5 +1,6 @@
 """Studies: `run`, `resume` and `status`."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,7 +97,9 @@ def _conclude(runs: Place, name: str, finished: bool, as_json: bool) -> None:
         print(answer.sentence)
     if not finished:
         err.print(
-            f"interrupted: continue with `sizewise resume {name} --runs {runs}`", markup=False, soft_wrap=True
+            f"interrupted: continue with `sizewise resume {name} --runs {shlex.quote(str(runs))}`",
+            markup=False,
+            soft_wrap=True,
         )
         sys.exit(signals.exit_code())
     if study.trials.height and (study.trials["state"] == "failed").all():
@@ -130,7 +133,8 @@ def status(
             print(f"trial {trial} of {name}: {story['state']}{again}")
             for attempt, reason in story["lost"].items():
                 print(f"attempt {attempt} lost its worker: {reason}")
-            print(*filter(None, (story["error"], story["traceback"].rstrip())), sep="\n")
+            for text in filter(None, (story["error"], story["traceback"].rstrip())):
+                print(text)
         return
     if name is None:
         studies = results.studies(place(runs))
@@ -166,7 +170,7 @@ def status(
     for trial_id, error in failed.select("trial_id", "error").iter_rows():
         print(f"trial {trial_id} failed: {error}")
     if failed.height:
-        print(f"tracebacks: sizewise status {name} --runs {runs} --trial ID")
+        print(f"tracebacks: sizewise status {name} --runs {shlex.quote(runs)} --trial ID")
 
 
 def overrides(pairs: list[str]) -> dict[str, Any]:
@@ -181,6 +185,6 @@ def overrides(pairs: list[str]) -> dict[str, Any]:
             raise InputError(f"--set {pair}: write KEY=VALUE, such as --set trials=4")
         try:
             found[key] = YAML(typ="safe", pure=True).load(text)
-        except YAMLError:
-            raise InputError(f"--set {pair}: {text} is not a value") from None
+        except (YAMLError, ValueError, RecursionError):
+            raise InputError(f"--set {key}: {text:.80} is not a value") from None
     return found

@@ -296,9 +296,14 @@ class _Files:
         self, part: Literal["trials", "test"], kind: type[Record], problems: list[str]
     ) -> list[Record]:
         """All readable records of one part."""
-        found = read_entries(getattr(self, part)).items()
-        records = (parse(path, content, kind, problems) for path, content in found)
-        return [record for record in records if record is not None]
+        found = []
+        for path, content in read_entries(getattr(self, part)).items():
+            record: Any = parse(path, content, kind, problems)
+            if record is not None and path.stem == f"{record.trial_id:04d}":
+                found.append(record)
+            elif record is not None:
+                problems.append(f"{part}/{path.name} was skipped (it is of trial {record.trial_id})")
+        return found
 
 
 def _files(runs: Place, name: str) -> _Files:

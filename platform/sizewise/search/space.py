@@ -7,6 +7,8 @@ itself: an option is asked for only where its method was chosen.
 import json
 from typing import Any, cast
 
+import numpy as np
+
 from sizewise.spec import Choices, Range, SizeRange, StudySpec
 from sizewise.trial import TrialConfig
 
@@ -63,6 +65,13 @@ def configure(spec: StudySpec, trial: Any, full_bytes: int, seed: int | None = N
         precision=pick("precision", spec.train.precision),
         seed=spec.seed if seed is None else seed,
     )
+
+
+def seed_of(spec: StudySpec, replicate: int) -> int:
+    """The first trial of a configuration has the study's seed, the others seeds of their own."""
+    if not replicate:
+        return spec.seed
+    return int(np.random.SeedSequence([spec.seed, replicate]).generate_state(1)[0])
 
 
 def as_param(value: Any) -> Any:

@@ -21,7 +21,7 @@ import optuna
 
 from sizewise.ledger import Ledger, Record
 from sizewise.search.samplers import Suggester, Worth
-from sizewise.search.space import as_param, configure, points
+from sizewise.search.space import as_param, configure, points, seed_of
 from sizewise.search.warm_start import Known
 from sizewise.spec import StudySpec
 from sizewise.train import best
@@ -33,7 +33,7 @@ Sizes = Callable[[TrialConfig], dict[str, int]]
 GRID = 20_000  # points of a grid that are counted; a larger one is taken to have no end
 SCORES = {"auc", "logloss", "normalized_entropy"}  # objectives that are no amounts of anything
 LEAST = 1e-9  # of an amount: no card gives 0 seconds
-DRAWS = 1000  # infeasible suggestions in a row, after which the constraints are taken to leave nothing
+DRAWS = 1000  # infeasible suggestions in a row, after which nothing is taken to be left
 
 
 class Search:
@@ -131,7 +131,7 @@ class Search:
     def config(self, record: Record) -> TrialConfig:
         """The configuration of a record."""
         asked = optuna.trial.FixedTrial(record.params)
-        return configure(self.spec, asked, self.full_bytes, self._seed(record.replicate))
+        return configure(self.spec, asked, self.full_bytes, seed_of(self.spec, record.replicate))
 
     def finish(self, trial_id: int, evaluations: list[dict[str, Any]], pruned: str = "") -> Record:
         """Close a trial that was trained: its best evaluation within the constraints is what it was worth.
@@ -187,8 +187,8 @@ class Search:
             closed_record = record.model_copy(update={**closed, "finished": record.started})
             self.set_aside.append(self._write(closed_record))
         raise InputError(
-            f"constraints: {DRAWS} suggestions in a row cannot keep to them (the last one: {problem}): "
-            "loosen them or search elsewhere"
+            f"search: {DRAWS} suggestions in a row cannot be trained (the last one: {problem}): "
+            "loosen the constraints or search elsewhere"
         )
 
     def _replicate(self, configuration: int, replicate: int) -> Record:
@@ -197,7 +197,8 @@ class Search:
     def _new(self, configuration: int, replicate: int, params: dict[str, Any]) -> Record:
         while self._free_trial in self.records:
             self._free_trial += 1
-        config = configure(self.spec, optuna.trial.FixedTrial(params), self.full_bytes, self._seed(replicate))
+        asked = optuna.trial.FixedTrial(params)
+        config = configure(self.spec, asked, self.full_bytes, seed_of(self.spec, replicate))
         longest = self._curves.get(config.curve())
         return Record(
             trial_id=self._free_trial,
@@ -242,12 +243,6 @@ class Search:
     def _owe(self, configuration: int, seeds: int) -> None:
         there = {r.replicate for r in self.records.values() if r.configuration == configuration}
         self._due.extend((configuration, replicate) for replicate in range(seeds) if replicate not in there)
-
-    def _seed(self, replicate: int) -> int:
-        """The first trial of a configuration has the study's seed, the others seeds of their own."""
-        if not replicate:
-            return self.spec.seed
-        return int(np.random.SeedSequence([self.spec.seed, replicate]).generate_state(1)[0])
 
     # -- what it was worth
 
@@ -296,7 +291,11 @@ class Search:
         if not trained:
             return Worth(None, {})
         values = [[r.values[m] for m in self.spec.objectives] for r in trained if r.values]
-        violations = {m: float(np.mean([r.violations[m] for r in trained])) for m in self.spec.constraints}
+        # Not those on record: the study file may have been given other constraints since.
+        violations = {
+            m: float(np.mean([limit.violation((r.values or {}).get(m, math.nan)) for r in trained]))
+            for m, limit in self.spec.constraints.items()
+        }
         return self._told(np.mean(values, axis=0).tolist(), violations)
 
     def _told(self, values: Sequence[float], violations: Mapping[str, float]) -> Worth:

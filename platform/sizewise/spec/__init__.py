@@ -12,7 +12,7 @@ Wherever a type here says `Searchable`, a study file may give one value, a range
 
 from sizewise.spec.fields import Choices, Range, SizeRange
 from sizewise.spec.models import Limit, PruningSpec, StudySpec
-from sizewise.spec.reading import from_text, load, to_text
+from sizewise.spec.reading import edited, from_text, load, to_text
 from sizewise.spec.resolving import resolve
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Range",
     "SizeRange",
     "StudySpec",
+    "edited",
     "from_text",
     "load",
     "resolve",

@@ -50,12 +50,15 @@ OBJECTIVES: dict[str, Literal["maximize", "minimize"]] = {
 COMPARED = {"auc", "embedding_bytes", "model_bytes", "iterations"}
 
 
+WIDEST = 1_000_000  # units of a hidden layer; beyond are slips of the keyboard
+
+
 class ModelSpec(Strict):
     """The DLRM around the embeddings: widths of hidden layers, as in Naumov et al. 2019."""
 
     dim: Searchable[Annotated[int, Field(ge=1, le=512)]] = 16
-    bottom_mlp: Searchable[list[Annotated[int, Field(ge=1)]]] = [128, 64]
-    top_mlp: Searchable[list[Annotated[int, Field(ge=1)]]] = [256, 128]
+    bottom_mlp: Searchable[list[Annotated[int, Field(ge=1, le=WIDEST)]]] = [128, 64]
+    top_mlp: Searchable[list[Annotated[int, Field(ge=1, le=WIDEST)]]] = [256, 128]
 
     @property
     def largest_dim(self) -> int:
@@ -72,7 +75,9 @@ class ModelSpec(Strict):
             if isinstance(given, Range):
                 raise ValueError(f"{field}: widths are a list: search them as {{choices: [[64], [128, 64]]}}")
             for widths in ends_of(given) if isinstance(given, Choices) else [given]:
-                if not isinstance(widths, list) or not all(type(w) is int and w >= 1 for w in widths):
+                if not isinstance(widths, list) or not all(
+                    type(w) is int and 1 <= w <= WIDEST for w in widths
+                ):
                     raise ValueError(f"{field}: must be a list of widths such as [128, 64], not {widths!r}")
         return self
 
@@ -240,6 +245,8 @@ class Limit(Strict):
     def _possible(self) -> "Limit":
         if self.min is None and self.max is None:
             raise ValueError("give min, max or both, such as {max: 16MB}")
+        if any(end is not None and math.isnan(end) for end in (self.min, self.max)):
+            raise ValueError("nan is no limit: give a number")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min ({self.min:g}) is above max ({self.max:g}): swap them")
         return self
@@ -329,7 +336,7 @@ class StudySpec(Strict):
     pruning: PruningSpec | None = None
     replicates: ReplicatesSpec | None = None
     trials: int = Field(40, ge=1)  # configurations; with replicates, each may be trained several times
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, lt=2**63)  # as far as PyTorch counts
     resources: ResourcesSpec = ResourcesSpec()
     failures: FailuresSpec = FailuresSpec()
     prices: PricesSpec | None = None
@@ -339,6 +346,13 @@ class StudySpec(Strict):
     def _plain_name(cls, value: str) -> str:
         if not NAME.fullmatch(value):
             raise ValueError(f"{value!r} is not a study name: use letters, digits, - and _ only")
+        return value
+
+    @field_validator("data")
+    @classmethod
+    def _some_folder(cls, value: str) -> str:
+        if not value.strip() or "\0" in value:
+            raise ValueError(f"{value!r} names no folder: give that of the shards")
         return value
 
     @field_validator("objectives")

@@ -31,7 +31,11 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error}); give the path of a study file"
         ) from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (
+        YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # the last two: numbers and lists beyond all measure
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise InputError(
@@ -82,6 +86,11 @@ def from_text(text: bytes, path: Place) -> StudySpec:
             f"{path}{line}: not valid YAML: bring the file back with `cp {path.with_suffix('.before')} {path}`"
         ) from None
     return _validated(_plain(document), path, document, {})
+
+
+def edited(text: bytes) -> bool:
+    """Whether whoever changed what `to_text` wrote has said so, by removing its last line."""
+    return SEAL not in text
 
 
 def to_text(spec: StudySpec) -> bytes:

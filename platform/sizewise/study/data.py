@@ -4,10 +4,12 @@ Trials of different data cannot be compared, and a trial that fails for want of 
 """
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import Manifest
+from sizewise_prep.manifest import NAME, Manifest
+from sizewise_prep.shards import digest
 from sizewise_prep.storage import exists, place
 
 
@@ -22,6 +24,7 @@ def fingerprint(manifest: Manifest) -> str:
 def problem(data: str, known: str | None) -> str:
     """What is wrong with the shards in `data` as far as a look at the folder tells; nothing when all is well.
 
+    Only shards that were written after the manifest are read, as one is that was replaced, or is of a copied folder.
     `known` is their fingerprint when the study began; None where an older version began it.
     """
     if not exists(place(data)):
@@ -38,8 +41,17 @@ def problem(data: str, known: str | None) -> str:
     if isinstance(
         folder, Path
     ):  # from elsewhere every machine has its own copy, which is checked when it is made
+        whole = (folder / NAME).stat().st_mtime_ns  # what was written last, with the digests of all shards
         for shard in (shard for split in manifest.splits.values() for shard in split.shards):
             path = folder / shard.file
             if not path.is_file() or path.stat().st_size != shard.bytes:
                 return f"{path}: is missing or not whole: bring it back (`sizewise prep --verify {data}` checks all)"
+            if (written := path.stat().st_mtime_ns) > whole and _digest(path, written) != shard.sha256:
+                return f"{path}: was changed, and holds other rows than the manifest says: bring it back"
     return ""
+
+
+@cache
+def _digest(path: Path, written: int) -> str:
+    """That of a file last written then: asked again whenever a trial fails."""
+    return digest(path)

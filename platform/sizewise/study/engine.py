@@ -240,12 +240,14 @@ class Engine:
     def mend(self) -> None:
         """Write the evaluations of finished trials anew where they are damaged: the checkpoints have them too."""
         for trial_id, record in self.search.records.items():
-            if record.state in ("finished", "pruned") and not self.search.ledger.sound(trial_id):
+            if record.state in ("finished", "pruned") and not self.search.ledger.sound(record):
                 state = checkpoint.load_newest(checkpoint.current(self.folder / "checkpoints" / record.key))
-                mended = "no checkpoint has them" if state is None else "written anew from its checkpoint"
-                log.warning("trial %d: its evaluations are damaged: %s", trial_id, mended)
-                if state is not None:
-                    self._write_evaluations(trial_id, state["evaluations"])
+                rows = state["evaluations"] if state else []
+                mended = bool(rows) and len(rows) >= len(self.search.ledger.evaluations(trial_id))
+                how = "written anew from its checkpoint" if mended else "no checkpoint has them"
+                log.warning("trial %d: its evaluations are damaged: %s", trial_id, how)
+                if mended:
+                    self._write_evaluations(trial_id, rows)
 
     @property
     def seed_variance(self) -> float:

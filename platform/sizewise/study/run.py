@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from sizewise.claims import SupersededError
 from sizewise.embedding import full_bytes
 from sizewise.ledger import NAME, Event, Ledger
 from sizewise.search import warm_start
+from sizewise.search.edited import disagreement
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
 from sizewise.spec import StudySpec
@@ -72,6 +74,8 @@ def run(
     mirror_url = _mirror_url(optuna_storage)
     manifest = Manifest.load(spec.data)
     spec = study_file.resolve(spec, manifest, source)
+    if wrong := data.problem(spec.data, None):
+        raise InputError(wrong)
     _scorable(spec, manifest)
     folder = absolute(runs) / spec.name
     if exists(folder / "study.yaml"):
@@ -111,13 +115,22 @@ def resume(
     path = folder / "study.yaml"
     if not exists(path):
         raise InputError(
-            f"{folder}: there is no such study; `sizewise status --runs {runs}` lists those there are"
+            f"{folder}: there is no such study; `sizewise status --runs {shlex.quote(str(runs))}` lists those there are"
         )
-    spec = study_file.from_text(read(path), path)
+    text = read(path)
+    spec = study_file.from_text(text, path)
     if wrong := data.problem(spec.data, _known_data(folder)):
         raise InputError(f"{path}: {wrong}")
     manifest = Manifest.load(spec.data)
     ledger = Ledger(folder)
+    if study_file.edited(text):
+        spec = study_file.resolve(spec, manifest, str(path))
+        if wrong := disagreement(spec, ledger.records().values(), _tables(spec, manifest)):
+            raise InputError(
+                f"{path}: {wrong}: put that back, or start another study: trials of one study must be comparable "
+                "(`warm_start` lets it learn from this one)"
+            )
+        _tell_again(spec, folder)
     closed = sum(r.state not in ("running", "infeasible") for r in ledger.records().values())
     more = mirror_url or (spec.replicates and _search(spec, manifest, ledger).remaining)
     if closed >= spec.trials and not more:
@@ -155,9 +168,7 @@ def _facts(spec: StudySpec, manifest: Manifest) -> dict[str, Any]:
         "name": spec.name,
         "created": time.time(),
         "trials": spec.trials,  # the engine keeps it true where replicates or a grid's end change it
-        "objectives": spec.objectives,
-        "prices": spec.prices.model_dump() if spec.prices else None,
-        "constraints": {metric: limit.model_dump() for metric, limit in spec.constraints.items()},
+        **_wanted(spec),
         "data": {
             "path": spec.data,
             "fingerprint": data.fingerprint(manifest),
@@ -167,6 +178,25 @@ def _facts(spec: StudySpec, manifest: Manifest) -> dict[str, Any]:
             "click_rate": manifest.click_rate,
         },
     }
+
+
+def _wanted(spec: StudySpec) -> dict[str, Any]:
+    """What is wanted of trials."""
+    return {
+        "objectives": spec.objectives,
+        "prices": spec.prices.model_dump() if spec.prices else None,
+        "constraints": {metric: limit.model_dump() for metric, limit in spec.constraints.items()},
+    }
+
+
+def _tell_again(spec: StudySpec, folder: Place) -> None:
+    """What readers need to know, where the study file was edited: what is wanted, not what it was made of."""
+    path = folder / "study.json"
+    with suppress(FileNotFoundError, ValueError):
+        facts = json.loads(read(path))
+        wanted = _wanted(spec)
+        if facts != {**facts, **wanted}:
+            write(path, json.dumps({**facts, **wanted}, indent=1).encode())
 
 
 def _known_data(folder: Place) -> str | None:
@@ -238,7 +268,11 @@ def _drive(
             driver.on_taken = engine.pause
             engine.settle(seen)
             if search.remaining and not engine.paused:
-                _run_trials(engine, partial(_give_up, driver, folder), ray)
+                try:
+                    _run_trials(engine, partial(_give_up, driver, folder), ray)
+                except InputError as error:
+                    driver.message = str(error)
+                    raise
         if engine.paused:
             driver.message = engine.paused
             raise PausedError(engine.paused)
@@ -260,7 +294,7 @@ def to_continue(name: str, runs: str, reason: str) -> str:
     """What to tell whoever started a study that has paused."""
     return (
         f"{name} is paused: {reason}: nothing is lost; when that is mended, continue with "
-        f"`sizewise resume {name} --runs {runs}`"
+        f"`sizewise resume {name} --runs {shlex.quote(runs)}`"
     )
 
 

@@ -82,6 +82,7 @@ def test_damaged_lines_and_records_are_named_and_the_rest_is_read(tmp_path: Path
     (writer.folder / "trials/0003.json").write_text('{"trial_id": 3, "state": "asleep"}')
     (writer.folder / "test/0000.json").write_text("")
     (writer.folder / "driver.json").write_bytes(b"\xff\x00")
+    (writer.folder / "trials/0004.json").write_bytes((writer.folder / "trials/0001.json").read_bytes())
     study = load(tmp_path, "hurt")
     assert study.evaluations.group_by("trial_id").len().sort("trial_id")["len"].to_list() == [4, 5, 10, 13]
     assert study.trials["trial_id"].to_list() == [0, 1]
@@ -92,6 +93,7 @@ def test_damaged_lines_and_records_are_named_and_the_rest_is_read(tmp_path: Path
         "evaluations/0001.jsonl: line 5 is damaged",
         "trials/0002.json was skipped (not valid JSON)",
         "trials/0003.json was skipped (state:",
+        "trials/0004.json was skipped (it is of trial 1)",
         "test/0000.json was skipped (empty)",
         "hurt/driver.json was skipped (not valid JSON)",
     ):

@@ -16,6 +16,10 @@ def test_other_rows_missing_shards_and_no_folder_are_told_apart(shards: Path, tm
     content = shard.read_bytes()
     shard.write_bytes(content[:-1])
     assert problem(str(data), known).startswith(f"{shard}: is missing or not whole")
+    shard.write_bytes(bytes([content[0] ^ 1]) + content[1:])  # of the same size, as another study's may be
+    assert problem(str(data), known).startswith(f"{shard}: was changed, and holds other rows")
+    shard.write_bytes(content)
+    assert problem(str(data), known) == ""
     shard.unlink()
     assert problem(str(data), known).startswith(f"{shard}: is missing or not whole")
     shutil.rmtree(data)

@@ -128,3 +128,23 @@ def test_damaged_evaluations_of_a_finished_trial_come_back_from_its_checkpoint(
     engine().mend()
     assert path.read_bytes() == whole
     assert "trial 0: its evaluations are damaged: written anew from its checkpoint" in caplog.text
+
+
+def test_missing_evaluations_of_a_finished_trial_come_back_from_its_checkpoint(
+    engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    """Cut between two lines, a file has no damage in it: the record tells how far its trial went."""
+    study = engine()
+    begin(study)
+    rows = [{**ROW, "epoch": 0.5}, {**ROW, "epoch": 1.0, "iteration": 20}]
+    study.finished(0, rows, {"auc": 0.7})
+    path = tmp_path / "evaluations" / "0000.jsonl"
+    whole = path.read_bytes()
+    folder = tmp_path / "checkpoints" / study.search.records[0].key
+    path.write_bytes(whole[: whole.index(b"\n") + 1])
+    checkpoint.save(folder, 10, {"evaluations": rows[:1]})
+    engine().mend()
+    assert path.read_bytes() == whole[: whole.index(b"\n") + 1]  # this checkpoint knows no more
+    checkpoint.save(folder, 20, {"evaluations": rows})
+    engine().mend()
+    assert path.read_bytes() == whole

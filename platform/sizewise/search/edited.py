@@ -1,0 +1,39 @@
+"""Whether a study file that was edited still tells of the trials on record, and so may go on with them."""
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import optuna
+
+from sizewise.ledger import Record
+from sizewise.search.space import as_param, configure, seed_of
+from sizewise.spec import Choices, StudySpec
+
+FREE = {"data", "checkpoint_seconds"}  # settings of a trial that change nothing about what it learns
+
+
+def disagreement(spec: StudySpec, records: Iterable[Record], full_bytes: int) -> str:
+    """What the file says otherwise than a trial on record was given; nothing where they agree."""
+    searched = dict(spec.searched())
+    for record in records:
+        for name, value in record.params.items():
+            if name in searched and not _within(value, searched[name]):
+                return f"{name}: trial {record.trial_id} has {value}, outside what is searched now"
+        known = {name: as_param(value) for name, value in record.config.items()} | record.params
+        asked = optuna.trial.FixedTrial(known)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Optuna, whose answer is compared below
+            config = configure(spec, asked, full_bytes, seed_of(spec, record.replicate)).flat()
+        for name in asked.params.keys() - record.params.keys():
+            return f"{name}: is searched now, and was {known[name]} for trial {record.trial_id}"
+        for name, value in record.config.items():
+            if name not in FREE and config.get(name) != value:
+                return f"{name}: was {value} for trial {record.trial_id}, and is {config.get(name)} now"
+    return ""
+
+
+def _within(value: Any, domain: Any) -> bool:
+    if isinstance(domain, Choices):
+        return value in [as_param(choice) for choice in domain.choices]
+    return bool(domain.low <= value <= domain.high)
