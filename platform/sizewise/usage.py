@@ -13,7 +13,7 @@ heartbeat says.
 import json
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sizewise.sealed import DamagedError, sealed, unsealed
 from sizewise.study.driver import claim
@@ -67,7 +67,7 @@ class Usage:
 
     def settle(self, last_seen: Sign | None) -> None:
         """Close what a driver that died was holding, at its last sign of life."""
-        ended = {(line["trial_id"], line["attempt"]) for line in _lines(self.folder)}
+        ended = {attempt[:2] for attempt, _ in _lines(self.folder)}
         for attempt, seconds in under_way(self.folder, last_seen):
             if attempt[:2] not in ended:
                 self._end(attempt, seconds)
@@ -126,9 +126,7 @@ def under_way(folder: Place, seen: Sign | None) -> list[tuple[Attempt, float]]:
 def used(folder: Place, seen: Sign | None) -> dict[int, Used]:
     """What each trial has used so far; attempts under way count up to their driver's last sign of life."""
     seconds = {attempt[:2]: (attempt, length) for attempt, length in under_way(folder, seen)}
-    for line in _lines(folder):
-        length = line.pop("seconds")
-        attempt = Attempt(**line)
+    for attempt, length in _lines(folder):
         seconds[attempt[:2]] = attempt, length
     totals: dict[int, Used] = {}
     for attempt, length in seconds.values():
@@ -141,7 +139,7 @@ def used(folder: Place, seen: Sign | None) -> dict[int, Used]:
     return totals
 
 
-def _lines(folder: Place) -> list[dict[str, Any]]:
+def _lines(folder: Place) -> list[tuple[Attempt, float]]:
     try:
         lines = read(folder / "usage.jsonl").splitlines()
     except OSError:
@@ -149,7 +147,9 @@ def _lines(folder: Place) -> list[dict[str, Any]]:
     found = []
     for line in lines:
         try:
-            found.append(dict(unsealed(line)))
-        except DamagedError:  # a crash cut it short
+            fields = unsealed(line)
+            length = float(fields.pop("seconds"))
+            found.append((Attempt(**fields), length))
+        except (DamagedError, KeyError, TypeError, ValueError):  # a crash cut it short
             continue
     return found

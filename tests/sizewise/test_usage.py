@@ -83,7 +83,7 @@ def test_half_a_line_and_a_damaged_file_cost_no_more_than_themselves(tmp_path: P
         clock.now += 5
         usage.end(trial)
     text = (tmp_path / "usage.jsonl").read_text()
-    (tmp_path / "usage.jsonl").write_text(text[:-20])
+    (tmp_path / "usage.jsonl").write_text('{"trial_id": 7}\n[]\n' + text[:-20])
     (tmp_path / "holding.json").write_text("{")
     assert used(tmp_path, Sign("me", clock.now)) == {0: (5, 5, 0)}
 

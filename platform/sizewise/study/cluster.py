@@ -96,7 +96,11 @@ def _join(address: str | None) -> None:
                 runtime_env={"env_vars": ENVIRONMENT} if answering else None,
             )
     except Exception as error:  # as Ray says that this machine was too slow, or has no room
-        raise StartError(f"Ray did not start: {str(error).strip() or type(error).__name__}") from error
+        # TMPDIR, as batch systems set it, is often longer than the path of a socket may be.
+        mend = (
+            ": set RAY_TMPDIR to a short folder, such as /tmp" if "AF_UNIX path length" in str(error) else ""
+        )
+        raise StartError(f"Ray did not start: {str(error).strip() or type(error).__name__}{mend}") from error
     has = ray.cluster_resources()
     kinds = ", ".join(
         f"{has.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU") if has.get(kind) or kind == "CPU"

@@ -94,8 +94,11 @@ class Driver:
 
 
 @contextmanager
-def only_driver(folder: Place) -> Iterator[Driver]:
-    """Hold the study: a second driver is refused with the first one's host and process id."""
+def only_driver(folder: Place, begin: Callable[[], None] = lambda: None) -> Iterator[Driver]:
+    """Hold the study: a second driver is refused with the first one's host and process id.
+
+    `begin` is called as soon as nobody else can hold it.
+    """
     facts = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -107,6 +110,7 @@ def only_driver(folder: Place) -> Iterator[Driver]:
     }
     with _locked(folder) if isinstance(folder, Path) else nullcontext():
         mine = None if isinstance(folder, Path) else _claimed(folder, facts)
+        begin()
         driver = Driver(folder, facts, mine)
         try:
             yield driver

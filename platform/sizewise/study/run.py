@@ -78,17 +78,20 @@ def run(
         raise InputError(wrong)
     _scorable(spec, manifest)
     folder = absolute(runs) / spec.name
-    if exists(folder / "study.yaml"):
-        raise InputError(
-            f"{folder}: a study of this name exists: continue it with `sizewise resume {spec.name}`, or give another "
-            "name (`--set name=...`)"
-        )
+    _check_free(folder)
     _check_writable(absolute(runs))
     known = _learn(spec, absolute(runs), manifest)
-    # Before Ray starts, so that whatever happens from here on can be resumed.
-    _create(spec, folder, manifest, known)
     try:
-        return _drive(spec, folder, manifest, on_event, mirror_url, ray)
+        make_folder(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    # Before Ray starts, so that whatever happens from here on can be resumed.
+    begin = partial(_create, spec, folder, manifest, known)
+    try:
+        finished = _drive(spec, folder, manifest, on_event, mirror_url, ray, begin)
+        if not exists(folder / "study.yaml"):
+            raise KeyboardInterrupt  # before there was a study to resume
+        return finished
     except PlacementError:  # no trial can ever have started
         remove_folder(folder)
         raise
@@ -113,6 +116,8 @@ def resume(
         raise InputError(f"{name!r} is not a study name: use letters, digits, - and _ only")
     folder = absolute(runs) / name
     path = folder / "study.yaml"
+    if not exists(path) and exists(path.with_suffix(".before")):
+        raise InputError(f"{path}: is gone: bring it back with `cp {path.with_suffix('.before')} {path}`")
     if not exists(path):
         raise InputError(
             f"{folder}: there is no such study; `sizewise status --runs {shlex.quote(str(runs))}` lists those there are"
@@ -130,12 +135,19 @@ def resume(
                 f"{path}: {wrong}: put that back, or start another study: trials of one study must be comparable "
                 "(`warm_start` lets it learn from this one)"
             )
-        _tell_again(spec, folder)
     closed = sum(r.state not in ("running", "infeasible") for r in ledger.records().values())
     more = mirror_url or (spec.replicates and _search(spec, manifest, ledger).remaining)
     if closed >= spec.trials and not more:
         raise InputError(f"{folder}: all {closed} trials have run: there is nothing to resume")
     return _drive(spec, folder, manifest, on_event, mirror_url, ray)
+
+
+def _check_free(folder: Place) -> None:
+    if exists(folder / "study.yaml"):
+        raise InputError(
+            f"{folder}: a study of this name exists: continue it with `sizewise resume {folder.name}`, or give another "
+            "name (`--set name=...`)"
+        )
 
 
 def _scorable(spec: StudySpec, manifest: Manifest) -> None:
@@ -189,14 +201,17 @@ def _wanted(spec: StudySpec) -> dict[str, Any]:
     }
 
 
-def _tell_again(spec: StudySpec, folder: Place) -> None:
-    """What readers need to know, where the study file was edited: what is wanted, not what it was made of."""
+def _tell_again(spec: StudySpec, folder: Place, manifest: Manifest) -> None:
+    """Bring what readers need to know up to date: the study file may have been edited, or these facts damaged."""
     path = folder / "study.json"
-    with suppress(FileNotFoundError, ValueError):
-        facts = json.loads(read(path))
-        wanted = _wanted(spec)
-        if facts != {**facts, **wanted}:
-            write(path, json.dumps({**facts, **wanted}, indent=1).encode())
+    try:
+        known = json.loads(read(path))
+        told = {**known, **_wanted(spec), "trials": int(known["trials"])}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        log.warning("%s is damaged: written anew from study.yaml and the data", path)
+        known, told = None, _facts(spec, manifest)
+    if told != known:
+        write(path, json.dumps(told, indent=1).encode())
 
 
 def _known_data(folder: Place) -> str | None:
@@ -232,17 +247,19 @@ def _learn(spec: StudySpec, runs: Place, manifest: Manifest) -> list[warm_start.
 
 def _create(spec: StudySpec, folder: Place, manifest: Manifest, known: list[warm_start.Known]) -> None:
     """Lay a new study's folder; `study.yaml` comes last, and with it the study exists."""
+    _check_free(folder)  # again, now that nobody else can begin one here
     try:
-        make_folder(folder)
         write(folder / "study.json", json.dumps(_facts(spec, manifest), indent=1).encode())
         if known:
             warm_start.save(known, folder)
         for name in ("study.before", "study.yaml"):
             write(folder / name, study_file.to_text(spec))
     except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be written ({error.strerror or error}): choose another --runs"
-        ) from None
+        raise _unwritable(folder, error) from None
+
+
+def _unwritable(folder: Place, error: OSError) -> InputError:
+    return InputError(f"{folder}: cannot be written ({error.strerror or error}): choose another --runs")
 
 
 def _drive(
@@ -252,11 +269,14 @@ def _drive(
     on_event: Event | None,
     mirror_url: "URL | None",
     ray: str | None,
+    begin: Callable[[], None] | None = None,
 ) -> bool:
+    """Drive a study to its end, or until it is interrupted. `begin` makes it, where it is new."""
     seen = last_seen(folder)  # of a driver that died
     # First the lock, so that a second driver is told so before Ray has started. Tune catches the interrupts that come
     # while trials run, except for the second.
-    with suppress(KeyboardInterrupt), only_driver(folder) as driver, _logged(scratch(spec, folder)):
+    begin = begin or partial(_tell_again, spec, folder, manifest)
+    with suppress(KeyboardInterrupt), only_driver(folder, begin) as driver, _logged(scratch(spec, folder)):
         search = _search(spec, manifest, Ledger(folder, driver.check))
         validation = manifest.splits["validation"]
         rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
@@ -351,7 +371,10 @@ def _logged(logs: Path) -> Iterator[None]:
 
     What Ray prints goes to the logs alone: standard output is for results.
     """
-    logs.mkdir(parents=True, exist_ok=True)
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(logs, error) from None
     logger, shown, kept = (
         logging.getLogger("sizewise"),
         _Shown(),

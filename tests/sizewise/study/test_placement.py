@@ -164,3 +164,16 @@ def test_two_trials_share_a_card_and_a_third_says_what_it_waits_for(
     first.close()  # makes room
     if not torch.cuda.is_available():  # it has its place, and does not train on a CPU what was to have a GPU
         assert "a GPU that PyTorch cannot use" in third.next()["failure"]
+
+
+def test_a_temporary_folder_too_long_for_a_socket_is_said_with_its_mend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: /long")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(
+        cluster.StartError, match="107 bytes: /long: set RAY_TMPDIR to a short folder, such as"
+    ):
+        cluster._join("local")

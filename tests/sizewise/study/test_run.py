@@ -1,0 +1,110 @@
+"""Starting and resuming without Ray: what is refused, what is mended, and what becomes of two who start one study."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sizewise import results, spec
+from sizewise.ledger import Ledger
+from sizewise.study import run as study
+from sizewise_prep.errors import InputError
+
+ROW = {"auc": 0.7, "embedding_bytes": 1000, "model_bytes": 2000, "iteration": 10, "epoch": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials that are told to have ended."""
+
+    def run_trials(engine: Any, *_: Any) -> None:
+        while (record := engine.next_trial()) is not None:
+            engine.finished(record.trial_id, [ROW], {"auc": 0.7})
+
+    monkeypatch.setattr(study, "_run_trials", run_trials)
+
+
+@pytest.fixture
+def asked(tmp_path: Path, shards: Path) -> spec.StudySpec:
+    path = tmp_path / "study.yaml"
+    path.write_text(f"name: some\ndata: {shards}\ntrials: 2\nsearch: {{memory_budget: 20kB, epochs: 1}}\n")
+    return spec.load(path)
+
+
+def test_of_two_who_start_a_study_of_one_name_the_first_one_keeps_it(
+    asked: spec.StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one has found the name free, but is not there first."""
+    looked, begun = threading.Event(), threading.Event()
+    learn = study._learn
+
+    def slowly(spec: spec.StudySpec, *arguments: Any) -> Any:
+        if spec.seed == 2:
+            looked.set()
+            assert begun.wait(60)
+        return learn(spec, *arguments)
+
+    monkeypatch.setattr(study, "_learn", slowly)
+    refused: list[str] = []
+
+    def second() -> None:
+        with pytest.raises(InputError) as error:
+            study.run(asked.model_copy(update={"seed": 2}), tmp_path / "runs")
+        refused.append(str(error.value))
+
+    other = threading.Thread(target=second)
+    other.start()
+    assert looked.wait(60)
+    assert study.run(asked, tmp_path / "runs")
+    begun.set()
+    other.join()
+    assert "a study of this name exists" in refused[0]
+    folder = tmp_path / "runs" / "some"
+    assert spec.from_text((folder / "study.yaml").read_bytes(), folder / "study.yaml").seed == 1
+    assert results.status(tmp_path / "runs", "some")["state"] == "finished"
+
+
+def test_facts_that_are_damaged_or_edited_are_told_again(
+    asked: spec.StudySpec, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs, folder = tmp_path / "runs", tmp_path / "runs" / "some"
+    assert study.run(asked, runs)
+    facts = json.loads((folder / "study.json").read_bytes())
+    text = (folder / "study.yaml").read_text()
+    text = text[: text.rindex("# crc32")].replace("trials: 2", "trials: 3")
+    (folder / "study.yaml").write_text(text.replace("constraints: {}", "constraints: {auc: {min: 0.5}}"))
+    (folder / "study.json").write_text("{")
+    assert study.resume("some", runs)
+    assert "study.json is damaged: written anew" in caplog.text
+    told = json.loads((folder / "study.json").read_bytes())
+    assert told["constraints"] == {"auc": {"min": 0.5, "max": None}}
+    assert (told["trials"], told["data"]) == (3, facts["data"])
+    assert len(Ledger(folder).records()) == 3
+
+
+def test_a_study_file_that_does_not_tell_of_its_trials_is_refused(
+    asked: spec.StudySpec, tmp_path: Path
+) -> None:
+    runs, path = tmp_path / "runs", tmp_path / "runs" / "some" / "study.yaml"
+    assert study.run(asked, runs)
+    text = path.read_text()
+    path.write_text(text[: text.rindex("# crc32")].replace("trials: 2\nseed: 1", "trials: 3\nseed: 4"))
+    with pytest.raises(
+        InputError, match=r"study\.yaml: seed: was 1 for trial 0, and is 4 now: put that back"
+    ):
+        study.resume("some", runs)
+    path.unlink()
+    with pytest.raises(InputError, match=r"study\.yaml: is gone: bring it back with `cp "):
+        study.resume("some", runs)
+
+
+def test_nothing_that_can_be_trained_is_said_in_the_status(
+    asked: spec.StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sizewise.search.suggest.DRAWS", 3)
+    limits = {"embedding_bytes": spec.Limit(max=10.0)}
+    with pytest.raises(InputError, match="3 suggestions in a row cannot be trained"):
+        study.run(asked.model_copy(update={"constraints": limits}), tmp_path)
+    assert "3 suggestions in a row cannot be trained" in results.status(tmp_path, "some")["message"]
