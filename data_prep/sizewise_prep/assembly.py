@@ -22,7 +22,7 @@ from sizewise_prep.distinct import Run
 from sizewise_prep.manifest import Settings, Shard, Tokens, problem_of
 from sizewise_prep.rows import Rows
 from sizewise_prep.shards import write_shard
-from sizewise_prep.spill import Spilled, gather
+from sizewise_prep.spill import Part, Spilled, gather
 from sizewise_prep.vocabulary import renumber
 
 MLPERF_IDS = 40_000_000
@@ -142,40 +142,55 @@ def check(job: ShardJob) -> Iterator[Made | None]:
 
 
 def make(job: ShardJob) -> Iterator[Made]:
-    """Make a shard, or count its tokens."""
-    rows = gather(job.folder, [(cut.part, cut.start, cut.stop) for cut in job.cuts])
-    if job.shuffle is not None and not job.counting:
-        order = np.random.Generator(np.random.Philox(list(job.shuffle))).permutation(len(rows))
-        rows = rows[order]
-    dense_missing, token_missing = missing(rows.dense, rows.ids)
-    clicks = int(rows.labels.sum())
-    if job.tokens == "mlperf":
-        rows = Rows(rows.labels, log_dense(rows.dense), rows.ids % np.uint32(MLPERF_IDS))
-    counts, run, starts = job.tokens == "contiguous", None, [0]
-    run_path = job.folder / "work" / "runs" / f"{job.name}.u32"
-    if counts and not job.counting:
+    """Make a shard, or count its tokens.
+
+    A shard's rows are most of a worker's memory, so what else takes room does so before they are all there, or when
+    they are no longer needed.
+    """
+    numbering = job.tokens == "contiguous" and not job.counting
+    ids = _gathered(job, "ids")
+    if numbering:
         counted = Made.model_validate_json(_counting(job).record_path.read_bytes())
-        renumber(job.folder, counted.run_in(job.folder), job.ids_begin, rows.ids)
+        renumber(job.folder, counted.run_in(job.folder), job.ids_begin, ids)
+    rows = Rows(_gathered(job, "labels"), _gathered(job, "dense"), ids)
+    clicks = int(rows.labels.sum())
+    if numbering:
+        dense_missing, token_missing = counted.dense_missing, counted.token_missing
     else:
-        written, size, sha256 = Run.written(run_path, rows.ids, counts)
-        starts = written.starts
-        run = Shard(file=str(run_path.relative_to(job.folder)), rows=starts[-1], bytes=size, sha256=sha256)
-    shard = None
+        dense_missing, token_missing = (found.tolist() for found in missing(rows.dense, ids))
+    if job.tokens == "mlperf":
+        ids = ids % np.uint32(MLPERF_IDS)
+        rows = Rows(rows.labels, log_dense(rows.dense), ids)
+    shard, run, starts = None, None, [0]
     if not job.counting:
         file = f"{job.name}.arrow"
         size, sha256 = write_shard(job.folder / file, rows)
         shard = Shard(file=file, rows=len(rows), bytes=size, sha256=sha256)
+    del rows
+    if not numbering:
+        run_path = job.folder / "work" / "runs" / f"{job.name}.u32"
+        written, size, sha256 = Run.written(run_path, ids, counted=job.counting)
+        starts = written.starts
+        run = Shard(file=str(run_path.relative_to(job.folder)), rows=starts[-1], bytes=size, sha256=sha256)
     made = Made(
         name=job.name,
         shard=shard,
         run=run,
         run_starts=starts,
         clicks=clicks,
-        dense_missing=dense_missing.tolist(),
-        token_missing=token_missing.tolist(),
+        dense_missing=dense_missing,
+        token_missing=token_missing,
     )
     write_atomic(job.record_path, made.model_dump_json().encode())
     yield made
+
+
+def _gathered(job: ShardJob, part: Part) -> npt.NDArray[Any]:
+    """That part of a shard's rows, in its order."""
+    array = gather(job.folder, [(cut.part, cut.start, cut.stop) for cut in job.cuts], part)
+    if job.shuffle is None or job.counting:
+        return array
+    return array[np.random.Generator(np.random.Philox(list(job.shuffle))).permutation(len(array))]
 
 
 @compiled

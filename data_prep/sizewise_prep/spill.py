@@ -1,7 +1,7 @@
 """Rows that lie on the disk between two steps of a preparation: arrays as they are, cheap to write and to read.
 
     spilled = write(folder, "work/parts/00000-000000.rows", blocks)
-    rows = gather(folder, [(spilled, 0, 500), (other, 0, 500)])
+    ids = gather(folder, [(spilled, 0, 500), (other, 0, 500)], "ids")
 
 A file holds all labels, then all dense values, then all ids. They are not waited for until they reach the disk: after a
 power cut the CRC-32, which costs a fraction of a cryptographic digest, tells what did not.
@@ -12,12 +12,17 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from sizewise_prep.atomic import CACHED, atomic_file
 from sizewise_prep.rows import Rows
+
+Part = Literal["labels", "dense", "ids"]
+"""Of rows, as `Rows` has them."""
 
 
 class Spilled(BaseModel):
@@ -41,7 +46,7 @@ def write(folder: Path, file: str, blocks: Sequence[Rows]) -> Spilled:
     """Write blocks of rows, at least one, one after another. Raises OSError."""
     crc = 0
     with atomic_file(folder / file, durable=False) as stream:
-        for part in ("labels", "dense", "ids"):
+        for part in get_args(Part):
             for block in blocks:
                 data = getattr(block, part).reshape(-1).view(np.uint8).data
                 for start in range(0, len(data), CACHED):
@@ -51,31 +56,28 @@ def write(folder: Path, file: str, blocks: Sequence[Rows]) -> Spilled:
     return Spilled(file=file, rows=rows, dense=dense, tokens=tokens, crc32=crc)
 
 
-def gather(folder: Path, cuts: Sequence[tuple[Spilled, int, int]]) -> Rows:
-    """Rows `start` to `stop` of each of the files, at least one, one after another. Raises OSError."""
+def gather(folder: Path, cuts: Sequence[tuple[Spilled, int, int]], part: Part) -> npt.NDArray[Any]:
+    """That part of rows `start` to `stop` of each of the files, at least one, one after another. Raises OSError."""
     first, total = cuts[0][0], sum(stop - start for _, start, stop in cuts)
-    rows = Rows(
-        np.empty(total, np.uint8),
-        np.empty((total, first.dense), np.float32),
-        np.empty((total, first.tokens), np.uint32),
-    )
-    at = 0
+    shape, kind = {
+        "labels": ((total,), np.uint8),
+        "dense": ((total, first.dense), np.float32),
+        "ids": ((total, first.tokens), np.uint32),
+    }[part]
+    array = np.empty(shape, kind)
+    left = array.reshape(-1).view(np.uint8).data
     for spilled, start, stop in cuts:
-        place = slice(at, at + stop - start)
-        at = place.stop
+        row_bytes = array[:1].nbytes
+        before = {"labels": 0, "dense": 1, "ids": 1 + 4 * first.dense}[part] * spilled.rows
         with (folder / spilled.file).open("rb", buffering=0) as stream:
-            before = 0
-            for array in (rows.labels, rows.dense, rows.ids):
-                row_bytes = array[:1].nbytes
-                stream.seek(before + start * row_bytes)
-                left = array[place].reshape(-1).view(np.uint8).data
-                while left:  # a read stops short of two gibibytes
-                    read = stream.readinto(left)
-                    if not read:
-                        raise OSError(f"{folder / spilled.file}: ends too early")
-                    left = left[read:]
-                before += spilled.rows * row_bytes
-    return rows
+            stream.seek(before + start * row_bytes)
+            wanted = (stop - start) * row_bytes
+            while wanted:  # a read stops short of two gibibytes
+                read = stream.readinto(left[:wanted])
+                if not read:
+                    raise OSError(f"{folder / spilled.file}: ends too early")
+                left, wanted = left[read:], wanted - read
+    return array
 
 
 def is_whole(folder: Path, spilled: Spilled) -> bool:
