@@ -2,12 +2,14 @@
 
 import logging
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import ray
@@ -18,6 +20,7 @@ from ruamel.yaml import YAML
 from sizewise.spec import StudySpec
 from sizewise.study.placement import PlacementError, check_placement
 from sizewise.study.signals import deferred
+from sizewise.units import format_bytes
 
 log = logging.getLogger(__name__)
 ENVIRONMENT = {
@@ -31,6 +34,7 @@ ENVIRONMENT = {
 }
 
 
+ROOM = 100 * 10**6  # bytes that Ray's logs and sockets may take
 HEAD_SECONDS = 20.0  # how long a cluster's head may be silent
 
 # Ray's launcher leaves the cluster's file there on the head, where drivers of submitted jobs run.
@@ -96,11 +100,8 @@ def _join(address: str | None) -> None:
                 runtime_env={"env_vars": ENVIRONMENT} if answering else None,
             )
     except Exception as error:  # as Ray says that this machine was too slow, or has no room
-        # TMPDIR, as batch systems set it, is often longer than the path of a socket may be.
-        mend = (
-            ": set RAY_TMPDIR to a short folder, such as /tmp" if "AF_UNIX path length" in str(error) else ""
-        )
-        raise StartError(f"Ray did not start: {str(error).strip() or type(error).__name__}{mend}") from error
+        said = str(error).strip() or type(error).__name__
+        raise StartError(f"Ray did not start: {said}{_mend(said)}") from error
     has = ray.cluster_resources()
     kinds = ", ".join(
         f"{has.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU") if has.get(kind) or kind == "CPU"
@@ -116,6 +117,17 @@ def _join(address: str | None) -> None:
             "" if count == 1 else "s",
             kinds,
         )
+
+
+def _mend(said: str) -> str:
+    """What to do about Ray's folder for temporary files, where that is what kept Ray from starting."""
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if "AF_UNIX path length" in said:  # as long as batch systems set TMPDIR
+        return ": set RAY_TMPDIR to a short folder, such as /tmp"
+    with suppress(OSError):
+        if (free := shutil.disk_usage(folder).free) < ROOM:
+            return f": {folder} has {format_bytes(free)} left: make room, or set RAY_TMPDIR to another folder"
+    return ""
 
 
 @contextmanager

@@ -29,7 +29,8 @@ def problem(data: str, known: str | None) -> str:
     """
     if not exists(place(data)):
         return (
-            f"{data}: the data is not there any more: bring it back, or write where it is now into study.yaml"
+            f"{data}: the data is not there any more: bring it back, or write where it is now into study.yaml and "
+            "remove that file's last line, the checksum"
         )
     try:
         manifest = Manifest.load(data)

@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -166,14 +167,26 @@ def test_two_trials_share_a_card_and_a_third_says_what_it_waits_for(
         assert "a GPU that PyTorch cannot use" in third.next()["failure"]
 
 
-def test_a_temporary_folder_too_long_for_a_socket_is_said_with_its_mend(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("said", "free", "told"),
+    [
+        ("AF_UNIX path length cannot exceed 107 bytes: /long", 10**12, "/long: set RAY_TMPDIR to a short"),
+        (
+            "Timed out waiting for file /tmp/ray/port",
+            1000,
+            "port: /some/tmp has 1 kB left: make room, or set",
+        ),
+        ("The GCS has become overloaded.", 10**12, "Ray did not start: The GCS has become overloaded.$"),
+    ],
+)
+def test_a_folder_that_keeps_ray_from_starting_is_said_with_its_mend(
+    monkeypatch: pytest.MonkeyPatch, said: str, free: int, told: str
 ) -> None:
     def refuse(*_: Any, **__: Any) -> None:
-        raise OSError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: /long")
+        raise OSError(said)
 
+    monkeypatch.setenv("RAY_TMPDIR", "/some/tmp")
+    monkeypatch.setattr(cluster.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(
-        cluster.StartError, match="107 bytes: /long: set RAY_TMPDIR to a short folder, such as"
-    ):
+    with pytest.raises(cluster.StartError, match=told):
         cluster._join("local")
