@@ -164,7 +164,9 @@ def _answering(address: str | None) -> str | None:
                 raise ValueError("none was started on this machine")
             return None
         host, _, port = found.rpartition(":")
-        socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_SECONDS) as connection:
+            if not _speaks_grpc(connection):
+                raise ValueError("what answers there is no Ray")
         return str(found)
     except (OSError, ValueError) as error:
         if not named:  # a note that a cluster left which ended without a word
@@ -173,6 +175,16 @@ def _answering(address: str | None) -> str | None:
             f"--ray {named}: there is no such Ray cluster ({error}): name another with --ray or RAY_ADDRESS, or "
             "give --ray local to start one for this study alone"
         ) from None
+
+
+def _speaks_grpc(connection: socket.socket) -> bool:
+    """Whether a server begins as HTTP/2 has it: another program may have got the port of a cluster that is gone."""
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return True  # cannot be told
+    connection.sendall(
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+    )  # RFC 9113, 3.4: and no settings
+    return connection.recv(9, socket.MSG_WAITALL)[3:4] == b"\4"  # its settings, the first frame
 
 
 def _own() -> bool:

@@ -1,7 +1,9 @@
 """Where a trial's workers can run: on nodes that there are, that may be started, or nowhere."""
 
 import logging
+import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,6 +108,22 @@ def test_the_note_of_a_cluster_that_has_died_is_not_believed(
     assert cluster._answering(None) is None
     with pytest.raises(PlacementError, match="--ray auto: there is no such"):
         cluster._answering("auto")
+
+
+def test_another_program_on_the_port_of_a_cluster_is_not_taken_for_one() -> None:
+    """Ray would try for minutes to speak to it."""
+    with socket.create_server(("", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            connection.close()
+
+        other = threading.Thread(target=answer)
+        other.start()
+        with pytest.raises(PlacementError, match=r"what answers there is no Ray|reset by peer"):
+            cluster._answering(f"127.0.0.1:{server.getsockname()[1]}")
+        other.join()
 
 
 def test_more_than_one_card_comes_whole() -> None:
