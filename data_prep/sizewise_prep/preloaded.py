@@ -8,9 +8,13 @@ import gc
 import sys
 from typing import Any
 
-import numpy as np
+from sizewise_prep import allocator
 
-from sizewise_prep import assembly, lines, prep  # noqa: F401
+allocator.one_arena()  # before the libraries begin threads
+
+import numpy as np  # noqa: E402
+
+from sizewise_prep import assembly, lines, prep  # noqa: E402, F401
 
 modules: dict[str, Any] = sys.modules
 modules["scipy"] = None  # to Python: not installed

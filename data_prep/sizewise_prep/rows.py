@@ -25,9 +25,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, part: slice | npt.NDArray[np.int64]) -> Rows:
-        return Rows(self.labels[part], self.dense[part], self.ids[part])
-
     @staticmethod
     def concatenated(parts: list[Rows]) -> Rows:
         """All rows of the parts, one after another; at least one part."""

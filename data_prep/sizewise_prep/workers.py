@@ -9,8 +9,6 @@ another. Results come as jobs end, in any order, with None about every second in
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import multiprocessing
 import os
 import threading
@@ -20,13 +18,14 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
+from sizewise_prep import allocator
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 Function = Callable[[Job], Iterator[Result]]
 
 _ATTEMPTS = 4
 _TICK = 1.0  # seconds
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 class Workers(Protocol):
@@ -111,10 +110,7 @@ class Local:
 def _begin() -> None:
     """One thread a process, and none that outlives its parent."""
     os.environ["POLARS_MAX_THREADS"] = "1"  # read when Polars is imported, which no import so far has done
-    with contextlib.suppress(AttributeError):  # of another C library than GNU's
-        # Memory that a block of rows leaves is kept for the next of the step; else it would have to be cleared again.
-        for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-            ctypes.CDLL(None).mallopt(parameter, 1 << 30)
+    allocator.keep_freed()
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -136,8 +132,7 @@ def _results(function: Function[Job, Result], job: Job) -> list[Result]:
     global _last
     if function is not _last:
         _last = function
-        with contextlib.suppress(AttributeError):  # of another C library than GNU's
-            ctypes.CDLL(None).malloc_trim(0)
+        allocator.give_back()
     return all_results(function, job)
 
 

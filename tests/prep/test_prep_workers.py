@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -74,16 +75,25 @@ def fill(parts: int) -> Iterator[int]:
     yield sum(len(part) for part in [bytes([1]) * (1 << 20) for _ in range(parts)])
 
 
+def fill_in_a_thread(parts: int) -> Iterator[int]:
+    """The same in a thread that ends."""
+    with ThreadPoolExecutor(1) as thread:
+        yield thread.submit(next, fill(parts)).result()
+
+
 def resident(_: int) -> Iterator[int]:
     """Bytes of this process that are in memory."""
     yield int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_what_a_step_leaves_in_memory_is_not_there_in_the_next() -> None:
+@pytest.mark.parametrize("function", [fill, fill_in_a_thread])
+def test_what_a_step_leaves_in_memory_is_not_there_in_the_next(
+    function: Callable[[int], Iterator[int]],
+) -> None:
     with Local(2) as workers:
         before = max(filter(None, workers.run(resident, [1] * 8, 0)))
-        assert 300 << 20 in workers.run(fill, [300] * 8, 0)
-        assert max(filter(None, workers.run(resident, [1] * 8, 0))) < before + (150 << 20)
+        assert 50 << 20 in workers.run(function, [50] * 8, 0)
+        assert max(filter(None, workers.run(resident, [1] * 8, 0))) < before + (20 << 20)
 
 
 def test_jobs_of_a_lost_worker_are_done_again(tmp_path: Path) -> None:
