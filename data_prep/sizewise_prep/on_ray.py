@@ -25,6 +25,7 @@ from sizewise_prep.manifest import Manifest
 from sizewise_prep.options import Options
 from sizewise_prep.prep import steps
 from sizewise_prep.progress import Progress
+from sizewise_prep.ray_address import answering
 from sizewise_prep.workers import Function, Job, Result, all_results
 
 _CONDUCTOR_MEMORY = 500 * 10**6
@@ -97,10 +98,13 @@ def prepare_on_ray(
     options.settings()
     started_here = not ray.is_initialized()
     if started_here:
+        named = address or "auto"
         try:
-            ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError) as error:
-            raise InputError(f"Ray cluster {address or 'auto'}: cannot be reached ({error})") from None
+            found = named if named.startswith("ray://") else answering(named) or named
+            ray.init(address=found, log_to_driver=False, logging_level="ERROR")
+        except (OSError, ValueError) as error:
+            mend = "name another with --ray or RAY_ADDRESS, or leave both out to work on this machine alone"
+            raise InputError(f"Ray cluster {named}: cannot be reached ({error}): {mend}") from None
     try:
         names = [str(one) for one in ([raw] if isinstance(raw, str | Path) else raw)]
         files = [name if "://" in name else os.path.abspath(name) for name in names]

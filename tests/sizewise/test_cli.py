@@ -123,6 +123,7 @@ def test_bad_rows_end_prep_with_file_and_line_and_leave_nothing(
         (["export", "nowhere", "--trial", "0", "--out", "{tmp}/model", "--runs", "{tmp}"], "no such study"),
         (["evaluate", "{tmp}", "{study}"], "make the folder with `sizewise export"),
         (["prep"], "give raw logs and --out DIR"),
+        (["prep", "x", "--out", "{tmp}/y", "--ray", "127.0.0.1:9"], "127.0.0.1:9: cannot be reached ("),
         (["prep", "x", "--out", "y", "--split", "0.5,0.5"], "give three fractions"),
     ],
 )

@@ -13,7 +13,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import ray
-from ray._private import services
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ruamel.yaml import YAML
 
@@ -21,6 +20,7 @@ from sizewise.spec import StudySpec
 from sizewise.study.placement import PlacementError, check_placement
 from sizewise.study.signals import deferred
 from sizewise.units import format_bytes
+from sizewise_prep.ray_address import answering
 
 log = logging.getLogger(__name__)
 ENVIRONMENT = {
@@ -154,20 +154,7 @@ def _answering(address: str | None) -> str | None:
     try:
         if named.startswith("ray://"):
             raise ValueError("a driver runs on a node of its cluster: submit it with `ray job submit`")
-        if named in ("", "auto"):
-            # Ray's own `auto` would also join the private Ray of whichever driver runs on this machine.
-            found = services.find_bootstrap_address(None)
-        else:
-            found = services.canonicalize_bootstrap_address(named)
-        if found is None:
-            if named == "auto":
-                raise ValueError("none was started on this machine")
-            return None
-        host, _, port = found.rpartition(":")
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_SECONDS) as connection:
-            if not _speaks_grpc(connection):
-                raise ValueError("what answers there is no Ray")
-        return str(found)
+        return answering(named)
     except (OSError, ValueError) as error:
         if not named:  # a note that a cluster left which ended without a word
             return None
@@ -175,16 +162,6 @@ def _answering(address: str | None) -> str | None:
             f"--ray {named}: there is no such Ray cluster ({error}): name another with --ray or RAY_ADDRESS, or "
             "give --ray local to start one for this study alone"
         ) from None
-
-
-def _speaks_grpc(connection: socket.socket) -> bool:
-    """Whether a server begins as HTTP/2 has it: another program may have got the port of a cluster that is gone."""
-    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-        return True  # cannot be told
-    connection.sendall(
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-    )  # RFC 9113, 3.4: and no settings
-    return connection.recv(9, socket.MSG_WAITALL)[3:4] == b"\4"  # its settings, the first frame
 
 
 def _own() -> bool:
