@@ -24,7 +24,8 @@ def fingerprint(manifest: Manifest) -> str:
 def problem(data: str, known: str | None) -> str:
     """What is wrong with the shards in `data` as far as a look at the folder tells; nothing when all is well.
 
-    Only shards that were written after the manifest are read, as one is that was replaced, or is of a copied folder.
+    A shard that was written after the manifest is read, for it was replaced. Where all of them were, the folder was
+    copied: reading it could take hours, which `sizewise prep --verify` is for.
     `known` is their fingerprint when the study began; None where an older version began it.
     """
     if not exists(place(data)):
@@ -39,16 +40,20 @@ def problem(data: str, known: str | None) -> str:
     if known and fingerprint(manifest) != known:
         return f"{data}: holds other rows than when the study began: bring those back, or start another study on these"
     folder = place(data)
-    if isinstance(
-        folder, Path
-    ):  # from elsewhere every machine has its own copy, which is checked when it is made
-        whole = (folder / NAME).stat().st_mtime_ns  # what was written last, with the digests of all shards
-        for shard in (shard for split in manifest.splits.values() for shard in split.shards):
-            path = folder / shard.file
-            if not path.is_file() or path.stat().st_size != shard.bytes:
-                return f"{path}: is missing or not whole: bring it back (`sizewise prep --verify {data}` checks all)"
-            if (written := path.stat().st_mtime_ns) > whole and _digest(path, written) != shard.sha256:
-                return f"{path}: was changed, and holds other rows than the manifest says: bring it back"
+    if not isinstance(folder, Path):
+        return ""  # every machine has its own copy, which is checked when it is made
+    shards = {folder / shard.file: shard for split in manifest.splits.values() for shard in split.shards}
+    for path, shard in shards.items():
+        if not path.is_file() or path.stat().st_size != shard.bytes:
+            return (
+                f"{path}: is missing or not whole: bring it back (`sizewise prep --verify {data}` checks all)"
+            )
+    whole = (folder / NAME).stat().st_mtime_ns  # what was written last, with the digests of all shards
+    written = {path: path.stat().st_mtime_ns for path in shards}
+    later = [path for path in shards if written[path] > whole]
+    for path in later if len(later) < len(shards) else ():
+        if _digest(path, written[path]) != shards[path].sha256:
+            return f"{path}: was changed, and holds other rows than the manifest says: bring it back"
     return ""
 
 

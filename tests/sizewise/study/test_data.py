@@ -1,8 +1,12 @@
 """A study's data is what it was when the study began, or the study says what is wrong and waits."""
 
+import os
 import shutil
 from pathlib import Path
 
+import pytest
+
+from sizewise.study import data as study_data
 from sizewise.study.data import fingerprint, problem
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.prep import prepare
@@ -31,3 +35,12 @@ def test_other_rows_missing_shards_and_no_folder_are_told_apart(shards: Path, tm
     shutil.rmtree(data)
     prepare([shards.parent / "raw" / "day_0.tsv"], data, shard_rows=700, split=(0.7, 0.1, 0.2))
     assert "holds other rows than when the study began" in problem(str(data), known)
+
+
+def test_a_copied_folder_is_not_read(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, read = tmp_path / "data", []
+    shutil.copytree(shards, data)
+    monkeypatch.setattr(study_data, "_digest", lambda path, written: read.append(path))
+    os.utime(data / "manifest.json", (0, 0))  # the first to be copied, without its time
+    assert problem(str(data), None) == ""
+    assert read == []
