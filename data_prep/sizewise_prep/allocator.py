@@ -19,9 +19,9 @@ def one_arena() -> None:
 
 
 def keep_freed() -> None:
-    """Keep freed memory, up to a gibibyte."""
+    """Keep freed memory, up to a gibibyte, but for what is large: a shard's arrays would not fit every gap."""
     _set(_TRIM_THRESHOLD, 1 << 30)
-    _set(_MMAP_THRESHOLD, 1 << 30)
+    _set(_MMAP_THRESHOLD, 12 << 20)
 
 
 def give_back() -> None:
