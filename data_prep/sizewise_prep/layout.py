@@ -65,11 +65,6 @@ class Layout(BaseModel):
         """The token columns' names."""
         return [name for name, kind in self.columns.items() if kind in TOKEN_KINDS]
 
-    @property
-    def is_numbers(self) -> bool:
-        """Whether every column is a number in plain digits: none holds free text, decimal tokens or just anything."""
-        return {"label", "integer", "hex"}.issuperset(self.columns.values())
-
     def without_header(self, text: bytes, path: str) -> bytes:
         """A file's text behind its first line; InputError where that does not name the columns."""
         first, _, rest = text.partition(b"\n")

@@ -1,98 +1,69 @@
-r"""Lines of text to the numbers that their fields stand for, and the text of what stands for none.
+r"""Lines of text to the numbers that their hexadecimal tokens stand for, and the text of all other fields.
 
-    found = split(block, [(LABEL, 0), (INTEGER, 0), (TOKEN, 0), (REST, 0)], 1, 1, b"\t")
-    found.labels, found.dense, found.ids        # (rows,) uint8, (rows, 1) float32, (rows, 1) uint32
-    found.rest                                  # the lines without those fields
+    found = split(block, places, 26, b"\t")     # places: of each field, the column of `ids` it goes to, or -1
+    found.ids, found.rest                       # (rows, 26) uint32, and the lines without those fields
 
-Fields never become strings. The eight bytes at which a hexadecimal token begins are one 64-bit word, whose digits are
-looked at all at once. On the way every line's fields are counted, and whatever is not plainly what its field should
-be ends the reading: what to say of it is for others.
+Tokens are most of a click log's text. Here they never become strings: the eight bytes at which one begins are one
+64-bit word, whose digits are looked at all at once. What is left of the text is an eighth, which Polars parses. On
+the way every line's fields are counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy import float32, int64, uint8, uint32, uint64
+from numpy import uint8, uint32, uint64
 
 from sizewise_prep.compiled import compiled
-from sizewise_prep.layout import Kind, Layout
 
-REST, LABEL, INTEGER, TOKEN = range(4)
-"""What to make of a field: text of the rest, or a number in the labels, a column of `dense`, a column of `ids`."""
-
-_KINDS: dict[Kind, int] = {"label": LABEL, "integer": INTEGER, "hex": TOKEN}
 _EACH = 0x0101010101010101  # a byte's value in each of eight bytes
-_NEWLINE, _ZERO, _MINUS = 0x0A, 0x30, 0x2D
-_DIGITS = 18  # of decimal numbers, that surely fit into 64 bits
+_NEWLINE = 0x0A
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines taken apart. What no field goes to holds anything.
+    """Lines taken apart.
 
     Attributes:
-        labels: (rows,).
-        dense: (rows, columns) of integers, NaN where missing.
-        ids: (rows, columns) of tokens, 0 where missing.
+        ids: (rows, columns) of tokens, 0 where missing; columns that no field goes to hold anything.
         rest: the other fields of each line, by the same separator.
     """
 
-    labels: npt.NDArray[np.uint8]
-    dense: npt.NDArray[np.float32]
     ids: npt.NDArray[np.uint32]
     rest: bytes
 
 
-def fields_of(layout: Layout, read: Collection[Kind]) -> list[tuple[int, int]]:
-    """What `split` is to make of a layout's fields: numbers of the kinds that are to be read, text of the others."""
-    places = {name: i for names in (layout.dense, layout.tokens) for i, name in enumerate(names)}
-    return [
-        (_KINDS[kind], places.get(name, 0)) if kind in read else (REST, 0)
-        for name, kind in layout.columns.items()
-    ]
-
-
-def split(
-    block: bytes, fields: Sequence[tuple[int, int]], dense: int, tokens: int, separator: bytes
-) -> Lines | None:
+def split(block: bytes, places: Sequence[int], columns: int, separator: bytes) -> Lines | None:
     """Take a block of whole lines apart.
 
     Args:
         block: lines, each ended by a newline.
-        fields: for each field of a line, at least one, what to make of it, and the column that it goes to.
-        dense, tokens: columns of `dense` and of `ids`.
-        separator: a byte between fields, neither a digit nor a letter nor a minus.
+        places: for each field of a line, the column of `ids` that it goes to as a hexadecimal token of up to eight
+            digits, or -1 where it goes to `rest`, as at least one does.
+        columns: of `ids`.
+        separator: a byte between fields.
 
-    Returns None when a line has more fields or fewer, a label is not 0 or 1, an integer is none or may not fit into
-    64 bits (it has more than 18 digits), or a token is not up to eight hexadecimal digits.
+    Returns None when a line has more fields or fewer, or one of its hexadecimal fields is no token.
     """
     text = np.frombuffer(block, np.uint8)
     if len(text) and text[-1] != _NEWLINE:
         raise ValueError("a block ends with a newline")
-    rows = int(
-        np.count_nonzero(text == _NEWLINE)
-    )  # bytes.count takes three times as long where lines are short
-    labels = np.empty(rows, np.uint8)
-    numbers, ids = np.empty((rows, dense), np.float32), np.empty((rows, tokens), np.uint32)
-    rest = np.empty(len(text) if any(kind == REST for kind, _ in fields) else 0, np.uint8)
-    kinds, columns = np.array(fields).T.copy()
-    done, size = _split(text, kinds, columns, separator[0], labels, numbers, ids, rest)
-    return None if done < rows else Lines(labels, numbers, ids, rest[:size].tobytes())
+    # bytes.count takes three times as long where lines are short.
+    ids = np.empty((np.count_nonzero(text == _NEWLINE), columns), np.uint32)
+    rest = np.empty(len(text), np.uint8)
+    rows, size = _split(text, np.array(places), separator[0], ids, rest)
+    return None if rows < len(ids) else Lines(ids, rest[:size].tobytes())
 
 
 @compiled
 def _split(
     text: npt.NDArray[np.uint8],
-    kinds: npt.NDArray[np.int64],
-    columns: npt.NDArray[np.int64],
+    places: npt.NDArray[np.int64],
     separator: int,
-    labels: npt.NDArray[np.uint8],
-    dense: npt.NDArray[np.float32],
     ids: npt.NDArray[np.uint32],
     rest: npt.NDArray[np.uint8],
 ) -> Any:
@@ -103,10 +74,10 @@ def _split(
     one, highest = uint64(1), uint64(0x80 * _EACH)
     at = written = row = uint64(0)  # unsigned, or every index would be asked whether it counts from the end
     while at < uint64(len(text)):
-        for field in range(len(kinds)):
-            end = uint8(separator) if field < len(kinds) - 1 else uint8(_NEWLINE)
-            kind, column = kinds[field], uint64(columns[field])
-            if kind == REST:
+        for field in range(len(places)):
+            end = uint8(separator) if field < len(places) - 1 else uint8(_NEWLINE)
+            place = places[field]
+            if place < 0:
                 byte = text[at]
                 while byte != uint8(separator) and byte != uint8(_NEWLINE):
                     rest[written] = byte
@@ -115,27 +86,8 @@ def _split(
                     byte = text[at]
                 rest[written] = uint8(separator)
                 written += one
-            elif kind != TOKEN:
-                negative = text[at] == uint8(_MINUS)
-                at += uint64(negative)
-                begin, value = at, uint64(0)
-                digit = text[at] - uint8(_ZERO)
-                while digit <= uint8(9):
-                    value = value * uint64(10) + uint64(digit)
-                    at += one
-                    digit = text[at] - uint8(_ZERO)
-                size = at - begin
-                if size > uint64(_DIGITS) or (negative and not size):
-                    return row, written
-                if kind == INTEGER:
-                    number = -int64(value) if negative else int64(value)
-                    dense[row, column] = float32(number) if size else float32(np.nan)
-                elif negative or not size or value > one:
-                    return row, written
-                else:
-                    labels[row] = value
             elif text[at] == end:
-                ids[row, column] = uint32(0)
+                ids[row, uint64(place)] = uint32(0)
             else:
                 word, left = uint64(0), uint64(len(text)) - at
                 if left >= uint64(8):
@@ -160,12 +112,11 @@ def _split(
                 value = value * uint64(0x1001) >> uint64(8) & uint64(0x00FF00FF00FF00FF)
                 value = value * uint64(0x1000001) >> uint64(16) & uint64(0x0000FFFF0000FFFF)
                 value = value * uint64(0x1000000000001) >> uint64(32)
-                ids[row, column] = uint32(value >> (uint64(32) - size * uint64(4)))
+                ids[row, uint64(place)] = uint32(value >> (uint64(32) - size * uint64(4)))
                 at += size
             if text[at] != end:
                 return row, written
             at += one
-        if written:
-            rest[written - one] = uint8(_NEWLINE)
+        rest[written - one] = uint8(_NEWLINE)
         row += one
     return row, written

@@ -23,7 +23,7 @@ class Options:
     Attributes:
         split: fractions of good rows, in time order, for training, validation and test; or "rows:A,B",
             "files:A,B" or "mlperf" (see `splits`).
-        shard_rows: rows a shard (the last of a split has fewer).
+        shard_rows: rows a shard (the last of a split has fewer); by default eight of the blocks that training shuffles.
         max_bad_fraction: up to this share of bad rows are set aside in `quarantine/`; with 0 the first one is
             an error.
         tokens: "raw" keeps 32-bit tokens. "contiguous" numbers each column's tokens from 1 and writes the
@@ -35,7 +35,7 @@ class Options:
     """
 
     split: tuple[float, ...] | str = (0.8, 0.1, 0.1)
-    shard_rows: int = 1_000_000
+    shard_rows: int = 524_288
     max_bad_fraction: float = 0.0
     tokens: Tokens = "raw"
     min_count: int = 1

@@ -2,29 +2,29 @@
 
 A good row of Criteo's layout is a label (0 or 1), 13 integers of 64 bits and 26 tokens of up to eight hex
 digits, tab-separated, empty where missing; other layouts name other columns. `Parser.fault` is the rule for
-one line. `Parser.parse` is the same rule for a block of some ten thousand lines: `lines` reads a block of plain
-numbers as a whole. Where a layout has other columns, or a number is unusual, it only takes the hexadecimal tokens out,
-and Polars parses the rest (`by_polars`). A block in which something is amiss is looked at line by line.
+one line. `Parser.parse` is the same rule for a block of some ten thousand lines: `lines` takes the hexadecimal tokens
+out of the block as a whole, Polars parses the rest of it, and only a block in which something is amiss is looked at
+line by line.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
 
-from sizewise_prep import lines
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sizewise_prep import hashing, lines
 from sizewise_prep.layout import CRITEO, Kind, Layout
 from sizewise_prep.rows import Rows
-
-if TYPE_CHECKING:
-    from sizewise_prep.by_polars import ByPolars
 
 _LABEL = re.compile(rb"0*[01]")
 _INTEGER = re.compile(rb"(-?)0*([0-9]+)")
 _HEX = re.compile(rb"[0-9a-fA-F]*")
 _BOM = b"\xef\xbb\xbf"
+_LIKE_COMPRESSED = (b"x", b"\x1f", b"(")  # zlib, gzip, Zstandard
 _DECIMAL = re.compile(rb"0*([0-9]+)")
 
 
@@ -53,12 +53,25 @@ class Parser:
         self._separator = layout.separator.encode()
         self._kinds: list[Kind] = list(layout.columns.values())
         self._names = list(layout.columns)
-        self._free = not layout.is_numbers
+        (self._label,) = (name for name, kind in layout.columns.items() if kind == "label")
+        # Free text may hold any byte: then numbers are read as text first, and looked at column by column.
+        self._free = any(kind in ("string", "decimal", "skip") for kind in self._kinds)
+        # What Polars would quietly skip or take for a part of a number.
+        self._suspicious = (b"\0", b"\r") if self._free else (b"\r", b"+", b" ")
         other = rb"[^\0\r%s]*" % re.escape(self._separator)
         patterns = {"label": rb"0*[01]", "integer": rb"(?:-?[0-9]{1,18})?", "hex": rb"[0-9a-fA-F]{0,8}"}
         patterns |= {"decimal": rb"[0-9]{0,9}", "string": other, "skip": other}
         self._good = re.compile(re.escape(self._separator).join(patterns[kind] for kind in self._kinds))
-        self._plain = None if self._free else lines.fields_of(layout, ["label", "integer", "hex"])
+        # Where the hexadecimal fields go, and what Polars is told of the others.
+        self._places = [
+            layout.tokens.index(name) if kind == "hex" else -1 for name, kind in layout.columns.items()
+        ]
+        numbers = {"label": pl.UInt8(), "integer": pl.Int64()}
+        self._schema = {
+            name: pl.String() if self._free else numbers[kind]
+            for name, kind in layout.columns.items()
+            if kind != "hex"
+        }
 
     def fault(self, line: bytes) -> Fault | None:
         """What is wrong with a line (without its ending), or None when it is a good row."""
@@ -85,9 +98,7 @@ class Parser:
             block: lines, each ended by LF or CRLF.
             first_line: number of the block's first line in its file.
         """
-        rows = self._plain_rows(block)
-        if rows is None:
-            rows = self._parse_clean(block.replace(b"\r\n", b"\n"))
+        rows = self._parse_clean(block.replace(b"\r\n", b"\n") if b"\r" in block else block)
         if rows is not None:
             return rows, []
         good: list[bytes] = []
@@ -104,25 +115,71 @@ class Parser:
         return rows, bad
 
     def _parse_clean(self, block: bytes) -> Rows | None:
-        """All rows of a block, or None when one of them may break the rule or an ending is not a bare LF."""
-        rows = self._plain_rows(block)
-        return self._by_polars.parse(block) if rows is None else rows
+        """All rows of a block, or None when one of them may break the rule or an ending is not a bare LF.
 
-    def _plain_rows(self, block: bytes) -> Rows | None:
-        """All rows of a block, or None when there may be something in one of them that is no plain number."""
-        if self._plain is None:
+        Polars alone would let some faults pass (short rows, "+5", " 5", a carriage return), hence the checks
+        around it: fields are counted and tokens checked where the block is taken apart; some bytes not at all; labels.
+        """
+        found = lines.split(block, self._places, len(self.layout.tokens), self._separator)
+        if found is None:
             return None
-        found = lines.split(
-            block, self._plain, len(self.layout.dense), len(self.layout.tokens), self._separator
+        rest, ids = found.rest, found.ids
+        if not rest:
+            return Rows(np.empty(0, np.uint8), np.empty((0, len(self.layout.dense)), np.float32), ids)
+        if any(byte in rest for byte in self._suspicious) or rest.startswith(_BOM):
+            return None
+        # Polars would take what begins like a compressed file ("x^" does) for one, so something comes before it.
+        disguised = rest.startswith(_LIKE_COMPRESSED)
+        try:
+            frame = pl.read_csv(
+                b"\n" + rest if disguised else rest,
+                separator=self.layout.separator,
+                has_header=False,
+                skip_lines=int(disguised),
+                schema=self._schema,
+                quote_char=None,
+            )
+        except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
+            return None
+        if self._free:
+            numbers = self._numbers(frame)
+            if numbers is None:
+                return None
+            frame = numbers
+        labels = frame[self._label]
+        if frame.height != len(ids) or labels.null_count() or int(labels.max() or 0) > 1:  # type: ignore[arg-type]
+            return None
+        if not self._tokens(frame, ids):
+            return None
+        dense = frame.select(pl.col(self.layout.dense).cast(pl.Float32).fill_null(float("nan")))
+        return Rows(labels.to_numpy(), dense.to_numpy(order="c"), ids)
+
+    def _numbers(self, frame: pl.DataFrame) -> pl.DataFrame | None:
+        """Labels and integers that were read as text, as numbers; None when one of them is none."""
+        rules = {self._label: r"\A0*[01]\z"} | dict.fromkeys(self.layout.dense, r"\A-?[0-9]+\z")
+        good = pl.all_horizontal(pl.col(name).str.contains(rule).all() for name, rule in rules.items())
+        if not frame.select(good).item():
+            return None
+        numbers = frame.with_columns(
+            pl.col(self._label).cast(pl.UInt8), pl.col(self.layout.dense).cast(pl.Int64, strict=False)
         )
-        return None if found is None else Rows(found.labels, found.dense, found.ids)
+        return numbers if numbers.null_count().equals(frame.null_count()) else None
 
-    @cached_property
-    def _by_polars(self) -> ByPolars:
-        # Polars is imported when it is needed, which with Criteo's logs is hardly ever.
-        from sizewise_prep.by_polars import ByPolars
-
-        return ByPolars(self.layout)
+    def _tokens(self, frame: pl.DataFrame, ids: npt.NDArray[np.uint32]) -> bool:
+        """Write the tokens that are not hexadecimal as 32-bit numbers; False when one of them is no token."""
+        for place, name in enumerate(self.layout.tokens):
+            kind = self.layout.columns[name]
+            if kind == "hex":
+                continue
+            texts = frame[name]
+            if kind == "string":
+                words = hashing.tokens(texts)
+            else:
+                words = texts.str.to_integer(base=10, dtype=pl.UInt32, strict=False)
+                if words.null_count() != texts.null_count() or texts.str.contains(r"[^0-9]").any():
+                    return False
+            ids[:, place] = words.fill_null(0).to_numpy()
+        return True
 
 
 def _is_no_text(text: bytes) -> bool:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,11 +21,13 @@ from sizewise_prep.atomic import hashed_file, write_atomic
 from sizewise_prep.errors import InputError
 from sizewise_prep.layout import Layout
 from sizewise_prep.manifest import Shard, problem_of
-from sizewise_prep.parser import BadRow, Parser
 from sizewise_prep.reader import Reader
 from sizewise_prep.rows import Rows
 from sizewise_prep.sources import RawFile
 from sizewise_prep.spill import Spilled
+
+if TYPE_CHECKING:
+    from sizewise_prep.parser import BadRow, Parser
 
 PIECE_BYTES = 64 << 20
 FOLDER = "work/parts"
@@ -124,6 +127,9 @@ def parse(job: ParseJob) -> Iterator[Part]:
     Raises:
         InputError: the file is damaged, has vanished or changed, or has a bad row where none is allowed.
     """
+    # Here, because it imports Polars, which a process that only has others parse need not.
+    from sizewise_prep.parser import Parser
+
     reader = Reader(job.raw, job.start, job.stop, job.block_bytes)
     parser = Parser(job.layout)
     piece, before = job.piece, 0  # lines of this job before the piece

@@ -18,7 +18,7 @@ from sizewise_prep import assembly, lines, prep  # noqa: E402, F401
 
 modules: dict[str, Any] = sys.modules
 modules["scipy"] = None  # to Python: not installed
-lines.split(b"1\t1\t0\n", [(lines.LABEL, 0), (lines.INTEGER, 0), (lines.TOKEN, 0)], 1, 1, b"\t")
+lines.split(b"1\t0\n", [-1, 0], 1, b"\t")
 assembly.missing(np.empty((0, 1), np.float32), np.empty((0, 1), np.uint32))
 del modules["scipy"]
 gc.freeze()  # or a worker's first collection would write to, and so copy, every page that they share

@@ -168,7 +168,7 @@ def test_other_settings_and_other_files_are_refused(
 ) -> None:
     run(tmp_path, tmp_path / "out", logs, {"max_bad_fraction": 0.1}, RENAMES="12").communicate()
     with pytest.raises(
-        InputError, match=r"\.out\.partial: was made with other settings \(shard_rows 1000000 inst"
+        InputError, match=r"\.out\.partial: was made with other settings \(shard_rows 524288 inst"
     ):
         prepare(logs, tmp_path / "out", max_bad_fraction=0.1, shard_rows=7)
     with pytest.raises(InputError, match=r"\.out\.partial: was begun with other raw files"):

@@ -57,7 +57,7 @@ def prep(
         float,
         typer.Option(help="Set bad rows aside up to this fraction; 0 stops at the first.", min=0, max=1),
     ] = 0.0,
-    shard_rows: Annotated[int, typer.Option(help="Rows a shard.", min=1)] = 1_000_000,
+    shard_rows: Annotated[int, typer.Option(help="Rows a shard.", min=1)] = 524_288,
     split: Annotated[
         str,
         typer.Option(
