@@ -259,13 +259,13 @@ def everything(arguments: argparse.Namespace) -> None:
     arguments.files = files[:5]
     speed(arguments)
     print()
+    arguments.files = files
+    memory(arguments)  # before `read`: on Linux the peak of a new process begins at the size of its parent
+    print()
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
         prepared(files[:5], f"{folder}/shards", "raw", arguments.workers)
         arguments.files = [f"{folder}/shards"]
         read(arguments)
-    print()
-    arguments.files = files
-    memory(arguments)
 
 
 def main() -> None:
