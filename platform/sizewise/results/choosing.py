@@ -83,7 +83,7 @@ def choose(
     else:
         row = _best(fitting, size)
         why = f"the highest validation AUC with {wanted}" if limits else "the highest validation AUC"
-    return _choice(row, f"{why}, out of {_evaluations(len(fitting))} that fit")
+    return _choice(row, f"{why}, out of {_evaluations(len(fitting))} that fit{_failed_seeds(study, row)}")
 
 
 def answer(study: Study, tolerance: float = NEAR) -> Answer:
@@ -98,8 +98,11 @@ def answer(study: Study, tolerance: float = NEAR) -> Answer:
     return Answer(
         _sentence(study, best, smallest, tolerance),
         tolerance,
-        _choice(best, "the highest validation AUC"),
-        _choice(smallest, f"the smallest model within {tolerance:g} AUC of the best"),
+        _choice(best, f"the highest validation AUC{_failed_seeds(study, best)}"),
+        _choice(
+            smallest,
+            f"the smallest model within {tolerance:g} AUC of the best{_failed_seeds(study, smallest)}",
+        ),
     )
 
 
@@ -157,11 +160,20 @@ def _sentence(study: Study, best: dict[str, Any], smallest: dict[str, Any], tole
         )
         # Where the best model is about as large as the full tables, it has been said already.
         sentence += f"{against_full.replace(', ', ', and ', 1)}." if full and full > 1.1 * best[size] else "."
+    if failed := _failed_seeds(study, smallest):
+        sentence = f"{sentence[:-1]}{failed}."
     if study.state == "finished":
         return sentence
     done = study.trials.filter(pl.col("state").is_in(["finished", "pruned"])).height
     asked = study.record.trials or study.trials.height
     return f"So far, with {done} of {asked} trials finished, {sentence[0].lower()}{sentence[1:]}"
+
+
+def _failed_seeds(study: Study, row: dict[str, Any]) -> str:
+    """What a mean over the seeds of a configuration hides: how many of them failed, for example by diverging."""
+    seeds = study.trials.filter(configuration=row["configuration"])["state"]
+    failed = (seeds == "failed").sum()
+    return f"; {failed} of its {len(seeds)} seeds failed" if failed else ""
 
 
 def _short(ratio: float) -> str:

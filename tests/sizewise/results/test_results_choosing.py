@@ -184,3 +184,15 @@ def test_an_unfinished_study_says_how_much_the_answer_rests_on(tmp_path: Path) -
 def test_without_known_full_tables_nothing_is_claimed_about_them(tmp_path: Path) -> None:
     sentence = answer(_study(tmp_path, [(0, 100, 0.75, 2_200), (1, 100, 0.70, 1_000)], data={})).sentence
     assert "full tables" not in sentence
+
+
+def test_a_model_whose_other_seeds_failed_says_so(tmp_path: Path) -> None:
+    writer = StudyWriter(tmp_path, "s", trials=4)
+    for trial_id, state in enumerate(["finished", "failed", "finished"]):
+        writer.trial(trial_id, memory_budget=2_000_000, state=state, configuration=0, replicate=trial_id)
+    writer.trial(3, memory_budget=20_000, configuration=1)
+    study = load(tmp_path, "s")
+    assert choose(study).why.endswith("that fit; 1 of its 3 seeds failed")
+    assert answer(study).sentence.endswith("; 1 of its 3 seeds failed.")
+    small = choose(study, max_bytes=20_000)
+    assert "seeds" not in small.why
