@@ -192,6 +192,8 @@ def trial_events(asked: int, done: int, quiet: bool) -> Iterator[Event]:
 
     def show(event: str, record: Record, values: dict[str, Any] | None) -> None:
         progress.start()
+        # Replicates, and trials in the place of infeasible ones, come on top of what was asked.
+        progress.update(task, total=max(progress.tasks[task].total or 0, record.trial_id + 1))
         if event in ("finished", "pruned", "failed"):
             progress.advance(task)
         line = _event_line(event, record, values)
