@@ -148,11 +148,12 @@ def make(job: ShardJob) -> Iterator[Made]:
     they are no longer needed.
     """
     numbering = job.tokens == "contiguous" and not job.counting
-    ids = _gathered(job, "ids")
+    order = _order(job)
+    ids = _gathered(job, "ids", order)
     if numbering:
         counted = Made.model_validate_json(_counting(job).record_path.read_bytes())
         renumber(job.folder, counted.run_in(job.folder), job.ids_begin, ids)
-    rows = Rows(_gathered(job, "labels"), _gathered(job, "dense"), ids)
+    rows = Rows(_gathered(job, "labels", order), _gathered(job, "dense", order), ids)
     clicks = int(rows.labels.sum())
     if numbering:
         dense_missing, token_missing = counted.dense_missing, counted.token_missing
@@ -185,12 +186,18 @@ def make(job: ShardJob) -> Iterator[Made]:
     yield made
 
 
-def _gathered(job: ShardJob, part: Part) -> npt.NDArray[Any]:
-    """That part of a shard's rows, in its order."""
-    array = gather(job.folder, [(cut.part, cut.start, cut.stop) for cut in job.cuts], part)
+def _order(job: ShardJob) -> npt.NDArray[np.int64] | None:
+    """Where each of a shard's rows is among those of its cuts; None where they stay as they are."""
     if job.shuffle is None or job.counting:
-        return array
-    return array[np.random.Generator(np.random.Philox(list(job.shuffle))).permutation(len(array))]
+        return None
+    rows = sum(cut.stop - cut.start for cut in job.cuts)
+    return np.random.Generator(np.random.Philox(list(job.shuffle))).permutation(rows)
+
+
+def _gathered(job: ShardJob, part: Part, order: npt.NDArray[np.int64] | None) -> npt.NDArray[Any]:
+    """That part of a shard's rows, in that order."""
+    array = gather(job.folder, [(cut.part, cut.start, cut.stop) for cut in job.cuts], part)
+    return array if order is None else array[order]
 
 
 @compiled

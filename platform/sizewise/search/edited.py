@@ -9,6 +9,7 @@ import optuna
 from sizewise.ledger import Record
 from sizewise.search.space import as_param, configure, seed_of
 from sizewise.spec import Choices, StudySpec
+from sizewise.spec.fields import within
 
 FREE = {"data", "checkpoint_seconds"}  # settings of a trial that change nothing about what it learns
 
@@ -33,7 +34,7 @@ def disagreement(spec: StudySpec, records: Iterable[Record], full_bytes: int) ->
     return ""
 
 
-def _within(value: Any, domain: Any) -> bool:
+def _within(param: Any, domain: Any) -> bool:
     if isinstance(domain, Choices):
-        return value in [as_param(choice) for choice in domain.choices]
-    return bool(domain.low <= value <= domain.high)
+        return param in map(as_param, domain.choices)
+    return within(param, domain)

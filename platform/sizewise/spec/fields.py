@@ -107,6 +107,15 @@ def ends_of(field: Any) -> list[Any]:
     return list(field.choices) if isinstance(field, Choices) else [field]
 
 
+def within(value: Any, domain: Any) -> bool:
+    """Whether a value is one of those that a search may give a field."""
+    if isinstance(domain, Choices):
+        return value in domain.choices
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and domain.low <= value <= domain.high
+    )
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """` (did you mean ...?)` when a known name is near, nothing otherwise."""
     near = difflib.get_close_matches(name, list(known), n=1)

@@ -31,11 +31,8 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
         raise InputError(
             f"{path}: cannot be read ({error.strerror or error}); give the path of a study file"
         ) from None
-    except (
-        YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # the last two: numbers and lists beyond all measure
+    # The last two: bytes that are no text, numbers and lists beyond all measure.
+    except (YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise InputError(

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from sizewise.embedding import full_bytes, smallest_budget
-from sizewise.spec.fields import Choices, Range, SizeRange, bytes_of, ends_of, parse_size
+from sizewise.spec.fields import Choices, Range, SizeRange, bytes_of, ends_of, parse_size, within
 from sizewise.spec.models import StudySpec
 from sizewise.units import format_bytes
 from sizewise_prep.errors import InputError
@@ -90,7 +90,7 @@ def _first_trial(spec: StudySpec, number: int, tables: int, source: str) -> dict
     for field, domain in spec.searched():
         if field in settings and _whole(field, domain) and isinstance(settings[field], float):
             raise InputError(f"{where}.{field}: must be a whole number, not {settings[field]}")
-        if field in settings and not _within(settings[field], domain):
+        if field in settings and not within(settings[field], domain):
             raise InputError(
                 f"{where}.{field}: {settings[field]} is outside what the study searches "
                 f"({', '.join(str(end) for end in ends_of(domain))}): widen the search or drop it"
@@ -103,12 +103,4 @@ def _whole(field: str, domain: Any) -> bool:
         isinstance(domain, Range)
         and field != "learning_rate"
         and {type(end) for end in ends_of(domain)} == {int}
-    )
-
-
-def _within(value: Any, domain: Any) -> bool:
-    if isinstance(domain, Choices):
-        return value in domain.choices
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and domain.low <= value <= domain.high
     )

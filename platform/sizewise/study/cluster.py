@@ -85,19 +85,19 @@ def connect(
 
 def _join(address: str | None) -> None:
     """Connect this process, and say what to: two studies on one machine share what it has."""
-    answering = _answering(address)
+    cluster = _answering(address)
     # Nobody takes this machine away from us, and whoever watched for it would take a second.
-    if answering is None:
+    if cluster is None:
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     try:
         with _uninterrupted():
             ray.init(
-                answering or "local",
+                cluster or "local",
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 include_dashboard=False,
                 # A Ray of our own has our environment already, and starts its processes sooner without being told.
-                runtime_env={"env_vars": ENVIRONMENT} if answering else None,
+                runtime_env={"env_vars": ENVIRONMENT} if cluster else None,
             )
     except Exception as error:  # as Ray says that this machine was too slow, or has no room
         said = str(error).strip() or type(error).__name__
