@@ -18,12 +18,13 @@ memory copy      as many bytes read as the gradient has and written as the vecto
 Then the step over growing pools, the input pipeline from mapped shards to batches, and how random their order is.
 
 The ways take turns of five steps; figures are medians over turns. CPU counts the time of all threads, PyTorch's
-that wait by spinning included.
+that wait by spinning included. `--smoke` runs all of it within seconds, over sizes at which times mean nothing.
 """
 
 import argparse
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,34 @@ from sizewise.optimizers import build_optimizer
 from sizewise_prep.rows import Rows
 from sizewise_prep.shards import read_shard, write_shard
 
-BATCH, FEATURES, POOL_BYTES, BLOCK_LEN = 2_048, 26, 10_000_000, 16
+FEATURES, BLOCK_LEN = 26, 16
 REPEAT = 5  # steps a turn
-TABLE_BYTES = {16: 640_000_000, 128: 1_000_000_000}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of what is measured; tables by the length of their vectors."""
+
+    batch: int = 2_048
+    pool_bytes: int = 10_000_000
+    table_bytes: dict[int, int] = field(default_factory=lambda: {16: 640_000_000, 128: 1_000_000_000})
+    growing_bytes: tuple[int, ...] = (1_000_000, 10_000_000, 100_000_000)
+    growing_rows: int = 380_000
+    split_rows: int = 1_048_576
+    split_batch: int = 16_384
+    ordered_batches: tuple[int, ...] = (512, 16_384)
+
+
+SMOKE = Sizes(
+    batch=2,
+    pool_bytes=20_000,
+    table_bytes={16: 100_000, 128: 400_000},
+    growing_bytes=(20_000, 40_000),
+    growing_rows=100,
+    split_rows=4_096,
+    split_batch=512,
+    ordered_batches=(64, 512),
+)
 
 
 class _Gather(torch.autograd.Function):
@@ -63,10 +89,10 @@ class _Gather(torch.autograd.Function):
 class AuthorsWay(nn.Module):
     """((v*R3 + (i // Z)*R2 + R1) mod P) mod (m - Z + 1) + i mod Z for every element i of every vector."""
 
-    def __init__(self, cardinalities: list[int], dim: int) -> None:
+    def __init__(self, cardinalities: list[int], dim: int, pool_bytes: int) -> None:
         super().__init__()
         self.hash = AuthorsHash(cardinalities, 1)
-        self.pool = nn.Parameter(torch.empty(POOL_BYTES // 4).uniform_(-0.01, 0.01))
+        self.pool = nn.Parameter(torch.empty(pool_bytes // 4).uniform_(-0.01, 0.01))
         self.element = torch.arange(dim)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -82,12 +108,12 @@ class AuthorsWay(nn.Module):
 class Bags(nn.Module):
     """The reference DLRM's 26 tables."""
 
-    def __init__(self, cardinalities: list[int], dim: int) -> None:
+    def __init__(self, cardinalities: list[int], dim: int, batch: int) -> None:
         super().__init__()
         self.bags = nn.ModuleList(
             nn.EmbeddingBag(rows, dim, mode="sum", sparse=True) for rows in cardinalities
         )
-        self.offsets = torch.arange(BATCH)
+        self.offsets = torch.arange(batch)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors of ids, (batch, features, dim)."""
@@ -110,17 +136,17 @@ def embedding_step(
     return step
 
 
-def log_uniform(rows: int, seed: int) -> Tensor:
+def log_uniform(batch: int, rows: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.rand(BATCH, FEATURES, generator=generator, dtype=torch.float64)
+    draws = torch.rand(batch, FEATURES, generator=generator, dtype=torch.float64)
     return torch.exp(draws * torch.log(torch.tensor(float(rows)))).long().clamp_(max=rows - 1)
 
 
-def embeddings(dim: int, rounds: int) -> None:
-    rows = TABLE_BYTES[dim] // (FEATURES * dim * 4)
+def embeddings(sizes: Sizes, dim: int, rounds: int) -> None:
+    rows = sizes.table_bytes[dim] // (FEATURES * dim * 4)
     cardinalities = [rows] * FEATURES
-    batches = [log_uniform(rows, seed) for seed in range(4)]
-    gradient, output = torch.randn(BATCH, FEATURES, dim), torch.empty(BATCH, FEATURES, dim)
+    batches = [log_uniform(sizes.batch, rows, seed) for seed in range(4)]
+    gradient, output = (torch.randn(sizes.batch, FEATURES, dim) for _ in range(2))
     robe = {"block_len": BLOCK_LEN, "align": 4}
 
     def made(method: str, fused: bool, budget: int, **options: Any) -> Embedding:
@@ -136,11 +162,11 @@ def embeddings(dim: int, rounds: int) -> None:
         return embedding_step(module, optimizer, batches, gradient)
 
     ways: dict[str, Callable[[], object]] = {
-        "fused": ours(made("robe", True, POOL_BYTES, **robe)),
-        "fused, bfloat16": ours(made("robe", True, POOL_BYTES // 2, **robe, storage="bfloat16")),
-        "plain": torchs(made("robe", False, POOL_BYTES, **robe)),
-        "authors' way": torchs(AuthorsWay(cardinalities, dim)),
-        "EmbeddingBag": torchs(Bags(cardinalities, dim)),
+        "fused": ours(made("robe", True, sizes.pool_bytes, **robe)),
+        "fused, bfloat16": ours(made("robe", True, sizes.pool_bytes // 2, **robe, storage="bfloat16")),
+        "plain": torchs(made("robe", False, sizes.pool_bytes, **robe)),
+        "authors' way": torchs(AuthorsWay(cardinalities, dim, sizes.pool_bytes)),
+        "EmbeddingBag": torchs(Bags(cardinalities, dim, sizes.batch)),
         "memory copy": lambda: output.copy_(gradient),
     }
     print_table(f"dim {dim}: forward, backward, SGD", take_turns(ways, rounds, REPEAT))
@@ -152,14 +178,15 @@ def embeddings(dim: int, rounds: int) -> None:
     print_table(f"dim {dim}: the same kernels over full tables", take_turns(full, rounds, REPEAT))
 
 
-def growth(rounds: int) -> None:
+def growth(sizes: Sizes, rounds: int) -> None:
     """A step of Adagrad over pools of growing size, through our optimizer and through torch.optim's."""
-    dim, gradient = 16, torch.randn(BATCH, FEATURES, 16)
-    batches = [log_uniform(380_000, seed) for seed in range(4)]
+    dim, rows = 16, sizes.growing_rows
+    gradient = torch.randn(sizes.batch, FEATURES, dim)
+    batches = [log_uniform(sizes.batch, rows, seed) for seed in range(4)]
     print("Adagrad, dim 16: ms a step by the size of the pool (wall, CPU)\n")
     print("| pool | fused, what was read | plain, dense gradient |\n| --- | --- | --- |")
-    for size in (1_000_000, 10_000_000, 100_000_000):
-        modules = [build("robe", [380_000] * FEATURES, dim, size, 1) for _ in range(2)]
+    for size in sizes.growing_bytes:
+        modules = [build("robe", [rows] * FEATURES, dim, size, 1) for _ in range(2)]
         modules[1].fused = False
         dense = torch.optim.Adagrad(modules[1].parameters(), lr=1e-3, fused=True)
         medians = take_turns(
@@ -172,13 +199,13 @@ def growth(rounds: int) -> None:
             rounds,
         )
         cells = " | ".join(f"{wall:.2f}, {cpu:.2f}" for wall, cpu in medians.values())
-        print(f"| {size // 1_000_000} MB | {cells} |")
+        print(f"| {size / 1e6:g} MB | {cells} |")
     print()
 
 
-def pipeline(rounds: int) -> None:
-    """Shuffled batches of 16,384 rows from mapped shards, one core; a whole block of rows a turn."""
-    rows, batch = 1_048_576, 16_384
+def pipeline(sizes: Sizes, rounds: int) -> None:
+    """Shuffled batches from mapped shards, one core; a whole block of rows a turn."""
+    rows, batch = sizes.split_rows, sizes.split_batch
     random = np.random.default_rng(1)
     data = Rows(
         (random.random(rows) < 0.25).astype(np.uint8),
@@ -220,8 +247,9 @@ def pipeline(rounds: int) -> None:
 
         def copied(number: int) -> object:
             """The next rows of the same mapped file, in order, into arrays of a batch's types."""
-            part = mapped[slice(number * batch % rows, number * batch % rows + batch)]
-            return part.labels.astype(np.float32), part.dense.copy(), part.ids.copy()
+            low = number * batch % rows
+            part = slice(low, low + batch)
+            return mapped.labels[part].astype(np.float32), mapped.dense[part].copy(), mapped.ids[part].copy()
 
         ways = {
             "batches": block(ours(False)),
@@ -231,25 +259,25 @@ def pipeline(rounds: int) -> None:
         }
         medians = {name: (w / 4, c / 4) for name, (w, c) in take_turns(ways, 2 * rounds).items()}
         print_table(f"input pipeline: a batch of {batch} rows", medians)
-        order(splits[False])
+        order(splits[False], sizes.ordered_batches)
 
 
-def order(split: Split) -> None:
+def order(split: Split, batches: tuple[int, ...]) -> None:
     """How far the order of an epoch is from a full shuffle, by where rows come from."""
-    print("Order of an epoch of 1,048,576 rows in one shard, against a full shuffle\n")
+    print(f"Order of an epoch of {split.rows:,} rows in one shard, against a full shuffle\n")
     print(
         "| batch | distance of successive rows | spread of a batch | its rows within 100 of another, share |"
     )
     print("| --- | --- | --- | --- |")
     random = np.random.default_rng(1)
-    for size in (512, 16_384):
+    for size in batches:
         read = (split.batch(0, number, size, 1) for number in range(split.rows // size))
         numbers = np.concatenate([batch.ids[:, 0].numpy().astype(np.int64) for batch in read])
         cells = []
         for places in (numbers, random.permutation(split.rows)):
-            batches = places.reshape(-1, size)
-            near = (np.diff(np.sort(batches, axis=1), axis=1) <= 100).mean()
-            cells.append((np.abs(np.diff(places)).mean(), batches.std(axis=1).mean(), near))
+            drawn = places.reshape(-1, size)
+            near = (np.diff(np.sort(drawn, axis=1), axis=1) <= 100).mean()
+            cells.append((np.abs(np.diff(places)).mean(), drawn.std(axis=1).mean(), near))
         shown = (f"{ours:,.4g} ({full:,.4g})" for ours, full in zip(*cells, strict=True))
         print(f"| {size} | {' | '.join(shown)} |")
     print()
@@ -271,14 +299,16 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--smoke", action="store_true", help="one round over tiny sizes: does it all run?")
     arguments = parser.parse_args()
+    sizes, rounds = (SMOKE, 1) if arguments.smoke else (Sizes(), arguments.rounds)
     torch.set_num_threads(arguments.threads)
-    print(f"{machine()}, {arguments.threads} threads, medians of {arguments.rounds} rounds\n")
-    for dim in TABLE_BYTES:
-        embeddings(dim, arguments.rounds)
-    growth(arguments.rounds)
+    print(f"{machine()}, {arguments.threads} threads, medians of {rounds} rounds\n")
+    for dim in sizes.table_bytes:
+        embeddings(sizes, dim, rounds)
+    growth(sizes, rounds)
     torch.set_num_threads(1)
-    pipeline(arguments.rounds)
+    pipeline(sizes, rounds)
 
 
 if __name__ == "__main__":

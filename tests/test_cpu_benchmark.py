@@ -1,0 +1,31 @@
+"""`python -m benchmarks.cpu` runs from end to end, so that what changes in the project cannot break it unseen."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_row_of_every_table_at_tiny_sizes() -> None:
+    command = [sys.executable, "-m", "benchmarks.cpu", "--smoke", "--threads", "1"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    for row, times in {
+        "fused": 4,
+        "fused, bfloat16": 2,
+        "plain": 2,
+        "authors' way": 2,
+        "EmbeddingBag": 2,
+        "memory copy": 2,
+        "full, fused": 2,
+        "0.02 MB": 1,
+        "0.04 MB": 1,
+        "batches": 1,
+        "batches, and log(x + 1)": 1,
+        "TorchRec's in-memory pipe": 1,
+        "memory copy of the next rows": 1,
+        "64": 1,
+        "512": 1,
+    }.items():
+        assert ended.stdout.count(f"\n| {row} |") == times, row
