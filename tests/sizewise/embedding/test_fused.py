@@ -15,6 +15,7 @@ CARDINALITIES = [1, 7, 300, 2, 40]
 CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "robe": ("robe", 16, {}),
     "robe, several blocks": ("robe", 64, {"block_len": 16}),
+    "robe, ragged, whole cache lines": ("robe", 48, {"block_len": 32}),
     "robe, unaligned": ("robe", 16, {"block_len": 8, "align": 1}),
     "robe, ragged": ("robe", 16, {"block_len": 6, "align": 2}),
     "robe, elements": ("robe", 7, {"block_len": 1, "align": 1}),
@@ -61,7 +62,11 @@ def threads(count: int) -> Any:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_vectors_are_the_same_bits_and_gradients_equal(case: str, count: int) -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+def test_vectors_are_the_same_bits_and_gradients_equal(
+    case: str, count: int, streamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "STREAMED_BYTES", 0 if streamed else 2**40)
     ids = ids_for(case)
     fused, plain = make(case, True), make(case, False)
     with threads(count):

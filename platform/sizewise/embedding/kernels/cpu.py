@@ -27,13 +27,24 @@ from numba import int64, uint32, uint64
 from torch import Tensor
 
 from sizewise.embedding.kernels.threads import share_out
-from sizewise.embedding.kernels.vectors import adagrad_floats, add_floats, copy_floats, inlined, prefetch
+from sizewise.embedding.kernels.vectors import (
+    WIDEST,
+    adagrad_floats,
+    add_floats,
+    copy_floats,
+    drained,
+    inlined,
+    prefetch,
+    stream_floats,
+)
 from sizewise_prep.compiled import jit
 
 CHUNK_BLOCKS = 4096  # hashed at a time, into 32 KB
 AHEAD = 32  # blocks prefetched ahead: enough loads in flight to hide the latency of the last-level cache
 # Fewer are not worth a second thread: what it saves is lost again where one core reads what the other has written.
 BLOCKS_PER_THREAD = 65_536
+# Vectors that no core's own cache holds are written past it: reading what they overwrite took half of a lookup's time.
+STREAMED_BYTES = 2**21
 
 Array = npt.NDArray[Any]
 
@@ -131,10 +142,20 @@ def _compiled(dim: int, block_len: int, signed: bool, hashed: bool) -> _Compiled
     blocks = -(-dim // block_len)
     last = dim - (blocks - 1) * block_len  # elements of a vector's last block
     ragged = last != block_len
+    of_lines = dim % WIDEST == block_len % WIDEST == 0  # every block fills whole cache lines of the vectors
 
     @jit
     def lookup(
-        pool: Array, ids: Array, low: int, high: int, a: Array, b: Array, slots: int, align: int, out: Array
+        pool: Array,
+        ids: Array,
+        low: int,
+        high: int,
+        a: Array,
+        b: Array,
+        slots: int,
+        align: int,
+        out: Array,
+        streamed: bool,
     ) -> None:
         rows, places, _ = _room(ids, blocks)
         at, one = low * ids.shape[1] * dim, np.float32(1)
@@ -145,12 +166,16 @@ def _compiled(dim: int, block_len: int, signed: bool, hashed: bool) -> _Compiled
                 prefetch(pool, coming)
                 prefetch(pool, coming + block_len - 1)
                 scale = np.float32(1 - 2 * (places[n] & 1)) if signed else one
-                if ragged and n % blocks == blocks - 1:
+                length = last if ragged and n % blocks == blocks - 1 else block_len
+                if ragged and length == last:
                     copy_floats(out, at, pool, places[n] >> 1, scale, last)
-                    at += last
+                elif of_lines and streamed:
+                    stream_floats(out, at, pool, places[n] >> 1, scale, block_len)
                 else:
                     copy_floats(out, at, pool, places[n] >> 1, scale, block_len)
-                    at += block_len
+                at += length
+        if of_lines and streamed:
+            drained()
 
     @jit
     def scatter(
@@ -297,7 +322,10 @@ class Blocks:
         vectors = torch.empty(*ids.shape, self.dim)
         run, out = _compiled(*self.shape).lookup, vectors.view(-1).numpy()
         pool_, ids_, place = _array(pool), ids.numpy(), self._place(pool)
-        share_out(len(ids), self._parts(ids), lambda low, high: run(pool_, ids_, low, high, *place, out))
+        streamed = out.nbytes > STREAMED_BYTES and vectors.data_ptr() % (4 * WIDEST) == 0
+        share_out(
+            len(ids), self._parts(ids), lambda low, high: run(pool_, ids_, low, high, *place, out, streamed)
+        )
         return vectors
 
     def scatter(self, sums: Tensor, ids: Tensor, gradient: Tensor, factor: float = 1.0) -> None:

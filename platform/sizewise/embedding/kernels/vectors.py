@@ -51,6 +51,37 @@ def copy_floats(
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def stream_floats(
+    typing_context: Any, to: Any, at: Any, source: Any, place: Any, scale: Any, length: Any
+) -> Any:
+    """`copy_floats` past the caches, which need not read what is overwritten; `drained` when all is written.
+
+    The length is a multiple of `WIDEST`, and to[at] begins a cache line.
+    """
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        here, there = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        for kind, out, values in _pieces(b, length, here, there):
+            scaled = b.fmul(b.load(values, align=4), _splat(b, arguments[4], kind))
+            store = b.store(scaled, out, align=4 * WIDEST)
+            store.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))
+        return context.get_dummy_value()
+
+    return types.void(to, at, source, place, scale, length), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def drained(typing_context: Any) -> Any:
+    """Let other threads see what was streamed before they see what is written from here on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def add_floats(
     typing_context: Any, to: Any, place: Any, source: Any, at: Any, scale: Any, length: Any
 ) -> Any:
