@@ -1,7 +1,7 @@
 """How the C library keeps memory that was freed; where it is not GNU's, nothing of this is done.
 
 one_arena()       # early: no thread is to have free memory of its own
-keep_freed()      # memory that a block of rows leaves is kept for the next; else it would have to be cleared again
+keep_freed(below) # memory that a block of rows leaves is kept for the next; else it would have to be cleared again
 give_back()       # ... until nothing like it comes any more
 """
 
@@ -18,18 +18,18 @@ def one_arena() -> None:
     _set(_ARENA_MAX, 1)
 
 
-def keep_freed() -> None:
-    """Keep freed memory, up to a gibibyte, but for what is large: a shard's arrays would not fit every gap."""
+def keep_freed(below: int) -> None:
+    """Keep freed memory, up to a gibibyte, for what comes next; but not arrays of more bytes than `below`."""
     _set(_TRIM_THRESHOLD, 1 << 30)
-    _set(_MMAP_THRESHOLD, 12 << 20)
+    _set(_MMAP_THRESHOLD, below)
 
 
 def give_back() -> None:
     """Give back what is free now."""
-    with contextlib.suppress(AttributeError):
+    with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _set(parameter: int, value: int) -> None:
-    with contextlib.suppress(AttributeError):
+    with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(parameter, value)

@@ -110,7 +110,7 @@ class Local:
 def _begin() -> None:
     """One thread a process, and none that outlives its parent."""
     os.environ["POLARS_MAX_THREADS"] = "1"  # read when Polars is imported, which no import so far has done
-    allocator.keep_freed()
+    allocator.keep_freed(below=12 << 20)  # a shard's arrays would not fit every gap
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -43,8 +43,9 @@ CHUNK_BLOCKS = 4096  # hashed at a time, into 32 KB
 AHEAD = 32  # blocks prefetched ahead: enough loads in flight to hide the latency of the last-level cache
 # Fewer are not worth a second thread: what it saves is lost again where one core reads what the other has written.
 BLOCKS_PER_THREAD = 65_536
-# Vectors that no core's own cache holds are written past it: reading what they overwrite took half of a lookup's time.
-STREAMED_BYTES = 2**21
+# So many vectors have left the caches before they are read. Written past them, they take half of the time, as what they
+# overwrite is not fetched.
+STREAMED_BYTES = 2**24
 
 Array = npt.NDArray[Any]
 
