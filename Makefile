@@ -38,9 +38,9 @@ chaos: .venv/.installed
 	$(BIN)/python -m pytest --chaos -s tests/chaos
 
 bench: .venv/.installed
-	$(BIN)/python -m benchmarks.cpu
-	$(BIN)/python -m benchmarks.trial
-	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.cpu --results benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks.trial --results benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks.scaling --results benchmarks/RESULTS.md
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

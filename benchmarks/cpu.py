@@ -15,10 +15,12 @@ EmbeddingBag     full tables, 26 torch.nn.EmbeddingBag with sparse gradients, to
 memory copy      as many bytes read as the gradient has and written as the vectors have, the same arrays each time:
                  what a step would take if the pool cost nothing
 
-Then the step over growing pools, the input pipeline from mapped shards to batches, and how random their order is.
+Then rooflines of the kernels (`benchmarks.rooflines`), the step over growing pools, the input pipeline from mapped
+shards to batches, and how random their order is.
 
-The ways take turns of five steps; figures are medians over turns. CPU counts the time of all threads, PyTorch's
-that wait by spinning included. `--smoke` runs all of it within seconds, over sizes at which times mean nothing.
+The ways take turns of five steps, all with freed memory kept as studies keep it; figures are medians over turns. CPU
+counts the time of all threads, PyTorch's that wait by spinning included. `--smoke` runs all of it within seconds, over
+sizes at which times mean nothing.
 """
 
 import argparse
@@ -30,6 +32,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.results import kept
+from benchmarks.rooflines import HEAD, rooflines
 from benchmarks.timing import machine, take_turns
 from torch import Tensor, nn
 
@@ -37,7 +41,9 @@ from sizewise.batches import Split
 from sizewise.embedding import build
 from sizewise.embedding.base import Embedding
 from sizewise.embedding.hashing import AUTHORS_PRIME, AuthorsHash
+from sizewise.embedding.robe import Robe
 from sizewise.optimizers import build_optimizer
+from sizewise_prep import allocator
 from sizewise_prep.rows import Rows
 from sizewise_prep.shards import read_shard, write_shard
 
@@ -178,6 +184,18 @@ def embeddings(sizes: Sizes, dim: int, rounds: int) -> None:
     print_table(f"dim {dim}: the same kernels over full tables", take_turns(full, rounds, REPEAT))
 
 
+def limits(sizes: Sizes, rounds: int) -> None:
+    """How near the kernels come to what memory allows."""
+    print(f"Rooflines of the fused kernels, one thread\n\n{HEAD}")
+    for dim, size in sizes.table_bytes.items():
+        rows = size // (FEATURES * dim * 4)
+        embedding = build("robe", [rows] * FEATURES, dim, sizes.pool_bytes, 1, block_len=BLOCK_LEN, align=4)
+        assert isinstance(embedding, Robe)
+        batches = [log_uniform(sizes.batch, rows, seed) for seed in range(4)]
+        print(*rooflines(embedding, batches, rounds), sep="\n")
+    print()
+
+
 def growth(sizes: Sizes, rounds: int) -> None:
     """A step of Adagrad over pools of growing size, through our optimizer and through torch.optim's."""
     dim, rows = 16, sizes.growing_rows
@@ -300,15 +318,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--smoke", action="store_true", help="one round over tiny sizes: does it all run?")
+    parser.add_argument(
+        "--results", type=Path, help="file to keep the tables in, such as benchmarks/RESULTS.md"
+    )
     arguments = parser.parse_args()
     sizes, rounds = (SMOKE, 1) if arguments.smoke else (Sizes(), arguments.rounds)
     torch.set_num_threads(arguments.threads)
-    print(f"{machine()}, {arguments.threads} threads, medians of {rounds} rounds\n")
-    for dim in sizes.table_bytes:
-        embeddings(sizes, dim, rounds)
-    growth(sizes, rounds)
-    torch.set_num_threads(1)
-    pipeline(sizes, rounds)
+    allocator.keep_freed(below=1 << 30)
+    with kept("Last run: benchmarks.cpu", arguments.results):
+        print(f"{machine()}, {arguments.threads} threads, medians of {rounds} rounds\n")
+        for dim in sizes.table_bytes:
+            embeddings(sizes, dim, rounds)
+        growth(sizes, rounds)
+        torch.set_num_threads(1)
+        limits(sizes, rounds)
+        pipeline(sizes, rounds)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ exchange overlaps with computing, which is pessimistic for all.
 """
 
 import argparse
+from pathlib import Path
+
+from benchmarks.results import kept
 
 from sizewise.dlrm import DLRM
 from sizewise.embedding import build
@@ -23,13 +26,21 @@ def main() -> None:
     )
     parser.add_argument("--step-ms", type=float, default=10.0)
     parser.add_argument("--batch", type=int, default=65_536, help="rows a card")
+    parser.add_argument(
+        "--results", type=Path, help="file to keep the table in, such as benchmarks/RESULTS.md"
+    )
     arguments = parser.parse_args()
+    with kept("Last run: benchmarks.scaling", arguments.results):
+        _print_table(arguments.step_ms, arguments.batch)
+
+
+def _print_table(step_ms: float, batch: int) -> None:
     embedding = build("robe", [1] * FEATURES, DIM, 4096, 1)
-    model, links, step = DLRM(embedding, 13, BOTTOM, TOP), Links(), arguments.step_ms / 1e3
+    model, links, step = DLRM(embedding, 13, BOTTOM, TOP), Links(), step_ms / 1e3
     mlps = model.model_bytes - embedding.embedding_bytes
-    vectors = arguments.batch * FEATURES * DIM * 4
+    vectors = batch * FEATURES * DIM * 4
     print(
-        f"Scaling on paper: a step of {arguments.step_ms:g} ms (assumed) for {arguments.batch:,} rows a card; "
+        f"Scaling on paper: a step of {step_ms:g} ms (assumed) for {batch:,} rows a card; "
         f"gradients of the MLPs {mlps / 1e6:.1f} MB, vectors {vectors / 1e6:,.0f} MB. Cards send "
         f"{links.within / 1e9:g} GB/s within a node of {links.cards_per_node}, {links.between / 1e9:g} GB/s between "
         f"nodes, {links.reached:.0%} of it reached, {links.latency * 1e6:g} us latency, no overlap.\n"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.results import kept
 from benchmarks.timing import machine
 
 from sizewise import spec
@@ -27,7 +28,7 @@ from sizewise.study import cluster
 from sizewise.study.workers import Workers
 from sizewise.train import train
 from sizewise.trial import TrialConfig
-from sizewise_prep import planted
+from sizewise_prep import allocator, planted
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.prep import prepare
 
@@ -43,6 +44,7 @@ Times = tuple[float, float, float]  # rows per second, seconds of training, seco
 def alone(config: dict[str, Any], folder: str, threads: int) -> Times:
     """One trial in this process."""
     torch.set_num_threads(threads)
+    allocator.keep_freed(below=1 << 30)  # as workers do
     reports: list[tuple[float, dict[str, Any]]] = []
     started = time.monotonic()
     train(
@@ -81,12 +83,33 @@ def main() -> None:
     parser.add_argument("--split", default="0.8,0.1,0.1", help="as of `sizewise prep`")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cpus", type=int, default=1, help="of the worker, and threads of both")
+    parser.add_argument(
+        "--results", type=Path, help="file to keep the table in, such as benchmarks/RESULTS.md"
+    )
     arguments = parser.parse_args()
+    times = _measured(arguments.rows, arguments.split, arguments.rounds, arguments.cpus)
+    rates = {name: statistics.median(rate for rate, _, _ in rounds) for name, rounds in times.items()}
+    with kept("Last run: benchmarks.trial", arguments.results):
+        print(
+            f"{arguments.rows:,} rows split {arguments.split}; {machine()}, {arguments.cpus} threads, medians of "
+            f"{arguments.rounds} rounds\n"
+        )
+        print(
+            "| | rows/s of training | times alone | the rest, share of the time |\n| --- | --- | --- | --- |"
+        )
+        for name, rounds in times.items():
+            rest = statistics.median(1 - training / whole for _, training, whole in rounds)
+            print(f"| {name} | {rates[name]:,.0f} | {rates[name] / rates['alone']:.2f} | {rest:.1%} |")
+        print()
+
+
+def _measured(rows: int, split: str, rounds: int, cpus: int) -> dict[str, list[Times]]:
+    """Of both sides, in turns."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
-        planted.generate(folder / "raw", arguments.rows, seed=1)
-        prepare([folder / "raw" / "day_0.tsv"], folder / "shards", split=arguments.split)
-        (folder / "study.yaml").write_text(STUDY.format(data=folder / "shards", cpus=arguments.cpus))
+        planted.generate(folder / "raw", rows, seed=1)
+        prepare([folder / "raw" / "day_0.tsv"], folder / "shards", split=split)
+        (folder / "study.yaml").write_text(STUDY.format(data=folder / "shards", cpus=cpus))
         asked = spec.resolve(spec.load(folder / "study.yaml"), Manifest.load(folder / "shards"), "trial")
         config = TrialConfig(
             data=asked.data,
@@ -108,24 +131,18 @@ def main() -> None:
         context = multiprocessing.get_context("spawn")
         # As nice as Ray makes its workers, or other work on the machine would slow only those.
         with ProcessPoolExecutor(1, mp_context=context, initializer=os.nice, initargs=(15,)) as process:
-            process.submit(alone, config, str(folder / "warm"), arguments.cpus).result()
+            process.submit(alone, config, str(folder / "warm"), cpus).result()
             with cluster.connect(asked):
                 workers = Workers(asked.resources.model_dump(), "bench", str(folder / "logs"))
                 in_worker(workers, config, str(folder / "warm-ray"))
-                for turn in range(arguments.rounds):
-                    plain = process.submit(alone, config, str(folder / f"plain-{turn}"), arguments.cpus)
+                for turn in range(rounds):
+                    plain = process.submit(alone, config, str(folder / f"plain-{turn}"), cpus)
                     times["alone"].append(plain.result())
                     times["in a Ray Train worker"].append(
                         in_worker(workers, config, str(folder / f"ray-{turn}"))
                     )
                 workers.close()
-    print(f"{machine()}, {arguments.cpus} threads, medians of {arguments.rounds} rounds\n")
-    print("| | rows/s of training | times alone | the rest, share of the time |\n| --- | --- | --- | --- |")
-    rates = {name: statistics.median(rate for rate, _, _ in rounds) for name, rounds in times.items()}
-    for name, rounds in times.items():
-        rest = statistics.median(1 - training / whole for _, training, whole in rounds)
-        print(f"| {name} | {rates[name]:,.0f} | {rates[name] / rates['alone']:.2f} | {rest:.1%} |")
-    print()
+    return times
 
 
 if __name__ == "__main__":

@@ -7,10 +7,16 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def test_every_row_of_every_table_at_tiny_sizes() -> None:
-    command = [sys.executable, "-m", "benchmarks.cpu", "--smoke", "--threads", "1"]
+def test_every_row_of_every_table_at_tiny_sizes(tmp_path: Path) -> None:
+    results = tmp_path / "RESULTS.md"
+    results.write_text("# Results\n\n## Last run: benchmarks.cpu\n\nolder\n\n## After\n\nkept\n")
+    command = [sys.executable, "-m", "benchmarks.cpu", "--smoke", "--threads", "1", "--results", str(results)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+    assert (
+        results.read_text()
+        == f"# Results\n\n## Last run: benchmarks.cpu\n\n{ended.stdout.strip()}\n\n## After\n\nkept\n"
+    )
     for row, times in {
         "fused": 4,
         "fused, bfloat16": 2,
@@ -19,6 +25,8 @@ def test_every_row_of_every_table_at_tiny_sizes() -> None:
         "EmbeddingBag": 2,
         "memory copy": 2,
         "full, fused": 2,
+        "dim 16, lookup": 1,
+        "dim 128, scatter (SGD)": 1,
         "0.02 MB": 1,
         "0.04 MB": 1,
         "batches": 1,
