@@ -15,7 +15,8 @@ EmbeddingBag     full tables, 26 torch.nn.EmbeddingBag with sparse gradients, to
 memory copy      as many bytes read as the gradient has and written as the vectors have, the same arrays each time:
                  what a step would take if the pool cost nothing
 
-Then rooflines of the kernels (`benchmarks.rooflines`), the step over growing pools, the input pipeline from mapped
+Then a whole training step of a DLRM with each of these (`reference`: EmbeddingBag, and all else plain PyTorch),
+rooflines of the kernels (`benchmarks.rooflines`), the step over growing pools, the input pipeline from mapped
 shards to batches, and how random their order is.
 
 The ways take turns of five steps, all with freed memory kept as studies keep it; figures are medians over turns. CPU
@@ -27,6 +28,7 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +39,24 @@ from benchmarks.rooflines import HEAD, rooflines
 from benchmarks.timing import machine, take_turns
 from torch import Tensor, nn
 
-from sizewise.batches import Split
+from sizewise.batches import Batch, Split
+from sizewise.dlrm import DLRM
 from sizewise.embedding import build
 from sizewise.embedding.base import Embedding
 from sizewise.embedding.hashing import AUTHORS_PRIME, AuthorsHash
 from sizewise.embedding.robe import Robe
 from sizewise.optimizers import build_optimizer
+from sizewise.step import Step
 from sizewise_prep import allocator
 from sizewise_prep.rows import Rows
 from sizewise_prep.shards import read_shard, write_shard
 
 FEATURES, BLOCK_LEN = 26, 16
 REPEAT = 5  # steps a turn
+MLPS = {
+    16: ([128, 64], [256, 128]),
+    128: ([512, 256, 128], [1024, 1024, 512, 256]),
+}  # bottom, top: ours, MLPerf's
 
 
 @dataclass(frozen=True)
@@ -182,6 +190,68 @@ def embeddings(sizes: Sizes, dim: int, rounds: int) -> None:
         "full, fused": ours(made("full", True, 4 * dim * rows * FEATURES)),
     }
     print_table(f"dim {dim}: the same kernels over full tables", take_turns(full, rounds, REPEAT))
+
+
+class Reference(nn.Module):
+    """The reference DLRM: 26 tables, and the interaction as PyTorch has it."""
+
+    def __init__(self, like: DLRM, bags: Bags) -> None:
+        super().__init__()
+        self.bottom, self.top, self.bags = like.bottom, like.top, bags
+        self.pairs = like.pairs
+
+    def forward(self, dense: Tensor, ids: Tensor) -> Tensor:
+        """Logits, (batch,)."""
+        bottom = self.bottom(dense)
+        vectors = torch.cat([bottom.unsqueeze(1), self.bags(ids)], 1)
+        dots = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)[:, self.pairs]
+        logits: Tensor = self.top(torch.cat([bottom, dots], 1)).squeeze(1)
+        return logits
+
+
+def training(sizes: Sizes, dim: int, rounds: int) -> None:
+    """Steps of SGD on a whole DLRM."""
+    rows = sizes.table_bytes[dim] // (FEATURES * dim * 4)
+    cardinalities = [rows] * FEATURES
+    batches = [
+        Batch(
+            torch.rand(sizes.batch, 13),
+            log_uniform(sizes.batch, rows, seed),
+            torch.randint(0, 2, (sizes.batch,)).float(),
+        )
+        for seed in range(4)
+    ]
+
+    def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+        taken, coming = Step(model, optimizer, sizes.batch, torch.device("cpu")), cycle(batches)
+        return lambda: taken(next(coming), sizes.batch)
+
+    def dlrm(method: str, fused: bool, budget: int, **options: Any) -> DLRM:
+        embedding = build(method, cardinalities, dim, budget, 1, **options)
+        embedding.fused = fused
+        return DLRM(embedding, 13, *MLPS[dim])
+
+    pool = {"block_len": BLOCK_LEN, "align": 4}
+    models = {
+        "10 MB pool, fused": dlrm("robe", True, sizes.pool_bytes, **pool),
+        "full tables, fused": dlrm("full", True, 4 * dim * rows * FEATURES),
+    }
+    ways: dict[str, Callable[[], object]] = {
+        name: step(model, build_optimizer("sgd", model, 1e-3)) for name, model in models.items()
+    }
+    plain = dlrm("robe", False, sizes.pool_bytes, **pool)
+    ways["10 MB pool, plain"] = step(plain, torch.optim.SGD(plain.parameters(), lr=1e-3))
+    reference = Reference(plain, Bags(cardinalities, dim, sizes.batch))
+    ways["full tables, reference"] = step(reference, torch.optim.SGD(reference.parameters(), lr=1e-3))
+    alone = [nn.Sequential(*mlp) for mlp in (plain.bottom, plain.top)]
+    inputs = torch.rand(sizes.batch, 13), torch.rand(sizes.batch, alone[1][0].in_features, requires_grad=True)
+
+    def mlps() -> None:
+        for mlp, given in zip(alone, inputs, strict=True):
+            mlp(given).sum().backward()
+
+    ways["the MLPs alone, forward and backward"] = mlps
+    print_table(f"dim {dim}: training step, MLPs {MLPS[dim]}", take_turns(ways, rounds, REPEAT))
 
 
 def limits(sizes: Sizes, rounds: int) -> None:
@@ -329,6 +399,8 @@ def main() -> None:
         print(f"{machine()}, {arguments.threads} threads, medians of {rounds} rounds\n")
         for dim in sizes.table_bytes:
             embeddings(sizes, dim, rounds)
+        for dim in sizes.table_bytes:
+            training(sizes, dim, rounds)
         growth(sizes, rounds)
         torch.set_num_threads(1)
         limits(sizes, rounds)

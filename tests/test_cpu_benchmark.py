@@ -25,6 +25,8 @@ def test_every_row_of_every_table_at_tiny_sizes(tmp_path: Path) -> None:
         "EmbeddingBag": 2,
         "memory copy": 2,
         "full, fused": 2,
+        "10 MB pool, fused": 2,
+        "full tables, reference": 2,
         "dim 16, lookup": 1,
         "dim 128, scatter (SGD)": 1,
         "0.02 MB": 1,

@@ -88,7 +88,11 @@ class DLRM(nn.Module):
         if joined is not None:
             return joined
         bottom = bottom if self.mlp_dtype == torch.float32 else bottom.float()
-        vectors = torch.cat([bottom.unsqueeze(1), self.embedding(ids)], dim=1)  # (batch, 1 + features, dim)
+        vectors = self.embedding(ids)  # (batch, features, dim)
+        joined = fused.dots(bottom, vectors) if self.embedding.fused else None
+        if joined is not None:
+            return joined
+        vectors = torch.cat([bottom.unsqueeze(1), vectors], dim=1)
         dots = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
         return torch.cat([bottom, dots.index_select(1, self.pairs)], dim=1)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sizewise.embedding.kernels.cpu import Blocks
+from sizewise.embedding.kernels.dots import interact, interact_backward
 from sizewise.embedding.table import Table
 
 if TYPE_CHECKING:
@@ -83,6 +84,19 @@ def interaction(embedding: "Embedding", bottom: Tensor, ids: Tensor, dtype: torc
     if not kernels.interacts:
         return None
     joined: Tensor = _Interaction.apply(bottom, pool, ids.contiguous(), kernels, table, dtype)  # type: ignore[no-untyped-call]
+    return joined
+
+
+def dots(bottom: Tensor, vectors: Tensor) -> Tensor | None:
+    """The same of vectors that were looked up already: (batch, dim + pairs); None where no kernel does it.
+
+    Args:
+        bottom: (batch, dim).
+        vectors: (batch, features, dim).
+    """
+    if not all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in (bottom, vectors)):
+        return None
+    joined: Tensor = _Dots.apply(bottom.contiguous(), vectors.contiguous())  # type: ignore[no-untyped-call]
     return joined
 
 
@@ -164,3 +178,16 @@ class _Interaction(torch.autograd.Function):
             passed, vectors = kernels.interact_backward(bottom, pool, ids, gradient, sums)
             table.pending.append(Pending(kernels, ids, vectors))
         return passed, dense, None, None, None, None
+
+
+class _Dots(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, bottom: Tensor, vectors: Tensor) -> Tensor:
+        ctx.save_for_backward(bottom, vectors)
+        return interact(bottom, vectors)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        bottom, vectors = ctx.saved_tensors
+        return interact_backward(bottom, vectors, gradients[0])

@@ -9,10 +9,11 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
-from numba.core.cgutils import get_or_insert_function
+from numba.core.cgutils import alloca_once_value, for_range, get_or_insert_function
 from numba.extending import intrinsic
 
 WIDEST = 16  # floats in a vector register of AVX-512; where registers are narrower, LLVM splits them
+SUMS = 4  # that a weighted sum is made of: an addition waits for the one before it, but not for three others
 
 
 def inlined(function: Callable[..., Any]) -> Any:
@@ -134,6 +135,79 @@ def move_numbers(typing_context: Any, to: Any, at: Any, source: Any, place: Any,
         return b.select(b.fcmp_ordered("ord", x, x), x, ir.Constant(x.type, None))
 
     return types.void(to, at, source, place, length), _move(length, ir.FloatType(), cleaned)
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def dot(typing_context: Any, one: Any, place: Any, other: Any, at: Any, length: Any) -> Any:
+    """Sum of one[place + i] * other[at + i] over i < length, a constant."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        addresses = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        sums: dict[int, Any] = {}
+        for kind, left, right in _pieces(b, length, *addresses):
+            product = b.fmul(b.load(left, align=4), b.load(right, align=4), flags=["contract"])
+            before = sums.get(kind.count)
+            sums[kind.count] = b.fadd(before, product, flags=["contract"]) if before else product
+        total = ir.FloatType()(0)
+        for count, summed in sums.items():
+            name = f"llvm.vector.reduce.fadd.v{count}f32"
+            kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), summed.type])
+            total = b.call(
+                get_or_insert_function(b.module, kind, name), [total, summed], fastmath=["reassoc"]
+            )
+        return total
+
+    return types.float32(one, place, other, at, length), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def weighted_sum(
+    typing_context: Any,
+    to: Any,
+    at: Any,
+    weights: Any,
+    place: Any,
+    columns: Any,
+    start: Any,
+    stride: Any,
+    count: Any,
+    length: Any,
+) -> Any:
+    """to[at + i] = sum of weights[place + k] * columns[start + k * stride + i] over k < count, for i < length.
+
+    The length is at most `WIDEST`; columns can be read to that width.
+    """
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        kind, word = ir.VectorType(ir.FloatType(), WIDEST), ir.IntType(32)
+        out, weight, column = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2, 4))
+        stride, count, length = arguments[6:]
+        totals = [alloca_once_value(b, ir.Constant(kind, None)) for _ in range(SUMS)]
+
+        def add(total: Any, k: Any) -> None:
+            factor = _splat(b, b.load(b.gep(weight, [k])), kind)
+            values = b.bitcast(b.gep(column, [b.mul(k, stride)]), kind.as_pointer())
+            product = b.fmul(factor, b.load(values, align=4), flags=["contract"])
+            b.store(b.fadd(b.load(total), product, flags=["contract"]), total)
+
+        rounds = b.sdiv(count, count.type(SUMS))
+        with for_range(b, rounds) as loop:
+            for n, total in enumerate(totals):
+                add(total, b.add(b.mul(loop.index, count.type(SUMS)), count.type(n)))
+        with for_range(b, count, start=b.mul(rounds, count.type(SUMS))) as loop:
+            add(totals[0], loop.index)
+        sums = [b.load(total) for total in totals]
+        while len(sums) > 1:
+            sums = [b.fadd(one, other) for one, other in zip(sums[::2], sums[1::2], strict=True)]
+        lanes = ir.Constant(ir.VectorType(word, WIDEST), list(range(WIDEST)))
+        mask = b.icmp_signed("<", lanes, _splat(b, b.trunc(length, word), lanes.type))
+        pointer = b.bitcast(out, kind.as_pointer())
+        store = ir.FunctionType(ir.VoidType(), [kind, pointer.type, word, mask.type])
+        name = f"llvm.masked.store.v{WIDEST}f32.p0v{WIDEST}f32"
+        b.call(get_or_insert_function(b.module, store, name), [sums[0], pointer, word(4), mask])
+        return context.get_dummy_value()
+
+    return types.void(to, at, weights, place, columns, start, stride, count, length), generate
 
 
 def _move(length: Any, element: Any, change: Callable[[Any, Any], Any]) -> Callable[..., Any]:
