@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from sizewise_prep.errors import InputError, first_problem
 
@@ -84,6 +82,10 @@ class Layout(BaseModel):
     @staticmethod
     def load(path: str | Path) -> Layout:
         """Read a schema file. Raises InputError that names the file and the field."""
+        # Here, because models and their steps need no YAML: `benchmarks.gpu` runs beside PyTorch without it.
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import YAMLError
+
         try:
             return Layout.model_validate(YAML(typ="safe", pure=True).load(Path(path).read_bytes()))
         except OSError as error:
