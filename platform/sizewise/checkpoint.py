@@ -67,7 +67,8 @@ def load_newest(folder: Place, say: Callable[[str], None] = log.warning) -> dict
         data = read(path)
         payload, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
         if hashlib.sha256(payload).digest() == digest:
-            state: dict[str, Any] = torch.load(io.BytesIO(payload), weights_only=True)
+            # To the host, whatever it was saved from: the worker that goes on may have another device, or none.
+            state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
             return state
         say(f"{path} is damaged: set aside as .damaged, falling back to the checkpoint before it")
         set_aside(path)

@@ -23,6 +23,12 @@ from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.table import Table
 
 OPTIMIZERS = ("sgd", "adagrad", "adam")
+ADAGRAD_FUSES_ON_GPUS = "2.12"  # the first version of PyTorch whose fused Adagrad takes tensors on a GPU
+HOW = (
+    "fused",
+    "foreach",
+    "capturable",
+)  # what a group of parameters says of the machine rather than of the steps
 
 
 def build_optimizer(
@@ -53,7 +59,19 @@ def build_optimizer(
         return torch.optim.Adam(parameters, **settings, capturable=on_gpu)
     if name == "sgd":
         return SparseSGD(parameters, taken, **settings)
-    return SparseAdagrad(parameters, taken, **settings)
+    counted_there = on_gpu and torch.__version__ < ADAGRAD_FUSES_ON_GPUS
+    settings["fused"] = None if counted_there else settings["fused"]
+    return SparseAdagrad(parameters, taken, counted_there=counted_there, **settings)
+
+
+def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Go on from a checkpoint, in the way that suits this machine, whichever saved it."""
+    groups = [
+        {name: value for name, value in saved.items() if name not in HOW}
+        | {name: own[name] for name in HOW if name in own}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def _of_kernels(model: nn.Module) -> Iterator[Table]:
@@ -125,10 +143,27 @@ class SparseAdagrad(torch.optim.Adagrad):
 
     Their gradients are summed in one buffer of the table's size (`Table.sums`), zero between steps: Adagrad squares
     the sum of what a batch says about a number.
+
+    Args:
+        parameters: of the model, tables included.
+        tables: to step so.
+        counted_there: keep the counts of steps where the parameters are, which a CUDA graph needs and PyTorch before
+            2.12 does not do.
+        settings: of `torch.optim.Adagrad`.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], tables: list[Table], **settings: Any) -> None:
+    def __init__(
+        self,
+        parameters: list[nn.Parameter],
+        tables: list[Table],
+        counted_there: bool = False,
+        **settings: Any,
+    ) -> None:
         super().__init__(parameters, **settings)
+        if counted_there:
+            self.param_groups[0]["capturable"] = True  # which has a checkpoint's counts go there, too
+            for parameter, state in self.state.items():
+                state["step"] = state["step"].to(parameter.device)
         self.tables = tables
         _forget(tables)
 
@@ -140,8 +175,12 @@ class SparseAdagrad(torch.optim.Adagrad):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """Step every parameter that has a gradient, of either kind."""
-        loss = super().step(closure)
         group = self.param_groups[0]
+        if group.get("capturable"):
+            loss = torch.enable_grad()(closure)() if closure else None
+            self._step_there(group)
+        else:
+            loss = super().step(closure)
         rate, epsilon = float(group["lr"]), float(group["eps"])
         for table in self.tables:
             pending: list[Pending] = table.pending or []
@@ -158,3 +197,17 @@ class SparseAdagrad(torch.optim.Adagrad):
                     blocks.adagrad(table.weight, table.sums(), state["sum"], ids, rate, epsilon)
             _done(table, pending, rounded=whole)
         return loss
+
+    def _step_there(self, group: dict[str, Any]) -> None:
+        """Step the parameters that have a gradient, without asking the device for anything."""
+        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if not parameters:
+            return
+        gradients = [parameter.grad for parameter in parameters]
+        states = [self.state[parameter] for parameter in parameters]
+        squares = [state["sum"] for state in states]
+        torch._foreach_add_([state["step"] for state in states], 1)
+        torch._foreach_addcmul_(squares, gradients, gradients)
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_add_(roots, group["eps"])
+        torch._foreach_addcdiv_(parameters, gradients, roots, value=-float(group["lr"]))

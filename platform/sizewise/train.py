@@ -31,6 +31,7 @@ from sizewise.dlrm import DLRM
 from sizewise.embedding import METHODS, build, full_bytes
 from sizewise.metrics import Scores, evaluate_scores
 from sizewise.optimizers import build_optimizer
+from sizewise.optimizers import restore as restore_optimizer
 from sizewise.scaling import wire_bytes
 from sizewise.sealed import DamagedError
 from sizewise.search.pruning import Rule, auc_error, verdict_from
@@ -352,7 +353,7 @@ class _Trial:
             self.train_seconds = state["train_seconds"]
             self.evaluations = state["evaluations"]
             self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            restore_optimizer(self.optimizer, state["optimizer"])
             torch.set_rng_state(state["random"])
         if state is not None or damage:
             resumed(list(self.evaluations), damage)

@@ -36,6 +36,15 @@ def test_a_damaged_newest_falls_back_to_the_one_before(
     assert newest.with_suffix(".damaged").exists()
 
 
+def test_a_checkpoint_of_a_gpu_is_read_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as saving:
+        saving.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        checkpoint.save(tmp_path, 10, {"pool": torch.arange(3)})
+    state = checkpoint.load_newest(tmp_path)
+    assert state is not None
+    assert state["pool"].tolist() == [0, 1, 2]
+
+
 def test_without_a_checkpoint_there_is_none(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path / "nowhere") is None
 

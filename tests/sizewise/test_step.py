@@ -15,7 +15,7 @@ import torch
 from sizewise.batches import Batch
 from sizewise.dlrm import DLRM
 from sizewise.embedding import build
-from sizewise.optimizers import build_optimizer
+from sizewise.optimizers import SparseAdagrad, build_optimizer, restore
 from sizewise.step import WARM_UP, Step, hinders
 
 CPU = torch.device("cpu")
@@ -142,3 +142,29 @@ def test_bfloat16_mlps_learn_what_float32_ones_do() -> None:
         assert logits[-1].dtype == torch.float32
     assert not torch.equal(*logits)
     torch.testing.assert_close(*logits, rtol=0, atol=0.02)
+
+
+def test_adagrad_whose_steps_are_counted_beside_the_parameters_is_that_of_torch() -> None:
+    """As on a GPU under PyTorch before 2.12; a checkpoint of the one goes on as the other."""
+    states = []
+    for order in ((True, False), (False, True)):
+        model, _ = make()
+        tables, saved = [model.embedding.pool], None
+        for counted_there in order:
+            optimizer = SparseAdagrad(list(model.parameters()), tables, counted_there, lr=0.1)
+            how = optimizer.param_groups[0].get("capturable")
+            if saved is not None:
+                restore(optimizer, saved)
+            assert optimizer.param_groups[0].get("capturable") == how
+            for batch in batches([32] * 3):
+                optimizer.zero_grad()
+                model(batch.dense, batch.ids).square().sum().backward()
+                optimizer.step()
+            saved = optimizer.state_dict()
+        states.append((model.state_dict(), saved))
+    (ours, our_steps), (theirs, their_steps) = states
+    for name, value in ours.items():
+        torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-7)
+    for state, twin in zip(our_steps["state"].values(), their_steps["state"].values(), strict=True):
+        assert state["step"] == twin["step"] == 6
+        torch.testing.assert_close(state["sum"], twin["sum"], rtol=1e-5, atol=1e-7)
