@@ -22,7 +22,7 @@ from sizewise.embedding.kernels.gpu import DeviceBlocks, Launch
 from sizewise.embedding.keys import ContiguousKeys
 from sizewise.embedding.table import Table
 from sizewise.optimizers import build_optimizer
-from sizewise.step import WARM_UP, Step, cuda_graph
+from sizewise.step import WARM_UP, Step, aside, cuda_graph
 
 Way = Callable[[], object]
 
@@ -31,13 +31,10 @@ def recorded(work: Callable[[], None], device: torch.device) -> Way:
     """The same work as a CUDA graph, as studies run it; without a GPU as it is."""
     if device.type != "cuda":
         return work
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(3):
+    with aside(device):
+        for _ in range(WARM_UP):
             work()
-    torch.cuda.current_stream().wait_stream(aside)
-    return cuda_graph(work)
+    return cuda_graph(work, device)
 
 
 def draw_ids(sizes: Sizes, rows: int, batch: int, device: torch.device) -> Tensor:

@@ -15,7 +15,9 @@ are compiled and libraries get their memory. Recording runs nothing, so every ba
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
 
 import torch
 import torch.distributed
@@ -60,7 +62,7 @@ class Step:
             if reason:
                 log.info("steps are not recorded as a CUDA graph: %s", reason)
             else:
-                recorder = cuda_graph
+                recorder = partial(cuda_graph, device=device)
         self.recorder = recorder
         self.taken = 0
         self._inputs: Batch | None = None
@@ -115,11 +117,8 @@ class Step:
         if self.device.type != "cuda":
             self._compute(self._arrived(batch), rows)
             return
-        aside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(aside):
+        with aside(self.device):
             self._compute(self._arrived(batch), rows)
-        torch.cuda.current_stream(self.device).wait_stream(aside)
 
     def _replayed(self, batch: Batch, rows: int) -> None:
         if self._inputs is None:
@@ -161,15 +160,34 @@ def hinders(model: nn.Module, optimizer: torch.optim.Optimizer, world: int) -> s
     return ""
 
 
-def cuda_graph(work: Callable[[], None]) -> Callable[[], object]:
+@contextmanager
+def aside(device: torch.device) -> Iterator[None]:
+    """On the stream that recordings are made on, which waits for the current one before and is waited for after."""
+    stream = _recording_stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream(device).wait_stream(stream)
+
+
+def cuda_graph(work: Callable[[], None], device: torch.device) -> Callable[[], object]:
     """Record work as a CUDA graph, without running it."""
-    graph = torch.cuda.CUDAGraph()
+    graph, stream = torch.cuda.CUDAGraph(), _recording_stream(device)
     # Thread-local: meanwhile the thread that makes the next batch may ask CUDA for pinned memory, which would
-    # otherwise end the recording.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    # otherwise end the recording. The outer context is for recordings that fail: they leave their stream current.
+    with (
+        torch.cuda.stream(stream),
+        torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+    ):
         work()
     replay: Callable[[], object] = graph.replay
     return replay
+
+
+@lru_cache(maxsize=16)
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all recordings on a device: each stream keeps memory, and cuBLAS workspaces, that no other may use."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _rates(optimizer: torch.optim.Optimizer) -> list[float]:
