@@ -38,6 +38,7 @@ class Launch:
     elements: int = 2048  # of a tile of vectors
     warps: int = 4
     dense_elements: int = 1024  # of a tile of the whole pool
+    thread_elements: int = 32  # of the interaction's tile, for each thread: what sets its warps
     precision: str = (
         "tf32x3"  # of dot products: "ieee" (float32), "tf32x3" (as good), "tf32" or "bf16"; float32 sums
     )
@@ -117,7 +118,9 @@ class DeviceBlocks:
         """
         size, tile = pool.numel(), self.launch.dense_elements
         noise = sums if stream is None else _on(stream, pool.device)
-        vectors.dense_step[(triton.cdiv(size, tile),)](
+        _launch(
+            vectors.dense_step,
+            triton.cdiv(size, tile),
             pool,
             sums,
             sums if squares is None else squares,
@@ -155,7 +158,7 @@ class DeviceBlocks:
         """
         out = torch.empty(len(ids), self.width, dtype=dtype, device=ids.device)
         arguments = bottom.contiguous(), pool, ids, out, *self._hash(pool)
-        interaction.interact[(len(ids),)](*arguments, **self._interaction())
+        _launch(interaction.interact, len(ids), *arguments, **self._interaction())
         return out
 
     def interact_backward(
@@ -176,13 +179,14 @@ class DeviceBlocks:
             else sums
         )
         arguments = bottom.contiguous(), pool, to, ids, gradient.contiguous(), out, *self._hash(pool)
-        interaction.interact_backward[(len(ids),)](*arguments, **self._interaction(), SUM=sums is not None)
+        constants = {**self._interaction(), "SUM": sums is not None}
+        _launch(interaction.interact_backward, len(ids), *arguments, **constants)
         return out, to if sums is None else None
 
     def _run(self, kernel: Any, ids: Tensor, *arguments: Any) -> None:
         count = max(1, self.launch.elements // (self.constants["B"] * self.constants["L"]))
-        grid = (triton.cdiv(ids.numel(), count),)
-        kernel[grid](*arguments, **self.constants, V=count, num_warps=self.launch.warps)
+        programs = triton.cdiv(ids.numel(), count)
+        _launch(kernel, programs, *arguments, **self.constants, V=count, num_warps=self.launch.warps)
 
     def _hash(self, pool: Tensor) -> tuple[Tensor, Tensor, int]:
         return self.multiplier, self.increment, (pool.numel() - self.block_len) // self.align + 1
@@ -207,9 +211,13 @@ class DeviceBlocks:
             "L": length,
             "PRECISION": self.launch.precision,
             "INTERPRETED": INTERPRETED,
-            # 32 numbers of the tile a thread.
-            "num_warps": min(max(rows * width // 1024, 1), 8),
+            "num_warps": min(max(rows * width // (32 * self.launch.thread_elements), 1), 8),
         }
+
+
+def _launch(kernel: Any, programs: int, tensor: Tensor, *arguments: Any, **constants: Any) -> None:
+    with torch.cuda.device_of(tensor):  # Triton launches on the current device, wherever its tensors are
+        kernel[(programs,)](tensor, *arguments, **constants)
 
 
 def _on(stream: Tensor | int, device: torch.device) -> Tensor:
