@@ -34,13 +34,13 @@ def batches(count: int) -> list[Batch]:
 
 
 def trained(
-    optimizer: str, device: torch.device, budget: int, use: bool = True, **embedding: Any
+    optimizer: str, device: torch.device, budget: int, use: bool = True, steps: int = 8, **embedding: Any
 ) -> tuple[Step, Any]:
     where = build("robe", [1_000_000] * FEATURES, 16, budget, 1, **embedding)
     where.fused = use
     model = DLRM(where, 13, [32], [32]).to(device)
     step = Step(model, build_optimizer(optimizer, model, 0.05), BATCH, device)
-    for batch in batches(8):
+    for batch in batches(steps):
         step(batch, BATCH)
     return step, model
 
@@ -49,15 +49,23 @@ def trained(
 @pytest.mark.parametrize("budget", [100_000, 40_000_000])
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
 def test_graphs_train_what_the_plain_path_does_on_a_cpu(optimizer: str, budget: int, storage: str) -> None:
+    """As far as the last bits of sums let them, which decide the sign of Adagrad's first step where a gradient is
+    nearly zero, and how a number is rounded. What parameters differ by is small beside what they moved by, of which
+    one step more or less would be 1 % at least.
+    """
     if storage == "bfloat16" and optimizer == "adam":
         pytest.skip("rounded where the host finds that it was stepped: no graph")
     step, model = trained(optimizer, GPU, budget, storage=storage)
     assert step._replay is not None
-    _, twin = trained(optimizer, torch.device("cpu"), budget, use=False, storage=storage)
-    for (name, value), other in zip(model.named_parameters(), twin.parameters(), strict=True):
-        scale = float(other.detach().abs().max())
-        bound = 0.02 if storage == "bfloat16" or optimizer == "adam" else 1e-3
-        torch.testing.assert_close(value.detach().cpu(), other.detach(), rtol=0, atol=bound * scale, msg=name)
+    cpu = torch.device("cpu")
+    _, twin = trained(optimizer, cpu, budget, use=False, storage=storage)
+    _, start = trained(optimizer, cpu, budget, use=False, storage=storage, steps=0)
+    bound = 0.4 if storage == "bfloat16" else 0.005  # many numbers move by less than they are rounded by
+    for (name, value), other, begun in zip(
+        model.named_parameters(), twin.parameters(), start.parameters(), strict=True
+    ):
+        moved = (other - begun).detach().norm()
+        assert (value.detach().cpu() - other.detach()).norm() <= bound * moved, name
 
 
 def test_steps_wait_for_nothing() -> None:
