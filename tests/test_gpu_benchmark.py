@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install sizewise[gpu]")
 ROOT = Path(__file__).parent.parent
@@ -58,14 +60,34 @@ def test_every_row_of_every_table_at_tiny_sizes(tmp_path: Path) -> None:
     assert "A smoke test: sizes are tiny and times mean nothing." in text
 
 
-def test_what_exchanging_embeddings_costs() -> None:
+def test_what_fails_is_left_out_and_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.gpu.__main__ import Bench
+    from benchmarks.gpu.sizes import FULL, POOL, SMOKE
+
+    def failing() -> None:
+        raise ValueError("unaligned | address\nand more")
+
+    def too_large() -> Callable[[], None]:
+        raise torch.cuda.OutOfMemoryError("out of it")
+
+    bench = Bench(SMOKE, torch.device("cpu"), 1e-4)
+    times = bench.times({FULL: lambda: failing, "tables": too_large, POOL: lambda: lambda: None})
+    assert times[POOL] < 1000
+    assert bench.failed
+    bench.table("Embeddings:", 65_536, times)
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in bench.lines if line.startswith("| ")}
+    assert "| failed: ValueError: unaligned / address |" in rows[FULL]
+    assert "| out of memory |" in rows["tables"]
+    assert rows[POOL].endswith("| - |")  # a goal against what was not measured is neither reached nor missed
+
+
+def test_what_exchanging_embeddings_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand: 8 cards of 16,384 rows each, 26 vectors of 128 float32, over links of 50 GB/s."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks.gpu import limits
-        from benchmarks.gpu.sizes import Sizes
-    finally:
-        sys.path.remove(str(ROOT))
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.gpu import limits
+    from benchmarks.gpu.sizes import Sizes
+
     mlps = 4 * (
         (13 + 1) * 512
         + (512 + 1) * 256

@@ -1,12 +1,15 @@
 """Runs it all: see the package's docstring."""
 
 import argparse
+import gc
+import math
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,9 @@ from sizewise.embedding.kernels.gpu import DeviceBlocks, Launch
 
 HEADING = "## GPU"
 SECONDS = 460.0  # what is not measured by then is left out, and said to be
-OUT_OF_MEMORY = float("inf")
+TURN = 8.0  # milliseconds of a way's turn at least, in which it runs again and again as a training does its steps
+RUNS = 20  # in a turn at most
+NOT_MEASURED = math.inf
 
 
 class Bench:
@@ -37,6 +42,8 @@ class Bench:
         self.started = time.monotonic()
         self.lines: list[str] = []
         self.steps: dict[int, tuple[float, float]] = {}
+        self.out: dict[str, str] = {}  # why a way of the table at hand was not measured
+        self.failed = False
         self.rows = max(8, int(table_gb * 1e9) // (of.features * of.dim * 4))
 
     def tell(self, *lines: str) -> None:
@@ -49,33 +56,54 @@ class Bench:
         return time.monotonic() - self.started > SECONDS
 
     def times(self, made: dict[str, Callable[[], ways.Way]]) -> dict[str, float]:
-        """Median milliseconds of each way, in turns, so that a clock that changes changes all."""
-        running: dict[str, ways.Way] = {}
-        taken: dict[str, list[float]] = {}
-        for name, make in made.items():
-            try:
-                running[name] = make()
-                for _ in range(self.sizes.warm_up):
-                    running[name]()
-            except torch.cuda.OutOfMemoryError:
-                running.pop(name, None)
-                taken[name] = [OUT_OF_MEMORY]
-        for _ in range(self.sizes.rounds):
-            for name, run in running.items():
-                taken.setdefault(name, []).append(self._once(run))
-        return {name: statistics.median(taken[name]) for name in made}
+        """Median milliseconds of each way, in turns, so that a clock that changes changes all.
 
-    def _once(self, run: ways.Way) -> float:
+        A way that fails is left out, and the others are measured all the same: `out` has the reason.
+        """
+        self.out = {}
+        running: dict[str, tuple[ways.Way, int]] = {}
+        taken: dict[str, list[float]] = {name: [] for name in made}
+        for name, make in made.items():
+            with self._leaving_out(name):
+                run = make()
+                for _ in range(self.sizes.warm_up):
+                    run()
+                runs = math.ceil(TURN / max(self._mean(run, 1), 1e-3)) if self.device.type == "cuda" else 1
+                running[name] = run, min(runs, RUNS)
+        for _ in range(self.sizes.rounds):
+            for name, (run, runs) in running.items():
+                if name not in self.out:
+                    with self._leaving_out(name):
+                        taken[name].append(self._mean(run, runs))
+        return {
+            name: NOT_MEASURED if name in self.out else statistics.median(found)
+            for name, found in taken.items()
+        }
+
+    @contextmanager
+    def _leaving_out(self, name: str) -> Iterator[None]:
+        """Whatever fails costs this way, or part, its place in the results; memory may be too small for one."""
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError:
+            self.out[name] = "out of memory"
+        except Exception as error:
+            self.failed = True
+            self.out[name] = f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+    def _mean(self, run: ways.Way, runs: int) -> float:
+        """Milliseconds of a run, of some that follow each other: the host hands them out while the device works."""
         if self.device.type != "cuda":
             begun = time.perf_counter()
             run()
             return (time.perf_counter() - begun) * 1e3
         start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
-        run()
+        for _ in range(runs):
+            run()
         stop.record()
         stop.synchronize()
-        return start.elapsed_time(stop)
+        return start.elapsed_time(stop) / runs
 
     def table(self, title: str, batch: int, times: dict[str, float]) -> None:
         """What was measured, with the goals of MLPerf's `batch` beside it, and whether they were reached."""
@@ -99,9 +127,10 @@ class Bench:
             got = [
                 f"{'yes' if value <= share * times[other] else 'no'} ({value / times[other]:.3f} x)"
                 for share, other in goals
-                if self.device.type == "cuda"  # the interpreter's times mean nothing
+                # The interpreter's times mean nothing.
+                if self.device.type == "cuda" and max(value, times[other]) < NOT_MEASURED
             ]
-            told = "out of memory" if value == OUT_OF_MEMORY else f"{value:.3f}"
+            told = self.out.get(name, f"{value:.3f}").replace("|", "/")
             prototype = sizes.PROTOTYPE.get((batch, name))
             self.tell(
                 f"| {name} | {told} | {prototype or '-'} | {'; '.join(wanted) or '-'} | {'; '.join(got) or '-'} |"
@@ -144,10 +173,12 @@ class Bench:
         times = self.times(made)
         self.table(f"Whole training step, batch {batch:,}:", named, times)
         best = min(times[sizes.PLAIN_STEP], times[sizes.SAME_STEP])
-        if best < OUT_OF_MEMORY and self.device.type == "cuda":
-            self.steps[batch] = (best, times[sizes.POOL_STEP])
         floor, ours = times[sizes.MLPS], times[sizes.POOL_STEP]
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or ours == NOT_MEASURED:
+            return
+        if best < NOT_MEASURED:
+            self.steps[batch] = (best, ours)
+        if max(floor, times[sizes.SAME_STEP]) == NOT_MEASURED:
             return
         self.tell(
             "",
@@ -170,7 +201,7 @@ class Bench:
             "step of the whole pool": lambda: run.dense_step(pool.weight, sums, sizes.RATE),
         }
         found = self.times({k: lambda w=w: ways.recorded(w, self.device) for k, w in made.items()})
-        reached = found if self.device.type == "cuda" else {}
+        reached = {k: v for k, v in found.items() if self.device.type == "cuda" and k not in self.out}
         self.tell("", *limits.roofline_table(of, batch, reached, card))
 
     def sweep(self, named: int) -> None:
@@ -193,6 +224,31 @@ class Bench:
                     }
                 )
                 self.tell(f"| {elements} | {warps} | {found['lookup']:.3f} | {found['scatter']:.3f} |")
+        self.tell("", "| elements a thread | precision | interaction, ms | its backward, ms |")
+        self.tell("| --- | --- | --- | --- |")
+        sums = torch.zeros_like(pool.weight)
+        for precision in ("bf16", "tf32", "tf32x3"):
+            kind = torch.bfloat16 if precision == "bf16" else torch.float32
+            bottom, above = pool.bottom.detach().to(kind), pool.above.to(kind)
+            for share in (16, 32, 64):
+                device = DeviceBlocks(blocks, self.device, Launch(thread_elements=share, precision=precision))
+                found = self.times(
+                    {
+                        "forward": lambda d=device, x=bottom, k=kind: ways.recorded(
+                            lambda: void(d.interact(x, pool.weight, pool.ids, k)), self.device
+                        ),
+                        "backward": lambda d=device, x=bottom, g=above: ways.recorded(
+                            lambda: void(d.interact_backward(x, pool.weight, pool.ids, g, sums)), self.device
+                        ),
+                    }
+                )
+                self.tell(f"| {share} | {precision} | {found['forward']:.3f} | {found['backward']:.3f} |")
+        self.tell("", "| elements of the whole pool a program | its step, ms |", "| --- | --- |")
+        for elements in (512, 1024, 2048, 4096):
+            device = DeviceBlocks(blocks, self.device, Launch(dense_elements=elements))
+            step = lambda d=device: d.dense_step(pool.weight, sums, sizes.RATE)  # noqa: E731
+            found = self.times({"step": lambda w=step: ways.recorded(w, self.device)})
+            self.tell(f"| {elements} | {found['step']:.4f} |")
 
     def run(self) -> None:
         """All tables, the most telling first."""
@@ -201,8 +257,10 @@ class Bench:
         scaled = "" if taken > 95 else ", scaled down from 96 GB to what fits here"
         self.tell(
             f"Full tables of {taken:.3g} GB ({self.rows:,} rows a feature{scaled}), dim {self.sizes.dim}, "
-            f"{self.sizes.features} features, log-uniform ids. Medians of {self.sizes.rounds} rounds in turns. "
-            "All but the reference path are CUDA graphs; embeddings by themselves are float32, dot products tf32."
+            f"{self.sizes.features} features, log-uniform ids. Medians of {self.sizes.rounds} rounds in turns, "
+            f"each of several runs in a row, {TURN:g} ms or {RUNS} runs. All but the reference path are CUDA graphs; "
+            "embeddings by themselves are float32, dot products tf32, PyTorch's too; whole steps take turns with "
+            f"{ways.BATCHES} batches."
         )
         parts: list[tuple[str, Callable[[], None]]] = [
             ("embeddings, batch 65,536", lambda: self.embeddings(65_536, tables)),
@@ -214,9 +272,14 @@ class Bench:
             if self.late():
                 self.tell("", f"{name}: left out, {SECONDS:.0f} s had passed")
                 continue
-            measure()
+            with self._leaving_out(name):
+                measure()
+            if name in self.out:
+                self.tell("", f"{name}: {self.out[name]}")
             if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+                gc.collect()  # graphs and models may hold each other, and their memory
+                with suppress(RuntimeError):
+                    torch.cuda.empty_cache()
         self.tell("", *limits.exchange_table(self.sizes, self.steps))
 
 
@@ -290,7 +353,9 @@ def main(arguments: list[str] | None = None) -> int:
     file = asked.results or (None if asked.smoke or asked.sweep else Path("benchmarks/RESULTS.md"))
     if file is not None:
         file.write_text(with_section(file.read_text() if file.exists() else "", "\n".join(bench.lines)))
-    return 0
+    if bench.failed:
+        print("something failed and was left out: see the tables", file=sys.stderr)
+    return int(bench.failed)
 
 
 def _fitting() -> float:

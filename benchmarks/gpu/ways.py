@@ -5,7 +5,9 @@ torch.nn.EmbeddingBag with sparse gradients, PyTorch's interaction, torch.optim.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -25,6 +27,18 @@ from sizewise.optimizers import build_optimizer
 from sizewise.step import WARM_UP, Step, aside, cuda_graph
 
 Way = Callable[[], object]
+BATCHES = 4  # that a step takes turns with: of one batch of 2,048 rows the full tables' vectors stay in the L2 cache
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """PyTorch's float32 products in tf32, too, as our kernels' are; what was recorded so stays so."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def recorded(work: Callable[[], None], device: torch.device) -> Way:
@@ -109,8 +123,9 @@ class Embeddings:
     def then_plain(self) -> None:
         """A gather, PyTorch's interaction forward and backward, the update."""
         vectors = self.kernels.lookup(self.weight, self.ids).requires_grad_()
-        out = plain_interaction(self.bottom, vectors, self.pairs)
-        _, gradient = torch.autograd.grad(out, [self.bottom, vectors], self.above[:, : out.shape[1]])
+        with tf32():
+            out = plain_interaction(self.bottom, vectors, self.pairs)
+            _, gradient = torch.autograd.grad(out, [self.bottom, vectors], self.above[:, : out.shape[1]])
         self.kernels.scatter(self.weight, self.ids, gradient, -RATE)
 
     def summed(self) -> Callable[[], None]:
@@ -172,9 +187,10 @@ def reference_step(sizes: Sizes, tables: Tensor, rows: int, batch: int, device: 
     optimizer = torch.optim.SGD(
         [*bags.parameters(), *around.bottom.parameters(), *around.top.parameters()], lr=RATE
     )
-    data = draw_batch(sizes, rows, batch, device)
+    batches = cycle([draw_batch(sizes, rows, batch, device) for _ in range(BATCHES)])
 
     def run() -> None:
+        data = next(batches)
         bottom = around.bottom(data.dense)
         logits = around.top(plain_interaction(bottom, bags(data.ids), around.pairs))
         loss = binary_cross_entropy_with_logits(logits.squeeze(1), data.label)
@@ -219,10 +235,11 @@ def step(
     if not interaction:
         object.__setattr__(embedding, "pooled", lambda: None)
     stepper = Step(model, build_optimizer("sgd", model, RATE), batch, device)
-    data = draw_batch(sizes, rows, batch, device)
-    run: Way = lambda: stepper(data, batch)  # noqa: E731
-    for _ in range(WARM_UP + 1 if device.type == "cuda" else 0):  # until it is recorded
-        run()
+    batches = cycle([draw_batch(sizes, rows, batch, device) for _ in range(BATCHES)])
+    run: Way = lambda: stepper(next(batches), batch)  # noqa: E731
+    with tf32():  # for PyTorch's interaction, which is float32
+        for _ in range(WARM_UP + 1 if device.type == "cuda" else 0):  # until it is recorded
+            run()
     if device.type == "cuda" and stepper.recorder is None:
         raise RuntimeError("the step could not be recorded as a CUDA graph: see the log")
     return run
