@@ -128,16 +128,19 @@ class AuthorsHash(nn.Module):
 class PaperHash(nn.Module):
     """The papers' equation, with its table term and its sign for each element."""
 
+    feature: Tensor
+
     def __init__(self, features: int, blocks: int, dim: int, seed: int, feature_term: bool = True) -> None:
         super().__init__()
         self.coefficients = [1 + word % (PAPER_PRIME - 1) for word in splitmix64(seed, 8)]
         self.blocks, self.dim = blocks, dim
-        self.feature = torch.arange(features) if feature_term else torch.zeros(features, dtype=torch.int64)
+        feature = torch.arange(features) if feature_term else torch.zeros(features, dtype=torch.int64)
+        self.register_buffer("feature", feature, persistent=False)
 
     def _affine(self, ids: Tensor, coefficients: Sequence[int], steps: int) -> Tensor:
         """(A*e + B*x + C*j + D) mod P for j < steps; each term is reduced first, so that none overflows."""
         a, b, c, d = coefficients
-        column = self.feature.to(ids.device) * a % PAPER_PRIME + d
+        column = self.feature * a % PAPER_PRIME + d
         step = torch.arange(steps, device=ids.device) * c % PAPER_PRIME
         row = (ids % PAPER_PRIME * b + column) % PAPER_PRIME
         return (row.unsqueeze(-1) + step) % PAPER_PRIME
