@@ -1,9 +1,13 @@
-"""The Triton kernels against PyTorch, in Triton's interpreter: every kernel equals its plain twin.
+"""The Triton kernels against PyTorch: every kernel equals its plain twin, in Triton's interpreter or on a GPU.
 
-The interpreter has no threads: races, alignment and vector widths show only on a GPU (`python -m benchmarks.gpu`
-checks the same twins there before it times them).
+The interpreter has no threads: races, alignment and vector widths show only on a GPU, where
+
+    TRITON_INTERPRET=0 pytest tests/sizewise/embedding/test_gpu_kernels.py
+
+runs all of this (and `python -m benchmarks.gpu` checks the twins at its own sizes before it times them).
 """
 
+import os
 from typing import Any
 
 import pytest
@@ -13,6 +17,9 @@ from sizewise.embedding import Embedding, build
 from sizewise.embedding.hashing import FastHash
 from sizewise_prep.errors import InputError
 
+COMPILED = os.environ["TRITON_INTERPRET"] == "0"  # tests/conftest.py asks for the interpreter
+DEVICE = torch.device("cuda" if COMPILED else "cpu")
+pytestmark = pytest.mark.skipif(COMPILED and not torch.cuda.is_available(), reason="no CUDA device")
 CARDINALITIES = [1, 7, 300, 2, 40]
 CASES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "robe": ("robe", 16, {}),
@@ -31,7 +38,7 @@ RAGGED = {
 
 @pytest.fixture(scope="module")
 def gpu() -> Any:
-    """The kernels, for the interpreter (tests/conftest.py asks for it)."""
+    """The kernels."""
     pytest.importorskip("triton", reason="Triton is not installed: pip install sizewise[gpu]")
     from sizewise.embedding.kernels import gpu
 
@@ -41,12 +48,12 @@ def gpu() -> Any:
 def make(case: str) -> tuple[Embedding, torch.Tensor]:
     method, dim, options = {**CASES, **RAGGED}[case]
     budget = sum(CARDINALITIES) * dim * 4 if method == "full" else 3_000
-    embedding = build(method, CARDINALITIES, dim, budget, 3, **options)
+    embedding = build(method, CARDINALITIES, dim, budget, 3, **options).to(DEVICE)
     embedding.fused = False
     generator = torch.Generator().manual_seed(0)
     limits = CARDINALITIES if case == "full" else [2**32] * len(CARDINALITIES)
     ids = torch.stack([torch.randint(0, n, (8,), generator=generator) for n in limits], dim=1)
-    return embedding, torch.cat([ids, ids[:4]])  # some come twice
+    return embedding, torch.cat([ids, ids[:4]]).to(DEVICE)  # some come twice
 
 
 def pool_of(embedding: Embedding) -> torch.nn.Parameter:
@@ -56,7 +63,7 @@ def pool_of(embedding: Embedding) -> torch.nn.Parameter:
 def reference(embedding: Embedding, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Vectors, a gradient of them, and the gradient of the pool."""
     vectors = embedding(ids)
-    gradient = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(1))
+    gradient = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     vectors.backward(gradient)
     dense = pool_of(embedding).grad
     assert dense is not None
@@ -65,11 +72,12 @@ def reference(embedding: Embedding, ids: torch.Tensor) -> tuple[torch.Tensor, to
 
 def test_hashes_are_those_of_fast_hash_to_the_last_bit(gpu: Any) -> None:
     """A pool that holds its own positions gives away every slot; ids cover both ends of 32 bits."""
-    embedding = build("robe", CARDINALITIES, 16, 4 * 100_003, 7, block_len=4, align=1)
-    device = gpu.DeviceBlocks(embedding.blocks, torch.device("cpu"))
-    pool = torch.arange(100_003.0)
+    embedding = build("robe", CARDINALITIES, 16, 4 * 100_003, 7, block_len=4, align=1).to(DEVICE)
+    device = gpu.DeviceBlocks(embedding.blocks, DEVICE)
+    pool = torch.arange(100_003.0, device=DEVICE)
     ids = torch.randint(0, 2**32, (200, 5), generator=torch.Generator().manual_seed(2))
     ids[:4] = torch.tensor([0, 1, 2**31, 2**32 - 1])[:, None]
+    ids = ids.to(DEVICE)
     hashes = embedding.hash
     assert isinstance(hashes, FastHash)
     slots, _ = hashes(ids, embedding.slots)
@@ -80,7 +88,7 @@ def test_hashes_are_those_of_fast_hash_to_the_last_bit(gpu: Any) -> None:
 def test_lookup_and_scatter(gpu: Any, case: str) -> None:
     embedding, ids = make(case)
     vectors, gradient, dense = reference(embedding, ids)
-    device = gpu.DeviceBlocks(embedding.blocks, torch.device("cpu"))
+    device = gpu.DeviceBlocks(embedding.blocks, DEVICE)
     pool = pool_of(embedding).detach()
     assert torch.equal(device.lookup(pool, ids), vectors)
     sums = torch.zeros_like(pool)
@@ -94,7 +102,7 @@ def test_lookup_and_scatter(gpu: Any, case: str) -> None:
 @pytest.mark.parametrize("case", [*CASES, *RAGGED])
 def test_adagrad_is_that_of_torch(gpu: Any, case: str) -> None:
     embedding, ids = make(case)
-    device = gpu.DeviceBlocks(embedding.blocks, torch.device("cpu"))
+    device = gpu.DeviceBlocks(embedding.blocks, DEVICE)
     pool = pool_of(embedding).detach().clone()
     sums, squares = torch.zeros_like(pool), torch.zeros_like(pool)
     optimizer = torch.optim.Adagrad(embedding.parameters(), lr=0.1)
@@ -121,14 +129,14 @@ def test_interaction(gpu: Any, case: str, precision: str, bound: float) -> None:
         pool_of(embedding).mul_(100)  # to values of about one
     dim, rows = embedding.dim, embedding.features + 1
     generator = torch.Generator().manual_seed(4)
-    bottom = torch.randn(len(ids), dim, generator=generator, requires_grad=True)
+    bottom = torch.randn(len(ids), dim, generator=generator).to(DEVICE).requires_grad_()
     vectors = embedding(ids)
     vectors.retain_grad()
     x = torch.cat([bottom.unsqueeze(1), vectors], dim=1)
     high, low = torch.tril_indices(rows, rows, offset=-1)
     expected = torch.cat([bottom, torch.bmm(x, x.transpose(1, 2))[:, high, low]], dim=1)
-    device = gpu.DeviceBlocks(embedding.blocks, torch.device("cpu"), gpu.Launch(precision=precision))
-    gradient = torch.randn(len(ids), device.width, generator=generator)
+    device = gpu.DeviceBlocks(embedding.blocks, DEVICE, gpu.Launch(precision=precision))
+    gradient = torch.randn(len(ids), device.width, generator=generator).to(DEVICE)
     expected.backward(gradient[:, : expected.shape[1]])
 
     pool = pool_of(embedding).detach()
@@ -141,7 +149,7 @@ def test_interaction(gpu: Any, case: str, precision: str, bound: float) -> None:
     ours, nothing = device.interact_backward(bottom.detach(), pool, ids, gradient, sums)
     assert nothing is None
     again, of_vectors = device.interact_backward(bottom.detach(), pool, ids, gradient)
-    assert torch.equal(ours, again)
+    torch.testing.assert_close(ours, again, rtol=0, atol=1e-6 * float(ours.abs().max()))
     for value, twin in ((ours, bottom.grad), (sums, pool_of(embedding).grad), (of_vectors, vectors.grad)):
         assert twin is not None
         torch.testing.assert_close(value, twin, rtol=0, atol=bound * float(twin.abs().max()))
@@ -151,15 +159,15 @@ def test_interaction(gpu: Any, case: str, precision: str, bound: float) -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
 def test_a_step_of_the_whole_pool(gpu: Any, optimizer: str, storage: str) -> None:
     """Equal to torch's, then rounded with the noise of the table; sums are zero afterwards."""
-    embedding = build("robe", CARDINALITIES, 16, 3_000, 3, storage=storage)
+    embedding = build("robe", CARDINALITIES, 16, 3_000, 3, storage=storage).to(DEVICE)
     embedding.fused = False
     ids = make("robe")[1]
-    device = gpu.DeviceBlocks(embedding.blocks, torch.device("cpu"))
+    device = gpu.DeviceBlocks(embedding.blocks, DEVICE)
     _, _, dense = reference(embedding, ids)
     weight = pool_of(embedding)
     pool, sums = weight.detach().clone(), dense.clone()
     squares = torch.zeros_like(pool) if optimizer == "adagrad" else None
-    stream = torch.tensor(embedding.pool.next_stream()) if storage == "bfloat16" else None
+    stream = torch.as_tensor(embedding.pool.next_stream()) if storage == "bfloat16" else None
     if stream is not None:
         embedding.pool.roundings -= 1  # for the table to draw the same
     twin = {"sgd": torch.optim.SGD, "adagrad": torch.optim.Adagrad}[optimizer]([weight], lr=0.1)
@@ -175,18 +183,18 @@ def test_a_step_of_the_whole_pool(gpu: Any, optimizer: str, storage: str) -> Non
 def test_rounding_is_that_of_the_table_to_the_last_bit(gpu: Any) -> None:
     embedding, ids = make("robe, several blocks")
     blocks = embedding.blocks
-    device = gpu.DeviceBlocks(blocks, torch.device("cpu"))
-    ours, theirs = (pool_of(embedding).detach().clone() for _ in range(2))
+    device = gpu.DeviceBlocks(blocks, DEVICE)
+    ours, theirs = pool_of(embedding).detach().clone(), pool_of(embedding).detach().cpu().clone()
     device.round_bfloat16(ours, ids, 2**32 - 7)
-    blocks.round_bfloat16(theirs, ids, 2**32 - 7)
-    assert torch.equal(ours, theirs)
+    blocks.round_bfloat16(theirs, ids.cpu(), 2**32 - 7)
+    assert torch.equal(ours.cpu(), theirs)
     assert not torch.equal(ours, pool_of(embedding))
 
 
 def test_ids_that_full_tables_have_no_row_for_reach_no_memory(gpu: Any) -> None:
     """They read zeros and write nothing, between features as well as beyond the last one."""
     embedding, ids = make("full")
-    device = gpu.DeviceBlocks(embedding.blocks, torch.device("cpu"))
+    device = gpu.DeviceBlocks(embedding.blocks, DEVICE)
     pool = pool_of(embedding).detach()
     bad = ids.clone()
     bad[0, 0], bad[1, 4], bad[2, 2] = 1, 2**32 - 1, -1
@@ -195,7 +203,7 @@ def test_ids_that_full_tables_have_no_row_for_reach_no_memory(gpu: Any) -> None:
         expected[row, column] = 0
     assert torch.equal(device.lookup(pool, bad), expected)
     sums, allowed = torch.zeros_like(pool), torch.zeros_like(pool)
-    gradient = torch.ones(*ids.shape, 16)
+    gradient = torch.ones(*ids.shape, 16, device=DEVICE)
     device.scatter(sums, bad, gradient)
     for row, column in ((0, 0), (1, 4), (2, 2)):
         gradient[row, column] = 0
@@ -208,9 +216,10 @@ def test_ids_that_full_tables_have_no_row_for_reach_no_memory(gpu: Any) -> None:
 def test_ids_of_32_bits(gpu: Any, case: str, kind: torch.dtype) -> None:
     """Signed ones are read by their bits where they are hashed, so that 2^31 and more fit too."""
     embedding, ids = make(case)
-    device = gpu.DeviceBlocks(embedding.blocks, torch.device("cpu"))
+    device = gpu.DeviceBlocks(embedding.blocks, DEVICE)
     pool = pool_of(embedding).detach()
-    narrow = torch.from_numpy(ids.numpy().astype("uint32").view("int32" if kind == torch.int32 else "uint32"))
+    bits = ids.cpu().numpy().astype("uint32").view("int32" if kind == torch.int32 else "uint32")
+    narrow = torch.from_numpy(bits).to(DEVICE)
     assert narrow.dtype == kind
     assert torch.equal(device.lookup(pool, narrow), device.lookup(pool, ids))
 
@@ -218,23 +227,22 @@ def test_ids_of_32_bits(gpu: Any, case: str, kind: torch.dtype) -> None:
 @pytest.mark.parametrize("rows", [0, 1, 127, 129])
 def test_edges_of_a_batch(gpu: Any, rows: int) -> None:
     """Tiles hold 128 vectors here: the last one is full, nearly empty, or there is none."""
-    embedding = build("robe", [100], 16, 3_000, 3)
+    embedding = build("robe", [100], 16, 3_000, 3).to(DEVICE)
     embedding.fused = False
-    ids = torch.randint(0, 2**32, (rows, 1), generator=torch.Generator().manual_seed(1))
-    device = gpu.DeviceBlocks(embedding.blocks, torch.device("cpu"))
+    ids = torch.randint(0, 2**32, (rows, 1), generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    device = gpu.DeviceBlocks(embedding.blocks, DEVICE)
     pool = pool_of(embedding).detach()
     with torch.no_grad():
         assert torch.equal(device.lookup(pool, ids), embedding(ids))
     sums = torch.zeros_like(pool)
-    device.scatter(sums, ids, torch.ones(rows, 1, 16))
+    device.scatter(sums, ids, torch.ones(rows, 1, 16, device=DEVICE))
     assert float(sums.sum()) == rows * 16
 
 
 def test_more_features_than_a_multiprocessor_holds_are_refused(gpu: Any) -> None:
-    cpu = torch.device("cpu")
     for features, dim, taken in ((26, 256, True), (60, 128, True), (26, 512, False), (200, 16, False)):
         embedding = build("robe", [10] * features, dim, 30_000, 1)
-        device = gpu.DeviceBlocks(embedding.blocks, cpu)
+        device = gpu.DeviceBlocks(embedding.blocks, DEVICE)
         assert device.interacts == taken
     with pytest.raises(InputError, match="look vectors up first"):
         device.interact(torch.zeros(1, 16), pool_of(embedding), torch.zeros(1, 200, dtype=torch.int64))

@@ -3,6 +3,7 @@
 TRITON_INTERPRET=0 pytest tests/sizewise/embedding/test_gpu_on_device.py
 """
 
+import os
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ from sizewise.step import Step
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
     pytest.mark.skipif(not fused._triton_is_there(), reason="Triton is not installed"),
+    pytest.mark.skipif(
+        os.environ["TRITON_INTERPRET"] != "0", reason="in Triton's interpreter: TRITON_INTERPRET=0"
+    ),
 ]
 GPU = torch.device("cuda")
 BATCH, FEATURES = 2_048, 26
