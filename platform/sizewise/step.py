@@ -165,9 +165,11 @@ def aside(device: torch.device) -> Iterator[None]:
     """On the stream that recordings are made on, which waits for the current one before and is waited for after."""
     stream = _recording_stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream(device).wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        torch.cuda.current_stream(device).wait_stream(stream)
 
 
 def cuda_graph(work: Callable[[], None], device: torch.device) -> Callable[[], object]:

@@ -72,6 +72,34 @@ def test_graphs_train_what_the_plain_path_does_on_a_cpu(optimizer: str, budget: 
         assert (value.detach().cpu() - other.detach()).norm() <= bound * moved, name
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam"])
+def test_what_comes_between_replays(optimizer: str) -> None:
+    """Short batches, another learning rate, scores: parameters and losses are those of steps launched one by one.
+
+    From page-locked memory with ids of 32 bits, as studies have them.
+    """
+    states, losses = [], []
+    for recorded in (True, False):
+        model = DLRM(build("robe", [1_000_000] * FEATURES, 16, 100_000, 1), 13, [32], [32]).to(GPU)
+        stepper = build_optimizer(optimizer, model, 0.01)
+        step = Step(model, stepper, BATCH, GPU)
+        step.recorder = step.recorder if recorded else None
+        for number, whole in enumerate(batches(11)):
+            batch = Batch(whole.dense, whole.ids.to(torch.uint32), whole.label)
+            batch = Batch(*(column[: 100 if number in (5, 9) else None].pin_memory() for column in batch))
+            if number == 7:
+                stepper.param_groups[0]["lr"] = 0.005
+                with torch.no_grad():
+                    assert model(batch.dense.to(GPU), batch.ids.to(GPU)).isfinite().all()
+            step(batch, len(batch.label))
+        assert (step._replay is not None) == recorded
+        states.append([parameter.detach() for parameter in model.parameters()])
+        losses.append(step.loss())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for ours, theirs in zip(*states, strict=True):
+        assert (ours - theirs).norm() <= 1e-3 * theirs.norm()
+
+
 def test_steps_wait_for_nothing() -> None:
     step, _ = trained("adagrad", GPU, 100_000)
     waiting = [Batch(*(column.pin_memory() for column in batch)) for batch in batches(3)]
