@@ -1,5 +1,6 @@
 """Times of several ways to do one thing, taken in turns, so that a busy machine slows all alike."""
 
+import contextlib
 import os
 import platform
 import statistics
@@ -40,11 +41,12 @@ def machine() -> str:
     name = next(
         (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor()
     )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
+    commit = ""
+    with contextlib.suppress(OSError):  # no git, as on a machine that is only lent
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     load = os.getloadavg()[0]
     return (
         f"{os.cpu_count()} cores of {name}, load {load:.1f}, Python {platform.python_version()}, "
-        f"PyTorch {torch.__version__}, commit {commit.stdout.strip() or 'unknown'}"
+        f"PyTorch {torch.__version__}, commit {commit or 'unknown'}"
     )

@@ -5,7 +5,6 @@ import gc
 import math
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,12 +20,13 @@ import benchmarks.gpu
 import triton
 from benchmarks.gpu import checks, limits, sizes, ways
 from benchmarks.gpu.sizes import Sizes
+from benchmarks.results import with_section
 from benchmarks.timing import machine
 
 from sizewise.embedding import fused
 from sizewise.embedding.kernels.gpu import DeviceBlocks, Launch
 
-HEADING = "## GPU"
+SECTION = "GPU"
 SECONDS = 460.0  # what is not measured by then is left out, and said to be
 TURN = 8.0  # milliseconds of a way's turn at least, in which it runs again and again as a training does its steps
 RUNS = 20  # in a turn at most
@@ -292,15 +292,6 @@ def card_of(device: torch.device) -> str | None:
     return next((card for card in limits.BANDWIDTH if card in name), None)
 
 
-def with_section(text: str, body: str) -> str:
-    """The file with its section HEADING replaced, or added at its end."""
-    before, found, rest = f"\n{text}".partition(f"\n{HEADING}\n")
-    after = rest.partition("\n## ")
-    following = f"\n{after[1].strip()} {after[2]}" if after[1] else ""
-    start = before.removeprefix("\n") + "\n" if found else text.rstrip("\n") + "\n\n"
-    return f"{start}{HEADING}\n\n{body.strip()}\n{following}"
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu",
@@ -326,9 +317,6 @@ def main(arguments: list[str] | None = None) -> int:
         device,
         asked.table_gb or (1e-4 if asked.smoke else _fitting()),
     )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     where = (
         f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / 1e9:.0f} GB, CUDA "
         f"{torch.version.cuda}"
@@ -338,8 +326,8 @@ def main(arguments: list[str] | None = None) -> int:
     command = "`python -m benchmarks.gpu" + (" --smoke`" if asked.smoke else "`")
     nothing = " **A smoke test: sizes are tiny and times mean nothing.**" if asked.smoke else ""
     bench.tell(
-        f"{command}, {time.strftime('%d %B %Y')}, {where}; {machine()}, Triton {triton.__version__}, "
-        f"commit {commit.stdout.strip() or 'unknown'}.{nothing}",
+        f"{command}, {time.strftime('%d %B %Y')}, {where}; {machine()}, Triton {triton.__version__}."
+        f"{nothing}",
         "",
     )
     good, table = checks.check(bench.sizes, device)
@@ -351,7 +339,9 @@ def main(arguments: list[str] | None = None) -> int:
     bench.tell("", f"{time.monotonic() - bench.started:.0f} s in all.")
     file = asked.results or (None if asked.smoke or asked.sweep else Path("benchmarks/RESULTS.md"))
     if file is not None:
-        file.write_text(with_section(file.read_text() if file.exists() else "", "\n".join(bench.lines)))
+        file.write_text(
+            with_section(file.read_text() if file.exists() else "", SECTION, "\n".join(bench.lines))
+        )
     if bench.failed:
         print("something failed and was left out: see the tables", file=sys.stderr)
     return int(bench.failed)
