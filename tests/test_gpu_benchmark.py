@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,35 @@ def test_what_fails_is_left_out_and_the_rest_is_measured(monkeypatch: pytest.Mon
     assert "| failed: ValueError: unaligned / address |" in rows[FULL]
     assert "| out of memory |" in rows["tables"]
     assert rows[POOL].endswith("| - |")  # a goal against what was not measured is neither reached nor missed
+
+
+def test_everything_is_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors without memory on the device `meta` mix with those on the host as little as a GPU's do."""
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.gpu import checks, ways
+    from benchmarks.gpu.sizes import SMOKE
+
+    from sizewise.dlrm import DLRM
+    from sizewise.embedding import fused
+    from sizewise.embedding.kernels import gpu
+
+    meta = torch.device("meta")
+    monkeypatch.setattr(fused, "TRITON_ON", {"meta"})
+    monkeypatch.setattr(gpu, "_launch", lambda *arguments, **constants: None)
+    monkeypatch.setattr(DLRM, "_precision", lambda self, dense: nullcontext())
+    for embedding in (ways.pool_embedding(SMOKE).to(meta), ways.DeviceTables(SMOKE, 8, meta)):
+        checks._whole(SMOKE, embedding, 8, meta)
+        checks._pairs(SMOKE, embedding, 8, meta)
+    tables = ways.DeviceTables(SMOKE, 8, meta)
+    for made in (tables, ways.pool_embedding(SMOKE)):
+        of = ways.Embeddings(SMOKE, made, 8, 4, meta)
+        for way in (of.alone, of.then_plain, of.carried, of.summed()):
+            way()
+    ways.Bags(tables.table.weight.detach(), SMOKE.features, SMOKE.dim)(ways.draw_ids(SMOKE, 8, 4, meta))
+    for interaction in (True, False):
+        ways.step(SMOKE, ways.shared(tables), 8, 4, meta, interaction=interaction)()
+    for kind in (DLRM, ways.MlpsAlone):
+        ways.step(SMOKE, ways.pool_embedding(SMOKE), 8, 4, meta, kind=kind)()
 
 
 def test_what_exchanging_embeddings_costs(monkeypatch: pytest.MonkeyPatch) -> None:

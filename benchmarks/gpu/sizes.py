@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-RATE = 1e-3
+RATE = 1e-6  # so small that numbers stay finite where a way runs hundreds of times on one batch
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ class DeviceTables(Full):
         values = torch.empty(sizes.features * rows, sizes.dim, device=device).uniform_(-0.01, 0.01)
         self.table.weight = nn.Parameter(values)
         self.blocks = Blocks(sizes.features, sizes.dim, sizes.dim, sizes.dim, None, self.keys.offsets)
+        self.to(device)
 
 
 def shared(tables: DeviceTables) -> Embedding:
