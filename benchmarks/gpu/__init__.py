@@ -12,7 +12,8 @@ When a GPU is at hand, in this order:
     pytest tests/sizewise/embedding/test_gpu_on_device.py        # graphs, 64-bit positions, no waiting
     python -m benchmarks.gpu                                     # checks every kernel again, then times
 
-(`pytest tests/contracts/test_embedding_contract.py`, where nothing but PyTorch, Triton and pydantic is installed.)
+On a machine where Sizewise is not installed, only PyTorch, Triton, NumPy, numba, pydantic, pyarrow and safetensors:
+`export PYTHONPATH=platform:data_prep`, and of the contracts `tests/contracts/test_embedding_contract.py`.
 
 The run first checks every kernel against its PyTorch twin on this device and ends with exit code 1 where one differs.
 Then it times, and writes what it found over the section "GPU" of benchmarks/RESULTS.md; a way that fails is said to
