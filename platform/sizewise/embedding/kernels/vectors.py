@@ -1,7 +1,8 @@
 """What numba lacks for kernels that move short runs of floats: prefetches, and vectors of a fixed length.
 
 A loop of sixteen steps is a loop to the compiler, which guards it against overlapping arrays and odd lengths.
-These write the vector instructions out instead. They round as the loops would: nothing is contracted.
+These write the vector instructions out instead. What copies and updates rounds as the loops would; sums of products are
+made of several, added last, and contracted (a multiplication and an addition round once) where the processor can.
 """
 
 from collections.abc import Callable, Iterator
