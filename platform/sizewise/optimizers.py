@@ -24,11 +24,7 @@ from sizewise.embedding.table import Table
 
 OPTIMIZERS = ("sgd", "adagrad", "adam")
 ADAGRAD_FUSES_ON_GPUS = "2.12"  # the first version of PyTorch whose fused Adagrad takes tensors on a GPU
-HOW = (
-    "fused",
-    "foreach",
-    "capturable",
-)  # what a group of parameters says of the machine rather than of the steps
+HOW = ("fused", "foreach", "capturable")  # what groups of parameters say of the machine and not of the steps
 
 
 def build_optimizer(
