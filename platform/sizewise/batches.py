@@ -1,20 +1,25 @@
 """Shards -> batches, in an order that (seed, position) fully determines.
 
 A split is one long row sequence cut into memory-mapped Arrow shards. Every epoch has an order of its own: the
-shards are shuffled, blocks of 65,536 rows within each shard, and the rows within each block. Batch `k` of an epoch
-is rows `k*batch_size` and on of that order, so a trial that was interrupted goes on at the exact batch without
-reading what came before, and any number of data-parallel workers see the same global batches (worker `r` takes
-every `world`-th row).
+shards are shuffled, blocks of 65,536 rows within each shard, and the rows of each block are dealt out at random to the
+batches that it fills. So a trial that was interrupted goes on at the exact batch without reading more than the block
+that it is in, and any number of data-parallel workers see the same global batches (worker `r` takes every `world`-th
+row).
+
+What rows a batch has is random; within it those of a block lie as in the file, because a block is read in sequence,
+much faster than rows are read in any other order. A step sums over its batch's rows.
 
     split = Split.open(Path("data/planted"), "train")
     batch = split.batch(epoch=0, position=17, batch_size=512, seed=1)
     for batch in split.stream(start=17, stop=4000, batch_size=512, seed=1): ...     # over as many epochs as it takes
 """
 
+from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +27,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.embedding.kernels.rows import gatherer, permutation
+from sizewise.embedding.kernels.rows import Array, dealer, piles_of, share_of
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.rows import Rows
 from sizewise_prep.shards import read_shard
 
-BLOCK_ROWS = 65_536  # shuffled whole: 10 MB, so that reading them in any order stays within the cache
+BLOCK_ROWS = 65_536  # shuffled whole: 10 MB of memory
 
 
 class Batch(NamedTuple):
@@ -52,9 +57,10 @@ class Split:
     rows_per_file: tuple[int, ...]
     dense_is_log: bool = False
     _mapped: dict[int, Rows] = field(default_factory=dict, repr=False, compare=False)
-    _orders: dict[tuple[int, int], tuple[npt.NDArray[np.int64], ...]] = field(
+    _orders: dict[tuple[int, int], tuple[list[int], ...]] = field(
         default_factory=dict, repr=False, compare=False
     )
+    _dealt: dict[tuple[int, ...], "_Block"] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, folder: Path, split: str) -> "Split":
@@ -92,26 +98,24 @@ class Split:
     ) -> Batch:
         """Batch `position` (0-based) of `epoch`, shuffled; `batch_size` rows over all `world` workers.
 
+        It lies with the other batches of its block, of which it is a view: nothing is copied to give it out.
+
         `pinned`: in page-locked memory, from which a GPU copies while it computes.
         """
         low, high = position * batch_size, min((position + 1) * batch_size, self.rows)
         if (epoch, seed) not in self._orders:
             self._orders.clear()
             self._orders[epoch, seed] = self._order(epoch, seed)
-        starts, shards, blocks = self._orders[epoch, seed]
+        starts = self._orders[epoch, seed][0]
         parts = []
-        for place in range(int(np.searchsorted(starts, low, side="right")) - 1, len(shards)):
-            start, index, block = (int(column[place]) for column in (starts, shards, blocks))
-            if start >= high:
-                break
-            first = block * BLOCK_ROWS
-            size = min(BLOCK_ROWS, self.rows_per_file[index] - first)
-            begin, end = max(low - start, 0), min(high - start, size)
-            # Of the global batch's rows this worker takes numbers rank, rank + world and on.
-            mine = begin + (rank - (start + begin - low)) % world
-            within = _permutation(seed, epoch, index, block, size)[mine:end:world]
-            parts.append((self._shard(index), first, within))
-        return _gather(parts, self.dense_is_log, pinned)
+        for place in range(bisect_right(starts, low) - 1, bisect_left(starts, high)):
+            key = (epoch, seed, place, batch_size, rank, world, pinned)
+            dealt = self._dealt.get(key)
+            if dealt is None:
+                self._dealt.clear()  # first, so that its memory is free for the next
+                dealt = self._dealt[key] = self._deal(*key)
+            parts.append(dealt.batch(position))
+        return parts[0] if len(parts) == 1 else _joined(parts, pinned)
 
     def stream(
         self,
@@ -126,8 +130,9 @@ class Split:
     ) -> Iterator[Batch]:
         """Batches number `start` to `stop` of a training, which goes through one epoch after another.
 
-        `ahead`: the next one is made, in page-locked memory where there is a GPU, while the caller works with this one.
-        It does not help on a CPU, whose cores have the model to compute.
+        `ahead`: the next ones are made, in page-locked memory where there is a GPU, while the caller works with this
+        one: those of half a block, so that it has some while the next block is dealt out. It does not help on a CPU,
+        whose cores have the model to compute.
         """
         per_epoch, pinned = self.iterations(batch_size), ahead and torch.cuda.is_available()
 
@@ -138,24 +143,44 @@ class Split:
             yield from map(batch, range(start, stop))
             return
         with ThreadPoolExecutor(1, thread_name_prefix="sizewise-batches") as thread:
-            coming = thread.submit(batch, start) if start < stop else None
-            for number in range(start + 1, stop + 1):
-                assert coming is not None
-                ready = coming.result()
-                coming = thread.submit(batch, number) if number < stop else None
+            numbers = iter(range(start, stop))
+            coming: deque[Future[Batch]] = deque()
+            for number in islice(numbers, max(1, BLOCK_ROWS // 2 // batch_size)):
+                coming.append(thread.submit(batch, number))
+            while coming:
+                ready = coming.popleft().result()
+                for number in islice(numbers, 1):
+                    coming.append(thread.submit(batch, number))
                 yield ready
 
-    def _order(self, epoch: int, seed: int) -> tuple[npt.NDArray[np.int64], ...]:
-        """Where each block of an epoch starts in its order of rows, its shard, and its number in the shard."""
-        shards, blocks, sizes = [], [], []
-        for index in _permutation(seed, epoch, -1, -1, len(self.files)):
+    def _order(self, epoch: int, seed: int) -> tuple[list[int], ...]:
+        """Where each block of an epoch starts in its order, its shard, its number in the shard, and its random key."""
+        starts: list[int] = []
+        shards: list[int] = []
+        blocks: list[int] = []
+        start = 0
+        for index in np.argsort(_random(len(self.files), seed, epoch, 1)).tolist():
             rows = self.rows_per_file[index]
-            order = _permutation(seed, epoch, int(index), -1, -(-rows // BLOCK_ROWS))
-            shards.append(np.full(len(order), index))
-            blocks.append(order)
-            sizes.append(np.minimum(BLOCK_ROWS, rows - order * BLOCK_ROWS))
-        starts = np.cumsum(np.concatenate([np.zeros(1, np.int64), *sizes]))
-        return starts[:-1], np.concatenate(shards), np.concatenate(blocks)
+            for block in np.argsort(_random(-(-rows // BLOCK_ROWS), seed, epoch, 2, index)).tolist():
+                starts.append(start)
+                shards.append(index)
+                blocks.append(block)
+                start += min(BLOCK_ROWS, rows - block * BLOCK_ROWS)
+        return starts, shards, blocks, _random(len(starts), seed, epoch, 3).tolist()
+
+    def _deal(
+        self, epoch: int, seed: int, place: int, batch_size: int, rank: int, world: int, pinned: bool
+    ) -> "_Block":
+        """The block at a place of an epoch's order, dealt out to batches."""
+        start, index, block, key = (column[place] for column in self._orders[epoch, seed])
+        first = block * BLOCK_ROWS
+        size = min(BLOCK_ROWS, self.rows_per_file[index] - first)
+        before = start % batch_size
+        piles = piles_of(np.uint64(key), size, before, batch_size)
+        rows, piles, starts = share_of(piles, before, batch_size, rank, world)
+        part = slice(first, first + size)
+        dealt = _dealt(self._shard(index), part, rows, piles, starts, self.dense_is_log, pinned)
+        return _Block(dealt, start // batch_size, starts.tolist())
 
     def in_order(self, batch_size: int, rank: int = 0, world: int = 1) -> "InOrder":
         """All rows in time order, for scoring; worker `rank` of `world` gets every `world`-th row of a batch."""
@@ -180,29 +205,68 @@ class InOrder:
         for index, size in enumerate(self.split.rows_per_file):
             shard = self.split._shard(index)
             for low in range(0, size, self.batch_size):
-                rows = np.arange(self.rank, min(self.batch_size, size - low), self.world)
-                yield _gather([(shard, low, rows)], self.split.dense_is_log)
+                end = min(low + self.batch_size, size)
+                rows = np.arange(self.rank, end - low, self.world, dtype=np.uint32)
+                one_pile, starts = np.zeros_like(rows), np.array([0, len(rows)])
+                yield _dealt(shard, slice(low, end), rows, one_pile, starts, self.split.dense_is_log)
 
 
-def _gather(
-    parts: list[tuple[Rows, int, npt.NDArray[np.int64]]], dense_is_log: bool, pinned: bool = False
+class _Block(NamedTuple):
+    """A block's rows, batch by batch from batch number `first` on; `starts` says where each one's lie, and all end."""
+
+    rows: Batch
+    first: int
+    starts: list[int]
+
+    def batch(self, position: int) -> Batch:
+        """What batch `position` has of them."""
+        low, high = self.starts[position - self.first : position - self.first + 2]
+        return Batch(*(column[low:high] for column in self.rows))
+
+
+def _dealt(
+    shard: Rows,
+    part: slice,
+    rows: Array,
+    piles: Array,
+    starts: Array,
+    dense_is_log: bool,
+    pinned: bool = False,
 ) -> Batch:
-    """The given rows of some shards, one after another: one pass from the mapped files to the batch."""
-    count, columns = (
-        sum(len(rows) for _, _, rows in parts),
-        (parts[0][0].dense.shape[1], parts[0][0].ids.shape[1]),
+    """Rows of a part of a mapped shard, each in its pile, in one pass; where piles start, and the last one ends."""
+    count, (dense, ids) = int(starts[-1]), (shard.dense.shape[1], shard.ids.shape[1])
+    dealt = Batch(
+        torch.empty(count, dense, pin_memory=pinned),
+        torch.empty(count, ids, dtype=torch.uint32, pin_memory=pinned),
+        torch.empty(count, pin_memory=pinned),
     )
-    dense = torch.empty(count, columns[0], pin_memory=pinned)
-    ids = torch.empty(count, columns[1], dtype=torch.uint32, pin_memory=pinned)
-    label = torch.empty(count, pin_memory=pinned)
-    gather, (to_dense, to_ids, to_label) = gatherer(*columns), (dense.numpy(), ids.numpy(), label.numpy())
-    at = 0
-    for shard, first, rows in parts:
-        gather(shard.labels, shard.dense, shard.ids, first, rows, to_label[at:], to_dense[at:], to_ids[at:])
-        at += len(rows)
+    to_dense, to_ids, to_label = (column.numpy() for column in dealt)
+    dealer(dense, ids)(
+        shard.labels[part],
+        shard.dense[part],
+        shard.ids[part],
+        rows,
+        piles,
+        starts,
+        to_label,
+        to_dense,
+        to_ids,
+    )
     if not dense_is_log:
         transform_dense(to_dense, out=to_dense)
-    return Batch(dense, ids, label)
+    return dealt
+
+
+def _joined(parts: list[Batch], pinned: bool) -> Batch:
+    """One batch of rows that several blocks have."""
+    dense, ids, label = (
+        torch.empty(sum(map(len, columns)), *columns[0].shape[1:], dtype=columns[0].dtype, pin_memory=pinned)
+        for columns in zip(*parts, strict=True)
+    )
+    rows = Batch(dense, ids, label)
+    for whole, *columns in zip(rows, *parts, strict=True):
+        np.concatenate([column.numpy() for column in columns], out=whole.numpy())
+    return rows
 
 
 def transform_dense(
@@ -213,7 +277,6 @@ def transform_dense(
     return np.log1p(values, out=values)
 
 
-@lru_cache(maxsize=8)
-def _permutation(seed: int, epoch: int, shard: int, block: int, size: int) -> npt.NDArray[np.int64]:
-    """A permutation of range(size) that depends on nothing but its arguments; -1 orders shards, or blocks."""
-    return permutation(np.random.Philox([seed, epoch, shard + 1, block + 1]), size)
+def _random(count: int, *origin: int) -> npt.NDArray[np.uint64]:
+    """Numbers that depend on nothing but what they are for, in all versions: NumPy promises that of these."""
+    return np.random.SeedSequence(origin).generate_state(count, np.uint64).astype(np.uint64, copy=False)

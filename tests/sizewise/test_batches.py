@@ -1,17 +1,23 @@
 """Batches: every row once an epoch, in an order that seed and position alone decide."""
 
+import tempfile
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sizewise import batches
-from sizewise.batches import Split, transform_dense
-from sizewise.embedding.kernels.rows import permutation
+from sizewise.batches import Batch, Split, transform_dense
+from sizewise.embedding.kernels.rows import piles_of
 from sizewise_prep.errors import InputError
+from sizewise_prep.rows import Rows
+from sizewise_prep.shards import write_shard
 
 
 def keys(batch: object) -> list[tuple[int, ...]]:
@@ -42,9 +48,9 @@ def test_blocks_within_shards_are_shuffled_too(shards: Path, monkeypatch: pytest
     split = Split.open(shards, "train")
     first = epoch_of(split, 0)
     assert sorted(first) == whole
-    assert set(first[:150]) != set(epoch_of(split, 1)[:150])
-    shares = [keys(split.batch(0, 3, 256, 1, rank, 3)) for rank in range(3)]
-    assert sorted(key for share in shares for key in share) == sorted(first[768:1024])
+    assert any(set(first[:150]) != set(epoch_of(split, epoch)[:150]) for epoch in (1, 2, 3))
+    for rank in range(3):
+        assert keys(split.batch(0, 3, 256, 1, rank, 3)) == first[768:1024][rank::3]
     alone = Split.open(shards, "train").batch(0, 9, 256, 1)
     assert keys(alone) == first[9 * 256 : 10 * 256]
 
@@ -67,10 +73,159 @@ def test_a_batch_is_the_same_whether_or_not_earlier_ones_were_read(shards: Path)
 def test_workers_share_out_the_global_batch(shards: Path, world: int) -> None:
     split = Split.open(shards, "train")
     whole = keys(split.batch(0, 12, 256, seed=1))  # the last, short batch
-    shares = [keys(split.batch(0, 12, 256, 1, rank, world)) for rank in range(world)]
     assert len(whole) == 3_200 - 12 * 256
-    assert sorted(key for share in shares for key in share) == sorted(whole)
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    for rank in range(world):
+        assert keys(split.batch(0, 12, 256, 1, rank, world)) == whole[rank::world]
+
+
+def plain_piles(key: int, size: int, first: int, batch_size: int) -> list[int]:
+    """The batch of each row of a block. Trials begun with it must go on with it."""
+
+    def drawn(number: int) -> int:
+        z = (key + number * 0x9E3779B97F4A7C15) % 2**64
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        return ((z ^ z >> 31) >> 32) * size >> 32
+
+    wanted = np.bincount((first + np.arange(size)) // batch_size)
+    piles = [min(int((first + drawn(row)) * (1 / batch_size)), len(wanted) - 1) for row in range(size)]
+    room = (wanted - np.bincount(piles, minlength=len(wanted))).tolist()
+    draws = size
+    while max(room) > 0:
+        row = drawn(draws)
+        draws += 1
+        if room[piles[row]] < 0:
+            room[piles[row]] += 1
+            piles[row] = next(pile for pile, places in enumerate(room) if places > 0)
+            room[piles[row]] -= 1
+    return piles
+
+
+def test_every_deal_of_a_block_is_as_likely() -> None:
+    """5 rows, the first of which fill up a batch that has 1 of 2: 30 deals. Chi-squared's 0.999 quantile is 58.3."""
+    counts = Counter(tuple(piles_of(np.uint64(key * 977), 5, 1, 2).tolist()) for key in range(30_000))
+    assert len(counts) == 30
+    assert sum((count - 1_000) ** 2 / 1_000 for count in counts.values()) < 58.3
+
+
+def test_rows_of_a_batch_are_spread_over_the_block_as_by_a_permutation() -> None:
+    """Neighbours in one batch, and a batch's rows in each quarter, over real sizes: within five deviations."""
+    for batch_size in (512, 16_384):
+        near, quarters = [], []
+        for key in np.random.SeedSequence(1).generate_state(40, np.uint64):
+            piles = piles_of(key, 65_536, 0, batch_size)
+            assert np.bincount(piles).tolist() == [batch_size] * (65_536 // batch_size)
+            near.append((piles[1:] == piles[:-1]).mean())
+            quarters.append((piles[:16_384] == 0).sum())
+        share = (batch_size - 1) / 65_535
+        assert abs(np.mean(near) - share) < 5 * np.sqrt(share * (1 - share) / 65_535 / 40)
+        variance = batch_size * 0.25 * 0.75 * (65_536 - batch_size) / 65_535
+        assert abs(np.mean(quarters) - batch_size / 4) < 5 * np.sqrt(variance / 40)
+        assert 0.4 < np.var(quarters) / variance < 2.2
+
+
+def plain_epoch(parts: list[Rows], block_rows: int, batch_size: int, epoch: int, seed: int) -> list[Rows]:
+    """The batches of an epoch, drawn in plain Python; their rows block by block, and in the file's order."""
+
+    def drawn(count: int, *origin: int) -> np.ndarray:
+        return np.random.SeedSequence([seed, epoch, *origin]).generate_state(count, np.uint64)
+
+    keys = iter(drawn(sum(-(-len(part) // block_rows) for part in parts), 3).tolist())
+    made: list[list[Rows]] = []
+    taken = 0
+    for index in np.argsort(drawn(len(parts), 1)):
+        part = parts[index]
+        for block in np.argsort(drawn(-(-len(part) // block_rows), 2, int(index))):
+            size = int(min(block_rows, len(part) - block * block_rows))
+            batch = taken // batch_size + np.array(
+                plain_piles(next(keys), size, taken % batch_size, batch_size)
+            )
+            for number in np.unique(batch):
+                rows = block * block_rows + np.flatnonzero(batch == number)
+                if number == len(made):
+                    made.append([])
+                made[number].append(Rows(part.labels[rows], part.dense[rows], part.ids[rows]))
+            taken += size
+    return [Rows.concatenated(batch) for batch in made]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 300), min_size=1, max_size=4),
+    block_rows=st.integers(1, 250),
+    batch_size=st.integers(1, 700),
+    columns=st.sampled_from([(13, 26), (1, 17), (40, 1)]),  # each is compiled
+    world=st.integers(1, 5),
+    seed=st.integers(0, 2**32),
+    is_log=st.booleans(),
+)
+def test_batches_are_those_that_plain_python_makes(
+    sizes: list[int],
+    block_rows: int,
+    batch_size: int,
+    columns: tuple[int, int],
+    world: int,
+    seed: int,
+    is_log: bool,
+) -> None:
+    """Whatever the sizes: blocks and shards smaller than a batch, batches that begin within a block."""
+    random = np.random.default_rng(seed)
+    parts = [some_rows(random, size, *columns) for size in sizes]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "BLOCK_ROWS", block_rows)
+        files = tuple(Path(folder) / str(index) for index in range(len(parts)))
+        for file, part in zip(files, parts, strict=True):
+            write_shard(file, part)
+        split = Split(files, tuple(sizes), is_log)
+        expected = plain_epoch(parts, block_rows, batch_size, 1, seed)
+        assert split.iterations(batch_size) == len(expected)
+        whole = [split.batch(1, position, batch_size, seed) for position in range(len(expected))]
+        for batch, rows in zip(whole, expected, strict=True):
+            values = np.nan_to_num(rows.dense, nan=0.0) if is_log else transform_dense(rows.dense)
+            np.testing.assert_array_equal(batch.dense.numpy(), values)
+            np.testing.assert_array_equal(batch.ids.numpy(), rows.ids)
+            np.testing.assert_array_equal(batch.label.numpy(), rows.labels)
+        for rank in range(world):
+            for position, batch in enumerate(whole):
+                share = split.batch(1, position, batch_size, seed, rank, world)
+                assert all(map(torch.equal, share, (column[rank::world] for column in batch)))
+            in_order = [batch.ids for batch in split.in_order(batch_size, rank, world)]
+            rows = np.concatenate(
+                [
+                    part.ids[low : low + batch_size][rank::world]
+                    for part in parts
+                    for low in range(0, len(part), batch_size)
+                ]
+            )
+            np.testing.assert_array_equal(torch.cat(in_order).numpy(), rows)
+
+
+def some_rows(random: np.random.Generator, count: int, dense: int, ids: int) -> Rows:
+    """With missing values."""
+    values = random.normal(size=(count, dense)).astype(np.float32)
+    values[random.random(values.shape) < 0.1] = np.nan
+    return Rows(
+        random.integers(0, 2, count, np.uint8), values, random.integers(0, 2**32, (count, ids), np.uint32)
+    )
+
+
+def test_a_batch_keeps_its_rows_for_as_long_as_anybody_has_it(
+    shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches are views of their block's memory, which lives as long as any of them, or a part of one."""
+    monkeypatch.setattr(batches, "BLOCK_ROWS", 100)
+    split = Split.open(shards, "train")
+    expected = [[column.clone() for column in split.batch(0, position, 20, 1)] for position in range(160)]
+    kept: dict[int, Batch] = {}
+    for position in range(160):
+        batch = split.batch(0, position, 20, 1)
+        if position % 7 == 0:
+            kept[position] = Batch(batch.dense[3:], batch.ids[3:].view(torch.int32), batch.label[3:])
+    for position, batch in kept.items():
+        dense, ids, label = (column[3:] for column in expected[position])
+        assert torch.equal(batch.dense, dense)
+        assert torch.equal(batch.ids, ids.view(torch.int32))
+        assert torch.equal(batch.label, label)
 
 
 def test_scoring_reads_in_time_order(shards: Path) -> None:
@@ -90,27 +245,6 @@ def test_a_missing_shard_is_named(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes((shards / "manifest.json").read_bytes())
     with pytest.raises(InputError, match=r"train-00000\.arrow: this shard is missing"):
         Split.open(tmp_path, "train")
-
-
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 1_000, 65_536])
-def test_the_order_is_that_of_numpys_generator(size: int) -> None:
-    """As of 2.4: studies begun with it go on in the same order."""
-    for seed in range(20 if size < 65_536 else 3):
-        expected = np.random.Generator(np.random.Philox([seed, 1])).permutation(size)
-        np.testing.assert_array_equal(permutation(np.random.Philox([seed, 1]), size), expected)
-
-
-def test_an_order_whose_draws_are_rejected_more_often_than_expected() -> None:
-    bits = np.random.Philox(1)
-    expected = np.random.Generator(np.random.Philox(1)).permutation(100)
-
-    class Slow:
-        """Gives words one at a time, whatever is asked for."""
-
-        def random_raw(self, count: int) -> np.ndarray:
-            return bits.random_raw(1)
-
-    np.testing.assert_array_equal(permutation(Slow(), 100), expected)
 
 
 @pytest.mark.parametrize("ahead", [False, True])

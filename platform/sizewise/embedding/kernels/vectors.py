@@ -25,16 +25,19 @@ def inlined(function: Callable[..., Any]) -> Any:
 @intrinsic  # type: ignore[untyped-decorator]
 def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     """Ask for the cache line of array[index], which need not lie within the array."""
+    return types.void(array, index), _prefetch(write=0, locality=3)
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        address = builder.bitcast(_address(context, builder, signature, arguments, 0, 1), byte)
-        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        builder.call(function, [address, word(0), word(3), word(1)])
-        return context.get_dummy_value()
 
-    return types.void(array, index), generate
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch_far(typing_context: Any, array: Any, index: Any) -> Any:
+    """The same for what is needed only later: into the second cache, where it displaces nothing needed now."""
+    return types.void(array, index), _prefetch(write=0, locality=2)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch_to_write(typing_context: Any, array: Any, index: Any) -> Any:
+    """The same for what will be written, which no other core may keep then."""
+    return types.void(array, index), _prefetch(write=1, locality=3)
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
@@ -209,6 +212,18 @@ def weighted_sum(
         return context.get_dummy_value()
 
     return types.void(to, at, weights, place, columns, start, stride, count, length), generate
+
+
+def _prefetch(write: int, locality: int) -> Callable[..., Any]:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        address = builder.bitcast(_address(context, builder, signature, arguments, 0, 1), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        builder.call(function, [address, word(write), word(locality), word(1)])
+        return context.get_dummy_value()
+
+    return generate
 
 
 def _move(length: Any, element: Any, change: Callable[[Any, Any], Any]) -> Callable[..., Any]:
