@@ -63,7 +63,7 @@ def test_auc(data: Path, bound: float, ratio: int, seed: int, epochs: int, learn
         for position in range(train.iterations(BATCH)):
             dense, ids, label = train.batch(epoch, position, BATCH, seed)
             optimizer.zero_grad()
-            binary_cross_entropy_with_logits(model(dense, ids), label).backward()
+            binary_cross_entropy_with_logits(model(dense, ids), label).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     labels, logits = predict(model, Split.open(data, "test").in_order(16_384), torch.device("cpu"))
     return evaluate_scores(labels, logits).auc

@@ -28,7 +28,7 @@ Array = npt.NDArray[Any]
 
 
 @jit
-def _read(pool: Array, places: Array, length: int) -> float:
+def _read(pool: Array, places: Array, length: int) -> Any:
     total = np.float32(0)
     for n in range(len(places)):
         coming = places[min(n + AHEAD, len(places) - 1)]
