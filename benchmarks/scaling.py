@@ -30,7 +30,7 @@ def main() -> None:
         "--results", type=Path, help="file to keep the table in, such as benchmarks/RESULTS.md"
     )
     arguments = parser.parse_args()
-    with kept("Last run: benchmarks.scaling", arguments.results):
+    with kept("Scaling on paper", arguments.results):
         _print_table(arguments.step_ms, arguments.batch)
 
 
@@ -40,8 +40,9 @@ def _print_table(step_ms: float, batch: int) -> None:
     mlps = model.model_bytes - embedding.embedding_bytes
     vectors = batch * FEATURES * DIM * 4
     print(
-        f"Scaling on paper: a step of {step_ms:g} ms (assumed) for {batch:,} rows a card; "
-        f"gradients of the MLPs {mlps / 1e6:.1f} MB, vectors {vectors / 1e6:,.0f} MB. Cards send "
+        f"`python -m benchmarks.scaling --step-ms {step_ms:g}`: a step of {step_ms:g} ms is assumed, **not measured**, "
+        f"for {batch:,} rows a card of MLPerf's DLRM; gradients of the MLPs {mlps / 1e6:.1f} MB, vectors "
+        f"{vectors / 1e6:,.0f} MB. Cards send "
         f"{links.within / 1e9:g} GB/s within a node of {links.cards_per_node}, {links.between / 1e9:g} GB/s between "
         f"nodes, {links.reached:.0%} of it reached, {links.latency * 1e6:g} us latency, no overlap.\n"
     )
