@@ -16,12 +16,12 @@ much faster than rows are read in any other order. A step sums over its batch's 
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ from sizewise_prep.rows import Rows
 from sizewise_prep.shards import read_shard
 
 BLOCK_ROWS = 65_536  # shuffled whole: 10 MB of memory
+SCORED_AHEAD = 4  # batches
+Start = TypeVar("Start")
 
 
 class Batch(NamedTuple):
@@ -139,19 +141,8 @@ class Split:
         def batch(number: int) -> Batch:
             return self.batch(*divmod(number, per_epoch), batch_size, seed, rank, world, pinned)
 
-        if not ahead:
-            yield from map(batch, range(start, stop))
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="sizewise-batches") as thread:
-            numbers = iter(range(start, stop))
-            coming: deque[Future[Batch]] = deque()
-            for number in islice(numbers, max(1, BLOCK_ROWS // 2 // batch_size)):
-                coming.append(thread.submit(batch, number))
-            while coming:
-                ready = coming.popleft().result()
-                for number in islice(numbers, 1):
-                    coming.append(thread.submit(batch, number))
-                yield ready
+        numbers = range(start, stop)
+        return _ahead(batch, numbers, BLOCK_ROWS // 2 // batch_size) if ahead else map(batch, numbers)
 
     def _order(self, epoch: int, seed: int) -> tuple[list[int], ...]:
         """Where each block of an epoch starts in its order, its shard, its number in the shard, and its random key."""
@@ -182,9 +173,12 @@ class Split:
         dealt = _dealt(self._shard(index), part, rows, piles, starts, self.dense_is_log, pinned)
         return _Block(dealt, start // batch_size, starts.tolist())
 
-    def in_order(self, batch_size: int, rank: int = 0, world: int = 1) -> "InOrder":
-        """All rows in time order, for scoring; worker `rank` of `world` gets every `world`-th row of a batch."""
-        return InOrder(self, batch_size, rank, world)
+    def in_order(self, batch_size: int, rank: int = 0, world: int = 1, *, ahead: bool = False) -> "InOrder":
+        """All rows in time order, for scoring; worker `rank` of `world` gets every `world`-th row of a batch.
+
+        `ahead`: as for `stream`.
+        """
+        return InOrder(self, batch_size, rank, world, ahead)
 
     def _shard(self, index: int) -> Rows:
         if index not in self._mapped:
@@ -201,14 +195,36 @@ class InOrder:
     rank: int
     world: int
 
+    ahead: bool = False
+
     def __iter__(self) -> Iterator[Batch]:
-        for index, size in enumerate(self.split.rows_per_file):
-            shard = self.split._shard(index)
-            for low in range(0, size, self.batch_size):
-                end = min(low + self.batch_size, size)
-                rows = np.arange(self.rank, end - low, self.world, dtype=np.uint32)
-                one_pile, starts = np.zeros_like(rows), np.array([0, len(rows)])
-                yield _dealt(shard, slice(low, end), rows, one_pile, starts, self.split.dense_is_log)
+        starts = [
+            (index, low)
+            for index, size in enumerate(self.split.rows_per_file)
+            for low in range(0, size, self.batch_size)
+        ]
+        return _ahead(self._batch, starts, SCORED_AHEAD) if self.ahead else map(self._batch, starts)
+
+    def _batch(self, start: tuple[int, int]) -> Batch:
+        """The batch that starts at a row of a shard."""
+        index, low = start
+        part = slice(low, min(low + self.batch_size, self.split.rows_per_file[index]))
+        rows = np.arange(self.rank, part.stop - low, self.world, dtype=np.uint32)
+        one_pile, starts = np.zeros_like(rows), np.array([0, len(rows)])
+        pinned = self.ahead and torch.cuda.is_available()
+        shard, is_log = self.split._shard(index), self.split.dense_is_log
+        return _dealt(shard, part, rows, one_pile, starts, is_log, pinned)
+
+
+def _ahead(batch: Callable[[Start], Batch], starts: Iterable[Start], depth: int) -> Iterator[Batch]:
+    """Batches, of which the next `depth` (at least one) are made by a thread while the caller works with one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="sizewise-batches") as thread:
+        left = iter(starts)
+        coming = deque(thread.submit(batch, start) for start in islice(left, max(1, depth)))
+        while coming:
+            ready = coming.popleft().result()
+            coming.extend(thread.submit(batch, start) for start in islice(left, 1))
+            yield ready
 
 
 class _Block(NamedTuple):

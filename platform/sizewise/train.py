@@ -44,6 +44,7 @@ from sizewise_prep.storage import Place, entries, make_folder, place, remove
 log = logging.getLogger(__name__)
 EVALUATION_BATCH = 16_384  # rows; on a CPU fewer, so that what lies between layers stays within its cache
 EVALUATION_BATCH_CPU = 2_048
+EVALUATED_AT_ONCE = 64  # batches
 ORPHAN_SECONDS = 300.0  # how long a worker whose driver died may hold its trial's folder
 Report = Callable[[dict[str, Any]], None]
 # Told once where a trial goes on from a checkpoint: the evaluations that it carried, and what was damaged.
@@ -292,7 +293,8 @@ class _Trial:
     def _predict(self, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Labels and logits of a split, every worker computing its share of each batch; rank 0 gets them all."""
         size = EVALUATION_BATCH_CPU if self.device.type == "cpu" else EVALUATION_BATCH
-        rows = self.splits[split].in_order(size, self.rank, self.world)
+        ahead = self.device.type == "cuda"
+        rows = self.splits[split].in_order(size, self.rank, self.world, ahead=ahead)
         labels, logits = predict(self.model, rows, self.device)
         self.model.embedding.verify()  # what no step on a GPU has waited to check
         if self.world > 1:
@@ -395,14 +397,21 @@ def best(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
 def predict(
     model: nn.Module, batches: Iterable[Batch], device: torch.device
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Labels and logits (rows,) of all batches."""
+    """Labels and logits (rows,) of all batches; the host waits for a GPU once in `EVALUATED_AT_ONCE` of them."""
     model.eval()
-    labels, logits = [], []
+    labels: list[npt.NDArray[np.float32]] = []
+    logits: list[torch.Tensor] = []
+    waiting: list[torch.Tensor] = []
     for batch in batches:
-        labels.append(batch.label.numpy())
-        logits.append(model(batch.dense.to(device), batch.ids.to(device)).float().cpu().numpy())
+        labels.append(batch.label.numpy().copy())  # page-locked memory is to be used again
+        dense, ids = (column.to(device, non_blocking=True) for column in (batch.dense, batch.ids))
+        waiting.append(model(dense, ids).float())
+        if len(waiting) == EVALUATED_AT_ONCE:
+            logits.append(torch.cat(waiting).cpu())
+            waiting = []
+    logits += [scores.cpu() for scores in waiting]
     model.train()
-    return np.concatenate(labels), np.concatenate(logits)
+    return np.concatenate(labels), torch.cat(logits).numpy()
 
 
 def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:

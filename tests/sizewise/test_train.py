@@ -13,7 +13,16 @@ import torch
 from sizewise import checkpoint
 from sizewise.batches import Split
 from sizewise.embedding.keys import ContiguousKeys
-from sizewise.train import DivergedError, Outcome, best, build_model, evaluation_points, model_sizes, train
+from sizewise.train import (
+    DivergedError,
+    Outcome,
+    best,
+    build_model,
+    evaluation_points,
+    model_sizes,
+    predict,
+    train,
+)
 from sizewise.trial import TrialConfig
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
@@ -186,6 +195,19 @@ def test_the_test_split_is_scored_at_the_best_evaluation(
     assert outcome.test["iteration"] == top["iteration"] < outcome.evaluations[-1]["iteration"]
     assert 0.5 < outcome.test["auc"] < 1.0
     assert len(list(tmp_path.glob("best-*.safetensors"))) == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_scores_are_those_of_all_rows_in_order(
+    at_once: int, trial_config: Callable[..., TrialConfig], shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many batches a GPU is left alone with."""
+    monkeypatch.setattr("sizewise.train.EVALUATED_AT_ONCE", at_once)
+    model, split = build_model(trial_config(), Manifest.load(shards)), Split.open(shards, "validation")
+    (whole,) = split.in_order(split.rows)
+    labels, logits = predict(model, split.in_order(split.rows // 7, ahead=True), torch.device("cpu"))
+    np.testing.assert_array_equal(labels, whole.label.numpy())
+    np.testing.assert_allclose(logits, model(whole.dense, whole.ids).detach().numpy(), atol=1e-6)
 
 
 def test_without_test_rows_there_is_no_test_score(
