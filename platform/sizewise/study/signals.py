@@ -49,4 +49,6 @@ def exit_code() -> int:
 
 def _interrupt(number: int, frame: Any) -> None:
     _received.append(number)
+    if not callable(signal.getsignal(signal.SIGINT)):
+        raise KeyboardInterrupt  # ignored, as shells have it for what they start in the background
     os.kill(os.getpid(), signal.SIGINT)

@@ -47,13 +47,16 @@ def test_an_interrupted_study_says_how_to_continue(study: Path, tmp_path: Path) 
 
 
 def test_a_study_can_be_interrupted_while_it_starts(study: Path, tmp_path: Path) -> None:
-    """As soon as there is one, and while Ray starts, which would end the process in its own way."""
+    """As soon as there is one, also in the background of a script, where SIGINT is ignored; and while Ray starts, which
+    would end the process in its own way.
+    """
     runs, folder = tmp_path / "runs", tmp_path / "runs" / "killed"
-    for begun, command in (
-        (lambda run: (folder / "study.yaml").exists(), ("run", study)),
-        (lambda run: len(run.family()) > 1, ("resume", "killed")),
+    background = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+    for begun, command, before in (
+        (lambda run: (folder / "study.yaml").exists(), ("run", study), background),
+        (lambda run: len(run.family()) > 1, ("resume", "killed"), ()),
     ):
-        with Command(*command, "--runs", runs) as run:
+        with Command(*command, "--runs", runs, before=before) as run:
             wait_until(partial(begun, run), run)
             run.process.send_signal(signal.SIGTERM)
             code, _, err = run.end(60)
