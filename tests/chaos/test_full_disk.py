@@ -43,8 +43,9 @@ def test_a_full_disk_pauses_the_study(study: Path, tmp_path: Path, disk: Path) -
     for path in folder.glob("trials/*.json"):
         unsealed(path.read_bytes())
     for path in folder.glob("evaluations/*.jsonl"):
-        assert path.read_bytes().endswith(b"\n")
-        [unsealed(line) for line in path.read_bytes().splitlines()]
+        text = path.read_bytes()
+        assert text[-1:] in (b"\n", b"")  # the first line may be what there was no room for
+        [unsealed(line) for line in text.splitlines()]
     assert not list(folder.rglob("*.tmp"))
     assert [r.state for r in Ledger(folder).records().values()] == ["running"]
 
