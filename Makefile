@@ -2,7 +2,7 @@
 #   make quickstart   generate logs, prepare shards, run a study, write its report (minutes on two cores)
 #   make test         every test          make lint        ruff and strict types
 #   make chaos        the long form of the chaos suite: twenty kills of one study and all that tests do
-#   make bench        CPU benchmarks (minutes)
+#   make bench        CPU benchmarks (minutes), kept in benchmarks/RESULTS.md
 #   make dashboard    the app over runs/  make clean       delete what the targets made
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin

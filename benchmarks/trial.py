@@ -44,7 +44,7 @@ Times = tuple[float, float, float]  # rows per second, seconds of training, seco
 def alone(config: dict[str, Any], folder: str, threads: int) -> Times:
     """One trial in this process."""
     torch.set_num_threads(threads)
-    allocator.keep_freed(below=1 << 30)  # as workers do
+    allocator.keep_freed()  # as workers do
     reports: list[tuple[float, dict[str, Any]]] = []
     started = time.monotonic()
     train(

@@ -1,7 +1,7 @@
 """How the C library keeps memory that was freed; where it is not GNU's, nothing of this is done.
 
 one_arena()       # early: no thread is to have free memory of its own
-keep_freed(below) # memory that a block of rows leaves is kept for the next; else it would have to be cleared again
+keep_freed()      # what a block of rows or a step of training leaves is kept for the next, not to be cleared again
 give_back()       # ... until nothing like it comes any more
 """
 
@@ -18,7 +18,7 @@ def one_arena() -> None:
     _set(_ARENA_MAX, 1)
 
 
-def keep_freed(below: int) -> None:
+def keep_freed(below: int = 1 << 30) -> None:
     """Keep freed memory, up to a gibibyte, for what comes next; but not arrays of more bytes than `below`."""
     _set(_TRIM_THRESHOLD, 1 << 30)
     _set(_MMAP_THRESHOLD, below)

@@ -256,7 +256,7 @@ def _dealt(
         torch.empty(count, ids, dtype=torch.uint32, pin_memory=pinned),
         torch.empty(count, pin_memory=pinned),
     )
-    to_dense, to_ids, to_label = (column.numpy() for column in dealt)
+    to_dense, to_ids, to_label = (column.view(-1).numpy() for column in dealt)
     dealer(dense, ids)(
         shard.labels[part],
         shard.dense[part],

@@ -29,7 +29,7 @@ def serve(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
     # A step's arrays have the sizes of the last step's. Clearing memory for them anew was a third of a wide model's.
-    allocator.keep_freed(below=1 << 30)
+    allocator.keep_freed()
     desk, number = config["desk"], 0
     ray.get(desk.sign_in.remote(ray.get_runtime_context().current_actor))
     while (payload := ray.get(desk.order.remote(number))) is not None:
