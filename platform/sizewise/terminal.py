@@ -1,7 +1,11 @@
-"""What the commands show on a terminal: progress and tables, on standard error and output respectively."""
+"""What the commands show on a terminal: progress and tables, on standard error and output respectively.
+
+Standard output belongs to results. A bar leaves `sys.stdout` as it is: rich would put an object of its own in its
+place, and at its end put back what it found at its start, which may be what somebody else has redirected for a while.
+"""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +16,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskID,
     TextColumn,
@@ -31,6 +36,10 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Say no more; rich would end the process, or whatever it finds in place of standard output."""
         self.quiet = True
+
+    def show_cursor(self, show: bool = True) -> bool:
+        """Leave the cursor visible: a command that is killed below its bar could not bring it back."""
+        return False
 
 
 err = _Console(stderr=True, highlight=False)
@@ -65,6 +74,23 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 USUAL: dict[str, Any] = {"replicate": 0, "replicates": 1, "auc_low": None, "auc_high": None, "breaks": None}
 
 
+MOST_PROBLEMS = 10  # lines that are said of one study
+
+
+def print_problems(problems: Sequence[str], command: str) -> None:
+    """Say on standard error what could not be read.
+
+    Args:
+        problems: a line each; a damaged study may have a hundred thousand.
+        command: what prints all of them, named where there are more than are said here.
+    """
+    for problem in problems[:MOST_PROBLEMS]:
+        err.print(problem, style="yellow", markup=False, soft_wrap=True)
+    if (more := len(problems) - MOST_PROBLEMS) > 0:
+        text = f"{more:,} more problem{'' if more == 1 else 's'}; all of them: `{command}`"
+        err.print(text, style="yellow", markup=False, soft_wrap=True)
+
+
 def print_table(frame: pl.DataFrame, columns: list[str], title: str) -> None:
     """Those `columns` of `frame` that it has, as people read them."""
     table = Table(title=title, title_justify="left", header_style="bold")
@@ -85,16 +111,22 @@ def _says_nothing(column: pl.Series) -> bool:
     return bool(column.is_null().all() if usual is None else (column == usual).all())
 
 
+class _Progress(Progress):
+    """Bars on standard error that leave standard output alone."""
+
+    def __init__(self, *columns: ProgressColumn, quiet: bool, transient: bool = False) -> None:
+        super().__init__(*columns, console=err, disable=quiet, transient=transient, redirect_stdout=False)
+
+
 @contextmanager
 def rows_written(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A bar over `total` rows; the yielded function is told how many are done."""
-    with Progress(
+    with _Progress(
         TextColumn("generate"),
         BarColumn(),
         TextColumn("{task.completed:,.0f} rows"),
         TimeRemainingColumn(),
-        console=err,
-        disable=quiet,
+        quiet=quiet,
     ) as progress:
         task = progress.add_task("generate", total=total)
         yield lambda done: progress.update(task, completed=done)
@@ -103,8 +135,8 @@ def rows_written(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
 @contextmanager
 def bytes_read(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar over the bytes of files; the yielded function is told how many of how many were read."""
-    with Progress(
-        TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=err, disable=quiet
+    with _Progress(
+        TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn(), quiet=quiet
     ) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -124,13 +156,12 @@ _FILES_SHOWN = 8  # bars of files that are being read
 @contextmanager
 def preparing(quiet: bool) -> Iterator[Callable[[Preparation], None]]:
     """A bar over all raw files, one for each that is being read, and rows a second, time left."""
-    progress = Progress(
+    progress = _Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[amount]}", markup=False),
         TextColumn("{task.fields[rate]}", markup=False),
-        console=err,
-        disable=quiet,
+        quiet=quiet,
     )
     total = progress.add_task("prep", total=None, amount="", rate="")
     files: dict[str, TaskID] = {}
@@ -179,14 +210,13 @@ def _rate(now: Preparation) -> str:
 @contextmanager
 def trial_events(asked: int, done: int, quiet: bool) -> Iterator[Event]:
     """A bar over trials, from the first event on, and a line an event."""
-    progress = Progress(
+    progress = _Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=err,
-        disable=quiet,
+        quiet=quiet,
     )
     task = progress.add_task("trials", total=asked, completed=done)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sizewise.cli.shared import FRONT, Json, Name, Runs, app, print_json
+from sizewise.cli.shared import FRONT, Json, Name, Runs, app, command, print_json
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import place
 
@@ -41,15 +41,23 @@ def results_(
     table: Annotated[TableName, typer.Option(help="Which table.")] = TableName.trials,
     format_: Annotated[TableFormat, typer.Option("--format", help="How it is written.")] = TableFormat.table,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")] = None,
+    problems: Annotated[
+        bool, typer.Option("--problems", help="Print everything that could not be read, a line each.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Print or write a study's tables: trials, evaluations, or the Pareto front over evaluations."""
     from sizewise import results
-    from sizewise.terminal import err, print_table
+    from sizewise.terminal import print_problems, print_table
 
     study = results.load(place(runs), name)
-    for problem in study.problems:
-        err.print(problem, style="yellow", markup=False, soft_wrap=True)
+    if problems:
+        if as_json:
+            print_json({"name": name, "problems": study.problems})
+        else:
+            print("\n".join(study.problems) or f"{name}: everything can be read")
+        return
+    print_problems(study.problems, command("results", name, runs, "--problems"))
     frame = getattr(study, table.value)
     if as_json:
         print_json({"name": name, "table": table.value, "rows": frame.to_dicts()})

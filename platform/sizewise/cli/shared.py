@@ -1,6 +1,7 @@
 """What the commands share: the app, options of the same meaning, and how results are printed."""
 
 import json
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -55,6 +56,12 @@ FRONT = [
     "method",
     "learning_rate",
 ]
+
+
+def command(name: str, study: str, runs: str, *more: str) -> str:
+    """A command about a study, as one types it: `sizewise results mine --runs elsewhere --table front`."""
+    where = [] if runs == "runs" else ["--runs", runs]
+    return shlex.join(["sizewise", name, study, *where, *more])
 
 
 def auc_text(value: float | None) -> str:
