@@ -54,7 +54,8 @@ class Record(BaseModel):
         return {"configuration": data["trial_id"], **data} if "trial_id" in data else data
 
 
-# What a caller is told as it happens: ("started", "evaluated" or a record's state, record, metrics or None).
+# What a caller is told as it happens: ("started", "began" once its workers train, "evaluated" or a record's state,
+# record, metrics or None).
 Event = Callable[[str, Record, dict[str, Any] | None], None]
 
 

@@ -1,4 +1,4 @@
-"""What the commands show on a terminal: progress and tables, on standard error and output respectively.
+"""What the commands show on a terminal: progress and problems on standard error, results on standard output.
 
 Standard output belongs to results. A bar leaves `sys.stdout` as it is: rich would put an object of its own in its
 place, and at its end put back what it found at its start, which may be what somebody else has redirected for a while.
@@ -7,26 +7,20 @@ place, and at its end put back what it found at its start, which may be what som
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-import polars as pl
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
-from sizewise.ledger import Event, Record
-from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
+from sizewise.units import format_bytes, format_count, format_seconds
 from sizewise_prep.prep import Progress as Preparation
 
 
@@ -43,36 +37,6 @@ class _Console(Console):
 
 
 err = _Console(stderr=True, highlight=False)
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width to fold to
-
-# How a column of the results is headed and written; columns not named here are written as they are.
-COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "trial_id": ("trial", str),
-    "state": ("state", str),
-    "auc": ("AUC", format_auc),
-    "test_auc": ("test AUC", format_auc),
-    "best_auc": ("best AUC", format_auc),
-    "auc_low": ("from", format_auc),
-    "auc_high": ("to (95 %)", format_auc),
-    "replicates": ("seeds", str),
-    "replicate": ("replicate", str),
-    "logloss": ("log-loss", format_auc),
-    "embedding_bytes": ("embeddings", format_bytes),
-    "model_bytes": ("model", format_bytes),
-    "compression_ratio": ("compression", format_ratio),
-    "iteration": ("iterations", format_count),
-    "epoch": ("epoch", "{:.2f}".format),
-    "learning_rate": ("learning rate", "{:.3g}".format),
-    "cpu_seconds": ("CPU", format_seconds),
-    "gpu_seconds": ("GPU", format_seconds),
-    "money": ("money", "{:,.2f}".format),
-    "samples_per_second": ("rows/s", format_count),
-    "wire_bytes": ("sent a step", format_bytes),
-}
-
-# Columns that are left out where every row has this.
-USUAL: dict[str, Any] = {"replicate": 0, "replicates": 1, "auc_low": None, "auc_high": None, "breaks": None}
-
 
 MOST_PROBLEMS = 10  # lines that are said of one study
 
@@ -91,27 +55,18 @@ def print_problems(problems: Sequence[str], command: str) -> None:
         err.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
-def print_table(frame: pl.DataFrame, columns: list[str], title: str) -> None:
-    """Those `columns` of `frame` that it has, as people read them."""
-    table = Table(title=title, title_justify="left", header_style="bold")
-    shown = [c for c in columns if c in frame.columns and not _says_nothing(frame[c])]
-    for column in shown:
-        table.add_column(COLUMNS.get(column, (column.replace("_", " "), str))[0], justify="right")
-    for row in frame.select(shown).iter_rows():
-        write = [COLUMNS.get(c, (c, str))[1] for c in shown]
-        table.add_row(*("-" if v is None else f(v) for v, f in zip(row, write, strict=True)))
-    out.print(table)
+def say(text: str) -> None:
+    """Print prose on standard output, on a terminal folded between words."""
+    out = Console(highlight=False)
+    out.print(text, markup=False, soft_wrap=not sys.stdout.isatty())
 
 
-def _says_nothing(column: pl.Series) -> bool:
-    """Whether a column is there for studies with replicates or constraints, and this is none."""
-    if column.name not in USUAL:
-        return False
-    usual = USUAL[column.name]
-    return bool(column.is_null().all() if usual is None else (column == usual).all())
+def printable(text: str) -> str:
+    """Text without what steers a terminal: an escape becomes readable, as `\\x1b`."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-class _Progress(Progress):
+class Bars(Progress):
     """Bars on standard error that leave standard output alone."""
 
     def __init__(self, *columns: ProgressColumn, quiet: bool, transient: bool = False) -> None:
@@ -119,9 +74,22 @@ class _Progress(Progress):
 
 
 @contextmanager
+def waiting(what: str, quiet: bool) -> Iterator[None]:
+    """Say on a terminal what is waited for, for as long as the block lasts."""
+    with Bars(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        quiet=quiet or not err.is_terminal,
+        transient=True,
+    ) as bars:
+        bars.add_task(what, total=None)
+        yield
+
+
+@contextmanager
 def rows_written(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A bar over `total` rows; the yielded function is told how many are done."""
-    with _Progress(
+    with Bars(
         TextColumn("generate"),
         BarColumn(),
         TextColumn("{task.completed:,.0f} rows"),
@@ -135,7 +103,7 @@ def rows_written(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
 @contextmanager
 def bytes_read(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar over the bytes of files; the yielded function is told how many of how many were read."""
-    with _Progress(
+    with Bars(
         TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn(), quiet=quiet
     ) as progress:
         task = progress.add_task(what, total=None)
@@ -156,7 +124,7 @@ _FILES_SHOWN = 8  # bars of files that are being read
 @contextmanager
 def preparing(quiet: bool) -> Iterator[Callable[[Preparation], None]]:
     """A bar over all raw files, one for each that is being read, and rows a second, time left."""
-    progress = _Progress(
+    progress = Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[amount]}", markup=False),
@@ -205,54 +173,3 @@ def _rate(now: Preparation) -> str:
     pace = (now.done - now.bytes_before) / now.seconds
     left = f", {format_seconds((now.total - now.done) / pace)} left" if pace else ""
     return f"{now.rows:,} rows, {format_count(round(rows / now.seconds))} rows/s{left}"
-
-
-@contextmanager
-def trial_events(asked: int, done: int, quiet: bool) -> Iterator[Event]:
-    """A bar over trials, from the first event on, and a line an event."""
-    progress = _Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        quiet=quiet,
-    )
-    task = progress.add_task("trials", total=asked, completed=done)
-
-    def show(event: str, record: Record, values: dict[str, Any] | None) -> None:
-        progress.start()
-        # Replicates, and trials in the place of infeasible ones, come on top of what was asked.
-        progress.update(task, total=max(progress.tasks[task].total or 0, record.trial_id + 1))
-        if event in ("finished", "pruned", "failed"):
-            progress.advance(task)
-        line = _event_line(event, record, values)
-        if line and not quiet:
-            err.print(f"trial {record.trial_id}: {line}", markup=False, soft_wrap=True)
-
-    try:
-        yield show
-    finally:
-        if progress.live.is_started:  # else it would print an empty line
-            progress.stop()
-
-
-def _event_line(event: str, record: Record, values: dict[str, Any] | None) -> str:
-    """One readable line an event; evaluations pass without one."""
-    if event == "started":
-        config, again = record.config, f", attempt {record.attempts}" if record.attempts > 1 else ""
-        epochs = f"{config['epochs']} epoch{'s' if config['epochs'] != 1 else ''}"
-        return (
-            f"{config['method']} {format_bytes(config['memory_budget'])}, learning rate "
-            f"{config['learning_rate']:.3g}, {epochs}{again}"
-        )
-    if event == "finished" and values:
-        return (
-            f"AUC {format_auc(values['auc'])} at {format_bytes(values['embedding_bytes'])} "
-            f"({format_ratio(values['compression_ratio'])}), iteration {format_count(values['iteration'])}"
-        )
-    if event == "infeasible":
-        return f"not trained: {record.reason}"
-    if event == "pruned":
-        return f"stopped early: {record.reason}"
-    return f"failed: {record.error}" if event == "failed" else ""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sizewise.cli.shared import FRONT, Json, Name, Runs, app, command, print_json
+from sizewise.cli.shared import FRONT, Json, Name, Runs, Wide, app, command, print_json
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import place
 
@@ -41,6 +41,7 @@ def results_(
     table: Annotated[TableName, typer.Option(help="Which table.")] = TableName.trials,
     format_: Annotated[TableFormat, typer.Option("--format", help="How it is written.")] = TableFormat.table,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")] = None,
+    wide: Wide = False,
     problems: Annotated[
         bool, typer.Option("--problems", help="Print everything that could not be read, a line each.")
     ] = False,
@@ -48,7 +49,8 @@ def results_(
 ) -> None:
     """Print or write a study's tables: trials, evaluations, or the Pareto front over evaluations."""
     from sizewise import results
-    from sizewise.terminal import print_problems, print_table
+    from sizewise.cli.tables import print_table
+    from sizewise.terminal import print_problems
 
     study = results.load(place(runs), name)
     if problems:
@@ -62,7 +64,16 @@ def results_(
     if as_json:
         print_json({"name": name, "table": table.value, "rows": frame.to_dicts()})
     elif format_ is TableFormat.table and out is None:
-        print_table(frame, TRIALS if table is TableName.trials else FRONT, f"{table.value} of {name}")
+        columns = TRIALS if table is TableName.trials else FRONT
+        if wide:
+            columns = list(dict.fromkeys([*columns, *study.config_columns]))
+        print_table(
+            frame,
+            columns,
+            f"{table.value} of {name}",
+            wide=wide,
+            every_row=command("results", name, runs, "--table", table.value, "--format", "csv"),
+        )
     else:
         _write_table(frame, format_, out)
 

@@ -39,6 +39,10 @@ Ray = Annotated[
     ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.")]
+Wide = Annotated[
+    bool,
+    typer.Option("--wide", help="Print every column of the table, whatever the width of the terminal."),
+]
 
 
 # The columns of a table of candidates.

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from sizewise.cli.shared import FRONT, Json, Name, OptunaStorage, Ray, Runs, app, print_json
+from sizewise.cli.shared import Json, Name, OptunaStorage, Ray, Runs, Wide, app, command, print_json
 from sizewise.study import signals
 from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place, place
+from sizewise_prep.storage import place
 
 
 @app.command()
@@ -28,23 +28,26 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Start a study, on the current Ray cluster or a local one."""
-    from sizewise import spec
-    from sizewise.study import run as study
-    from sizewise.terminal import trial_events
+    from sizewise.terminal import waiting
 
-    asked = spec.load(study_file, overrides(set_ or []))
+    with waiting("loading PyTorch", as_json):
+        from sizewise import spec
+        from sizewise.cli.running import running
+        from sizewise.study import run as study
 
+    asked, folder = spec.load(study_file, overrides(set_ or [])), place(runs)
     with signals.terminate_as_interrupt():
-        with _pausing(asked.name, runs), trial_events(asked.trials, 0, as_json) as on_event:
+        with _pausing(asked.name, runs), running(asked.name, folder, asked.trials, as_json) as shown:
+            shown.waits("starting Ray")
             finished = study.run(
                 asked,
-                place(runs),
+                folder,
                 source=str(study_file),
-                on_event=on_event,
+                on_event=shown.event,
                 optuna_storage=optuna_storage,
                 ray=ray,
             )
-        _conclude(place(runs), asked.name, finished, as_json)
+        _conclude(runs, asked.name, finished, as_json)
 
 
 @app.command()
@@ -56,17 +59,23 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Continue an interrupted study."""
-    from sizewise import results
-    from sizewise.study import run as study
-    from sizewise.terminal import trial_events
+    from sizewise.terminal import waiting
+
+    with waiting("loading PyTorch", as_json):
+        from sizewise import results
+        from sizewise.cli.running import running
+        from sizewise.study import run as study
 
     folder = place(runs)
     trials = results.status(folder, name)["trials"]
     done = trials["finished"] + trials["pruned"] + trials["failed"]
     with signals.terminate_as_interrupt():
-        with _pausing(name, runs), trial_events(trials["asked"], done, as_json) as on_event:
-            finished = study.resume(name, folder, on_event=on_event, optuna_storage=optuna_storage, ray=ray)
-        _conclude(folder, name, finished, as_json)
+        with _pausing(name, runs), running(name, folder, trials["asked"], as_json, done) as shown:
+            shown.waits("starting Ray")
+            finished = study.resume(
+                name, folder, on_event=shown.event, optuna_storage=optuna_storage, ray=ray
+            )
+        _conclude(runs, name, finished, as_json)
 
 
 @contextmanager
@@ -83,21 +92,23 @@ def _pausing(name: str, runs: str) -> Iterator[None]:
         sys.exit(signals.exit_code())
 
 
-def _conclude(runs: Place, name: str, finished: bool, as_json: bool) -> None:
+def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
     """Say what a study found, or how to continue it."""
     from sizewise import results
-    from sizewise.terminal import err, print_table
+    from sizewise.cli.tables import print_front
+    from sizewise.terminal import err, say
 
-    study = results.load(runs, name)
+    study = results.load(place(runs), name)
     answer = results.answer(study)
     if as_json:
-        print_json({**results.status(runs, name), "answer": answer.sentence, "front": study.front.to_dicts()})
+        now = results.status(place(runs), name)
+        print_json({**now, "answer": answer.sentence, "front": study.front.to_dicts()})
     else:
-        print_table(study.front, FRONT, f"Pareto front of {name}")
-        print(answer.sentence)
+        print_front(study, command("results", name, runs, "--table", "front"))
+        say(answer.sentence)
     if not finished:
         err.print(
-            f"interrupted: continue with `sizewise resume {name} --runs {shlex.quote(str(runs))}`",
+            f"interrupted: continue with `sizewise resume {name} --runs {shlex.quote(runs)}`",
             markup=False,
             soft_wrap=True,
         )
@@ -115,11 +126,12 @@ def status(
     trial: Annotated[
         int | None, typer.Option(help="How one trial went: its state, reason and traceback.", min=0)
     ] = None,
+    wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """Show how studies stand."""
     from sizewise import results
-    from sizewise.terminal import print_table
+    from sizewise.cli.tables import print_table
     from sizewise.units import describe_cost, format_seconds
 
     if trial is not None:
@@ -144,7 +156,7 @@ def status(
             print(f"{runs}: no studies yet; start one with `sizewise run STUDY.yaml`")
         else:
             columns = ["name", "state", "asked", "finished", "pruned", "failed", "running", "best_auc"]
-            print_table(studies, columns, f"Studies in {runs}")
+            print_table(studies, columns, f"Studies in {runs}", wide=wide, every_row="sizewise status --json")
         return
     found = results.status(place(runs), name)
     if as_json:

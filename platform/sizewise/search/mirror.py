@@ -172,7 +172,7 @@ def mirrored(
 
     def both(event: str, record: Record, values: dict[str, Any] | None) -> None:
         on_event(event, record, values)
-        if event != "evaluated" or not several:
+        if event != "began" and (event != "evaluated" or not several):
             keeper.tell(record)
 
     keeper.start()

@@ -139,6 +139,7 @@ class Engine:
         uses = self._uses(record)
         with self._or_pause():
             self.usage.begin(trial_id, record.attempts, uses["cpu_seconds"], uses["gpu_seconds"])
+            self.on_event("began", record, None)
 
     def resources(self, record: Record) -> dict[str, Any]:
         """What a trial's workers ask for; a share of a GPU that is left to us follows from the configuration."""

@@ -1,0 +1,214 @@
+"""Tables as people read them: as many columns as the terminal has room for, and no number ever cut.
+
+print_table(study.trials, ["trial_id", "auc"], "trials of mine", every_row="sizewise results ... --format csv")
+
+A column that is the same in every row is said once, below the table. What there is no room for is named there too,
+and `wide` shows it: on a terminal in several tables below one another. A pipe has no width, and gets every column.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sizewise.cli.shared import FRONT
+from sizewise.results import Study
+from sizewise.terminal import printable
+from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
+
+MOST_ROWS = 50  # that are printed of a table
+GAP = 2  # spaces between two columns
+ANY_WIDTH = 100_000  # of what goes into a pipe
+LEAST_TEXT = 16  # a column of words may be folded to this width; numbers never are
+
+# How a column of the results is headed and written; columns not named here are written as they are.
+COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "trial_id": ("trial", str),
+    "state": ("state", str),
+    "auc": ("AUC", format_auc),
+    "test_auc": ("test AUC", format_auc),
+    "best_auc": ("best AUC", format_auc),
+    "auc_low": ("from", format_auc),
+    "auc_high": ("to (95 %)", format_auc),
+    "replicates": ("seeds", str),
+    "replicate": ("replicate", str),
+    "logloss": ("log-loss", format_auc),
+    "embedding_bytes": ("embeddings", format_bytes),
+    "model_bytes": ("model", format_bytes),
+    "memory_budget": ("budget", format_bytes),
+    "compression_ratio": ("compression", format_ratio),
+    "iteration": ("iterations", format_count),
+    "epoch": ("epoch", "{:.2f}".format),
+    "learning_rate": ("learning rate", "{:.3g}".format),
+    "cpu_seconds": ("CPU", format_seconds),
+    "gpu_seconds": ("GPU", format_seconds),
+    "money": ("money", "{:,.2f}".format),
+    "samples_per_second": ("rows/s", format_count),
+    "wire_bytes": ("sent a step", format_bytes),
+}
+
+# Columns that are left out, without a word, where every row has this.
+USUAL: dict[str, Any] = {"replicate": 0, "replicates": 1, "auc_low": None, "auc_high": None, "breaks": None}
+
+# What there is least need to see, first; after these, columns are left out from the right.
+LEAST = ["gpu_seconds", "money", "cpu_seconds", "epochs", "compression_ratio", "epoch", "model_bytes"]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of text cells; `words` says that lines may be broken in it."""
+
+    name: str
+    head: str
+    cells: list[str]
+    words: bool
+
+    @property
+    def width(self) -> int:
+        return max(cell_len(text) for text in [*self.head.split("\n"), *self.cells])
+
+    @property
+    def least(self) -> int:
+        """The width below which it cannot be read."""
+        longest = max(cell_len(word) for word in self.head.split("\n"))
+        return min(self.width, max(LEAST_TEXT, longest)) if self.words else self.width
+
+
+MOST_FRONT = 15  # rows of the front that a study's end shows
+
+
+def print_front(study: Study, every_row: str) -> None:
+    """Print the front in short, as the end of a study does: of each trial its best point, the best ones first.
+
+    Args:
+        study: whose front it is.
+        every_row: the command that prints all of the front.
+    """
+    if study.front.is_empty():
+        return  # the answer says why
+    front = study.front.sort("auc", study.size, descending=[True, False])
+    best = front.unique("trial_id", keep="first", maintain_order=True)
+    title = f"Pareto front of {study.name}" + (", a row a trial" if best.height < front.height else "")
+    print_table(best.head(MOST_FRONT), FRONT, title)
+    if best.height > MOST_FRONT or best.height < front.height:
+        points = f"{front.height:,} points of {best.height:,} trials"
+        note = f"The best {min(best.height, MOST_FRONT)} of {points}; all: `{every_row}`"
+        Console(highlight=False).print(note, style="dim", markup=False, soft_wrap=True)
+
+
+def print_table(
+    frame: pl.DataFrame,
+    columns: list[str],
+    title: str,
+    *,
+    wide: bool = False,
+    rows: int = MOST_ROWS,
+    every_row: str = "",
+) -> None:
+    """Print those `columns` of `frame` that it has, and below them, once each, those that are the same in every row.
+
+    Args:
+        frame: the table.
+        columns: by name, as they are to stand.
+        title: stands above it.
+        wide: print every column, whatever the terminal's width, also those that are the same in every row.
+        rows: at most so many, from the top.
+        every_row: the command that prints all rows, named where there are more.
+    """
+    room = Console().width if sys.stdout.isatty() else None
+    out = Console(highlight=False, width=room or ANY_WIDTH)
+    all_columns = [
+        _column(frame[c].head(rows)) for c in columns if c in frame.columns and not _usual(frame[c])
+    ]
+    same = [] if wide or room is None else [c for c in all_columns[1:] if _same(frame[c.name])]
+    shown = [c for c in all_columns if c not in same]
+    left_out: list[_Column] = []
+    if room is None or not wide:
+        shown, left_out = _fitting(shown, room)
+    blocks = _blocks(shown, room)
+
+    out.print(title, style="bold", markup=False, soft_wrap=True)
+    for number, block in enumerate(blocks):
+        if number:
+            out.print()
+        table = _table(block, room)
+        Console(highlight=False, width=max(room or ANY_WIDTH, _needs(block))).print(table, crop=False)
+    notes = []
+    if known := [f"{c.head} {c.cells[0]}".replace("\n", " ") for c in same if c.cells[0] != "-"]:
+        notes.append(f"The same in every row: {', '.join(known)}.")
+    if left_out:
+        names = ", ".join(c.head.replace("\n", " ") for c in left_out)
+        notes.append(f"No room for {names}: --wide shows all.")
+    if frame.height > rows:
+        notes.append(f"The first {rows} of {frame.height:,} rows{every_row and f'; all: `{every_row}`'}.")
+    for note in notes:
+        # A line with a command is the terminal's to fold, so that the command can be copied from it.
+        out.print(note, style="dim", markup=False, soft_wrap=room is None or "`" in note)
+
+
+def _column(values: pl.Series) -> _Column:
+    head, write = COLUMNS.get(values.name, (values.name.replace("_", " "), str))
+    cells = ["-" if value is None else printable(write(value)) for value in values]
+    words = values.dtype == pl.String
+    return _Column(values.name, head.replace(" ", "\n"), cells, words)
+
+
+def _same(column: pl.Series) -> bool:
+    return len(column) > 1 and column.n_unique() == 1
+
+
+def _usual(column: pl.Series) -> bool:
+    """Whether a column is there for studies with replicates or constraints, and this is none."""
+    if column.name not in USUAL:
+        return False
+    usual = USUAL[column.name]
+    return bool(column.is_null().all() if usual is None else (column == usual).all())
+
+
+def _needs(columns: list[_Column]) -> int:
+    return sum(c.least for c in columns) + GAP * (len(columns) - 1)
+
+
+def _fitting(columns: list[_Column], room: int | None) -> tuple[list[_Column], list[_Column]]:
+    """The columns that there is room for, and those that there is none for; the first one always has some."""
+    shown = list(columns)
+    order = [c for name in LEAST for c in columns[1:] if c.name == name]
+    order += [c for c in reversed(columns[1:]) if c.name not in LEAST]
+    while room is not None and _needs(shown) > room and order:
+        shown.remove(order.pop(0))
+    return shown, [c for c in columns if c not in shown]
+
+
+def _blocks(columns: list[_Column], room: int | None) -> list[list[_Column]]:
+    """The columns in as many tables as the width asks for; each begins with the first column."""
+    if room is None or not columns:
+        return [columns]
+    first, *rest = columns
+    blocks = [[first]]
+    for column in rest:
+        if len(blocks[-1]) > 1 and _needs([*blocks[-1], column]) > room:
+            blocks.append([first])
+        blocks[-1].append(column)
+    return blocks
+
+
+def _table(columns: list[_Column], room: int | None) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+    for column in columns:
+        table.add_column(
+            Text(column.head, style="bold", justify="left" if column.words else "right"),
+            justify="left" if column.words else "right",
+            no_wrap=not column.words or room is None,
+            min_width=column.least if room is not None else column.width,
+            overflow="fold",
+        )
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
