@@ -1,12 +1,15 @@
 """The commands: help, exit codes, one clear message for bad input, one JSON object with --json."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
 import pytest
 
 from sizewise import cli, spec
@@ -123,6 +126,34 @@ def test_bad_rows_end_prep_with_file_and_line_and_leave_nothing(
         (["export", "nowhere", "--trial", "0", "--out", "{tmp}/model", "--runs", "{tmp}"], "no such study"),
         (["evaluate", "{tmp}", "{study}"], "make the folder with `sizewise export"),
         (["prep"], "give raw logs and --out DIR"),
+        (["staus"], "sizewise: no command 'staus': did you mean status?"),
+        (["--verzion"], "sizewise: no option --verzion: did you mean --version?"),
+        (["results", "x", "--tabel", "front"], "sizewise results: no option --tabel: did you mean --table?"),
+        (
+            ["results", "x", "--table", "frnt"],
+            "'frnt' is none of trials, evaluations, front: did you mean front?",
+        ),
+        (["export", "x", "--trial", "a"], "sizewise export: --trial: must be a whole number, not 'a'"),
+        (["export", "x"], "sizewise export: --trial is missing"),
+        (["resume"], "sizewise resume: NAME is missing"),
+        (["choose", "x", "--min-auc", "1.5"], "--min-auc: must be at most 1, not '1.5'"),
+        (["status", "a", "b\x1b[2J"], "sizewise status: unexpected argument 'b"),
+        (["resume", "x", "--runs"], "option '--runs' requires an argument"),
+        (["x" * 5_000], "..."),
+        (
+            ["results", "x", "--out", "x.xlsx"],
+            "x.xlsx: no format goes by this ending: end --out in .json, .csv",
+        ),
+        (["results", "x", "--out", "x.csv", "--format", "json"], "x.csv: ends as no json file does"),
+        (["results", "x", "--format", "table", "--out", "x.csv"], "--format table is for a terminal"),
+        (["results", "x", "--format", "parquet"], "add --out FILE.parquet"),
+        (["results", "x", "--format", "csv", "--json"], "--json and --format csv: give one of them"),
+        (["report", "x", "--out", "x.pdf"], "x.pdf: the report is one HTML file: end --out in .html"),
+        (
+            ["score", "{tmp}", "{study}", "--out", "x.xls"],
+            "x.xls: scores are written as the name ends, in .csv",
+        ),
+        (["score", "{tmp}", "{study}", "--out", "scores"], "scores: scores are written as the name ends"),
         (["prep", "x", "--out", "{tmp}/y", "--ray", "127.0.0.1:9"], "127.0.0.1:9: cannot be reached ("),
         (["prep", "x", "--out", "y", "--split", "0.5,0.5"], "give three fractions"),
     ],
@@ -142,7 +173,8 @@ def test_bad_input_is_one_message_and_exit_code_2(
     ended = sizewise(*filled)
     assert (ended.code, ended.out) == (2, "")
     assert message in ended.err
-    assert "Traceback" not in ended.err
+    assert not re.search("Traceback|Value error|\x1b", ended.err)
+    assert len(ended.err) < 300
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -202,12 +234,18 @@ def test_reading_commands_speak_json(sizewise: Callable[..., Outcome], tmp_path:
         assert rows
         assert len(json.loads(sizewise(*arguments, "--format", "json").out)) == len(rows)
         assert sizewise(*arguments, "--format", "csv").out.count("\n") >= len(rows) + 1
-        file = tmp_path / f"{table}.parquet"
-        assert sizewise(*arguments, "--format", "parquet", "--out", file).code == 0
-        assert file.read_bytes()[:4] == b"PAR1"
+        for ending in ("parquet", "csv", "json"):
+            told = sizewise(*arguments, "--out", tmp_path / f"{table}.{ending}", "--json").out
+            assert json.loads(told)["written"] == len(rows)
+        for read in (pl.read_parquet, pl.read_csv, pl.read_json):
+            file = tmp_path / f"{table}.{read.__name__.removeprefix('read_')}"
+            assert read(file).height == len(rows)
     chosen = json.loads(sizewise("choose", "done", "--runs", tmp_path, "--max-bytes", "1MB", "--json").out)
     assert chosen["embedding_bytes"] <= 1_000_000
     assert {"trial_id", "auc", "embedding_bytes", "model_bytes", "iteration", "why"} <= chosen.keys()
+    assert chosen["export"].startswith("sizewise export done --runs")
+    shown = sizewise("choose", "done", "--runs", tmp_path, "--max-bytes", "1MB").out
+    assert shown.splitlines()[-1] == chosen["export"]
     impossible = sizewise("choose", "done", "--runs", tmp_path, "--min-auc", "0.999")
     assert impossible.code == 2
     assert "Nearest" in impossible.err
@@ -215,3 +253,25 @@ def test_reading_commands_speak_json(sizewise: Callable[..., Outcome], tmp_path:
         sizewise("report", "done", "--runs", tmp_path, "--out", tmp_path / "r.html", "--json").out
     )
     assert report["bytes"] == (tmp_path / "r.html").stat().st_size < 6_000_000
+
+
+def test_the_shell_completes_commands_options_and_the_names_of_studies(tmp_path: Path) -> None:
+    for name in ("mine", "mine-too", "other"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+
+    def completed(words: str) -> list[str]:
+        asked = {
+            "_SIZEWISE_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        }
+        command = [sys.executable, "-c", "from sizewise.cli import main; main()"]
+        ran = subprocess.run(
+            command, env={**os.environ, **asked}, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return ran.stdout.split()
+
+    assert completed("sizewise res") == ["resume", "results"]
+    assert completed("sizewise results --ta") == ["--table"]
+    assert completed("sizewise choose mi") == ["mine", "mine-too"]
+    assert completed(f"sizewise status --runs {tmp_path / 'runs'} o") == ["other"]

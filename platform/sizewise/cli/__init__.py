@@ -21,6 +21,7 @@ from sizewise.cli import models as _models  # noqa: F401
 
 # isort: on
 
+from sizewise.cli import misuse
 from sizewise.cli.shared import app
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import StorageError
@@ -31,7 +32,16 @@ __all__ = ["app", "main"]
 def main() -> None:
     """The `sizewise` command."""
     try:
-        app(prog_name="sizewise")
+        code = app(prog_name="sizewise", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except misuse.UsageError as error:
+        if misuse.is_call_for_help(error):
+            print(error)
+        else:
+            print(misuse.sentence(error), file=sys.stderr)
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(1)
     except InputError as error:
         print(f"sizewise: {error}", file=sys.stderr)
         sys.exit(2)
@@ -40,10 +50,17 @@ def main() -> None:
         sys.exit(2 if error.mendable else 1)
 
 
-@app.callback(invoke_without_command=True)
-def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         print(f"sizewise {sizewise.__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _version(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass

@@ -39,8 +39,13 @@ def results_(
     name: Name,
     runs: Runs = "runs",
     table: Annotated[TableName, typer.Option(help="Which table.")] = TableName.trials,
-    format_: Annotated[TableFormat, typer.Option("--format", help="How it is written.")] = TableFormat.table,
-    out: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal.")] = None,
+    format_: Annotated[
+        TableFormat | None,
+        typer.Option("--format", help="How it is written; when left out, as --out ends, or as a table."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file: FILE.csv, FILE.json or FILE.parquet.")
+    ] = None,
     wide: Wide = False,
     problems: Annotated[
         bool, typer.Option("--problems", help="Print everything that could not be read, a line each.")
@@ -52,6 +57,7 @@ def results_(
     from sizewise.cli.tables import print_table
     from sizewise.terminal import print_problems
 
+    as_file = _file_format(format_, out, as_json)  # before anything is read
     study = results.load(place(runs), name)
     if problems:
         if as_json:
@@ -61,9 +67,15 @@ def results_(
         return
     print_problems(study.problems, command("results", name, runs, "--problems"))
     frame = getattr(study, table.value)
-    if as_json:
+    if out is not None:
+        _write_table(frame, as_file, out)
+        if as_json:
+            print_json({"name": name, "table": table.value, "out": str(out), "written": frame.height})
+    elif as_json:
         print_json({"name": name, "table": table.value, "rows": frame.to_dicts()})
-    elif format_ is TableFormat.table and out is None:
+    elif as_file is not TableFormat.table:
+        print(frame.write_json() if as_file is TableFormat.json else frame.write_csv())
+    else:
         columns = TRIALS if table is TableName.trials else FRONT
         if wide:
             columns = list(dict.fromkeys([*columns, *study.config_columns]))
@@ -74,21 +86,36 @@ def results_(
             wide=wide,
             every_row=command("results", name, runs, "--table", table.value, "--format", "csv"),
         )
-    else:
-        _write_table(frame, format_, out)
 
 
-def _write_table(frame: Any, format_: TableFormat, out: Path | None) -> None:
-    if format_ is TableFormat.table:
-        format_ = TableFormat.csv
-    if format_ is TableFormat.parquet and out is None:
-        raise InputError("--format parquet is not for a terminal: add --out FILE.parquet")
-    write = {"json": frame.write_json, "csv": frame.write_csv, "parquet": frame.write_parquet}[format_.value]
+def _file_format(given: TableFormat | None, out: Path | None, as_json: bool) -> TableFormat:
+    """The format that the options ask for together; InputError where they contradict one another."""
     if out is None:
-        print(write())
-        return
+        if given is TableFormat.parquet:
+            raise InputError("--format parquet is not for a terminal: add --out FILE.parquet")
+        if as_json and given not in (None, TableFormat.json):
+            raise InputError(f"--json and --format {given.value}: give one of them")
+        return given or TableFormat.table
+    endings = {f".{known.value}": known for known in TableFormat if known is not TableFormat.table}
+    named = endings.get(out.suffix.lower())
+    if given is TableFormat.table or (given is None and named is None):
+        what = "--format table is for a terminal" if given else "no format goes by this ending"
+        raise InputError(f"{out}: {what}: end --out in {', '.join(endings)}, or give --format")
+    if given is not None and named not in (None, given):
+        raise InputError(
+            f"{out}: ends as no {given.value} file does: leave --format out, or end it in .{given.value}"
+        )
+    return given or named  # type: ignore[return-value]  # one of them is there
+
+
+def _write_table(frame: Any, format_: TableFormat, out: Path) -> None:
+    """Write a table to a file, which is there in full or not at all."""
+    from sizewise_prep.atomic import atomic_file
+
+    write = {"json": frame.write_json, "csv": frame.write_csv, "parquet": frame.write_parquet}[format_.value]
     try:
-        write(out)
+        with atomic_file(out) as stream:
+            write(stream)
     except OSError as error:
         raise InputError(
             f"{out}: cannot be written ({error.strerror or error}): choose another --out"
@@ -106,6 +133,8 @@ def choose(
 ) -> None:
     """Choose a model: the smallest of a wanted AUC, or the most accurate within limits."""
     from sizewise import results
+    from sizewise.results.commands import export as export_command
+    from sizewise.terminal import say
     from sizewise.units import format_auc, format_bytes, format_count, parse_bytes
 
     try:
@@ -116,14 +145,21 @@ def choose(
         )
     except ValueError as error:
         raise InputError(f"--max-bytes: {error}") from None
-    choice = results.choose(results.load(place(runs), name), limit, max_iterations, min_auc)
+    study = results.load(place(runs), name)
+    choice = results.choose(study, limit, max_iterations, min_auc)
+    export = export_command(study, choice.trial_id)
     if as_json:
-        print_json(dataclasses.asdict(choice))
-    else:
-        print(
-            f"trial {choice.trial_id} at iteration {format_count(choice.iteration)}: AUC {format_auc(choice.auc)}, "
-            f"embeddings {format_bytes(choice.embedding_bytes)}\n{choice.why}"
-        )
+        print_json({**dataclasses.asdict(choice), "export": export})
+        return
+    say(
+        f"trial {choice.trial_id} at iteration {format_count(choice.iteration)}: AUC {format_auc(choice.auc)}, "
+        f"embeddings {format_bytes(choice.embedding_bytes)}"
+    )
+    say(choice.why)
+    (shipped,) = study.trials.filter(trial_id=choice.trial_id)["iteration"]
+    if shipped != choice.iteration:  # of a trial, the weights of its best evaluation are kept
+        say(f"What is exported is this trial at its best AUC, at iteration {format_count(shipped)}:")
+    print(export)
 
 
 @app.command()
@@ -137,6 +173,8 @@ def report(
     from sizewise import report as reports
     from sizewise import results
 
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{out}: the report is one HTML file: end --out in .html")
     reports.write(results.load(place(runs), name), out)
     if as_json:
         print_json({"out": str(out), "bytes": out.stat().st_size})
@@ -159,7 +197,7 @@ def dashboard(
 @app.command()
 def bound(
     data: Annotated[
-        str | None, typer.Argument(metavar="[DIR]", help="A folder of shards, for its number of values.")
+        str | None, typer.Argument(metavar="DIR", help="A folder of shards, for its number of values.")
     ] = None,
     rows: Annotated[int | None, typer.Option(help="Values of all features, instead of DIR.", min=2)] = None,
     dim: Annotated[int, typer.Option(help="Length of an embedding vector.", min=1)] = 16,

@@ -44,14 +44,16 @@ MaxBad = Annotated[
 def score(
     model: Deployment,
     raw: Raw,
-    out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+    out: Annotated[Path, typer.Option(help="The file to write: FILE.csv, FILE.parquet or FILE.arrow.")],
     max_bad_fraction: MaxBad = 0.0,
     as_json: Json = False,
 ) -> None:
     """Write an exported model's prediction for every row of raw logs."""
     from sizewise import export as exports
+    from sizewise.export import score_files
     from sizewise.terminal import bytes_read
 
+    score_files.check(out)  # before the model is read, which may take its time
     with bytes_read("score", as_json) as progress:
         done = exports.score(exports.Deployed.open(model), raw, out, max_bad_fraction, progress)
     if as_json:
@@ -66,7 +68,7 @@ def score(
 def evaluate(model: Deployment, raw: Raw, max_bad_fraction: MaxBad = 0.0, as_json: Json = False) -> None:
     """Print how good an exported model's predictions are on raw logs."""
     from sizewise import export as exports
-    from sizewise.terminal import bytes_read
+    from sizewise.terminal import bytes_read, say
 
     with bytes_read("evaluate", as_json) as progress:
         done = exports.evaluate(exports.Deployed.open(model), raw, max_bad_fraction, progress)
@@ -75,10 +77,11 @@ def evaluate(model: Deployment, raw: Raw, max_bad_fraction: MaxBad = 0.0, as_jso
     if as_json:
         print_json({**scores, "rows": done.rows, "bad_rows": done.bad_rows})
         return
-    print(
+    say(
         f"AUC {auc_text(scores['auc'])}, log-loss {auc_text(scores['logloss'])}, normalized entropy "
-        f"{auc_text(scores['normalized_entropy'])} on {done.rows:,} rows"
+        f"{auc_text(scores['normalized_entropy'])}, calibration {auc_text(scores['calibration'])} (predicted over "
+        f"observed clicks) on {done.rows:,} rows"
         + (f", {done.bad_rows:,} bad ones left out" if done.bad_rows else "")
     )
     if done.scores.undefined:
-        print(done.scores.undefined)
+        say(done.scores.undefined)

@@ -1,13 +1,13 @@
 """What the commands share: the app, options of the same meaning, and how results are printed."""
 
 import json
+import os
 import shlex
 from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -38,7 +38,18 @@ Ray = Annotated[
         "left out: RAY_ADDRESS, else the one on this machine if there is one, else local.",
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.")]
+
+
+def study_names(context: typer.Context, incomplete: str) -> list[str]:
+    """The studies whose names begin so, for the shell to complete; folders alone are looked at, not what is in them."""
+    try:
+        found = [entry.name for entry in os.scandir(context.params.get("runs") or "runs") if entry.is_dir()]
+    except OSError:  # or a URI, which would take too long to ask
+        return []
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.", autocompletion=study_names)]
 Wide = Annotated[
     bool,
     typer.Option("--wide", help="Print every column of the table, whatever the width of the terminal."),

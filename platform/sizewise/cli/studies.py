@@ -9,7 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from sizewise.cli.shared import Json, Name, OptunaStorage, Ray, Runs, Wide, app, command, print_json
+from sizewise.cli.shared import (
+    Json,
+    Name,
+    OptunaStorage,
+    Ray,
+    Runs,
+    Wide,
+    app,
+    command,
+    print_json,
+    study_names,
+)
 from sizewise.study import signals
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import place
@@ -120,7 +131,10 @@ def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
 @app.command()
 def status(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A study; all of them when left out.")
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="A study; all of them when left out.", autocompletion=study_names
+        ),
     ] = None,
     runs: Runs = "runs",
     trial: Annotated[

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from sizewise.export import score_files
 from sizewise.export.deployed import Deployed
 from sizewise.metrics import Scores, evaluate_scores
 from sizewise_prep.atomic import atomic_file
@@ -60,17 +60,18 @@ def score(
     max_bad_fraction: float = 0.0,
     progress: Progress | None = None,
 ) -> Scored:
-    """Write a Parquet file with a line a good row: file, line (from 1), label, log_odds, probability.
+    """Write a file with a line a good row: file, line (from 1), label, log_odds, probability.
+
+    It is CSV, Parquet or Arrow, as its name ends (see `score_files`).
 
     Raises:
         InputError: as preparing the same files would: absent, empty, damaged, more bad rows than allowed; or
-            `out` cannot be written. Nothing is left of it then.
+            `out` cannot be written, or ends as no format does. Nothing is left of it then.
     """
-    if out.is_dir():
-        raise InputError(f"{out}: is a folder; name a file with --out")
+    score_files.check(out)
     rows = bad = 0
     try:
-        with atomic_file(out) as stream, pq.ParquetWriter(stream, _SCHEMA) as writer:
+        with atomic_file(out) as stream, score_files.writer(out, stream, _SCHEMA) as writer:
             for block in _scored(model, resolve(raw), max_bad_fraction, progress):
                 rows, bad = rows + len(block.labels), bad + block.bad_rows
                 columns = [

@@ -142,6 +142,11 @@ def test_a_score_a_row_with_its_file_and_line(
     with pytest.raises(InputError, match=r"1 of 10 rows are bad, more than --max-bad-fraction 0.05"):
         score(deployed, [str(tmp_path / "mixed.tsv")], tmp_path / "t.parquet", 0.05)
     assert not (tmp_path / "t.parquet").exists()
+    for ending, read in {".csv": pl.read_csv, ".ARROW": pl.read_ipc, ".feather": pl.read_ipc}.items():
+        score(deployed, [str(raw / "test.tsv")], out := tmp_path / f"s{ending}")
+        assert read(out).cast(scores.schema).equals(scores.head(ROWS // 10))
+    with pytest.raises(InputError, match=r"s\.npz: scores are written as the name ends, in \.csv, \.parquet"):
+        score(deployed, [str(raw / "test.tsv")], tmp_path / "s.npz")
 
 
 def test_the_commands_speak_json(
@@ -166,6 +171,11 @@ def test_the_commands_speak_json(
     assert [at["rows"] for at in exported["latency"]] == [1, 128, 4096]
     assert told("evaluate", model, log)["auc"] == pytest.approx(exported["test"]["auc"], abs=1e-4)
     assert told("score", model, log, "--out", tmp_path / "s.parquet")["rows"] == ROWS // 10
+    calibration = f"calibration {told('evaluate', model, log)['calibration']:.4f}"
+    monkeypatch.setattr(sys, "argv", ["sizewise", "evaluate", str(model), str(log)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert calibration in capsys.readouterr().out
 
 
 def test_what_cannot_be_exported_is_said(trained: Callable[..., tuple[Path, str]], tmp_path: Path) -> None:

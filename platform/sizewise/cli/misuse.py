@@ -1,0 +1,108 @@
+"""What people are told who write a command wrongly: one sentence, with the nearest of the names that there are.
+
+try:
+    app(standalone_mode=False)
+except UsageError as error:
+    print(sentence(error))   # "sizewise results: no option --tabel: did you mean --table?"
+"""
+
+import difflib
+import re
+from typing import Any
+
+import typer
+
+# The class is click's, of which typer may bring a copy of its own.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+LONGEST = 60  # characters of what was written that are repeated
+
+# What typer's validation calls what people would say otherwise.
+_WANTED = {
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_parsing": "must be a number",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "greater_than": "must be above {gt:g}",
+    "less_than": "must be below {lt:g}",
+}
+
+
+def is_call_for_help(error: Any) -> bool:
+    """Whether a command was given without anything, and its help is what is wanted."""
+    return type(error).__name__ == "NoArgsIsHelpError"
+
+
+def sentence(error: Any) -> str:
+    """One sentence that says what is wrong with a command, and the nearest that is right.
+
+    Args:
+        error: a `UsageError`.
+    """
+    path = error.ctx.command_path if error.ctx else "sizewise"
+    return f"{path}: {_problem(error, path)}"
+
+
+def _problem(error: Any, path: str) -> str:
+    kind = type(error).__name__
+    if kind == "NoSuchOption":
+        known = (
+            [name for parameter in error.ctx.command.params for name in parameter.opts] if error.ctx else []
+        )
+        return f"no option {_short(error.option_name)}{_nearest(error.option_name, known) or _see(path)}"
+    if kind == "MissingParameter":
+        return f"{_parameter(error)} is missing{_see(path)}"
+    if kind == "BadParameter":
+        return f"{_parameter(error)}: {_wrong_value(error)}"
+    message = error.format_message()
+    if found := re.match(r"No such command '(.*?)'", message, re.DOTALL):
+        known = list(error.ctx.command.commands) if error.ctx else []
+        return f"no command {_short(found[1])}{_nearest(found[1], known) or _see(path)}"
+    if found := re.match(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", message, re.DOTALL):
+        return f"unexpected argument {_short(found[1])}{_see(path)}"
+    return f"{message[0].lower()}{message[1 : 4 * LONGEST].rstrip('.')}{_see(path)}"
+
+
+def _wrong_value(error: Any) -> str:
+    """What is wrong with a value, without the validation library's own words."""
+    found = getattr(error.__cause__, "errors", None)
+    if found is None:
+        return f"{error.message:.200}"
+    first = found()[0]
+    written = _short(str(first["input"]))
+    if wanted := _WANTED.get(first["type"]):
+        return f"{wanted.format(**first.get('ctx', {}))}, not {written}"
+    message = first["msg"].removeprefix("Value error, ")
+    names = re.findall(r"'([^']*)'", message.partition(" is not one of ")[2])
+    if names:
+        return f"{written} is none of {', '.join(names)}{_nearest(str(first['input']), names)}"
+    return f"{message[0].lower()}{message[1:200]}, not {written}"
+
+
+def _parameter(error: Any) -> str:
+    """An option as it is written, or an argument as the help calls it."""
+    parameter = error.param
+    if parameter is None:
+        return str(error.param_hint or "a value")
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name.upper())
+    return str(max(parameter.opts, key=len))
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = (
+        difflib.get_close_matches(name, known, n=1) or [k for k in known if name and k.startswith(name)][:1]
+    )
+    return f": did you mean {near[0]}?" if near else ""
+
+
+def _see(path: str) -> str:
+    return f" (`{path} --help` lists what there is)"
+
+
+def _short(text: str) -> str:
+    """What was written, as far as it is short, and never as orders to a terminal."""
+    quoted = repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}...")
+    return text if text.startswith("-") and quoted == f"'{text}'" else quoted
