@@ -35,7 +35,9 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "qr, sum": ("qr", {"combine": "sum"}),
     "tt": ("tt", {}),
     "cce": ("cce", {}),
+    "cce, clusterings: 0": ("cce", {"clusterings": 0}),
     "cce, pointers free": ("cce", {"count_pointers": False}),
+    "cce, pointers free, clusterings: 0": ("cce", {"count_pointers": False, "clusterings": 0}),
 }
 
 

@@ -194,6 +194,7 @@ class _Trial:
         self.splits = {name: Split.open(data, name) for name in ("train", "validation", "test")}
         self.per_epoch = self.splits["train"].iterations(config.batch_size)
         self.model = build_model(config, manifest).to(device)
+        self.model.embedding.set_schedule(self.per_epoch, config.epochs)
         self.optimizer = build_optimizer(
             config.optimizer, self.model, config.learning_rate, dense_gradients=world > 1
         )

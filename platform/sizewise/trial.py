@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from sizewise.embedding import METHODS
+
 
 class TrialConfig(BaseModel):
     """All settings of one trial. Two equal configurations train equal models."""
@@ -45,11 +47,13 @@ class TrialConfig(BaseModel):
     def curve(self) -> str:
         """What tells this configuration's learning curve from others, whatever its length.
 
-        No setting of today's makes a step depend on how many steps there will be, so one configuration with
-        fewer epochs has the first part of the same curve. A schedule that ends with the trial must be told
-        apart here.
+        A step does not depend on how many steps there will be, so one configuration with fewer epochs has the
+        first part of the same curve; unless its method has a schedule that does (`Options.depends_on_epochs`).
         """
-        return json.dumps(self._told(exclude={"epochs", "checkpoint_seconds"}), sort_keys=True)
+        exclude = {"checkpoint_seconds"}
+        if not METHODS[self.method].options(**self.options).depends_on_epochs:
+            exclude.add("epochs")
+        return json.dumps(self._told(exclude=exclude), sort_keys=True)
 
     def digest(self) -> str:
         """Eight hex digits that tell this configuration from others."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sizewise.embedding import full_bytes
-from sizewise.spec import Choices, SizeRange, from_text, load, resolve, to_text
+from sizewise.spec import Choices, SizeRange, from_text, load, resolve, to_text, with_defaults
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 
@@ -46,6 +46,23 @@ def test_a_changed_study_file_of_a_study_is_noticed_unless_its_seal_was_taken_of
         data[bit // 8] ^= 1 << bit % 8
         with suppress(InputError):
             assert from_text(bytes(data), path) == load(study)
+
+
+def test_a_study_of_version_0_1_keeps_the_schedule_that_was_its_default(study: Path, shards: Path) -> None:
+    """New studies write out what it left to its default; what was written stays."""
+    old = load(study, {"embedding": {"method": "cce", "clusterings": 2}, "search.memory_budget": "2x"})
+    new = resolve(old, Manifest.load(shards), "x")
+    assert new.embedding.options == {"clusterings": 2, "cluster_every": 1.0}
+    again = from_text(to_text(new), study)
+    assert again == new
+    assert isinstance(again.embedding.options["cluster_every"], float)  # epochs, not one iteration
+    assert with_defaults(again, "0.1") == again
+    resumed = with_defaults(from_text(to_text(old), study), "0.1")
+    assert resumed.embedding.options == {"clusterings": 2, "cluster_every": 100}
+    written = load(study, {"embedding": {"method": "cce", "cluster_every": {"choices": [50, 0.5]}}})
+    assert with_defaults(written, "0.1") == with_defaults(written, "today") == written
+    robe = load(study)
+    assert with_defaults(robe, "0.1") is robe
 
 
 def test_compressions_become_bytes(study: Path, shards: Path) -> None:

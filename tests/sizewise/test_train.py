@@ -98,6 +98,8 @@ def test_it_learns_and_reports_every_evaluation(
         {"method": "tt", "options": {}},
         # clusters at iterations 20 and 40, between and after the interruptions
         {"method": "cce", "options": {"cluster_every": 20, "count_pointers": False}},
+        # after the first epoch and the second, at iterations 25 and 50
+        {"method": "cce", "options": {"count_pointers": False}, "evaluate_every": 0.6, "epochs": 3},
     ],
     ids=lambda changes: " ".join(map(str, changes.values())),
 )
@@ -116,6 +118,20 @@ def test_a_resumed_trial_equals_the_uninterrupted_one_to_the_last_bit(
     assert theirs is not None
     for name, value in theirs["model"].items():
         assert torch.equal(ours["model"][name], value), name
+
+
+def test_trials_share_a_curve_unless_their_schedule_depends_on_their_length(
+    trial_config: Callable[..., TrialConfig],
+) -> None:
+    def shared(options: dict[str, Any]) -> bool:
+        short, long = (trial_config(method="cce", options=options, epochs=epochs) for epochs in (1, 3))
+        return short.curve() == long.curve()
+
+    assert shared({})
+    assert shared({"cluster_every": 90})
+    assert not shared(
+        {"cluster_every": 0.9}
+    )  # one epoch ends without clustering, three cluster within the first
 
 
 def test_a_checkpoint_between_evaluations_is_enough(

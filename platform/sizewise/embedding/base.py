@@ -5,8 +5,8 @@ it can be built in, and looks ids up.  ``sizewise.embedding.build`` is the way t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -24,6 +24,14 @@ class Options(BaseModel):
     """Options of a method; unknown ones are errors, so that a typing slip cannot pass for a setting."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    defaults_of_0_1: ClassVar[Mapping[str, Any]] = {}
+    """Defaults that were others in version 0.1. Studies write today's out, so one without them is of that version."""
+
+    @property
+    def depends_on_epochs(self) -> bool:
+        """Whether a trial of fewer epochs trains otherwise than the first part of a longer one."""
+        return False
 
     def fitted(self, dim: int) -> Self:
         """These options with the defaults that suit vectors of length ``dim``; what was given stays as it is."""
@@ -56,6 +64,9 @@ class Embedding(nn.Module, ABC):
     def embedding_bytes(self) -> int:
         """Bytes of everything stored that training has set: what a deployed model must ship."""
         return sum(module.stored_bytes for module in self.modules() if isinstance(module, Table))
+
+    def set_schedule(self, iterations_per_epoch: int, epochs: int) -> None:
+        """Say, before training, how long it will be; for methods whose schedule is written in epochs."""
 
     def pooled(self) -> tuple[Table, Blocks] | None:
         """The table that fused kernels look vectors up in, and where they lie in it; None where no kernel can."""

@@ -5,16 +5,20 @@ cut into chunks; chunk c of a key is ``centroids[c, pointer[c, key]] + helpers[c
 the chunks of all keys are clustered by k-means: centroids become the cluster means, pointers the
 assignments, helpers zero with a fresh hash.
 
-Schedule: the embedding counts its training lookups and clusters before lookup ``cluster_every``,
-``2 * cluster_every``, ... up to ``clusterings`` times.  The count is saved with the state, so a resumed run
-keeps the schedule.
+Schedule: in epochs, as the authors' code has it: after the first epoch and each one after it, but in the first
+three quarters of the training only, so that vectors can settle; at most ``clusterings`` times.  How long an epoch
+is must be said once: ``embedding.set_schedule(iterations_per_epoch, epochs)``; until then nothing is clustered.
+A whole number for ``cluster_every`` counts iterations instead: clustering comes before training lookup
+``cluster_every``, ``2 * cluster_every``, ..., however long the training is (version 0.1 knew only this).  Lookups
+and clusterings are counted in the state, so a resumed run keeps the schedule.
 
 The pointers are learnt, so a deployed model must ship them: ``chunks`` bytes or more for every value, however
 small the tables.  The paper counts tables only; ``count_pointers: false`` does so too.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from pydantic import Field
@@ -30,20 +34,42 @@ from sizewise_prep.errors import InputError
 # 100,000 points, 11,000 means, one core: 0.2 s by tree and 4 s by distances at width 4; 20 s and 6 s at 16.
 TREE_WIDTH = 8
 
+LATEST = 0.75  # share of the training after which nothing is clustered any more
+ROUNDING = 1e-9  # of products of epochs
+
 
 class ClusteredOptions(Options):
     """Options of ``cce``."""
 
     chunks: int = Field(4, ge=1, le=512)
     """Parts of a vector that are clustered by themselves; divides dim.  Left out: fewer where 4 does not divide."""
-    cluster_every: int = Field(100, ge=1)
-    """Training lookups between clusterings."""
+    cluster_every: float | int = Field(1.0, gt=0, allow_inf_nan=False)
+    """Training between clusterings: epochs when written as 0.5 or 1.0, iterations when written as 500."""
     clusterings: int = Field(3, ge=0)
-    """How often to cluster in all."""
+    """How often to cluster at most; 0: never."""
     count_pointers: bool = True
     """Count the pointers as bytes of the embedding, within the budget."""
     contiguous_ids: bool = False
     """Ids are below their cardinality, each with its own pointers; otherwise they are hashed to as many."""
+
+    defaults_of_0_1: ClassVar[Mapping[str, Any]] = {"cluster_every": 100}
+
+    @property
+    def depends_on_epochs(self) -> bool:
+        """Whether some trial trains on, without clustering, where a longer one would cluster."""
+        if isinstance(self.cluster_every, int):
+            return False
+        # From the time of a clustering on, the shortest trial that is not over yet.
+        times = (self.cluster_every * number for number in range(1, self.clusterings + 1))
+        return any(time > LATEST * (math.floor(time) + 1) + ROUNDING for time in times)
+
+    def due(self, iterations_per_epoch: int, epochs: int) -> list[int]:
+        """Training lookups, counted from 1, before which to cluster in a training of so many epochs."""
+        if isinstance(self.cluster_every, int):
+            return [self.cluster_every * number for number in range(1, self.clusterings + 1)]
+        times = (self.cluster_every * number for number in range(1, self.clusterings + 1))
+        kept = [time for time in times if time <= LATEST * epochs + ROUNDING]
+        return sorted({max(round(time * iterations_per_epoch), 1) + 1 for time in kept})
 
     def fitted(self, dim: int) -> Self:
         """As many chunks as divide the vector."""
@@ -65,6 +91,7 @@ class Clustered(Embedding):
     options = ClusteredOptions
     pointers: Tensor
     lookups: Tensor
+    clustered: Tensor
     starts: Tensor
 
     host_decides = "embedding.method cce clusters its vectors after some of them"
@@ -90,6 +117,10 @@ class Clustered(Embedding):
         self.register_buffer("pointers", pointers)  # (keys, chunks)
         self.register_buffer("lookups", torch.zeros((), dtype=torch.int64))
         self._lookups = 0  # the same number where reading it waits for no device
+        self.register_buffer("clustered", torch.zeros((), dtype=torch.int64))  # how often
+        self._due: frozenset[int] = frozenset()
+        if isinstance(options.cluster_every, int):
+            self.set_schedule(1, 1)
         self.helper_hash = self._hasher(1)
         self.register_buffer("starts", torch.arange(options.chunks) * self.clusters, persistent=False)
 
@@ -120,14 +151,14 @@ class Clustered(Embedding):
         if self.training and torch.is_grad_enabled():
             self._lookups += 1
             self.lookups += 1
-            if self._lookups % self.settings.cluster_every == 0 and self._done() <= self.settings.clusterings:
+            if self._lookups in self._due:
                 self.cluster()
         keys = self.keys(ids)
         return self._vectors(keys).flatten(-2)
 
-    def _done(self) -> int:
-        """Clusterings that the schedule has reached by now."""
-        return self._lookups // self.settings.cluster_every
+    def set_schedule(self, iterations_per_epoch: int, epochs: int) -> None:
+        """Say how long the training will be; without that, a schedule in epochs clusters nothing."""
+        self._due = frozenset(self.settings.due(iterations_per_epoch, epochs))
 
     def _vectors(self, keys: Tensor) -> Tensor:
         """(...) keys -> (..., chunks, dim / chunks)."""
@@ -151,11 +182,12 @@ class Clustered(Embedding):
     @torch.no_grad()
     def cluster(self) -> None:
         """Cluster the chunks of all keys, and start the helpers afresh."""
-        number = min(self._done(), self.settings.clusterings)
         keys = torch.arange(self.keys.count, device=self.pointers.device)
         vectors = self._vectors(keys)  # (keys, chunks, dim / chunks)
         if not vectors.isfinite().all():
             return  # training has diverged, which is for whoever trains to see
+        self.clustered += 1
+        number = int(self.clustered)
         for chunk in range(self.settings.chunks):
             means, assigned = kmeans(
                 vectors[:, chunk], self.clusters, seed=derived_seed(self.seed, number + 1)
@@ -170,10 +202,16 @@ class Clustered(Embedding):
         self.helpers.weight.zero_()
         self.helper_hash = self._hasher(number + 1)
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+        if prefix + "clustered" not in state and prefix + "lookups" in state:
+            # Of version 0.1, whose schedule was in iterations.
+            every = self.settings.cluster_every
+            every = every if isinstance(every, int) else self.settings.defaults_of_0_1["cluster_every"]
+            done = state[prefix + "lookups"] // every
+            state[prefix + "clustered"] = done.clamp(max=self.settings.clusterings)
+        super()._load_from_state_dict(state, prefix, *others)
         self._lookups = int(self.lookups)
-        self.helper_hash = self._hasher(min(self._done(), self.settings.clusterings) + 1)
+        self.helper_hash = self._hasher(int(self.clustered) + 1)
 
 
 def most_chunks(limit: int, dim: int) -> int:

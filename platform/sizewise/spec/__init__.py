@@ -13,7 +13,7 @@ Wherever a type here says `Searchable`, a study file may give one value, a range
 from sizewise.spec.fields import Choices, Range, SizeRange
 from sizewise.spec.models import Limit, PruningSpec, StudySpec
 from sizewise.spec.reading import edited, from_text, load, to_text
-from sizewise.spec.resolving import resolve
+from sizewise.spec.resolving import resolve, with_defaults
 
 __all__ = [
     "Choices",
@@ -27,4 +27,5 @@ __all__ = [
     "load",
     "resolve",
     "to_text",
+    "with_defaults",
 ]

@@ -1,9 +1,9 @@
 """What only the data can settle: budgets written as compressions, and whether a model fits in them."""
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
-from sizewise.embedding import full_bytes, smallest_budget
+from sizewise.embedding import METHODS, full_bytes, smallest_budget
 from sizewise.spec.fields import Choices, Range, SizeRange, bytes_of, ends_of, parse_size, within
 from sizewise.spec.models import StudySpec
 from sizewise.units import format_bytes
@@ -32,9 +32,27 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
             "search": spec.search.model_copy(update={"memory_budget": budget}),
         }
     )
+    settled = with_defaults(settled, "today")
     tables = full_bytes(manifest.cardinalities, spec.model.largest_dim)
     first = [_first_trial(settled, number, tables, source) for number in range(len(spec.first_trials))]
     return settled.model_copy(update={"first_trials": first})
+
+
+def with_defaults(spec: StudySpec, of: Literal["today", "0.1"]) -> StudySpec:
+    """The study with those options written out whose defaults were others in version 0.1.
+
+    A study that begins is given today's. One that is resumed and has none was begun by version 0.1, and goes on with
+    those of then: its trials must be comparable.
+    """
+    missing: dict[str, Any] = {}
+    for method in spec.embedding.methods:
+        options = METHODS[method].options
+        for name, before in options.defaults_of_0_1.items():
+            if name not in spec.embedding.options:
+                missing[name] = before if of == "0.1" else options.model_fields[name].default
+    return (
+        spec.model_copy(update={"embedding": spec.embedding.model_copy(update=missing)}) if missing else spec
+    )
 
 
 def _budget(spec: StudySpec, manifest: Manifest, source: str) -> int | SizeRange | Choices:

@@ -123,7 +123,7 @@ def resume(
             f"{folder}: there is no such study; `sizewise status --runs {shlex.quote(str(runs))}` lists those there are"
         )
     text = read(path)
-    spec = study_file.from_text(text, path)
+    spec = study_file.with_defaults(study_file.from_text(text, path), "0.1")
     if wrong := data.problem(spec.data, _known_data(folder)):
         raise InputError(f"{path}: {wrong}")
     manifest = Manifest.load(spec.data)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizewise.embedding import build
+from sizewise.embedding import METHODS, build
 from sizewise.embedding.clustered import kmeans
 from sizewise.embedding.hashing import splitmix64
 from sizewise.embedding.quotient_remainder import _split
@@ -176,6 +176,62 @@ def test_clustering_follows_its_schedule():
             changed.append(lookup)
             before = embedding.pointers.clone()
     assert changed == [3, 6]
+
+
+def clustered_before(lookups, epochs, **options):
+    """The training lookups, 10 an epoch, before which pointers changed."""
+    embedding = build("cce", [500], 8, 10_000, 1, chunks=2, **options)
+    if epochs:
+        embedding.set_schedule(10, epochs)
+    found, before = [], embedding.pointers.clone()
+    for lookup in range(1, lookups + 1):
+        embedding.train()(torch.arange(20).unsqueeze(1))
+        if not torch.equal(before, embedding.pointers):
+            found.append(lookup)
+            before = embedding.pointers.clone()
+    assert int(embedding.clustered) == len(found)
+    return found
+
+
+def test_clustering_comes_after_epochs_in_the_first_three_quarters():
+    assert clustered_before(80, 8) == [11, 21, 31]
+    assert clustered_before(80, 8, clusterings=10) == [11, 21, 31, 41, 51, 61]
+    assert clustered_before(20, 2) == [11]
+    assert clustered_before(20, 2, cluster_every=0.5, clusterings=9) == [6, 11, 16]
+    assert clustered_before(20, 2, clusterings=0) == clustered_before(10, 1) == []
+    assert clustered_before(40, None) == []  # nobody has said how long an epoch is
+
+
+def test_whether_shorter_trainings_cluster_alike_is_known():
+    """Compared with the schedules themselves."""
+    for every in (0.2, 0.25, 0.5, 1.0, 1.5, 7):
+        for clusterings in (0, 1, 3, 4, 9):
+            options = METHODS["cce"].options(cluster_every=every, clusterings=clusterings)
+            longest = options.due(1000, 100)
+            alike = all(
+                options.due(1000, epochs) == [due for due in longest if due <= 1000 * epochs]
+                for epochs in range(1, 20)
+            )
+            assert options.depends_on_epochs == (not alike and isinstance(every, float)), (every, clusterings)
+
+
+def test_a_state_of_version_0_1_keeps_its_vectors():
+    """It did not say how often it had clustered: that followed from its lookups."""
+    options = {"chunks": 2, "cluster_every": 3}
+    embedding = build("cce", [500], 8, 10_000, 1, **options)
+    ids = torch.arange(20).unsqueeze(1)
+    for _ in range(7):
+        embedding.train()(ids)
+    state = {name: value for name, value in embedding.state_dict().items() if name != "clustered"}
+    again = build("cce", [500], 8, 10_000, 1, **options)
+    again.load_state_dict(state)
+    assert int(again.clustered) == 2
+    assert torch.equal(again.eval()(ids), embedding.eval()(ids))
+    # Its studies left cluster_every out where it was 100.
+    state["lookups"] = torch.tensor(250)
+    as_then = build("cce", [500], 8, 10_000, 1, chunks=2)
+    as_then.load_state_dict(state)
+    assert int(as_then.clustered) == 2
 
 
 def test_kmeans_finds_tight_groups():
