@@ -3,11 +3,14 @@
 The ledger stays the truth; nothing is ever read back from the mirror but what it already has, so that resuming,
 or a kill at any moment, leaves each trial there once. A thread of its own keeps it: a storage that is slow or down
 never holds the study up, which is said once, and what it missed is made up for at the next change, or at the next
-start.
+start. A study of the same name that is another one (another seed, search or data set) is left as it is: a digest of
+what defines a study, kept with it in the storage, distinguishes them.
 
     with mirrored(storage_url("sqlite:///optuna.db"), spec, ledger, full_bytes, on_event, warn) as on_event: ...
 """
 
+import hashlib
+import json
 import queue
 import threading
 import time
@@ -35,6 +38,8 @@ STATES = {"running": TrialState.RUNNING, "finished": TrialState.COMPLETE, "faile
 SUMMARY = ("iteration", "epoch", "auc", "logloss", "normalized_entropy", "train_seconds")
 RETRY_SECONDS = 30.0  # after a failure, before the storage is tried again
 LAST_SECONDS = 20.0  # how long the end of a study waits for the storage
+# Fields of a study file that may change while the study stays the same one; its data is known by its rows.
+CHANGEABLE: set[str] = {"name", "data", "trials", "resources", "failures", "prices"}
 TIMEOUTS: dict[str, dict[str, Any]] = {
     "sqlite": {"timeout": 10},
     "postgresql": {"connect_timeout": 5, "options": "-c statement_timeout=20000"},
@@ -61,7 +66,29 @@ def storage_url(text: str) -> URL:
 
 
 class ForeignStudyError(Exception):
-    """The storage has a study of this name that is another one."""
+    """The storage has a study of this name that is another one; the message says what differs."""
+
+
+def identity(spec: StudySpec, ledger: Ledger) -> dict[str, str]:
+    """Digests of what makes a study this one, as a user attribute of its mirror.
+
+    Returns:
+        "origin": of its seed, its data and the time it was created, which never change. Data may be moved, so its
+        rows' fingerprint is taken where the study's folder has it, and the path only where not.
+        "search": of what it searches and how, which stays too, unless its file is edited.
+    """
+    try:
+        facts = json.loads(read(ledger.study / "study.json"))
+    except (OSError, ValueError):
+        facts = {}
+    origin = [spec.seed, facts.get("created"), (facts.get("data") or {}).get("fingerprint") or spec.data]
+    search = spec.model_dump(mode="json", exclude=CHANGEABLE)
+    del search["train"]["checkpoint_seconds"]
+    return {"origin": _digest(origin), "search": _digest(search)}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 class Mirror:
@@ -77,26 +104,63 @@ class Mirror:
             directions=list(spec.objectives.values()),
             load_if_exists=True,
         )
-        known = study.user_attrs.get("data"), [d.name.lower() for d in study.directions]
-        fresh = not study.user_attrs and not study.get_trials(deepcopy=False)
-        if not fresh and known != (spec.data, list(spec.objectives.values())):
-            raise ForeignStudyError(f"it already has another study named {spec.name}")
         self.study = study
-        if fresh:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names(list(spec.objectives))
-            for key, value in (("seed", spec.seed), ("full_bytes", full_bytes), ("data", spec.data)):
-                study.set_user_attr(key, value)  # `data` last: with it the study is ours
+        self._claim()
         self.there = {
             trial.user_attrs["trial_id"]: (trial._trial_id, trial.state)
             for trial in reversed(study.get_trials(deepcopy=False))
             if "trial_id" in trial.user_attrs
         }
 
+    def _claim(self) -> None:
+        """Make sure that the storage's study is this one, and note it there.
+
+        Raises:
+            ForeignStudyError: it is another one.
+        """
+        ours, noted = identity(self.spec, self.ledger), self.study.user_attrs
+        if noted.get("identity") != ours:
+            trials = self.study.get_trials(deepcopy=False)
+            if noted or trials:
+                self._check_contents(noted, trials, ours)
+            self.study.set_user_attr("identity", ours)  # first: with it the study is ours
+        facts = {"seed": self.spec.seed, "full_bytes": self.full_bytes, "data": self.spec.data}
+        for key in (key for key, value in facts.items() if noted.get(key) != value):
+            self.study.set_user_attr(key, facts[key])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if self.study.metric_names is None:
+                self.study.set_metric_names(list(self.spec.objectives))
+
+    def _check_contents(self, noted: dict[str, Any], trials: list[FrozenTrial], ours: dict[str, str]) -> None:
+        """ForeignStudyError unless the storage's study is an earlier state of this one.
+
+        That is so where its origin is known and the same, or was not kept (by version 0.1), and its objectives and all
+        its trials are this study's.
+        """
+        known = noted.get("identity")
+        differs = "its search differs"
+        if noted.get("data", self.spec.data) != self.spec.data or noted.get("full_bytes") != self.full_bytes:
+            differs = "its data differs"
+        if noted.get("seed", self.spec.seed) != self.spec.seed:
+            raise ForeignStudyError("its seed differs")
+        if "seed" not in noted and not known:
+            raise ForeignStudyError("Sizewise did not write it")
+        if known and known.get("origin") != ours["origin"]:
+            raise ForeignStudyError("its data differs, or it was created at another time")
+        if [d.name.lower() for d in self.study.directions] != list(self.spec.objectives.values()):
+            raise ForeignStudyError("its objectives differ")
+        records = self.ledger.records()
+        for trial in trials:
+            record = records.get(trial.user_attrs.get("trial_id", -1))
+            if record is None or not _same(trial, record):
+                raise ForeignStudyError(differs if known else f"{differs}, or its trials do")
+        if not trials and not known and differs == "its data differs":
+            raise ForeignStudyError(differs)
+
     def sync(self, record: Record) -> None:
         """Make the mirror's trial what the record says; a trial that is closed there is as it should be."""
-        state = STATES.get(record.state, TrialState.PRUNED)
+        state = _state(record)
         number, known = self.there.get(record.trial_id, (None, None))
         if known is not None and known.is_finished():
             return
@@ -153,6 +217,25 @@ class Mirror:
         asked = optuna.trial.FixedTrial(record.params)
         configure(self.spec, asked, self.full_bytes)
         return {name: found for name, found in asked.distributions.items() if name in record.params}
+
+
+def _state(record: Record) -> TrialState:
+    return STATES.get(record.state, TrialState.PRUNED)
+
+
+def _same(trial: FrozenTrial, record: Record) -> bool:
+    """Whether a trial in the storage is the ledger's: the same settings and, once it has ended, the same outcome."""
+
+    def text(value: Any) -> str:
+        return json.dumps(value, sort_keys=True)  # in which NaN equals NaN
+
+    there = trial.user_attrs
+    if (there.get("key"), trial.params) != (record.key, record.params):
+        return False
+    if text(there.get("config")) != text(record.config):
+        return False
+    ended = trial.state.is_finished()
+    return not ended or (trial.state, text(there.get("metrics"))) == (_state(record), text(record.values))
 
 
 @contextmanager
@@ -231,9 +314,14 @@ class _Keeper(threading.Thread):
                 del self._untold[trial_id]
             if last:
                 self._mirror.release()
+        except ForeignStudyError as error:
+            self._foreign = True
+            self._warn(
+                f"the Optuna storage {self._where} already has another study of this name ({error}): it stays as it "
+                "is, and this study goes on without a mirror: use another storage, or another name (`--set name=...`)"
+            )
         except Exception as error:  # whatever a database driver raises: the study goes on
             self._failed_at = time.monotonic()
-            self._foreign = isinstance(error, ForeignStudyError)
             lines = str(getattr(error, "orig", None) or error.__cause__ or error).strip().splitlines() or [""]
             self._say(f"{type(error).__name__}: {lines[0]}")
 
@@ -242,10 +330,7 @@ class _Keeper(threading.Thread):
         if not self._said:
             self._said = True
             hidden = why.replace(self._password, "***") if self._password else why
-            mend = (
-                "nothing is mirrored: use another storage, or --set name=..."
-                if self._foreign
-                else "the study goes on, and the mirror is completed when it answers again, or by "
-                "`sizewise resume` with the same --optuna-storage"
+            self._warn(
+                f"the Optuna storage {self._where} failed ({hidden}): the study goes on, and the mirror is completed "
+                "when it answers again, or by `sizewise resume` with the same --optuna-storage"
             )
-            self._warn(f"the Optuna storage {self._where} failed ({hidden}): {mend}")

@@ -1,5 +1,6 @@
 """A study's mirror in real Optuna storages: SQLite, and a PostgreSQL server of the test's own."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 
 from postgres import PASSWORD, PROGRAMS, PostgreSQL
@@ -205,6 +207,84 @@ def test_another_study_of_the_name_is_left_alone(url: str, spec: StudySpec, tmp_
     assert len(load(spec, url).trials) == 1
     assert len(said) == 1
     assert PASSWORD not in said[0]
+
+
+def created(folder: Path, when: float, rows: str) -> Path:
+    """A study's folder with what a study's own start writes there."""
+    folder.mkdir(exist_ok=True)
+    (folder / "study.json").write_text(json.dumps({"created": when, "data": {"fingerprint": rows}}))
+    return folder
+
+
+OTHERS: dict[str, tuple[dict[str, Any], tuple[float, str]]] = {
+    "seed": ({"seed": 2}, (1.0, "rows")),
+    "search": ({"search": {"memory_budget": {"low": 2000, "high": 90_000}}}, (1.0, "rows")),
+    "fixed setting": ({"train": {"batch_size": 256}}, (1.0, "rows")),
+    "data elsewhere": ({"data": "/other"}, (1.0, "other rows")),
+    "data in the same folder": ({}, (1.0, "other rows")),
+    "objectives": ({"objectives": {"auc": "maximize"}}, (1.0, "rows")),
+    "the same again": ({}, (2.0, "rows")),
+}
+
+
+def test_two_studies_of_one_name_do_not_mix(url: str, spec: StudySpec, tmp_path: Path) -> None:
+    """Whatever differs: the old trials stay as they are, it is said in a line, and the new study goes on."""
+    first = start(spec, created(tmp_path / "first", 1.0, "rows"))
+    with mirror(first, url, no_warning) as tell:
+        drive(first, tell, 2, ("finished", "open"))
+    before = load(spec, url).trials
+    for number, (changes, facts) in enumerate(OTHERS.values()):
+        said: list[str] = []
+        other = start(make_spec(spec.name, **changes), created(tmp_path / f"other{number}", *facts))
+        with mirror(other, url, said.append) as tell:
+            drive(other, tell, 2)
+        assert [record.state for record in other.records.values()] == ["finished"] * 2
+        (line,) = said
+        assert "already has another study of this name" in line
+        assert "\n" not in line
+        assert PASSWORD not in line
+        assert load(spec, url).trials == before
+    # The first one goes on: its data moved, more trials are wanted.
+    moved = start(make_spec(spec.name, data="/moved", trials=7), tmp_path / "first")
+    with mirror(moved, url, no_warning) as tell:
+        drive(moved, tell, 2)
+    assert [trial.state.name for trial in load(spec, url).trials] == ["COMPLETE"] * 3
+    # And so after its file was edited, for all trials in the storage are its own.
+    wider = start(
+        make_spec(spec.name, search={"memory_budget": {"low": 1000, "high": 200_000}}), tmp_path / "first"
+    )
+    with mirror(wider, url, no_warning) as tell:
+        drive(wider, tell, 1)
+    assert len(load(spec, url).trials) == 4
+
+
+def test_a_mirror_of_version_0_1_is_known_by_its_trials(url: str, spec: StudySpec, tmp_path: Path) -> None:
+    def forget() -> None:
+        """Make the mirror one of version 0.1, which kept no digest."""
+        engine = sqlalchemy.create_engine(storage_url(url))
+        with engine.begin() as connection:
+            where = "key = 'identity' AND study_id IN (SELECT study_id FROM studies WHERE study_name = :name)"
+            delete = sqlalchemy.text(f"DELETE FROM study_user_attributes WHERE {where}")
+            assert connection.execute(delete, {"name": spec.name}).rowcount == 1
+        engine.dispose()
+
+    first = start(spec, tmp_path / "first")
+    with mirror(first, url, no_warning) as tell:
+        drive(first, tell, 3, ("finished", "failed", "open"))
+    forget()
+    again = start(spec, tmp_path / "first")
+    with mirror(again, url, no_warning) as tell:
+        drive(again, tell, 1)
+    assert [trial.state.name for trial in load(spec, url).trials] == ["COMPLETE", "FAIL", "COMPLETE"]
+
+    forget()
+    said: list[str] = []
+    other = start(spec, tmp_path / "other")  # of the same seed, search and data, but with a trial only
+    with mirror(other, url, said.append) as tell:
+        drive(other, tell, 1)
+    assert len(said) == 1
+    assert "identity" not in load(spec, url).user_attrs
+    assert len(load(spec, url).trials) == 3
 
 
 @pytest.mark.parametrize(
