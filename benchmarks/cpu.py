@@ -50,7 +50,7 @@ from sizewise.optimizers import build_optimizer
 from sizewise.step import Step
 from sizewise_prep import allocator
 from sizewise_prep.rows import Rows
-from sizewise_prep.shards import read_shard, write_shard
+from sizewise_prep.shards import Shape, read_shard, write_shard
 
 FEATURES, BLOCK_LEN = 26, 16
 REPEAT = 5  # steps a turn
@@ -304,8 +304,8 @@ def pipeline(sizes: Sizes, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "train.arrow"
         write_shard(file, data)
-        mapped, starts = read_shard(file), iter(range(10**9))
-        splits = {log: Split((file,), (rows,), dense_is_log=not log) for log in (False, True)}
+        mapped, starts = read_shard(file, Shape(rows, 13, 26)), iter(range(10**9))
+        splits = {log: Split((file,), (rows,), 13, 26, dense_is_log=not log) for log in (False, True)}
         sparse, labels = data.ids.view(np.int32), data.labels.astype(np.int32)[:, None]
 
         def block(way: Callable[[int], object]) -> Callable[[], None]:

@@ -19,7 +19,7 @@ from filelock import FileLock
 from sizewise_prep.atomic import write_atomic
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import NAME, Manifest, Shard
-from sizewise_prep.shards import digest
+from sizewise_prep.shards import Shape, digest, read_shard
 from sizewise_prep.storage import Place, fetch, place, read
 
 
@@ -51,7 +51,7 @@ def local_shards(data: str | Place) -> Path:
         ):  # beside it: in it there is nothing but the data
             for shard in (shard for split in manifest.splits.values() for shard in split.shards):
                 if not _is_there(folder, shard):
-                    _bring(source, folder, shard)
+                    _bring(source, folder, shard, manifest.shape(shard))
             if not (folder / NAME).exists():
                 write_atomic(folder / NAME, content)
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
@@ -67,7 +67,7 @@ def _is_there(folder: Path, shard: Shard) -> bool:
     return path.exists() and path.stat().st_size == shard.bytes
 
 
-def _bring(source: Place, folder: Path, shard: Shard) -> None:
+def _bring(source: Place, folder: Path, shard: Shard, shape: Shape) -> None:
     temporary, target = folder / f"{shard.file}.part", folder / shard.file
     try:
         fetch(source / shard.file, temporary)
@@ -76,6 +76,7 @@ def _bring(source: Place, folder: Path, shard: Shard) -> None:
                 f"{source / shard.file}: is not the shard that {source / NAME} describes (its SHA-256 differs): upload "
                 "the folder again, or prepare it again"
             )
+        read_shard(temporary, shape)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(target)

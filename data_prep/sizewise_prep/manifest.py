@@ -1,35 +1,44 @@
-"""`manifest.json`: what a folder of shards holds, where it came from and how to tell that it is whole.
+"""`manifest.json`: what a folder of shards holds, where it came from and how to tell that it is intact.
 
     manifest = Manifest.load(Path("data/criteo"))
     manifest.splits["train"].rows, manifest.cardinalities, manifest.click_rate
     verify(Path("data/criteo"))             # [] when every shard is as it was written
 
-It is written last and at once, so a folder that has one is complete.
+It is written last and at once, so a folder that has one is complete. One may also come from somebody else: its fields
+are checked when it is read, each by itself and against the others, so that no name in it leads out of its folder and no
+number of rows goes beyond what the files can hold.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sizewise_prep.errors import InputError
-from sizewise_prep.layout import Layout
-from sizewise_prep.shards import digest
-from sizewise_prep.storage import Place, StorageError, is_folder, place, read
+from sizewise_prep.errors import InputError, first_problem
+from sizewise_prep.layout import CRITEO, Layout
+from sizewise_prep.names import PlainPath, plain_name
+from sizewise_prep.shards import Shape, digest, read_shard
+from sizewise_prep.storage import Place, StorageError, entry, is_folder, place, read
 from sizewise_prep.workers import cores
 
 NAME = "manifest.json"
 Tokens = Literal["raw", "contiguous", "mlperf"]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Cardinality = Annotated[int, Field(ge=1, le=2**32)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+MOST_BYTES = 64 << 20
+"""Of a manifest: more than a hundred thousand shards take."""
+_SPLITS = ("train", "validation", "test")
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Strict: JSON's true is no number, and 3.0 is no count.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Source(_Frozen):
@@ -41,7 +50,7 @@ class Source(_Frozen):
 
     path: str
     bytes: Count
-    sha256: str
+    sha256: Sha256
     rows: Count
     pieces: Annotated[int, Field(ge=1)] = 1
 
@@ -49,10 +58,10 @@ class Source(_Frozen):
 class Shard(_Frozen):
     """One file of the folder."""
 
-    file: str
+    file: PlainPath
     rows: Count
     bytes: Count
-    sha256: str
+    sha256: Sha256
 
 
 class Split(_Frozen):
@@ -61,6 +70,16 @@ class Split(_Frozen):
     rows: Count
     click_rate: Share | None
     shards: list[Shard]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Split:
+        for shard in self.shards:
+            plain_name(shard.file)
+            if not shard.rows:
+                raise ValueError(f"{shard.file} has no rows")
+        if self.rows != sum(shard.rows for shard in self.shards):
+            raise ValueError(f"{self.rows:,} rows are not those of its shards together")
+        return self
 
 
 class Settings(_Frozen):
@@ -116,11 +135,40 @@ class Manifest(_Frozen):
     rows_quarantined: Count
     click_rate: Share
     splits: dict[str, Split]
-    cardinalities: list[Count]
+    cardinalities: list[Cardinality]
     dense_missing: list[Share]
     token_missing: list[Share]
     quarantine: Quarantine
     vocabulary: list[Shard] = []
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        layout = self.settings.layout or CRITEO
+        dense, tokens = len(layout.dense), len(layout.tokens)
+        contiguous = self.settings.tokens == "contiguous"
+        files = [shard.file for shard in self.files]
+        row_bytes = 1 + 4 * dense + 4 * tokens
+        kept = [shard for split in self.splits.values() for shard in split.shards]
+        short = [shard.file for shard in kept if shard.bytes < shard.rows * row_bytes]
+        problems = {
+            f"splits are not {', '.join(_SPLITS)}": set(self.splits) != set(_SPLITS),
+            f"dense_missing has not one share for each of {dense} columns": len(self.dense_missing) != dense,
+            f"token_missing has not one share for each of {tokens} columns": len(self.token_missing)
+            != tokens,
+            f"cardinalities has not one for each of {tokens} columns": len(self.cardinalities) != tokens,
+            "a file is named twice": len(set(files)) < len(files),
+            f"{short[0] if short else ''} has fewer bytes than its rows take": bool(short),
+            "rows_out are not the rows of all splits": self.rows_out
+            != sum(s.rows for s in self.splits.values()),
+            "rows_in are not rows_out and rows_quarantined": self.rows_in
+            != self.rows_out + self.rows_quarantined,
+            "vocabulary does not give the cardinalities": contiguous
+            and [file.rows + 1 for file in self.vocabulary] != self.cardinalities,
+        }
+        for problem, is_so in problems.items():
+            if is_so:
+                raise ValueError(problem)
+        return self
 
     @property
     def full_rows(self) -> int:
@@ -143,6 +191,14 @@ class Manifest(_Frozen):
         """
         path = place(folder) / NAME
         try:
+            found = entry(path)
+            if not found.is_file or found.is_folder or found.size > MOST_BYTES:
+                what = (
+                    "is no regular file"
+                    if found.size <= MOST_BYTES
+                    else f"is larger than {MOST_BYTES >> 20} MiB"
+                )
+                raise InputError(f"{path}: {what}, so it is no manifest; prepare the raw files again")
             return Manifest.model_validate_json(read(path))
         except StorageError as error:
             if error.mendable:
@@ -155,9 +211,11 @@ class Manifest(_Frozen):
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"])) or "file"
-            raise InputError(f"{path}: {field}: {first['msg']}; prepare the raw files again") from None
+            raise InputError(f"{path}: {first_problem(error)}; prepare the raw files again") from None
+
+    def shape(self, shard: Shard) -> Shape:
+        """What one of the splits' shards must be."""
+        return Shape(shard.rows, len(self.dense_missing), len(self.cardinalities))
 
 
 def verify(folder: str | Path) -> list[str]:
@@ -167,12 +225,36 @@ def verify(folder: str | Path) -> list[str]:
     """
     folder = Path(folder)
     manifest = Manifest.load(folder)
+    rows = {shard.file for split in manifest.splits.values() for shard in split.shards}
+
+    def problem(file: Shard) -> str | None:
+        return problem_of(folder, file) or (
+            rows_problem(folder, manifest, file) if file.file in rows else None
+        )
+
     with ThreadPoolExecutor(cores()) as pool:
-        problems = list(pool.map(partial(problem_of, folder), manifest.files))
+        problems = list(pool.map(problem, manifest.files))
     known = {NAME, *(shard.file for shard in manifest.files)}
     there = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
     extra = [f"{name}: is not in the manifest; remove it" for name in there if name not in known]
     return [problem for problem in problems if problem] + extra
+
+
+def rows_problem(folder: Path, manifest: Manifest, shard: Shard) -> str | None:
+    """How a shard's rows differ from what the manifest says of all rows, whatever their digest; None if not at all."""
+    try:
+        ids = read_shard(folder / shard.file, manifest.shape(shard)).ids
+    except InputError as error:
+        return str(error).removeprefix(f"{folder}/")
+    except OSError as error:
+        return f"{shard.file}: cannot be read ({error.strerror})"
+    if manifest.settings.tokens == "contiguous":
+        for column, (greatest, count) in enumerate(
+            zip(np.max(ids, axis=0), manifest.cardinalities, strict=True)
+        ):
+            if greatest >= count:
+                return f"{shard.file}: token column {column + 1} has id {greatest}, but its cardinality is {count:,}"
+    return None
 
 
 def problem_of(folder: Path, shard: Shard) -> str | None:

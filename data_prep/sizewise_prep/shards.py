@@ -1,7 +1,7 @@
 """Shards: Arrow IPC files of rows, uncompressed, to be mapped into memory.
 
-    write_shard(path, rows)                 # -> its size and digest
-    rows = read_shard(path)                 # arrays that lie in the file; nothing is copied
+    write_shard(path, rows)                       # -> its size and digest
+    rows = read_shard(path, Shape(4000, 13, 26))  # arrays that lie in the file; nothing is copied
 
 Any Arrow reader opens them as they are: `polars.read_ipc(path)`, `pyarrow.ipc.open_file(path)`. Each holds
 one record batch with the columns label (uint8), dense (float32[13], NaN = missing) and ids (uint32[26], 0 =
@@ -12,13 +12,24 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sizewise_prep.arrow_files import Column, MalformedError, mapped
 from sizewise_prep.atomic import hashed_file
+from sizewise_prep.errors import InputError
 from sizewise_prep.rows import Rows
+
+
+class Shape(NamedTuple):
+    """What a shard must have: rows, dense columns and token columns."""
+
+    rows: int
+    dense: int
+    tokens: int
 
 
 def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
@@ -46,19 +57,34 @@ def column_of(kind: pa.DataType, values: npt.NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(values.reshape(-1))])
 
 
-def read_shard(path: Path) -> Rows:
+def read_shard(path: Path, shape: Shape) -> Rows:
     """A shard's rows, mapped into memory: read-only arrays whose pages are read as they are touched.
 
-    Raises OSError or pyarrow.ArrowInvalid when the file is absent or no shard.
+    Every reader of shards comes through here. Before anything else sees the arrays, the file's columns, types, widths,
+    rows and the position of every buffer are checked, and that labels are 0 or 1: a byte a row, the first to be read
+    anyway. Values are as they stand in the file; whether they were changed only its SHA-256 tells (`manifest.verify`).
+
+    Raises:
+        InputError: the file is not a shard of this shape.
+        OSError: it is absent or cannot be read.
     """
-    with pa.memory_map(str(path)) as source:
-        batch = pa.ipc.open_file(source).get_batch(0)
-    label, dense, ids = (batch.column(name) for name in ("label", "dense", "ids"))
-    return Rows(
-        label.to_numpy(),
-        dense.flatten().to_numpy().reshape(-1, dense.type.list_size),
-        ids.flatten().to_numpy().reshape(-1, ids.type.list_size),
-    )
+    columns = [
+        Column("label", np.uint8),
+        Column("dense", np.float32, shape.dense),
+        Column("ids", np.uint32, shape.tokens),
+    ]
+    try:
+        labels, dense, ids = mapped(path, columns, shape.rows)
+    except MalformedError as error:
+        raise InputError(
+            f"{path}: {error}, so it is not the shard of the manifest: prepare the raw files again"
+        ) from None
+    if len(labels) and int(labels.max()) > 1:
+        row = int(np.argmax(labels > 1))
+        raise InputError(
+            f"{path}: row {row + 1:,} has label {int(labels[row])}, which must be 0 or 1: prepare the raw files again"
+        )
+    return Rows(labels, dense, ids)
 
 
 def digest(path: Path) -> str:

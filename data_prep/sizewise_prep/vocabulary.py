@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
+from sizewise_prep.arrow_files import Column, MalformedError, mapped
 from sizewise_prep.atomic import atomic_file, hashed_file, write_atomic
 from sizewise_prep.distinct import Run, Words, is_first, ranges, union
 from sizewise_prep.errors import InputError
@@ -59,17 +60,22 @@ class Vocabulary:
 
         Raises InputError when a file is damaged, or absent as it is where ids are raw tokens.
         """
-        tokens = []
-        for column in range(len(Manifest.load(folder).cardinalities)):
+        manifest, tokens = Manifest.load(folder), []
+        for column, cardinality in enumerate(manifest.cardinalities):
             path = folder / file_of(column)
             try:
-                with pa.memory_map(str(path)) as source:
-                    tokens.append(pa.ipc.open_file(source).read_all()["token"].to_numpy())
+                (known,) = mapped(path, [Column("token", np.uint32)])
             except FileNotFoundError:
-                mend = "only shards with contiguous ids have a vocabulary; prepare the raw files so"
-                raise InputError(f"{path}: not found; {mend}") from None
-            except (pa.ArrowInvalid, KeyError) as error:
-                raise InputError(f"{path}: cannot be read ({error}); prepare the raw files again") from None
+                fix = "only shards with contiguous ids have a vocabulary; prepare the raw files so"
+                raise InputError(f"{path}: not found; {fix}") from None
+            except MalformedError as error:
+                raise InputError(f"{path}: {error}; prepare the raw files again") from None
+            if len(known) + 1 != cardinality or not (known[1:] > known[:-1]).all():
+                raise InputError(
+                    f"{path}: does not hold {cardinality - 1:,} tokens, ascending, as the manifest says; prepare the "
+                    "raw files again"
+                )
+            tokens.append(known)
         return Vocabulary(tokens)
 
 

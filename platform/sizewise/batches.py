@@ -31,7 +31,7 @@ from sizewise.embedding.kernels.rows import Array, dealer, piles_of, share_of
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.rows import Rows
-from sizewise_prep.shards import read_shard
+from sizewise_prep.shards import Shape, read_shard
 
 BLOCK_ROWS = 65_536  # shuffled whole: 10 MB of memory
 SCORED_AHEAD = 4  # batches
@@ -52,11 +52,14 @@ class Split:
 
     Attributes:
         files, rows_per_file: the shards.
+        dense, tokens: how many columns of each kind they have.
         dense_is_log: whether they hold dense values as models take them rather than as integers.
     """
 
     files: tuple[Path, ...]
     rows_per_file: tuple[int, ...]
+    dense: int
+    tokens: int
     dense_is_log: bool = False
     _mapped: dict[int, Rows] = field(default_factory=dict, repr=False, compare=False)
     _orders: dict[tuple[int, int], tuple[list[int], ...]] = field(
@@ -69,15 +72,25 @@ class Split:
         """The named split of `folder`.
 
         Raises:
-            InputError: no such folder, split or shard.
+            InputError: no such folder, split or shard. What a shard holds is checked when it is first read.
         """
         manifest = Manifest.load(folder)
         shards = manifest.splits[split].shards
         files = tuple(folder / shard.file for shard in shards)
-        for file in files:
+        for file, shard in zip(files, shards, strict=True):
             if not file.exists():
                 raise InputError(f"{file}: this shard is missing: run `sizewise prep` again")
-        return cls(files, tuple(shard.rows for shard in shards), manifest.settings.dense_is_log)
+            if (size := file.stat().st_size) != shard.bytes:
+                raise InputError(
+                    f"{file}: has {size:,} bytes instead of the manifest's {shard.bytes:,}: run `sizewise prep` again"
+                )
+        return cls(
+            files,
+            tuple(shard.rows for shard in shards),
+            len(manifest.dense_missing),
+            len(manifest.cardinalities),
+            manifest.settings.dense_is_log,
+        )
 
     @property
     def rows(self) -> int:
@@ -182,7 +195,8 @@ class Split:
 
     def _shard(self, index: int) -> Rows:
         if index not in self._mapped:
-            self._mapped[index] = read_shard(self.files[index])
+            shape = Shape(self.rows_per_file[index], self.dense, self.tokens)
+            self._mapped[index] = read_shard(self.files[index], shape)
         return self._mapped[index]
 
 

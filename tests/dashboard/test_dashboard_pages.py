@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from arrow_shards import read_shard
 from sizewise import results, spec
 from sizewise.cli.studies import overrides
 from sizewise.results import Study, answer, choose, load, status
@@ -26,7 +27,6 @@ from sizewise_prep import planted
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.prep import prepare
-from sizewise_prep.shards import read_shard
 from study_folder import StudyWriter, finished_study
 
 Open = Callable[..., AppTest]

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arrow_shards import read_shard
 from sizewise_prep import hashing
 from sizewise_prep.errors import InputError
 from sizewise_prep.layout import CRITEO, Layout
 from sizewise_prep.manifest import Manifest, verify
 from sizewise_prep.parser import Parser
 from sizewise_prep.prep import prepare
-from sizewise_prep.shards import read_shard
 from sizewise_prep.vocabulary import Vocabulary
 
 AVAZU = Path(__file__).parents[2] / "docs" / "avazu.yaml"

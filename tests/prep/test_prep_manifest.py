@@ -66,5 +66,5 @@ def test_what_is_no_folder_of_shards_is_named(tmp_path: Path, folder: Path) -> N
     with pytest.raises(InputError, match=r"has no manifest\.json"):
         Manifest.load(tmp_path)
     (folder / "manifest.json").write_bytes(b"\0\0")
-    with pytest.raises(InputError, match=r"manifest\.json: file: Invalid JSON"):
+    with pytest.raises(InputError, match=r"manifest\.json: Invalid JSON"):
         verify(folder)

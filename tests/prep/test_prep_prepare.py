@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from arrow_shards import read_shard
 from sizewise_prep import reader
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest, verify
 from sizewise_prep.prep import FileProgress, Progress, prepare
 from sizewise_prep.rows import Rows
-from sizewise_prep.shards import read_shard
 
 Line = Callable[..., bytes]
 Log = Callable[..., Path]

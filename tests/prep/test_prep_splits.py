@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from arrow_shards import read_shard
 from sizewise.batches import Split, transform_dense
 from sizewise_prep.errors import InputError
 from sizewise_prep.prep import prepare
 from sizewise_prep.rows import Rows
-from sizewise_prep.shards import read_shard
 from sizewise_prep.splits import Rule
 
 Line = Callable[..., bytes]

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from arrow_shards import read_shard
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest, verify
 from sizewise_prep.planted import generate
 from sizewise_prep.prep import prepare
-from sizewise_prep.shards import read_shard
 from sizewise_prep.vocabulary import Vocabulary
 
 
@@ -71,6 +71,6 @@ def test_a_missing_or_damaged_vocabulary_is_named(tmp_path: Path) -> None:
         Vocabulary.load(tmp_path / "raw")
     prepare([tmp_path / "log" / "day_0.tsv"], tmp_path / "out", tokens="contiguous")
     (tmp_path / "out" / "vocabulary" / "C2.arrow").write_bytes(b"not an Arrow file")
-    with pytest.raises(InputError, match=r"C2\.arrow: cannot be read"):
+    with pytest.raises(InputError, match=r"C2\.arrow: is no Arrow file"):
         Vocabulary.load(tmp_path / "out")
     assert [problem.split(":")[0] for problem in verify(tmp_path / "out")] == ["vocabulary/C2.arrow"]

@@ -176,7 +176,7 @@ def test_batches_are_those_that_plain_python_makes(
         files = tuple(Path(folder) / str(index) for index in range(len(parts)))
         for file, part in zip(files, parts, strict=True):
             write_shard(file, part)
-        split = Split(files, tuple(sizes), is_log)
+        split = Split(files, tuple(sizes), *columns, is_log)
         expected = plain_epoch(parts, block_rows, batch_size, 1, seed)
         assert split.iterations(batch_size) == len(expected)
         whole = [split.batch(1, position, batch_size, seed) for position in range(len(expected))]
@@ -268,6 +268,6 @@ def test_a_stream_that_is_left_ends_its_thread(shards: Path) -> None:
 
 def test_what_fails_while_reading_ahead_is_raised(shards: Path) -> None:
     split = Split.open(shards, "train")
-    broken = Split((*split.files[:-1], shards / "gone.arrow"), split.rows_per_file)
+    broken = Split((*split.files[:-1], shards / "gone.arrow"), split.rows_per_file, split.dense, split.tokens)
     with pytest.raises(FileNotFoundError, match=r"gone\.arrow"):
         list(broken.stream(0, 30, 256, seed=1, ahead=True))

@@ -4,13 +4,15 @@ Trials of different data cannot be compared, and a trial that fails for want of 
 """
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import NAME, Manifest
-from sizewise_prep.shards import digest
+from sizewise_prep.shards import Shape, digest, read_shard
 from sizewise_prep.storage import exists, place
+from sizewise_prep.workers import cores
 
 
 def fingerprint(manifest: Manifest) -> str:
@@ -48,12 +50,30 @@ def problem(data: str, known: str | None) -> str:
             return (
                 f"{path}: is missing or not whole: bring it back (`sizewise prep --verify {data}` checks all)"
             )
+    with ThreadPoolExecutor(cores()) as pool:
+        found = pool.map(
+            lambda path: _unreadable(path, manifest.shape(shards[path]), path.stat().st_mtime_ns), shards
+        )
+        if unreadable := next((problem for problem in found if problem), ""):
+            return unreadable
     whole = (folder / NAME).stat().st_mtime_ns  # what was written last, with the digests of all shards
     written = {path: path.stat().st_mtime_ns for path in shards}
     later = [path for path in shards if written[path] > whole]
     for path in later if len(later) < len(shards) else ():
         if _digest(path, written[path]) != shards[path].sha256:
             return f"{path}: was changed, and holds other rows than the manifest says: bring it back"
+    return ""
+
+
+@cache
+def _unreadable(path: Path, shape: Shape, written: int) -> str:
+    """Why training could not read a file last written then as a shard of this shape; nothing where it could."""
+    try:
+        read_shard(path, shape)
+    except InputError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror or error}): check its permissions"
     return ""
 
 

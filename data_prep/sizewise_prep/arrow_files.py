@@ -1,0 +1,218 @@
+"""Arrow IPC files of plain columns, checked before any code sees a pointer into them.
+
+    label, dense = mapped(path, [Column("label", np.uint8), Column("dense", np.float32, width=13)], rows=4000)
+
+An Arrow file says of itself where its buffers lie and how long they are, and a reader believes it. These files may
+come from somebody else, and kernels read them without bounds: so the one record batch must have exactly the columns,
+types, widths and rows that the caller knows from elsewhere, without nulls, dictionaries or compression, and its
+buffers must lie in the file one after another as a writer puts them. What is returned are those bytes, mapped into
+memory, and nothing that Arrow has made from them.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+_MAGIC_BYTES = 8  # "ARROW1" and padding, at the start
+_CONTINUES = 0xFFFFFFFF  # before the length of every message
+_MOST_METADATA = 1 << 20  # bytes of a message: ours take some hundred
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # a message of no length, behind the last one
+_ALIGNMENTS = (8, 64)  # of buffers, by writers of all versions
+
+
+class MalformedError(ValueError):
+    """An Arrow file is not what it should be; the message says why."""
+
+
+class Column(NamedTuple):
+    """A column: numbers of one type, or with a width fixed-size lists of so many."""
+
+    name: str
+    kind: type[np.generic]
+    width: int | None = None
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """Arrow's name for the type."""
+        kind = pa.from_numpy_dtype(np.dtype(self.kind))
+        return kind if self.width is None else pa.list_(kind, self.width)
+
+
+def mapped(path: Path, columns: Sequence[Column], rows: int | None = None) -> list[npt.NDArray[Any]]:
+    """The columns of an Arrow file of one record batch: read-only arrays whose pages are read as they are touched.
+
+    Args:
+        path: the file.
+        columns: all that it must hold, in their order.
+        rows: how many it must have; None: as many as it says.
+
+    Returns:
+        Arrays (rows,) or (rows, width), in the order of the columns.
+
+    Raises:
+        MalformedError: the file is anything else.
+        OSError: it is absent or cannot be read.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        raise MalformedError("is empty" if stat.S_ISREG(status.st_mode) else "is no regular file")
+    with pa.memory_map(str(path)) as source:
+        content = source.read_buffer()
+    try:
+        layout = _layout(content, columns)
+    except MalformedError:
+        raise
+    except Exception as error:  # whatever Arrow says of bytes in memory; its classes are of many kinds
+        reason = " ".join(str(error).split())[:60]
+        raise MalformedError(f"is no Arrow file that can be read ({reason})") from None
+    if rows is not None and layout.rows != rows:
+        raise MalformedError(f"has {layout.rows:,} rows instead of {rows:,}")
+    return _arrays(content, layout, columns)
+
+
+class _Layout(NamedTuple):
+    """What the message of a record batch says, in Arrow's order of columns and their parts.
+
+    Attributes:
+        body: where its buffers begin in the file.
+        rows: of the batch.
+        nodes: of each column, and of each list column's items: how many values, how many nulls.
+        buffers: of each of those nodes the bitmap of nulls, of those with numbers these: offset from `body`, bytes.
+        compressed: whether the buffers are to be decompressed.
+    """
+
+    body: int
+    rows: int
+    nodes: list[tuple[int, int]]
+    buffers: list[tuple[int, int]]
+    compressed: bool
+
+
+def _layout(content: pa.Buffer, columns: Sequence[Column]) -> _Layout:
+    """That of the only record batch of a file with these columns."""
+    reader = pa.ipc.open_file(pa.BufferReader(content))
+    found, wanted = _described(reader.schema), [(column.name, column.arrow) for column in columns]
+    if found != wanted:
+        raise MalformedError(f"has columns {_listed(found)} instead of {_listed(wanted)}")
+    if reader.num_record_batches != 1:
+        raise MalformedError(f"has {reader.num_record_batches} record batches instead of one")
+    view, at = memoryview(content), _MAGIC_BYTES
+    for _ in ("schema", "record batch"):
+        start = at
+        mark, length = struct.unpack_from("<Ii", view, at)
+        if mark != _CONTINUES or not 0 < length <= _MOST_METADATA:
+            raise MalformedError("does not begin with a schema and a record batch")
+        at += 8 + length
+    message = pa.ipc.read_message(
+        content.slice(start)
+    )  # which verifies that what follows stays within the message
+    if message.type != "record batch":
+        raise MalformedError("does not begin with a schema and a record batch")
+    return _Layout(at, *_parsed(message.metadata.to_pybytes()))
+
+
+def _parsed(data: bytes) -> tuple[int, list[tuple[int, int]], list[tuple[int, int]], bool]:
+    """Rows, nodes, buffers and whether they are compressed, out of a record batch's message.
+
+    PyArrow makes arrays of these, but does not show them. The format is FlatBuffers: a table's fields lie where its
+    list of offsets says, and the message's third field is the record batch.
+    """
+
+    def fields(table: int) -> list[int]:
+        listed = table - int(struct.unpack_from("<i", data, table)[0])
+        count = struct.unpack_from("<H", data, listed)[0] // 2 - 2
+        offsets = struct.unpack_from(f"<{count}H", data, listed + 4)
+        return [table + offset if offset else 0 for offset in offsets] + [0] * 8
+
+    def target(at: int) -> int:
+        return at + int(struct.unpack_from("<I", data, at)[0])
+
+    def pairs(at: int) -> list[tuple[int, int]]:
+        start = target(at)
+        count = struct.unpack_from("<I", data, start)[0]
+        return list(struct.iter_unpack("<qq", data[start + 4 : start + 4 + 16 * count]))
+
+    length, nodes, buffers, compression, *_ = fields(target(fields(target(0))[2]))
+    rows = struct.unpack_from("<q", data, length)[0] if length else 0
+    return rows, pairs(nodes), pairs(buffers), bool(compression)
+
+
+def _arrays(content: pa.Buffer, layout: _Layout, columns: Sequence[Column]) -> list[npt.NDArray[Any]]:
+    """The columns, where the file has nothing but their numbers, one column behind the other."""
+    rows = layout.rows
+    nodes = [
+        (count, 0)
+        for column in columns
+        for count in ([rows] if column.width is None else [rows, rows * column.width])
+    ]
+    if layout.compressed:
+        raise MalformedError("is compressed")
+    if rows < 0 or layout.nodes != nodes:
+        raise MalformedError("has nulls, or columns of other lengths than its own")
+    sizes = [rows * (column.width or 1) * np.dtype(column.kind).itemsize for column in columns]
+    for alignment in _ALIGNMENTS:
+        at, starts = 0, list[int]()
+        for size in sizes:
+            starts.append(at)
+            at += -(-size // alignment) * alignment
+        if _placed(layout.buffers) == _buffers(columns, starts, sizes) and _ends(content, layout.body + at):
+            break
+    else:
+        raise MalformedError("has its columns elsewhere than one behind the other")
+    return [
+        np.frombuffer(
+            content, column.kind, size // np.dtype(column.kind).itemsize, layout.body + start
+        ).reshape((rows,) if column.width is None else (rows, column.width))
+        for column, start, size in zip(columns, starts, sizes, strict=True)
+    ]
+
+
+def _buffers(columns: Sequence[Column], starts: list[int], sizes: list[int]) -> list[tuple[int, int]]:
+    """What a writer says of columns that lie there: before each one's numbers, bitmaps of no bytes for its nodes."""
+    wanted = [
+        buffer
+        for column, start, size in zip(columns, starts, sizes, strict=True)
+        for buffer in ([(0, 0)] * (1 if column.width is None else 2) + [(start, size)])
+    ]
+    return _placed(wanted)
+
+
+def _placed(buffers: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Buffers, where those of no bytes lie nowhere."""
+    return [(start if size else 0, size) for start, size in buffers]
+
+
+def _ends(content: pa.Buffer, at: int) -> bool:
+    """Whether the record batches of a file end there."""
+    return bytes(memoryview(content)[at : at + len(_END)]) == _END
+
+
+def _described(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
+    """Names and types, where the names of lists' items and whether nulls are allowed do not matter."""
+    return [
+        (
+            field.name,
+            pa.list_(field.type.value_type, field.type.list_size)
+            if pa.types.is_fixed_size_list(field.type)
+            else field.type,
+        )
+        for field in schema
+    ]
+
+
+def _listed(columns: list[tuple[str, pa.DataType]]) -> str:
+    text = ", ".join(
+        f"{ascii(name)[1:-1]} {kind.value_type}[{kind.list_size}]"
+        if pa.types.is_fixed_size_list(kind)
+        else f"{ascii(name)[1:-1]} {kind}"
+        for name, kind in columns
+    )
+    return f"({text if len(text) <= 70 else text[:67] + '...'})"
