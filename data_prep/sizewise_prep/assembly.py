@@ -20,6 +20,7 @@ from sizewise_prep.atomic import write_atomic
 from sizewise_prep.compiled import compiled
 from sizewise_prep.distinct import Run
 from sizewise_prep.manifest import Settings, Shard, Tokens, problem_of
+from sizewise_prep.names import PlainName
 from sizewise_prep.rows import Rows
 from sizewise_prep.shards import write_shard
 from sizewise_prep.spill import Part, Spilled, gather
@@ -113,7 +114,7 @@ class Made(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: PlainName
     shard: Shard | None
     run: Shard | None
     run_starts: list[int]

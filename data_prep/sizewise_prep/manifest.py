@@ -22,6 +22,7 @@ from sizewise_prep.errors import InputError, first_problem
 from sizewise_prep.layout import CRITEO, Layout
 from sizewise_prep.names import PlainPath, plain_name
 from sizewise_prep.shards import Shape, digest, read_shard
+from sizewise_prep.splits import SPLITS
 from sizewise_prep.storage import Place, StorageError, entry, is_folder, place, read
 from sizewise_prep.workers import cores
 
@@ -33,7 +34,6 @@ Cardinality = Annotated[int, Field(ge=1, le=2**32)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MOST_BYTES = 64 << 20
 """Of a manifest: more than a hundred thousand shards take."""
-_SPLITS = ("train", "validation", "test")
 
 
 class _Frozen(BaseModel):
@@ -151,7 +151,7 @@ class Manifest(_Frozen):
         kept = [shard for split in self.splits.values() for shard in split.shards]
         short = [shard.file for shard in kept if shard.bytes < shard.rows * row_bytes]
         problems = {
-            f"splits are not {', '.join(_SPLITS)}": set(self.splits) != set(_SPLITS),
+            f"splits are not {', '.join(SPLITS)}": set(self.splits) != set(SPLITS),
             f"dense_missing has not one share for each of {dense} columns": len(self.dense_missing) != dense,
             f"token_missing has not one share for each of {tokens} columns": len(self.token_missing)
             != tokens,

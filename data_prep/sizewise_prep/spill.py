@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from sizewise_prep.atomic import CACHED, atomic_file
+from sizewise_prep.names import PlainPath
 from sizewise_prep.rows import Rows
 
 Part = Literal["labels", "dense", "ids"]
@@ -30,7 +31,7 @@ class Spilled(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    file: str
+    file: PlainPath
     rows: int
     dense: int
     tokens: int

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from sizewise.sealed import DamagedError, sealed, unsealed
+from sizewise_prep.names import PlainName
 from sizewise_prep.storage import Place, append_line, make_folder, read, read_all, rename, write
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Record(BaseModel):
     replicate: int = 0
     # `pruned` was stopped early; `infeasible` was never trained, for its size breaks a constraint
     state: Literal["running", "finished", "pruned", "failed", "infeasible"]
-    key: str  # names the trial's checkpoints
+    key: PlainName  # names the trial's checkpoints
     params: dict[str, Any]  # what the sampler chose
     config: dict[str, Any]  # all settings, flat
     values: dict[str, float] | None = None  # metrics of the best evaluation by validation AUC

@@ -7,6 +7,7 @@ import pytest
 
 from sizewise.ledger import Ledger, Record
 from sizewise.results.curves import read_evaluations
+from sizewise.results.records import TrialRecord, parse
 from sizewise_prep.storage import read_all
 
 
@@ -152,3 +153,22 @@ def test_undefined_scores_are_null_in_strict_json(tmp_path: Path) -> None:
         {"trial_id": 4, "iteration": 1, "auc": None, "logloss": None},
         {"trial_id": 4, "iteration": 2, "auc": 0.5, "logloss": 0.6},
     ]
+
+
+@pytest.mark.parametrize("key", ["../../elsewhere", "/etc", "a/b", "a\\b", "..", "x" * 300])
+def test_a_key_that_leads_out_of_the_study_is_no_record(tmp_path: Path, key: str) -> None:
+    """Checkpoints are read, written and removed under the key's name."""
+    ledger = Ledger(tmp_path)
+    ledger.write(record(0))
+    path = tmp_path / "trials" / "0000.json"
+    content = json.loads(path.read_text())
+    del content["crc32"]
+    path.write_text(json.dumps(content | {"key": key}))
+    assert ledger.records()[0].key == "0000-0"  # of the record before it
+    assert read_trial_key(path, content | {"key": key}) is None
+
+
+def read_trial_key(path: Path, content: dict[str, object]) -> str | None:
+    """What a reader of the study takes from such a record."""
+    found = parse(path, json.dumps(content).encode(), TrialRecord, [])
+    return found.key if found else None

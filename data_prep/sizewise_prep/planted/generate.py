@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sizewise_prep.atomic import HashingWriter, atomic_folder, hashed_file, write_atomic
 from sizewise_prep.errors import InputError, first_problem
+from sizewise_prep.names import PlainName
 from sizewise_prep.planted.bayes import BayesMeter
 from sizewise_prep.planted.dials import Dials
 from sizewise_prep.planted.world import World
@@ -28,7 +29,7 @@ class _Frozen(BaseModel):
 class LogFile(_Frozen):
     """One raw file, by its name in the folder."""
 
-    name: str
+    name: PlainName
     rows: int
     bytes: int
     sha256: str

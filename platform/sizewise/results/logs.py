@@ -2,6 +2,7 @@
 
 from sizewise.results.reading import Study
 from sizewise.units import format_bytes
+from sizewise_prep.names import is_plain_name
 from sizewise_prep.storage import entries, read
 
 _MOST = 200_000  # characters of a log; its end says what happened
@@ -19,7 +20,7 @@ def traceback(study: Study, trial_id: int) -> str:
 def checkpoints(study: Study, trial_id: int) -> list[str]:
     """The files of a trial's checkpoints with their sizes, by name."""
     keys = [key for key, trial in study.trials.select("key", "trial_id").iter_rows() if trial == trial_id]
-    if not keys or not keys[0] or "/" in keys[0] or ".." in keys[0]:
+    if not keys or not is_plain_name(keys[0]):
         return []
     folder = study.folder / "checkpoints" / keys[0]
     try:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from sizewise.sealed import DamagedError, unsealed
+from sizewise_prep.names import PlainName
 from sizewise_prep.storage import Place
 
 Direction = Literal["maximize", "minimize"]
@@ -88,7 +89,7 @@ class TrialRecord(BaseModel):
     configuration: int | None = None  # which suggestion it is of; its own where no replicates are
     replicate: int = 0
     state: TrialState
-    key: str = ""
+    key: PlainName | Literal[""] = ""
     config: dict[str, Any] = {}
     values: dict[str, float | None] | None = None
     error: str | None = None

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from arrow_shards import read_shard
 from sizewise.study import data as study_data
 from sizewise.study.data import fingerprint, problem
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.prep import prepare
+from sizewise_prep.rows import Rows
+from sizewise_prep.shards import write_shard
 
 
 def test_other_rows_missing_shards_and_no_folder_are_told_apart(shards: Path, tmp_path: Path) -> None:
@@ -44,3 +47,17 @@ def test_a_copied_folder_is_not_read(shards: Path, tmp_path: Path, monkeypatch: 
     os.utime(data / "manifest.json", (0, 0))  # the first to be copied, without its time
     assert problem(str(data), None) == ""
     assert read == []
+
+
+def test_a_shard_that_no_kernel_may_read_is_named_before_a_study_starts(shards: Path, tmp_path: Path) -> None:
+    """Of the right size, in a folder whose files are all of one time, as a copy has them."""
+    data = tmp_path / "data"
+    shutil.copytree(shards, data)
+    shard = data / "train-00001.arrow"
+    rows = read_shard(shard)
+    labels = rows.labels.copy()
+    labels[5] = 255
+    write_shard(shard, Rows(labels, rows.dense.copy(), rows.ids.copy()))
+    for file in data.iterdir():
+        os.utime(file, (0, 0))
+    assert problem(str(data), None).startswith(f"{shard}: row 6 has label 255, which must be 0 or 1")
