@@ -3,9 +3,11 @@
     write(load(Path("runs"), "quickstart"), Path("quickstart.html"))
 
 It holds the answer in a sentence, the dashboard's figures of the trade-off and of the search, the Pareto front, the
-trials with their test scores, and the study's configuration. Everything that comes from the study is escaped.
+trials with their test scores, and the study's configuration. Everything that comes from the study is escaped, and
+bounded: a study of any size, or a damaged one, makes no larger report.
 """
 
+import dataclasses
 import os
 import tempfile
 import time
@@ -21,12 +23,17 @@ from plotly.offline import get_plotlyjs
 from sizewise.figures import CONFIG, accuracy_against_iterations, accuracy_against_size, tradeoff_3d
 from sizewise.figures import searching as search
 from sizewise.results import Study, answer, hypervolume
+from sizewise.results.commands import problems as problems_command
 from sizewise.results.searching import searched
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import read
 
 MOST_ROWS = 200  # of a table; the figures show the rest, and `sizewise results` exports everything
+MOST_COLUMNS = 40  # settings in the table of trials
+MOST_LETTERS = 200  # of a text that comes from a record
+MOST_PROBLEMS = 50  # lines
+MOST_CONFIGURATION = 100_000  # letters of the study file
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #202124; max-width: 1160px }
@@ -64,7 +71,34 @@ def write(study: Study, out: Path) -> None:
         ) from error
 
 
+def _bounded(study: Study) -> Study:
+    """The study with every text in its tables cut to what people read."""
+
+    def cut(frame: pl.DataFrame) -> pl.DataFrame:
+        text = [name for name, kind in frame.schema.items() if kind == pl.String]
+        return frame.with_columns(pl.col(name).str.head(MOST_LETTERS) for name in text)
+
+    return dataclasses.replace(
+        study,
+        trials=cut(study.trials),
+        evaluations=cut(study.evaluations),
+        config_columns=[name for name in study.config_columns if len(name) <= MOST_LETTERS][:MOST_COLUMNS],
+        problems=[_short(problem) for problem in study.problems[:MOST_PROBLEMS]] + _unsaid(study),
+    )
+
+
+def _unsaid(study: Study) -> list[str]:
+    """A line about the problems that there is no room for."""
+    more = len(study.problems) - MOST_PROBLEMS
+    return [f"{more:,} more; all: {problems_command(study)}"] if more > 0 else []
+
+
+def _short(text: str, most: int = MOST_LETTERS) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def _page(study: Study) -> str:
+    study = _bounded(study)
     name = escape(study.name)
     date = time.strftime("%Y-%m-%d %H:%M", time.localtime())
     problems = "".join(f"<li>{escape(problem)}</li>" for problem in study.problems)
@@ -188,6 +222,7 @@ def _plain(value: object) -> str:
 
 def _configuration(study: Study) -> str:
     try:
-        return read(study.folder / "study.yaml").decode(errors="replace")
+        text = read(study.folder / "study.yaml").decode(errors="replace")
     except OSError:
         return "study.yaml is missing"
+    return _short(text, MOST_CONFIGURATION)

@@ -39,6 +39,7 @@ class _Console(Console):
 err = _Console(stderr=True, highlight=False)
 
 MOST_PROBLEMS = 10  # lines that are said of one study
+MOST_LETTERS = 300  # of each
 
 
 def print_problems(problems: Sequence[str], command: str) -> None:
@@ -49,7 +50,8 @@ def print_problems(problems: Sequence[str], command: str) -> None:
         command: what prints all of them, named where there are more than are said here.
     """
     for problem in problems[:MOST_PROBLEMS]:
-        err.print(problem, style="yellow", markup=False, soft_wrap=True)
+        text = printable(problem if len(problem) <= MOST_LETTERS else f"{problem[:MOST_LETTERS]}...")
+        err.print(text, style="yellow", markup=False, soft_wrap=True)
     if (more := len(problems) - MOST_PROBLEMS) > 0:
         text = f"{more:,} more problem{'' if more == 1 else 's'}; all of them: `{command}`"
         err.print(text, style="yellow", markup=False, soft_wrap=True)

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from pathlib import Path
 
@@ -66,6 +67,31 @@ def test_a_large_study_stays_under_six_megabytes(tmp_path: Path) -> None:
         writer.trial(trial_id, 2_000 + 10_007 * trial_id, evaluations=100)
     write(load(tmp_path, "large"), tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size < 6_000_000
+
+
+def test_whatever_a_study_holds_its_report_stays_under_six_megabytes(tmp_path: Path) -> None:
+    """A hundred thousand evaluations without a record, and records and a study file that have grown beyond measure."""
+    huge = "x" * 2_000_000
+    writer = StudyWriter(tmp_path, "huge", trials=40)
+    for trial_id in range(40):
+        writer.trial(trial_id, 2_000 + 10_007 * trial_id, evaluations=2)
+        many = {f"{huge[:1000]}{key}": key for key in range(300)} | {
+            f"option_{key}": key for key in range(300)
+        }
+        writer.ledger(
+            trial_id,
+            reason=huge,
+            config={"memory_budget": 2_000, "learning_rate": 0.1, "epochs": 1, "method": f"{trial_id}{huge}"}
+            | many,
+            params={"memory_budget": 2_000 + trial_id},
+        )
+    (writer.folder / "study.yaml").write_text(f"name: {huge}{huge}{huge}\n")
+    study = load(tmp_path, "huge")
+    orphans = [f"evaluations/{number}.jsonl has no readable ledger record" for number in range(100_000)]
+    write(dataclasses.replace(study, problems=[huge, *study.problems, *orphans]), tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 6_000_000
+    text = _without_script((tmp_path / "report.html").read_text())
+    assert re.search(r"99,9\d\d more; all: sizewise results huge --runs \S+ --problems", text)
 
 
 def test_a_place_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path) -> None:

@@ -27,9 +27,19 @@ _OTHERS = ("data", "dim", "bottom_mlp", "top_mlp", "epochs", "evaluate_every", "
 
 def export(study: Study, trial_id: int) -> str:
     """`sizewise export` of a trial's best model, into a folder named after it."""
+    return (
+        f"sizewise export {study.name}{_where(study)} --trial {trial_id} --out {study.name}-trial{trial_id}"
+    )
+
+
+def problems(study: Study) -> str:
+    """`sizewise results` of everything that could not be read."""
+    return f"sizewise results {study.name}{_where(study)} --problems"
+
+
+def _where(study: Study) -> str:
     runs = str(study.folder.parent)
-    where = "" if runs == "runs" else f" --runs {shlex.quote(runs)}"
-    return f"sizewise export {study.name}{where} --trial {trial_id} --out {study.name}-trial{trial_id}"
+    return "" if runs == "runs" else f" --runs {shlex.quote(runs)}"
 
 
 def run_longer(study: Study, trial_id: int, factor: float = 2.0) -> str:
