@@ -170,7 +170,13 @@ def status(
             print(f"{runs}: no studies yet; start one with `sizewise run STUDY.yaml`")
         else:
             columns = ["name", "state", "asked", "finished", "pruned", "failed", "running", "best_auc"]
-            print_table(studies, columns, f"Studies in {runs}", wide=wide, every_row="sizewise status --json")
+            print_table(
+                studies,
+                columns,
+                f"Studies in {runs}",
+                wide=wide,
+                every_row=f"sizewise status --runs {shlex.quote(runs)} --json",
+            )
         return
     found = results.status(place(runs), name)
     if as_json:

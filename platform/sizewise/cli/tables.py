@@ -96,7 +96,7 @@ def print_front(study: Study, every_row: str) -> None:
     front = study.front.sort("auc", study.size, descending=[True, False])
     best = front.unique("trial_id", keep="first", maintain_order=True)
     title = f"Pareto front of {study.name}" + (", a row a trial" if best.height < front.height else "")
-    print_table(best.head(MOST_FRONT), FRONT, title)
+    print_table(best.head(MOST_FRONT), FRONT, title, every_column=f"`{every_row} --wide`")
     if best.height > MOST_FRONT or best.height < front.height:
         points = f"{front.height:,} points of {best.height:,} trials"
         note = f"The best {min(best.height, MOST_FRONT)} of {points}; all: `{every_row}`"
@@ -111,6 +111,7 @@ def print_table(
     wide: bool = False,
     rows: int = MOST_ROWS,
     every_row: str = "",
+    every_column: str = "--wide",
 ) -> None:
     """Print those `columns` of `frame` that it has, and below them, once each, those that are the same in every row.
 
@@ -121,6 +122,7 @@ def print_table(
         wide: print every column, whatever the terminal's width, also those that are the same in every row.
         rows: at most so many, from the top.
         every_row: the command that prints all rows, named where there are more.
+        every_column: what prints all columns, named where there is no room for some.
     """
     room = Console().width if sys.stdout.isatty() else None
     out = Console(highlight=False, width=room or ANY_WIDTH)
@@ -145,7 +147,7 @@ def print_table(
         notes.append(f"The same in every row: {', '.join(known)}.")
     if left_out:
         names = ", ".join(c.head.replace("\n", " ") for c in left_out)
-        notes.append(f"No room for {names}: --wide shows all.")
+        notes.append(f"No room for {names}: {every_column} shows all.")
     if frame.height > rows:
         notes.append(f"The first {rows} of {frame.height:,} rows{every_row and f'; all: `{every_row}`'}.")
     for note in notes:

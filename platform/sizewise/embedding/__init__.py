@@ -78,7 +78,8 @@ def _checked(method: str, cardinalities: Sequence[int], dim: int, options: dict[
         return METHODS[method].options(**options).fitted(dim)
     except ValidationError as error:
         details = "; ".join(
-            ".".join(["embedding", *(str(part) for part in e["loc"])]) + f": {e['msg'].removeprefix('Value error, ')}"
+            ".".join(["embedding", *(str(part) for part in e["loc"])])
+            + f": {e['msg'].removeprefix('Value error, ')}"
             for e in error.errors()
         )
         raise InputError(f"embedding.method {method}: {details}") from None

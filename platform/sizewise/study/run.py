@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sizewise import spec as study_file
 from sizewise.claims import SupersededError
@@ -387,10 +387,12 @@ def _logged(logs: Path) -> Iterator[None]:
     ray_tune = logging.getLogger("ray.tune")  # whose files nobody needs, nor what it says of them
     ray_tune.addHandler(kept)
     ray_tune.propagate = False
+    said = _Log(logs / "ray.txt", passes_on=sys.stdout)
     try:
-        with redirect_stdout(_Log(logs / "ray.txt")):
+        with redirect_stdout(said):
             yield
     finally:
+        said.over = True
         for handler in (shown, kept):
             logger.removeHandler(handler)
         ray_tune.removeHandler(kept)
@@ -406,13 +408,20 @@ class _Shown(logging.Handler):
 
 
 class _Log(io.TextIOBase):
-    """Text appended to a file as far as the disk has room for it."""
+    """Text appended to a file as far as the disk has room for it.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Once it is `over`, text goes to what this stood in for: a progress bar of a caller's, begun in its time and ended
+    after it, puts it back in the place of standard output.
+    """
+
+    def __init__(self, path: Path, passes_on: TextIO | None = None) -> None:
+        self._path, self._passes_on = path, passes_on
+        self.over = False
 
     def write(self, text: str) -> int:
         """Append."""
+        if self.over and self._passes_on is not None:
+            return self._passes_on.write(text)
         with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
             file.write(text)
         return len(text)

@@ -1,11 +1,15 @@
 """Starting and resuming without Ray: what is refused, what is mended, and what becomes of two who start one study."""
 
+import io
 import json
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.live import Live
 
 from sizewise import results, spec
 from sizewise.ledger import Ledger
@@ -64,6 +68,24 @@ def test_of_two_who_start_a_study_of_one_name_the_first_one_keeps_it(
     folder = tmp_path / "runs" / "some"
     assert spec.from_text((folder / "study.yaml").read_bytes(), folder / "study.yaml").seed == 1
     assert results.status(tmp_path / "runs", "some")["state"] == "finished"
+
+
+def test_a_bar_of_the_callers_that_outlives_the_study_loses_no_output(
+    asked: spec.StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun while Ray's output goes to the logs, rich's bar puts that back in the place of standard output."""
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    bar = Live("bar", console=Console(file=io.StringIO(), force_terminal=True))
+
+    def on_event(*_: Any) -> None:
+        bar.start()
+        print("while it runs")
+
+    assert study.run(asked, tmp_path / "runs", on_event=on_event)
+    bar.stop()
+    print("the answer")
+    assert out.getvalue() == "the answer\n"
 
 
 def test_facts_that_are_damaged_or_edited_are_told_again(
