@@ -121,6 +121,7 @@ _STEPS = {
     "distinct": "count distinct values",
 }
 _FILES_SHOWN = 8  # bars of files that are being read
+_NAME_SHOWN = 18  # letters of their names, from the end
 
 
 @contextmanager
@@ -128,7 +129,7 @@ def preparing(quiet: bool) -> Iterator[Callable[[Preparation], None]]:
     """A bar over all raw files, one for each that is being read, and rows a second, time left."""
     progress = Bars(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=max(min(err.width - 80, 40), 8)),  # numbers come before it
         TextColumn("{task.fields[amount]}", markup=False),
         TextColumn("{task.fields[rate]}", markup=False),
         quiet=quiet,
@@ -157,7 +158,8 @@ def preparing(quiet: bool) -> Iterator[Callable[[Preparation], None]]:
             progress.remove_task(files.pop(name))
         for name, file in list(open_files.items())[:_FILES_SHOWN]:
             if name not in files:
-                files[name] = progress.add_task(f"  {name}", total=file.bytes_total, amount="", rate="")
+                short = name if len(name) <= _NAME_SHOWN else f"...{name[3 - _NAME_SHOWN :]}"
+                files[name] = progress.add_task(f"  {short}", total=file.bytes_total, amount="", rate="")
             amount = f"{format_bytes(file.bytes)} of {format_bytes(file.bytes_total)}"
             progress.update(files[name], completed=file.bytes, amount=amount)
 
@@ -171,7 +173,7 @@ def _rate(now: Preparation) -> str:
     """Rows a second of this run, and the time that reading still takes at its pace."""
     rows = now.rows - now.rows_before
     if now.step != "read" or not rows or not now.seconds:
-        return f"{now.rows:,} rows"
+        return f"{format_count(now.rows)} rows"
     pace = (now.done - now.bytes_before) / now.seconds
     left = f", {format_seconds((now.total - now.done) / pace)} left" if pace else ""
-    return f"{now.rows:,} rows, {format_count(round(rows / now.seconds))} rows/s{left}"
+    return f"{format_count(now.rows)} rows, {format_count(round(rows / now.seconds))}/s{left}"

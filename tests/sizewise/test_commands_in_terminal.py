@@ -67,7 +67,7 @@ def test_run_says_what_it_waits_for_and_ends_with_the_front_and_the_answer(ran: 
         assert waited_for in drawn[at:], waited_for
         at = drawn.index(waited_for, at)
     assert re.search(r"epoch [12]\.\d\d of [12], AUC 0\.\d{4}", drawn)
-    assert re.search(r"trials +\S+ 1 of 2, best AUC 0\.\d{4}", drawn)
+    assert re.search(r"trials .* 1 of 2, best AUC 0\.\d{4}", drawn)
     # A terminal where the command is killed must not be left without its cursor.
     assert "\x1b[?25l" not in ran.raw
 
@@ -79,7 +79,7 @@ def test_resume_ends_with_the_front_and_the_answer(ran: Shown, folder: Path) -> 
     resumed = in_terminal("resume", "killed", "--runs", folder / "runs", columns=120)
     ends_with_front_and_answer(Shown(resumed.code, ["trial 0: AUC 0.", *resumed.lines], resumed.raw), 120)
     drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", resumed.raw)
-    assert re.search(r"trials +\S+ 2 of 3", drawn)
+    assert re.search(r"trials .* 2 of 3", drawn)
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -2,11 +2,16 @@
 
 import contextlib
 import io
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from sizewise import terminal
+from sizewise.cli.running import running
+from sizewise.ledger import Record
+from sizewise_prep.progress import FileProgress, Progress
 
 
 class _OnTerminal(io.StringIO):
@@ -31,6 +36,73 @@ def test_a_bar_leaves_standard_output_alone_in_whatever_order_they_end(
     print("after both")
     assert (out.getvalue(), kept.getvalue()) == ("after both\n", "while both last\n")
     assert sys.stderr is err
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_bars_of_large_logs_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    err = _OnTerminal()
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    # The console was made when the module was imported, with the width of that time.
+    monkeypatch.setattr(terminal.err, "_width", columns)
+    files = tuple(
+        FileProgress(f"s3://bucket/of/many/logs/day_{number}.tsv.gz", 10**11, 3 * 10**11)
+        for number in range(24)
+    )
+    rows = 4_195_197_692
+    for now in (
+        Progress("read", 10**12, 4 * 10**12, rows, 15_000.0, 0, 0, files),
+        Progress("distinct", 999, 1_000, rows, 90_000.0, 0, 0, ()),
+    ):
+        with terminal.preparing(False) as show:
+            show(now)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", err.getvalue())
+    assert "1 TB of 4 TB 4.2 G rows, 279,680/s, 12 h 30 min left" in re.sub(" +", " ", drawn)
+    assert "999 of 1,000" in drawn
+    assert "…" not in drawn
+    assert max(map(len, re.split(r"[\r\n]+", drawn))) <= columns
+
+
+def test_the_bar_of_a_large_study_fits_eighty_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    err = _OnTerminal()
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(terminal.err, "_width", 80)
+    monkeypatch.setattr(terminal.err, "is_interactive", True)
+    config = {
+        "method": "robe",
+        "memory_budget": 2_000,
+        "learning_rate": 0.01,
+        "epochs": 12,
+        "evaluate_every": 0.25,
+    }
+    with running("none", tmp_path, 12_000, False, done=1_230) as shown:
+        shown.looked(0.74641, 100_000.0)
+        for number in range(10_000, 10_012):
+            record = Record(
+                trial_id=number,
+                configuration=0,
+                state="running",
+                key="k",
+                params={},
+                config=config,
+                started=0.0,
+            )
+            shown.event("started", record, None)
+            shown.event("began", record, None)
+            if number % 2:
+                shown.event("evaluated", record, {"epoch": 11.75, "auc": 0.7123})
+        shown.event("failed", record, None)
+        shown.bars.refresh()
+        drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", err.getvalue())
+    assert re.search(r"trials .*1,231 of 12,000, best AUC 0\.7464, 1 d 3 h left", drawn)
+    assert re.search(r"trial 10000 .*training, evaluates every 0\.25 epochs", drawn)
+    assert re.search(r"trial 10001 .*epoch 11\.75 of 12, AUC 0\.7123", drawn)
+    assert "…" not in drawn
+    assert max(map(len, re.split(r"[\r\n]+", drawn))) <= 80
 
 
 def test_problems_are_said_in_bounds(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ class Running:
         self.bars = Bars(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=max(min(err.width - 66, 30), 8)),
+            BarColumn(bar_width=max(min(err.width - 70, 30), 8)),
             TextColumn("{task.fields[text]}", markup=False),
             quiet=quiet,
             transient=True,  # the table and the answer are the last that is seen
