@@ -8,12 +8,14 @@ them, hurt the right one, and see that none is left behind:
         run.workers()[0].kill()
 """
 
+import fcntl
 import os
 import random
 import secrets
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -62,15 +64,24 @@ class Command:
     """`sizewise` with some arguments, in a process group of its own, as a shell starts it."""
 
     def __init__(
-        self, *arguments: object, environment: Mapping[str, str] | None = None, before: tuple[str, ...] = ()
+        self,
+        *arguments: object,
+        environment: Mapping[str, str] | None = None,
+        before: tuple[str, ...] = (),
+        cwd: Path | None = None,
+        terminal: int | None = None,
     ) -> None:
+        """`terminal` is the descriptor of one, for all streams in place of pipes; it becomes the group's own."""
         self.mark = secrets.token_hex(8)
         self.process = subprocess.Popen(
             [*before, sys.executable, "-m", "sizewise.cli", *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            cwd=cwd,
+            stdin=terminal,
+            stdout=subprocess.PIPE if terminal is None else terminal,
+            stderr=subprocess.PIPE if terminal is None else terminal,
             text=True,
             start_new_session=True,
+            preexec_fn=None if terminal is None else lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             # A Ray of its own, and not one that happens to run on this machine.
             env={**os.environ, "RAY_ADDRESS": "local", **(environment or {}), MARK: self.mark},
         )
@@ -104,6 +115,10 @@ class Command:
         """SIGKILL to the process group, which is what a lost machine does to the driver."""
         os.killpg(self.pid, signal.SIGKILL)
         self.process.communicate()
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """A signal to the process group, as terminals and batch systems send it."""
+        os.killpg(self.pid, number)
 
     def leaves_nothing(self, seconds: float = 60) -> None:
         """Fail unless every process that this command started is gone before long."""

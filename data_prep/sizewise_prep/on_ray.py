@@ -26,6 +26,7 @@ from sizewise_prep.options import Options
 from sizewise_prep.prep import steps
 from sizewise_prep.progress import Progress
 from sizewise_prep.ray_address import answering
+from sizewise_prep.ray_job import InstalledCode
 from sizewise_prep.workers import Function, Job, Result, all_results
 
 _CONDUCTOR_MEMORY = 500 * 10**6
@@ -101,7 +102,7 @@ def prepare_on_ray(
         named = address or "auto"
         try:
             found = named if named.startswith("ray://") else answering(named) or named
-            ray.init(address=found, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=found, log_to_driver=False, logging_level="ERROR", job_config=InstalledCode())
         except (OSError, ValueError) as error:
             mend = "name another with --ray or RAY_ADDRESS, or leave both out to work on this machine alone"
             raise InputError(f"Ray cluster {named}: cannot be reached ({error}): {mend}") from None

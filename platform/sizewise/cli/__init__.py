@@ -2,8 +2,13 @@
 
 Progress goes to standard error, results to standard output; with `--json` exactly one JSON object.
 Exit codes: 0 success, 1 a failure that is ours or the machine's, 2 bad input, 130 interrupted (SIGINT, Ctrl+C),
-143 terminated (SIGTERM).
+143 terminated (SIGTERM), 129 when the terminal was closed (SIGHUP).
 """
+
+# isort: off
+from sizewise.cli import modules  # first: from here on the working folder is not searched for modules
+
+# isort: on
 
 import sys
 from typing import Annotated
@@ -31,6 +36,7 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """The `sizewise` command."""
+    modules.installed_only_in_children()
     try:
         code = app(prog_name="sizewise", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

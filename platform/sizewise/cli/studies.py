@@ -107,6 +107,7 @@ def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
     """Say what a study found, or how to continue it."""
     from sizewise import results
     from sizewise.cli.tables import print_front
+    from sizewise.study.run import interrupted
     from sizewise.terminal import err, say
 
     study = results.load(place(runs), name)
@@ -118,11 +119,7 @@ def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
         print_front(study, command("results", name, runs, "--table", "front"))
         say(answer.sentence)
     if not finished:
-        err.print(
-            f"interrupted: continue with `sizewise resume {name} --runs {shlex.quote(runs)}`",
-            markup=False,
-            soft_wrap=True,
-        )
+        err.print(interrupted(name, runs), markup=False, soft_wrap=True)
         sys.exit(signals.exit_code())
     if study.trials.height and (study.trials["state"] == "failed").all():
         sys.exit(1)

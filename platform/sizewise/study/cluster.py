@@ -18,9 +18,10 @@ from ruamel.yaml import YAML
 
 from sizewise.spec import StudySpec
 from sizewise.study.placement import PlacementError, check_placement
-from sizewise.study.signals import deferred
+from sizewise.study.signals import deferred, in_groups_of_their_own
 from sizewise.units import format_bytes
 from sizewise_prep.ray_address import answering
+from sizewise_prep.ray_job import InstalledCode
 
 log = logging.getLogger(__name__)
 ENVIRONMENT = {
@@ -54,7 +55,8 @@ def connect(
     Args:
         spec: the study.
         on_lost: called with the reason, from a thread of its own, once the cluster's head has not answered for
-            `HEAD_SECONDS`. It must end the process: Ray would, after a minute, without a word to whoever waits.
+            `HEAD_SECONDS`, or this node's raylet is gone. It must end the process: Ray would, after minutes, without a
+            word to whoever waits.
         address: HOST:PORT of a cluster; `auto` for the one that runs on this machine; `local` for one of this
             study's own; None for `RAY_ADDRESS`, else the one that runs on this machine, else one of its own.
 
@@ -76,7 +78,7 @@ def connect(
         if wanted.gpus_per_worker == "auto" and wanted.gpu_memory is None:
             wanted = wanted.model_copy(update={"gpu_memory": _gpu_memory()})
         check_placement(wanted, nodes, _startable() if not _own() else [])
-        with _watched_head(on_lost) if on_lost else nullcontext():
+        with _watched(on_lost) if on_lost else nullcontext():
             yield spec.model_copy(update={"resources": wanted})
     finally:
         if started_here:
@@ -96,6 +98,7 @@ def _join(address: str | None) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 include_dashboard=False,
+                job_config=InstalledCode(),
                 # A Ray of our own has our environment already, and starts its processes sooner without being told.
                 runtime_env={"env_vars": ENVIRONMENT} if cluster else None,
             )
@@ -139,7 +142,7 @@ def _uninterrupted() -> Iterator[None]:
     setting = ray._private.utils.set_sigterm_handler
     ray._private.utils.set_sigterm_handler = lambda handler: None
     try:
-        with deferred():
+        with deferred(), in_groups_of_their_own():
             yield
     finally:
         ray._private.utils.set_sigterm_handler = setting
@@ -171,21 +174,31 @@ def _own() -> bool:
 
 
 @contextmanager
-def _watched_head(on_lost: Callable[[str], None]) -> Iterator[None]:
-    address = ray.get_runtime_context().gcs_address
-    host, _, port = address.rpartition(":")
+def _watched(on_lost: Callable[[str], None]) -> Iterator[None]:
+    """Within the block, look whether what this process cannot do without still answers.
+
+    That is the cluster's head, whose machine may be cut off for a while, and the raylet of this process's own node. One
+    that is gone never comes back, and Ray would not say so for minutes: its port refuses.
+    """
+    head = ray.get_runtime_context().gcs_address
+    node = ray._private.worker._global_node
+    raylet = f"{node.node_ip_address}:{node.node_manager_port}"
     ended = threading.Event()
 
     def watch() -> None:
-        answered = time.monotonic()
+        answered, refused = time.monotonic(), 0
         while not ended.wait(HEAD_SECONDS / 10):
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_SECONDS / 4).close()
+            lost = None
+            if _answers(head):
                 answered = time.monotonic()
-            except OSError:
-                if time.monotonic() - answered > HEAD_SECONDS and not ended.is_set():
-                    on_lost(f"the head of the Ray cluster, {address}, does not answer")
-                    return
+            elif time.monotonic() - answered > HEAD_SECONDS:
+                lost = f"the head of the Ray cluster, {head}, does not answer"
+            refused = refused + 1 if _refuses(raylet) else 0
+            if refused > 1:
+                lost = f"the raylet of this machine, {raylet}, which starts Ray's processes, has died"
+            if lost and not ended.is_set():
+                on_lost(lost)
+                return
 
     thread = threading.Thread(target=watch, daemon=True, name="head")
     thread.start()
@@ -193,6 +206,30 @@ def _watched_head(on_lost: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         ended.set()
+
+
+def _answers(address: str) -> bool:
+    try:
+        _call(address)
+    except OSError:
+        return False
+    return True
+
+
+def _refuses(address: str) -> bool:
+    """Whether nobody listens there, which a machine says at once; silence may be a network's, or a busy machine's."""
+    try:
+        _call(address)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _call(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=HEAD_SECONDS / 4).close()
 
 
 def _startable() -> list[dict[str, float]]:

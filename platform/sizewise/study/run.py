@@ -34,7 +34,7 @@ from sizewise.study import data
 from sizewise.study.driver import Driver, only_driver
 from sizewise.study.engine import Engine, scratch
 from sizewise.study.placement import PlacementError
-from sizewise.study.signals import terminate_as_interrupt
+from sizewise.study.signals import ended_within, exit_code, terminate_as_interrupt
 from sizewise.train import model_sizes
 from sizewise.usage import Usage, last_seen
 from sizewise_prep.errors import InputError
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 log = logging.getLogger(__name__)
+STOP_SECONDS = 10.0  # how long leaving Ray in order may take after a signal
 
 
 class PausedError(RuntimeError):
@@ -276,7 +277,12 @@ def _drive(
     # First the lock, so that a second driver is told so before Ray has started. Tune catches the interrupts that come
     # while trials run, except for the second.
     begin = begin or partial(_tell_again, spec, folder, manifest)
-    with suppress(KeyboardInterrupt), only_driver(folder, begin) as driver, _logged(scratch(spec, folder)):
+    with (
+        suppress(KeyboardInterrupt),
+        only_driver(folder, begin) as driver,
+        ended_within(STOP_SECONDS, partial(_stop_now, driver, folder)),
+        _logged(scratch(spec, folder)),
+    ):
         search = _search(spec, manifest, Ledger(folder, driver.check))
         validation = manifest.splits["validation"]
         rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
@@ -304,10 +310,26 @@ def _drive(
 def _give_up(driver: Driver, folder: Place, reason: str) -> None:
     """End this process at once, with the study as the ledger has it: what it waits for will never answer."""
     driver.message = reason
+    _leave(driver, f"sizewise: {to_continue(folder.name, str(folder.parent), reason)}", 1)
+
+
+def _stop_now(driver: Driver, folder: Place, number: int) -> None:
+    """End this process as its signal wants it, where Ray cannot be left in order: it may have got the signal too."""
+    _leave(driver, interrupted(folder.name, str(folder.parent)), exit_code(number))
+
+
+def _leave(driver: Driver, message: str, code: int) -> None:
+    """End this process, from any thread: the main one hears nothing while it waits for Ray."""
     with suppress(OSError):
         driver.close()
-    print(f"sizewise: {to_continue(folder.name, str(folder.parent), reason)}", file=sys.stderr, flush=True)
-    os._exit(1)  # the main thread hears nothing while it waits for Ray
+    with suppress(OSError):  # a terminal that was closed
+        print(message, file=sys.stderr, flush=True)
+    os._exit(code)
+
+
+def interrupted(name: str, runs: str) -> str:
+    """What to tell whoever interrupted a study."""
+    return f"interrupted: continue with `sizewise resume {name} --runs {shlex.quote(runs)}`"
 
 
 def to_continue(name: str, runs: str, reason: str) -> str:

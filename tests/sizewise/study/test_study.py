@@ -1,9 +1,13 @@
 """Whole studies on real Ray, real Optuna and real processes: killed, resumed, and equal to the calm one."""
 
+import os
+import pty
 import signal
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from real_study import STUDY, Command, prepare_data, wait_until
@@ -24,26 +28,47 @@ def study(tmp_path: Path, data: Path) -> Path:
     return path
 
 
-def test_an_interrupted_study_says_how_to_continue(study: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def shadows(tmp_path: Path) -> Path:
+    """A working folder with somebody's own files, named like modules."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    for name in ("torch", "numpy", "random", "pickle", "socket", "polars", "sklearn"):
+        (folder / f"{name}.py").write_text(f"raise ImportError('{name}.py of the working folder')")
+    return folder
+
+
+def test_an_interrupted_study_says_how_to_continue(study: Path, tmp_path: Path, shadows: Path) -> None:
+    """By a signal to all of its process group, started in a folder whose files are named like modules."""
     runs, folder = tmp_path / "runs", tmp_path / "runs" / "killed"
     for sent, command in (
         (signal.SIGTERM, ("run", study, "--set=trials=9")),
+        (signal.SIGHUP, ("resume", "killed")),
         (signal.SIGINT, ("resume", "killed")),
     ):
-        with Command(*command, "--runs", runs) as run:
-            wait_until(lambda run=run: run.workers() and list(folder.glob("checkpoints/0000-*/*.ckpt")), run)
-            with Command("resume", "killed", "--runs", runs) as second:
-                code, _, err = second.end()
-            assert f"process {run.pid} on" in err
-            assert code == 2
-            run.process.send_signal(sent)
+        begun = len(list(folder.glob("evaluations/*.jsonl")))
+        with Command(*command, "--runs", runs, cwd=shadows) as run:
+            wait_until(lambda run=run: run.workers() and saved_since(run, folder), run)
+            if not begun:
+                with Command("resume", "killed", "--runs", runs) as second:
+                    code, _, err = second.end()
+                assert f"process {run.pid} on" in err
+                assert code == 2
+            run.signal_group(sent)
             code, _, err = run.end(60)
             assert code == 128 + sent, err
             assert f"continue with `sizewise resume killed --runs {runs}`" in err
             run.leaves_nothing()
         status = results.status(runs, "killed")
-        assert status["state"] == "stopped"
+        assert (status["state"], status["message"]) == ("stopped", "")
+        assert status["trials"]["failed"] == 0
         assert status["trials"]["finished"] < 9
+
+
+def saved_since(run: Command, folder: Path) -> bool:
+    """Whether a trial has saved a checkpoint since a command was started."""
+    began = psutil.Process(run.pid).create_time()
+    return any(path.stat().st_mtime > began for path in folder.glob("checkpoints/*/*.ckpt"))
 
 
 def test_a_study_can_be_interrupted_while_it_starts(study: Path, tmp_path: Path) -> None:
@@ -58,11 +83,35 @@ def test_a_study_can_be_interrupted_while_it_starts(study: Path, tmp_path: Path)
     ):
         with Command(*command, "--runs", runs, before=before) as run:
             wait_until(partial(begun, run), run)
-            run.process.send_signal(signal.SIGTERM)
+            run.signal_group(signal.SIGTERM)
             code, _, err = run.end(60)
             assert code == 128 + signal.SIGTERM, err
             assert f"continue with `sizewise resume killed --runs {runs}`" in err
             run.leaves_nothing()
+        assert results.status(runs, "killed")["state"] == "stopped"
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("how", ["every process", "the terminal is closed"])
+def test_a_study_stops_however_roughly_it_is_told(study: Path, tmp_path: Path, how: str) -> None:
+    """SIGTERM to all processes, Ray's too, as for a batch job's control group; and a terminal that goes away."""
+    runs, folder = tmp_path / "runs", tmp_path / "runs" / "killed"
+    controller, terminal = pty.openpty()
+    with Command("run", study, "--runs", runs, terminal=terminal) as run:
+        os.close(terminal)
+        wait_until(lambda: os.read(controller, 65536) and saved_since(run, folder), run)
+        if how == "every process":
+            for process in run.family():
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
+        else:
+            os.close(controller)
+        assert run.process.wait(60) == 128 + (signal.SIGTERM if how == "every process" else signal.SIGHUP)
+        run.leaves_nothing()
+    assert results.status(runs, "killed")["state"] == "stopped"
+    with Command("resume", "killed", "--runs", runs) as run:
+        code, _, err = run.end()
+        assert code == 0, err
 
 
 def test_a_study_that_the_cluster_cannot_place_is_refused_and_leaves_nothing(
