@@ -67,13 +67,13 @@ class Ledger:
     """
 
     def __init__(self, study: Place, check: Callable[[], None] = lambda: None) -> None:
-        self.study, self._check = study, check
+        self.study, self.check = study, check
         for folder in ("trials", "evaluations", "test"):
             make_folder(study / folder)
 
     def write(self, record: Record) -> None:
         """Write one record, atomically: after a crash there is the old one or the new one, never half."""
-        self._check()
+        self.check()
         path = self.study / "trials" / f"{record.trial_id:04d}.json"
         new = sealed(record.model_dump_json(indent=1)).encode()
         old = _content(path)
@@ -128,13 +128,13 @@ class Ledger:
 
     def append_evaluation(self, trial_id: int, row: Mapping[str, Any]) -> None:
         """Add one evaluation as it happens; a crash may cut this line short, and readers skip such a line."""
-        self._check()
+        self.check()
         line = json_line({"trial_id": trial_id, **row}).encode()
         append_line(self.study / "evaluations" / f"{trial_id:04d}.jsonl", line)
 
     def write_evaluations(self, trial_id: int, rows: list[dict[str, Any]]) -> None:
         """Replace a trial's evaluations by the complete list that its checkpoint carries."""
-        self._check()
+        self.check()
         text = "".join(json_line({"trial_id": trial_id, **row}) for row in rows)
         write(self.study / "evaluations" / f"{trial_id:04d}.jsonl", text.encode())
 
@@ -152,7 +152,7 @@ class Ledger:
 
     def write_test(self, trial_id: int, scores: Mapping[str, Any]) -> None:
         """Keep a trial's test scores where no decision reads them."""
-        self._check()
+        self.check()
         line = json_line({"trial_id": trial_id, **scores})
         write(self.study / "test" / f"{trial_id:04d}.json", line.encode())
 

@@ -29,6 +29,7 @@ from sizewise.search import pruning
 from sizewise.search.pruning import Front, Rule
 from sizewise.search.suggest import Search
 from sizewise.spec import StudySpec
+from sizewise.study.early_failures import EarlyFailures, Failure
 from sizewise.train import best
 from sizewise.units import format_bytes
 from sizewise.usage import Sign, Usage
@@ -72,6 +73,8 @@ class Engine:
         self._open: set[int] = set()  # trials that the backend has
         self._again: deque[tuple[int, float]] = deque()  # trials to be started once more, and from when on
         self._losses: Counter[int] = Counter()  # of a trial, since it last got on
+        self._began: set[int] = set()  # trials whose workers have begun
+        self._early = EarlyFailures()
         self.front = Front()
         self._written = -math.inf  # when the standing was; not at all where nobody reads it
         self._read = False
@@ -113,6 +116,7 @@ class Engine:
                 if not self._answered(record):
                     return record
             self._say_set_aside()
+            self._judge_early_failures(none_is_next=True)
         return None
 
     def payload(self, record: Record) -> dict[str, Any]:
@@ -137,6 +141,7 @@ class Engine:
         """Take that a trial's workers have begun, and hold what they asked for."""
         record = self.search.records[trial_id]
         uses = self._uses(record)
+        self._began.add(trial_id)
         with self._or_pause():
             self.usage.begin(trial_id, record.attempts, uses["cpu_seconds"], uses["gpu_seconds"])
             self.on_event("began", record, None)
@@ -175,6 +180,7 @@ class Engine:
         record = self.search.records[trial_id]
         with self._or_pause():
             self.search.ledger.append_evaluation(trial_id, {"replicate": record.replicate, **evaluation})
+            self._trials_are_possible()
             changed = self.rule and self.front.add(self.rule.cost(evaluation), evaluation)
             if changed and self._read and time.monotonic() - self._written > STANDING_SECONDS:
                 self._write_standing()
@@ -200,19 +206,57 @@ class Engine:
             for row in evaluations if self.rule else ():
                 self.front.add(self.rule.cost(row), row)  # type: ignore[union-attr]
             self._closed(self.search.finish(trial_id, evaluations, pruned))
+            self._judge_early_failures()
 
     def failed(self, trial_id: int, reason: str, traceback: str = "") -> None:
-        """Close a trial that failed by its own doing; its traceback goes into the study's logs."""
+        """Close a trial that failed by its own doing; its traceback goes into the study's logs.
+
+        It stays open where the study is paused, and while it may be that every trial would fail so: see
+        `early_failures`.
+        """
         if problem := self.data_problem():
             self.pause(problem)  # so would every other trial
+        if self.paused:
             return
         with self._or_pause():
+            self.search.ledger.check()  # the study's folder is ours, and where it was
             if traceback:
                 make_folder(self.folder / "logs")
                 write(self.folder / "logs" / f"{trial_id:04d}.txt", traceback.encode())
-            self._closed(self.search.fail(trial_id, reason))
-            if self.rule:
-                self._fill()  # a failed trial's models are on no front
+            if self._early.doubtful(reason):
+                self._early.add(trial_id, Failure(reason, trial_id in self._began))
+                self.usage.end(trial_id)
+                log.warning("trial %d failed before its first evaluation: %s", trial_id, reason)
+                self._judge_early_failures()
+            else:
+                self._close_failed(trial_id, reason)
+                self._trials_are_possible()
+
+    def _close_failed(self, trial_id: int, reason: str) -> None:
+        self._closed(self.search.fail(trial_id, reason))
+        if self.rule:
+            self._fill()  # a failed trial's models are on no front
+
+    def _trials_are_possible(self) -> None:
+        """One was evaluated, so those that failed before did so by their own doing."""
+        self._early.possible = True
+        self._close_early_failures()
+
+    def _judge_early_failures(self, none_is_next: bool = False) -> None:
+        """Pause where every trial fails for one reason; close those that failed where no other is left to tell."""
+        held = self._early.held
+        none_is_next = none_is_next or self.remaining == len(held)
+        last = none_is_next and self._open == held.keys() and not self._again
+        if held and (reason := self._early.common(last)):
+            self.pause(reason)
+        elif last:
+            self._close_early_failures()
+
+    def _close_early_failures(self) -> None:
+        """They failed by their own doing."""
+        while held := self._early.held:
+            trial_id = next(iter(held))
+            self._close_failed(trial_id, held.pop(trial_id).reason)
 
     def lost(self, trial_id: int, reason: str, traceback: str = "") -> None:
         """Have a trial go on from its checkpoint elsewhere: its worker or machine went away, which is no failure."""
@@ -227,6 +271,7 @@ class Engine:
             return
         log.warning("trial %d: lost its worker (%s): it goes on from its last checkpoint", trial_id, reason)
         self._open.discard(trial_id)
+        self._began.discard(trial_id)
         self._again.append((trial_id, time.monotonic() + 4 ** (times - 1)))  # 1 second, 4, 16, 64
 
     def settle(self, last_seen: Sign | None) -> None:

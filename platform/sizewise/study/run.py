@@ -335,7 +335,7 @@ def interrupted(name: str, runs: str) -> str:
 def to_continue(name: str, runs: str, reason: str) -> str:
     """What to tell whoever started a study that has paused."""
     return (
-        f"{name} is paused: {reason}: nothing is lost; when that is mended, continue with "
+        f"{name} is paused: {reason}: nothing is lost; when that is fixed, continue with "
         f"`sizewise resume {name} --runs {shlex.quote(runs)}`"
     )
 

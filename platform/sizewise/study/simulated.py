@@ -167,6 +167,7 @@ class Memory(Ledger):
     """A ledger that keeps everything in memory, for simulations whose end is all that is wanted."""
 
     def __init__(self) -> None:
+        self.check = lambda: None
         self._records: dict[int, Record] = {}
         self.rows: dict[int, Rows] = {}
 

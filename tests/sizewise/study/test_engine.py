@@ -101,7 +101,7 @@ def test_a_disk_without_room_pauses_the_study_and_resuming_goes_on(
         "next_trial": (),
         "evaluated": (0, ROW),
         "finished": (0, [ROW], {"auc": 0.7}),
-        "failed": (0, "ValueError: no"),
+        "failed": (0, "DivergedError: no"),
     }
     assert getattr(study, call)(*arguments[call]) is None
     assert study.paused == "trials/0000.json: No space left on device"
@@ -148,3 +148,72 @@ def test_missing_evaluations_of_a_finished_trial_come_back_from_its_checkpoint(
     checkpoint.save(folder, 20, {"evaluations": rows})
     engine().mend()
     assert path.read_bytes() == whole
+
+
+BROKEN = "ImportError: libcudart.so.12: cannot open shared object file"
+
+
+def test_a_failure_that_hits_every_trial_pauses_the_study_and_leaves_them_open(
+    engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    study = engine(trials=6)
+    for number in range(3):
+        assert begin(study) == number
+        study.failed(number, f"{BROKEN} (process {4711 + number})", "Traceback ...")
+    assert study.waiting == 0
+    assert "3 trials of 3 failed before the first evaluation" in str(study.paused)
+    assert BROKEN in str(study.paused)
+    study.failed(0, "whatever follows from the pause")
+    assert [r.state for r in Ledger(tmp_path).records().values()] == ["running"] * 3
+    assert (tmp_path / "logs" / "0000.txt").read_text() == "Traceback ..."
+
+    resumed = engine(trials=6)
+    for number in range(6):
+        assert begin(resumed) == number
+        resumed.evaluated(number, ROW)
+        resumed.finished(number, [ROW], None)
+    assert resumed.remaining == 0
+    assert [r.attempts for r in Ledger(tmp_path).records().values()] == [2, 2, 2, 1, 1, 1]
+
+
+def test_trials_that_fail_by_their_own_doing_are_closed_as_soon_as_that_shows(
+    engine: Callable[..., Engine],
+) -> None:
+    study = engine(trials=5)
+    states = lambda: [r.state for r in study.search.records.values()]  # noqa: E731
+    for number, reason in enumerate(("ValueError: one", "ValueError: two", "ValueError: one")):
+        begin(study)
+        study.failed(number, reason)
+    assert states() == ["running"] * 3  # different reasons: nothing is known yet
+    begin(study)
+    study.evaluated(3, ROW)
+    assert states() == ["failed"] * 3 + ["running"]
+    study.finished(3, [ROW], None)
+    begin(study)
+    study.failed(4, "ValueError: one")
+    assert (states()[-1], study.remaining, study.paused) == ("failed", 0, None)
+
+
+@pytest.mark.parametrize(
+    ("trials", "began", "reason", "paused"),
+    [
+        (1, False, BROKEN, True),  # no worker could begin: that is no configuration's doing
+        (1, True, BROKEN, False),  # who knows
+        (2, True, BROKEN, True),
+        (2, True, "DivergedError: the loss is not finite", False),
+        (2, True, "out of memory: 8 GB", False),
+    ],
+)
+def test_few_trials_that_all_fail(
+    engine: Callable[..., Engine], trials: int, began: bool, reason: str, paused: bool
+) -> None:
+    study = engine(trials=trials, replicates={"seeds": 2, "of": "all"})
+    for _ in range(trials):
+        number = begin(study)
+        if began:
+            study.began(number)
+        study.failed(number, reason)
+        assert not study.paused or number == trials - 1
+    assert study.next_trial() is None
+    assert bool(study.paused) == paused
+    assert {r.state for r in study.search.records.values()} == {"running" if paused else "failed"}
