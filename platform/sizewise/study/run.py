@@ -34,7 +34,7 @@ from sizewise.study import data
 from sizewise.study.driver import Driver, only_driver
 from sizewise.study.engine import Engine, scratch
 from sizewise.study.placement import PlacementError
-from sizewise.study.signals import ended_within, exit_code, terminate_as_interrupt
+from sizewise.study.signals import end_children, ended_within, exit_code, terminate_as_interrupt
 from sizewise.train import model_sizes
 from sizewise.usage import Usage, last_seen
 from sizewise_prep.errors import InputError
@@ -324,6 +324,7 @@ def _leave(driver: Driver, message: str, code: int) -> None:
         driver.close()
     with suppress(OSError):  # a terminal that was closed
         print(message, file=sys.stderr, flush=True)
+    end_children()
     os._exit(code)
 
 
