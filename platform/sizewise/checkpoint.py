@@ -28,7 +28,6 @@ from sizewise_prep.storage import (
     Place,
     copy,
     entries,
-    make_folder,
     read,
     remove,
     remove_folder,
@@ -41,9 +40,16 @@ KEPT = 2  # the newest, and one to fall back on
 DIGEST_BYTES = 32
 
 
+def make(folder: Place) -> None:
+    """Make a trial's folder, and `checkpoints` in which it lies; but no study, which may have been moved away."""
+    if isinstance(folder, Path):
+        for made in (folder.parent, folder):
+            made.mkdir(exist_ok=True)
+
+
 def save(folder: Place, iteration: int, state: dict[str, Any]) -> None:
     """Write `state` as the checkpoint of `iteration` and drop all but the newest `KEPT`."""
-    make_folder(folder)
+    make(folder)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()

@@ -39,7 +39,7 @@ from sizewise.step import Step
 from sizewise.trial import TrialConfig
 from sizewise_prep.cache import local_shards
 from sizewise_prep.manifest import Manifest
-from sizewise_prep.storage import Place, entries, make_folder, place, remove
+from sizewise_prep.storage import Place, entries, place, remove
 
 log = logging.getLogger(__name__)
 EVALUATION_BATCH = 16_384  # rows; on a CPU fewer, so that what lies between layers stays within its cache
@@ -154,7 +154,7 @@ def _held(folder: Place, rank: int, world: int) -> Iterator[tuple[Place, Claim |
     orphan its files, work on copies, and hold a claim by which this worker learns that it has become an orphan.
     """
     if isinstance(folder, Path):
-        make_folder(folder)
+        checkpoint.make(folder)
         with FileLock(folder / "lock", timeout=ORPHAN_SECONDS) if rank == 0 else nullcontext():
             yield folder, None
         return

@@ -3,7 +3,8 @@
 `driver.json` says which process drives the study and that it lives. The lock is the kernel's, so it is free the
 instant that the driver dies. Machines that share a folder may not share locks: there a second driver watches the
 first one's heartbeat, and a driver that finds another's claim in place of its own (it was suspended, say, and
-taken for dead) stops at once. An object store has no locks at all: there drivers claim numbers (see `claims`).
+taken for dead) stops at once. So does one whose folder is moved or removed meanwhile. An object store has no locks at
+all: there drivers claim numbers (see `claims`).
 Whether a driver lives is never concluded from two clocks that may disagree: it is
 a living process of this machine, or a heartbeat that is seen to beat.
 """
@@ -22,6 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sizewise.claims import Claim, SupersededError
+from sizewise.study.held_folder import HeldFolder
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place, StorageError, read, write
 
@@ -33,13 +35,23 @@ STORE_WATCH_SECONDS = 30.0  # the same in an object store, whose client tries ag
 class Driver:
     """This process's claim on a study, kept fresh in `driver.json` for whoever watches."""
 
-    def __init__(self, folder: Place, facts: dict[str, Any], mine: Claim | None = None) -> None:
+    def __init__(
+        self,
+        folder: Place,
+        facts: dict[str, Any],
+        mine: Claim | None = None,
+        held: HeldFolder | None = None,
+    ) -> None:
         self.finished = False
         self.message = ""  # why the study stopped, for `sizewise status`
         self.claim: str = facts["claim"]  # tells this driver from all others
         self.on_taken: Callable[[str], None] = lambda reason: None  # told when another driver took over
-        self._path, self._facts, self._claim = folder / "driver.json", facts, mine
+        # Told when the study's folder was moved (and where it is now) or removed; should end this process, which
+        # is not to make anything at the old path any more.
+        self.on_moved: Callable[[Path | None], None] = lambda now: None
+        self._path, self._facts, self._claim, self._held = folder / "driver.json", facts, mine, held
         self._taken = ""  # by whom
+        self._moved = False  # to where nobody knows
         # Where a full disk keeps this claim from being written, the dead driver's is still there.
         self._known = {facts["claim"], None}
         with suppress(OSError):
@@ -52,6 +64,8 @@ class Driver:
     def write(self, state: str) -> None:
         """Say that this process is alive and what it is doing. A full disk is no reason to die of it."""
         # `beat` is for people, and for other machines with a right clock; what is measured goes by `monotonic`.
+        if self._moved:
+            return
         now = {"beat": time.time(), "monotonic": time.monotonic()}
         facts = {**self._facts, **now, "state": state, "message": self.message}
         with suppress(OSError):
@@ -60,7 +74,8 @@ class Driver:
     def close(self) -> None:
         """Stop beating and leave the final state behind."""
         self._stop.set()
-        self._thread.join()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
         with suppress(OSError):
             if not self._taken_over():
                 self.write("finished" if self.finished else "stopped")
@@ -69,11 +84,27 @@ class Driver:
         """To be called before anything is written that a successor may have written too.
 
         Raises:
-            SupersededError: another driver took over while this process was suspended, or cut off.
+            SupersededError: another driver took over while this process was suspended, or cut off; or the study's
+                folder is not where it was.
             OSError: that cannot be told.
         """
-        if reason := self._taken_over():
+        if reason := self._look_for_folder() or self._taken_over():
             raise SupersededError(reason)
+
+    def _look_for_folder(self) -> str:
+        """Why nothing can be written any more, or nothing."""
+        if not self._held or not self._held.gone():
+            return ""
+        known = claim(self._path) or {}
+        if known.get("claim") == self.claim:
+            return ""  # there is a file system that gives folders new numbers now and then
+        now = self._held.now()
+        if now:
+            self._path = now / self._path.name
+        else:
+            self._moved = True
+        self.on_moved(now)
+        return f"its folder, {self._held.path}, was moved or removed while it ran"
 
     def _taken_over(self) -> str:
         """By whom, or nothing."""
@@ -87,7 +118,7 @@ class Driver:
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             with suppress(OSError):
-                if reason := self._taken_over():
+                if reason := self._look_for_folder() or self._taken_over():
                     self.on_taken(reason)
                     return
             self.write("running")
@@ -111,11 +142,14 @@ def only_driver(folder: Place, begin: Callable[[], None] = lambda: None) -> Iter
     with _locked(folder) if isinstance(folder, Path) else nullcontext():
         mine = None if isinstance(folder, Path) else _claimed(folder, facts)
         begin()
-        driver = Driver(folder, facts, mine)
+        held = HeldFolder(folder) if isinstance(folder, Path) else None
+        driver = Driver(folder, facts, mine, held)
         try:
             yield driver
         finally:
             driver.close()
+            if held:
+                held.close()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -385,6 +385,8 @@ class Engine:
         except SupersededError as error:
             self.pause(str(error))
         except OSError as error:
+            with suppress(SupersededError, OSError):
+                self.search.ledger.check()  # ends this process where the study's folder has gone
             where = f"{error.filename}: " if error.filename else ""
             self.pause(f"{where}{error.strerror or error}")
 

@@ -14,6 +14,7 @@ import logging
 import os
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 log = logging.getLogger(__name__)
+_leaving = threading.Lock()
 STOP_SECONDS = 10.0  # how long leaving Ray in order may take after a signal
 
 
@@ -292,6 +294,7 @@ def _drive(
             engine.inputs = len(manifest.cardinalities), len(manifest.dense_missing)
             engine.data_problem = partial(data.problem, spec.data, _known_data(folder))
             driver.on_taken = engine.pause
+            driver.on_moved = partial(_leave_moved, driver, folder)
             engine.settle(seen)
             if search.remaining and not engine.paused:
                 try:
@@ -318,8 +321,25 @@ def _stop_now(driver: Driver, folder: Place, number: int) -> None:
     _leave(driver, interrupted(folder.name, str(folder.parent)), exit_code(number))
 
 
+def _leave_moved(driver: Driver, folder: Place, now: Path | None) -> None:
+    """End this process at once: Ray, left in order, would make the folder anew at its old path."""
+    if now is None:
+        message = (
+            f"{folder}: the study's folder was removed while it ran, so there is nothing to resume; if you moved it to "
+            "another file system, resume it there"
+        )
+    else:
+        driver.message = f"its folder was moved here from {folder} while it ran"
+        message = (
+            f"{folder.name} is paused: its folder was moved to {now} while it ran: nothing is lost, continue with "
+            f"`sizewise resume {now.name} --runs {shlex.quote(str(now.parent))}`"
+        )
+    _leave(driver, f"sizewise: {message}", 1)
+
+
 def _leave(driver: Driver, message: str, code: int) -> None:
     """End this process, from any thread: the main one hears nothing while it waits for Ray."""
+    _leaving.acquire()  # for good: two threads may find a reason at once
     with suppress(OSError):
         driver.close()
     with suppress(OSError):  # a terminal that was closed

@@ -1,5 +1,6 @@
 """One driver a study: real processes, other machines played by namespaces, clocks by libfaketime."""
 
+import json
 import os
 import shutil
 import signal
@@ -25,6 +26,7 @@ from sizewise_prep.errors import InputError
 try:
     with only_driver(Path(sys.argv[1])) as driver:
         driver.on_taken = lambda reason: print(reason, flush=True)
+        driver.on_moved = lambda now: print(f"moved to {now}", flush=True)
         print("holds", flush=True)
         time.sleep(600)
 except InputError as error:
@@ -93,6 +95,27 @@ def test_a_second_driver_is_refused_with_the_firsts_host_and_process(
     with only_driver(folder):  # at once
         assert status(folder.parent, "s")["state"] == "running"
     assert status(folder.parent, "s")["state"] == "stopped"
+
+
+def test_a_folder_that_is_moved_or_removed_is_noticed_and_not_made_anew(folder: Path, start: Start) -> None:
+    driver = start()
+    assert line(driver) == "holds"
+    new = folder.parent.rename(folder.parent.with_name("elsewhere")) / folder.name
+    assert line(driver) == f"moved to {new}"
+    assert not folder.parent.exists()
+    folder.mkdir(parents=True)  # another one in its place
+    driver.send_signal(signal.SIGINT)
+    driver.wait(20)
+    assert list(folder.iterdir()) == []
+    assert json.loads((new / "driver.json").read_text())["state"] == "stopped"
+
+    driver = start()
+    assert line(driver) == "holds"
+    shutil.rmtree(folder)
+    assert line(driver) == "moved to None"
+    driver.send_signal(signal.SIGINT)
+    driver.wait(20)
+    assert not folder.exists()
 
 
 def test_a_copy_is_a_study_of_its_own_though_the_original_runs(
