@@ -68,7 +68,7 @@ class Engine:
         self._too_large: set[int] = set()  # trials that were said to take more than a card has
         self.data_problem: Callable[[], str] = lambda: (
             ""
-        )  # what is wrong with the data, asked when a trial fails
+        )  # what is wrong with the data, asked when a trial begins and when one fails
         self.inputs = (0, 0)  # categorical features and dense values of the data's rows
         self._open: set[int] = set()  # trials that the backend has
         self._again: deque[tuple[int, float]] = deque()  # trials to be started once more, and from when on
@@ -106,9 +106,13 @@ class Engine:
     def next_trial(self) -> Record | None:
         """The next trial to train, in the ledger as running; None when there is none, or none as yet, or a pause.
 
-        A trial that a longer one has already answered is closed on the way.
+        A trial that a longer one has already answered is closed on the way. Data that is not what it was when the study
+        began pauses it: trials of different data cannot be compared.
         """
         with self._or_pause():
+            if problem := self.data_problem():
+                self.pause(problem)
+                return None
             if self._again:
                 return self._started(self.search.again(self._again.popleft()[0]))
             while (record := self.search.ask()) is not None:

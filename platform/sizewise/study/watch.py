@@ -18,6 +18,7 @@ from sizewise.units import format_seconds
 
 log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
+SUSPENDED_SECONDS = 10.0  # between two looks: this process was suspended, not busy
 AGAIN_SECONDS = 30.0  # how long ending a worker may take before it is tried again
 
 
@@ -73,8 +74,12 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
+        looked = time.monotonic()
         while not self._stop.wait(TICK_SECONDS):
+            away, looked = time.monotonic() - looked, time.monotonic()
             with self._lock:
+                if away > SUSPENDED_SECONDS:
+                    self._was_suspended(away)
                 due = [(n, w) for n, w in self._trials.items() if self._overdue(n, w)]
             for trial_id, watched in due:
                 watched.ended = time.monotonic()
@@ -82,6 +87,12 @@ class Watch:
                     self._end(watched.place)
                 except Exception as error:  # it is tried again, and must not end this thread
                     log.warning("trial %d: its worker cannot be ended: %s", trial_id, error)
+
+    def _was_suspended(self, seconds: float) -> None:
+        """Stop the clocks for the time in which nothing of the trials was heard because nobody listened."""
+        for watched in self._trials.values():
+            watched.began += seconds
+            watched.heard += seconds
 
     def _overdue(self, trial_id: int, watched: _Watched) -> bool:
         now, limits = time.monotonic(), self._limits

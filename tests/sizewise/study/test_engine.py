@@ -59,10 +59,22 @@ def test_a_lost_trial_is_next_again_with_another_attempt(
 
 def test_a_trial_that_fails_for_want_of_data_pauses_the_study(engine: Callable[..., Engine]) -> None:
     study = engine()
+    number = begin(study)
     study.data_problem = lambda: "data/mine: is not a folder"
-    study.failed(begin(study), "FileNotFoundError: data/mine")
+    study.failed(number, "FileNotFoundError: data/mine")
     assert study.paused == "data/mine: is not a folder"
     assert [r.state for r in study.search.records.values()] == ["running"]
+
+
+def test_data_that_was_replaced_is_noticed_before_the_next_trial(engine: Callable[..., Engine]) -> None:
+    study = engine()
+    number = begin(study)
+    study.evaluated(number, ROW)
+    study.data_problem = lambda: "data/mine: holds other rows"
+    study.finished(number, [ROW], None)
+    assert study.next_trial() is None
+    assert study.paused == "data/mine: holds other rows"
+    assert [r.state for r in study.search.records.values()] == ["finished"]
 
 
 def test_losses_in_a_row_end_in_failure_and_evaluations_between_do_not(engine: Callable[..., Engine]) -> None:

@@ -2,7 +2,10 @@
 
 import time
 
+import pytest
+
 from sizewise.spec.models import FailuresSpec
+from sizewise.study import watch
 from sizewise.study.watch import Watch
 
 
@@ -53,6 +56,21 @@ def test_an_end_that_does_not_work_is_no_end_of_the_watch() -> None:
         time.sleep(0.05)
     assert calls == ["first", "second"]
     watch.close()
+
+
+def test_the_time_for_which_the_driver_was_suspended_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+    away, clock = [0.0], time.monotonic
+    monkeypatch.setattr(watch.time, "monotonic", lambda: clock() + away[0])
+    watching = Watch(
+        FailuresSpec(trial_seconds=30, silent_seconds=20), ended.append, lambda trial_id: "a.ckpt"
+    )
+    watching.begin(0, "worker")
+    away[0] = 3600.0  # as after SIGSTOP and SIGCONT
+    time.sleep(2.5)
+    assert ended == []
+    assert watching.forget(0) is None
+    watching.close()
 
 
 def wait(ended: list[str]) -> None:
