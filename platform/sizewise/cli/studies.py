@@ -92,7 +92,8 @@ def resume(
 @contextmanager
 def _pausing(name: str, runs: str) -> Iterator[None]:
     """Say how to go on with a study that cannot be written just now; end as signals want it."""
-    from sizewise.study.run import PausedError, to_continue
+    from sizewise.study.leaving import to_continue
+    from sizewise.study.run import PausedError
 
     try:
         yield
@@ -107,7 +108,7 @@ def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
     """Say what a study found, or how to continue it."""
     from sizewise import results
     from sizewise.cli.tables import print_front
-    from sizewise.study.run import interrupted
+    from sizewise.study.leaving import interrupted
     from sizewise.terminal import err, say
 
     study = results.load(place(runs), name)

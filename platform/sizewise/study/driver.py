@@ -75,7 +75,7 @@ class Driver:
         """Stop beating and leave the final state behind."""
         self._stop.set()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(2 * HEARTBEAT_SECONDS)  # it may be about to end this process itself
         with suppress(OSError):
             if not self._taken_over():
                 self.write("finished" if self.finished else "stopped")

@@ -14,7 +14,6 @@ import logging
 import os
 import shlex
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
@@ -32,10 +31,11 @@ from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
 from sizewise.spec import StudySpec
 from sizewise.study import data
-from sizewise.study.driver import Driver, only_driver
+from sizewise.study.driver import only_driver
 from sizewise.study.engine import Engine, scratch
+from sizewise.study.leaving import STOP_SECONDS, give_up, leave_moved, stop_now
 from sizewise.study.placement import PlacementError
-from sizewise.study.signals import end_children, ended_within, exit_code, terminate_as_interrupt
+from sizewise.study.signals import ended_within, terminate_as_interrupt
 from sizewise.train import model_sizes
 from sizewise.usage import Usage, last_seen
 from sizewise_prep.errors import InputError
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 log = logging.getLogger(__name__)
-_leaving = threading.Lock()
-STOP_SECONDS = 10.0  # how long leaving Ray in order may take after a signal
 
 
 class PausedError(RuntimeError):
@@ -282,7 +280,7 @@ def _drive(
     with (
         suppress(KeyboardInterrupt),
         only_driver(folder, begin) as driver,
-        ended_within(STOP_SECONDS, partial(_stop_now, driver, folder)),
+        ended_within(STOP_SECONDS, partial(stop_now, driver, folder)),
         _logged(scratch(spec, folder)),
     ):
         search = _search(spec, manifest, Ledger(folder, driver.check))
@@ -294,11 +292,11 @@ def _drive(
             engine.inputs = len(manifest.cardinalities), len(manifest.dense_missing)
             engine.data_problem = partial(data.problem, spec.data, _known_data(folder))
             driver.on_taken = engine.pause
-            driver.on_moved = partial(_leave_moved, driver, folder)
+            driver.on_moved = partial(leave_moved, driver, folder)
             engine.settle(seen)
             if search.remaining and not engine.paused:
                 try:
-                    _run_trials(engine, partial(_give_up, driver, folder), ray)
+                    _run_trials(engine, partial(give_up, driver, folder), ray)
                 except InputError as error:
                     driver.message = str(error)
                     raise
@@ -308,57 +306,6 @@ def _drive(
         driver.finished = search.remaining == 0
         return driver.finished
     return False
-
-
-def _give_up(driver: Driver, folder: Place, reason: str) -> None:
-    """End this process at once, with the study as the ledger has it: what it waits for will never answer."""
-    driver.message = reason
-    _leave(driver, f"sizewise: {to_continue(folder.name, str(folder.parent), reason)}", 1)
-
-
-def _stop_now(driver: Driver, folder: Place, number: int) -> None:
-    """End this process as its signal wants it, where Ray cannot be left in order: it may have got the signal too."""
-    _leave(driver, interrupted(folder.name, str(folder.parent)), exit_code(number))
-
-
-def _leave_moved(driver: Driver, folder: Place, now: Path | None) -> None:
-    """End this process at once: Ray, left in order, would make the folder anew at its old path."""
-    if now is None:
-        message = (
-            f"{folder}: the study's folder was removed while it ran, so there is nothing to resume; if you moved it to "
-            "another file system, resume it there"
-        )
-    else:
-        driver.message = f"its folder was moved here from {folder} while it ran"
-        message = (
-            f"{folder.name} is paused: its folder was moved to {now} while it ran: nothing is lost, continue with "
-            f"`sizewise resume {now.name} --runs {shlex.quote(str(now.parent))}`"
-        )
-    _leave(driver, f"sizewise: {message}", 1)
-
-
-def _leave(driver: Driver, message: str, code: int) -> None:
-    """End this process, from any thread: the main one hears nothing while it waits for Ray."""
-    _leaving.acquire()  # for good: two threads may find a reason at once
-    with suppress(OSError):
-        driver.close()
-    with suppress(OSError):  # a terminal that was closed
-        print(message, file=sys.stderr, flush=True)
-    end_children()
-    os._exit(code)
-
-
-def interrupted(name: str, runs: str) -> str:
-    """What to tell whoever interrupted a study."""
-    return f"interrupted: continue with `sizewise resume {name} --runs {shlex.quote(runs)}`"
-
-
-def to_continue(name: str, runs: str, reason: str) -> str:
-    """What to tell whoever started a study that has paused."""
-    return (
-        f"{name} is paused: {reason}: nothing is lost; when that is fixed, continue with "
-        f"`sizewise resume {name} --runs {shlex.quote(runs)}`"
-    )
 
 
 def _search(spec: StudySpec, manifest: Manifest, ledger: Ledger) -> Search:
@@ -386,6 +333,8 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
             tune.run_trials(engine)
     except cluster.StartError as error:
         engine.pause(str(error))
+    except MemoryError:
+        engine.pause("this process, the study's driver, ran out of memory: give it more, or free some")
     finally:
         with suppress(OSError, SupersededError):  # else the next driver closes them
             engine.usage.close()

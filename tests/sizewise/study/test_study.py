@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from real_study import STUDY, Command, prepare_data, wait_until
+from real_study import STUDY, Command, prepare_data, title, wait_until
 from sizewise import results
 
 pytestmark = pytest.mark.slow
@@ -38,31 +38,45 @@ def shadows(tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_interrupted_study_says_how_to_continue(study: Path, tmp_path: Path, shadows: Path) -> None:
-    """By a signal to all of its process group, started in a folder whose files are named like modules."""
-    runs, folder = tmp_path / "runs", tmp_path / "runs" / "killed"
-    for sent, command in (
-        (signal.SIGTERM, ("run", study, "--set=trials=9")),
-        (signal.SIGHUP, ("resume", "killed")),
-        (signal.SIGINT, ("resume", "killed")),
+def test_a_study_that_is_stopped_says_how_to_continue(study: Path, tmp_path: Path, shadows: Path) -> None:
+    """By signals to all of its process group, by the death of Ray's raylet, and by moving its folder; started in a
+    folder whose files are named like modules.
+    """
+    runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    folder = runs / "killed"
+    resume = f"`sizewise resume killed --runs {runs}`"
+    for stop, command, expected, said in (
+        (lambda run: run.signal_group(signal.SIGTERM), ("run", study, "--set=trials=9"), 143, resume),
+        (lambda run: run.signal_group(signal.SIGINT), ("resume", "killed"), 130, resume),
+        (lambda run: raylet(run).kill(), ("resume", "killed"), 1, resume),
+        (lambda run: runs.rename(elsewhere), ("resume", "killed"), 1, resume.replace("runs`", "elsewhere`")),
     ):
-        begun = len(list(folder.glob("evaluations/*.jsonl")))
+        first = not folder.exists()
         with Command(*command, "--runs", runs, cwd=shadows) as run:
             wait_until(lambda run=run: run.workers() and saved_since(run, folder), run)
-            if not begun:
+            if first:
                 with Command("resume", "killed", "--runs", runs) as second:
                     code, _, err = second.end()
                 assert f"process {run.pid} on" in err
                 assert code == 2
-            run.signal_group(sent)
+            stop(run)
             code, _, err = run.end(60)
-            assert code == 128 + sent, err
-            assert f"continue with `sizewise resume killed --runs {runs}`" in err
+            assert code == expected, err
+            assert f"continue with {said}" in err
+            assert "Traceback" not in err
             run.leaves_nothing()
-        status = results.status(runs, "killed")
-        assert (status["state"], status["message"]) == ("stopped", "")
+        status = results.status(runs if runs.exists() else elsewhere, "killed")
+        assert status["state"] == "stopped"
         assert status["trials"]["failed"] == 0
         assert status["trials"]["finished"] < 9
+    assert "was moved here" in status["message"]
+    assert not runs.exists()
+
+
+def raylet(run: Command) -> psutil.Process:
+    """Ray's process that starts all others of the machine."""
+    (found,) = [process for process in run.family() if title(process).partition(" ")[0].endswith("/raylet")]
+    return found
 
 
 def saved_since(run: Command, folder: Path) -> bool:
@@ -77,15 +91,15 @@ def test_a_study_can_be_interrupted_while_it_starts(study: Path, tmp_path: Path)
     """
     runs, folder = tmp_path / "runs", tmp_path / "runs" / "killed"
     background = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
-    for begun, command, before in (
-        (lambda run: (folder / "study.yaml").exists(), ("run", study), background),
-        (lambda run: len(run.family()) > 1, ("resume", "killed"), ()),
+    for begun, command, before, sent in (
+        (lambda run: (folder / "study.yaml").exists(), ("run", study), background, signal.SIGTERM),
+        (lambda run: len(run.family()) > 1, ("resume", "killed"), (), signal.SIGHUP),
     ):
         with Command(*command, "--runs", runs, before=before) as run:
             wait_until(partial(begun, run), run)
-            run.signal_group(signal.SIGTERM)
+            run.signal_group(sent)
             code, _, err = run.end(60)
-            assert code == 128 + signal.SIGTERM, err
+            assert code == 128 + sent, err
             assert f"continue with `sizewise resume killed --runs {runs}`" in err
             run.leaves_nothing()
         assert results.status(runs, "killed")["state"] == "stopped"
