@@ -203,3 +203,17 @@ def test_a_file_that_is_no_study(tmp_path: Path) -> None:
 def test_data_is_some_folder(study: Path, data: str) -> None:
     with pytest.raises(InputError, match=r"--set data: data: .* names no folder"):
         load(study, {"data": data})
+
+
+def test_many_mistakes_and_long_values_are_said_in_bounds(tmp_path: Path) -> None:
+    path = tmp_path / "many.yaml"
+    path.write_text(
+        f"name: x\ndata: y\ntrials: {list(range(5_000))}\n" + "".join(f"field_{n}: 1\n" for n in range(200))
+    )
+    with pytest.raises(
+        InputError, match=r"many\.yaml:3: trials: input should be a valid integer, not \[0, 1"
+    ) as said:
+        load(path)
+    lines = str(said.value).splitlines()
+    assert lines[-1] == "and 198 more such problems"
+    assert all(len(line) < 300 + len(str(tmp_path)) for line in lines)

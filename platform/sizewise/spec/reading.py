@@ -15,6 +15,7 @@ from sizewise.spec.models import StudySpec
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place
 
+MOST_LINES = 3  # that are said of a study file, a field a line
 SEAL = b"# crc32: "  # begins the last line of a study's own file
 
 
@@ -123,7 +124,9 @@ def _validated(raw: dict[str, Any], path: Place, document: Any, overrides: Mappi
     except ValidationError as error:
         # One line a field: where several types were tried, the last one says it best.
         lines = dict(_explain(e, raw, path, document, overrides) for e in error.errors())
-        raise InputError("\n".join(lines.values())) from None
+        more = len(lines) - MOST_LINES
+        rest = [f"and {more} more such problem{'' if more == 1 else 's'}"] if more > 0 else []
+        raise InputError("\n".join([*list(lines.values())[:MOST_LINES], *rest])) from None
 
 
 def _explain(
@@ -143,14 +146,21 @@ def _explain(
     message = error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         known = _fields_of(steps[:-1])
-        message = f"unknown key{did_you_mean(str(steps[-1]), known)}; known keys: {', '.join(known)}"
+        near = did_you_mean(str(steps[-1]), known)
+        message = f"unknown key{near}" if near else f"unknown key; known keys: {', '.join(known)}"
     elif kind == "missing":
         message = "is missing: add it"
     elif kind != "value_error":
-        message = f"{message[0].lower()}{message[1:]}, not {error['input']!r}"
+        message = f"{message[0].lower()}{message[1:]}, not {_written(error['input'])}"
     override = next((k for k in overrides if field == k or field.startswith(k + ".")), None)
     where = f"--set {override}" if override else f"{path}{_line(document, steps)}"
     return field, f"{where}: {field}: {message}" if field else f"{where}: {message}"
+
+
+def _written(value: Any) -> str:
+    """A value as it is written, shortened where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _fields_of(steps: list[Any]) -> list[str]:
