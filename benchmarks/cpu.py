@@ -167,7 +167,9 @@ def embeddings(sizes: Sizes, dim: int, rounds: int) -> None:
         return embedding
 
     def ours(embedding: Embedding) -> Callable[[], None]:
-        return embedding_step(embedding, build_optimizer("sgd", embedding, 1e-3), batches, gradient)
+        return embedding_step(
+            embedding, build_optimizer("sgd", embedding, 1e-3, in_backward=True), batches, gradient
+        )
 
     def torchs(module: nn.Module) -> Callable[[], None]:
         optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
@@ -235,7 +237,8 @@ def training(sizes: Sizes, dim: int, rounds: int) -> None:
         "full tables, fused": dlrm("full", True, 4 * dim * rows * FEATURES),
     }
     ways: dict[str, Callable[[], object]] = {
-        name: step(model, build_optimizer("sgd", model, 1e-3)) for name, model in models.items()
+        name: step(model, build_optimizer("sgd", model, 1e-3, in_backward=True))
+        for name, model in models.items()
     }
     plain = dlrm("robe", False, sizes.pool_bytes, **pool)
     ways["10 MB pool, plain"] = step(plain, torch.optim.SGD(plain.parameters(), lr=1e-3))
@@ -280,7 +283,10 @@ def growth(sizes: Sizes, rounds: int) -> None:
         medians = take_turns(
             {
                 "ours": embedding_step(
-                    modules[0], build_optimizer("adagrad", modules[0], 1e-3), batches, gradient
+                    modules[0],
+                    build_optimizer("adagrad", modules[0], 1e-3, in_backward=True),
+                    batches,
+                    gradient,
                 ),
                 "dense": embedding_step(modules[1], dense, batches, gradient),
             },

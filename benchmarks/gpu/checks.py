@@ -51,7 +51,7 @@ def _whole(
         own = copy.deepcopy(embedding)
         own.fused = fused
         model = DLRM(own, sizes.dense, list(sizes.bottom), list(sizes.top)).to(device)
-        step = Step(model, build_optimizer("sgd", model, 0.1), sizes.check_batch, device)
+        step = Step(model, build_optimizer("sgd", model, 0.1, in_backward=True), sizes.check_batch, device)
         for batch in batches:
             step(batch, sizes.check_batch)
         models.append(model)

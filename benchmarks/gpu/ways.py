@@ -235,7 +235,7 @@ def step(
     model = _dlrm(sizes, embedding, "bfloat16", kind).to(device)
     if not interaction:
         object.__setattr__(embedding, "pooled", lambda: None)
-    stepper = Step(model, build_optimizer("sgd", model, RATE), batch, device)
+    stepper = Step(model, build_optimizer("sgd", model, RATE, in_backward=True), batch, device)
     batches = cycle([draw_batch(sizes, rows, batch, device) for _ in range(BATCHES)])
     run: Way = lambda: stepper(next(batches), batch)  # noqa: E731
     with tf32():  # for PyTorch's interaction, which is float32

@@ -1,14 +1,11 @@
-"""The optimizers of a study, and steps whose cost does not grow with the table.
+"""The optimizers of a study.
 
-    optimizer = build_optimizer("adagrad", model, learning_rate=0.02)
+    optimizer = build_optimizer("adagrad", model, learning_rate=0.02, in_backward=True)
 
-SGD (without momentum) and Adagrad leave a number alone whose gradient is zero. So where the fused kernels look
-vectors up, the gradients of what a batch read are carried straight into the table and no gradient of the
-table is made: a step costs what the batch reads, however large the table. Values equal those of `torch.optim`
-up to the rounding of float32, and the state (its bytes, its form in a checkpoint) is that of `torch.optim`.
-On a GPU a table smaller than what a batch reads of it is stepped whole, in one pass over the sums of its gradients,
-which costs less. Adam moves every number at every step, and keeps its gradient of the table; so do data-parallel
-workers, who must add theirs up.
+One optimizer of `torch.optim` has all parameters and their state, which checkpoints keep. With `in_backward` it steps
+those tables in the backward pass that kernels can step (`embedding.in_backward`), and all else in `step`. Adam moves
+every number at every step, and keeps its gradient of the table; so do data-parallel workers, who must add theirs up.
+Without `in_backward` all gradients are ordinary ones, which can be clipped, and accumulated over several batches.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,8 +15,8 @@ import torch
 from torch import nn
 
 from sizewise.embedding import Embedding
-from sizewise.embedding.fused import Pending, served
-from sizewise.embedding.kernels.cpu import Blocks
+from sizewise.embedding.fused import served
+from sizewise.embedding.in_backward import step_tables
 from sizewise.embedding.table import Table
 
 OPTIMIZERS = ("sgd", "adagrad", "adam")
@@ -28,7 +25,7 @@ HOW = ("fused", "foreach", "capturable")  # what groups of parameters say of the
 
 
 def build_optimizer(
-    name: str, model: nn.Module, learning_rate: float, *, dense_gradients: bool = False
+    name: str, model: nn.Module, learning_rate: float, *, in_backward: bool = False
 ) -> torch.optim.Optimizer:
     """The optimizer of a model's parameters.
 
@@ -36,28 +33,36 @@ def build_optimizer(
         name: one of `OPTIMIZERS`.
         model: on its device already.
         learning_rate: of all parameters.
-        dense_gradients: make gradients of tables all the same, for workers that average them.
+        in_backward: step tables in the backward pass where kernels can, without gradients of them.
     """
     parameters = list(model.parameters())
     devices = {parameter.device for parameter in parameters}
     on_cpu = all(device.type == "cpu" for device in devices)
     on_gpu = all(device.type == "cuda" for device in devices)
     tables = [module for module in model.modules() if isinstance(module, Table)]
-    sparse = not dense_gradients and name != "adam" and all(served(device) for device in devices)
+    for module in model.modules():
+        if isinstance(module, Embedding):
+            module.ordinary_gradients()
+    sparse = in_backward and name != "adam" and all(served(device) for device in devices)
     taken = [table for table in tables if sparse and table.storage != "int8"]
     for table in _of_kernels(model):
         table.stepped_by_kernels = on_gpu and table in taken
-    # A table in fewer bits notices by its version that it was stepped, which fused steps leave as it was.
+    # Beside tables in fewer bits not fused, as in studies of version 0.1, whose last digits would differ.
     fused = all(table.storage == "float32" or table.stepped_by_kernels for table in tables)
     settings: dict[str, Any] = {"lr": learning_rate, "fused": True if fused and (on_cpu or on_gpu) else None}
     if name == "adam":
         # Capturable: fit for a CUDA graph, for it counts its steps on the device.
         return torch.optim.Adam(parameters, **settings, capturable=on_gpu)
+    optimizer: torch.optim.Optimizer
     if name == "sgd":
-        return SparseSGD(parameters, taken, **settings)
-    counted_there = on_gpu and torch.__version__ < ADAGRAD_FUSES_ON_GPUS
-    settings["fused"] = None if counted_there else settings["fused"]
-    return SparseAdagrad(parameters, taken, counted_there=counted_there, **settings)
+        optimizer = torch.optim.SGD(parameters, **settings)
+    else:
+        counted_there = on_gpu and torch.__version__ < ADAGRAD_FUSES_ON_GPUS
+        settings["fused"] = None if counted_there else settings["fused"]
+        optimizer = (AdagradCountedThere if counted_there else torch.optim.Adagrad)(parameters, **settings)
+    if taken:
+        step_tables(optimizer, taken)
+    return optimizer
 
 
 def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -78,127 +83,26 @@ def _of_kernels(model: nn.Module) -> Iterator[Table]:
             yield pooled[0]
 
 
-def _forget(tables: list[Table]) -> None:
-    """No gradients wait, and those to come are to wait."""
-    for table in tables:
-        if any(waiting.gradient is None for waiting in table.pending or []):
-            table.sums().zero_()
-        table.pending = []
+class AdagradCountedThere(torch.optim.Adagrad):
+    """`torch.optim.Adagrad` that counts its steps where the parameters are.
 
-
-def _done(table: Table, pending: list[Pending], rounded: bool) -> None:
-    """After a step: round what can have moved, as the table would; sums that were stepped by are gone."""
-    if table.storage == "bfloat16" and not rounded:
-        stream = table.next_stream()
-        for blocks, ids, _ in pending:
-            blocks.round_bfloat16(table.weight, ids, stream)  # type: ignore[arg-type]
-    table.pending = [waiting for waiting in pending if waiting.gradient is not None]
-
-
-def _step_whole(table: Table, pending: list[Pending], rate: float, **adagrad: Any) -> bool:
-    """Step, and round, a whole table by its sums, where gradients were summed; says whether it did."""
-    for blocks, _, gradient in pending:
-        if gradient is None:
-            assert not isinstance(blocks, Blocks)
-            stream = table.next_stream() if table.storage == "bfloat16" else None
-            blocks.dense_step(table.weight, table.sums(), rate, stream=stream, **adagrad)
-            return True
-    return False
-
-
-class SparseSGD(torch.optim.SGD):
-    """`torch.optim.SGD`, whose `tables` are stepped from the gradients of what was looked up."""
-
-    def __init__(self, parameters: list[nn.Parameter], tables: list[Table], **settings: Any) -> None:
-        super().__init__(parameters, **settings)
-        self.tables = tables
-        _forget(tables)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients."""
-        super().zero_grad(set_to_none)
-        _forget(self.tables)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """Step every parameter that has a gradient, of either kind."""
-        loss = super().step(closure)
-        rate = float(self.param_groups[0]["lr"])
-        for table in self.tables:
-            pending: list[Pending] = table.pending or []
-            for blocks, ids, gradient in pending:
-                if gradient is not None:
-                    blocks.scatter(table.weight, ids, gradient, -rate)
-            if pending:
-                _done(table, pending, rounded=_step_whole(table, pending, rate))
-        return loss
-
-
-class SparseAdagrad(torch.optim.Adagrad):
-    """`torch.optim.Adagrad`, whose `tables` are stepped from the gradients of what was looked up.
-
-    Their gradients are summed in one buffer of the table's size (`Table.sums`), zero between steps: Adagrad squares
-    the sum of what a batch says about a number.
-
-    Args:
-        parameters: of the model, tables included.
-        tables: to step so.
-        counted_there: keep the counts of steps where the parameters are, which a CUDA graph needs and PyTorch before
-            2.12 does not do.
-        settings: of `torch.optim.Adagrad`.
+    A CUDA graph needs that, and PyTorch before 2.12 does not do it.
     """
 
-    def __init__(
-        self,
-        parameters: list[nn.Parameter],
-        tables: list[Table],
-        counted_there: bool = False,
-        **settings: Any,
-    ) -> None:
+    def __init__(self, parameters: list[nn.Parameter], **settings: Any) -> None:
         super().__init__(parameters, **settings)
-        if counted_there:
-            self.param_groups[0]["capturable"] = True  # which has a checkpoint's counts go there, too
-            for parameter, state in self.state.items():
-                state["step"] = state["step"].to(parameter.device)
-        self.tables = tables
-        _forget(tables)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients."""
-        super().zero_grad(set_to_none)
-        _forget(self.tables)
+        self.param_groups[0]["capturable"] = True  # which has a checkpoint's counts go there, too
+        for parameter, state in self.state.items():
+            state["step"] = state["step"].to(parameter.device)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """Step every parameter that has a gradient, of either kind."""
+        """Step every parameter that has a gradient, without asking the device for anything."""
+        loss = torch.enable_grad()(closure)() if closure else None
         group = self.param_groups[0]
-        if group.get("capturable"):
-            loss = torch.enable_grad()(closure)() if closure else None
-            self._step_there(group)
-        else:
-            loss = super().step(closure)
-        rate, epsilon = float(group["lr"]), float(group["eps"])
-        for table in self.tables:
-            pending: list[Pending] = table.pending or []
-            if not pending:
-                continue
-            state = self.state[table.weight]
-            state["step"] += 1
-            for blocks, ids, gradient in pending:
-                if gradient is not None:
-                    blocks.scatter(table.sums(), ids, gradient)
-            whole = _step_whole(table, pending, rate, squares=state["sum"], epsilon=epsilon)
-            if not whole:
-                for blocks, ids, _ in pending:
-                    blocks.adagrad(table.weight, table.sums(), state["sum"], ids, rate, epsilon)
-            _done(table, pending, rounded=whole)
-        return loss
-
-    def _step_there(self, group: dict[str, Any]) -> None:
-        """Step the parameters that have a gradient, without asking the device for anything."""
         parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
         if not parameters:
-            return
+            return loss
         gradients = [parameter.grad for parameter in parameters]
         states = [self.state[parameter] for parameter in parameters]
         squares = [state["sum"] for state in states]
@@ -207,3 +111,4 @@ class SparseAdagrad(torch.optim.Adagrad):
         roots = torch._foreach_sqrt(squares)
         torch._foreach_add_(roots, group["eps"])
         torch._foreach_addcdiv_(parameters, gradients, roots, value=-float(group["lr"]))
+        return loss

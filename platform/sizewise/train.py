@@ -196,7 +196,7 @@ class _Trial:
         self.model = build_model(config, manifest).to(device)
         self.model.embedding.set_schedule(self.per_epoch, config.epochs)
         self.optimizer = build_optimizer(
-            config.optimizer, self.model, config.learning_rate, dense_gradients=world > 1
+            config.optimizer, self.model, config.learning_rate, in_backward=world == 1
         )
         self.iteration = 0
         self.samples = 0

@@ -15,7 +15,8 @@ import torch
 from sizewise.batches import Batch
 from sizewise.dlrm import DLRM
 from sizewise.embedding import build
-from sizewise.optimizers import SparseAdagrad, build_optimizer, restore
+from sizewise.embedding.in_backward import step_tables
+from sizewise.optimizers import AdagradCountedThere, build_optimizer, restore
 from sizewise.step import WARM_UP, Step, hinders
 
 CPU = torch.device("cpu")
@@ -25,7 +26,7 @@ CARDINALITIES = [30, 7, 300]
 def make(optimizer: str = "sgd", method: str = "robe", **model: Any) -> tuple[DLRM, torch.optim.Optimizer]:
     embedding = build(method, CARDINALITIES, 8, 4_000, 1)
     dlrm = DLRM(embedding, 4, [16], [16], **model)
-    return dlrm, build_optimizer(optimizer, dlrm, 0.1)
+    return dlrm, build_optimizer(optimizer, dlrm, 0.1, in_backward=True)
 
 
 def batches(sizes: list[int]) -> list[Batch]:
@@ -151,7 +152,9 @@ def test_adagrad_whose_steps_are_counted_beside_the_parameters_is_that_of_torch(
         model, _ = make()
         tables, saved = [model.embedding.pool], None
         for counted_there in order:
-            optimizer = SparseAdagrad(list(model.parameters()), tables, counted_there, lr=0.1)
+            kind = AdagradCountedThere if counted_there else torch.optim.Adagrad
+            optimizer = kind(list(model.parameters()), lr=0.1)
+            step_tables(optimizer, tables)
             how = optimizer.param_groups[0].get("capturable")
             if saved is not None:
                 restore(optimizer, saved)

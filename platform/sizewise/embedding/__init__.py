@@ -15,13 +15,22 @@ from pydantic import ValidationError
 from sizewise.embedding.base import Embedding, Options, full_bytes
 from sizewise.embedding.clustered import Clustered
 from sizewise.embedding.full import Full
+from sizewise.embedding.in_backward import remaining_parameters
 from sizewise.embedding.quotient_remainder import QuotientRemainder
 from sizewise.embedding.robe import Robe
 from sizewise.embedding.row_hash import RowHash
 from sizewise.embedding.tensor_train import TensorTrain
 from sizewise_prep.errors import InputError
 
-__all__ = ["METHODS", "Embedding", "Options", "build", "full_bytes", "smallest_budget"]
+__all__ = [
+    "METHODS",
+    "Embedding",
+    "Options",
+    "build",
+    "full_bytes",
+    "remaining_parameters",
+    "smallest_budget",
+]
 
 METHODS: dict[str, type[Embedding]] = {
     "full": Full,

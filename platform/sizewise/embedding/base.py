@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from sizewise.embedding.in_backward import step_tables
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.keys import ContiguousKeys
 from sizewise.embedding.table import FLOAT_BYTES, Table
@@ -54,6 +55,8 @@ class Embedding(nn.Module, ABC):
         self.cardinalities = tuple(int(cardinality) for cardinality in cardinalities)
         self.dim = dim
         self.seed = seed
+        self.optimizer: torch.optim.Optimizer | None = None
+        """What `optimize_in_backward` has made, to schedule its learning rate and to save its state."""
 
     @property
     def features(self) -> int:
@@ -71,6 +74,44 @@ class Embedding(nn.Module, ABC):
     def pooled(self) -> tuple[Table, Blocks] | None:
         """The table that fused kernels look vectors up in, and where they lie in it; None where no kernel can."""
         return None
+
+    def optimize_in_backward(
+        self, kind: type[torch.optim.Optimizer], **settings: Any
+    ) -> torch.optim.Optimizer:
+        """Have every backward pass step this embedding, which then leaves no gradients.
+
+        With SGD (without momentum) and Adagrad a step costs what the batch reads, however large the tables, where
+        the fused kernels are used. Every pass is a step: nothing is accumulated over several, and clipping, which
+        would come too late, raises. Give other optimizers what `remaining_parameters` leaves.
+
+        Args:
+            kind: a class of `torch.optim`; the embedding is on its device already.
+            settings: of the class, such as lr.
+
+        Returns:
+            The optimizer, also in `optimizer`; its `step` has nothing left to do.
+
+        Raises:
+            InputError: a class that calls the loss again (LBFGS).
+        """
+        if issubclass(kind, torch.optim.LBFGS):
+            raise InputError(
+                "LBFGS calls the loss again, which no backward pass can: choose SGD, Adagrad or Adam"
+            )
+        self.ordinary_gradients()
+        optimizer = kind(self.parameters(), **settings)
+        step_tables(optimizer, [module for module in self.modules() if isinstance(module, Table)], owned=True)
+        for parameter in self.parameters():
+            parameter.grad = None
+        self.optimizer = optimizer
+        return optimizer
+
+    def ordinary_gradients(self) -> None:
+        """Undo `optimize_in_backward`: gradients go to `parameter.grad`, as in any module."""
+        for module in self.modules():
+            if isinstance(module, Table) and module.stepper is not None:
+                module.stepper.detach()
+        self.optimizer = None
 
     def verify(self) -> None:
         """InputError for ids out of range that lookups on a GPU have met; waits for the device."""
@@ -118,7 +159,8 @@ class Embedding(nn.Module, ABC):
             raise InputError(
                 f"ids have dtype {ids.dtype}, expected int64 or uint32: convert with ids.to(torch.int64)"
             )
-        if ids.device.type == "cpu" and ids.numel():
+        # Traced code (torch.compile, torch.export) cannot branch on what it reads.
+        if ids.device.type == "cpu" and not torch.compiler.is_compiling() and ids.numel():
             low, high = (int(bound) for bound in torch.aminmax(ids))
             if low < 0 or high > MAX_ID:
                 raise InputError(

@@ -1,4 +1,4 @@
-"""The fused kernels as operations of PyTorch: looked up forward, scattered or put off backward.
+"""The fused kernels as operations of PyTorch: looked up forward; backward summed, or put off to the end of the pass.
 
 On CPUs numba's kernels (`kernels.cpu`), on CUDA devices Triton's (`kernels.gpu`), which also have the lookup fused with
 the dot interaction. Methods and options that no kernel covers never come here.
@@ -6,12 +6,13 @@ the dot interaction. Methods and options that no kernel covers never come here.
 
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from sizewise.embedding.in_backward import InBackward, Pending
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.kernels.dots import interact, interact_backward
 from sizewise.embedding.table import Table
@@ -28,17 +29,10 @@ AMPERE = (8, 0)  # the first generation whose tensor cores multiply what the int
 _on_devices: WeakKeyDictionary[Blocks, dict[tuple[torch.device, str], "DeviceBlocks"]] = WeakKeyDictionary()
 
 
-class Pending(NamedTuple):
-    """A gradient of vectors that an optimizer will carry into their table without making the table's."""
-
-    blocks: "Blocks | DeviceBlocks"
-    ids: Tensor
-    gradient: Tensor | None
-    """(batch, features, dim); None where it was added to the table's `sums` already, which took less."""
-
-
 def valid(pool: Tensor, ids: Tensor) -> bool:
-    """Whether kernels can take these: float32, on one device that there are kernels for."""
+    """Whether kernels can take these: float32, on one device that there are kernels for; not in traced code."""
+    if torch.compiler.is_compiling():
+        return False
     return pool.dtype == torch.float32 and pool.device == ids.device and served(pool.device)
 
 
@@ -51,7 +45,7 @@ def lookup(table: Table, pool: Tensor, blocks: Blocks, ids: Tensor) -> Tensor:
     """Vectors of ids, (batch, features, dim).
 
     Args:
-        table: where gradients are left (`table.pending`), if its optimizer wants them so.
+        table: whose values are looked up, and which may be stepped in the backward pass.
         pool: the table's values.
         blocks: where vectors lie.
         ids: int64 or uint32 (batch, features).
@@ -74,7 +68,12 @@ def interaction(embedding: "Embedding", bottom: Tensor, ids: Tensor, dtype: torc
         (batch, dim + pairs, rounded up to a multiple of 16): bottom, dot products, zeros.
     """
     pooled = embedding.pooled()
-    if not embedding.fused or pooled is None or bottom.device.type not in TRITON_ON:
+    if (
+        torch.compiler.is_compiling()
+        or not embedding.fused
+        or pooled is None
+        or bottom.device.type not in TRITON_ON
+    ):
         return None
     (table, blocks), ids = pooled, embedding.checked(ids)
     pool = table()
@@ -94,6 +93,8 @@ def dots(bottom: Tensor, vectors: Tensor) -> Tensor | None:
         bottom: (batch, dim).
         vectors: (batch, features, dim).
     """
+    if torch.compiler.is_compiling():
+        return None
     if not all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in (bottom, vectors)):
         return None
     joined: Tensor = _Dots.apply(bottom.contiguous(), vectors.contiguous())  # type: ignore[no-untyped-call]
@@ -123,6 +124,15 @@ def _summed_at_once(kernels: "Blocks | DeviceBlocks", pool: Tensor, ids: Tensor)
     return not isinstance(kernels, Blocks) and pool.numel() <= ids.numel() * kernels.dim
 
 
+def _stepper(table: Table, pool: Tensor) -> InBackward | None:
+    """What steps the table in this backward pass by gradients of its vectors, if that is wanted and possible."""
+    stepper = table.stepper
+    if stepper is None or not stepper.takes(table):
+        return None
+    # Elsewhere with torch.func.functional_call, which lends the table other values.
+    return stepper if pool.data_ptr() == table.weight.data_ptr() else None
+
+
 class _Lookup(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -137,15 +147,16 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
         (ids,), (gradient,) = ctx.saved_tensors, gradients
         kernels, table = ctx.kernels, ctx.table
-        if table.pending is None:
+        stepper = _stepper(table, ctx.pool)
+        if stepper is None:
             dense = torch.zeros_like(ctx.pool)
             kernels.scatter(dense, ids, gradient)
             return dense, None, None, None
         if _summed_at_once(kernels, ctx.pool, ids):
             kernels.scatter(table.sums(), ids, gradient)
-            table.pending.append(Pending(kernels, ids, None))
+            stepper.put_off(table, Pending(kernels, ids, None))
         else:
-            table.pending.append(Pending(kernels, ids, gradient))
+            stepper.put_off(table, Pending(kernels, ids, gradient))
         return None, None, None, None
 
 
@@ -169,14 +180,14 @@ class _Interaction(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (bottom, pool, ids), (gradient,) = ctx.saved_tensors, gradients
         kernels, table = ctx.kernels, ctx.table
-        dense = None
-        if table.pending is None:
+        dense, stepper = None, _stepper(table, pool)
+        if stepper is None:
             dense = torch.zeros_like(pool)
             passed, _ = kernels.interact_backward(bottom, pool, ids, gradient, dense)
         else:
             sums = table.sums() if _summed_at_once(kernels, pool, ids) else None
             passed, vectors = kernels.interact_backward(bottom, pool, ids, gradient, sums)
-            table.pending.append(Pending(kernels, ids, vectors))
+            stepper.put_off(table, Pending(kernels, ids, vectors))
         return passed, dense, None, None, None, None
 
 

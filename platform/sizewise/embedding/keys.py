@@ -28,7 +28,7 @@ class ContiguousKeys(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """(batch, features) int64 ids -> keys of the same shape; for ids out of range see `check`."""
         self.check(ids)
-        if ids.device.type != "cpu":
+        if ids.device.type != "cpu" or torch.compiler.is_compiling():
             ids = ids.clamp(min=0).minimum(self.limits - 1)
         return ids + self.offsets
 
@@ -36,9 +36,9 @@ class ContiguousKeys(nn.Module):
         """InputError at a cardinality or above it: past its own part an id would read the next feature's rows.
 
         On a GPU only `verify` raises, which waits for the device; until then such ids read any row of their feature.
-        Not in an exported program, which numbers tokens itself and cannot branch on what it reads.
+        Not in traced code, which cannot branch on what it reads; there, too, such ids read any row of their feature.
         """
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_compiling():
             return
         if ids.device.type == "cpu":
             beyond = ids >= self.limits

@@ -9,18 +9,24 @@ Training keeps a float32 working copy for gradients and optimizer, so that any o
 the model smaller, not its training.  After every change the copy is rounded to what the storage can hold.
 Rounding is stochastic, up or down with odds that keep the mean, because rounding to nearest would lose every
 step smaller than half the spacing (Gupta et al., "Deep Learning with Limited Numerical Precision", 2015).
-Changes are noticed by the tensor's version, which PyTorch's fused optimizers (``fused=True``) leave as it was:
-do not step such a table with one.  ``sizewise.optimizers`` rounds what it has moved.
+Changes are noticed by the tensor's version, which PyTorch's fused optimizers (``fused=True``) leave as it was: after
+their steps it is counted on here.  Kernels round what they have stepped.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from sizewise.embedding.hashing import MASK32, lowbias32
+
+if TYPE_CHECKING:
+    from sizewise.embedding.in_backward import InBackward
 
 FLOAT_BYTES = 4
 
@@ -29,6 +35,21 @@ Storage = Literal["float32", "bfloat16", "int8"]
 # Small beside the 1/sqrt(dim) of dense layers: a value that training rarely sees then adds almost nothing to
 # the interaction, instead of noise.  Measured in benchmarks/RESULTS.md.
 INIT_BOUND = 0.01
+
+_rounded_weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # those whose versions are looked at
+
+
+@lru_cache(maxsize=1)
+def _count_fused_steps() -> None:
+    """Have fused optimizers count on the version of low-precision tables that they step."""
+
+    def count(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"] if group.get("fused") else ():
+                if parameter in _rounded_weights:
+                    torch.autograd.graph.increment_version(parameter)
+
+    register_optimizer_step_post_hook(count)
 
 
 def storage_overhead(storage: Storage) -> int:
@@ -64,15 +85,15 @@ class Table(nn.Module):
         self.weight = nn.Parameter(values)
         self.storage: Storage = storage
         self.seed = seed
-        # Gradients of what was looked up, for an optimizer that takes them so (`sizewise.optimizers`); None
-        # asks for a gradient of the table, which every optimizer takes.
-        self.pending: list[Any] | None = None
+        # What steps this table in backward passes; None: its gradient is an ordinary one, in `weight.grad`.
+        self.stepper: InBackward | None = None
         self.stepped_by_kernels = False  # which round what they step
         self._sums: Tensor | None = None
         if storage != "float32":
             # Rounding number n draws the same noise on every device, on every worker and after a resume.
             self.register_buffer("roundings", torch.zeros((), dtype=torch.int64))
             self._rounded_version = -1
+            self._trained_on = False  # since it was last put into evaluation
         if storage == "int8":
             self.register_buffer("scale", torch.zeros(()))
 
@@ -95,10 +116,50 @@ class Table(nn.Module):
         return self.weight.numel() * element_bytes(self.storage) + storage_overhead(self.storage)
 
     def forward(self) -> Tensor:
-        """The values, rounded to the storage if an optimizer has moved them since."""
+        """The values, rounded to the storage if an optimizer may have moved them since.
+
+        Raises:
+            RuntimeError: traced code would read values that are not rounded; or see `InBackward.lookup_begins`.
+        """
+        if torch.compiler.is_compiling():
+            if self.storage != "float32" and (self._trained_on or self._rounded_version < 0):
+                raise RuntimeError(
+                    f"traced code cannot round to storage {self.storage}: call eval() before torch.export, and have "
+                    "torch.compile work on the rest of the model"
+                )
+            return self.weight
+        if self.stepper is not None:
+            self.stepper.lookup_begins()
+        if self.storage != "float32" and self.training and torch.is_grad_enabled():
+            self._trained_on = True
+        return self._rounded()
+
+    def train(self, mode: bool = True) -> Self:
+        """As `nn.Module.train`; for evaluation the values are rounded at once, so that they can be traced."""
+        super().train(mode)
+        if not mode and self.storage != "float32" and self.weight.device.type != "meta":
+            self._rounded()
+            self._trained_on = False
+        return self
+
+    def was_stepped(self) -> None:
+        """Note that kernels have changed the values, and rounded them.
+
+        Whoever keeps the values for a backward pass learns of the change by their version.
+        """
+        torch.autograd.graph.increment_version(self.weight)
+        self._note_rounded()
+
+    def _rounded(self) -> Tensor:
         if self.storage != "float32" and self.weight._version != self._rounded_version:
             self._round()
         return self.weight
+
+    def _note_rounded(self) -> None:
+        if self.storage != "float32":
+            self._rounded_version = self.weight._version
+            _rounded_weights[self.weight] = None
+            _count_fused_steps()
 
     @torch.no_grad()
     def _round(self) -> None:
@@ -121,7 +182,7 @@ class Table(nn.Module):
             up = self._noise(moved).double() / 2.0**32
             flat[moved] = ((steps[moved] + up).floor() * self.scale).to(flat.dtype)
         self.roundings += 1
-        self._rounded_version = self.weight._version
+        self._note_rounded()
 
     def next_stream(self) -> int | Tensor:
         """What the next rounding draws its noise from, for one that is carried out elsewhere; counts it.
@@ -143,7 +204,7 @@ class Table(nn.Module):
         return lowbias32((positions + self._stream()) & MASK32)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        weight = self()
+        weight = self._rounded()
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.storage == "bfloat16":
             destination[prefix + "weight"] = weight.detach().to(torch.bfloat16)
@@ -155,5 +216,21 @@ class Table(nn.Module):
         if self.storage == "int8" and key in state_dict and state_dict[key].dtype == torch.int8:
             state_dict = {**state_dict, key: state_dict[key].float() * state_dict[prefix + "scale"]}
         super()._load_from_state_dict(state_dict, prefix, *args)
-        if self.storage != "float32":
-            self._rounded_version = self.weight._version
+        self._note_rounded()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        if self.storage != "float32":  # a copy's tensor counts from the start
+            state["_rounded_version"] = 0 if self._rounded_version == self.weight._version else -1
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if self.storage != "float32" and self._rounded_version == 0:
+            self._note_rounded()
+
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        if self.stepper is not None:  # what lies in the place of a gradient need not go anywhere
+            self.stepper.drop_marks([self.weight])
+        super()._apply(function, recurse)  # type: ignore[no-untyped-call]
+        return self

@@ -43,7 +43,7 @@ def trained(
     where = build("robe", [1_000_000] * FEATURES, 16, budget, 1, **embedding)
     where.fused = use
     model = DLRM(where, 13, [32], [32]).to(device)
-    step = Step(model, build_optimizer(optimizer, model, 0.05), BATCH, device)
+    step = Step(model, build_optimizer(optimizer, model, 0.05, in_backward=True), BATCH, device)
     for batch in batches(steps):
         step(batch, BATCH)
     return step, model
@@ -81,7 +81,7 @@ def test_what_comes_between_replays(optimizer: str) -> None:
     states, losses = [], []
     for recorded in (True, False):
         model = DLRM(build("robe", [1_000_000] * FEATURES, 16, 100_000, 1), 13, [32], [32]).to(GPU)
-        stepper = build_optimizer(optimizer, model, 0.01)
+        stepper = build_optimizer(optimizer, model, 0.01, in_backward=True)
         step = Step(model, stepper, BATCH, GPU)
         step.recorder = step.recorder if recorded else None
         for number, whole in enumerate(batches(11)):

@@ -1,0 +1,281 @@
+"""An embedding that steps by itself, in its backward pass: no gradient of a table is made.
+
+    optimizer = embedding.optimize_in_backward(torch.optim.Adagrad, lr=0.02)
+    others = torch.optim.Adam(remaining_parameters(model))
+    loss.backward()    # steps the embedding, at the end of the pass, by the sum of all gradients that it gave
+    others.step()      # steps the rest
+
+This is the contract of FBGEMM's tables. SGD (without momentum) and Adagrad leave a number alone whose gradient is
+zero. So where the fused kernels look vectors up, the gradients of what a batch read are carried straight into the
+table: a step costs what the batch reads, however large the table. Values equal those of `torch.optim` up to the
+rounding of float32, and the optimizer is one of `torch.optim`: its state, its settings, its schedulers. On a GPU a
+table smaller than what a batch reads of it is stepped as a unit, in one pass over the sums of its gradients, which
+costs less. All other optimizers and tables make a gradient of the table, step by it at the same moment, and drop it.
+
+Nobody else may use such a gradient afterwards: in its place lies an `Applied`, which raises where it is clipped,
+unscaled or stepped by.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sizewise.embedding.kernels.cpu import Blocks
+
+if TYPE_CHECKING:
+    from sizewise.embedding.kernels.gpu import DeviceBlocks
+    from sizewise.embedding.table import Table
+
+SETTINGS_OF_NO_KERNEL = ("momentum", "weight_decay", "lr_decay", "maximize", "differentiable")
+
+
+class Pending(NamedTuple):
+    """A gradient of vectors that is carried into their table at the end of the backward pass."""
+
+    blocks: "Blocks | DeviceBlocks"
+    ids: Tensor
+    gradient: Tensor | None
+    """(batch, features, dim); None where it was added to the table's `sums` already, which took less."""
+
+
+class Applied(Tensor):
+    """Lies where a parameter's gradient was, once that has been stepped by: it can be dropped, and nothing else."""
+
+    # What PyTorch asks of any gradient on the way to zeroing or dropping it.
+    HARMLESS = frozenset(
+        {"__get__", "size", "dim", "numel", "is_floating_point", "is_complex", "element_size"}
+    )
+    DROPPED = frozenset({"zero_", "detach_", "requires_grad_"})
+
+    @classmethod
+    def like(cls, parameter: Tensor) -> "Applied":
+        """One of the shape of a parameter, which takes the memory of one number."""
+        zero = torch.zeros((), dtype=parameter.dtype, device=parameter.device)
+        made: Applied = torch.Tensor._make_subclass(cls, zero.expand(parameter.shape))
+        return made
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = getattr(function, "__name__", "")
+        if name in cls.DROPPED:
+            return args[0]
+        if name == "_foreach_zero_":
+            return function([gradient for gradient in args[0] if not isinstance(gradient, cls)])
+        if name in cls.HARMLESS:
+            with torch._C.DisableTorchFunctionSubclass():
+                return function(*args, **(kwargs or {}))
+        raise RuntimeError(
+            "an embedding has stepped by this gradient in its backward pass (optimize_in_backward): leave its "
+            "parameters out with sizewise.embedding.remaining_parameters(model), or call its ordinary_gradients()"
+        )
+
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
+        return f"Applied(shape={tuple(self.shape)})"
+
+
+class InBackward:
+    """What steps tables in backward passes: an optimizer, and which tables.
+
+    Args:
+        optimizer: one of `torch.optim`, whose parameters include the tables'.
+        tables: to step in backward passes.
+        owned: the optimizer's parameters are all to be stepped so, also by gradients that no kernel takes. Otherwise
+            they wait for the optimizer's own `step`.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, tables: Sequence["Table"], owned: bool) -> None:
+        self.optimizer, self.tables, self.owned = optimizer, list(tables), owned
+        # By the backward pass that they belong to: one can run within another (torch.utils.checkpoint).
+        self._passes: dict[int, dict[Table, list[Pending]]] = {}
+        self._marks: dict[nn.Parameter, Applied] = {}
+        # Of an owned optimizer nothing of `tables` is read here: while a model is copied they are not filled yet.
+        self._weights: list[nn.Parameter] = [table.weight for table in tables] if not owned else []
+        self._weights += [weight for group in optimizer.param_groups if owned for weight in group["params"]]
+        self._hooks = [optimizer.register_step_pre_hook(lambda *_: self.drop_marks())]
+        for weight in self._weights:
+            before = weight.register_hook(lambda _, weight=weight: self.drop_marks([weight]))  # type: ignore[no-untyped-call]
+            self._hooks.append(before)
+            if owned:
+                after = weight.register_post_accumulate_grad_hook(self._arrived)  # type: ignore[no-untyped-call]
+                self._hooks.append(after)
+
+    def __reduce__(self) -> Any:
+        # A copy of a model has a copy of the optimizer that its embedding owns. One that was made for a model as a
+        # whole is not copied with a part of it: the copy's gradients are ordinary ones.
+        if not self.owned:
+            return _nothing, ()
+        return InBackward, (self.optimizer, self.tables, True)
+
+    def detach(self) -> None:
+        """Leave the tables' gradients to others again."""
+        self.forget()
+        self.drop_marks()
+        for hook in self._hooks:
+            hook.remove()
+        for table in self.tables:
+            table.stepper = None
+
+    def lookup_begins(self) -> None:
+        """Before a table is read: raises where its step in the backward pass would be wrong.
+
+        Raises:
+            RuntimeError: several processes train together.
+        """
+        if self._passes and torch._C._current_graph_task_id() == -1:  # of a pass that failed
+            self.forget()
+        distributed = torch.distributed
+        if (
+            torch.is_grad_enabled()
+            and distributed.is_available()
+            and distributed.is_initialized()
+            and distributed.get_world_size() > 1
+        ):
+            raise RuntimeError(
+                "an embedding that steps in its backward pass (optimize_in_backward) does not add up the gradients of "
+                "several processes: call its ordinary_gradients() before DistributedDataParallel"
+            )
+
+    def takes(self, table: "Table") -> bool:
+        """Whether kernels step a table by gradients of its vectors."""
+        if table.storage == "int8" or not isinstance(self.optimizer, (torch.optim.SGD, torch.optim.Adagrad)):
+            return False
+        group = self._group(table)
+        return not any(group.get(name) for name in SETTINGS_OF_NO_KERNEL)
+
+    def put_off(self, table: "Table", pending: Pending) -> None:
+        """Carry this into the table at the end of the backward pass that is running."""
+        self._pass().setdefault(table, []).append(pending)
+
+    def forget(self) -> None:
+        """Drop what no step has taken."""
+        for waiting in self._passes.values():
+            for table, pending in waiting.items():
+                if any(part.gradient is None for part in pending):
+                    table.sums().zero_()
+        self._passes.clear()
+
+    def drop_marks(self, weights: Sequence[nn.Parameter] | None = None) -> None:
+        """Before an ordinary gradient comes, or the optimizer's own step, which has nothing left to do for them."""
+        for weight in self._weights if weights is None else weights:
+            if isinstance(weight.grad, Applied):
+                weight.grad = None
+
+    def _group(self, table: "Table") -> dict[str, Any]:
+        groups = self.optimizer.param_groups
+        return next(group for group in groups if any(w is table.weight for w in group["params"]))
+
+    def _pass(self) -> dict["Table", list[Pending]]:
+        """What waits for the end of the backward pass that is running."""
+        task = torch._C._current_graph_task_id()
+        if task not in self._passes:
+            self._passes[task] = {}
+            # As PyTorch's own data-parallel wrappers do: called when all gradients are there.
+            engine = torch.autograd.Variable._execution_engine
+            engine.queue_callback(lambda: self._finish(task))
+        return self._passes[task]
+
+    def _arrived(self, weight: Tensor) -> None:
+        """A gradient of a table is there that no kernel has taken."""
+        if is_gradient(weight.grad):
+            self._pass()
+
+    @torch.no_grad()
+    def _finish(self, task: int) -> None:
+        """The step, at the end of a backward pass."""
+        stepped: list[nn.Parameter] = []
+        for table, pending in self._passes.pop(task).items():
+            if is_gradient(table.weight.grad):  # another came in the usual way: one step, by their sum
+                _add(table, pending)
+                continue
+            self._step(table, pending)
+            stepped.append(table.weight)
+        others = [weight for weight in self._weights if self.owned and is_gradient(weight.grad)]
+        if others:
+            self.optimizer.step()
+        elif self.owned:
+            self.optimizer._opt_called = True  # type: ignore[attr-defined]  # what schedulers of rates look at
+        for weight in (*stepped, *others):
+            if weight not in self._marks:
+                self._marks[weight] = Applied.like(weight)
+            weight.grad = self._marks[weight]
+
+    def _step(self, table: "Table", pending: list[Pending]) -> None:
+        """Step a table by the gradients of its vectors."""
+        group = self._group(table)
+        rate = float(group["lr"])
+        if isinstance(self.optimizer, torch.optim.SGD):
+            for blocks, ids, gradient in pending:
+                if gradient is not None:
+                    blocks.scatter(table.weight, ids, gradient, -rate)
+            rounded = _step_whole(table, pending, rate)
+        else:
+            state, epsilon = self.optimizer.state[table.weight], float(group["eps"])
+            if state["sum"].device != table.weight.device:
+                raise RuntimeError(
+                    f"the embedding is on {table.weight.device}, its optimizer's state on {state['sum'].device}: "
+                    "move the model before optimize_in_backward"
+                )
+            state["step"] += 1
+            # Adagrad squares the sum of what a batch says about a number.
+            for blocks, ids, gradient in pending:
+                if gradient is not None:
+                    blocks.scatter(table.sums(), ids, gradient)
+            rounded = _step_whole(table, pending, rate, squares=state["sum"], epsilon=epsilon)
+            if not rounded:
+                for blocks, ids, _ in pending:
+                    blocks.adagrad(table.weight, table.sums(), state["sum"], ids, rate, epsilon)
+        if table.storage == "bfloat16" and not rounded:
+            stream = table.next_stream()
+            for blocks, ids, _ in pending:
+                blocks.round_bfloat16(table.weight, ids, stream)  # type: ignore[arg-type]
+        table.was_stepped()
+
+
+def step_tables(optimizer: torch.optim.Optimizer, tables: Sequence["Table"], *, owned: bool = False) -> None:
+    """Have backward passes step tables; arguments as for `InBackward`."""
+    stepper = InBackward(optimizer, tables, owned)
+    for table in tables:
+        table.stepper = stepper
+
+
+def remaining_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters of a model that no embedding steps by itself: for an optimizer, or for clipping gradients."""
+    tables = [module for module in model.modules() if getattr(module, "stepper", None) is not None]
+    stepped = {id(weight) for table in tables for weight in table.parameters()}
+    return (parameter for parameter in model.parameters() if id(parameter) not in stepped)
+
+
+def is_gradient(gradient: Tensor | None) -> bool:
+    """Whether there is a gradient that nobody has stepped by."""
+    return gradient is not None and not isinstance(gradient, Applied)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _step_whole(table: "Table", pending: list[Pending], rate: float, **adagrad: Any) -> bool:
+    """Step, and round, a whole table by its sums, where gradients were summed; says whether it did."""
+    for blocks, _, gradient in pending:
+        if gradient is None:
+            assert not isinstance(blocks, Blocks)
+            stream = table.next_stream() if table.storage == "bfloat16" else None
+            blocks.dense_step(table.weight, table.sums(), rate, stream=stream, **adagrad)
+            return True
+    return False
+
+
+def _add(table: "Table", pending: list[Pending]) -> None:
+    """Add gradients of vectors to the gradient of their table."""
+    summed = table.weight.grad
+    assert summed is not None
+    for blocks, ids, gradient in pending:
+        if gradient is not None:
+            blocks.scatter(summed, ids, gradient)
+    if any(gradient is None for _, _, gradient in pending):
+        summed += table.sums()
+        table.sums().zero_()
