@@ -1,0 +1,77 @@
+"""Every embedding method trains as it did: 200 steps, and the curve of log-loss and AUC that they gave.
+
+A change that is not meant to change numbers leaves these curves alone. One that is meant to writes them anew, and
+says so in its commit:
+
+    SIZEWISE_WRITE_GOLDEN=1 pytest tests/contracts/test_golden_traces.py
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sizewise.embedding import METHODS
+from sizewise.train import train
+from sizewise.trial import TrialConfig
+from sizewise_prep import planted
+from sizewise_prep.prep import prepare
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden_traces.json"
+STEPS = 200
+CASES = {
+    **{method: {"method": method, "options": {}} for method in METHODS},
+    "robe-signed-unaligned": {"method": "robe", "options": {"block_len": 4, "align": 1, "sign": True}},
+    "robe-int8": {"method": "robe", "options": {"storage": "int8"}},
+    "hash-bfloat16": {"method": "hash", "options": {"storage": "bfloat16"}},
+}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """3,200 training rows with contiguous ids, which every method takes: 25 steps an epoch."""
+    folder = tmp_path_factory.mktemp("golden")
+    planted.generate(folder / "raw", 4_000, seed=9)
+    prepare([folder / "raw" / "day_0.tsv"], folder / "shards", shard_rows=1_100, tokens="contiguous")
+    return folder / "shards"
+
+
+def trace(case: dict[str, Any], shards: Path, folder: Path) -> list[list[float]]:
+    """(iteration, log-loss, AUC) at every evaluation."""
+    config = TrialConfig(
+        data=str(shards),
+        dim=8,
+        bottom_mlp=[16],
+        top_mlp=[16],
+        memory_budget=4_000_000 if case["method"] == "full" else 100_000,
+        learning_rate=0.005,
+        epochs=STEPS // 25,
+        batch_size=128,
+        optimizer="adagrad",
+        evaluate_every=25,
+        checkpoint_seconds=600.0,
+        seed=5,
+        **case,
+    )
+    rows = train(config, folder, report=lambda row: None).evaluations
+    return [[row["iteration"], row["logloss"], row["auc"]] for row in rows]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_method_trains_as_it_did(name: str, shards: Path, tmp_path: Path) -> None:
+    found = trace(CASES[name], shards, tmp_path)
+    assert found[-1][0] == STEPS
+    golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    if os.environ.get("SIZEWISE_WRITE_GOLDEN"):
+        golden[name] = found
+        GOLDEN.write_text(json.dumps(dict(sorted(golden.items())), indent=1) + "\n")
+    # Processors differ in the order of their sums: the last digits of float32 are not promised, the others are.
+    assert [iteration for iteration, *_ in found] == [iteration for iteration, *_ in golden[name]]
+    assert [loss for _, loss, _ in found] == pytest.approx([loss for _, loss, _ in golden[name]], rel=2e-5)
+    assert [auc for *_, auc in found] == pytest.approx([auc for *_, auc in golden[name]], abs=2e-4)
+
+
+def test_every_case_is_on_record_and_no_other() -> None:
+    assert json.loads(GOLDEN.read_text()).keys() == CASES.keys()
