@@ -1,14 +1,17 @@
 # Everything runs in .venv, which the first target that needs it creates from pinned versions.
 #   make quickstart   generate logs, prepare shards, run a study, write its report (minutes on two cores)
-#   make test         every test          make lint        ruff and strict types
+#   make test         every test          make lint        ruff, strict types, and that imports go one way
+#   make test-fast    what needs no cluster, browser or study: under two minutes on two cores
 #   make chaos        the long form of the chaos suite: twenty kills of one study and all that tests do
 #   make bench        CPU benchmarks (minutes), kept in benchmarks/RESULTS.md
+#   make api          the reference, out of the docstrings, into build/api/
+#   make release-check   wheel and source archive, and the quickstart from each
 #   make dashboard    the app over runs/  make clean       delete what the targets made
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ROWS ?= 150000
 
-.PHONY: quickstart bench test chaos lint format dashboard clean install
+.PHONY: quickstart bench test test-fast chaos lint format api release-check dashboard clean install
 install: .venv/.installed
 
 # torch first: it decides which build of itself the others get.
@@ -32,7 +35,10 @@ data/planted/manifest.json: data/planted-raw/truth.json
 	@$(BIN)/sizewise prep data/planted-raw/*.tsv --out data/planted
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(COVERAGE)
+
+test-fast: .venv/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" -q
 
 chaos: .venv/.installed
 	$(BIN)/python -m pytest --chaos -s tests/chaos
@@ -46,10 +52,17 @@ lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+api: .venv/.installed
+	$(BIN)/pdoc --docformat google --output-directory build/api sizewise sizewise_prep sizewise_dashboard
+
+release-check: .venv/.installed
+	$(BIN)/python tests/release_check.py
 
 dashboard: .venv/.installed
 	$(BIN)/sizewise dashboard

@@ -25,6 +25,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from s3_server import S3Server  # found by the line before
 
+TESTS = Path(__file__).parent
+# `chaos` is a marker already, with a meaning of its own: see pyproject.toml.
+FOLDERS = {part for file in TESTS.rglob("test_*.py") for part in file.relative_to(TESTS).parts[:-1]} - {
+    "chaos"
+}
+
 
 @pytest.fixture(autouse=True)
 def _own_main() -> Iterator[None]:
@@ -54,8 +60,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Every folder of tests is a marker: `pytest -m prep`, `pytest -m "embedding and not slow"`."""
+    for folder in FOLDERS:
+        config.addinivalue_line("markers", f"{folder}: tests in a folder `{folder}`")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without --chaos, tests marked `chaos` are not even counted as skipped."""
+    """Mark tests by their folders. Without --chaos, tests marked `chaos` are not even counted as skipped."""
+    for item in items:
+        for folder in FOLDERS.intersection(item.path.relative_to(TESTS).parts):
+            item.add_marker(folder)
+        if item.get_closest_marker("chaos"):
+            item.add_marker(pytest.mark.timeout(3600))
     if config.getoption("--chaos"):
         return
     left_out = [item for item in items if item.get_closest_marker("chaos")]
