@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,60 @@ def test_links_to_files_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+# Imports of what `pip install sizewise` does not bring; but for filelock and fsspec, which PyTorch itself needs.
+_TABLES = ["moocore", "pandas", "plotly", "polars", "pyarrow", "safetensors"]
+_PROGRAMS = ["click", "optuna", "psutil", "ray", "rich", "ruamel", "starlette", "streamlit", "typer", "upath"]
+EXTRAS = [*_TABLES, *_PROGRAMS]
+
+
+def test_embeddings_are_a_library_that_needs_none_of_the_extras() -> None:
+    """The document's programs run; and the import is a fraction of PyTorch's own, once kernels are compiled."""
+    blocks = [
+        block
+        for language, block in BLOCK.findall((ROOT / "docs" / "your_own_model.md").read_text())
+        if language == "python"
+    ]
+    assert len(blocks[0].splitlines()) <= 30
+    program = (
+        f"import sys\nsys.modules.update(dict.fromkeys({EXTRAS}))\n"
+        + "import time, torch\n"
+        + "start = time.process_time()\n"
+        + "import sizewise.embedding\n"
+        + "print(time.process_time() - start)\n"
+        + "\n".join(blocks)
+        + "assert loss.isfinite()\n"
+        # What takes scikit-learn: means of narrow chunks.
+        + "cce = build('cce', [3000], 16, 20_000, 1, cluster_every=1)\n"
+        + "cce(torch.randint(0, 3000, (64, 1))).sum().backward()\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert float(ran.stdout.split()[0]) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("missing", "command"), [("typer", "status"), ("streamlit", "dashboard"), ("polars", "results NAME")]
+)
+def test_commands_name_the_extra_that_was_not_installed(missing: str, command: str, tmp_path: Path) -> None:
+    program = (
+        f"import sys\nsys.modules[{missing!r}] = None\n"
+        f"from sizewise.command import main\nsys.argv = {['sizewise', *command.split()]}\nmain()\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1] == (
+        f"sizewise: this command needs {missing}, which is not installed: pip install 'sizewise[all]'"
+    )
+    assert "Traceback" not in ran.stderr
+    assert ran.stdout == ""
