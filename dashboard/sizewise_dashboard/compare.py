@@ -35,6 +35,8 @@ def page(runs: Place) -> None:
         except InputError as error:
             st.error(plain(str(error)))
             continue
+        if now.study.problems:
+            st.warning(plain(f"{other}: {len(now.study.problems):,} problems, such as {now.study.problems[0]}"))
         if now.study.candidates.is_empty():
             st.warning(plain(f"{other}: {now.answer.sentence}"))
         else:

@@ -20,6 +20,7 @@ COLORS: dict[str, Color] = {
     "pruned": "gray",
     "infeasible": "gray",
     "failed": "red",
+    "unreadable": "red",
 }
 
 
@@ -72,4 +73,5 @@ def show_problems(study: Study) -> None:
     """What could not be read of the study."""
     if study.problems:
         with st.expander(f"Problems ({len(study.problems)})", expanded=len(study.problems) <= 3):
-            st.text("\n".join(study.problems[:50]))
+            more = len(study.problems) - 50
+            st.text("\n".join([*study.problems[:50], *([f"and {more:,} more"] if more > 0 else [])]))

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 # Plotly uses pandas where it finds it, even half-loaded by another thread: so it is loaded before anything is drawn
@@ -141,6 +142,10 @@ def _snapshot(runs: Place, name: str) -> Snapshot:
     return Snapshot(study, answer, _status(runs, name, version), f"{runs}/{name}/{version}")
 
 
+def _now(runs: Place, name: str) -> dict[str, Any]:
+    return _status(runs, name, _version(runs, name))
+
+
 def _status(runs: Place, name: str, version: str) -> dict[str, Any]:
     # how long is left changes with the clock as well, but nobody counts single seconds
     tick = int(time.time() / 2) if version.startswith("running") else 0
@@ -151,15 +156,12 @@ def _status(runs: Place, name: str, version: str) -> dict[str, Any]:
 def listed(runs: Place) -> list[dict[str, Any]]:
     """How every study under `runs` stands (`results.status`), most recently changed first.
 
+    One that cannot be read has the state "unreadable", and `problems` say why.
+
     Raises InputError when there is no such folder, or its storage cannot be reached.
     """
     try:
-        found = []
-        for name in results.names(runs):
-            try:
-                found.append(_status(runs, name, _version(runs, name)))
-            except InputError:  # it was removed since
-                continue
+        found = [results.isolated(name, partial(_now, runs, name)) for name in results.names(runs)]
     except StorageError as error:
         raise InputError(str(error)) from error
     return sorted(found, key=lambda status: (-status["last_change"], status["name"]))

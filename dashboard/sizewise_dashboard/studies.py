@@ -14,6 +14,8 @@ from sizewise_prep.storage import Place, exists
 _COLUMNS = {"Study": 2.6, "State": 1.2, "Trials": 2.2, "Best": 1.7, "Smallest near it": 1.8, "Cost": 1.3}
 _COLUMNS |= {"Time left": 1.1, "Failed": 0.7}
 
+_PROBLEMS, _MOST_PROBLEMS = 2, 20  # that are shown of each study, and of all
+
 
 def page(runs: Place, target: st.Page) -> None:
     """List the studies, each with a link to `target`."""
@@ -53,6 +55,11 @@ def _table(runs: Place, target: st.Page) -> None:
         cells[5].text(cost(study["cost"]))
         cells[6].text("" if study["seconds_left"] is None else format_seconds(study["seconds_left"]))
         cells[7].text(f"{trials['failed']:,}" if trials["failed"] else "")
+    damaged = [f"{study['name']}: {problem}" for study in studies for problem in study["problems"][:_PROBLEMS]]
+    if damaged:
+        lines = damaged[:_MOST_PROBLEMS] + (["..."] if len(damaged) > _MOST_PROBLEMS else [])
+        st.warning("Not all could be read: what is missing may change an answer.")
+        st.text("\n".join(lines))
     near = f"the smallest model within {NEAR:g} AUC of it"
     st.caption(f"Best: the highest validation AUC, and the size of its model. Smallest near it: {near}.")
 

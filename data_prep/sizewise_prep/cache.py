@@ -41,7 +41,7 @@ def local_shards(data: str | Place) -> Path:
     if isinstance(source, Path):
         return source
     manifest = Manifest.load(source)
-    content = read(source / NAME)
+    content = read(source / NAME, links=True)
     named = hashlib.sha256(str(source).encode() + b"\n" + content).hexdigest()[:16]
     folder = cache_folder() / "shards" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', source.name)}-{named}"
     try:

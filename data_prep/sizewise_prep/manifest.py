@@ -199,7 +199,7 @@ class Manifest(_Frozen):
                     else f"is larger than {MOST_BYTES >> 20} MiB"
                 )
                 raise InputError(f"{path}: {what}, so it is no manifest; prepare the raw files again")
-            return Manifest.model_validate_json(read(path))
+            return Manifest.model_validate_json(read(path, links=True))
         except StorageError as error:
             if error.mendable:
                 raise InputError(str(error)) from None

@@ -7,6 +7,10 @@
     entries(folder)                            # what lies in it, with sizes and times: one request for a thousand
     read_all(folder, "*.json")                 # all contents at once, fetching only what has changed
 
+On this machine neither a file nor the folder that it lies in may be a link, and what is no regular file is not
+opened (see `local_files`), for a study's folder may come from somebody else; `links` lifts that for what a user has
+laid out himself, such as data.
+
 An object store has no folders to make, no rename and no append: an object is written whole by one request, and is
 then what everyone reads. What is assumed of one is written down in docs/study_folder.md. Credentials come from
 where the backend's own client looks for them (environment, configuration files, the machine's role), never from
@@ -31,6 +35,8 @@ from urllib.parse import urlsplit
 
 from sizewise_prep.atomic import write_atomic
 from sizewise_prep.errors import InputError
+from sizewise_prep.local_files import TooLargeError, check_folder, first_odd, open_file, read_file
+from sizewise_prep.local_files import read_end as read_local_end
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -132,6 +138,27 @@ def exists(path: Place) -> bool:
         return bool(path.fs.exists(path.path))
 
 
+def is_link(path: Place) -> bool:
+    """Whether a file or folder is a link; in an object store there is no such thing."""
+    return isinstance(path, Path) and path.is_symlink()
+
+
+def refuse_odd_files(folder: Place) -> None:
+    """Refuse to write into a folder of this machine that is a link, or holds one, however deep, or a pipe or device.
+
+    Raises:
+        InputError: it does; the message names it.
+        OSError: it cannot be listed.
+    """
+    if not isinstance(folder, Path) or not os.path.lexists(folder):
+        return
+    check = "a study's folder holds files and folders alone: remove it, or put the file itself there"
+    if folder.is_symlink():
+        raise InputError(f"{folder}: is a link: name the folder itself, by --runs with what it lies in")
+    if odd := first_odd(folder):
+        raise InputError(f"{odd.filename}: is {odd.strerror}; {check}")
+
+
 def is_folder(path: Place) -> bool:
     """Whether there is such a folder; in an object store the bucket itself is one, and what has files in it."""
     if isinstance(path, Path):
@@ -140,13 +167,18 @@ def is_folder(path: Place) -> bool:
         return bool(path.fs.isdir(path.path))
 
 
-def read(path: Place) -> bytes:
-    """A file's content. Raises OSError."""
+def read(path: Place, most: int | None = None, links: bool = False) -> bytes:
+    """A file's content. Raises OSError, where the file is on this machine also for more than `most` bytes."""
     if isinstance(path, Path):
-        return path.read_bytes()
+        return read_file(path, most, links)
     with _reaching(path):
         content: bytes = path.fs.cat_file(path.path)
         return content
+
+
+def read_end(path: Place, most: int) -> bytes:
+    """The last `most` bytes of a file. Raises OSError."""
+    return read_local_end(path, most) if isinstance(path, Path) else read(path)[-most:]
 
 
 def write(path: Place, data: bytes, durable: bool = True) -> None:
@@ -155,6 +187,7 @@ def write(path: Place, data: bytes, durable: bool = True) -> None:
     What need not be `durable` is not waited for: a power cut may damage it. An object store is durable anyway.
     """
     if isinstance(path, Path):
+        check_folder(path.parent)
         write_atomic(path, data, durable)
         return
     with _reaching(path, writing=True):
@@ -165,7 +198,8 @@ def create(path: Place, data: bytes) -> bool:
     """Write a new file, unless there is one of this name: of all who try, one is told True. Raises OSError."""
     if isinstance(path, Path):
         try:
-            with path.open("xb") as stream:
+            check_folder(path.parent)
+            with path.open("xb") as stream:  # which follows no link
                 stream.write(data)
         except FileExistsError:
             return False
@@ -191,13 +225,13 @@ def append_line(path: Place, line: bytes) -> None:
             before = b""
         write(path, before + line)
         return
-    with path.open("a+b", buffering=0) as file:
+    with open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
         end = file.seek(0, os.SEEK_END)
         if end and file.seek(end - 1) and file.read(1) != b"\n":
             line = b"\n" + line  # a crash cut the line before this one short
         try:
             if file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         except OSError:
             file.truncate(end)
             raise
@@ -248,15 +282,21 @@ def remove_folder(path: Place) -> None:
         path.fs.rm(path.path, recursive=True)
 
 
-def entries(folder: Place, pattern: str = "*") -> list[Entry]:
-    """What lies in `folder` under names that match `pattern`, in order of name; nothing where it is absent."""
+def entries(folder: Place, pattern: str = "*", links: bool = False) -> list[Entry]:
+    """What lies in `folder` under names that match `pattern`, in order of name; nothing where it is absent.
+
+    A link in it is neither file nor folder. Raises OSError, also where the folder is a link itself and `links` is not
+    set.
+    """
     found = []
     if isinstance(folder, Path):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            for path in folder.iterdir():
-                if fnmatchcase(path.name, pattern):
+        if not links:
+            check_folder(folder)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as listed_here:
+            for seen in listed_here:
+                if fnmatchcase(seen.name, pattern):
                     with contextlib.suppress(FileNotFoundError):  # removed since
-                        found.append(entry(path))
+                        found.append(_local_entry(folder / seen.name, seen.stat(follow_symlinks=False)))
         return sorted(found, key=lambda entry: entry.path.name)
     with _reaching(folder), contextlib.suppress(FileNotFoundError):
         for listed in folder.fs.ls(folder.path, detail=True):
@@ -269,10 +309,7 @@ def entries(folder: Place, pattern: str = "*") -> list[Entry]:
 def entry(path: Place) -> Entry:
     """A single file or folder as `entries` has it. Raises OSError."""
     if isinstance(path, Path):
-        info = path.stat()
-        version = f"{info.st_size}-{info.st_mtime_ns}-{info.st_ino}"
-        kinds = stat.S_ISDIR(info.st_mode), stat.S_ISREG(info.st_mode)
-        return Entry(path, kinds[0], info.st_size, info.st_mtime, version, kinds[1])
+        return _local_entry(path, path.stat())
     with _reaching(path):
         return _entry(path, path.fs.info(path.path))
 
@@ -295,6 +332,12 @@ def open_to_read(path: Place) -> BinaryIO:
         return cast(BinaryIO, path.fs.open(path.path, "rb"))
 
 
+def _local_entry(path: Path, info: os.stat_result) -> Entry:
+    version = f"{info.st_size}-{info.st_mtime_ns}-{info.st_ino}"
+    kinds = stat.S_ISDIR(info.st_mode), stat.S_ISREG(info.st_mode)
+    return Entry(path, kinds[0], info.st_size, info.st_mtime, version, kinds[1])
+
+
 def _entry(path: UPath, listed: dict[str, Any]) -> Entry:
     modified = next(
         (listed[key] for key in ("LastModified", "mtime", "updated", "created") if listed.get(key)), 0.0
@@ -311,15 +354,17 @@ def _entry(path: UPath, listed: dict[str, Any]) -> Entry:
     return Entry(path, listed["type"] == "directory", size, seconds, version)
 
 
-def read_all(folder: Place, pattern: str) -> dict[Place, bytes | OSError]:
+def read_all(folder: Place, pattern: str, most: int | None = None) -> dict[Place, bytes | OSError]:
     """The contents of all files in `folder` that match `pattern`, in order of name; an error for one unreadable.
+
+    What is no file is unreadable, and so is one of more than `most` bytes.
 
     From an object store everything is fetched at once, and only what has changed since this process last looked.
     """
-    return read_entries([entry for entry in entries(folder, pattern) if not entry.is_folder])
+    return read_entries(entries(folder, pattern), most)
 
 
-def read_entries(listed: list[Entry]) -> dict[Place, bytes | OSError]:
+def read_entries(listed: list[Entry], most: int | None = None) -> dict[Place, bytes | OSError]:
     """The contents of files that `entries` has listed; see `read_all`."""
     found: dict[Place, bytes | OSError] = {}
     missing: list[tuple[Entry, UPath]] = []
@@ -327,10 +372,12 @@ def read_entries(listed: list[Entry]) -> dict[Place, bytes | OSError]:
         path = entry.path
         if isinstance(path, Path):
             try:
-                found[path] = path.read_bytes()
+                found[path] = read_file(path, most)
             except OSError as error:
                 found[path] = error
-        else:
+        elif most is not None and entry.size > most:
+            found[path] = TooLargeError(errno.EFBIG, f"larger than {most >> 20} MB", str(path))
+        elif not entry.is_folder:
             found[path] = b""  # keeps the order
             known = _cache.get(str(path), entry.version)
             if known is None:

@@ -12,6 +12,10 @@ import zlib
 from typing import Any
 
 SEAL = b', "crc32": "'
+LAST_LINE = b"# crc32: "
+"""Begins the last line of a text that keeps its checksum there, as a study's own YAML does."""
+MOST_DEPTH = 30
+"""How deep lists and objects may lie in each other; a record's lie three deep."""
 
 
 class DamagedError(ValueError):
@@ -34,15 +38,47 @@ def unsealed(text: bytes) -> dict[str, Any]:
     """The fields of a sealed object, without the seal.
 
     Raises:
-        DamagedError: not an object of JSON, or not the one that was sealed.
+        DamagedError: not an object of JSON, or not the one that was sealed, or nothing that is ever written.
     """
     if not whole(text):
         raise DamagedError("its content does not match its checksum")
     try:
         fields = json.loads(text)
+    except RecursionError:
+        raise DamagedError("nested too deeply") from None
     except ValueError:
         raise DamagedError("not valid JSON" if text.strip() else "empty") from None
     if not isinstance(fields, dict):
         raise DamagedError("not a JSON object")
+    if not _is_shallow(fields, MOST_DEPTH):
+        raise DamagedError("nested too deeply")
+    if b"\\u" in text and not _is_text(fields):
+        raise DamagedError("its text is not Unicode")
     fields.pop("crc32", None)
     return fields
+
+
+def last_line_holds(text: bytes) -> bool:
+    """Whether a text with a checksum in its last line is what was written; one without counts as it is."""
+    content, line, rest = text.rpartition(LAST_LINE)
+    return not line or rest.strip() == b"%08x" % zlib.crc32(content)
+
+
+def has_seal(text: bytes) -> bool:
+    """Whether a text is sealed, so that it is what some version wrote wherever it is not damaged."""
+    return SEAL in text
+
+
+def _is_shallow(value: Any, most: int) -> bool:
+    """Whether lists and objects are in each other `most` times at the most: later steps recurse over them."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most > 0 and all(_is_shallow(v, most - 1) for v in inner if isinstance(v, dict | list))
+
+
+def _is_text(fields: dict[str, Any]) -> bool:
+    """Whether all of it can be written as UTF-8: JSON may spell half a character, which nothing can print."""
+    try:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -60,12 +60,17 @@ def print_problems(problems: Sequence[str], command: str) -> None:
 def say(text: str) -> None:
     """Print prose on standard output, on a terminal folded between words."""
     out = Console(highlight=False)
-    out.print(text, markup=False, soft_wrap=not sys.stdout.isatty())
+    out.print(printable_lines(text), markup=False, soft_wrap=not sys.stdout.isatty())
 
 
 def printable(text: str) -> str:
     """Text without what steers a terminal: an escape becomes readable, as `\\x1b`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same for text of several lines, such as a traceback."""
+    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
 
 
 class Bars(Progress):

@@ -105,8 +105,8 @@ def test_what_belongs_to_another_trial_counts_as_damaged(
     assert found[0] == record(0)  # the one before
     assert found[1] == record(1, state="finished", values={"auc": 0.7}, finished=2.0)
     assert "0000.json is damaged: set aside as .damaged, the record before it is used" in caplog.text
-    assert not ledger.sound(found[0])
-    assert ledger.sound(found[1])
+    assert not ledger.intact(found[0])
+    assert ledger.intact(found[1])
     assert ledger.evaluations(0) == []
     assert ledger.test(0) is None
     assert ledger.test(1) == {"auc": 0.7}
@@ -114,7 +114,7 @@ def test_what_belongs_to_another_trial_counts_as_damaged(
 
 def read(folder: Path) -> tuple[list[object], list[str]]:
     problems: list[str] = []
-    rows = read_evaluations(read_all(folder / "evaluations", "*"), False, problems)
+    rows = read_evaluations(read_all(folder / "evaluations", "*.jsonl"), False, problems)
     return rows["auc"].to_list(), problems
 
 

@@ -55,7 +55,7 @@ def results_(
     """Print or write a study's tables: trials, evaluations, or the Pareto front over evaluations."""
     from sizewise import results
     from sizewise.cli.tables import print_table
-    from sizewise.terminal import print_problems
+    from sizewise.terminal import print_problems, printable
 
     as_file = _file_format(format_, out, as_json)  # before anything is read
     study = results.load(place(runs), name)
@@ -63,16 +63,18 @@ def results_(
         if as_json:
             print_json({"name": name, "problems": study.problems})
         else:
-            print("\n".join(study.problems) or f"{name}: everything can be read")
+            print("\n".join(map(printable, study.problems)) or f"{name}: everything can be read")
         return
     print_problems(study.problems, command("results", name, runs, "--problems"))
     frame = getattr(study, table.value)
     if out is not None:
         _write_table(frame, as_file, out)
         if as_json:
-            print_json({"name": name, "table": table.value, "out": str(out), "written": frame.height})
+            said = {"name": name, "table": table.value, "out": str(out), "written": frame.height}
+            print_json({**said, "problems": study.problems})
     elif as_json:
-        print_json({"name": name, "table": table.value, "rows": frame.to_dicts()})
+        rows = {"name": name, "table": table.value, "rows": frame.to_dicts()}
+        print_json({**rows, "problems": study.problems})
     elif as_file is not TableFormat.table:
         print(frame.write_json() if as_file is TableFormat.json else frame.write_csv())
     else:
@@ -134,7 +136,7 @@ def choose(
     """Choose a model: the smallest of a wanted AUC, or the most accurate within limits."""
     from sizewise import results
     from sizewise.results.commands import export as export_command
-    from sizewise.terminal import say
+    from sizewise.terminal import print_problems, say
     from sizewise.units import format_auc, format_bytes, format_count, parse_bytes
 
     try:
@@ -146,10 +148,11 @@ def choose(
     except ValueError as error:
         raise InputError(f"--max-bytes: {error}") from None
     study = results.load(place(runs), name)
+    print_problems(study.problems, command("results", name, runs, "--problems"))
     choice = results.choose(study, limit, max_iterations, min_auc)
     export = export_command(study, choice.trial_id)
     if as_json:
-        print_json({**dataclasses.asdict(choice), "export": export})
+        print_json({**dataclasses.asdict(choice), "export": export, "problems": study.problems})
         return
     say(
         f"trial {choice.trial_id} at iteration {format_count(choice.iteration)}: AUC {format_auc(choice.auc)}, "
@@ -172,12 +175,15 @@ def report(
     """Write one self-contained HTML file with the answer, the front and the figures."""
     from sizewise import report as reports
     from sizewise import results
+    from sizewise.terminal import print_problems
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: the report is one HTML file: end --out in .html")
-    reports.write(results.load(place(runs), name), out)
+    study = results.load(place(runs), name)
+    print_problems(study.problems, command("results", name, runs, "--problems"))
+    reports.write(study, out)
     if as_json:
-        print_json({"out": str(out), "bytes": out.stat().st_size})
+        print_json({"out": str(out), "bytes": out.stat().st_size, "problems": study.problems})
     else:
         print(f"{out}: written; open it in any browser")
 

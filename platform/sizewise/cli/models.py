@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sizewise.cli.shared import Json, Name, Runs, app, auc_text, print_json
+from sizewise.cli.shared import Json, Name, Runs, app, auc_text, command, print_json
 from sizewise_prep.storage import place
 
 
@@ -19,11 +19,16 @@ def export(
 ) -> None:
     """Write a trial's best model as a folder that runs without Sizewise, with its measured latency."""
     from sizewise import export as exports
+    from sizewise.terminal import print_problems
     from sizewise.units import format_bytes
 
-    found = exports.export(place(runs), name, trial, out)
+    problems: list[str] = []
+    try:
+        found = exports.export(place(runs), name, trial, out, problems)
+    finally:
+        print_problems(problems, command("results", name, runs, "--problems"))
     if as_json:
-        print_json({"out": str(out), **found.model_dump(mode="json")})
+        print_json({"out": str(out), **found.model_dump(mode="json"), "problems": problems})
         return
     print(
         f"{out}: trial {trial} at iteration {found.iteration:,}, validation AUC {auc_text(found.validation['auc'])}, "

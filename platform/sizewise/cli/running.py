@@ -15,7 +15,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 
 from sizewise import results
 from sizewise.ledger import Record
-from sizewise.terminal import Bars, err
+from sizewise.terminal import Bars, err, printable
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 from sizewise_prep.storage import Place
 
@@ -99,7 +99,7 @@ class Running:
         self._show()
         line = _event_line(event, record, values)
         if line and not self._quiet:
-            err.print(f"trial {record.trial_id}: {line}", markup=False, soft_wrap=True)
+            err.print(f"trial {record.trial_id}: {printable(line)}", markup=False, soft_wrap=True)
 
     def _running(self, record: Record, event: str, values: dict[str, Any] | None) -> None:
         """Bring the line of a running trial up to date."""

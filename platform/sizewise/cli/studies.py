@@ -25,6 +25,8 @@ from sizewise.study import signals
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import place
 
+_MOST_PROBLEMS = 3  # that are said of each study where all are listed
+
 
 @app.command()
 def run(
@@ -109,12 +111,13 @@ def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
     from sizewise import results
     from sizewise.cli.tables import print_front
     from sizewise.study.leaving import interrupted
-    from sizewise.terminal import err, say
+    from sizewise.terminal import err, print_problems, say
 
     study = results.load(place(runs), name)
     answer = results.answer(study)
+    print_problems(study.problems, command("results", name, runs, "--problems"))
     if as_json:
-        now = results.status(place(runs), name)
+        now = {**results.status(place(runs), name), "problems": study.problems}
         print_json({**now, "answer": answer.sentence, "front": study.front.to_dicts()})
     else:
         print_front(study, command("results", name, runs, "--table", "front"))
@@ -144,24 +147,32 @@ def status(
     """Show how studies stand."""
     from sizewise import results
     from sizewise.cli.tables import print_table
+    from sizewise.terminal import print_problems, say
     from sizewise.units import describe_cost, format_seconds
 
     if trial is not None:
         if name is None:
             raise InputError("status: --trial needs the NAME of its study")
         story = results.story(place(runs), name, trial)
+        print_problems(story["problems"], command("results", name, runs, "--problems"))
         if as_json:
             print_json(story)
         else:
             again = f", {story['attempts']} attempts" if story["attempts"] > 1 else ""
-            print(f"trial {trial} of {name}: {story['state']}{again}")
+            say(f"trial {trial} of {name}: {story['state']}{again}")
             for attempt, reason in story["lost"].items():
-                print(f"attempt {attempt} lost its worker: {reason}")
+                say(f"attempt {attempt} lost its worker: {reason}")
             for text in filter(None, (story["error"], story["traceback"].rstrip())):
-                print(text)
+                say(text)
         return
     if name is None:
         studies = results.studies(place(runs))
+        for study_name, problems in studies.select("name", "problems").iter_rows():
+            lines = [f"{study_name}: {problem}" for problem in problems[:_MOST_PROBLEMS]]
+            more = len(problems) - len(lines)
+            print_problems(lines, "")
+            if more:
+                print_problems([f"{study_name}: {more:,} more; `{command('status', study_name, runs)}` says all"], "")
         if as_json:
             print_json({"runs": str(runs), "studies": studies.to_dicts()})
         elif studies.is_empty():
@@ -176,7 +187,9 @@ def status(
                 every_row=f"sizewise status --runs {shlex.quote(runs)} --json",
             )
         return
-    found = results.status(place(runs), name)
+    study = results.load(place(runs), name)
+    found = {**results.status(place(runs), name), "problems": study.problems}
+    print_problems(study.problems, command("results", name, runs, "--problems"))
     if as_json:
         print_json(found)
         return
@@ -184,23 +197,23 @@ def status(
     left = (
         f", about {format_seconds(found['seconds_left'])} left" if found["seconds_left"] is not None else ""
     )
-    print(
+    say(
         f"{name}: {found['state']}, {trials['finished']} of {trials['asked']} trials finished, "
         + (f"{trials['pruned']} stopped early, " if trials["pruned"] else "")
         + f"{trials['running']} running, {trials['failed']} failed"
         + (f", {trials['infeasible']} not trained (constraints)" if trials["infeasible"] else "")
         + left
     )
-    print(f"cost so far: {describe_cost(found['cost'])}")
+    say(f"cost so far: {describe_cost(found['cost'])}")
     if found["message"]:
-        print(found["message"])
+        say(found["message"])
     for reason, ids in found["lost"].items():
-        print(f"lost a worker in trial {', '.join(map(str, ids))}: {reason}")
-    failed = results.load(place(runs), name).trials.filter(state="failed")
+        say(f"lost a worker in trial {', '.join(map(str, ids))}: {reason}")
+    failed = study.trials.filter(state="failed")
     for trial_id, error in failed.select("trial_id", "error").iter_rows():
-        print(f"trial {trial_id} failed: {error}")
+        say(f"trial {trial_id} failed: {error}")
     if failed.height:
-        print(f"tracebacks: sizewise status {name} --runs {shlex.quote(runs)} --trial ID")
+        say(f"tracebacks: sizewise status {name} --runs {shlex.quote(runs)} --trial ID")
 
 
 def overrides(pairs: list[str]) -> dict[str, Any]:

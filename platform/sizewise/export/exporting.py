@@ -36,8 +36,12 @@ _TURNS = 30
 _SCORES = ("auc", "logloss", "normalized_entropy")
 
 
-def export(runs: Place, name: str, trial_id: int, out: Path) -> Description:
+def export(
+    runs: Place, name: str, trial_id: int, out: Path, problems: list[str] | None = None
+) -> Description:
     """Write the model of a trial's best evaluation to the folder `out`, wholly or not at all.
+
+    `problems` gets a line for what could not be read of the study.
 
     Raises:
         InputError: no such study or trial, nothing of it to export, its weights are damaged, its data is gone, or `out`
@@ -46,6 +50,8 @@ def export(runs: Place, name: str, trial_id: int, out: Path) -> Description:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists already; choose another --out")
     study = results.load(runs, name)
+    if problems is not None:
+        problems += study.problems
     row = _row(study, trial_id)
     config = TrialConfig.from_flat(results.story(runs, name, trial_id)["config"])
     data = local_shards(config.data)
@@ -104,6 +110,8 @@ def _weights(study: results.Study, row: dict[str, Any]) -> dict[str, torch.Tenso
     again = f"train the trial again: {run_longer(study, row['trial_id'], 1.0)}"
     for trial_id in (row["trial_id"], row["reuses"]):
         for key in study.trials.filter(trial_id=trial_id)["key"].to_list() if trial_id is not None else []:
+            if not any(entry.is_folder for entry in entries(study.folder / "checkpoints", key)):
+                continue  # gone, or a link, which is not followed
             folder = checkpoint.current(study.folder / "checkpoints" / key)
             if any(entry.path.name == name for entry in entries(folder, "best-*.safetensors")):
                 try:

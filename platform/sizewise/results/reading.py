@@ -1,40 +1,43 @@
 """A runs folder: which studies there are, how they stand, and one study as tables."""
 
-import errno
 import hashlib
 import json
+import logging
 import math
-import os
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Any
 
 import polars as pl
 import psutil
 
 from sizewise.ledger import NAME
+from sizewise.results import checks
 from sizewise.results.constraints import broken, kept
-from sizewise.results.curves import SCHEMA, read_evaluations
+from sizewise.results.curves import SCHEMA, read_curves
+from sizewise.results.files import StudyFiles
 from sizewise.results.front import column, nondominated
 from sizewise.results.records import (
     Direction,
     DriverRecord,
-    Record,
     StudyRecord,
     TestRecord,
     TrialRecord,
-    parse,
 )
 from sizewise.results.replicates import means
 from sizewise.results.time_left import seconds_left
 from sizewise.study.driver import drives, lives, machine
 from sizewise.usage import last_seen, used
 from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Entry, Place, entries, is_folder, read, read_entries
+from sizewise_prep.storage import Entry, Place, StorageError, entries, exists, is_folder, is_link, read_end
 
+log = logging.getLogger(__name__)
+_NAMED = 8  # studies that a message names
+_MOST_LOG = 200_000  # bytes of a log; its end says what happened
 NEAR = 0.002  # differences of AUC that people call small: a tenth of what a thousandfold compression costs
 STALE_SECONDS = 30.0  # a driver writes its beat every few seconds; one this old has died, or its clock is off
 _DEAD: set[tuple[Place, float]] = set()  # heartbeats that were watched, and had stopped
@@ -114,21 +117,55 @@ def studies(runs: Place) -> pl.DataFrame:
     """A row a study under `runs`, most recently changed first.
 
     Columns: name, state, asked, finished, pruned, failed, running (trials), progress (0 to 1), seconds_left
-    (null when unknown), best_auc (validation), last_change (unix seconds).
+    (null when unknown), best_auc (validation), last_change (unix seconds), problems (what could not be read, a line
+    each). A study that cannot be read at all has the state "unreadable", and takes none of the others with it.
     """
     rows = []
     for name in names(runs):
-        try:
-            now = status(runs, name)
-        except InputError:  # it was removed since
-            continue
+        now = isolated(name, partial(status, runs, name))
         rows.append({**now, **now["trials"]})
     schema: dict[str, Any] = {"name": pl.String, "state": pl.String}
     schema |= dict.fromkeys(("asked", "finished", "pruned", "failed", "running"), pl.Int64)
     schema |= dict.fromkeys(("progress", "seconds_left", "best_auc", "last_change"), pl.Float64)
+    schema["problems"] = pl.List(pl.String)
     return pl.DataFrame(rows, schema=schema, orient="row").sort(
         "last_change", "name", descending=[True, False]
     )
+
+
+def isolated(name: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `read` has to say of a study, or that it cannot be read: in a list of many, one must not end all.
+
+    Raises:
+        StorageError: what holds them all cannot be reached.
+    """
+    try:
+        return read()
+    except StorageError:
+        raise
+    except InputError as error:
+        why = str(error)
+    except OSError as error:
+        why = f"{error.filename or name}: {error.strerror or error}"
+    except Exception as error:  # whatever somebody made of its files, the other studies are fine
+        log.debug("study %s", name, exc_info=True)
+        why = f"{name}: cannot be read ({type(error).__name__}: {error!s:.200})"
+    counts = ("asked", "finished", "pruned", "failed", "infeasible", "running", "waiting")
+    cost = {"cpu_seconds": 0.0, "gpu_seconds": 0.0, "money": None, "currency": None}
+    nothing = dict.fromkeys(("seconds_left", "best_auc", "best", "smallest"))
+    return {
+        "name": name,
+        "state": "unreadable",
+        "message": "",
+        "trials": dict.fromkeys(counts, 0),
+        "progress": 0.0,
+    } | {
+        **nothing,
+        "lost": {},
+        "cost": cost,
+        "last_change": 0.0,
+        "problems": [why],
+    }
 
 
 def status(runs: Place, name: str) -> dict[str, Any]:
@@ -138,22 +175,28 @@ def status(runs: Place, name: str) -> dict[str, Any]:
     auc and bytes: the best trial, and the smallest within NEAR of its AUC, null before anything was evaluated), lost
     (by reason: the trials that lost a worker for it, and went on), cost
     (cpu_seconds and gpu_seconds held by trials so far, all attempts counted, and money in currency, null without
-    prices), last_change; state is "running", "interrupted" (the driver died), "stopped", "finished" or "created" (no
-    driver yet).
+    prices), last_change, problems (what could not be read or is missing, as far as this looked); state is "running",
+    "interrupted" (the driver died), "stopped", "finished" or "created" (no driver yet).
     """
     files = _files(runs, name)
-    unread: list[str] = []
-    study = files.record("study.json", StudyRecord, unread) or StudyRecord()
-    state, message = _driver_state(files, unread)
-    ledger = files.records("trials", TrialRecord, unread)
+    problems = files.problems
+    study = files.record("study.json", StudyRecord, problems) or StudyRecord()
+    checks.study(files, study, problems)
+    state, message = _driver_state(files, problems)
+    ledger = files.records("trials", TrialRecord, problems)
+    checks.ledger(files, problems)
     by_state = Counter(trial.state for trial in ledger)
     begun = len(ledger) - by_state["infeasible"]
     asked = max(study.trials or 0, begun)
     done = by_state["finished"] + by_state["pruned"] + by_state["failed"]
 
     running = {f"{t.trial_id:04d}.jsonl" for t in ledger if t.state == "running"}
+    known = checks.counts(files, ledger)
     growing = [entry for entry in files.evaluations if entry.path.name in running]
-    live = read_evaluations(read_entries(growing), True, unread)
+    live = read_curves(growing, state == "running", problems)
+    checks.curves([trial for trial in ledger if trial.state == "running"], live, known, problems)
+    checks.listed(files, ledger, problems)
+    checks.orphans(files, ledger, state == "running", problems)
     best, smallest = _best_points(study, ledger, live)
     return {
         "name": name,
@@ -174,51 +217,64 @@ def status(runs: Place, name: str) -> dict[str, Any]:
         "best": best,
         "smallest": smallest,
         "lost": _lost(ledger),
-        "cost": _cost(files.folder, study),
+        "cost": _cost(files.folder, study, state == "running", problems),
         "last_change": files.last_change,
+        "problems": problems,
     }
 
 
 def story(runs: Place, name: str, trial_id: int) -> dict[str, Any]:
-    """How one trial went: its ledger record's fields, and `traceback`, empty where it has none.
+    """How one trial went: its ledger record's fields, `traceback`, empty where it has none, and `problems`.
 
     Raises:
         InputError: no such study or trial, or its record cannot be read.
     """
     files = _files(runs, name)
-    problems: list[str] = []
-    record = next((r for r in files.records("trials", TrialRecord, problems) if r.trial_id == trial_id), None)
+    problems = files.problems
+    path = files.folder / "trials" / f"{trial_id:04d}.json"
+    files.trials = [entry for entry in files.trials if entry.path == path]
+    record = next(iter(files.records("trials", TrialRecord, problems)), None)
     if record is None:
         raise InputError(f"{files.folder}: no trial {trial_id}" + "".join(f"; {line}" for line in problems))
+    return {**record.model_dump(), "traceback": traceback(files.folder, trial_id), "problems": problems}
+
+
+def traceback(folder: Place, trial_id: int) -> str:
+    """The end of a failed trial's log; empty where there is none, and a line where it cannot be read."""
     try:
-        traceback = read(files.folder / "logs" / f"{trial_id:04d}.txt").decode()
+        text = read_end(folder / "logs" / f"{trial_id:04d}.txt", _MOST_LOG)
     except FileNotFoundError:
-        traceback = ""
-    return {**record.model_dump(), "traceback": traceback}
+        return ""
+    except OSError as error:
+        return f"logs/{trial_id:04d}.txt cannot be read ({error.strerror or error})"
+    return text.decode("utf-8", errors="replace").strip()
 
 
 def load(runs: Place, name: str) -> Study:
     """Read the study `name` under `runs`; InputError if there is none. See `Study` for what is in it."""
     files = _files(runs, name)
-    problems: list[str] = []
+    problems = files.problems
     record = files.record("study.json", StudyRecord, problems) or StudyRecord(name=name)
+    checks.study(files, record, problems)
     state, _ = _driver_state(files, problems)
-    evaluations = read_evaluations(read_entries(files.evaluations), state == "running", problems)
     objectives = {o: way for o, way in record.objectives.items() if column(o) in SCHEMA}
     for unknown in record.objectives.keys() - objectives.keys():
         problems.append(
             f"study.json: objectives: evaluations hold no {unknown!r}, so the front leaves it out"
         )
 
+    # In this order: what is read later may have grown since, and then nothing seems to be missing.
     ledger = files.records("trials", TrialRecord, problems)
-    known = {trial.trial_id for trial in ledger}
-    for trial_id in sorted(set(evaluations["trial_id"].to_list()) - known):
-        problems.append(
-            f"evaluations/{trial_id:04d}.jsonl has no readable ledger record, so it counts for nothing"
-        )
+    checks.ledger(files, problems)
+    counts = checks.counts(files, ledger)
+    evaluations = read_curves(files.evaluations, state == "running", problems)
+    checks.orphans(files, ledger, state == "running", problems)
+    checks.curves(ledger, evaluations, counts, problems)
     configs, config_columns = _configs(ledger)
-    trials = _trials(ledger, configs, evaluations, _test_scores(files, problems), problems)
-    trials = trials.join(_used(files.folder, record), on="trial_id", how="left", maintain_order="left")
+    trials = _trials(ledger, configs, evaluations, _test_scores(files, problems))
+    checks.tests(files, ledger, problems)
+    held = _used(files.folder, record, state == "running", problems)
+    trials = trials.join(held, on="trial_id", how="left", maintain_order="left")
     trials = trials.with_columns(broken(record.constraints, trials.columns))
     of_trial = trials.select("trial_id", "configuration", "state", *config_columns)
     joined = evaluations.join(of_trial, on="trial_id", how="left", maintain_order="left")
@@ -237,88 +293,59 @@ def fingerprint(runs: Place, name: str) -> str:
 
 def names(runs: Place) -> list[str]:
     """The studies under `runs`, in order of name; InputError if there is no such folder."""
-    listed = entries(runs)
+    try:
+        listed = entries(runs, links=True)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise InputError(f"{runs}: cannot be read ({error.strerror or error})") from None
     if not listed and not is_folder(runs):
         raise InputError(f"{runs}: no such folder; --runs names the folder that holds the studies")
-    folders = [entry.path for entry in listed if entry.is_folder and NAME.fullmatch(entry.path.name)]
-    return [folder.name for folder in folders if _Files(folder).is_study]
+    return [e.path.name for e in listed if NAME.fullmatch(e.path.name) and _looks_like_study(e)]
 
 
-class _Files:
-    """What lies in a study's folder: each of its parts is listed once, when first asked for."""
-
-    def __init__(self, folder: Place) -> None:
-        self.folder = folder
-
-    @cached_property
-    def top(self) -> list[Entry]:
-        return entries(self.folder)
-
-    @cached_property
-    def trials(self) -> list[Entry]:
-        return entries(self.folder / "trials", "*.json")
-
-    @cached_property
-    def evaluations(self) -> list[Entry]:
-        return entries(self.folder / "evaluations", "*.jsonl")
-
-    @cached_property
-    def test(self) -> list[Entry]:
-        return entries(self.folder / "test", "*.json")
-
-    @property
-    def all(self) -> list[Entry]:
-        """Every file that a reader looks at."""
-        return (
-            [entry for entry in self.top if not entry.is_folder] + self.trials + self.evaluations + self.test
-        )
-
-    @property
-    def is_study(self) -> bool:
-        return any(entry.path.name in ("study.json", "study.yaml", "trials") for entry in self.top)
-
-    @property
-    def last_change(self) -> float:
-        """When a file last changed, in unix seconds."""
-        return max((entry.modified for entry in self.top + self.trials + self.evaluations), default=0.0)
-
-    def __contains__(self, name: str) -> bool:
-        return any(entry.path.name == name for entry in self.top)
-
-    def record(self, name: str, kind: type[Record], problems: list[str]) -> Record | None:
-        """One of the files at the top."""
-        listed = [entry for entry in self.top if entry.path.name == name]
-        absent = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        content = next(iter(read_entries(listed).values()), absent)
-        return parse(self.folder / name, content, kind, problems)
-
-    def records(
-        self, part: Literal["trials", "test"], kind: type[Record], problems: list[str]
-    ) -> list[Record]:
-        """All readable records of one part."""
-        found = []
-        for path, content in read_entries(getattr(self, part)).items():
-            record: Any = parse(path, content, kind, problems)
-            if record is not None and path.stem == f"{record.trial_id:04d}":
-                found.append(record)
-            elif record is not None:
-                problems.append(f"{part}/{path.name} was skipped (it is of trial {record.trial_id})")
-        return found
+def _looks_like_study(entry: Entry) -> bool:
+    """Whether it is a study's folder, or may be one: whoever looks for his study is told that it cannot be read."""
+    if is_link(entry.path):
+        return exists(entry.path / "study.yaml") or exists(entry.path / "study.json")
+    try:
+        return entry.is_folder and StudyFiles(entry.path).is_study
+    except StorageError:
+        raise
+    except OSError:
+        return True
 
 
-def _files(runs: Place, name: str) -> _Files:
-    """The study's files. A name has no dot and no slash, so nothing outside `runs` is reached."""
+def _files(runs: Place, name: str) -> StudyFiles:
+    """The study's files. A name has no dot and no slash, so nothing outside `runs` is reached.
+
+    `runs` may be a link, for its user has named it. A study in it may not: it may have come with a received folder,
+    and lead to a study that was not sent.
+    """
     if not NAME.fullmatch(name):
-        raise InputError(f"study name {name!r}: use letters, digits, - and _ only")
-    files = _Files(runs / name)
-    if not files.is_study:
+        raise InputError(f"study name {name:.80}: use letters, digits, - and _ only, at most 255 of them")
+    files = StudyFiles(runs / name)
+    if is_link(files.folder):
+        raise InputError(
+            f"{files.folder}: is a link, which is not followed: use --runs with the folder that it is in"
+        )
+    try:
+        found = files.is_study
+    except StorageError:
+        raise
+    except OSError as error:
+        raise InputError(f"{files.folder}: cannot be read ({error.strerror or error})") from None
+    if not found:
         known = names(runs)
-        there = f"studies there: {', '.join(known)}" if known else "there are no studies there yet"
+        more = f" and {len(known) - _NAMED:,} more" if len(known) > _NAMED else ""
+        there = (
+            f"studies there: {', '.join(known[:_NAMED])}{more}" if known else "there are no studies there yet"
+        )
         raise InputError(f"{runs / name}: no such study; {there}")
     return files
 
 
-def _driver_state(files: _Files, problems: list[str]) -> tuple[str, str]:
+def _driver_state(files: StudyFiles, problems: list[str]) -> tuple[str, str]:
     """State of the study and the driver's last message."""
     if "driver.json" not in files:
         return "created", ""
@@ -345,18 +372,20 @@ def _alive(path: Place, driver: DriverRecord) -> bool:
     return False
 
 
-def _used(folder: Place, study: StudyRecord) -> pl.DataFrame:
+def _used(folder: Place, study: StudyRecord, growing: bool, problems: list[str]) -> pl.DataFrame:
     """What each trial has used so far: cpu_seconds, gpu_seconds, money."""
     rows = [
         (trial_id, cpu, gpu, study.prices.of(cpu, gpu) if study.prices else None)
-        for trial_id, (_, cpu, gpu) in used(folder, last_seen(folder)).items()
+        for trial_id, (_, cpu, gpu) in used(folder, last_seen(folder), problems, growing).items()
     ]
     return pl.DataFrame(rows, schema={"trial_id": pl.Int64(), **_USED}, orient="row")
 
 
-def _cost(folder: Place, study: StudyRecord) -> dict[str, Any]:
+def _cost(folder: Place, study: StudyRecord, growing: bool, problems: list[str]) -> dict[str, Any]:
     """What the whole study has used so far."""
-    total = _used(folder, study).select("cpu_seconds", "gpu_seconds").sum().row(0, named=True)
+    total = (
+        _used(folder, study, growing, problems).select("cpu_seconds", "gpu_seconds").sum().row(0, named=True)
+    )
     money = study.prices.of(**total) if study.prices else None
     return {**total, "money": money, "currency": study.prices.currency if study.prices else None}
 
@@ -391,10 +420,17 @@ def _configs(ledger: list[TrialRecord]) -> tuple[list[dict[str, Any]], list[str]
     for trial in ledger:
         flat = {}
         for name, value in trial.config.items():
-            text = json.dumps(value) if isinstance(value, list | dict) else value
-            flat[f"config_{name}" if name in _RESERVED else name] = text
+            flat[f"config_{name}" if name in _RESERVED else name] = _cell(value)
         configs.append(flat)
     return configs, list(dict.fromkeys(name for config in configs for name in config))
+
+
+def _cell(value: Any) -> Any:
+    """A setting as a table holds it: what has no end, in depth or in digits, as text."""
+    if isinstance(value, list | dict):
+        return json.dumps(value)
+    huge = isinstance(value, int | float) and not abs(value) < 2**62  # NaN too
+    return str(value) if huge else value
 
 
 def _trials(
@@ -402,7 +438,6 @@ def _trials(
     configs: list[dict[str, Any]],
     evaluations: pl.DataFrame,
     scores: pl.DataFrame,
-    problems: list[str],
 ) -> pl.DataFrame:
     """One row a trial: ledger, configuration, best evaluation, test scores."""
     rows = [trial.model_dump(include=set(_TRIAL)) for trial in ledger]
@@ -424,14 +459,10 @@ def _trials(
     trials = trials.join(best, on="trial_id", how="left", maintain_order="left")
     for extra in (counts, scores):
         trials = trials.join(extra, on="trial_id", how="left", maintain_order="left")
-    trials = trials.with_columns(pl.col("evaluations").fill_null(0))
-
-    for trial in trials.filter(pl.col("state") == "finished", pl.col("evaluations") == 0)["trial_id"]:
-        problems.append(f"trial {trial} finished, but evaluations/{trial:04d}.jsonl holds nothing")
-    return trials
+    return trials.with_columns(pl.col("evaluations").fill_null(0))
 
 
-def _test_scores(files: _Files, problems: list[str]) -> pl.DataFrame:
+def _test_scores(files: StudyFiles, problems: list[str]) -> pl.DataFrame:
     records = files.records("test", TestRecord, problems)
     rows = [(r.trial_id, r.auc, r.logloss, r.normalized_entropy) for r in records]
     schema = {"trial_id": pl.Int64, "test_auc": pl.Float64, "test_logloss": pl.Float64}

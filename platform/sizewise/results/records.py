@@ -4,37 +4,49 @@ Unknown fields are ignored, so that a newer writer's folder can still be read. A
 what it should be becomes one readable line, never a traceback: see `parse`.
 """
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sizewise.ledger import Identity
 from sizewise.sealed import DamagedError, unsealed
+from sizewise_prep.errors import first_problem
 from sizewise_prep.names import PlainName
 from sizewise_prep.storage import Place
 
 Direction = Literal["maximize", "minimize"]
 TrialState = Literal["running", "finished", "pruned", "failed", "infeasible"]
+VERSION = 1  # of study.json, as far as this version can read it
+# What tables and clocks can hold: JSON's numbers have no end.
+Count = Annotated[int, Field(ge=0, le=2**62)]
+Instant = Annotated[float, Field(ge=-1e11, le=1e11)]  # unix seconds
 
 
-class Rows(BaseModel):
+class _Record(BaseModel):
+    """One of a study's files; no number in it is beyond all measure."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Rows(_Record):
     """Rows of each split."""
 
-    train: int = 0
-    validation: int = 0
-    test: int = 0
+    train: Count = 0
+    validation: Count = 0
+    test: Count = 0
 
 
-class DataRecord(BaseModel):
+class DataRecord(_Record):
     """The data set of a study; `full_bytes` is what full embedding tables would weigh."""
 
     path: str = ""
     rows: Rows = Rows()
-    full_bytes: int | None = None
-    features: int | None = None
+    full_bytes: Count | None = None
+    features: Count | None = None
     click_rate: float | None = None
 
 
-class Prices(BaseModel):
+class Prices(_Record):
     """What an hour of a CPU and of a GPU costs."""
 
     cpu_hour: float = 0.0
@@ -46,20 +58,20 @@ class Prices(BaseModel):
         return (cpu_seconds * self.cpu_hour + gpu_seconds * self.gpu_hour) / 3600
 
 
-class Limit(BaseModel):
+class Limit(_Record):
     """The least and the most that a metric may be, both allowed."""
 
     min: float | None = None
     max: float | None = None
 
 
-class StudyRecord(BaseModel):
+class StudyRecord(_Record):
     """study.json: what the study asks; `trials` is how many it asks for, replicates included."""
 
-    schema_version: int = 1
+    schema_version: int = VERSION
     name: str = ""
-    created: float | None = None
-    trials: int | None = None
+    created: Instant | None = None
+    trials: Annotated[int, Field(ge=0, le=10**9)] | None = None
     objectives: dict[str, Direction] = Field(
         default={"auc": "maximize", "embedding_bytes": "minimize", "iterations": "minimize"}, min_length=1
     )
@@ -68,46 +80,48 @@ class StudyRecord(BaseModel):
     data: DataRecord = DataRecord()
 
 
-class DriverRecord(BaseModel):
+class DriverRecord(_Record):
     """driver.json: the process that runs the study; `beat` is when (unix seconds) it last wrote this."""
 
     host: str = ""
-    pid: int = 0
+    pid: Annotated[int, Field(ge=0, le=2**31)] = 0
     machine: str = ""
-    born: int | None = None
+    born: Count | None = None
     folder: str | None = None
-    started: float | None = None
-    beat: float = 0.0
+    started: Instant | None = None
+    beat: Instant = 0.0
     state: Literal["running", "stopped", "finished"]
     message: str = ""
 
 
-class TrialRecord(BaseModel):
+class TrialRecord(_Record):
     """trials/NNNN.json: one trial of the ledger; times in unix seconds."""
 
-    trial_id: int
-    configuration: int | None = None  # which suggestion it is of; its own where no replicates are
-    replicate: int = 0
+    trial_id: Identity
+    configuration: Identity | None = None  # which suggestion it is of; its own where no replicates are
+    replicate: Identity = 0
     state: TrialState
     key: PlainName | Literal[""] = ""
     config: dict[str, Any] = {}
     values: dict[str, float | None] | None = None
     error: str | None = None
     reason: str | None = None
-    reuses: int | None = None
+    reuses: Identity | None = None
     trained_epochs: float | None = None
-    started: float | None = None
-    finished: float | None = None
-    attempts: int = 1
-    lost: dict[int, str] = {}  # attempt: why it lost its worker
+    started: Instant | None = None
+    finished: Instant | None = None
+    attempts: Identity = 1
+    lost: dict[Identity, str] = {}  # attempt: why it lost its worker
+    evaluations: Count | None = None  # how many there are; unknown while it runs, and to older versions
+    tested: bool | None = None  # whether there are test scores
 
 
-class TestRecord(BaseModel):
+class TestRecord(_Record):
     """test/NNNN.json: the test split's scores, for the table and never for a decision."""
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
-    trial_id: int
+    trial_id: Identity
     auc: float | None = None
     logloss: float | None = None
     normalized_entropy: float | None = None
@@ -123,9 +137,7 @@ def parse(path: Place, content: bytes | OSError, kind: type[Record], problems: l
             raise content
         return kind.model_validate(unsealed(content))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the record"
-        problem = f"{field}: {first['msg']}"
+        problem = first_problem(error)
     except DamagedError as error:
         problem = str(error)
     except OSError as error:

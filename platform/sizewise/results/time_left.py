@@ -22,7 +22,7 @@ def seconds_left(folder: Place, ledger: list[TrialRecord], live: pl.DataFrame, a
     seen, known = last_seen(folder), {trial.trial_id: trial for trial in ledger}
     held = used(folder, seen)
     closed = [trial for trial in ledger if trial.trained_epochs is not None]
-    running = {t.trial_id: float(t.config.get("epochs") or 0.0) for t in ledger if t.state == "running"}
+    running = {t.trial_id: _planned(t) for t in ledger if t.state == "running"}
     reached = {
         row["trial_id"]: row for row in live.sort("iteration").iter_rows(named=True)
     }  # the last of each
@@ -43,6 +43,12 @@ def seconds_left(folder: Place, ledger: list[TrialRecord], live: pl.DataFrame, a
     )
     at_once = len(under_way(folder, seen)) or len(running) or 1
     return seconds / epochs * (usual * waiting + under_training) / at_once
+
+
+def _planned(trial: TrialRecord) -> float:
+    """The epochs that a trial is to train; 0 where its configuration does not say."""
+    epochs = trial.config.get("epochs")
+    return float(epochs) if isinstance(epochs, int | float) and 0 <= epochs < 2**31 else 0.0
 
 
 def _own_epochs(trial: TrialRecord, known: dict[int, TrialRecord]) -> float:

@@ -133,14 +133,18 @@ class Search:
         asked = optuna.trial.FixedTrial(record.params)
         return configure(self.spec, asked, self.full_bytes, seed_of(self.spec, record.replicate))
 
-    def finish(self, trial_id: int, evaluations: list[dict[str, Any]], pruned: str = "") -> Record:
+    def finish(
+        self, trial_id: int, evaluations: list[dict[str, Any]], pruned: str = "", tested: bool | None = None
+    ) -> Record:
         """Close a trial that was trained: its best evaluation within the constraints is what it was worth.
 
-        `pruned` says why it was stopped before its end, if it was.
+        `pruned` says why it was stopped before its end, if it was; `tested` whether test scores were written.
         """
         row = best([r for r in evaluations if not self._broken(r)] or evaluations)
         measured = {
-            k: float(v) for k, v in row.items() if isinstance(v, int | float) and v == v and k != "replicate"
+            k: float(v)
+            for k, v in row.items()
+            if isinstance(v, int | float) and math.isfinite(v) and k != "replicate"
         }
         values = measured | {"iterations": float(row["iteration"])}
         undefined = [metric for metric in self.spec.objectives if metric not in values]
@@ -153,6 +157,7 @@ class Search:
             values=values,
             violations=self._violations(row),
             trained_epochs=evaluations[-1].get("epoch"),
+            tested=tested,
         )
 
     def fail(self, trial_id: int, error: str) -> Record:
@@ -247,7 +252,8 @@ class Search:
     # -- what it was worth
 
     def _close(self, trial_id: int, **changes: Any) -> Record:
-        record = self.records[trial_id].model_copy(update={**changes, "finished": time.time()})
+        written = {"evaluations": self.ledger.count(trial_id), "finished": time.time()}
+        record = self.records[trial_id].model_copy(update={**changes, **written})
         self._write(record)
         self._open -= 1
         self._open_firsts -= record.replicate == 0

@@ -10,13 +10,13 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from sizewise.sealed import LAST_LINE, last_line_holds
 from sizewise.spec.fields import Range, did_you_mean
 from sizewise.spec.models import StudySpec
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place
 
 MOST_LINES = 3  # that are said of a study file, a field a line
-SEAL = b"# crc32: "  # begins the last line of a study's own file
 
 
 def load(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
@@ -67,8 +67,7 @@ def from_text(text: bytes, path: Place) -> StudySpec:
     Raises:
         InputError: the text is not what was written, unless whoever changed it has removed its last line.
     """
-    content, seal, rest = text.rpartition(SEAL)
-    if seal and rest.strip() != _checksum(content):
+    if not last_line_holds(text):
         raise InputError(
             f"{path}: is not what was written: it was edited, or its disk is at fault. Bring the file back with "
             f"`cp {path.with_suffix('.before')} {path}`; or, where the change is meant, remove the last line, the "
@@ -88,7 +87,7 @@ def from_text(text: bytes, path: Place) -> StudySpec:
 
 def edited(text: bytes) -> bool:
     """Whether whoever changed what `to_text` wrote has said so, by removing its last line."""
-    return SEAL not in text
+    return LAST_LINE not in text
 
 
 def to_text(spec: StudySpec) -> bytes:
@@ -99,7 +98,7 @@ def to_text(spec: StudySpec) -> bytes:
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # keep the order of the study file's fields
     yaml.dump(spec.model_dump(), stream)
     content = stream.getvalue().encode()
-    return content + SEAL + _checksum(content) + b"\n"
+    return content + LAST_LINE + _checksum(content) + b"\n"
 
 
 def _checksum(content: bytes) -> bytes:

@@ -23,6 +23,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sizewise.claims import Claim, SupersededError
+from sizewise.ledger import MOST_BYTES
+from sizewise.sealed import DamagedError, sealed, unsealed
 from sizewise.study.held_folder import HeldFolder
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place, StorageError, read, write
@@ -69,7 +71,7 @@ class Driver:
         now = {"beat": time.time(), "monotonic": time.monotonic()}
         facts = {**self._facts, **now, "state": state, "message": self.message}
         with suppress(OSError):
-            write(self._path, json.dumps(facts).encode())
+            write(self._path, sealed(json.dumps(facts)).encode())
 
     def close(self) -> None:
         """Stop beating and leave the final state behind."""
@@ -211,12 +213,15 @@ def _who(other: dict[str, Any] | None) -> str:
 def claim(path: Place) -> dict[str, Any] | None:
     """What `driver.json` says; None where there is none to be read."""
     try:
-        facts = json.loads(read(path))
+        facts = unsealed(read(path, MOST_BYTES))
     except StorageError:
         raise  # it is not known whether there is one
-    except (OSError, ValueError):
+    except (OSError, DamagedError):
         return None
-    return facts if isinstance(facts, dict) and {"pid", "host"} <= facts.keys() else None
+    known = (
+        isinstance(facts.get("pid"), int) and 0 <= facts["pid"] < 2**31 and isinstance(facts.get("host"), str)
+    )
+    return facts if known else None
 
 
 def lives(path: Place, driver: dict[str, Any], seconds: float = WATCH_SECONDS) -> bool:

@@ -209,7 +209,7 @@ class Engine:
                 self.search.ledger.write_test(trial_id, test)
             for row in evaluations if self.rule else ():
                 self.front.add(self.rule.cost(row), row)  # type: ignore[union-attr]
-            self._closed(self.search.finish(trial_id, evaluations, pruned))
+            self._closed(self.search.finish(trial_id, evaluations, pruned, test is not None))
             self._judge_early_failures()
 
     def failed(self, trial_id: int, reason: str, traceback: str = "") -> None:
@@ -287,17 +287,30 @@ class Engine:
         """Stop, with everything written that there is, because of something that no trial is to blame for."""
         self.paused = self.paused or reason
 
-    def mend(self) -> None:
-        """Write the evaluations of finished trials anew where they are damaged: the checkpoints have them too."""
-        for trial_id, record in self.search.records.items():
-            if record.state in ("finished", "pruned") and not self.search.ledger.sound(record):
-                state = checkpoint.load_newest(checkpoint.current(self.folder / "checkpoints" / record.key))
-                rows = state["evaluations"] if state else []
-                mended = bool(rows) and len(rows) >= len(self.search.ledger.evaluations(trial_id))
-                how = "written anew from its checkpoint" if mended else "no checkpoint has them"
+    def restore_evaluations(self) -> None:
+        """Write the evaluations of ended trials anew where some are damaged or gone: checkpoints have them too."""
+        for trial_id in self.search.ledger.incomplete(self.search.records.values()):
+            with self._or_pause():
+                rows = self._kept_evaluations(self.search.records[trial_id])
+                better = bool(rows) and len(rows) >= len(self.search.ledger.evaluations(trial_id))
+                how = "written anew from its checkpoint" if better else "no checkpoint has them"
                 log.warning("trial %d: its evaluations are damaged: %s", trial_id, how)
-                if mended:
+                if better:
                     self._write_evaluations(trial_id, rows)
+
+    def _kept_evaluations(self, record: Record) -> list[dict[str, Any]]:
+        """An ended trial's evaluations as its checkpoint has them, or the longer trial whose curve it shares."""
+        rows: list[dict[str, Any]] = []
+        for key in (
+            record.key,
+            *(self.search.records[n].key for n in [record.reuses] if n in self.search.records),
+        ):
+            state = checkpoint.load_newest(checkpoint.current(self.folder / "checkpoints" / key))
+            rows = state["evaluations"] if state else []
+            if rows:
+                break
+        reached = record.trained_epochs
+        return rows if reached is None else [row for row in rows if row.get("epoch", 0.0) <= reached + 1e-9]
 
     @property
     def seed_variance(self) -> float:

@@ -136,8 +136,13 @@ def resume(
                 f"{path}: {wrong}: put that back, or start another study: trials of one study must be comparable "
                 "(`warm_start` lets it learn from this one)"
             )
-    closed = sum(r.state not in ("running", "infeasible") for r in ledger.records().values())
-    more = mirror_url or (spec.replicates and _search(spec, manifest, ledger).remaining)
+    records = ledger.records().values()
+    closed = sum(r.state not in ("running", "infeasible") for r in records)
+    more = (
+        mirror_url
+        or (spec.replicates and _search(spec, manifest, ledger).remaining)
+        or ledger.incomplete(records)  # whose evaluations a checkpoint may have
+    )
     if closed >= spec.trials and not more:
         raise InputError(f"{folder}: all {closed} trials have run: there is nothing to resume")
     return _drive(spec, folder, manifest, on_event, mirror_url, ray)
@@ -294,6 +299,7 @@ def _drive(
             driver.on_taken = engine.pause
             driver.on_moved = partial(leave_moved, driver, folder)
             engine.settle(seen)
+            engine.restore_evaluations()
             if search.remaining and not engine.paused:
                 try:
                     _run_trials(engine, partial(give_up, driver, folder), ray)
@@ -329,7 +335,6 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
     try:
         with terminate_as_interrupt(), cluster.connect(engine.spec, on_lost, ray) as placed:
             engine.spec = placed
-            engine.mend()
             tune.run_trials(engine)
     except cluster.StartError as error:
         engine.pause(str(error))

@@ -134,10 +134,10 @@ def test_damaged_evaluations_of_a_finished_trial_come_back_from_its_checkpoint(
     whole = path.read_bytes()
     key = study.search.records[0].key
     checkpoint.save(tmp_path / "checkpoints" / key, 20, {"evaluations": rows})
-    engine().mend()
+    engine().restore_evaluations()
     assert not caplog.text
     path.write_bytes(whole.replace(b"0.8", b"0.9"))
-    engine().mend()
+    engine().restore_evaluations()
     assert path.read_bytes() == whole
     assert "trial 0: its evaluations are damaged: written anew from its checkpoint" in caplog.text
 
@@ -155,10 +155,10 @@ def test_missing_evaluations_of_a_finished_trial_come_back_from_its_checkpoint(
     folder = tmp_path / "checkpoints" / study.search.records[0].key
     path.write_bytes(whole[: whole.index(b"\n") + 1])
     checkpoint.save(folder, 10, {"evaluations": rows[:1]})
-    engine().mend()
+    engine().restore_evaluations()
     assert path.read_bytes() == whole[: whole.index(b"\n") + 1]  # this checkpoint knows no more
     checkpoint.save(folder, 20, {"evaluations": rows})
-    engine().mend()
+    engine().restore_evaluations()
     assert path.read_bytes() == whole
 
 

@@ -1,0 +1,108 @@
+"""What a study's files say of each other: which are missing, though another one shows that they were there.
+
+Each function adds a line to `problems` for what it finds. What changes an answer must not be lost without a word; a
+study of an older version, which kept fewer counts, is checked as far as these go.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from sizewise.ledger import MOST_BYTES, counted, missing_evaluations
+from sizewise.results.files import StudyFiles, batches
+from sizewise.results.records import VERSION, StudyRecord, TrialRecord
+from sizewise.sealed import last_line_holds
+from sizewise_prep.storage import read, read_entries
+
+_ENDED = ("finished", "pruned")
+_MOST_YAML = 4 << 20
+
+
+def study(files: StudyFiles, record: StudyRecord, problems: list[str]) -> None:
+    """The study's own files: `study.yaml`, and whether this version can read it all."""
+    if record.schema_version > VERSION:
+        problems.append(
+            f"study.json was written by a newer version (schema_version {record.schema_version}): what is new in it is "
+            "left out; update Sizewise"
+        )
+    if "study.yaml" in files:
+        try:
+            if not last_line_holds(read(files.folder / "study.yaml", _MOST_YAML)):
+                problems.append(
+                    "study.yaml is not what was written: `sizewise resume` says how to bring it back"
+                )
+        except OSError as error:
+            problems.append(f"study.yaml was skipped ({error.strerror or error})")
+    elif "study.before" in files:
+        problems.append("study.yaml is missing: bring it back from study.before")
+    if "driver.json" not in files and "driver.lock" in files:
+        problems.append("driver.json is missing, so it is not known how the study stands")
+
+
+def ledger(files: StudyFiles, problems: list[str]) -> None:
+    """Records of the ledger that are gone; the one before each is still there."""
+    names = {entry.path.name for entry in files.listed("trials")}
+    for name in sorted(names):
+        stem, dot, ending = name.rpartition(".")
+        if dot and ending == "before" and f"{stem}.json" not in names:
+            problems.append(
+                f"trials/{stem}.json is missing, and its trial with it: `sizewise resume` has another copy"
+            )
+
+
+def counts(files: StudyFiles, trials: Sequence[TrialRecord]) -> dict[int, int]:
+    """How many evaluations running trials had so far; to be read before these are, for they grow."""
+    running = {f"{trial.trial_id:04d}.count" for trial in trials if trial.evaluations is None}
+    listed = [entry for entry in files.listed("evaluations") if entry.path.name in running]
+    found = {}
+    for batch in batches(listed):
+        for path, content in read_entries(batch, MOST_BYTES).items():
+            count = None if isinstance(content, OSError) else counted(content, int(path.stem))
+            if count is not None:
+                found[int(path.stem)] = count
+    return found
+
+
+def curves(
+    trials: Sequence[TrialRecord], evaluations: pl.DataFrame, known: Mapping[int, int], problems: list[str]
+) -> None:
+    """Evaluations that are gone: fewer than were counted, or without those that the record speaks of."""
+    found: dict[int, list[tuple[int, float | None]]] = {}
+    for trial_id, iteration, epoch in evaluations.select("trial_id", "iteration", "epoch").iter_rows():
+        found.setdefault(trial_id, []).append((iteration, epoch))
+    for trial in trials:
+        lack = missing_evaluations(trial, found.get(trial.trial_id, []), known.get(trial.trial_id))
+        if lack:
+            problems.append(
+                f"evaluations/{trial.trial_id:04d}.jsonl {lack}: `sizewise resume` restores what it can"
+            )
+
+
+def orphans(files: StudyFiles, trials: Sequence[TrialRecord], growing: bool, problems: list[str]) -> None:
+    """Evaluations without a record; a trial that began just now has none that was read yet."""
+    known = {f"{trial.trial_id:04d}.jsonl" for trial in trials}
+    newest = max((trial.trial_id for trial in trials), default=-1)
+    for entry in files.evaluations:
+        name = entry.path.name
+        if name in known or (growing and entry.path.stem.isdecimal() and int(entry.path.stem) > newest):
+            continue
+        problems.append(f"evaluations/{name} has no readable ledger record, so it counts for nothing")
+
+
+def listed(files: StudyFiles, trials: Sequence[TrialRecord], problems: list[str]) -> None:
+    """What a look at the listings alone shows to be missing."""
+    sizes = {entry.path.name: entry.size for entry in files.evaluations}
+    for trial in trials:
+        name = f"{trial.trial_id:04d}.jsonl"
+        expected = trial.evaluations is None or trial.evaluations > 0
+        if trial.state in _ENDED and expected and not sizes.get(name):
+            problems.append(f"evaluations/{name} is {'empty' if name in sizes else 'missing'}")
+    tests(files, trials, problems)
+
+
+def tests(files: StudyFiles, trials: Sequence[TrialRecord], problems: list[str]) -> None:
+    """Test scores that are gone."""
+    names = {entry.path.name for entry in files.test}
+    for trial in trials:
+        if trial.tested and f"{trial.trial_id:04d}.json" not in names:
+            problems.append(f"test/{trial.trial_id:04d}.json is missing")
