@@ -36,7 +36,9 @@ def page(runs: Place) -> None:
             st.error(plain(str(error)))
             continue
         if now.study.problems:
-            st.warning(plain(f"{other}: {len(now.study.problems):,} problems, such as {now.study.problems[0]}"))
+            st.warning(
+                plain(f"{other}: {len(now.study.problems):,} problems, such as {now.study.problems[0]}")
+            )
         if now.study.candidates.is_empty():
             st.warning(plain(f"{other}: {now.answer.sentence}"))
         else:

@@ -55,7 +55,9 @@ def _table(runs: Place, target: st.Page) -> None:
         cells[5].text(cost(study["cost"]))
         cells[6].text("" if study["seconds_left"] is None else format_seconds(study["seconds_left"]))
         cells[7].text(f"{trials['failed']:,}" if trials["failed"] else "")
-    damaged = [f"{study['name']}: {problem}" for study in studies for problem in study["problems"][:_PROBLEMS]]
+    damaged = [
+        f"{study['name']}: {problem}" for study in studies for problem in study["problems"][:_PROBLEMS]
+    ]
     if damaged:
         lines = damaged[:_MOST_PROBLEMS] + (["..."] if len(damaged) > _MOST_PROBLEMS else [])
         st.warning("Not all could be read: what is missing may change an answer.")

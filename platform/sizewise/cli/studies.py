@@ -172,7 +172,9 @@ def status(
             more = len(problems) - len(lines)
             print_problems(lines, "")
             if more:
-                print_problems([f"{study_name}: {more:,} more; `{command('status', study_name, runs)}` says all"], "")
+                print_problems(
+                    [f"{study_name}: {more:,} more; `{command('status', study_name, runs)}` says all"], ""
+                )
         if as_json:
             print_json({"runs": str(runs), "studies": studies.to_dicts()})
         elif studies.is_empty():
