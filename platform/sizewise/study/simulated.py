@@ -191,6 +191,10 @@ class Memory(Ledger):
         """A trial's evaluations."""
         return list(self.rows.get(trial_id, ()))
 
+    def count(self, trial_id: int) -> int | None:
+        """How many evaluations a trial has."""
+        return len(self.rows.get(trial_id, ()))
+
     def write_test(self, trial_id: int, scores: Mapping[str, Any]) -> None:
         """Nothing is tested in a simulation."""
 
