@@ -122,12 +122,13 @@ def _ask(study: Study) -> _View:
         effort = _choice("Effort", EFFORTS, "effort", "iteration")
         kept = _several("Methods", methods) if len(methods) > 1 else ()
         bound = st.selectbox(
-            "Theory's bound for ε of",
+            "Bound for dense projections, ε of",
             ["off", *_EPSILONS],
             key="epsilon",
             bind="query-params",
             help="The memory that the Johnson-Lindenstrauss lemma calls enough for a relative error ε of "
-            "squared distances: see `sizewise bound`. Drawn where all trials have one dim.",
+            "squared distances under a dense Gaussian projection. It does not hold for hash and robe, for which "
+            "`sizewise bound` prints what can be expected. Drawn where all trials have one dim.",
         )
     return _View(Axes(size, score, effort), kept, None if bound == "off" else float(bound))
 

@@ -1,7 +1,10 @@
 """DLRM: bottom MLP, pairwise dot interaction, top MLP.
 
 Naumov et al., "Deep Learning Recommendation Model for Personalization and Recommendation Systems", 2019, with
-the layer and initialization conventions of the reference implementation (facebookresearch/dlrm).
+the layers of the reference implementation (facebookresearch/dlrm) and, in the MLPs only, its initialization.
+Embeddings start otherwise: the reference draws a table of n rows from U(-1/sqrt(n), 1/sqrt(n)), and here every
+method draws from U(-0.01, 0.01) whatever its size (`sizewise.embedding.table`), because a shared pool has no n of
+its own and larger starts cost AUC (benchmarks/initialization.py).
 
     embedding = build("robe", cardinalities, dim=16, memory_budget=22_000, seed=1)
     model = DLRM(embedding, dense_features=13, bottom_mlp=[128, 64], top_mlp=[256, 128])

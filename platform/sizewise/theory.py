@@ -7,6 +7,10 @@ the table by a learnt memory M of k rows, so that row i becomes (S e_i)' M.  S c
 from the id.  The bounds below say how large k must be for S to keep lengths and inner products within 1 +-
 epsilon.
 
+The Johnson-Lindenstrauss bound is for a dense Gaussian S.  It does not hold for `hash` and `robe`, whose S has one
+nonzero a row: at any k, some of the rows share all they read, so that the distance between them is lost altogether.
+What can be said of those, in expectation over their hash, is in `sizewise.pool_theory`.
+
 What they do not say: that training finds such an M, or how much AUC an epsilon costs.  Errors are relative to
 the lengths of the vectors, not to single entries.  The abstract of the parameter-sharing-setup paper (arXiv
 2207.10731) claims that exponentially fewer parameters suffice for a (1 +- epsilon) approximation; its theorem
@@ -25,6 +29,11 @@ from sizewise_prep.errors import InputError
 
 Floats = NDArray[np.float64]
 FLOAT_BYTES = 4
+HOLDS_FOR = "a dense Gaussian projection; not for embedding.method hash or robe"
+NOT_FOR_HASHES = (
+    "This bound is for a dense Gaussian projection. It does not hold for hash and robe, which read each number of a "
+    "vector from one place of their pool: ids that share all their places cannot be told apart, at any size."
+)
 
 
 class MemoryBound(NamedTuple):
@@ -67,7 +76,7 @@ def memory_bound(rows: int, dim: int, epsilon: float) -> MemoryBound:
         full_bytes=full,
         ratio=full / small,
         statement=(
-            "A random projection to this many dimensions keeps all squared distances between rows' one-hot "
+            "A dense Gaussian projection to this many dimensions keeps all squared distances between rows' one-hot "
             "vectors within 1 +- epsilon, with probability at least 1/rows"
         ),
         source="Dasgupta and Gupta, 'An elementary proof of a theorem of Johnson and Lindenstrauss', 2003",
@@ -99,7 +108,8 @@ def jl_dimensions(points: int, epsilon: float, failure: float | None = None) -> 
 def feature_hashing_variance(x: Floats, y: Floats, size: int) -> float:
     """Variance of the inner product of two signed feature hashes of ``size`` slots; its mean is x'y.
 
-    ``(1/m) (sum_{i != j} x_i^2 y_j^2 + x_i y_i x_j y_j)`` (Weinberger et al. 2009, Lemma 2).  Assumes a
+    ``(1/m) (sum_{i != j} x_i^2 y_j^2 + x_i y_i x_j y_j)`` (Weinberger et al., Lemma 2 in arXiv 0902.2206v5 of
+    2010, which corrects the version of 2009).  Assumes a
     pairwise independent slot hash and a four-wise independent sign hash.
     """
     x2, y2, xy = x * x, y * y, x * y
@@ -125,11 +135,11 @@ class FeatureHashingTail(NamedTuple):
 
 
 def feature_hashing_tail(epsilon: float, delta: float) -> FeatureHashingTail:
-    """The exponential tail of signed feature hashing (Weinberger et al. 2009, Theorem 3).
+    """The exponential tail of signed feature hashing (Weinberger et al., Theorem 3 in arXiv 0902.2206v5 of 2010).
 
-    For ||x|| = 1, ``m >= 72 ln(1/delta) / eps^2`` and ``max|x_i| <= eps / (18 sqrt(ln(1/delta)
-    ln(m/delta)))`` the squared length of the hashed vector is off by epsilon or more with probability at most
-    2 delta.
+    The version of 2009 has errors there.  For ||x|| = 1, ``m >= 72 ln(1/delta) / eps^2`` and ``max|x_i| <= eps /
+    (18 sqrt(ln(1/delta) ln(m/delta)))`` the squared length of the hashed vector is off by epsilon or more with
+    probability at most 2 delta.
 
     Raises:
         InputError: epsilon or delta outside (0, 1).

@@ -219,6 +219,18 @@ def test_bound_speaks_of_a_folder_or_of_a_number(sizewise: Callable[..., Outcome
     assert "8.4 MB instead of 105 GB" in sizewise("bound", "--rows", 204_184_588, "--dim", 128).out
     of_data = json.loads(sizewise("bound", shards, "--json").out)
     assert of_data["rows"] == sum(Manifest.load(shards).cardinalities)
+    assert "not for embedding.method hash or robe" in of_data["holds_for"]
+    hashed = {made["map"]: made for made in of_data["shared_pool"]["maps"]}
+    assert hashed.keys() == {"hash", "robe", "robe, sign: true"}
+    errors = [row["vector_error"] for row in hashed["robe"]["ids"]]
+    assert errors == sorted(errors)  # rarer ids are further off
+    less = json.loads(sizewise("bound", shards, "--memory-budget", "2kB", "--json").out)["shared_pool"]
+    assert less["bytes"] == 2000
+    assert less["maps"][0]["ids"][0]["vector_error"] > errors[0]
+    text = " ".join(sizewise("bound", shards).out.split())
+    assert "It does not hold for hash and robe" in text
+    assert "nan" not in text
+    assert sizewise("bound", shards, "--memory-budget", "10").code == 2
     assert sizewise("bound").code == 2
     assert sizewise("bound", shards, "--eps", 2).code == 2
 

@@ -1,6 +1,7 @@
 """What studies found: `results`, `choose`, `report`, `dashboard`, and `bound`, what theory says."""
 
 import dataclasses
+import textwrap
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -208,20 +209,36 @@ def bound(
     rows: Annotated[int | None, typer.Option(help="Values of all features, instead of DIR.", min=2)] = None,
     dim: Annotated[int, typer.Option(help="Length of an embedding vector.", min=1)] = 16,
     eps: Annotated[float, typer.Option(help="Relative error of squared distances, between 0 and 1.")] = 0.1,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(help="Size of the shared pool that hash and robe are judged at; else the bound's."),
+    ] = None,
+    skew: Annotated[
+        float,
+        typer.Option(help="With --rows: ids are read as often as rank^-SKEW; DIR has its own counts.", min=0),
+    ] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Print how much memory is enough in theory, by the Johnson-Lindenstrauss lemma."""
-    from sizewise import theory
-    from sizewise.units import format_bytes, format_count, format_ratio
+    """Print how much memory is enough in theory for a dense projection, and what hash and robe make of as much."""
+    from sizewise import pool_report, theory
+    from sizewise.units import format_bytes, format_count, format_ratio, parse_bytes
     from sizewise_prep.manifest import Manifest
 
     if (data is None) == (rows is None):
         raise InputError("bound: give a folder of shards, or --rows N")
     found = theory.memory_bound(rows if data is None else Manifest.load(data).full_rows, dim, eps)  # type: ignore[arg-type]
+    try:
+        least = pool_report.LEAST_VECTORS * dim * theory.FLOAT_BYTES
+        usual = max(min(found.bytes, found.full_bytes), least)
+        budget = usual if memory_budget is None else parse_bytes(memory_budget)
+    except ValueError as error:
+        raise InputError(f"--memory-budget: {error}") from None
+    shared = pool_report.shared_pool(budget, found.rows, dim, data, skew)
     if as_json:
-        print_json(found._asdict())
+        print_json({**found._asdict(), "holds_for": theory.HOLDS_FOR, "shared_pool": shared.as_json()})
     else:
         print(
             f"{format_count(found.dimensions)} dimensions x {dim}: {format_bytes(found.bytes)} instead of "
-            f"{format_bytes(found.full_bytes)} ({format_ratio(found.ratio)})\n{found.statement}\n{found.source}"
+            f"{format_bytes(found.full_bytes)} ({format_ratio(found.ratio)})\n{found.statement}\n{found.source}\n\n"
+            f"{textwrap.fill(theory.NOT_FOR_HASHES, width=80)}\n\n{shared.text()}"
         )

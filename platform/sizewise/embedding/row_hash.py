@@ -1,6 +1,7 @@
 """``hash``: the hashing trick on rows.  Every (feature, id) reads one row of a table shared by all features.
 
-Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", 2009.
+Weinberger et al., "Feature Hashing for Large Scale Multitask Learning", ICML 2009 (arXiv 0902.2206v5 of 2010 corrects
+its theorems).
 """
 
 from collections.abc import Sequence

@@ -33,7 +33,8 @@ def accuracy_against_size(study: Study, epsilon: float | None = None, axes: Axes
 
     The front is the study's own, whatever the axes. A star marks a trial with full tables; lines mark the
     published sizes over Criteo Terabyte (`reference`). With `epsilon`, a line marks the memory that the
-    theory's bound asks for (`sizewise.theory`), where the size is that of the embeddings and all trials have one dim.
+    bound for dense projections asks for (`sizewise.theory`; it does not hold for `hash` and `robe`), where the size is
+    that of the embeddings and all trials have one dim.
     """
     return _draw_accuracy_against_size(_accuracy_against_size_info(study, epsilon, axes))
 
@@ -131,7 +132,9 @@ def _draw_accuracy_against_size(info: _SizeInfo) -> go.Figure:
         )
     lines = [(mark.bytes, mark.text, "dot") for mark in info.marks]
     if info.bound:
-        text = f"theory: {format_bytes(info.bound.bytes)} for ε = {info.bound.epsilon:g}"
+        # Short, for it lies across the figure; `sizewise bound` says what holds for hash and robe.
+        size_text = format_bytes(info.bound.bytes)
+        text = f"dense projection: {size_text} for ε = {info.bound.epsilon:g} (no bound for hash, robe)"
         lines.append((info.bound.bytes, text, "dash"))
     for place, (at, text, dash) in enumerate(lines):
         figure.add_vline(at, line={"color": style.OUTLINE, "width": 1, "dash": dash})
