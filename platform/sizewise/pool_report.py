@@ -51,14 +51,26 @@ def id_errors(pool: PoolMap, ids: Frequencies) -> list[IdError]:
 
 
 def counted(folder: str, most_rows: int = MOST_ROWS) -> Frequencies:
-    """From the first rows of the training split in a local folder of shards."""
+    """From the first rows of the training split in a local folder of shards.
+
+    Raises:
+        InputError: a shard is missing or damaged, or there are no training rows.
+    """
     manifest, rows = Manifest.load(folder), 0
     parts: list[NDArray[np.uint32]] = []
     for shard in manifest.splits["train"].shards:
+        path = Path(folder) / shard.file
+        try:
+            parts.append(read_shard(path, manifest.shape(shard)).ids[: most_rows - rows])
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be read ({error.strerror or error}): prepare the data again, or give --rows N"
+            ) from None
+        rows += len(parts[-1])
         if rows >= most_rows:
             break
-        parts.append(read_shard(Path(folder) / shard.file).ids[: most_rows - rows])
-        rows += len(parts[-1])
+    if not rows:
+        raise InputError(f"{folder}: has no training rows to count ids in: give --rows N")
     columns = (np.concatenate([part[:, c] for part in parts]) for c in range(parts[0].shape[1]))
     return Frequencies.of(np.concatenate([np.unique(column, return_counts=True)[1] for column in columns]))
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -211,7 +212,9 @@ def test_status_says_why_earlier_attempts_were_lost(sizewise: Callable[..., Outc
     assert told["lost"] == {"1": memory, "2": died}
 
 
-def test_bound_speaks_of_a_folder_or_of_a_number(sizewise: Callable[..., Outcome], shards: Path) -> None:
+def test_bound_speaks_of_a_folder_or_of_a_number(
+    sizewise: Callable[..., Outcome], shards: Path, tmp_path: Path
+) -> None:
     headline = json.loads(sizewise("bound", "--rows", 204_184_588, "--dim", 128, "--eps", 0.1, "--json").out)
     assert headline["dimensions"] == 16_402
     assert headline["full_bytes"] == 204_184_588 * 128 * 4
@@ -231,6 +234,11 @@ def test_bound_speaks_of_a_folder_or_of_a_number(sizewise: Callable[..., Outcome
     assert "It does not hold for hash and robe" in text
     assert "nan" not in text
     assert sizewise("bound", shards, "--memory-budget", "10").code == 2
+    copy = Path(shutil.copytree(shards, tmp_path / "copy"))
+    next(copy.rglob("*train*.arrow")).unlink()
+    refused = sizewise("bound", copy, "--json")
+    assert (refused.code, refused.out) == (2, "")
+    assert "prepare the data again" in refused.err
     assert sizewise("bound").code == 2
     assert sizewise("bound", shards, "--eps", 2).code == 2
 
