@@ -295,3 +295,27 @@ def test_the_shell_completes_commands_options_and_the_names_of_studies(tmp_path:
     assert completed("sizewise results --ta") == ["--table"]
     assert completed("sizewise choose mi") == ["mine", "mine-too"]
     assert completed(f"sizewise status --runs {tmp_path / 'runs'} o") == ["other"]
+
+
+def test_status_of_a_study_with_many_failures_is_short(
+    sizewise: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    writer = StudyWriter(tmp_path, "failing", trials=60)
+    for trial in range(60):
+        error = "DivergedError: the loss is not finite" if trial < 40 else f"OSError: {trial}{'x' * 50_000}"
+        writer.ledger(trial, "failed", error=error, lost={1: "its worker process died"}, attempts=2)
+        (tmp_path / f"damaged-{trial}" / "trials").mkdir(parents=True)
+        (tmp_path / f"damaged-{trial}" / "study.json").write_text("{")
+    shown = sizewise("status", "failing", "--runs", tmp_path).out
+    assert (
+        "lost a worker in trial 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 50 more: its worker process died\n" in shown
+    )
+    assert (
+        "trial 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 30 more failed: DivergedError: the loss is not finite\n"
+        in shown
+    )
+    assert "11 more reasons; all: `sizewise results failing --runs" in shown
+    assert len(shown) < 15_000
+    listed = sizewise("status", "--runs", tmp_path)
+    assert listed.err.count("\n") == 11
+    assert "50 more problems; all of them: `sizewise status --runs" in listed.err

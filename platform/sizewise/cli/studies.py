@@ -25,7 +25,9 @@ from sizewise.study import signals
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import place
 
-_MOST_PROBLEMS = 3  # that are said of each study where all are listed
+_MOST_REASONS = 10  # for which trials failed, that are said of one study
+_MOST_LETTERS = 1_000  # of each
+_MOST_IDS = 10  # trials that are named for one reason
 
 
 @app.command()
@@ -167,14 +169,9 @@ def status(
         return
     if name is None:
         studies = results.studies(place(runs))
-        for study_name, problems in studies.select("name", "problems").iter_rows():
-            lines = [f"{study_name}: {problem}" for problem in problems[:_MOST_PROBLEMS]]
-            more = len(problems) - len(lines)
-            print_problems(lines, "")
-            if more:
-                print_problems(
-                    [f"{study_name}: {more:,} more; `{command('status', study_name, runs)}` says all"], ""
-                )
+        every = f"sizewise status --runs {shlex.quote(runs)} --json"
+        listed = studies.select("name", "problems").iter_rows()
+        print_problems([f"{study}: {problem}" for study, problems in listed for problem in problems], every)
         if as_json:
             print_json({"runs": str(runs), "studies": studies.to_dicts()})
         elif studies.is_empty():
@@ -186,7 +183,7 @@ def status(
                 columns,
                 f"Studies in {runs}",
                 wide=wide,
-                every_row=f"sizewise status --runs {shlex.quote(runs)} --json",
+                every_row=every,
             )
         return
     study = results.load(place(runs), name)
@@ -210,12 +207,23 @@ def status(
     if found["message"]:
         say(found["message"])
     for reason, ids in found["lost"].items():
-        say(f"lost a worker in trial {', '.join(map(str, ids))}: {reason}")
+        say(f"lost a worker in trial {_listed(ids)}: {reason}")
     failed = study.trials.filter(state="failed")
-    for trial_id, error in failed.select("trial_id", "error").iter_rows():
-        say(f"trial {trial_id} failed: {error}")
+    reasons = failed.group_by("error", maintain_order=True).agg("trial_id")
+    for error, ids in reasons.head(_MOST_REASONS).iter_rows():
+        say(f"trial {_listed(ids)} failed: {str(error)[:_MOST_LETTERS]}")
+    if reasons.height > _MOST_REASONS:
+        say(
+            f"{reasons.height - _MOST_REASONS:,} more reasons; all: `{command('results', name, runs, '--json')}`"
+        )
     if failed.height:
-        say(f"tracebacks: sizewise status {name} --runs {shlex.quote(runs)} --trial ID")
+        print(f"tracebacks: {command('status', name, runs, '--trial', 'ID')}")
+
+
+def _listed(ids: list[int]) -> str:
+    """The first of some trials, and how many more there are."""
+    more = len(ids) - _MOST_IDS
+    return ", ".join(map(str, ids[:_MOST_IDS])) + (f" and {more:,} more" if more > 0 else "")
 
 
 def overrides(pairs: list[str]) -> dict[str, Any]:
