@@ -122,6 +122,37 @@ def test_a_study_file_that_does_not_tell_of_its_trials_is_refused(
         study.resume("some", runs)
 
 
+def test_a_study_with_cce_of_version_0_1_goes_on_with_the_schedule_of_then(
+    asked: spec.StudySpec, tmp_path: Path
+) -> None:
+    asked = asked.model_copy(
+        update={
+            "embedding": spec.StudySpec.model_validate(
+                {"name": "some", "data": "d", "embedding": {"method": "cce", "count_pointers": False}}
+            ).embedding
+        }
+    )
+    runs, folder = tmp_path / "runs", tmp_path / "runs" / "some"
+    assert study.run(asked, runs)
+    assert [r.config["cluster_every"] for r in Ledger(folder).records().values()] == [1.0, 1.0]
+    # As version 0.1 left it: the option is in neither file, and its default was 100 iterations.
+    found = spec.from_text((folder / "study.yaml").read_bytes(), folder / "study.yaml")
+    old = {k: v for k, v in found.embedding.options.items() if k != "cluster_every"}
+    embedding = type(found.embedding).model_validate({"method": "cce", **old})
+    (folder / "study.yaml").write_bytes(
+        spec.to_text(found.model_copy(update={"embedding": embedding, "trials": 3}))
+    )
+    ledger = Ledger(folder)
+    for record in ledger.records().values():
+        ledger.write(
+            record.model_copy(
+                update={"config": {k: v for k, v in record.config.items() if k != "cluster_every"}}
+            )
+        )
+    assert study.resume("some", runs)
+    assert Ledger(folder).records()[2].config["cluster_every"] == 100
+
+
 def test_nothing_that_can_be_trained_is_said_in_the_status(
     asked: spec.StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
