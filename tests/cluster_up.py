@@ -25,6 +25,7 @@ import yaml
 from sizewise_prep import planted
 from sizewise_prep.prep import prepare
 
+SECRET = "planted-2f6c1b7ad0"
 PORT = 2222  # of the ssh server; the network is this process's own
 ROOT = Path(__file__).parents[1]
 
@@ -72,7 +73,8 @@ def settle(folder: Path) -> None:
     os.environ["HOME"] = str(home)
     (home / "venv").symlink_to(sys.prefix)  # what the setup commands would have installed
     (home / ".profile").write_text(
-        f"export PATH={os.environ['PATH']} PYTHONPATH={os.environ['PYTHONPATH']} OMP_NUM_THREADS=1\n"
+        f"export PATH={os.environ['PATH']} PYTHONPATH={os.environ['PYTHONPATH']} OMP_NUM_THREADS=1 "
+        f"AWS_SECRET_ACCESS_KEY={SECRET}\n"
     )
     sh("ip", "link", "set", "lo", "up", check=True)
     for name in ("host_key", "key"):
@@ -144,6 +146,13 @@ def main(folder: Path) -> None:
         step("jobs", "ray", "job", "list", "--address", "http://127.0.0.1:8265")
         report["finished"] = json.loads(sh(*sizewise, "status", "submitted", "--runs", runs, "--json").stdout)
         report["alive"] = living(before)
+        report["logs"] = len(list((folder / "ray").rglob("*.log")))
+        report["secret"] = [
+            str(path)
+            for root in (folder / "ray", runs)
+            for path in root.rglob("*")
+            if path.is_file() and SECRET.encode() in path.read_bytes()
+        ]
     finally:
         step("down", "ray", "down", "--yes", file)
     end = time.monotonic() + 15

@@ -6,10 +6,17 @@ word and from then on (Numba 0.68: a few of 40 functions, in every second try). 
 another file changed which was compiled into this one, and a damaged file, or a full disk, is an error to it. A name
 made from the content's origin has no such races, and what cannot be read or written is only compiled once more.
 
-Numba looks in `__pycache__` beside the source, or in `NUMBA_CACHE_DIR`.
+The folder is `NUMBA_CACHE_DIR`, or `__pycache__` beside the source, or Numba's own below the user's cache folder, or
+one in the temporary folder: the first that can be written to and that nobody else can, since what lies there is run.
 """
 
+import grp
 import hashlib
+import logging
+import os
+import pwd
+import stat
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -17,7 +24,89 @@ from pathlib import Path
 from typing import Any
 
 from numba import __version__
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core import caching
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+
+log = logging.getLogger(__name__)
+
+
+def distrust(folder: Path) -> str:
+    """Why code in a folder may be another user's; empty where only this user and root can have put it there."""
+    about, users = folder.stat(), {os.getuid(), 0}
+    if about.st_uid not in users:
+        return "belongs to another user"
+    if _open_to_others(about):
+        return "can be written to by other users"
+    users |= _strangers()
+    for parent in folder.resolve().parents:
+        above = parent.stat()
+        others = _open_to_others(above) and not above.st_mode & stat.S_ISVTX
+        if others or above.st_uid not in users:  # who could put another folder in its place
+            return f"lies in {parent}, which other users can write to"
+    return ""
+
+
+def _strangers() -> set[int]:
+    """The user that root's folders seem to belong to in a container that knows no user but this one."""
+    with suppress(OSError):
+        first, outside, _ = map(int, Path("/proc/self/uid_map").read_text().split()[:3])
+        if (first, outside) != (0, 0):
+            return {int(Path("/proc/sys/kernel/overflowuid").read_text())}
+    return set()
+
+
+def _open_to_others(about: os.stat_result) -> bool:
+    if about.st_mode & stat.S_IWOTH:
+        return True
+    return bool(about.st_mode & stat.S_IWGRP) and not _has_own_group(about)
+
+
+def _has_own_group(about: os.stat_result) -> bool:
+    """Whether a folder's group is its owner's alone, as many systems give each user one."""
+    with suppress(KeyError):
+        group, owner = grp.getgrgid(about.st_gid), pwd.getpwuid(about.st_uid)
+        return group.gr_name == owner.pw_name and set(group.gr_mem) <= {owner.pw_name}
+    return about.st_gid == 0
+
+
+class _Private:
+    """Makes one of Numba's locators leave out a folder that others may have written to."""
+
+    get_cache_path: Callable[[], str]
+
+    def ensure_cache_path(self) -> None:
+        """Make the folder, for this user alone, and see that it can be written to by this user and by nobody else."""
+        folder = Path(self.get_cache_path())
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if reason := distrust(folder):
+            _refused[folder] = reason
+            raise PermissionError(f"{folder}: {reason}")
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+class _Named(_Private, caching.UserProvidedCacheLocator):  # type: ignore[misc]
+    pass
+
+
+class _InTree(_Private, caching.InTreeCacheLocator):  # type: ignore[misc]
+    pass
+
+
+class _UserWide(_Private, caching.UserWideCacheLocator):  # type: ignore[misc]
+    pass
+
+
+class _Temporary(_Private, caching.UserWideCacheLocator):  # type: ignore[misc]
+    def get_cache_path(self) -> str:
+        """For containers and nodes where neither the installation nor the home folder can be written to."""
+        return f"{tempfile.gettempdir()}/sizewise-code-{os.getuid()}/{Path(super().get_cache_path()).name}"
+
+
+_refused: dict[Path, str] = {}  # folders of this process's functions, and why they are not trusted
+
+
+class _Compiled(CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = [_Named, _InTree, _UserWide, _Temporary]
 
 
 class CodeCache(FunctionCache):  # type: ignore[misc]
@@ -27,10 +116,13 @@ class CodeCache(FunctionCache):  # type: ignore[misc]
         RuntimeError: no folder to keep it in can be written to.
     """
 
+    _impl_class = _Compiled
+
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         source = _digest(Path(function.__code__.co_filename).parent)
         self._cache_file = CodeFiles(self.cache_path, self._impl.filename_base, source)
+        _say_refused(Path(self.cache_path))
 
 
 class CodeFiles(IndexDataCacheFile):  # type: ignore[misc]
@@ -52,6 +144,16 @@ class CodeFiles(IndexDataCacheFile):  # type: ignore[misc]
         origin = repr((__version__, self._source_stamp, key))
         name: str = self._data_name(int.from_bytes(hashlib.sha256(origin.encode()).digest()[:16]))
         return name
+
+
+def _say_refused(used: Path) -> None:
+    """Say once, and not in every process, which folder is left out; a mark in the one that is used remembers it."""
+    for folder, reason in _refused.items():
+        mark = used / f"instead-of-{hashlib.sha256(bytes(folder)).hexdigest()[:16]}"
+        with suppress(OSError):
+            mark.touch(mode=0o600, exist_ok=False)
+            log.warning("%s %s: compiled code is kept in %s instead", folder, reason, used)
+    _refused.clear()
 
 
 @cache

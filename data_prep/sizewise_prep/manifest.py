@@ -18,13 +18,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sizewise_prep import limits
 from sizewise_prep.errors import InputError, first_problem
 from sizewise_prep.layout import CRITEO, Layout
 from sizewise_prep.names import PlainPath, plain_name
 from sizewise_prep.shards import Shape, digest, read_shard
 from sizewise_prep.splits import SPLITS
 from sizewise_prep.storage import Place, StorageError, entry, is_folder, place, read
-from sizewise_prep.workers import cores
 
 NAME = "manifest.json"
 Tokens = Literal["raw", "contiguous", "mlperf"]
@@ -232,7 +232,7 @@ def verify(folder: str | Path) -> list[str]:
             rows_problem(folder, manifest, file) if file.file in rows else None
         )
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(limits.cpus()) as pool:
         problems = list(pool.map(problem, manifest.files))
     known = {NAME, *(shard.file for shard in manifest.files)}
     there = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())

@@ -11,9 +11,11 @@ worker or node is lost is done again elsewhere, and so is the conductor, which g
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.options import Options
 from sizewise_prep.prep import steps
+from sizewise_prep.private_ray import private_ray
 from sizewise_prep.progress import Progress
-from sizewise_prep.ray_address import answering
+from sizewise_prep.ray_address import RefusedError, joinable
 from sizewise_prep.ray_job import InstalledCode
 from sizewise_prep.workers import Function, Job, Result, all_results
 
@@ -97,22 +100,32 @@ def prepare_on_ray(
         InputError: as there, or there is no such cluster.
     """
     options.settings()
-    started_here = not ray.is_initialized()
-    if started_here:
-        named = address or "auto"
-        try:
-            found = named if named.startswith("ray://") else answering(named) or named
-            ray.init(address=found, log_to_driver=False, logging_level="ERROR", job_config=InstalledCode())
-        except (OSError, ValueError) as error:
-            mend = "name another with --ray or RAY_ADDRESS, or leave both out to work on this machine alone"
-            raise InputError(f"Ray cluster {named}: cannot be reached ({error}): {mend}") from None
-    try:
-        names = [str(one) for one in ([raw] if isinstance(raw, str | Path) else raw)]
-        files = [name if "://" in name else os.path.abspath(name) for name in names]
+    names = [str(one) for one in ([raw] if isinstance(raw, str | Path) else raw)]
+    files = [name if "://" in name else os.path.abspath(name) for name in names]
+    with nullcontext() if ray.is_initialized() else _joined(address or "auto"):
         return _conducted(files, os.path.abspath(out), options, memory, progress)
-    finally:
-        if started_here:
+
+
+@contextmanager
+def _joined(named: str) -> Iterator[None]:
+    """The cluster of an address for the block; `local` is one of this command's own."""
+    try:
+        found = named if named.startswith("ray://") else joinable(named)
+        if found:
+            ray.init(address=found, log_to_driver=False, logging_level="ERROR", job_config=InstalledCode())
+    except RefusedError as error:
+        raise InputError(f"--ray {named}: {error}") from None
+    except (OSError, ValueError) as error:
+        fix = "name another with --ray or RAY_ADDRESS, or leave both out to work on this machine alone"
+        raise InputError(f"Ray cluster {named}: cannot be reached ({error}): {fix}") from None
+    if found:
+        try:
+            yield
+        finally:
             ray.shutdown()
+    else:
+        with private_ray(lambda text: print(text, file=sys.stderr)):
+            yield
 
 
 def _conducted(

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sizewise_prep import parts
+from sizewise_prep import limits, parts
 from sizewise_prep.atomic import publish, resumable_folder, write_atomic
 from sizewise_prep.errors import InputError
 from sizewise_prep.log import Log, digests
@@ -29,7 +29,7 @@ from sizewise_prep.options import Options
 from sizewise_prep.progress import FileProgress, Progress
 from sizewise_prep.sources import resolve
 from sizewise_prep.splits import Rule
-from sizewise_prep.workers import Local, Workers, cores, physical_memory
+from sizewise_prep.workers import Local, Workers
 from sizewise_prep.working import claim, clear_all_but, is_begun, refuse_others, standing
 
 __all__ = ["FileProgress", "Options", "Progress", "default_workers", "prepare", "steps"]
@@ -65,7 +65,7 @@ def prepare(
     options.settings()
     if workers < 1:
         raise InputError(f"workers = {workers}: give at least 1")
-    limit, each = memory or physical_memory() // 2, max(parts.MEMORY, options.shard_memory)
+    limit, each = memory or limits.memory() // 2, max(parts.MEMORY, options.shard_memory)
     if limit < each:
         what = "raise it, or lower shard_rows"
         raise InputError(f"memory = {limit:,} bytes: one worker needs {each:,}; {what}")
@@ -82,8 +82,8 @@ def prepare(
 
 
 def default_workers() -> int:
-    """One for each processor core."""
-    return cores()
+    """One for each CPU that this process may use."""
+    return limits.cpus()
 
 
 def steps(

@@ -1,22 +1,61 @@
-"""Which Ray cluster an address means, and whether it answers: Ray itself waits for minutes for one that is gone."""
+"""Which Ray cluster an address means, whether it answers, and whether this user may join it.
+
+Ray itself waits for minutes for a cluster that is gone or that wants another token, and aborts the process where the
+cluster on this machine is another user's.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+from ray._common.utils import get_ray_address_file
 from ray._private import services
+from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ignore[attr-defined]
+from ray.exceptions import AuthenticationError, RayError
 
 SECONDS = 20.0  # how long a cluster's head may take to answer
 
 
-def answering(named: str) -> str | None:
+class RefusedError(ValueError):
+    """A cluster that answers, and that this user cannot join; the text says why, and what to do."""
+
+
+def joinable(named: str, say: Callable[[str], None] = lambda text: None) -> str | None:
     """HOST:PORT of the cluster that `named` means; None where it means none that has been started.
 
-    `named` is HOST:PORT, `auto` for the one that runs on this machine, `local`, or nothing for `auto` if there is one.
+    Args:
+        named: HOST:PORT, `auto` for the cluster that runs on this machine, `local` for none, or nothing: then this
+            user's own cluster on this machine if there is one.
+        say: told, in a sentence, which cluster was found and is not joined because nobody has named it.
 
-    Raises OSError or ValueError, whose text says why there is no such cluster.
+    Raises:
+        RefusedError: the cluster that is named does not let this user in.
+        OSError, ValueError: the text says why there is no such cluster.
     """
+    if named:
+        return _found(named)
+    note = Path(get_ray_address_file(None))
+    with suppress(OSError):
+        if note.lstat().st_uid != os.getuid():
+            say(
+                f"Ray: the cluster on this machine is another user's ({note}): left alone; `--ray auto` would ask it"
+            )
+            return None
+    try:
+        return _found("")
+    except RefusedError as error:
+        say(f"Ray: the cluster on this machine is left alone: {error}")
+    except (OSError, ValueError):  # a note that a cluster left which ended without a word
+        pass
+    return None
+
+
+def _found(named: str) -> str | None:
     if named in ("", "auto"):
         # Ray's own `auto` would also join the private Ray of whichever driver runs on this machine.
         found = services.find_bootstrap_address(None)
@@ -30,7 +69,66 @@ def answering(named: str) -> str | None:
     with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS) as connection:
         if not _speaks_grpc(connection):
             raise ValueError("what answers there is no Ray")
+    _check_admitted(found)
     return str(found)
+
+
+def _check_admitted(address: str) -> None:
+    """Find the token that a cluster asks for, and see that its processes on this machine are this user's."""
+    for with_token in (False, True):
+        if with_token:
+            _use_tokens(address)
+        try:
+            with _silent():
+                nodes = GcsClient(address=address).get_all_node_info(timeout=SECONDS).values()
+            break
+        except AuthenticationError:
+            if with_token or os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+                raise RefusedError(
+                    f"{address} does not take this user's token: set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to the "
+                    "one that it was started with"
+                ) from None
+        except RayError as error:
+            raise ValueError(f"{address} does not answer as a Ray cluster: {error!s:.100}") from None
+    sockets = [Path(node.raylet_socket_name) for node in nodes]
+    here = [path for path in sockets if os.path.lexists(path)]
+    if here and not any(os.access(path, os.W_OK) for path in here):
+        owner = here[0].lstat().st_uid
+        raise RefusedError(
+            f"{address} was started by another user (id {owner}), who alone can use it from this machine: submit to "
+            "it with `ray job submit`, or use --ray local"
+        )
+
+
+def _use_tokens(address: str) -> None:
+    """Send the token that this user has from now on: Ray does so by itself only to a cluster that it found itself."""
+    loader = AuthenticationTokenLoader.instance()
+    loader.reset_cache()
+    try:
+        has_token = loader.has_token(ignore_auth_mode=True)
+    except AuthenticationError as error:  # RAY_AUTH_TOKEN_PATH names no file
+        raise RefusedError(f"{address} asks for a token: {str(error).split('. ')[0]}") from None
+    if not has_token:
+        raise RefusedError(
+            f"{address} asks for a token: set RAY_AUTH_TOKEN to it, or RAY_AUTH_TOKEN_PATH to a file with it "
+            "(`ray get-auth-token` prints it where the cluster was started)"
+        )
+    os.environ["RAY_AUTH_MODE"] = "token"
+    Config.initialize("")
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without what Ray's C++ code writes to standard error of a refusal, which is said in one sentence here."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _speaks_grpc(connection: socket.socket) -> bool:

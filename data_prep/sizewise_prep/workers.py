@@ -139,21 +139,3 @@ def _results(function: Function[Job, Result], job: Job) -> list[Result]:
 def all_results(function: Function[Job, Result], job: Job) -> list[Result]:
     """What a job yields, at once."""
     return list(function(job))
-
-
-def cores() -> int:
-    """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def physical_memory() -> int:
-    """Bytes of this machine's memory, or of the container's where it is limited to less."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits: list[Any] = []
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            with open(path) as stream:
-                limits.append(stream.read().strip())
-        except OSError:
-            continue
-    return min([machine, *(int(limit) for limit in limits if limit.isdigit())])

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sizewise.cli.shared import Json, Name, Runs, app, auc_text, command, print_json
+from sizewise_prep import limits
 from sizewise_prep.storage import place
 
 
@@ -22,6 +23,7 @@ def export(
     from sizewise.terminal import print_problems
     from sizewise.units import format_bytes
 
+    _use_allowed_threads()
     problems: list[str] = []
     try:
         found = exports.export(place(runs), name, trial, out, problems)
@@ -36,6 +38,13 @@ def export(
     )
     print(*(f"{at.rows:,} rows: {at.milliseconds:.3g} ms" for at in found.latency), sep=", ", end=" ")
     print(f"({found.measured_on})")
+
+
+def _use_allowed_threads() -> None:
+    """PyTorch knows of an affinity mask, but not of a control group's quota."""
+    import torch
+
+    torch.set_num_threads(min(torch.get_num_threads(), limits.cpus()))
 
 
 Deployment = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `sizewise export` wrote.")]
@@ -59,6 +68,7 @@ def score(
     from sizewise.terminal import bytes_read
 
     score_files.check(out)  # before the model is read, which may take its time
+    _use_allowed_threads()
     with bytes_read("score", as_json) as progress:
         done = exports.score(exports.Deployed.open(model), raw, out, max_bad_fraction, progress)
     if as_json:
@@ -75,6 +85,7 @@ def evaluate(model: Deployment, raw: Raw, max_bad_fraction: MaxBad = 0.0, as_jso
     from sizewise import export as exports
     from sizewise.terminal import bytes_read, say
 
+    _use_allowed_threads()
     with bytes_read("evaluate", as_json) as progress:
         done = exports.evaluate(exports.Deployed.open(model), raw, max_bad_fraction, progress)
     assert done.scores

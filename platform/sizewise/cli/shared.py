@@ -35,7 +35,7 @@ Ray = Annotated[
         "--ray",
         metavar="ADDRESS",
         help="The Ray cluster: HOST:PORT, auto (the one on this machine), or local (one for this study alone). When "
-        "left out: RAY_ADDRESS, else the one on this machine if there is one, else local.",
+        "left out: RAY_ADDRESS, else your own on this machine if there is one, else local.",
     ),
 ]
 

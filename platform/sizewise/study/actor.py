@@ -15,8 +15,9 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray is untyped
 
     workers: Workers | None = None
 
-    def setup(self, payload: dict[str, Any]) -> None:
-        """Begin the first trial."""
+    def setup(self, payload: dict[str, Any], credentials: dict[str, str]) -> None:
+        """Begin the first trial. The credentials are environment variables for all of the actor's workers."""
+        self.credentials = credentials
         self.reset_config(payload)
 
     def reset_config(self, payload: dict[str, Any]) -> bool:
@@ -28,7 +29,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray is untyped
                 self.workers = None
         if self.workers is None:
             self.workers = Workers(payload["resources"], payload["attempt"], payload["logs"])
-        self.workers.begin(payload)
+        self.workers.begin({**payload, "credentials": self.credentials})
         return True
 
     def step(self) -> dict[str, Any]:

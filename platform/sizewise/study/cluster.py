@@ -5,14 +5,14 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import ray
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ruamel.yaml import YAML
 
@@ -20,7 +20,9 @@ from sizewise.spec import StudySpec
 from sizewise.study.placement import PlacementError, check_placement
 from sizewise.study.signals import deferred, in_groups_of_their_own
 from sizewise.units import format_bytes
-from sizewise_prep.ray_address import answering
+from sizewise_prep import limits
+from sizewise_prep.private_ray import private_ray, temporary_folder
+from sizewise_prep.ray_address import RefusedError, joinable
 from sizewise_prep.ray_job import InstalledCode
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,12 @@ ENVIRONMENT = {
 }
 
 
+# What Tune copies from the driver's environment for its trials.
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 ROOM = 100 * 10**6  # bytes that Ray's logs and sockets may take
+FEW_PROCESSES = (
+    1000  # what a limit on processes and threads may have left when Ray does not start because of it
+)
 HEAD_SECONDS = 20.0  # how long a cluster's head may be silent
 
 # Ray's launcher leaves the cluster's file there on the head, where drivers of submitted jobs run.
@@ -48,7 +55,10 @@ class StartError(RuntimeError):
 
 @contextmanager
 def connect(
-    spec: StudySpec, on_lost: Callable[[str], None] | None = None, address: str | None = None
+    spec: StudySpec,
+    on_lost: Callable[[str], None] | None = None,
+    address: str | None = None,
+    failed: Callable[[], bool] = lambda: False,
 ) -> Iterator[StudySpec]:
     """A Ray cluster, and Ray left again, or a local one ended, when the block ends.
 
@@ -58,7 +68,8 @@ def connect(
             `HEAD_SECONDS`, or this node's raylet is gone. It must end the process: Ray would, after minutes, without a
             word to whoever waits.
         address: HOST:PORT of a cluster; `auto` for the one that runs on this machine; `local` for one of this
-            study's own; None for `RAY_ADDRESS`, else the one that runs on this machine, else one of its own.
+            study's own; None for `RAY_ADDRESS`, else this user's own on this machine, else one of the study's own.
+        failed: asked at the end whether the logs of a Ray of the study's own are to be kept.
 
     Returns:
         The study file, with what only the cluster knows: the memory of its smallest GPU.
@@ -68,43 +79,62 @@ def connect(
         StartError: Ray did not start.
     """
     os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ})
-    started_here = not ray.is_initialized()
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        if started_here:
-            _join(address)
+    with nullcontext() if ray.is_initialized() else _joined(address, failed) as folder:
         wanted, nodes = spec.resources, [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if wanted.gpus_per_worker == "auto" and wanted.gpu_memory is None:
             wanted = wanted.model_copy(update={"gpu_memory": _gpu_memory()})
         check_placement(wanted, nodes, _startable() if not _own() else [])
-        with _watched(on_lost) if on_lost else nullcontext():
+        with _watched(on_lost, folder) if on_lost else nullcontext():
             yield spec.model_copy(update={"resources": wanted})
-    finally:
-        if started_here:
-            ray.shutdown()
 
 
-def _join(address: str | None) -> None:
-    """Connect this process, and say what to: two studies on one machine share what it has."""
+@contextmanager
+def _joined(address: str | None, failed: Callable[[], bool] = lambda: False) -> Iterator[Path | None]:
+    """Connect this process, and say what to: two studies on one machine share what it has.
+
+    Yields:
+        The folder of a Ray of the study's own.
+    """
     cluster = _answering(address)
+    with ExitStack() as until_the_end:
+        try:
+            with _uninterrupted():
+                folder = until_the_end.enter_context(_cluster(cluster) if cluster else _own_ray(failed))
+        except Exception as error:  # as Ray says that this machine was too slow, or has no room
+            message = str(error).strip() or type(error).__name__
+            raise StartError(f"Ray did not start: {message}{_fix(message)}") from error
+        _say_where()
+        until_the_end.enter_context(_credentials_left_out())
+        yield folder
+
+
+@contextmanager
+def _own_ray(failed: Callable[[], bool]) -> Iterator[Path]:
     # Nobody takes this machine away from us, and whoever watched for it would take a second.
-    if cluster is None:
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    with private_ray(log.warning, failed) as folder:  # which has our environment already, secrets too
+        yield folder
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[None]:
     try:
-        with _uninterrupted():
-            ray.init(
-                cluster or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                include_dashboard=False,
-                job_config=InstalledCode(),
-                # A Ray of our own has our environment already, and starts its processes sooner without being told.
-                runtime_env={"env_vars": ENVIRONMENT} if cluster else None,
-            )
-    except Exception as error:  # as Ray says that this machine was too slow, or has no room
-        said = str(error).strip() or type(error).__name__
-        raise StartError(f"Ray did not start: {said}{_mend(said)}") from error
+        ray.init(
+            address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+            job_config=InstalledCode(),
+            runtime_env={"env_vars": ENVIRONMENT},
+        )
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _say_where() -> None:
     has = ray.cluster_resources()
     kinds = ", ".join(
         f"{has.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU") if has.get(kind) or kind == "CPU"
@@ -122,14 +152,17 @@ def _join(address: str | None) -> None:
         )
 
 
-def _mend(said: str) -> str:
-    """What to do about Ray's folder for temporary files, where that is what kept Ray from starting."""
-    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    if "AF_UNIX path length" in said:  # as long as batch systems set TMPDIR
+def _fix(message: str) -> str:
+    """What to do about Ray's folder for temporary files or too few processes, where that kept Ray from starting."""
+    folder = temporary_folder()
+    if "AF_UNIX path length" in message:  # as long as batch systems set TMPDIR
         return ": set RAY_TMPDIR to a short folder, such as /tmp"
     with suppress(OSError):
         if (free := shutil.disk_usage(folder).free) < ROOM:
             return f": {folder} has {format_bytes(free)} left: make room, or set RAY_TMPDIR to another folder"
+    allowed = limits.processes()
+    if allowed and allowed.left < FEW_PROCESSES and allowed.limit not in message:
+        return f": {allowed.limit}: raise that limit, or end other programs"
     return ""
 
 
@@ -157,14 +190,30 @@ def _answering(address: str | None) -> str | None:
     try:
         if named.startswith("ray://"):
             raise ValueError("a driver runs on a node of its cluster: submit it with `ray job submit`")
-        return answering(named)
+        return joinable(named, log.info)
+    except RefusedError as error:
+        raise PlacementError(f"--ray {named}: {error}") from None
     except (OSError, ValueError) as error:
-        if not named:  # a note that a cluster left which ended without a word
-            return None
         raise PlacementError(
             f"--ray {named}: there is no such Ray cluster ({error}): name another with --ray or RAY_ADDRESS, or "
             "give --ray local to start one for this study alone"
         ) from None
+
+
+@contextmanager
+def _credentials_left_out() -> Iterator[None]:
+    """Keep Tune from copying AWS's keys into runtime environments, which Ray writes into its logs on every node."""
+    left_out = ENV_VARS_TO_PROPAGATE & set(CREDENTIALS)
+    ENV_VARS_TO_PROPAGATE.difference_update(left_out)
+    try:
+        yield
+    finally:
+        ENV_VARS_TO_PROPAGATE.update(left_out)
+
+
+def credentials() -> dict[str, str]:
+    """Of this process's environment, what workers on other machines need to reach the object store."""
+    return {} if _own() else {name: os.environ[name] for name in CREDENTIALS if name in os.environ}
 
 
 def _own() -> bool:
@@ -174,11 +223,12 @@ def _own() -> bool:
 
 
 @contextmanager
-def _watched(on_lost: Callable[[str], None]) -> Iterator[None]:
+def _watched(on_lost: Callable[[str], None], folder: Path | None) -> Iterator[None]:
     """Within the block, look whether what this process cannot do without still answers.
 
     That is the cluster's head, whose machine may be cut off for a while, and the raylet of this process's own node. One
     that is gone never comes back, and Ray would not say so for minutes: its port refuses.
+    The `folder` of a Ray of the study's own stays, for its logs.
     """
     head = ray.get_runtime_context().gcs_address
     node = ray._private.worker._global_node
@@ -197,7 +247,7 @@ def _watched(on_lost: Callable[[str], None]) -> Iterator[None]:
             if refused > 1:
                 lost = f"the raylet of this machine, {raylet}, which starts Ray's processes, has died"
             if lost and not ended.is_set():
-                on_lost(lost)
+                on_lost(f"{lost} (its logs: {folder})" if folder else lost)
                 return
 
     thread = threading.Thread(target=watch, daemon=True, name="head")

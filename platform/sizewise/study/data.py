@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
+from sizewise_prep import limits
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import NAME, Manifest
 from sizewise_prep.shards import Shape, digest, read_shard
 from sizewise_prep.storage import exists, place
-from sizewise_prep.workers import cores
 
 
 def fingerprint(manifest: Manifest) -> str:
@@ -50,7 +50,7 @@ def problem(data: str, known: str | None) -> str:
             return (
                 f"{path}: is missing or not whole: bring it back (`sizewise prep --verify {data}` checks all)"
             )
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(limits.cpus()) as pool:
         found = pool.map(
             lambda path: _unreadable(path, manifest.shape(shards[path]), path.stat().st_mtime_ns), shards
         )

@@ -332,8 +332,11 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
     # Here, because importing Ray takes seconds that bad input should not wait for.
     from sizewise.study import cluster, tune
 
+    def failed() -> bool:
+        return engine.paused is not None
+
     try:
-        with terminate_as_interrupt(), cluster.connect(engine.spec, on_lost, ray) as placed:
+        with terminate_as_interrupt(), cluster.connect(engine.spec, on_lost, ray, failed) as placed:
             engine.spec = placed
             tune.run_trials(engine)
     except cluster.StartError as error:

@@ -49,6 +49,7 @@ def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
             "this node offers a GPU that PyTorch cannot use: install its driver and a CUDA build of torch"
         )
     _tidy(device)
+    os.environ.update(payload.get("credentials", {}))
 
     def report(row: dict[str, Any]) -> None:
         go_on = [rank == 0 and ray.get(desk.ask.remote({"evaluated": [row]}))]

@@ -19,6 +19,7 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sizewise.study.actor import TrialActor
+from sizewise.study.cluster import credentials
 from sizewise.study.engine import Engine
 from sizewise.study.failures import NO_MEMORY, Ending, ending, memory_kills, no_room
 from sizewise.study.watch import Watch
@@ -35,8 +36,10 @@ def run_trials(engine: Engine) -> None:
     """Run the remaining trials under Ray Tune; returns early, leaving trials open, when interrupted or paused."""
     searcher = EngineSearcher(engine)
     try:
+        # As a parameter, because Tune writes configurations to files, and runtime environments go into Ray's logs.
+        actor = tune.with_parameters(TrialActor, credentials=credentials())
         tune.Tuner(
-            tune.with_resources(TrialActor, {"memory": WAITING_BYTES}),
+            tune.with_resources(actor, {"memory": WAITING_BYTES}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=-1,  # as many as the searcher suggests: a trial that is lost is started again

@@ -110,3 +110,5 @@ def test_a_cluster_comes_up_serves_an_interrupted_study_and_leaves_nothing(tmp_p
     assert "succeeded" in report["resume"]["text"]
     assert {"raylet", "gcs_server"} <= set(report["alive"])
     assert report["left"] == []
+    assert report["logs"] > 10
+    assert report["secret"] == []  # that the job's environment holds, and its workers' too

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from sizewise_prep import limits
+
 _Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 Run = Callable[[int, int], None]
 
@@ -61,4 +63,4 @@ def _openmp() -> Any:
 @lru_cache(maxsize=2)
 def _own(process: int) -> ThreadPoolExecutor:
     """Threads of this process: those of the process that it was forked from are not with it."""
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="sizewise-kernel")
+    return ThreadPoolExecutor(limits.cpus(), thread_name_prefix="sizewise-kernel")
