@@ -4,11 +4,13 @@ shown = in_terminal("results", "mine", "--runs", runs, columns=80)
 shown.code, shown.lines      # exit code; the lines on the screen and above it, without colours
 """
 
+import contextlib
 import fcntl
 import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -65,7 +67,10 @@ def in_terminal(
             read += part
         code = process.wait(max(end - time.monotonic(), 1))
     finally:
-        process.kill()
+        with contextlib.suppress(
+            ProcessLookupError
+        ):  # where it ended by itself, with all that it had started
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         os.close(ours)
     raw = read.decode(errors="replace")

@@ -60,6 +60,8 @@ def format_auc(auc: float) -> str:
 
 def format_seconds(seconds: float) -> str:
     """A duration in its two largest units: "45 s", "3 min 20 s", "2 h 5 min", "1 d 3 h"."""
+    if not math.isfinite(seconds):
+        return str(seconds)
     left = round(seconds)
     parts: list[str] = []
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):

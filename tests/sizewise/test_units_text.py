@@ -102,3 +102,4 @@ def test_counts_aucs_and_durations() -> None:
     }
     assert {seconds: format_seconds(seconds) for seconds in durations} == durations
     assert format_seconds(3_605) == "1 h"  # never "1 h 5 s", which looks more exact than it is
+    assert format_seconds(float("nan")) == "nan"  # as a damaged record may have it
