@@ -53,7 +53,10 @@ def split(block: bytes, places: Sequence[int], columns: int, separator: bytes) -
     if len(text) and text[-1] != _NEWLINE:
         raise ValueError("a block ends with a newline")
     # bytes.count takes three times as long where lines are short.
-    ids = np.empty((np.count_nonzero(text == _NEWLINE), columns), np.uint32)
+    count = np.count_nonzero(text == _NEWLINE)
+    if count * len(places) > len(text):  # some line has not even its separators: no memory for all of them
+        return None
+    ids = np.empty((count, columns), np.uint32)
     rest = np.empty(len(text), np.uint8)
     rows, size = _split(text, np.array(places), separator[0], ids, rest)
     return None if rows < len(ids) else Lines(ids, rest[:size].tobytes())

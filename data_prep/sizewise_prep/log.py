@@ -1,6 +1,6 @@
 """The raw log as far as it is read: the first step of a preparation, and what is known of the log after it.
 
-log = Log(folder, settings, found, workers)
+log = Log(folder, settings, found, workers, time_column)
 yield from log.read()                  # jobs of `parts`, those aside that an earlier run has done
 log.rows_by_file(), log.quarantine(), log.sources()
 """
@@ -17,19 +17,28 @@ from pathlib import Path
 from sizewise_prep import parts, reader
 from sizewise_prep.errors import InputError
 from sizewise_prep.layout import CRITEO
-from sizewise_prep.manifest import Quarantine, Settings, Source
+from sizewise_prep.manifest import Quarantine, Settings, Source, TimeOrder
 from sizewise_prep.parts import ParseJob, Part
 from sizewise_prep.progress import FileProgress, Progress, Step
 from sizewise_prep.sources import RawFile
+from sizewise_prep.time_order import out_of_order
 from sizewise_prep.workers import Workers
 
 _QUARANTINE = "quarantine/rows.tsv"
 
 
 class Log:
-    """The raw files of a preparation and their parts."""
+    """The raw files of a preparation and their parts; `time_column` is the one that tells the time, if any."""
 
-    def __init__(self, folder: Path, settings: Settings, found: list[RawFile], workers: Workers) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        found: list[RawFile],
+        workers: Workers,
+        time_column: str | None = None,
+    ) -> None:
+        self._time_column = time_column
         self._folder, self._settings, self._found, self._workers = folder, settings, found, workers
         self._began = time.monotonic()
         self._parts = parts.recorded(folder)
@@ -115,6 +124,18 @@ class Log:
             by_file.setdefault(part.file, []).append(part)
         return [_source(raw, by_file[file]) for file, raw in enumerate(self._found)]
 
+    def inexact(self) -> list[int]:
+        """Of each integer column, how many values float32 does not hold exactly."""
+        return [sum(column) for column in zip(*(part.inexact for part in self.parts), strict=True)]
+
+    def time_order(self) -> TimeOrder | None:
+        """How many rows are earlier than a row before them; None where no column tells the time."""
+        stretches = [stretch for part in self.parts for stretch in part.times]
+        if self._time_column is None or not stretches:
+            return None
+        rows = sum(stretch.rows for stretch in stretches)
+        return TimeOrder(column=self._time_column, rows=rows, out_of_order=out_of_order(stretches))
+
     def progress(self, step: Step, done: int, total: int) -> Progress:
         """How far another step than reading is."""
         return self._progress(step, done, total, self._amount()[1], ())
@@ -137,6 +158,7 @@ class Log:
                 piece_bytes=parts.PIECE_BYTES,
                 block_bytes=min(reader.BLOCK_BYTES, parts.PIECE_BYTES),
                 strict=not self._settings.max_bad_fraction,
+                time=self._time_column,
             )
             if not raw.compressed:
                 jobs += [

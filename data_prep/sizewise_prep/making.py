@@ -178,6 +178,8 @@ class _Making:
             token_missing=tokens,
             quarantine=quarantine,
             vocabulary=vocabulary,
+            dense_inexact=self._log.inexact(),
+            time_order=self._log.time_order(),
         )
 
 

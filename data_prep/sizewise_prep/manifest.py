@@ -115,6 +115,16 @@ class Quarantine(_Frozen):
     file: Shard | None
 
 
+class TimeOrder(_Frozen):
+    """Whether rows are in time order: by which column, how many have a time in it, and how many of them are earlier
+    than some row before them, in the order of all files.
+    """
+
+    column: str
+    rows: Count
+    out_of_order: Count
+
+
 class Manifest(_Frozen):
     """A folder of shards.
 
@@ -125,6 +135,9 @@ class Manifest(_Frozen):
         rows_in: rows_out + rows_quarantined.
         click_rate: over all rows out.
         vocabulary: with contiguous ids, the files that hold each column's tokens.
+        dense_inexact: per integer column, the values that float32 does not hold exactly, so that different ones
+            became one; empty where an older version has not counted them.
+        time_order: of the rows; None where no column tells the time.
     """
 
     schema_version: Literal[1] = 1
@@ -140,6 +153,8 @@ class Manifest(_Frozen):
     token_missing: list[Share]
     quarantine: Quarantine
     vocabulary: list[Shard] = []
+    dense_inexact: list[Count] = []
+    time_order: TimeOrder | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:

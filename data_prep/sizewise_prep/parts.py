@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from sizewise_prep import spill
-from sizewise_prep.atomic import hashed_file, write_atomic
+from sizewise_prep.atomic import HashingWriter, hashed_file, write_atomic
 from sizewise_prep.errors import InputError
 from sizewise_prep.layout import Layout
 from sizewise_prep.manifest import Shard, problem_of
@@ -25,12 +28,15 @@ from sizewise_prep.reader import Reader
 from sizewise_prep.rows import Rows
 from sizewise_prep.sources import RawFile
 from sizewise_prep.spill import Spilled
+from sizewise_prep.time_order import Stretch
 
 if TYPE_CHECKING:
     from sizewise_prep.parser import BadRow, Parser
 
 PIECE_BYTES = 64 << 20
 FOLDER = "work/parts"
+_QUARANTINE_BYTES = 1 << 20  # that are copied at a time
+_FIRST_BYTES = 64 << 10  # of a log's first file
 MEMORY = 600 * 10**6
 """Bytes that a worker needs to parse, its interpreter and libraries included."""
 
@@ -43,6 +49,8 @@ class Part(BaseModel):
         lines: good rows and bad ones; `header` lines come on top.
         reasons: how many bad ones, by reason; the first of them: its line in the piece, from 1, and what is
             wrong.
+        inexact: of each integer column, how many values float32 does not hold exactly.
+        times: of the rows, in stretches that follow one another; empty where no column tells the time.
         raw_bytes, sha256: of the raw file's bytes. The digest of a compressed file is with its last piece.
         last: whether it is the file's last piece.
         data, bad: the files written, None where there is nothing.
@@ -57,6 +65,8 @@ class Part(BaseModel):
     header: int
     reasons: dict[str, int]
     first_bad: tuple[int, str] | None
+    inexact: list[int] = []
+    times: list[Stretch] = []
     raw_bytes: int
     sha256: str
     last: bool
@@ -86,6 +96,7 @@ class ParseJob:
         done: pieces of a compressed file that need not be parsed again.
         piece_bytes, block_bytes: text in a piece of a compressed file, and text that is parsed at a time.
         strict: whether the first bad row is an error.
+        time: the column that tells the time, if any.
     """
 
     folder: Path
@@ -99,6 +110,7 @@ class ParseJob:
     piece_bytes: int
     block_bytes: int
     strict: bool
+    time: str | None = None
 
 
 def pieces(raw: RawFile) -> list[tuple[int, int]]:
@@ -121,6 +133,17 @@ def recorded(folder: Path, known: Collection[tuple[int, int]] = ()) -> dict[tupl
     return {part.key: part for part in (Part.model_validate_json(path.read_bytes()) for path in paths)}
 
 
+def time_column(raw: RawFile, layout: Layout) -> str | None:
+    """The column that tells the time, as far as the first lines of a log's first file show one (see `time_order`).
+
+    Raises InputError when it cannot be read.
+    """
+    from sizewise_prep.time_order import find_time
+
+    lines = next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"").split(b"\n")[:-1]
+    return find_time(layout, lines[1:] if layout.header else lines)
+
+
 def parse(job: ParseJob) -> Iterator[Part]:
     """Write the parts of a job, and their records.
 
@@ -131,20 +154,55 @@ def parse(job: ParseJob) -> Iterator[Part]:
     from sizewise_prep.parser import Parser
 
     reader = Reader(job.raw, job.start, job.stop, job.block_bytes)
-    parser = Parser(job.layout)
+    parser = Parser(job.layout, job.time)
     piece, before = job.piece, 0  # lines of this job before the piece
     blocks_in_piece = max(1, job.piece_bytes // job.block_bytes) if job.raw.compressed else None
     collected = _Collected(job, reader, piece)
-    for block in reader:
-        if blocks_in_piece and collected.blocks == blocks_in_piece:
-            if piece not in job.done:
-                yield collected.written(last=False)
-            before += collected.lines + collected.header
-            piece += 1
-            collected = _Collected(job, reader, piece)
-        collected.add(block, parser, before)
-    if piece not in job.done:
-        yield collected.written(last=job.raw.compressed or job.stop == job.raw.bytes)
+    try:
+        for block in reader:
+            if blocks_in_piece and collected.blocks == blocks_in_piece:
+                if piece not in job.done:
+                    yield collected.written(last=False)
+                before += collected.lines + collected.header
+                piece += 1
+                collected = _Collected(job, reader, piece)
+            collected.add(block, parser, before)
+        if piece not in job.done:
+            yield collected.written(last=job.raw.compressed or job.stop == job.raw.bytes)
+    except BaseException as error:
+        collected.bad.discard(error)
+        raise
+
+
+class _BadRows:
+    """The bad rows of a piece, written as they come: memory does not depend on how many there are."""
+
+    def __init__(self, folder: Path, file: str) -> None:
+        self._folder, self._file = folder, file
+        self._open = ExitStack()
+        self._writer: HashingWriter | None = None
+        self.reasons = Counter[str]()
+
+    def add(self, rows: list[BadRow]) -> None:
+        """Write a few rows."""
+        if self._writer is None:
+            self._writer = self._open.enter_context(hashed_file(self._folder / self._file))
+        self._writer.write(
+            b"".join(b"%d\t%s\t%s\n" % (row.line, row.fault.reason.encode(), row.raw) for row in rows)
+        )
+        self.reasons.update(row.fault.reason for row in rows)
+
+    def written(self) -> Shard | None:
+        """The finished file; None without any rows."""
+        if self._writer is None:
+            return None
+        self._open.close()
+        rows = self.reasons.total()
+        return Shard(file=self._file, rows=rows, bytes=self._writer.bytes, sha256=self._writer.sha256)
+
+    def discard(self, error: BaseException) -> None:
+        """Leave nothing behind."""
+        self._open.__exit__(type(error), error, error.__traceback__)
 
 
 class _Collected:
@@ -152,55 +210,78 @@ class _Collected:
 
     def __init__(self, job: ParseJob, reader: Reader, piece: int) -> None:
         self._job, self._reader, self._piece = job, reader, piece
+        self._stem = f"{FOLDER}/{job.file:05d}-{piece:06d}"
         self._bytes_before = reader.bytes_read
         self._rows: list[Rows] = []
-        self._bad: list[BadRow] = []
+        self._first_bad: tuple[int, str] | None = None
+        self._inexact = np.zeros(len(job.layout.dense), np.int64)
+        self._times: list[Stretch] = []
+        self.bad = _BadRows(job.folder, f"{self._stem}.bad")
         self.blocks = self.lines = self.header = 0
 
     def add(self, block: bytes, parser: Parser, before: int) -> None:
         """Parse a block; `before` lines of the job come before this piece."""
         if self._piece == 0 and not self.blocks and parser.layout.header:
-            block, self.header = parser.layout.without_header(block, self._job.raw.path), 1
+            block, self.header = self._without_header(block), 1
         self.blocks += 1
         if self._piece in self._job.done:
             self.lines += block.count(b"\n")
             return
-        rows, bad = parser.parse(block, first_line=1 + self.header + self.lines)
-        if bad and self._job.strict:
-            line = bad[0].line + before + self._reader.lines_before()
-            raise InputError(
-                f"{self._job.raw.path}, line {line}: {bad[0].fault.detail}. "
-                "Mend the row, or set bad rows aside with --max-bad-fraction"
-            )
-        self.lines += len(rows) + len(bad)
-        self._bad += bad
-        if len(rows):
-            self._rows.append(rows)
+        times: list[npt.NDArray[np.int64]] = []
+        for found in parser.parts(block, first_line=1 + self.header + self.lines):
+            if found.bad:
+                self._set_aside(found.bad, before)
+            self.lines += len(found.rows) + len(found.bad)
+            self._inexact += found.inexact
+            times.append(found.times)
+            if len(found.rows):
+                self._rows.append(found.rows)
+        if times and (stretch := Stretch.of(np.concatenate(times))):
+            self._times.append(stretch)
+
+    def _without_header(self, block: bytes) -> bytes:
+        from sizewise_prep.explain import bad_header
+
+        first, _, rest = block.partition(b"\n")
+        first = first.removesuffix(b"\r")
+        if wrong := self._job.layout.header_fault(first):
+            raise InputError(bad_header(self._job.raw.path, self._job.layout, first, wrong, by_schema=True))
+        return rest
+
+    def _set_aside(self, bad: list[BadRow], before: int) -> None:
+        """Write bad rows; where none is allowed, the first is an error."""
+        from sizewise_prep.explain import explained
+
+        first, job = bad[0], self._job
+        if job.strict:
+            line = first.line + before + self._reader.lines_before()
+            what = explained(job.layout, first._replace(line=line), by_schema=True)
+            raise InputError(f"{job.raw.path}, line {line}: {what}")
+        if self._first_bad is None:
+            begins = first.line == 1 and self._piece == 0 and job.start == 0
+            what = explained(job.layout, first._replace(line=1 if begins else 2), by_schema=True)
+            self._first_bad = first.line, what
+        self.bad.add(bad)
 
     def written(self, last: bool) -> Part:
         """Write the rows, the bad lines and the record."""
-        folder, stem = self._job.folder, f"{FOLDER}/{self._job.file:05d}-{self._piece:06d}"
-        data = bad = None
-        if self._rows:
-            data = spill.write(folder, f"{stem}.rows", self._rows)
-        if self._bad:
-            with hashed_file(folder / f"{stem}.bad") as writer:
-                for row in self._bad:
-                    writer.write(b"%d\t%s\t%s\n" % (row.line, row.fault.reason.encode(), row.raw))
-            bad = Shard(file=f"{stem}.bad", rows=len(self._bad), bytes=writer.bytes, sha256=writer.sha256)
+        folder = self._job.folder
+        data = spill.write(folder, f"{self._stem}.rows", self._rows) if self._rows else None
         part = Part(
             file=self._job.file,
             piece=self._piece,
             rows=data.rows if data else 0,
             lines=self.lines,
             header=self.header,
-            reasons=dict(sorted(Counter(row.fault.reason for row in self._bad).items())),
-            first_bad=(self._bad[0].line, self._bad[0].fault.detail) if self._bad else None,
+            reasons=dict(sorted(self.bad.reasons.items())),
+            first_bad=self._first_bad,
+            inexact=self._inexact.tolist(),
+            times=self._times,
             raw_bytes=self._reader.bytes_read - self._bytes_before,
             sha256=self._reader.sha256 if last or not self._job.raw.compressed else "",
             last=last,
             data=data,
-            bad=bad,
+            bad=self.bad.written(),
         )
         write_atomic(record_path(folder, self._job.file, self._piece), part.model_dump_json().encode())
         return part
@@ -216,10 +297,12 @@ def write_quarantine(folder: Path, name: str, raw: list[RawFile], parts: list[Pa
         for part in parts:
             if part.bad:
                 with (folder / part.bad.file).open("rb") as stream:
-                    for entry in stream:
-                        line, rest = entry.split(b"\t", 1)
-                        number = int(line) + before[part.file]
-                        writer.write(b"%s\t%d\t%s" % (raw[part.file].path.encode(), number, rest))
-                        rows += 1
+                    source = raw[part.file].path.encode()
+                    while entries := stream.readlines(_QUARANTINE_BYTES):
+                        for at, entry in enumerate(entries):
+                            line, rest = entry.split(b"\t", 1)
+                            entries[at] = b"%s\t%d\t%s" % (source, int(line) + before[part.file], rest)
+                        writer.write(b"".join(entries))
+                        rows += len(entries)
             before[part.file] += part.lines + part.header
     return Shard(file=name, rows=rows, bytes=writer.bytes, sha256=writer.sha256)

@@ -22,6 +22,7 @@ from typing import Any
 from sizewise_prep import limits, parts
 from sizewise_prep.atomic import publish, resumable_folder, write_atomic
 from sizewise_prep.errors import InputError
+from sizewise_prep.layout import CRITEO
 from sizewise_prep.log import Log, digests
 from sizewise_prep.making import make
 from sizewise_prep.manifest import NAME, Manifest
@@ -102,11 +103,12 @@ def steps(
                 f"{out}: was made from other raw files; name a new folder or remove this one first"
             )
         return manifest
+    time = parts.time_column(found[0], settings.layout or CRITEO)
     with resumable_folder(out) as folder, _plain_errors(folder):
         try:
             if not (folder / NAME).exists():
-                claim(folder, settings, found)
-                log = Log(folder, settings, found, workers)
+                claim(folder, settings, found, time)
+                log = Log(folder, settings, found, workers, time)
                 yield from log.read()
                 manifest = yield from make(folder, settings, log, rule, workers, memory)
                 write_atomic(folder / NAME, manifest.model_dump_json(indent=2).encode() + b"\n")

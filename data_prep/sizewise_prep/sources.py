@@ -19,7 +19,8 @@ from typing import BinaryIO
 
 from sizewise_prep import storage
 from sizewise_prep.errors import InputError
-from sizewise_prep.storage import StorageError, place
+from sizewise_prep.formats import START_BYTES, foreign
+from sizewise_prep.storage import Place, StorageError, place
 
 CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 """By the first bytes of a compressed file, what reads it."""
@@ -81,6 +82,8 @@ def resolve(sources: str | Path | Sequence[str | Path]) -> list[RawFile]:
     paths: list[str] = []
     for source in [sources] if isinstance(sources, str | Path) else sources:
         matches = _matches(str(source))
+        if glob.has_magic(str(source)) and len(matches) > 1:  # markers that systems leave beside part files
+            matches = [match for match in matches if match.rsplit("/", 1)[-1][0] not in "_."] or matches
         if not matches:
             raise InputError(f"{source}: no file matches this pattern; check the folder and the name")
         paths += sorted(matches, key=natural)
@@ -118,13 +121,15 @@ def _found(path: str) -> RawFile:
     try:
         entry = storage.entry(where)
         if entry.is_folder:
-            raise InputError(f"{path}: is a folder; name the files in it, for example {path.rstrip('/')}/*")
+            raise InputError(
+                f"{path}: is a folder; name the files in it, for example {_example(where, path)}"
+            )
         if not entry.is_file:
             raise InputError(
                 f"{path}: is a device or a pipe, which cannot be read twice; write it to a file first"
             )
         with storage.open_to_read(where) as stream:
-            start = stream.read(4)
+            start = stream.read(START_BYTES)
     except FileNotFoundError:
         raise InputError(f"{path}: not found; check the path") from None
     except StorageError as error:
@@ -134,8 +139,39 @@ def _found(path: str) -> RawFile:
             f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
         ) from None
     if not start:
-        raise InputError(f"{path}: is empty; leave it out or bring its rows")
-    return RawFile(path, entry.size, _mark(entry), any(start.startswith(magic) for magic in CODECS))
+        what = foreign(start, path.rsplit("/", 1)[-1])
+        raise InputError(f"{path}: {what or 'is empty; leave it out or bring its rows'}")
+    raw = RawFile(path, entry.size, _mark(entry), any(start.startswith(magic) for magic in CODECS))
+    if what := foreign(_unpacked(raw) if raw.compressed else start, raw.name):
+        inside = " (within its compression)" if raw.compressed else ""
+        raise InputError(f"{path}{inside}: {what}")
+    return raw
+
+
+def _unpacked(raw: RawFile) -> bytes:
+    """The first bytes of what a compressed file holds; none where it is damaged, which reading it will tell."""
+    import pyarrow as pa
+
+    with raw.open() as stream:
+        magic = stream.read(4)
+        stream.seek(0)
+        codec = next(codec for known, codec in CODECS.items() if magic.startswith(known))
+        try:
+            return bytes(pa.CompressedInputStream(pa.PythonFile(stream, "r"), codec).read(START_BYTES))
+        except OSError:
+            return b""
+
+
+def _example(where: Place, path: str) -> str:
+    """A pattern for the files in a folder, those aside that systems leave beside them."""
+    names = [entry.name for entry in where.iterdir()] if isinstance(where, Path) else []
+    names = [name for name in names if name[0] not in "_." and name != "truth.json"]
+    pattern = "*"
+    if names and all(name.startswith("part-") for name in names):
+        pattern = "part-*"
+    elif len(endings := {Path(name).suffix for name in names}) == 1:
+        pattern = f"*{endings.pop()}"
+    return f"{path.rstrip('/')}/{pattern}"
 
 
 def _mark(entry: storage.Entry) -> str:

@@ -19,6 +19,8 @@ from sizewise_prep.manifest import NAME, Manifest, Settings
 from sizewise_prep.sources import RawFile
 
 _STATE = "work/state.json"
+_RECORDS = 2
+"""Grows with what the records of parts hold: those of an older version are of no use to this one."""
 _FROM_PARTS = ("made", "counted", "runs", "numbered", "ids")  # what other rows make worthless
 _MEND = "name a new folder or remove this one first"
 
@@ -33,6 +35,8 @@ class _State(BaseModel):
     marks: list[str]
     piece_bytes: int
     block_bytes: int
+    records: int = 1
+    time: str | None = None
 
 
 def standing(out: Path, settings: Settings) -> Manifest | None:
@@ -68,8 +72,10 @@ def _said(value: object) -> str:
     return "another" if isinstance(value, Layout) else str(value)
 
 
-def claim(folder: Path, settings: Settings, found: list[RawFile]) -> None:
+def claim(folder: Path, settings: Settings, found: list[RawFile], time: str | None) -> None:
     """Make sure that what lies in a working folder is of this work, and forget what has become of no use.
+
+    `time` is the column that tells the time, if any.
 
     How many bad rows are allowed is judged at the end, so another figure may go on with the same work.
     """
@@ -79,6 +85,8 @@ def claim(folder: Path, settings: Settings, found: list[RawFile]) -> None:
         marks=[raw.mark for raw in found],
         piece_bytes=parts.PIECE_BYTES,
         block_bytes=reader.BLOCK_BYTES,
+        records=_RECORDS,
+        time=time,
     )
     path = folder / _STATE
     if path.exists() and is_begun(folder):

@@ -181,7 +181,7 @@ def test_the_first_bad_row_is_an_error_and_leaves_nothing(
     monkeypatch.setattr(reader, "BLOCK_BYTES", block_bytes)
     path = log(*[line()] * 30, line(I3="x"), *[line()] * 5)
     with pytest.raises(
-        InputError, match=r"day_0\.tsv, line 31: field 4 \(I3\): 'x' is not an integer\. Mend the row"
+        InputError, match=r"day_0\.tsv, line 31: field 4 \(I3\): 'x' is not an integer; fix the row"
     ):
         prepare([path], tmp_path / "out", shard_rows=4)
     assert list(tmp_path.iterdir()) == [path]

@@ -228,8 +228,7 @@ def _listed(ids: list[int]) -> str:
 
 def overrides(pairs: list[str]) -> dict[str, Any]:
     """The fields that `--set KEY=VALUE` replace, by dotted key; InputError for what is none."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from sizewise_prep.yaml_files import YamlError, parse_yaml
 
     found: dict[str, Any] = {}
     for pair in pairs:
@@ -237,7 +236,7 @@ def overrides(pairs: list[str]) -> dict[str, Any]:
         if not key or not equals:
             raise InputError(f"--set {pair}: write KEY=VALUE, such as --set trials=4")
         try:
-            found[key] = YAML(typ="safe", pure=True).load(text)
-        except (YAMLError, ValueError, RecursionError):
-            raise InputError(f"--set {key}: {text:.80} is not a value") from None
+            found[key] = parse_yaml(text, plain=True)
+        except YamlError as error:
+            raise InputError(f"--set {key}: {text:.80} is not a value: {error}") from None
     return found

@@ -17,6 +17,8 @@ from sizewise.export.deployed import Deployed
 from sizewise.metrics import Scores, evaluate_scores
 from sizewise_prep.atomic import atomic_file
 from sizewise_prep.errors import InputError
+from sizewise_prep.explain import bad_header, bad_row
+from sizewise_prep.layout import Layout
 from sizewise_prep.parser import Parser
 from sizewise_prep.reader import Reader
 from sizewise_prep.sources import RawFile, resolve
@@ -116,25 +118,33 @@ def _scored(
         reader, line = Reader(file), 1
         for number, text in enumerate(reader):
             if number == 0 and layout.header:
-                text, line = layout.without_header(text, file.path), 2
-            rows, bad = parser.parse(text, first_line=line)
-            if bad and not max_bad_fraction:
-                raise InputError(
-                    f"{file.path}, line {bad[0].line}: {bad[0].fault.detail}. Mend the row, or leave bad rows out with "
-                    "--max-bad-fraction"
+                text, line = _without_header(layout, text, file.path), 2
+            for found in parser.parts(text, first_line=line):
+                rows, bad = found.rows, found.bad
+                if bad and not max_bad_fraction:
+                    raise InputError(bad_row(file.path, layout, bad[0], by_schema=False))
+                count = len(rows) + len(bad)
+                lines = np.setdiff1d(
+                    np.arange(line, line + count), [row.line for row in bad], assume_unique=True
                 )
-            count = len(rows) + len(bad)
-            lines = np.setdiff1d(np.arange(line, line + count), [row.line for row in bad], assume_unique=True)
-            line += count
-            parts = [
-                model(rows.dense[low : low + _ROWS], rows.ids[low : low + _ROWS])
-                for low in range(0, len(rows), _ROWS)
-            ]
-            logits = np.concatenate(parts) if parts else np.empty(0, np.float32)
-            yield _Block(file.path, lines, rows.labels, logits, len(bad))
+                line += count
+                parts = [
+                    model(rows.dense[low : low + _ROWS], rows.ids[low : low + _ROWS])
+                    for low in range(0, len(rows), _ROWS)
+                ]
+                logits = np.concatenate(parts) if parts else np.empty(0, np.float32)
+                yield _Block(file.path, lines, rows.labels, logits, len(bad))
             if progress:
                 progress(before + reader.bytes_read, total)
         before += file.bytes
+
+
+def _without_header(layout: Layout, text: bytes, path: str) -> bytes:
+    first, _, rest = text.partition(b"\n")
+    first = first.removesuffix(b"\r")
+    if wrong := layout.header_fault(first):
+        raise InputError(bad_header(path, layout, first, wrong, by_schema=False))
+    return rest
 
 
 def _check(rows: int, bad: int, max_bad_fraction: float) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from sizewise.sealed import LAST_LINE, last_line_holds
 from sizewise.spec.fields import Range, did_you_mean
 from sizewise.spec.models import StudySpec
 from sizewise_prep.errors import InputError
 from sizewise_prep.storage import Place
+from sizewise_prep.yaml_files import YamlError, line_of, load_yaml, parse_yaml
 
 MOST_LINES = 3  # that are said of a study file, a field a line
 
@@ -25,20 +25,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
     Raises:
         InputError: missing file, not YAML, unknown key, wrong type, impossible value; with file, line and field.
     """
-    document: Any
-    try:
-        document = YAML().load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror or error}); give the path of a study file"
-        ) from None
-    # The last two: bytes that are no text, numbers and lists beyond all measure.
-    except (YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise InputError(
-            f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}"
-        ) from None
+    document: Any = load_yaml(path)
     if not isinstance(document, Mapping):
         raise InputError(
             f"{path}: a study file is a mapping that starts with `name:` and `data:`; this one is not"
@@ -74,11 +61,11 @@ def from_text(text: bytes, path: Place) -> StudySpec:
             "checksum (trials that have run stay as they are)"
         )
     try:
-        document: Any = YAML().load(text.decode())
+        document: Any = parse_yaml(text)
         if not isinstance(document, Mapping):
-            raise ValueError("no mapping")
-    except (YAMLError, ValueError) as error:
-        line = f":{mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
+            raise YamlError("is no mapping")
+    except YamlError as error:
+        line = f":{error.line}" if error.line else ""
         raise InputError(
             f"{path}{line}: not valid YAML: bring the file back with `cp {path.with_suffix('.before')} {path}`"
         ) from None
@@ -152,7 +139,7 @@ def _explain(
     elif kind != "value_error":
         message = f"{message[0].lower()}{message[1:]}, not {_written(error['input'])}"
     override = next((k for k in overrides if field == k or field.startswith(k + ".")), None)
-    where = f"--set {override}" if override else f"{path}{_line(document, steps)}"
+    where = f"--set {override}" if override else f"{path}{line_of(document, steps)}"
     return field, f"{where}: {field}: {message}" if field else f"{where}: {message}"
 
 
@@ -170,17 +157,3 @@ def _fields_of(steps: list[Any]) -> list[str]:
         inner = field.annotation if field else None
         model = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else Range
     return list(model.model_fields)
-
-
-def _line(document: Any, steps: list[Any]) -> str:
-    """`:7` where the last of `steps` that the file holds stands in line 7; nothing where it holds none."""
-    line: str = ""
-    node: Any = document
-    for step in steps:
-        try:
-            lines: Any = node.lc  # where ruamel keeps what stood where
-            position = lines.key if isinstance(node, Mapping) else lines.item
-            line, node = f":{position(step)[0] + 1}", node[step]
-        except (KeyError, IndexError, AttributeError, TypeError):
-            break
-    return line

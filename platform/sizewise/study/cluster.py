@@ -14,7 +14,6 @@ from pathlib import Path
 import ray
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from ruamel.yaml import YAML
 
 from sizewise.spec import StudySpec
 from sizewise.study.placement import PlacementError, check_placement
@@ -24,6 +23,7 @@ from sizewise_prep import limits
 from sizewise_prep.private_ray import private_ray, temporary_folder
 from sizewise_prep.ray_address import RefusedError, joinable
 from sizewise_prep.ray_job import InstalledCode
+from sizewise_prep.yaml_files import load_yaml
 
 log = logging.getLogger(__name__)
 ENVIRONMENT = {
@@ -287,7 +287,9 @@ def _startable() -> list[dict[str, float]]:
     path = AUTOSCALER_FILE.expanduser()
     if not path.exists():
         return []
-    config = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    config = load_yaml(path, plain=True)
+    if not isinstance(config, dict):
+        return []
     types, head = config.get("available_node_types") or {}, config.get("head_node_type")
     nodes = []
     for name, kind in types.items():

@@ -1,0 +1,130 @@
+"""Why a raw log's row is none, in one sentence: what its file seems to be, and what to do.
+
+    bad_row(raw.path, layout, BadRow(1, b"label,I1", fault), by_schema=True)
+
+The first row says most: a header that no schema file speaks of, another separator, another kind of file. Who cannot
+give a schema file (`score` and `evaluate`, whose model has its layout) is never told of one.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sizewise_prep.formats import text_format
+from sizewise_prep.layout import Layout, quoted
+from sizewise_prep.parser import BadRow
+
+_SEPARATORS = {
+    b"\t": "tabs",
+    b",": "commas",
+    b";": "semicolons",
+    b"|": "bars (|)",
+    b" ": "spaces",
+    b":": "colons",
+}
+_WRITTEN = {b"\t": r'"\t"'}
+_NAME = re.compile(rb'\s*"?[A-Za-z_][\w .:/()-]*"?\s*', re.ASCII)
+
+
+def bad_row(path: str, layout: Layout, row: BadRow, by_schema: bool) -> str:
+    """Where a row is, what is wrong with it, and what to do.
+
+    Args:
+        path: of its file.
+        layout: that it should have.
+        row: as the parser found it, counted from its file's first line.
+        by_schema: whether a schema file can be given.
+    """
+    return f"{path}, line {row.line}: {explained(layout, row, by_schema)}"
+
+
+def explained(layout: Layout, row: BadRow, by_schema: bool) -> str:
+    """What is wrong with a row, and what to do."""
+    first = row.line == 1
+    cause = _cause(layout, row.raw, by_schema, first)
+    if cause:
+        return cause
+    kind = _kind_of(layout, row)
+    detail = row.fault.detail
+    if row.fault.reason in ("not_decimal", "token_range", "not_hex", "token_length"):
+        if kind == "decimal" and by_schema:
+            return f"{detail}; `string` in the schema file takes any text, signs and more than 32 bits too"
+        if kind == "hex" and by_schema:
+            return f"{detail}; fix the row, or say `string` in a schema file (--schema), which takes any text"
+    return f"{detail}; fix the row, or leave bad rows out with --max-bad-fraction"
+
+
+def bad_header(path: str, layout: Layout, line: bytes, wrong: str, by_schema: bool) -> str:
+    """The same for a first line that does not name the columns as the schema file does."""
+    cause = text_format(line) or _other_separator(layout, line, by_schema)
+    if cause:
+        return f"{path}, line 1: {cause}"
+    what = (
+        "fix the schema file, or say `header: false` there where files have none"
+        if by_schema
+        else "the model reads files whose first line names the columns of its study: bring them in that layout"
+    )
+    return f"{path}, line 1: {wrong}; {what}"
+
+
+def _cause(layout: Layout, line: bytes, by_schema: bool, first: bool) -> str | None:
+    """What a file with such a line seems to be; None when it is no more than a bad row."""
+    if first and (found := text_format(line)):
+        return found
+    if b"\r" in line.strip(b"\r"):
+        return "lines end with a carriage return alone: convert them, such as with `tr '\\r' '\\n'`"
+    if found := _other_separator(layout, line, by_schema):
+        return found
+    fields = line.split(layout.separator.encode())
+    if first and not layout.header and _is_header(fields, layout):
+        names = f"names columns ({', '.join(quoted(field, 20) for field in fields[:2])}, ...), and is no row"
+        if not by_schema:
+            return f"{names}: remove it, for the model's study had logs without a header"
+        return f"{names}: say `header: true` and these names in a schema file (--schema), or remove it"
+    quoted = [field for field in fields if len(field) > 1 and field[:1] == field[-1:] and field[:1] in b"\"'"]
+    if quoted:
+        return f"fields are in quotes ({quoted(quoted[0])}), which raw logs do not have: write them without"
+    return None
+
+
+def _other_separator(layout: Layout, line: bytes, by_schema: bool) -> str | None:
+    """That fields are not separated as they should be, where another character separates as many or any."""
+    own, wanted = layout.separator.encode(), len(layout.columns)
+    if line.count(own) == wanted - 1:
+        return None
+    counts = {other: line.count(other) for other in _SEPARATORS if other != own}
+    fitting = [other for other, count in counts.items() if count == wanted - 1]
+    others = fitting or [
+        other for other, count in counts.items() if count > 1 and own not in line and other != b" "
+    ]
+    if not others:
+        return None
+    found = max(others, key=lambda other: counts[other])
+    what = (
+        f"fields are separated by {_SEPARATORS[found]}, not by {_SEPARATORS.get(own, repr(layout.separator))}"
+    )
+    if by_schema:
+        sign = _WRITTEN.get(found, f'"{found.decode()}"')
+        return f"{what}: say `separator: {sign}` and name the columns in a schema file (--schema)"
+    return f"{what}: write the logs as those that the model's study was prepared from"
+
+
+def _is_header(fields: list[bytes], layout: Layout) -> bool:
+    """Whether fields are names: those of the layout, or texts where numbers must be."""
+    names = {name.encode() for name in layout.columns}
+    if len(fields) > 1 and sum(field.strip(b'" ') in names for field in fields) > len(fields) / 2:
+        return True
+    if len(fields) != len(layout.columns):
+        return len(fields) > 2 and all(_NAME.fullmatch(field) for field in fields)
+    numbers = [
+        field
+        for field, kind in zip(fields, layout.columns.values(), strict=True)
+        if kind in ("label", "integer", "decimal")
+    ]
+    return all(_NAME.fullmatch(field) for field in numbers)
+
+
+def _kind_of(layout: Layout, row: BadRow) -> str | None:
+    """The kind of the column that a fault names."""
+    match = re.match(r"field (\d+) ", row.fault.detail)
+    return list(layout.columns.values())[int(match[1]) - 1] if match else None
