@@ -56,7 +56,7 @@ def explained(layout: Layout, row: BadRow, by_schema: bool) -> str:
 
 def bad_header(path: str, layout: Layout, line: bytes, wrong: str, by_schema: bool) -> str:
     """The same for a first line that does not name the columns as the schema file does."""
-    cause = text_format(line) or _other_separator(layout, line, by_schema)
+    cause = text_format(line) or _other_separator(layout, line, by_schema, first=True)
     if cause:
         return f"{path}, line 1: {cause}"
     what = (
@@ -71,9 +71,11 @@ def _cause(layout: Layout, line: bytes, by_schema: bool, first: bool) -> str | N
     """What a file with such a line seems to be; None when it is no more than a bad row."""
     if first and (found := text_format(line)):
         return found
-    if b"\r" in line.strip(b"\r"):
+    if first and line.strip(b"\r").count(b"\r") > 1:
         return "lines end with a carriage return alone: convert them, such as with `tr '\\r' '\\n'`"
-    if found := _other_separator(layout, line, by_schema):
+    if first and b"\0" in line:
+        return "contains NUL bytes, which no text has: give a log, which is text with one row a line"
+    if found := _other_separator(layout, line, by_schema, first):
         return found
     fields = line.split(layout.separator.encode())
     if first and not layout.header and _is_header(fields, layout):
@@ -81,22 +83,25 @@ def _cause(layout: Layout, line: bytes, by_schema: bool, first: bool) -> str | N
         if not by_schema:
             return f"{names}: remove it, for the model's study had logs without a header"
         return f"{names}: say `header: true` and these names in a schema file (--schema), or remove it"
-    quoted = [field for field in fields if len(field) > 1 and field[:1] == field[-1:] and field[:1] in b"\"'"]
-    if quoted:
-        return f"fields are in quotes ({quoted(quoted[0])}), which raw logs do not have: write them without"
+    in_quotes = [
+        field for field in fields if len(field) > 1 and field[:1] == field[-1:] and field[:1] in b"\"'"
+    ]
+    if in_quotes:
+        return (
+            f"fields are in quotes ({quoted(in_quotes[0])}), which raw logs do not have: write them without"
+        )
     return None
 
 
-def _other_separator(layout: Layout, line: bytes, by_schema: bool) -> str | None:
+def _other_separator(layout: Layout, line: bytes, by_schema: bool, first: bool) -> str | None:
     """That fields are not separated as they should be, where another character separates as many or any."""
     own, wanted = layout.separator.encode(), len(layout.columns)
     if line.count(own) == wanted - 1:
         return None
     counts = {other: line.count(other) for other in _SEPARATORS if other != own}
     fitting = [other for other, count in counts.items() if count == wanted - 1]
-    others = fitting or [
-        other for other, count in counts.items() if count > 1 and own not in line and other != b" "
-    ]
+    some = [other for other, count in counts.items() if count > 1 and own not in line and other != b" "]
+    others = fitting or (some if first else [])
     if not others:
         return None
     found = max(others, key=lambda other: counts[other])

@@ -113,7 +113,7 @@ class Parser:
         fields = line.split(self._separator)
         if len(fields) != len(self._kinds):
             by = "tab" if self._separator == b"\t" else repr(self.layout.separator)
-            found = f"has {len(fields):,} {by}-separated field{'' if len(fields) == 1 else 's'}"
+            found = f"has {len(fields):,} {by}-separated fields"
             return Fault("field_count", f"{found}; {len(self._kinds)} are expected ({self.layout.shape})")
         for index, (kind, field) in enumerate(zip(self._kinds, fields, strict=True)):
             if wrong := _field_fault(kind, field):

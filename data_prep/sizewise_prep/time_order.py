@@ -101,8 +101,6 @@ def find_time(layout: Layout, lines: Sequence[bytes]) -> str | None:
         layout: of the lines.
         lines: the first lines of a log, without their endings and without a header.
     """
-    import polars as pl  # here, because who imports this module need not wait for it
-
     declared = [name for name, kind in layout.columns.items() if kind == "time"]
     if declared:
         return declared[0]
@@ -115,10 +113,9 @@ def find_time(layout: Layout, lines: Sequence[bytes]) -> str | None:
         values = [value for row in rows if (value := row[index].strip(b"\r"))]
         if len(values) < max(2, 0.9 * len(rows)) or not _look_like_times(name, kind, values):
             continue
-        times = instants(pl.Series([value.decode() for value in values]))
-        late = Stretch.of(times.drop_nulls().to_numpy())
-        if late and not times.null_count():
-            found[name] = late.late / late.rows
+        times = [time for value in values if (time := instant(value.decode())) is not None]
+        if len(times) == len(values) and (stretch := Stretch.of(np.array(times, np.int64))):
+            found[name] = stretch.late / stretch.rows
     return min(found, key=lambda name: found[name], default=None)
 
 
@@ -161,7 +158,7 @@ def instant(text: str) -> int | None:
 
 def instants(texts: pl.Series) -> pl.Series:
     """`instant` of each text, as 64-bit integers; null where it is no time, or missing."""
-    import polars as pl
+    import polars as pl  # here, because who has others work imports this module and need not wait for it
 
     if texts.dtype == pl.Int64:
         return texts

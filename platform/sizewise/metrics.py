@@ -10,6 +10,7 @@ stream.scores(), stream.auc_error                 # AUC within auc_error, the re
 
 one, other = auc_parts(labels, logits), auc_parts(labels, logits_of_another_model)
 ((one - other) ** 2).sum() ** 0.5                 # standard error of the difference of their AUCs
+standard_error(0.75, clicks=2500, others=7500)    # of one AUC, from the rows alone (see `sizewise_prep.auc_error`)
 """
 
 import math
@@ -18,7 +19,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sizewise_prep.auc_error import SMALL, expected_error, rows_enough, standard_error, too_small
 from sizewise_prep.errors import InputError
+
+__all__ = [
+    "GROUPS",
+    "SMALL",
+    "Scores",
+    "StreamingScores",
+    "auc_parts",
+    "evaluate_scores",
+    "expected_error",
+    "rows_enough",
+    "standard_error",
+    "too_small",
+]
 
 Floats = NDArray[np.float64]
 GROUPS = 128  # of rows, of whose share in an AUC `auc_parts` tells

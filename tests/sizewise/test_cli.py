@@ -84,6 +84,8 @@ def test_generate_and_prep_speak_json(sizewise: Callable[..., Outcome], tmp_path
     assert prepared.code == 0
     told = json.loads(prepared.out)
     assert told.pop("seconds") > 0
+    assert ["validation has 50 rows" in warning for warning in told.pop("warnings")] == [True]
+    assert "50 rows" in prepared.err
     assert told == {
         "out": str(tmp_path / "shards"),
         "rows_in": 500,

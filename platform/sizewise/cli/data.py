@@ -1,5 +1,6 @@
 """Raw logs and shards: `generate` and `prep`."""
 
+import sys
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -107,6 +108,7 @@ def prep(
     from sizewise.units import parse_bytes
     from sizewise_prep import manifest as manifests
     from sizewise_prep import prep as preparation
+    from sizewise_prep.cautions import cautions
     from sizewise_prep.layout import Layout
 
     if verify is not None:
@@ -149,6 +151,7 @@ def prep(
 
             manifest = prepare_on_ray(raw, out, options, address=ray, memory=limit, progress=progress)
     seconds = time.monotonic() - began
+    warnings = cautions(manifest)
     shards = sum(len(part.shards) for part in manifest.splits.values())
     if as_json:
         print_json(
@@ -159,6 +162,7 @@ def prep(
                 "rows_quarantined": manifest.rows_quarantined,
                 "shards": shards,
                 "seconds": round(seconds, 3),
+                "warnings": warnings,
             }
         )
     else:
@@ -166,3 +170,5 @@ def prep(
             f", {manifest.rows_quarantined:,} set aside in quarantine/" if manifest.rows_quarantined else ""
         )
         print(f"{out}: {manifest.rows_out:,} rows in {shards} shards{aside}")
+    for warning in warnings:
+        print(f"sizewise: {out}: {warning}", file=sys.stderr)

@@ -1,10 +1,12 @@
 """Which model to take: the answer in a sentence, and the best model within limits."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from sizewise.metrics import SMALL
 from sizewise.results.reading import NEAR, Study
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 from sizewise_prep.errors import InputError
@@ -96,13 +98,25 @@ def answer(study: Study, tolerance: float = NEAR) -> Answer:
     near = points.filter(pl.col("auc") >= best["auc"] - tolerance - _EPSILON)
     smallest = near.sort(size, "iteration", "auc", descending=[False, False, True]).row(0, named=True)
     return Answer(
-        _sentence(study, best, smallest, tolerance),
+        f"{_sentence(study, best, smallest, tolerance)}{_uncertainty(study)}",
         tolerance,
         _choice(best, f"the highest validation AUC{_failed_seeds(study, best)}"),
         _choice(
             smallest,
             f"the smallest model within {tolerance:g} AUC of the best{_failed_seeds(study, smallest)}",
         ),
+    )
+
+
+def _uncertainty(study: Study) -> str:
+    """That the validation split is too small for its AUCs to be taken at their word, where it is."""
+    error = study.record.data.auc_error
+    if not SMALL < error < math.inf:
+        return ""
+    rows = study.record.data.rows.validation
+    return (
+        f" With {rows:,} validation rows an AUC has a standard error of about {error:.2g}: "
+        "smaller differences may be chance."
     )
 
 

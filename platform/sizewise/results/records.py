@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sizewise.ledger import Identity
+from sizewise.metrics import expected_error
 from sizewise.sealed import DamagedError, unsealed
 from sizewise_prep.errors import first_problem
 from sizewise_prep.names import PlainName
@@ -44,6 +45,15 @@ class DataRecord(_Record):
     full_bytes: Count | None = None
     features: Count | None = None
     click_rate: float | None = None
+    validation_click_rate: float | None = None
+
+    @property
+    def auc_error(self) -> float:
+        """The standard error of an AUC on the validation split; 0 where its rows are not known."""
+        rate = self.click_rate if self.validation_click_rate is None else self.validation_click_rate
+        if not self.rows.validation or rate is None:
+            return 0.0
+        return expected_error(self.rows.validation, rate)
 
 
 class Prices(_Record):

@@ -25,6 +25,7 @@ from sizewise import spec as study_file
 from sizewise.claims import SupersededError
 from sizewise.embedding import full_bytes
 from sizewise.ledger import NAME, Event, Ledger
+from sizewise.metrics import too_small
 from sizewise.search import warm_start
 from sizewise.search.edited import disagreement
 from sizewise.search.pruning import Rule
@@ -194,6 +195,7 @@ def _facts(spec: StudySpec, manifest: Manifest) -> dict[str, Any]:
             "full_bytes": full_bytes(manifest.cardinalities, spec.model.largest_dim),
             "features": len(manifest.cardinalities),
             "click_rate": manifest.click_rate,
+            "validation_click_rate": manifest.splits["validation"].click_rate,
         },
     }
 
@@ -290,6 +292,8 @@ def _drive(
     ):
         search = _search(spec, manifest, Ledger(folder, driver.check))
         validation = manifest.splits["validation"]
+        if small := too_small(validation.rows, validation.click_rate):
+            log.warning("%s: %s", spec.data, small)
         rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
         with _mirrored(mirror_url, search, on_event or (lambda *_: None)) as tell:
             usage = Usage(folder, driver.claim, driver.check)
