@@ -52,7 +52,7 @@ def rows_enough(click_rate: float, error: float = SMALL, auc: float = TYPICAL_AU
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _error(middle, click_rate, auc) > error else (low, middle)
-    unit = 10 ** max(0, len(str(high)) - 2)
+    unit: int = 10 ** max(0, len(str(high)) - 2)
     return math.ceil(high / unit) * unit
 
 

@@ -40,8 +40,8 @@ def _out_of_order(manifest: Manifest) -> str:
         return ""
     share = order.out_of_order / order.rows
     return (
-        f"{order.out_of_order:,} of {order.rows:,} rows ({_percent(share)}) are earlier in {order.column:.40} than a row "
-        "before them, so that training, validation and test mix times; sort the log and give files in time order"
+        f"{order.out_of_order:,} of {order.rows:,} rows ({_percent(share)}) are earlier in {order.column:.40} than a "
+        "row before them, so that training, validation and test mix times; sort the log and give files in time order"
     )
 
 

@@ -24,6 +24,7 @@ _SEPARATORS = {
 }
 _WRITTEN = {b"\t": r'"\t"'}
 _NAME = re.compile(rb'\s*"?[A-Za-z_][\w .:/()-]*"?\s*', re.ASCII)
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")
 
 
 def bad_row(path: str, layout: Layout, row: BadRow, by_schema: bool) -> str:
@@ -73,8 +74,8 @@ def _cause(layout: Layout, line: bytes, by_schema: bool, first: bool) -> str | N
         return found
     if first and line.strip(b"\r").count(b"\r") > 1:
         return "lines end with a carriage return alone: convert them, such as with `tr '\\r' '\\n'`"
-    if first and b"\0" in line:
-        return "contains NUL bytes, which no text has: give a log, which is text with one row a line"
+    if first and line.count(layout.separator.encode()) != len(layout.columns) - 1 and _is_binary(line):
+        return "is not text: give a log, which is text with one row a line"
     if found := _other_separator(layout, line, by_schema, first):
         return found
     fields = line.split(layout.separator.encode())
@@ -110,8 +111,18 @@ def _other_separator(layout: Layout, line: bytes, by_schema: bool, first: bool) 
     )
     if by_schema:
         sign = _WRITTEN.get(found, f'"{found.decode()}"')
-        return f"{what}: say `separator: {sign}` and name the columns in a schema file (--schema)"
+        named = first and not layout.header and _is_header(line.split(found), layout)
+        header = ", `header: true`" if named else ""
+        return f"{what}: say `separator: {sign}`{header} and name the columns in a schema file (--schema)"
     return f"{what}: write the logs as those that the model's study was prepared from"
+
+
+def _is_binary(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return True
+    return _CONTROL.search(line) is not None
 
 
 def _is_header(fields: list[bytes], layout: Layout) -> bool:

@@ -125,7 +125,10 @@ class Reader:
             if len(piece) - end + (0 if end else len(carry)) > MAX_LINE_BYTES:
                 where = f"near byte {self._start + self.bytes_read:,} of {self.raw.bytes:,}"
                 what = f"a line is longer than {MAX_LINE_BYTES:,} bytes, {where}"
-                raise InputError(f"{self.raw.path}: {what}; is this a text file?")
+                fix = "is this a text file?"
+                if piece.count(b"\r", end) > len(piece[end:]) // MAX_LINE_BYTES + 1:
+                    fix = "lines that end with a carriage return alone need `tr '\\r' '\\n'`"
+                raise InputError(f"{self.raw.path}: {what}; {fix}")
             if end:
                 yield b"".join((carry, memoryview(piece)[:end]))
                 carry = piece[end:]

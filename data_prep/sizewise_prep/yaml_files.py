@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ruamel.yaml.events import Event
 
 MAX_BYTES = 256 << 10
-MAX_VALUES = 20_000
+MAX_VALUES = 10_000
 """Keys and values, an alias counting as many as it stands for."""
 MAX_DEPTH = 32
 

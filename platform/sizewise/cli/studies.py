@@ -238,5 +238,5 @@ def overrides(pairs: list[str]) -> dict[str, Any]:
         try:
             found[key] = parse_yaml(text, plain=True)
         except YamlError as error:
-            raise InputError(f"--set {key}: {text:.80} is not a value: {error}") from None
+            raise InputError(f"--set {key}: {' '.join(text.split()):.80} is not a value: {error}") from None
     return found

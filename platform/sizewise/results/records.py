@@ -49,11 +49,10 @@ class DataRecord(_Record):
 
     @property
     def auc_error(self) -> float:
-        """The standard error of an AUC on the validation split; 0 where its rows are not known."""
-        rate = self.click_rate if self.validation_click_rate is None else self.validation_click_rate
-        if not self.rows.validation or rate is None:
+        """The standard error of an AUC on the validation split; 0 where an older version has not kept its clicks."""
+        if self.validation_click_rate is None:
             return 0.0
-        return expected_error(self.rows.validation, rate)
+        return expected_error(self.rows.validation, self.validation_click_rate)
 
 
 class Prices(_Record):
