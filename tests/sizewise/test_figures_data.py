@@ -111,7 +111,11 @@ def test_the_bound_of_theory_is_drawn_over_the_measurements(tmp_path: Path) -> N
     writer.trial(0)
     record = json.loads((writer.folder / "trials/0000.json").read_text())
     writer.json("trials/0000.json", record | {"config": record["config"] | {"dim": 16}})
-    (line,) = accuracy_against_size(load(tmp_path, "bound"), epsilon=0.3).layout.shapes
+    layout = accuracy_against_size(load(tmp_path, "bound"), epsilon=0.3).layout
+    (line,) = layout.shapes
+    (text,) = [note.text for note in layout.annotations if "ε" in (note.text or "")]
+    assert "dense projection" in text
+    assert "no bound for hash and robe" in text
     expected = memory_bound(FULL_BYTES // 64, 16, 0.3).bytes
     assert (line.x0, line.x1) == (expected, expected)
     assert not accuracy_against_size(load(tmp_path, "bound")).layout.shapes

@@ -134,14 +134,14 @@ def _draw_accuracy_against_size(info: _SizeInfo) -> go.Figure:
     if info.bound:
         # Short, for it lies across the figure; `sizewise bound` says what holds for hash and robe.
         size_text = format_bytes(info.bound.bytes)
-        text = f"dense projection: {size_text} for ε = {info.bound.epsilon:g} (no bound for hash, robe)"
+        text = f"dense projection: {size_text} for ε = {info.bound.epsilon:g}<br>(no bound for hash and robe)"
         lines.append((info.bound.bytes, text, "dash"))
     for place, (at, text, dash) in enumerate(lines):
         figure.add_vline(at, line={"color": style.OUTLINE, "width": 1, "dash": dash})
         figure.add_annotation(
             text=text,
             x=math.log10(at),  # Plotly places annotations, unlike lines, by the logarithm
-            xanchor="right" if sizes.size and at > sizes.max() else "left",
+            xanchor="right" if sizes.size and at > math.sqrt(sizes.min() * sizes.max()) else "left",
             y=0.07 * place,
             yref="y domain",
             yanchor="bottom",
