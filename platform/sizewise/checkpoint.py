@@ -24,6 +24,8 @@ import torch
 
 from sizewise.claims import Claim
 from sizewise.sealed import DamagedError
+from sizewise.trial import TrialConfig
+from sizewise_prep.local_files import OddFileError
 from sizewise_prep.storage import (
     Place,
     copy,
@@ -67,18 +69,47 @@ def adopt(source: Place, folder: Place) -> None:
         write(folder / path.name, read(path))
 
 
-def load_newest(folder: Place, say: Callable[[str], None] = log.warning) -> dict[str, Any] | None:
-    """The newest checkpoint whose digest holds, or None. A damaged one is set aside (`.damaged`), saying so."""
+def load_newest(
+    folder: Place, say: Callable[[str], None] = log.warning, of: str = ""
+) -> dict[str, Any] | None:
+    """The newest checkpoint whose digest holds, or None. A damaged one is set aside (`.damaged`), saying so.
+
+    Args:
+        folder: where they are.
+        say: told what is damaged.
+        of: the curve that it must be of (`identity`); one that an older version wrote does not say.
+    """
     for path, *_ in reversed(entries(folder, "*.ckpt")):
         data = read(path)
         payload, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
+        why = "is damaged"
         if hashlib.sha256(payload).digest() == digest:
-            # To the host, whatever it was saved from: the worker that goes on may have another device, or none.
-            state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-            return state
-        say(f"{path} is damaged: set aside as .damaged, falling back to the checkpoint before it")
+            state = _state(payload)
+            if state is not None and (not of or state.get("of", of) == of):
+                return state
+            why = "holds no checkpoint" if state is None else "is another trial's"
+        say(f"{path} {why}: set aside as .damaged, falling back to the checkpoint before it")
         set_aside(path)
     return None
+
+
+def _state(payload: bytes) -> dict[str, Any] | None:
+    """What a checkpoint holds; None where it is none of ours: its digest can be right, whoever made it."""
+    try:
+        # To the host, whatever it was saved from: the worker that goes on may have another device, or none.
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:  # UnpicklingError where it holds code, and many others
+        log.debug("no checkpoint", exc_info=error)
+        return None
+    return state if isinstance(state, dict) and isinstance(state.get("evaluations", []), list) else None
+
+
+def identity(config: TrialConfig) -> str:
+    """What checkpoints and weights say that they are of: one learning curve, which several trials may share.
+
+    Wherever the data lies: it may be moved while a study is interrupted.
+    """
+    return hashlib.sha256(config.model_copy(update={"data": ""}).curve().encode()).hexdigest()[:16]
 
 
 def newest(folder: Place) -> str | None:
@@ -128,26 +159,31 @@ def set_aside(path: Place) -> None:
     rename(path, f"{path.stem}.damaged")
 
 
-def save_weights(path: Place, weights: dict[str, torch.Tensor]) -> None:
-    """Write tensors as safetensors, atomically, with their digest in the metadata."""
+def save_weights(path: Place, weights: dict[str, torch.Tensor], of: str = "") -> None:
+    """Write tensors as safetensors, atomically, with their digest, and what they are of, in the metadata."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write(path, safetensors.torch.save(tensors, metadata={"sha256": _digest(tensors)}))
+    write(path, safetensors.torch.save(tensors, metadata={"sha256": _digest(tensors), "of": of}))
 
 
-def load_weights(path: Place) -> dict[str, torch.Tensor]:
-    """The tensors that `save_weights` wrote.
+def load_weights(path: Place, of: str = "") -> dict[str, torch.Tensor]:
+    """The tensors that `save_weights` wrote; `of` as there, where it is known.
 
     Raises:
-        DamagedError: the file is not what was written, or is gone.
+        DamagedError: the file is not what was written, or is another trial's, or is gone.
     """
     try:
         data = read(path)
         tensors: dict[str, torch.Tensor] = safetensors.torch.load(data)
-    except (FileNotFoundError, safetensors.SafetensorError) as error:
+    except (FileNotFoundError, OddFileError) as error:
+        raise DamagedError(f"{path}: {error.strerror}") from None
+    except safetensors.SafetensorError as error:
         raise DamagedError(f"{path}: {error}") from None
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # that of the format
-    if _digest(tensors) != header.get("__metadata__", {}).get("sha256"):
+    written = header.get("__metadata__", {})
+    if _digest(tensors) != written.get("sha256"):
         raise DamagedError(f"{path}: its content does not match its checksum")
+    if of and (written.get("of") or of) != of:
+        raise DamagedError(f"{path}: holds the weights of another trial")
     return tensors
 
 

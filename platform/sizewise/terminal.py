@@ -22,6 +22,7 @@ from rich.progress import (
 
 from sizewise.units import format_bytes, format_count, format_seconds
 from sizewise_prep.prep import Progress as Preparation
+from sizewise_prep.printable import printable, printable_lines
 
 
 class _Console(Console):
@@ -61,16 +62,6 @@ def say(text: str) -> None:
     """Print prose on standard output, on a terminal folded between words."""
     out = Console(highlight=False)
     out.print(printable_lines(text), markup=False, soft_wrap=not sys.stdout.isatty())
-
-
-def printable(text: str) -> str:
-    """Text without what steers a terminal: an escape becomes readable, as `\\x1b`."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def printable_lines(text: str) -> str:
-    """The same for text of several lines, such as a traceback."""
-    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
 
 
 class Bars(Progress):

@@ -187,6 +187,7 @@ class _Trial:
         self.config, self.folder, self.report = config, folder, report
         self.rank, self.world, self.device, self.claim = rank, world, device, claim
         self.uses = uses
+        self.of = checkpoint.identity(config)
         torch.manual_seed(config.seed)  # a process that trained another trial before must not matter
         data = local_shards(config.data)
         manifest = Manifest.load(data)
@@ -289,7 +290,7 @@ class _Trial:
         }
         self.evaluations.append(row)
         if best(self.evaluations) is row:
-            checkpoint.save_weights(self._weights(self.iteration), self.model.state_dict())
+            checkpoint.save_weights(self._weights(self.iteration), self.model.state_dict(), self.of)
 
     def _predict(self, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Labels and logits of a split, every worker computing its share of each batch; rank 0 gets them all."""
@@ -316,7 +317,7 @@ class _Trial:
         iteration = [best(self.evaluations)["iteration"] if self.rank == 0 else 0]
         if self.world > 1:
             torch.distributed.broadcast_object_list(iteration)
-        self.model.load_state_dict(checkpoint.load_weights(self._weights(iteration[0])))
+        self.model.load_state_dict(checkpoint.load_weights(self._weights(iteration[0]), self.of))
         undefined = Scores(math.nan, math.nan, math.nan, math.nan, "the data has no test rows")
         scores = evaluate_scores(*self._predict("test")) if self.splits["test"].rows else undefined
         return {"iteration": iteration[0], **scores._asdict()}
@@ -328,6 +329,7 @@ class _Trial:
             raise SupersededError(f"{self.folder}: another process trains this trial now")
         state = {
             "config": self.config.digest(),
+            "of": self.of,
             "iteration": self.iteration,
             "samples": self.samples,
             "train_seconds": self.train_seconds,
@@ -364,10 +366,10 @@ class _Trial:
     def _newest(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest sound checkpoint, if any, and what was found damaged on the way to it."""
         damage: list[str] = []
-        state = checkpoint.load_newest(self.folder, damage.append)
+        state = checkpoint.load_newest(self.folder, damage.append, self.of)
         if state is not None and state["evaluations"]:
             try:
-                checkpoint.load_weights(self._weights(best(state["evaluations"])["iteration"]))
+                checkpoint.load_weights(self._weights(best(state["evaluations"])["iteration"]), self.of)
             except DamagedError as error:
                 # No later checkpoint brings these weights back: only training does, which gives the same ones.
                 damage.append(f"{error}: the trial starts anew")

@@ -11,7 +11,7 @@ from sizewise.cli import modules  # first: from here on the working folder is no
 # isort: on
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -29,6 +29,8 @@ from sizewise.cli import models as _models  # noqa: F401
 from sizewise.cli import misuse
 from sizewise.cli.shared import app
 from sizewise_prep.errors import InputError
+from sizewise_prep.local_files import OddFileError
+from sizewise_prep.printable import printable_lines
 from sizewise_prep.storage import StorageError
 
 __all__ = ["app", "main"]
@@ -49,11 +51,19 @@ def main() -> None:
     except typer.Abort:
         sys.exit(1)
     except InputError as error:
-        print(f"sizewise: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(str(error), 2)
     except StorageError as error:
-        print(f"sizewise: {error}", file=sys.stderr)
-        sys.exit(2 if error.mendable else 1)
+        _end(str(error), 2 if error.mendable else 1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _end(f"{error.filename}: {error.strerror}", 2 if isinstance(error, OddFileError) else 1)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    """Say why there is no result. What a message quotes of a file does not reach the terminal as it is."""
+    print(f"sizewise: {printable_lines(message)}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _print_version(asked: bool) -> None:

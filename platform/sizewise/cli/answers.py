@@ -56,7 +56,8 @@ def results_(
     """Print or write a study's tables: trials, evaluations, or the Pareto front over evaluations."""
     from sizewise import results
     from sizewise.cli.tables import print_table
-    from sizewise.terminal import print_problems, printable
+    from sizewise.terminal import print_problems
+    from sizewise_prep.printable import printable
 
     as_file = _file_format(format_, out, as_json)  # before anything is read
     study = results.load(place(runs), name)

@@ -15,8 +15,9 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 
 from sizewise import results
 from sizewise.ledger import Record
-from sizewise.terminal import Bars, err, printable
+from sizewise.terminal import Bars, err
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
+from sizewise_prep.printable import printable
 from sizewise_prep.storage import Place
 
 MOST_TRIALS = 8  # that have a line of their own while they run

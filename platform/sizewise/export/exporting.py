@@ -57,7 +57,7 @@ def export(
     data = local_shards(config.data)
     manifest = Manifest.load(data)
     model = build_model(config, manifest)
-    model.load_state_dict(_weights(study, row))
+    model.load_state_dict(_weights(study, row, checkpoint.identity(config)))
     vocabulary = Vocabulary.load(data) if manifest.settings.tokens == "contiguous" else None
 
     buffer = io.BytesIO()
@@ -104,7 +104,7 @@ def _row(study: results.Study, trial_id: int) -> dict[str, Any]:
     return row
 
 
-def _weights(study: results.Study, row: dict[str, Any]) -> dict[str, torch.Tensor]:
+def _weights(study: results.Study, row: dict[str, Any], of: str) -> dict[str, torch.Tensor]:
     """Those of the trial's best evaluation: its own, or of the trial whose curve it shares."""
     name = f"best-{row['iteration']:012d}.safetensors"
     again = f"train the trial again: {run_longer(study, row['trial_id'], 1.0)}"
@@ -115,7 +115,7 @@ def _weights(study: results.Study, row: dict[str, Any]) -> dict[str, torch.Tenso
             folder = checkpoint.current(study.folder / "checkpoints" / key)
             if any(entry.path.name == name for entry in entries(folder, "best-*.safetensors")):
                 try:
-                    return checkpoint.load_weights(folder / name)
+                    return checkpoint.load_weights(folder / name, of)
                 except DamagedError as error:
                     raise InputError(f"{error}; {again}") from None
     raise InputError(

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from sizewise.facts import MOST_YAML_BYTES, VERSION
 from sizewise.ledger import MOST_BYTES, counted, missing_evaluations
 from sizewise.results.files import StudyFiles, batches
-from sizewise.results.records import VERSION, StudyRecord, TrialRecord
+from sizewise.results.records import StudyRecord, TrialRecord
 from sizewise.sealed import last_line_holds
 from sizewise_prep.storage import read, read_entries
 
 _ENDED = ("finished", "pruned")
-_MOST_YAML = 4 << 20
 
 
 def study(files: StudyFiles, record: StudyRecord, problems: list[str]) -> None:
@@ -27,7 +27,7 @@ def study(files: StudyFiles, record: StudyRecord, problems: list[str]) -> None:
         )
     if "study.yaml" in files:
         try:
-            if not last_line_holds(read(files.folder / "study.yaml", _MOST_YAML)):
+            if not last_line_holds(read(files.folder / "study.yaml", MOST_YAML_BYTES)):
                 problems.append(
                     "study.yaml is not what was written: `sizewise resume` says how to bring it back"
                 )

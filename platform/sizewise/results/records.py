@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sizewise.facts import VERSION
 from sizewise.ledger import Identity
 from sizewise.metrics import expected_error
 from sizewise.sealed import DamagedError, unsealed
@@ -17,7 +18,6 @@ from sizewise_prep.storage import Place
 
 Direction = Literal["maximize", "minimize"]
 TrialState = Literal["running", "finished", "pruned", "failed", "infeasible"]
-VERSION = 1  # of study.json, as far as this version can read it
 # What tables and clocks can hold: JSON's numbers have no end.
 Count = Annotated[int, Field(ge=0, le=2**62)]
 Instant = Annotated[float, Field(ge=-1e11, le=1e11)]  # unix seconds

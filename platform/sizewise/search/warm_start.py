@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import optuna
 from pydantic import ValidationError
 
-from sizewise.ledger import NAME, Record
-from sizewise.sealed import DamagedError, unsealed
+from sizewise.ledger import MOST_BYTES, NAME, Record
+from sizewise.sealed import DamagedError, sealed, unsealed
 from sizewise.search.space import as_param, configure
 from sizewise.spec import Choices, StudySpec
 from sizewise_prep.errors import InputError
@@ -49,9 +49,9 @@ def find(name: str, runs: Place) -> Place:
 def learn(folder: Place, spec: StudySpec, full_bytes: int) -> tuple[list[Known], Counter[str]]:
     """The trials of the study in `folder` that fit this one's space, and why how many others do not."""
     known, left_out = [], Counter[str]()
-    for content in read_all(folder / "trials", "*.json").values():
+    for content in read_all(folder / "trials", "*.json", MOST_BYTES).values():
         try:  # read as it is: that study is its own driver's to mend
-            record = Record.model_validate(unsealed(content) if isinstance(content, bytes) else content)
+            record = Record.model_validate(unsealed(content) if isinstance(content, bytes) else {})
         except (ValidationError, DamagedError):
             left_out["has a record that cannot be read"] += 1
             continue
@@ -68,13 +68,30 @@ def learn(folder: Place, spec: StudySpec, full_bytes: int) -> tuple[list[Known],
 
 def save(known: list[Known], folder: Place) -> None:
     """Keep what was learnt in the study's own folder."""
-    write(folder / FILE, json.dumps([trial._asdict() for trial in known], indent=1).encode())
+    content = {"known": [trial._asdict() for trial in known]}
+    write(folder / FILE, sealed(json.dumps(content, indent=1)).encode())
 
 
 def load(folder: Place) -> list[Known]:
-    """What `save` kept; nothing where a study was not warm-started."""
+    """What `save` kept.
+
+    Raises:
+        InputError: it is gone or damaged: without it the sampler would suggest other trials than it began with.
+    """
     path = folder / FILE
-    return [Known(**trial) for trial in json.loads(read(path))] if exists(path) else []
+    try:
+        content = read(path, MOST_BYTES)
+        # An older version wrote the list alone.
+        listed = json.loads(content) if content.lstrip()[:1] == b"[" else unsealed(content)["known"]
+        return [Known(**trial) for trial in listed]
+    except OSError as error:
+        why = error.strerror or str(error)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        why = str(error) if isinstance(error, DamagedError) else "it is damaged"
+    raise InputError(
+        f"{path}: cannot be read ({why}): bring it back, or remove `warm_start` and the last line, the checksum, from "
+        "study.yaml"
+    )
 
 
 def _fit(record: Record, spec: StudySpec, full_bytes: int) -> tuple[str, Known | None]:

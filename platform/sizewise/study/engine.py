@@ -8,7 +8,6 @@ resumed.
 """
 
 import getpass
-import json
 import logging
 import math
 import tempfile
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from sizewise import checkpoint
+from sizewise import checkpoint, facts
 from sizewise.claims import SupersededError
 from sizewise.footprint import gpu_share, training_bytes
 from sizewise.ledger import Event, Record
@@ -33,7 +32,7 @@ from sizewise.study.early_failures import EarlyFailures, Failure
 from sizewise.train import best
 from sizewise.units import format_bytes
 from sizewise.usage import Sign, Usage
-from sizewise_prep.storage import Place, exists, make_folder, read, write
+from sizewise_prep.storage import Place, make_folder, write
 
 # What running trials are compared with may be this old; a trial that begins gets it fresh.
 STANDING_SECONDS = 1.0
@@ -305,7 +304,8 @@ class Engine:
             record.key,
             *(self.search.records[n].key for n in [record.reuses] if n in self.search.records),
         ):
-            state = checkpoint.load_newest(checkpoint.current(self.folder / "checkpoints" / key))
+            folder = checkpoint.current(self.folder / "checkpoints" / key)
+            state = checkpoint.load_newest(folder, of=checkpoint.identity(self.search.config(record)))
             rows = state["evaluations"] if state else []
             if rows:
                 break
@@ -372,13 +372,13 @@ class Engine:
 
     def _say_planned(self) -> None:
         """Keep study.json's number of trials true: replicates and infeasible suggestions change it on the way."""
-        planned, path = self.search.planned, self.folder / "study.json"
-        if planned == self._planned or not exists(path):
+        planned = self.search.planned
+        if planned == self._planned:
             return
         self._planned = planned
-        facts = json.loads(read(path))
-        if facts["trials"] != planned:
-            write(path, json.dumps({**facts, "trials": planned}, indent=1).encode())
+        known = facts.load(self.folder)
+        if known and known.get("trials") != planned:
+            facts.save(self.folder, {**known, "trials": planned})
 
     def _uses(self, record: Record) -> dict[str, float]:
         """CPUs and GPUs of all workers of a trial."""

@@ -9,7 +9,6 @@ again over a search that is filled from the ledger: no private file of Ray or Op
 """
 
 import io
-import json
 import logging
 import os
 import shlex
@@ -21,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from sizewise import facts
 from sizewise import spec as study_file
 from sizewise.claims import SupersededError
 from sizewise.embedding import full_bytes
@@ -40,8 +40,19 @@ from sizewise.study.signals import ended_within, terminate_as_interrupt
 from sizewise.train import model_sizes
 from sizewise.usage import Usage, last_seen
 from sizewise_prep.errors import InputError
+from sizewise_prep.local_files import open_file
 from sizewise_prep.manifest import Manifest
-from sizewise_prep.storage import Place, absolute, exists, make_folder, read, remove_folder, write
+from sizewise_prep.printable import printable_lines
+from sizewise_prep.storage import (
+    Place,
+    absolute,
+    exists,
+    make_folder,
+    read,
+    refuse_odd_files,
+    remove_folder,
+    write,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -81,6 +92,7 @@ def run(
     _scorable(spec, manifest)
     folder = absolute(runs) / spec.name
     _check_free(folder)
+    refuse_odd_files(folder)
     _check_writable(absolute(runs))
     known = _learn(spec, absolute(runs), manifest)
     try:
@@ -117,6 +129,7 @@ def resume(
     if not NAME.fullmatch(name):
         raise InputError(f"{name!r} is not a study name: use letters, digits, - and _ only")
     folder = absolute(runs) / name
+    refuse_odd_files(folder)
     path = folder / "study.yaml"
     if not exists(path) and exists(path.with_suffix(".before")):
         raise InputError(f"{path}: is gone: bring it back with `cp {path.with_suffix('.before')} {path}`")
@@ -124,7 +137,7 @@ def resume(
         raise InputError(
             f"{folder}: there is no such study; `sizewise status --runs {shlex.quote(str(runs))}` lists those there are"
         )
-    text = read(path)
+    text = read(path, facts.MOST_YAML_BYTES)
     spec = study_file.with_defaults(study_file.from_text(text, path), "0.1")
     if wrong := data.problem(spec.data, _known_data(folder)):
         raise InputError(f"{path}: {wrong}")
@@ -211,23 +224,23 @@ def _wanted(spec: StudySpec) -> dict[str, Any]:
 
 def _tell_again(spec: StudySpec, folder: Place, manifest: Manifest) -> None:
     """Bring what readers need to know up to date: the study file may have been edited, or these facts damaged."""
-    path = folder / "study.json"
+    known = facts.load(folder)
     try:
-        known = json.loads(read(path))
-        told = {**known, **_wanted(spec), "trials": int(known["trials"])}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        log.warning("%s is damaged: written anew from study.yaml and the data", path)
-        known, told = None, _facts(spec, manifest)
-    if told != known:
-        write(path, json.dumps(told, indent=1).encode())
+        said = {**known, **_wanted(spec), "trials": int(known["trials"])} if known else None
+    except (ValueError, KeyError, TypeError):
+        said = None
+    if said is None:
+        log.warning("%s is damaged: written anew from study.yaml and the data", folder / facts.FILE)
+        said = _facts(spec, manifest)
+    if said != known:
+        facts.save(folder, said)
 
 
 def _known_data(folder: Place) -> str | None:
     """The fingerprint of the data when the study began."""
     try:
-        facts = json.loads(read(folder / "study.json"))
-        return str(facts["data"]["fingerprint"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return str((facts.load(folder) or {})["data"]["fingerprint"])
+    except (KeyError, TypeError):
         return None
 
 
@@ -257,7 +270,7 @@ def _create(spec: StudySpec, folder: Place, manifest: Manifest, known: list[warm
     """Lay a new study's folder; `study.yaml` comes last, and with it the study exists."""
     _check_free(folder)  # again, now that nobody else can begin one here
     try:
-        write(folder / "study.json", json.dumps(_facts(spec, manifest), indent=1).encode())
+        facts.save(folder, _facts(spec, manifest))
         if known:
             warm_start.save(known, folder)
         for name in ("study.before", "study.yaml"):
@@ -324,7 +337,7 @@ def _search(spec: StudySpec, manifest: Manifest, ledger: Ledger) -> Search:
         ledger,
         _tables(spec, manifest),
         sizes=lambda config: model_sizes(config, manifest),
-        known=warm_start.load(ledger.study),
+        known=warm_start.load(ledger.study) if spec.warm_start else (),
     )
 
 
@@ -408,7 +421,7 @@ class _Shown(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print."""
         with suppress(OSError):  # whoever read it has gone, and the study goes on
-            print(self.format(record), file=sys.stderr, flush=True)
+            print(printable_lines(self.format(record)), file=sys.stderr, flush=True)
 
 
 class _Log(io.TextIOBase):
@@ -426,6 +439,6 @@ class _Log(io.TextIOBase):
         """Append."""
         if self.over and self._passes_on is not None:
             return self._passes_on.write(text)
-        with suppress(OSError), self._path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        with suppress(OSError), open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
         return len(text)
