@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -185,10 +185,8 @@ def _check(
             ):
                 wrong.append(f"{file}, {how}: {command}: exit {said.code}, {said.words!r}")
         listed = {study["name"]: study["state"] for study in snapshots.listed(there)}
-        try:
+        with suppress(InputError):  # which the pages show
             snapshots.read(there, name)
-        except InputError as error:
-            assert str(error)
         if listed.get("teacher") != "finished":
             wrong.append(f"{file}, {how}: the page Studies: {listed}")
     return wrong
