@@ -91,7 +91,6 @@ class Clustered(Embedding):
     options = ClusteredOptions
     pointers: Tensor
     lookups: Tensor
-    clustered: Tensor
     starts: Tensor
 
     host_decides = "embedding.method cce clusters its vectors after some of them"
@@ -115,14 +114,20 @@ class Clustered(Embedding):
         every_key = torch.arange(self.keys.count)
         pointers = self._hash(0, every_key).to(size.pointer)
         self.register_buffer("pointers", pointers)  # (keys, chunks)
-        self.register_buffer("lookups", torch.zeros((), dtype=torch.int64))
-        self._lookups = 0  # the same number where reading it waits for no device
-        self.register_buffer("clustered", torch.zeros((), dtype=torch.int64))  # how often
+        self.register_buffer(
+            "lookups", torch.zeros(2, dtype=torch.int64)
+        )  # in training; and clusterings so far
+        self._lookups = 0  # the first of them where reading it waits for no device
         self._due: frozenset[int] = frozenset()
         if isinstance(options.cluster_every, int):
             self.set_schedule(1, 1)
         self.helper_hash = self._hasher(1)
         self.register_buffer("starts", torch.arange(options.chunks) * self.clusters, persistent=False)
+
+    @property
+    def clustered(self) -> int:
+        """Clusterings so far."""
+        return int(self.lookups[1])
 
     @property
     def pointer_bytes(self) -> int:
@@ -150,7 +155,7 @@ class Clustered(Embedding):
         """Centroids and helpers, chunk by chunk; in training this also keeps the schedule."""
         if self.training and torch.is_grad_enabled():
             self._lookups += 1
-            self.lookups += 1
+            self.lookups[0] += 1
             if self._lookups in self._due:
                 self.cluster()
         keys = self.keys(ids)
@@ -186,8 +191,8 @@ class Clustered(Embedding):
         vectors = self._vectors(keys)  # (keys, chunks, dim / chunks)
         if not vectors.isfinite().all():
             return  # training has diverged, which is for whoever trains to see
-        self.clustered += 1
-        number = int(self.clustered)
+        self.lookups[1] += 1
+        number = self.clustered
         for chunk in range(self.settings.chunks):
             means, assigned = kmeans(
                 vectors[:, chunk], self.clusters, seed=derived_seed(self.seed, number + 1)
@@ -203,15 +208,16 @@ class Clustered(Embedding):
         self.helper_hash = self._hasher(number + 1)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
-        if prefix + "clustered" not in state and prefix + "lookups" in state:
-            # Of version 0.1, whose schedule was in iterations.
+        counted = state.get(prefix + "lookups")
+        if counted is not None and not counted.dim():
+            # Of version 0.1, whose schedule was in iterations, so that lookups told of clusterings too.
             every = self.settings.cluster_every
             every = every if isinstance(every, int) else self.settings.defaults_of_0_1["cluster_every"]
-            done = state[prefix + "lookups"] // every
-            state[prefix + "clustered"] = done.clamp(max=self.settings.clusterings)
+            done = (counted // every).clamp(max=self.settings.clusterings)
+            state[prefix + "lookups"] = torch.stack([counted, done])
         super()._load_from_state_dict(state, prefix, *others)
-        self._lookups = int(self.lookups)
-        self.helper_hash = self._hasher(int(self.clustered) + 1)
+        self._lookups = int(self.lookups[0])
+        self.helper_hash = self._hasher(self.clustered + 1)
 
 
 def most_chunks(limit: int, dim: int) -> int:
