@@ -20,6 +20,10 @@ _PROC = Path("/proc")
 _EXEMPT = (21, 24)  # CAP_SYS_ADMIN and CAP_SYS_RESOURCE: RLIMIT_NPROC does not count for them
 
 
+class TooFewProcessesError(RuntimeError):
+    """A limit on processes and threads leaves too few; the message names it and says what to do."""
+
+
 @dataclass(frozen=True)
 class Processes:
     """How many more processes and threads may be started, and which limit says so."""
@@ -48,6 +52,23 @@ def processes() -> Processes | None:
     """The tightest limit on processes and threads; None where there is none."""
     found = [limit for limit in (*_control_group_processes(), _user_processes()) if limit]
     return min(found, key=lambda limit: limit.left, default=None)
+
+
+def check_processes(needed: int, what: str) -> None:
+    """Say at once what would else be a crash somewhere, or a wait of a minute.
+
+    Args:
+        needed: processes and threads.
+        what: needs them, as the beginning of a sentence.
+
+    Raises:
+        TooFewProcessesError: a limit leaves fewer.
+    """
+    allowed = processes()
+    if allowed and allowed.left < needed:
+        raise TooFewProcessesError(
+            f"{what} needs {needed} more processes and threads; {allowed.limit}: raise that limit or end other programs"
+        )
 
 
 def _quotas() -> Iterator[float]:

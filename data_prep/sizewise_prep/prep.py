@@ -33,6 +33,10 @@ from sizewise_prep.splits import Rule
 from sizewise_prep.workers import Local, Workers
 from sizewise_prep.working import claim, clear_all_but, is_begun, refuse_others, standing
 
+# Processes and threads: this one's, with those of Polars on a few CPUs, and each worker's.
+PROCESSES = 24
+PROCESSES_A_WORKER = 8
+
 __all__ = ["FileProgress", "Options", "Progress", "default_workers", "prepare", "steps"]
 
 
@@ -61,6 +65,7 @@ def prepare(
 
     Raises:
         InputError: the sources, a row (with file, line and field), an option or `out`.
+        TooFewProcessesError: a limit leaves too few processes and threads.
     """
     options = replace(options or Options(), **named)
     options.settings()
@@ -70,7 +75,9 @@ def prepare(
     if limit < each:
         what = "raise it, or lower shard_rows"
         raise InputError(f"memory = {limit:,} bytes: one worker needs {each:,}; {what}")
-    with Local(min(workers, limit // each)) as local:
+    count = min(workers, limit // each)
+    limits.check_processes(PROCESSES + (count > 1) * count * PROCESSES_A_WORKER, "preparing")
+    with Local(count) as local:
         work = steps(raw, out, options, local, limit)
         while True:
             try:
@@ -83,8 +90,10 @@ def prepare(
 
 
 def default_workers() -> int:
-    """One for each CPU that this process may use."""
-    return limits.cpus()
+    """One for each CPU that this process may use; fewer where processes are few."""
+    allowed = limits.processes()
+    few = (allowed.left - PROCESSES) // PROCESSES_A_WORKER if allowed else limits.cpus()
+    return max(1, min(limits.cpus(), few))
 
 
 def steps(

@@ -58,7 +58,7 @@ def private_ray(say: Callable[[str], None], failed: Callable[[], bool] = lambda:
     Raises:
         OSError, RuntimeError or an error of Ray's: it did not start. The text says why, as far as it is known.
     """
-    _refuse_few_processes()
+    limits.check_processes(_PROCESSES, "Ray")
     base = temporary_folder()
     _remove_old(base, KEPT)
     folder = _new_folder(base)
@@ -116,15 +116,6 @@ def _new_folder(base: Path) -> Path:
                 f"{base}: {error.strerror}: set RAY_TMPDIR to a folder that can be written to"
             ) from None
     raise FileExistsError(f"{base}: no name for a new folder was free")
-
-
-def _refuse_few_processes() -> None:
-    """Say at once what Ray would find out within a minute, and call an overload."""
-    allowed = limits.processes()
-    if allowed and allowed.left < _PROCESSES:
-        raise RuntimeError(
-            f"{allowed.limit}, and Ray needs {_PROCESSES} more: raise that limit, or end other programs"
-        )
 
 
 def _token(folder: Path) -> Path:

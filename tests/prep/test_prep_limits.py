@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sizewise_prep import limits
-from sizewise_prep.prep import default_workers
+from sizewise_prep.prep import default_workers, prepare
 
 ASK = "from sizewise_prep import limits; print(limits.cpus(), limits.processes())"
 
@@ -75,6 +75,21 @@ def test_a_quota_of_version_1_counts_also_where_a_container_sees_only_its_own_gr
 def test_nothing_is_known_of_control_groups_elsewhere(group: Callable[[str], Path]) -> None:
     assert limits.cpus() == 8
     assert limits.memory() > 10**8
+
+
+def test_fewer_workers_prepare_where_processes_are_few(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(limits, "cpus", lambda: 4)
+    for left, workers in ((1000, 4), (44, 2), (30, 1), (5, 1)):
+        monkeypatch.setattr(
+            limits, "processes", lambda left=left: limits.Processes(left, "pids.max allows 9")
+        )
+        assert default_workers() == workers
+    with pytest.raises(
+        limits.TooFewProcessesError, match="^preparing needs 24 more .*; pids.max allows 9: raise"
+    ):
+        prepare([tmp_path / "none.tsv"], tmp_path / "out")
 
 
 def asked(*before: str) -> str:

@@ -29,6 +29,7 @@ from sizewise.cli import models as _models  # noqa: F401
 from sizewise.cli import misuse
 from sizewise.cli.shared import app
 from sizewise_prep.errors import InputError
+from sizewise_prep.limits import TooFewProcessesError
 from sizewise_prep.local_files import OddFileError
 from sizewise_prep.printable import printable_lines
 from sizewise_prep.storage import StorageError
@@ -52,6 +53,9 @@ def main() -> None:
         sys.exit(1)
     except InputError as error:
         _end(str(error), 2)
+    except TooFewProcessesError as error:
+        print(f"sizewise: {error}", file=sys.stderr)
+        sys.exit(1)
     except StorageError as error:
         _end(str(error), 2 if error.mendable else 1)
     except OSError as error:
