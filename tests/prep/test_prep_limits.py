@@ -87,7 +87,7 @@ def test_fewer_workers_prepare_where_processes_are_few(
         )
         assert default_workers() == workers
     with pytest.raises(
-        limits.TooFewProcessesError, match="^preparing needs 24 more .*; pids.max allows 9: raise"
+        limits.TooFewProcessesError, match=r"^preparing needs 24 more .*; pids.max allows 9: raise"
     ):
         prepare([tmp_path / "none.tsv"], tmp_path / "out")
 
