@@ -1,7 +1,9 @@
 """Tune's process of a trial. Apart from the rest of `tune`, so that it imports no more than it needs."""
 
+import os
 from typing import Any
 
+import ray
 from ray import tune
 
 from sizewise.study.workers import ENDS, Workers
@@ -36,7 +38,13 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray is untyped
         """What the trial says next."""
         assert self.workers is not None  # setup came first
         message = self.workers.next()
+        for place in message.get("started", []):
+            place["owner"] = self._place()
         return {**message, "done": bool(ENDS & message.keys())}
+
+    def _place(self) -> dict[str, Any]:
+        """Where this process is, for whoever has to end it."""
+        return {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}
 
     def cleanup(self) -> None:
         """End the workers."""

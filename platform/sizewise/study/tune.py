@@ -208,14 +208,24 @@ def _killed_for_memory(place: dict[str, Any]) -> bool:
 
 
 def _end_worker(place: dict[str, Any]) -> None:
-    """Have a process killed on its own node; nothing less reaches one that is stuck in C code."""
+    """Have a process killed on its own node; nothing less reaches one that is stuck in C code, or suspended.
+
+    Where that was of no use, its owner too, which would pass on that the worker has died.
+    """
+    _have_killed(place, "RayTrainWorker")
+    if place.get("ended"):
+        _have_killed(place["owner"], "Trainable")
+    place["ended"] = True
+
+
+def _have_killed(place: dict[str, Any], kind: str) -> None:
     there = NodeAffinitySchedulingStrategy(place["node"], soft=False)
-    ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(place["pid"])
+    ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(place["pid"], kind)
 
 
-def _kill(pid: int) -> None:
-    """SIGKILL to a Train worker, and to nothing else that may have its number by now."""
+def _kill(pid: int, kind: str) -> None:
+    """SIGKILL to a process whose title tells of its kind, and to nothing else that may have its number by now."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        if "RayTrainWorker" in " ".join(process.cmdline()):
+        if kind in " ".join(process.cmdline()):
             process.kill()
