@@ -14,16 +14,20 @@ def installed_only() -> None:
     command = os.path.basename(sys.argv[0])
     if command == "-m" and "sizewise.cli" not in sys.orig_argv:
         return  # another program, which imports the command line
-    # The first entry is the working folder (`-m`), or the folder of the script.
-    if command in ("-m", "sizewise") and not sys.flags.safe_path:
-        del sys.path[0]
+    try:
+        here = os.getcwd()
+    except OSError:
+        return  # it was removed
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     kept = [name for name in named if name]
-    if len(kept) < len(named) and "PYTHONPATH" in os.environ:
+    if kept and len(kept) < len(named):
         os.environ["PYTHONPATH"] = os.pathsep.join(kept)
-        here = os.getcwd()
-        if here not in map(os.path.abspath, kept):
-            sys.path[:] = [folder for folder in sys.path if folder != here]
+    unasked = [here] * ((command == "-m") + (0 < len(kept) < len(named)))
+    if command == "sizewise":
+        unasked.append(os.path.dirname(os.path.realpath(sys.argv[0])))
+    for folder in unasked:  # its first entry: another one is from PYTHONPATH, or an installation
+        if folder in sys.path and folder not in map(os.path.abspath, kept):
+            sys.path.remove(folder)
 
 
 def installed_only_in_children() -> None:

@@ -24,7 +24,7 @@ from sizewise import facts
 from sizewise import spec as study_file
 from sizewise.claims import SupersededError
 from sizewise.embedding import full_bytes
-from sizewise.ledger import NAME, Event, Ledger
+from sizewise.ledger import NAME, Event, Ledger, Record
 from sizewise.metrics import too_small
 from sizewise.search import warm_start
 from sizewise.search.edited import disagreement
@@ -308,7 +308,7 @@ def _drive(
         if small := too_small(validation.rows, validation.click_rate):
             log.warning("%s: %s", spec.data, small)
         rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
-        with _mirrored(mirror_url, search, on_event or (lambda *_: None)) as tell:
+        with _mirrored(mirror_url, search, _if_heard(on_event)) as tell:
             usage = Usage(folder, driver.claim, driver.check)
             engine = Engine(spec, folder, search, tell, rule, usage)
             engine.inputs = len(manifest.cardinalities), len(manifest.dense_missing)
@@ -363,6 +363,18 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
     finally:
         with suppress(OSError, SupersededError):  # else the next driver closes them
             engine.usage.close()
+
+
+def _if_heard(on_event: Event | None) -> Event:
+    """`on_event`, which may show things to somebody who has gone: a closed terminal, a pipe's end. The study goes on."""
+
+    def tell(event: str, record: Record, values: dict[str, Any] | None) -> None:
+        # SystemExit is how rich takes a broken pipe.
+        with suppress(OSError, SystemExit):
+            if on_event:
+                on_event(event, record, values)
+
+    return tell
 
 
 def _mirror_url(optuna_storage: str | None) -> "URL | None":
