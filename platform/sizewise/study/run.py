@@ -366,7 +366,7 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
 
 
 def _if_heard(on_event: Event | None) -> Event:
-    """`on_event`, which may show things to somebody who has gone: a closed terminal, a pipe's end. The study goes on."""
+    """`on_event`, for a study that goes on where whoever is shown things has gone: a closed terminal, a pipe."""
 
     def tell(event: str, record: Record, values: dict[str, Any] | None) -> None:
         # SystemExit is how rich takes a broken pipe.
