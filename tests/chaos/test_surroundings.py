@@ -1,6 +1,7 @@
 """What changes around a study while it runs: its data, its folder, its environment, its driver."""
 
 import os
+import resource
 import shutil
 import signal
 import time
@@ -85,6 +86,32 @@ def test_a_folder_that_is_removed_ends_the_study_and_stays_away(study: Path, tmp
     assert (code, "Traceback" in err) == (1, False), err
     assert f"{runs / 'killed'}: the study's folder was removed while it ran" in err
     assert not (runs / "killed").exists()
+
+
+def test_a_driver_without_memory_leaves_a_study_that_can_be_resumed(study: Path, tmp_path: Path) -> None:
+    """Python says so; where a library of Ray's finds out first, it aborts the process, as the kernel would."""
+    runs = tmp_path / "runs"
+    with Command("run", study, "--runs", runs, "--set=trials=2") as run:
+        wait_until(lambda: list(runs.glob("killed/checkpoints/0000-*/*.ckpt")), run)
+        resource.prlimit(run.pid, resource.RLIMIT_DATA, (data_bytes(run.pid) + 200_000, -1))
+        code, _, err = run.end(200)
+        run.leaves_nothing()
+    assert code != 0
+    if code == 1:
+        assert "has no memory or no threads left" in err, err
+        assert "Traceback" not in err, err
+    assert results.status(runs, "killed")["state"] in ("stopped", "interrupted")
+    with Command("resume", "killed", "--runs", runs) as run:
+        code, _, err = run.end()
+        assert code == 0, err
+    calm_study(study, tmp_path / "calm", trials=2)
+    assert_equal(runs / "killed", tmp_path / "calm")
+
+
+def data_bytes(pid: int) -> int:
+    """What prlimit(2) counts as a process's data."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmData:")).split()[1])
 
 
 def test_suspended_processes(study: Path, tmp_path: Path) -> None:

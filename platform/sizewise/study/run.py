@@ -358,8 +358,12 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
             tune.run_trials(engine)
     except cluster.StartError as error:
         engine.pause(str(error))
-    except MemoryError:
-        engine.pause("this process, the study's driver, ran out of memory: give it more, or free some")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "can't start new thread" not in str(error):
+            raise
+        engine.pause(
+            f"its driver, process {os.getpid()}, has no memory or no threads left: give it more ({error})"
+        )
     finally:
         with suppress(OSError, SupersededError):  # else the next driver closes them
             engine.usage.close()
