@@ -39,6 +39,8 @@ DAMAGES = (
     "a newer version's",
 )
 NOBODY = 65534
+OUTSIDE = '{"secret": "of somebody else"}\n'
+"""What a link in a study leads to: neither read, nor written to."""
 STUDY = """\
 name: {name}
 data: {data}
@@ -161,7 +163,10 @@ def damage(folder: Path, name: str, how: str) -> bool:
         if how == "a folder":
             path.mkdir()
         elif how == "a link":
-            path.symlink_to("/etc/passwd")
+            outside = folder.parent / "outside"
+            outside.write_text(OUTSIDE)
+            outside.chmod(0o666)
+            path.symlink_to(outside)
         elif how == "a pipe":
             os.mkfifo(path)
         elif how == "a device":

@@ -120,7 +120,8 @@ class StudyWriter:
                 best = {"auc": auc, "embedding_bytes": memory_budget, "iterations": step * every}
         config = {"memory_budget": memory_budget, "learning_rate": 0.02, "epochs": evaluations / 4}
         config |= {"method": "robe", "block_len": 16, "seed": 17}
-        self.ledger(trial_id, state, config=config, values=best or None, **fields)
+        counted = {"evaluations": None if state == "running" else evaluations, "tested": test and bool(best)}
+        self.ledger(trial_id, state, config=config, values=best or None, **(counted | fields))
         if test and best:
             self.json(
                 f"test/{trial_id:04d}.json",

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from damaged_study import DAMAGES, as_nobody, copy_of, damage, files, make_studies
+from damaged_study import DAMAGES, OUTSIDE, as_nobody, copy_of, damage, files, make_studies
 from real_study import TIMED
 from sizewise import cli
 from sizewise.export import exporting
@@ -118,11 +118,13 @@ def ask(
         said, words = capfd.readouterr()
         code = ended.value.code if isinstance(ended.value.code, int) else 0
         assert "Traceback (most" not in words, words
-        assert len(said.splitlines()) == (1 if code == 0 else 0) or arguments[0] in ("resume", "run")
+        assert len(said.splitlines()) == (1 if code == 0 else 0)
         assert "\x1b" not in said + words
+        assert "somebody else" not in said + words
         answer = json.loads(said) if said else None
         if answer is not None and arguments[0] == "report":
             page = (out / "report.html").read_text()
+            assert "somebody else" not in page
             text = re.sub(
                 r"<script.*?</script>|<p class=\"quiet\">Sizewise report[^.]*", "", page, flags=re.DOTALL
             )
@@ -227,12 +229,75 @@ def test_every_damage_before_every_command(runs: Path, ask: Callable[..., Answer
     assert wrong == []
 
 
-def _curves(folder: Path) -> Any:
+def _found(folder: Path) -> str:
     """What a study found, without what a clock decides."""
     ledger = Ledger(folder)
-    records = ledger.records()
-    rows = {
-        number: [{k: v for k, v in row.items() if k not in TIMED} for row in ledger.evaluations(number)]
-        for number in records
-    }
-    return {number: (record.state, record.params) for number, record in records.items()}, repr(rows)
+    found = []
+    for number, record in ledger.records().items():
+        rows = [{k: v for k, v in row.items() if k not in TIMED} for row in ledger.evaluations(number)]
+        found.append((number, record.state, record.params, rows, ledger.test(number)))
+    return repr(found)
+
+
+def _resumed(runs: Path, file: str, how: str, ask: Callable[..., Answer], tmp_path: Path) -> str:
+    """What is wrong with how the interrupted study goes on with one of its files damaged; nothing if all is well."""
+    name = "interrupted"
+    if name not in _ENDS:
+        calm = copy_of(runs, name, tmp_path / "calm")
+        said = ask(("resume", name), calm.parent, name)
+        assert said.code == 0, said.words
+        _ENDS[name] = _found(calm), _lines(said.words, calm)
+    folder = copy_of(runs, name, tmp_path / "runs")
+    if not damage(folder, file, how):
+        return ""
+    with as_nobody(folder.parent, how == "unreadable"):
+        said = ask(("resume", name), folder.parent, name)
+    if how == "a link":
+        assert (folder.parent / "outside").read_text() == OUTSIDE
+    calm_end, calm_words = _ENDS[name]
+    if said.code == 0 and _found(folder) != calm_end and not _lines(said.words, folder) - calm_words:
+        return f"{file}, {how}: resume ended otherwise, without a word"
+    if said.code not in (0, 1, 2) or (said.code and not _lines(said.words, folder) - calm_words):
+        return f"{file}, {how}: exit {said.code}, {said.words!r}"
+    return ""
+
+
+_ENDS: dict[str, tuple[str, set[str]]] = {}
+
+
+def _lines(words: str, folder: Path) -> set[str]:
+    return {line.replace(str(folder.parent), "") for line in words.splitlines()}
+
+
+def test_a_sample_of_damages_before_resume(runs: Path, ask: Callable[..., Answer], tmp_path: Path) -> None:
+    """The files by which a study goes on, each damaged in ways that others of its kind are not."""
+    sample = [
+        ("trials/0002.json", "half"),
+        ("trials/0000.json", "another trial's"),
+        ("trials/0000.json", "a newer version's"),
+        ("evaluations/0000.jsonl", "gone"),
+        ("evaluations/0000.jsonl", "a flipped bit"),
+        ("study.json", "a flipped bit"),
+        ("study.json", "a newer version's"),
+        ("driver.json", "empty"),
+        ("warm_start.json", "half"),
+        ("logs/study.log", "a link"),
+        ("usage.jsonl", "a link"),
+        ("holding.json", "a pipe"),
+        ("study.yaml", "100 MB of one line"),
+    ]
+    assert [file for file, _ in sample if not (runs / "interrupted" / file).is_file()] == []
+    wrong = [_resumed(runs, *each, ask, tmp_path / str(number)) for number, each in enumerate(sample)]
+    assert [line for line in wrong if line] == []
+
+
+@pytest.mark.chaos
+def test_every_damage_before_resume(runs: Path, ask: Callable[..., Answer], tmp_path: Path) -> None:
+    wrong = []
+    for number, (file, how) in enumerate((f, h) for f in files(runs / "interrupted") for h in DAMAGES):
+        try:
+            wrong.append(_resumed(runs, file, how, ask, tmp_path / str(number)))
+        except BaseException:
+            print(f"{file}, {how}")
+            raise
+    assert [line for line in wrong if line] == []

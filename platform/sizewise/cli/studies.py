@@ -171,7 +171,7 @@ def status(
         studies = results.studies(place(runs))
         every = f"sizewise status --runs {shlex.quote(runs)} --json"
         listed = studies.select("name", "problems").iter_rows()
-        print_problems([f"{study}: {problem}" for study, problems in listed for problem in problems], every)
+        print_problems([_first_problem(*damaged) for damaged in listed if damaged[1]], every)
         if as_json:
             print_json({"runs": str(runs), "studies": studies.to_dicts()})
         elif studies.is_empty():
@@ -224,6 +224,12 @@ def _listed(ids: list[int]) -> str:
     """The first of some trials, and how many more there are."""
     more = len(ids) - _MOST_IDS
     return ", ".join(map(str, ids[:_MOST_IDS])) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _first_problem(study: str, problems: list[str]) -> str:
+    """One line a damaged study, so that each is named."""
+    more = f"; and {len(problems) - 1:,} more of its problems" if len(problems) > 1 else ""
+    return f"{study}: {problems[0]}{more}"
 
 
 def overrides(pairs: list[str]) -> dict[str, Any]:

@@ -137,7 +137,11 @@ def resume(
         raise InputError(
             f"{folder}: there is no such study; `sizewise status --runs {shlex.quote(str(runs))}` lists those there are"
         )
-    text = read(path, facts.MOST_YAML_BYTES)
+    try:
+        text = read(path, facts.MOST_YAML_BYTES)
+    except OSError as error:
+        back = f"bring it back with `cp {path.with_suffix('.before')} {path}`"
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): {back}") from None
     spec = study_file.with_defaults(study_file.from_text(text, path), "0.1")
     if wrong := data.problem(spec.data, _known_data(folder)):
         raise InputError(f"{path}: {wrong}")
