@@ -16,6 +16,7 @@ from sizewise_prep.shards import read_shard
 from sizewise_prep.storage import place
 
 MOST_ROWS = 2_000_000  # of the data, from which ids are counted
+MOST_SKEW = 10  # beyond, one id takes all lookups
 LEAST_VECTORS = 4  # in a pool of which anything can be said
 
 SHARES = 0.1, 0.5, 0.9  # of all lookups, which go to ids as frequent as the one that is shown, or more
@@ -134,8 +135,10 @@ def shared_pool(memory_budget: int, rows: int, dim: int, data: str | None, skew:
         skew: exponent; 0 for ids that are all as frequent.
 
     Raises:
-        InputError: the pool holds fewer than four vectors.
+        InputError: the pool holds fewer than four vectors, or the skew is out of range.
     """
+    if not 0 <= skew <= MOST_SKEW:
+        raise InputError(f"--skew {skew:g} is out of range: choose 0 (all ids as frequent) to {MOST_SKEW}")
     least = 4 * dim * LEAST_VECTORS
     if memory_budget < least:
         raise InputError(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sizewise_prep.errors import InputError
 
 Floats = NDArray[np.float64]
-CERTAIN = 1 - 1e-9
+CERTAIN = 1 - 1e-9  # the greatest chance, so that logarithms of its complement exist
 MOST_GROUPS = 200  # of ids by weight; weights within some percent share a group beyond
 
 
@@ -330,7 +330,6 @@ def _cells(pool: PoolMap) -> Iterator[tuple[float, list[float]]]:
     Without wrap-around, fewer starts cover the places near both ends of the pool.
     """
     starts, longest = pool.starts, pool.blocks[0][0]
-    # Below 1, at which logarithms end: where every block covers a place, that is as good as certain.
     inside = [min(length / starts, CERTAIN) for length, _ in pool.blocks]
     if pool.wrap:
         yield 1.0, inside

@@ -236,6 +236,7 @@ def test_bound_speaks_of_a_folder_or_of_a_number(
     assert "It does not hold for hash and robe" in text
     assert "nan" not in text
     assert sizewise("bound", shards, "--memory-budget", "10").code == 2
+    assert sizewise("bound", "--rows", 100, "--skew", "nan").code == 2
     copy = Path(shutil.copytree(shards, tmp_path / "copy"))
     next(copy.rglob("*train*.arrow")).unlink()
     refused = sizewise("bound", copy, "--json")

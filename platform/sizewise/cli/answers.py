@@ -216,7 +216,7 @@ def bound(
     ] = None,
     skew: Annotated[
         float,
-        typer.Option(help="With --rows: ids are read as often as rank^-SKEW; DIR has its own counts.", min=0),
+        typer.Option(help="With --rows: ids are read as often as rank^-SKEW; DIR has its own counts."),
     ] = 1.0,
     as_json: Json = False,
 ) -> None:

@@ -74,7 +74,7 @@ def trained(raw: Path) -> Callable[..., tuple[Path, str]]:
         ("contiguous", {"method": "full"}),
         ("raw", {"method": "qr"}),
         ("contiguous", {"method": "tt"}),
-        ("raw", {"method": "cce"}),
+        ("raw", {"method": "cce", "cluster_every": 5}),
     ],
 )
 def test_a_deployed_model_scores_raw_rows_as_the_study_scored_its_test_split(
