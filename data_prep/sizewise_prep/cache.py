@@ -9,6 +9,7 @@ the manifest before it gets its name, and several processes fetch it once: the f
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -21,6 +22,9 @@ from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import NAME, Manifest, Shard
 from sizewise_prep.shards import Shape, digest, read_shard
 from sizewise_prep.storage import Place, fetch, place, read
+
+# What mkdir and open say of a folder that cannot be used, such as a home folder on a disk that is only read.
+_UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
 def cache_folder() -> Path:
@@ -54,7 +58,9 @@ def local_shards(data: str | Place) -> Path:
                     _bring(source, folder, shard, manifest.shape(shard))
             if not (folder / NAME).exists():
                 write_atomic(folder / NAME, content)
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except OSError as error:
+        if error.errno not in _UNUSABLE:
+            raise
         raise InputError(
             f"{folder}: the cache cannot be written ({error.strerror}): set SIZEWISE_CACHE to a folder on a local disk"
         ) from None

@@ -122,3 +122,21 @@ def test_a_limit_on_a_users_processes_counts_for_ordinary_users_only() -> None:
         right = "dac_read_search"  # to read this checkout, wherever it lies
         command = ("setpriv", "--reuid=54321", f"--inh-caps=+{right}", f"--ambient-caps=+{right}", *command)
     assert "`ulimit -u` allows this user 150 processes and threads, of which" in asked(*command)
+
+
+def test_a_user_that_the_machine_does_not_know_has_a_home_folder() -> None:
+    """Path.home() raises there, and libraries with it."""
+    program = (
+        "from sizewise.cli import modules; modules.name_home(); from pathlib import Path; print(Path.home())"
+    )
+    right = "dac_read_search"
+    stranger = ("setpriv", "--reuid=54321", f"--inh-caps=+{right}", f"--ambient-caps=+{right}")
+    environment = {k: v for k, v in os.environ.items() if k != "HOME"}
+    ran = subprocess.run(
+        [*(stranger if os.getuid() == 0 else ()), sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(ran.stdout.strip()).is_absolute()

@@ -40,6 +40,7 @@ __all__ = ["app", "main"]
 def main() -> None:
     """The `sizewise` command."""
     modules.installed_only_in_children()
+    modules.name_home()
     try:
         code = app(prog_name="sizewise", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -35,4 +35,10 @@ def installed_only_in_children() -> None:
     os.environ["PYTHONSAFEPATH"] = "1"
 
 
+def name_home() -> None:
+    """Name a home folder where there is none, as for users that a container does not know: libraries would fail."""
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = "/"
+
+
 installed_only()

@@ -7,10 +7,8 @@ must survive goes into the ledger before the call returns. What cannot be writte
 resumed.
 """
 
-import getpass
 import logging
 import math
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -32,6 +30,7 @@ from sizewise.study.early_failures import EarlyFailures, Failure
 from sizewise.train import best
 from sizewise.units import format_bytes
 from sizewise.usage import Sign, Usage
+from sizewise_prep.own_folder import own_folder
 from sizewise_prep.storage import Place, make_folder, write
 
 # What running trials are compared with may be this old; a trial that begins gets it fresh.
@@ -412,4 +411,4 @@ def scratch(spec: StudySpec, folder: Place) -> Path:
     """Where logs go, and Ray's own files, which nothing ever needs again: beside ours, if Ray can write there."""
     if isinstance(folder, Path):
         return folder / "logs"
-    return Path(tempfile.gettempdir()) / f"sizewise-{getpass.getuser()}" / spec.name
+    return own_folder() / spec.name
