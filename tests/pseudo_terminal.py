@@ -39,13 +39,14 @@ def in_terminal(
     rows: int = 24,
     seconds: float = 400,
     environment: dict[str, str] | None = None,
+    program: tuple[str, ...] = ("-m", "sizewise.cli"),
 ) -> Shown:
-    """Run `sizewise` with all three streams on a terminal of that size."""
+    """Run `sizewise`, or another Python `program`, with all three streams on a terminal of that size."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NO_COLOR")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "sizewise.cli", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pseudo_terminal import in_terminal
 from sizewise import terminal
 from sizewise.cli.running import running
 from sizewise.ledger import Record
@@ -103,6 +104,31 @@ def test_the_bar_of_a_large_study_fits_eighty_columns(
     assert re.search(r"trial 10001 .*epoch 11\.75 of 12, AUC 0\.7123", drawn)
     assert "…" not in drawn
     assert max(map(len, re.split(r"[\r\n]+", drawn))) <= 80
+
+
+LEAVE = """
+import sys, threading, types
+from pathlib import Path
+from sizewise.cli.running import running
+from sizewise.study import leaving
+
+driver = types.SimpleNamespace(close=lambda: None, message="")
+with running("mine", Path("nowhere"), 12, False) as shown:
+    shown.waits("starting Ray")
+    shown.bars.refresh()
+    threading.Thread(target=leaving.give_up, args=(driver, Path("runs/mine"), "its cluster is gone")).start()
+    threading.Event().wait()
+"""
+
+
+def test_what_ends_a_study_at_once_is_the_last_that_is_seen() -> None:
+    """No bar is left below it."""
+    shown = in_terminal(program=("-c", LEAVE), columns=120, seconds=60)
+    assert shown.code == 1
+    assert "starting Ray" in shown.raw
+    lines = [line for line in shown.lines if line]
+    assert lines[0].startswith("sizewise: mine is paused: its cluster is gone: nothing is lost")
+    assert lines[-1].endswith("`sizewise resume mine --runs runs`")
 
 
 def test_problems_are_said_in_bounds(capsys: pytest.CaptureFixture[str]) -> None:

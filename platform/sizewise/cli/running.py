@@ -15,6 +15,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 
 from sizewise import results
 from sizewise.ledger import Record
+from sizewise.study.leaving import before_leaving
 from sizewise.terminal import Bars, err
 from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 from sizewise_prep.printable import printable
@@ -45,12 +46,18 @@ def running(name: str, runs: Place, asked: int, quiet: bool, done: int = 0) -> I
             target=_look, args=(name, runs, shown, ended), daemon=True, name="time left"
         )
         looking.start()
-    try:
-        yield shown
-    finally:
+
+    def end() -> None:
         ended.set()
         if shown.bars.live.is_started:  # else it would print an empty line
             shown.bars.stop()
+
+    before_leaving.append(end)
+    try:
+        yield shown
+    finally:
+        before_leaving.remove(end)
+        end()
 
 
 class Running:

@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sizewise_prep.storage import Place
 
 STOP_SECONDS = 10.0  # how long leaving Ray in order may take after a signal
 _leaving = threading.Lock()
+before_leaving: list[Callable[[], None]] = []  # such as to take a bar from the terminal
 
 
 def give_up(driver: Driver, folder: Place, reason: str) -> None:
@@ -51,6 +53,9 @@ def _leave(driver: Driver, message: str, code: int) -> None:
     _leaving.acquire()  # for good: two threads may find a reason at once
     with suppress(OSError):
         driver.close()
+    for end in before_leaving:
+        with suppress(Exception):
+            end()
     with suppress(OSError):  # a terminal that was closed
         print(message, file=sys.stderr, flush=True)
     end_children()
