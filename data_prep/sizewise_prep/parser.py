@@ -70,12 +70,13 @@ class Parser:
 
     Args:
         layout: of the text.
-        time: the name of a column whose times are wanted (see `time_order`), if any.
+        time: the name of a column whose times are wanted (see `time_order`); the declared one where it is left out.
     """
 
     def __init__(self, layout: Layout = CRITEO, time: str | None = None) -> None:
         self.layout = layout
-        self._time = time
+        declared = (name for name, kind in layout.columns.items() if kind == "time")
+        self._time = time or next(declared, None)
         self._separator = layout.separator.encode()
         self._kinds: list[Kind] = list(layout.columns.values())
         self._names = list(layout.columns)

@@ -21,6 +21,7 @@ from sizewise_prep.explain import bad_header, bad_row
 from sizewise_prep.layout import Layout
 from sizewise_prep.parser import Parser
 from sizewise_prep.reader import Reader
+from sizewise_prep.rows import Rows
 from sizewise_prep.sources import RawFile, resolve
 from sizewise_prep.storage import StorageError
 
@@ -119,21 +120,28 @@ def _scored(
         for number, text in enumerate(reader):
             if number == 0 and layout.header:
                 text, line = _without_header(layout, text, file.path), 2
+            good: list[Rows] = []
+            lines: list[npt.NDArray[np.int64]] = []
+            bad_rows = 0
             for found in parser.parts(text, first_line=line):
-                rows, bad = found.rows, found.bad
+                bad = found.bad
                 if bad and not max_bad_fraction:
                     raise InputError(bad_row(file.path, layout, bad[0], by_schema=False))
-                count = len(rows) + len(bad)
-                lines = np.setdiff1d(
-                    np.arange(line, line + count), [row.line for row in bad], assume_unique=True
+                count = len(found.rows) + len(bad)
+                numbers = np.arange(line, line + count)
+                lines.append(np.setdiff1d(numbers, [row.line for row in bad], assume_unique=True))
+                good.append(found.rows)
+                line, bad_rows = line + count, bad_rows + len(bad)
+            if good:
+                rows = Rows.concatenated(good)
+                logits = np.concatenate(
+                    [np.empty(0, np.float32)]
+                    + [
+                        model(rows.dense[low : low + _ROWS], rows.ids[low : low + _ROWS])
+                        for low in range(0, len(rows), _ROWS)
+                    ]
                 )
-                line += count
-                parts = [
-                    model(rows.dense[low : low + _ROWS], rows.ids[low : low + _ROWS])
-                    for low in range(0, len(rows), _ROWS)
-                ]
-                logits = np.concatenate(parts) if parts else np.empty(0, np.float32)
-                yield _Block(file.path, lines, rows.labels, logits, len(bad))
+                yield _Block(file.path, np.concatenate(lines), rows.labels, logits, bad_rows)
             if progress:
                 progress(before + reader.bytes_read, total)
         before += file.bytes
@@ -153,5 +161,5 @@ def _check(rows: int, bad: int, max_bad_fraction: float) -> None:
     if bad > max_bad_fraction * (rows + bad):
         raise InputError(
             f"{bad:,} of {rows + bad:,} rows are bad, more than --max-bad-fraction {max_bad_fraction:g} allows; "
-            "mend them or allow more"
+            "fix them or allow more"
         )
