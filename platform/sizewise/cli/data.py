@@ -152,6 +152,8 @@ def prep(
             manifest = prepare_on_ray(raw, out, options, address=ray, memory=limit, progress=progress)
     seconds = time.monotonic() - began
     warnings = cautions(manifest)
+    for warning in warnings:
+        print(f"sizewise: {out}: {warning}", file=sys.stderr)
     shards = sum(len(part.shards) for part in manifest.splits.values())
     if as_json:
         print_json(
@@ -170,5 +172,3 @@ def prep(
             f", {manifest.rows_quarantined:,} set aside in quarantine/" if manifest.rows_quarantined else ""
         )
         print(f"{out}: {manifest.rows_out:,} rows in {shards} shards{aside}")
-    for warning in warnings:
-        print(f"sizewise: {out}: {warning}", file=sys.stderr)

@@ -115,8 +115,8 @@ def _uncertainty(study: Study) -> str:
         return ""
     rows = study.record.data.rows.validation
     return (
-        f" With {rows:,} validation rows an AUC has a standard error of about {error:.2g}: "
-        "smaller differences may be chance."
+        f" With {rows:,} validation rows, differences below about {error:.2g} may be chance: that is the standard "
+        "error of an AUC."
     )
 
 

@@ -134,6 +134,27 @@ def test_a_wider_tolerance_allows_a_smaller_model(tmp_path: Path) -> None:
     assert "10,000x smaller, for 0.5x the iterations" in sentence
 
 
+@pytest.mark.parametrize(
+    ("rows", "rate", "said"),
+    [
+        (10, 0.2, "below about 0.22 may"),
+        (10_000, 0.25, "below about 0.0061 may"),
+        (10**6, 0.25, ""),
+        (10, None, ""),
+    ],
+)
+def test_few_validation_rows_make_the_answer_uncertain(
+    tmp_path: Path, rows: int, rate: float | None, said: str
+) -> None:
+    data = {"rows": {"train": 80, "validation": rows}, "validation_click_rate": rate}
+    study = _study(tmp_path, ROWS, data=data)
+    certain = (
+        f" With {rows:,} validation rows, differences {said} be chance: that is the standard error of an AUC."
+    )
+    assert answer(study).sentence.endswith(certain) == bool(said)
+    assert ("may be chance" in answer(study).sentence) == bool(said)
+
+
 def test_equal_iterations_are_said_so(tmp_path: Path) -> None:
     rows: list[Row] = [(0, 100, 0.75, 20_000), (1, 100, 0.749, 10_000)]
     assert answer(_study(tmp_path, rows)).sentence.endswith(
