@@ -164,5 +164,11 @@ def instants(texts: pl.Series) -> pl.Series:
         return texts
     if texts.str.contains(rf"\A-?[0-9]{{1,{_MOST_DIGITS}}}\z").all():
         return texts.str.to_integer(base=10, dtype=pl.Int64, strict=False)
+    for between in " T":  # the most frequent forms, a hundred times as fast as one by one
+        rule = rf"\A[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{between}[0-9]{{2}}:[0-9]{{2}}:[0-5][0-9]\z"
+        if texts.str.contains(rule).all():
+            found = texts.str.to_datetime(f"%Y-%m-%d{between}%H:%M:%S", time_unit="us", strict=False)
+            if found.null_count() == texts.null_count():
+                return found.cast(pl.Int64)
     known = {text: instant(text) for text in texts.unique() if text is not None}
     return pl.Series([None if text is None else known[text] for text in texts], dtype=pl.Int64)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from sizewise_prep.layout import CRITEO, Layout
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.parser import Parser
 from sizewise_prep.prep import prepare
-from sizewise_prep.time_order import Stretch, find_time, instant, out_of_order
+from sizewise_prep.time_order import Stretch, find_time, instant, instants, out_of_order
 
 Line = Callable[..., bytes]
 START = 1_700_000_000  # in unix seconds
@@ -166,6 +167,16 @@ def test_a_declared_time_has_to_be_one() -> None:
     assert len(rows) == 5
     assert [(row.line, row.fault.reason) for row in bad] == [(n, "not_a_time") for n in (5, 6, 7, 9)]
     assert instant("2024-01-02T01:00+01:00") == instant("2024-01-02") == instant("2024-01-02 00:00:00Z")
+
+
+@pytest.mark.parametrize("between", [" ", "T"])
+def test_many_dates_are_read_as_one_is(between: str) -> None:
+    texts = [_isoformat(37 * j).replace(" ", between) for j in range(200)]
+    assert instants(pl.Series([*texts, None])).to_list() == [*map(instant, texts), None]
+    assert (
+        instants(pl.Series([*texts, "2023-02-29T00:00:00", f"2024-01-01{between}24:00:00"])).to_list()[-2:]
+        == [None] * 2
+    )
 
 
 def test_an_unreadable_first_file_leaves_nothing(tmp_path: Path) -> None:

@@ -68,6 +68,9 @@ def test_run_says_what_it_waits_for_and_ends_with_the_front_and_the_answer(ran: 
         at = drawn.index(waited_for, at)
     assert re.search(r"epoch [12]\.\d\d of [12], AUC 0\.\d{4}", drawn)
     assert re.search(r"trials .* 1 of 2, best AUC 0\.\d{4}", drawn)
+    # Few validation rows are said before anything is trained, and with the answer.
+    assert "validation has 400 rows" in " ".join(drawn[: drawn.index("trial 0: AUC 0.")].split())
+    assert "With 400 validation rows, differences below" in " ".join(ran.text.split())
     # A terminal where the command is killed must not be left without its cursor.
     assert "\x1b[?25l" not in ran.raw
 

@@ -44,13 +44,17 @@ def run(
 ) -> None:
     """Start a study, on the current Ray cluster or a local one."""
     from sizewise.terminal import waiting
+    from sizewise_prep.yaml_files import load_yaml
 
+    fields = overrides(set_ or [])
+    if study_file.is_file():  # a pipe can be read only once
+        load_yaml(study_file)  # what is no YAML is said before PyTorch is loaded, which takes seconds
     with waiting("loading PyTorch", as_json):
         from sizewise import spec
         from sizewise.cli.running import running
         from sizewise.study import run as study
 
-    asked, folder = spec.load(study_file, overrides(set_ or [])), place(runs)
+    asked, folder = spec.load(study_file, fields), place(runs)
     with signals.terminate_as_interrupt():
         with _pausing(asked.name, runs), running(asked.name, folder, asked.trials, as_json) as shown:
             shown.waits("starting Ray")
