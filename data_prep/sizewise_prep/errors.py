@@ -26,5 +26,7 @@ def first_problem(error: ValidationError) -> str:
     if len(field) > 60 or not (field.isascii() and field.isprintable()):
         field = shown(field, 40)
     what = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "string_pattern_mismatch":
+        what = f"{shown(str(problem['input']), 40)} is not of the right form"
     what = what if len(what) <= 120 else what[:117] + "..."
     return f"{field}: {what}" if field else what

@@ -7,20 +7,24 @@ deployed.description.validation["auc"]
 
 import hashlib
 import io
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sizewise.export.archive import checked
 from sizewise_prep.errors import InputError, first_problem
 from sizewise_prep.layout import Layout
 from sizewise_prep.manifest import Tokens
 
 PROGRAM, DESCRIPTION = "model.pt2", "model.json"
+_MOST_DESCRIPTION = 16 << 20  # bytes
+_Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class Latency(BaseModel):
@@ -48,21 +52,21 @@ class Description(BaseModel):
 
     schema_version: Literal[1] = 1
     sizewise: str
-    study: str
-    trial_id: int
-    iteration: int
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=255)]
+    trial_id: _Count
+    iteration: _Count
     config: dict[str, Any]
     layout: Layout
     tokens: Tokens
     validation: dict[str, float | None]
     test: dict[str, float | None]
-    embedding_bytes: int
-    model_bytes: int
+    embedding_bytes: _Count
+    model_bytes: _Count
     compression_ratio: float
     latency: list[Latency]
     measured_on: str
-    program_bytes: int
-    sha256: str
+    program_bytes: _Count
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,12 @@ class Deployed:
         """The model that `export` wrote to `folder`.
 
         Raises:
-            InputError: no such folder, no export in it, a damaged file, or one of a later version.
+            InputError: no such folder, no export in it, a damaged file, one of a later version, or a program that is
+                none of Sizewise's (`archive.checked`): it could run any code.
         """
         try:
-            description = Description.model_validate_json((folder / DESCRIPTION).read_bytes())
-            content = (folder / PROGRAM).read_bytes()
+            description = Description.model_validate_json(_read(folder / DESCRIPTION, _MOST_DESCRIPTION))
+            content = _read(folder / PROGRAM, description.program_bytes)
         except ValidationError as error:
             raise InputError(
                 f"{folder / DESCRIPTION}: {first_problem(error)}; export the trial again"
@@ -93,7 +98,19 @@ class Deployed:
             ) from None
         if hashlib.sha256(content).hexdigest() != description.sha256:
             raise InputError(f"{folder / PROGRAM}: is damaged (its SHA-256 differs); export the trial again")
-        return Deployed(description, torch.export.load(io.BytesIO(content)).module())
+        content = checked(content, folder / PROGRAM)
+        try:
+            deployed = Deployed(description, torch.export.load(io.BytesIO(content)).module())
+            columns = len(description.layout.dense), len(description.layout.tokens)
+            answer = deployed(np.zeros((2, columns[0]), np.float32), np.zeros((2, columns[1]), np.uint32))
+        except Exception as error:  # PyTorch's are of all kinds, and some have the graph in their message
+            raise InputError(
+                f"{folder / PROGRAM}: PyTorch {torch.__version__} cannot run it ({type(error).__name__}); export the "
+                "trial again"
+            ) from None
+        if answer.shape != (2,) or answer.dtype != np.float32:
+            raise InputError(f"{folder / PROGRAM}: does not give one number a row; export the trial again")
+        return deployed
 
     @torch.inference_mode()
     def __call__(
@@ -111,3 +128,12 @@ class Deployed:
             torch.from_numpy(dense), torch.from_numpy(tokens)
         ).numpy()
         return logits
+
+
+def _read(path: Path, most: int) -> bytes:
+    """A regular file's content, at most so many bytes. Raises OSError, and InputError for any other file."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        what = f"has more than {most:,} bytes" if stat.S_ISREG(found.st_mode) else "is no regular file"
+        raise InputError(f"{path}: {what}; export the trial again")
+    return path.read_bytes()

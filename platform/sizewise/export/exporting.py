@@ -57,7 +57,12 @@ def export(
     data = local_shards(config.data)
     manifest = Manifest.load(data)
     model = build_model(config, manifest)
-    model.load_state_dict(_weights(study, row, checkpoint.identity(config)))
+    try:
+        model.load_state_dict(_weights(study, row, checkpoint.identity(config)))
+    except RuntimeError:  # its message lists every tensor
+        raise InputError(
+            f"{study.folder}: the weights of trial {trial_id} are not those of a model of its configuration"
+        ) from None
     vocabulary = Vocabulary.load(data) if manifest.settings.tokens == "contiguous" else None
 
     buffer = io.BytesIO()

@@ -1,0 +1,57 @@
+"""Programs of small untrained models, of every method, storage and treatment of tokens."""
+
+import io
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from sizewise.dlrm import DLRM
+from sizewise.embedding import METHODS, build
+from sizewise.export.program import to_program
+from sizewise_prep.manifest import Tokens
+from sizewise_prep.vocabulary import Vocabulary
+
+CARDINALITIES, DIM, INTEGERS = (50, 50, 50), 8, 4
+
+
+class Case(NamedTuple):
+    """What a program is made of."""
+
+    method: str
+    options: dict[str, Any]
+    tokens: Tokens = "raw"
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+CASES = [
+    Case("robe", {"block_len": 4}),
+    Case("robe", {"block_len": 8, "align": 4, "sign": True, "storage": "int8"}, "contiguous", "bfloat16"),
+    Case("robe", {"block_len": 4, "wrap": True, "storage": "bfloat16"}, "mlperf"),
+    Case("robe", {"block_len": 4, "hash": "paper", "sign": True}),
+    Case("robe", {"block_len": 4, "hash": "authors"}),
+    Case("hash", {"storage": "bfloat16"}, "mlperf"),
+    Case("hash", {"feature_term": False, "storage": "int8"}),
+    Case("full", {}, "contiguous"),
+    Case("full", {"storage": "int8"}, "contiguous"),
+    Case("qr", {}),
+    Case("qr", {"combine": "sum", "contiguous_ids": True}, "contiguous"),
+    Case("tt", {}, precision="bfloat16"),
+    Case("tt", {"contiguous_ids": True}, "contiguous"),
+    Case("cce", {}),
+    Case("cce", {"contiguous_ids": True}, "contiguous"),
+]
+
+
+def program(case: Case) -> bytes:
+    """The content of `model.pt2` as `export` writes it."""
+    method = METHODS[case.method]
+    options = method.options(**case.options).fitted(DIM)
+    budget = max(method.smallest_budget(CARDINALITIES, DIM, options), 0 if case.method == "full" else 12_000)
+    embedding = build(case.method, CARDINALITIES, DIM, budget, 1, **case.options)
+    model = DLRM(embedding, INTEGERS, [8], [8], precision=case.precision)
+    known = np.arange(7, 56, dtype=np.uint32)
+    vocabulary = Vocabulary([known] * len(CARDINALITIES)) if case.tokens == "contiguous" else None
+    buffer = io.BytesIO()
+    torch.export.save(to_program(model, case.tokens, vocabulary), buffer)
+    return buffer.getvalue()
