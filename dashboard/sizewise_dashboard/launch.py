@@ -47,6 +47,8 @@ def arguments(runs: Place, port: int, address: str) -> list[str]:
     options = {
         "server.port": port,
         "server.address": address,
+        # said, so that Streamlit need not ask a host on the Internet what this machine's address is
+        "browser.serverAddress": "localhost" if address in ("0.0.0.0", "::") else address,
         "server.headless": "true",  # no browser is opened, no e-mail address asked for
         "server.fileWatcherType": "none",  # an installed package does not change
         "browser.gatherUsageStats": "false",

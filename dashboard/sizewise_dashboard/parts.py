@@ -25,25 +25,40 @@ COLORS: dict[str, Color] = {
 
 
 def pick_study(runs: Place) -> None:
-    """The study picker; its choice goes into the address. Stops the page when there is nothing to pick."""
+    """The study picker; its choice goes into the address.
+
+    Stops the page when there is nothing to pick, and when the address names a study that is not there: what a link
+    was to show is never replaced by what another study says.
+    """
     names = study_names(runs)
     asked = st.query_params.get("study") or st.session_state.get("study")
-    if asked and asked not in names:
-        st.error(plain(f"There is no study {asked!r} here. Pick another one."))
-        asked = None
+    gone = bool(asked) and asked not in names
+    if gone:
+        st.error(plain(f"There is no study {asked!r} here." + (" Pick another one." if names else "")))
     if not names:
         st.info("No study has started yet. `sizewise run STUDY.yaml` starts one.")
         st.stop()
-    st.session_state["study"] = asked or names[0]
+    st.session_state["study"] = None if gone else asked or names[0]
     st.selectbox(
-        "Study", names, key="study", width=420, label_visibility="collapsed", on_change=_follow_picker
+        "Study",
+        names,
+        index=None,
+        key="study",
+        placeholder="Pick a study",
+        width=420,
+        label_visibility="collapsed",
+        on_change=_follow_picker,
     )
+    if gone:
+        st.query_params["study"] = str(asked)
+        st.stop()
     st.query_params["study"] = st.session_state["study"]
 
 
 def _follow_picker() -> None:
     """Runs before the page does, which reads the address."""
-    st.query_params["study"] = st.session_state["study"]
+    if st.session_state["study"]:  # it can be emptied: then the page stays as it is
+        st.query_params["study"] = st.session_state["study"]
 
 
 def study_names(runs: Place) -> list[str]:

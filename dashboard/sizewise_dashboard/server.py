@@ -12,6 +12,7 @@ from functools import cache
 from mimetypes import guess_type
 from pathlib import Path
 from threading import Thread
+from urllib.parse import urlsplit
 
 import plotly
 import streamlit
@@ -20,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+from streamlit import config
 
 PAGES = ("", "tradeoff", "choose", "trials", "search", "compare", "data")
 _STATIC = Path(streamlit.__file__).parent / "static"
@@ -112,9 +114,50 @@ class FromMemory:
         await self._responses[path](scope, receive, send)
 
 
+class KnownOrigins:
+    """Middleware that refuses a WebSocket that another site's page opens, and looks nothing up for that.
+
+    Streamlit compares a foreign origin with the machine's external address, for which it asks a host on the Internet.
+    Here an origin is the server's own, one of this machine's names, or one that Streamlit's configuration names
+    (`server.corsAllowedOrigins`, `browser.serverAddress`); Streamlit sees those as its own, and no others.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a foreign page's WebSocket with status 403, and leave everything else to Streamlit."""
+        if scope["type"] == "websocket" and config.get_option("server.enableCORS"):
+            headers = dict(scope["headers"])
+            origin, host = headers.get(b"origin"), headers.get(b"host", b"")
+            if origin is not None:
+                if not _is_known(origin.decode("latin-1"), host.decode("latin-1")):
+                    await receive()
+                    await send({"type": "websocket.close", "code": 1008})
+                    return
+                own = [(name, value) for name, value in scope["headers"] if name != b"origin"]
+                scope = {**scope, "headers": [*own, (b"origin", b"http://" + host)]}
+        await self._app(scope, receive, send)
+
+
+def _is_known(origin: str, host: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+        name, place = parts.hostname, parts.netloc
+    except ValueError:
+        return False
+    if place == host:
+        return True
+    named = {text.strip() for text in config.get_option("server.corsAllowedOrigins")}
+    return (
+        name in {"localhost", "127.0.0.1", "::1", config.get_option("browser.serverAddress")}
+        or origin in named
+    )
+
+
 Thread(target=plotly_packed, daemon=True).start()  # before the first visitor asks
 app = streamlit.App(
     Path(__file__).parent / "app.py",
     routes=[Route(f"/{name}", _page) for name in PAGES] + [Route(_PLOTLY_URL, _plotly)],
-    middleware=[Middleware(FromMemory)],
+    middleware=[Middleware(KnownOrigins), Middleware(FromMemory)],
 )

@@ -2,6 +2,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from browser import dashboard
 
 from sizewise_dashboard.launch import arguments, serve
 from sizewise_prep.errors import InputError
@@ -31,3 +32,62 @@ def test_the_platform_folder_does_not_hide_pythons_own_module() -> None:
 
     assert platform.python_version()
     assert not (Path(__file__).parents[2] / "platform" / "__init__.py").exists()
+
+
+RECORDING = """
+import os, socket
+
+def recorded(name, where):
+    with open(os.environ["RECORD"], "a") as file:
+        file.write(f"{name} {where}\\n")
+
+class Socket(socket.socket):
+    def connect(self, address):
+        recorded("connect", address)
+        return super().connect(address)
+
+    def connect_ex(self, address):
+        recorded("connect", address)
+        return super().connect_ex(address)
+
+looked_up = socket.getaddrinfo
+
+def getaddrinfo(host, *rest, **named):
+    recorded("lookup", (host, *rest[:1]))
+    return looked_up(host, *rest, **named)
+
+socket.socket, socket.getaddrinfo = Socket, getaddrinfo
+"""
+
+
+def test_no_host_but_its_own_is_asked_whoever_knocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of other sites are refused; Streamlit would compare them with an address that it asks the Internet for."""
+    (tmp_path / "sitecustomize.py").write_text(RECORDING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
+    (tmp_path / "record").touch()
+    with dashboard(tmp_path / "runs", tmp_path / "log") as address:
+        own = address.removeprefix("http://")
+        answers = {
+            origin: _opened(own, origin)
+            for origin in (
+                address,
+                f"http://localhost:{own.partition(':')[2]}",
+                "https://evil.example",
+                "null",
+                "http://[",
+            )
+        }
+    assert list(answers.values()) == [101, 101, 403, 403, 403], answers
+    asked = [line for line in (tmp_path / "record").read_text().splitlines() if "127.0.0.1" not in line]
+    assert [line for line in asked if "localhost" not in line and "None" not in line] == []
+
+
+def _opened(host: str, origin: str) -> int:
+    """The status with which a WebSocket is answered that a page of this origin opens."""
+    name, _, port = host.partition(":")
+    lines = ["GET /_stcore/stream HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade"]
+    lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13", f"Origin: {origin}"]
+    with socket.create_connection((name, int(port)), timeout=30) as client:
+        client.sendall("\r\n".join([*lines, "", ""]).encode())
+        return int(client.recv(64).split()[1])

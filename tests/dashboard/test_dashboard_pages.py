@@ -149,13 +149,6 @@ def test_the_study_picker_moves_the_address(tmp_path: Path, show: Open) -> None:
     assert app.metric[0].value == "3 of 3"
 
 
-def test_a_study_that_is_not_there_falls_back_with_a_word(tmp_path: Path, show: Open) -> None:
-    finished_study(tmp_path, "here", trials=1)
-    app = show("tradeoff", "../../etc/passwd")
-    assert "no study" in app.error[0].value
-    assert app.query_params["study"] == "here"
-
-
 def test_odd_studies_show_something_sensible(tmp_path: Path, show: Open) -> None:
     StudyWriter(tmp_path, "started", trials=5).driver("running")
     failed = StudyWriter(tmp_path, "failed", trials=2)
@@ -454,3 +447,26 @@ def test_pruned_trials_say_why(tmp_path: Path, show: Open) -> None:
     assert table["state"].to_list() == ["pruned"]
     assert table["why"].to_list() == ["<i>dominated</i> by trial 2 at iteration 78"]
     assert {metric.label: metric.value for metric in show("tradeoff", "demo").metric}["Pruned"] == "1"
+
+
+@pytest.mark.parametrize("page", ["tradeoff", "choose", "trials", "search", "compare", "data"])
+def test_a_link_to_a_study_that_is_gone_shows_nothing_of_another(
+    page: str, tmp_path: Path, show: Open
+) -> None:
+    finished_study(tmp_path, "remaining", trials=3)
+    gone = "../../etc/passwd" if page == "data" else "gone"
+    app = show(page, gone)
+    assert [error.value.replace("\\", "") for error in app.error] == [
+        f"There is no study {gone!r} here. Pick another one."
+    ]
+    assert app.selectbox[0].value is None
+    assert app.selectbox[0].options == ["remaining"]
+    assert not app.metric
+    assert not app.dataframe
+    assert not app.get("bidi_component")
+    assert "remaining" not in _text(app)
+    assert app.query_params["study"] in (gone, [gone])  # a reload shows the same
+    picked = app.selectbox[0].set_value("remaining").run()
+    assert not picked.exception
+    assert not picked.error
+    assert picked.selectbox[0].value == "remaining"
