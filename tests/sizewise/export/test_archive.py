@@ -40,7 +40,7 @@ def test_programs_of_every_method_are_taken_and_compute_the_same() -> None:
         dense = torch.rand(5, INTEGERS)
         tokens = torch.randint(0, 2**32, (5, len(CARDINALITIES))).to(torch.uint32)
         assert torch.equal(ours(dense, tokens), plain(dense, tokens)), case
-    assert found == OPERATORS
+    assert found == OPERATORS  # add here what only exports of earlier versions call
 
 
 def operators(graph: dict[str, Any]) -> Iterator[str]:
