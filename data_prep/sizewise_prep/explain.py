@@ -24,6 +24,9 @@ _SEPARATORS = {
 }
 _WRITTEN = {b"\t": r'"\t"'}
 _NAME = re.compile(rb'\s*"?[A-Za-z_][\w .:/()-]*"?\s*', re.ASCII)
+_LOOSE = b"\t,;|"  # that separate fields even where they are too few or too many
+_BY_KIND = ("not_an_integer", "integer_range", "not_decimal", "token_range", "not_hex", "token_length")
+"""Reasons for which a column may be of the wrong kind."""
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")
 
 
@@ -45,13 +48,17 @@ def explained(layout: Layout, row: BadRow, by_schema: bool) -> str:
     cause = _cause(layout, row.raw, by_schema, first)
     if cause:
         return cause
-    kind = _kind_of(layout, row)
     detail = row.fault.detail
-    if row.fault.reason in ("not_decimal", "token_range", "not_hex", "token_length"):
-        if kind == "decimal" and by_schema:
-            return f"{detail}; `string` in the schema file takes any text, signs and more than 32 bits too"
-        if kind == "hex" and by_schema:
-            return f"{detail}; fix the row, or say `string` in a schema file (--schema), which takes any text"
+    if by_schema and row.fault.reason in _BY_KIND:
+        more = (
+            ", which takes signs and more than 32 bits"
+            if row.fault.reason in ("not_decimal", "token_range")
+            else ""
+        )
+        return (
+            f"{detail}; fix the row, set bad ones aside (--max-bad-fraction), or make the column a `string` "
+            f"(--schema){more}"
+        )
     return f"{detail}; fix the row, or leave bad rows out with --max-bad-fraction"
 
 
@@ -101,7 +108,7 @@ def _other_separator(layout: Layout, line: bytes, by_schema: bool, first: bool) 
         return None
     counts = {other: line.count(other) for other in _SEPARATORS if other != own}
     fitting = [other for other, count in counts.items() if count == wanted - 1]
-    some = [other for other, count in counts.items() if count > 1 and own not in line and other != b" "]
+    some = [other for other, count in counts.items() if count > 1 and own not in line and other in _LOOSE]
     others = fitting or (some if first else [])
     if not others:
         return None
@@ -138,9 +145,3 @@ def _is_header(fields: list[bytes], layout: Layout) -> bool:
         if kind in ("label", "integer", "decimal")
     ]
     return all(_NAME.fullmatch(field) for field in numbers)
-
-
-def _kind_of(layout: Layout, row: BadRow) -> str | None:
-    """The kind of the column that a fault names."""
-    match = re.match(r"field (\d+) ", row.fault.detail)
-    return list(layout.columns.values())[int(match[1]) - 1] if match else None
