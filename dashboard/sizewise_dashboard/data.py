@@ -9,6 +9,7 @@ from sizewise.units import format_bytes, format_count
 from sizewise_dashboard import chart, snapshots, tables
 from sizewise_dashboard.parts import current_study, plain, show_problems
 from sizewise_dashboard.snapshots import Snapshot
+from sizewise_prep.cautions import cautions
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest
 from sizewise_prep.storage import Place, StorageError
@@ -33,6 +34,8 @@ def page(runs: Place) -> None:
             )
         return
     _numbers(now, data)
+    for caution in cautions(data.manifest):
+        st.warning(plain(caution))
     columns = results.columns(data.manifest)
     name = now.study.name
     left, right = st.columns(2)

@@ -409,6 +409,7 @@ def test_the_data_page_reads_the_manifest(tmp_path: Path, show: Open) -> None:
     metrics = {metric.label: metric.value for metric in app.metric}
     assert metrics["Train"] == f"{manifest.splits['train'].rows:,}"
     assert metrics["Click rate"] == f"{manifest.click_rate:.2%}"
+    assert "validation has 300 rows" in app.warning[0].value
     table = app.dataframe[0].value
     assert table["column"].to_list()[13:15] == ["C1", "C2"]
     assert table["cardinality"].to_list()[13:] == manifest.cardinalities
