@@ -14,6 +14,7 @@ from __future__ import annotations
 import stat
 import struct
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,9 +100,10 @@ class _Layout(NamedTuple):
 def _layout(content: pa.Buffer, columns: Sequence[Column]) -> _Layout:
     """That of the only record batch of a file with these columns."""
     reader = pa.ipc.open_file(pa.BufferReader(content))
-    found, wanted = _described(reader.schema), [(column.name, column.arrow) for column in columns]
-    if found != wanted:
-        raise MalformedError(f"has columns {_listed(found)} instead of {_listed(wanted)}")
+    wanted = [(column.name, column.arrow) for column in columns]
+    for found, expected in zip_longest(_described(reader.schema), wanted):
+        if found != expected:
+            raise MalformedError(f"has {_named(found)} instead of {_named(expected)}")
     if reader.num_record_batches != 1:
         raise MalformedError(f"has {reader.num_record_batches} record batches instead of one")
     view, at = memoryview(content), _MAGIC_BYTES
@@ -208,11 +210,10 @@ def _described(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
     ]
 
 
-def _listed(columns: list[tuple[str, pa.DataType]]) -> str:
-    text = ", ".join(
-        f"{ascii(name)[1:-1]} {kind.value_type}[{kind.list_size}]"
-        if pa.types.is_fixed_size_list(kind)
-        else f"{ascii(name)[1:-1]} {kind}"
-        for name, kind in columns
-    )
-    return f"({text if len(text) <= 70 else text[:67] + '...'})"
+def _named(column: tuple[str, pa.DataType] | None) -> str:
+    if column is None:
+        return "no column"
+    name, kind = column
+    listed = pa.types.is_fixed_size_list(kind)
+    text = ascii(f"{name} {kind.value_type}[{kind.list_size}]" if listed else f"{name} {kind}")[1:-1]
+    return f"column {text if len(text) <= 30 else text[:27] + '...'}"

@@ -110,7 +110,7 @@ def test_what_is_not_the_manifests_shard_is_named_by_readers_and_by_verify(
     make(shard)
     with pytest.raises(InputError, match=rf"train-00001\.arrow: .*{message}") as refused:
         read_shard(shard, Shape(ROWS, 13, 26))
-    assert len(str(refused.value)) < 300
+    assert len(str(refused.value)) < 200 + len(str(folder))
     if shard.is_file():  # and the manifest has its size and digest: it looks as if it had always been so
         restated(folder, shard)
         if shard.stat().st_size < ROWS * 157:
