@@ -284,6 +284,26 @@ def test_what_would_come_after_the_step_raises_and_says_what_to_do(case: str, mi
     acts[misuse]()
 
 
+@pytest.mark.parametrize("case", ["robe", "full bfloat16", "hash int8", "qr sum"])
+def test_gradients_that_are_asked_for_are_returned_and_change_nothing(case: str) -> None:
+    model, plain = Clicks(case), Clicks(case)
+    model.embedding.optimize_in_backward(torch.optim.SGD, lr=0.1)
+    (ids, target), *_ = batches(case)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    asked = [torch.autograd.grad(loss_of(m, ids, target), list(m.parameters())) for m in (model, plain)]
+    lent = [
+        {name: p.detach().clone().requires_grad_() for name, p in m.named_parameters()}
+        for m in (model, plain)
+    ]
+    for m, values in zip((model, plain), lent, strict=True):
+        (torch.func.functional_call(m, values, (ids,)) - target).square().mean().backward()
+    for ours, theirs in (asked, [[value.grad for value in values.values()] for values in lent]):
+        for gradient, expected in zip(ours, theirs, strict=True):
+            assert torch.equal(gradient, expected)
+    for name, value in model.state_dict().items():  # lent values are rounded, too, which is counted
+        assert torch.equal(value, before[name]) or name.endswith("roundings"), name
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", ["robe", "full", "qr sum"])
 def test_lookups_and_penalties_of_one_loss_are_one_step_by_their_sum(case: str, kind: str) -> None:

@@ -140,11 +140,20 @@ class InBackward:
             )
 
     def takes(self, table: "Table") -> bool:
-        """Whether kernels step a table by gradients of its vectors."""
+        """Whether kernels step a table by gradients of its vectors, in the backward pass that is running."""
         if table.storage == "int8" or not isinstance(self.optimizer, (torch.optim.SGD, torch.optim.Adagrad)):
             return False
         group = self._group(table)
-        return not any(group.get(name) for name in SETTINGS_OF_NO_KERNEL)
+        if any(group.get(name) for name in SETTINGS_OF_NO_KERNEL):
+            return False
+        try:
+            return torch._C._will_engine_execute_node(
+                torch.autograd.graph.get_gradient_edge(table.weight).node
+            )
+        except (
+            RuntimeError
+        ):  # torch.autograd.grad runs, which is to return this table's gradient, and changes nothing
+            return False
 
     def put_off(self, table: "Table", pending: Pending) -> None:
         """Carry this into the table at the end of the backward pass that is running."""
