@@ -5,8 +5,10 @@ formulas written out. Each loop either does what PyTorch's users expect or raise
 """
 
 import copy
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -404,6 +406,21 @@ def test_learning_rates_are_scheduled_as_ever() -> None:
     schedule.step()
     run(model, batches("robe"))
     assert torch.equal(next(model.embedding.parameters()), after)
+
+
+@pytest.mark.parametrize("case", ["robe", "robe int8", "qr sum"])
+def test_a_model_that_nobody_has_is_gone_at_once(case: str) -> None:
+    """With its tables, which may be large, and without waiting for Python to look for cycles."""
+    model = Clicks(case)
+    model.embedding.optimize_in_backward(torch.optim.Adagrad, lr=0.1)
+    run(model, batches(case))
+    left = [weakref.ref(p) for p in model.parameters()] + [weakref.ref(m) for m in model.modules()]
+    gc.disable()
+    try:
+        del model
+        assert [reference() for reference in left if reference() is not None] == []
+    finally:
+        gc.enable()
 
 
 def test_a_model_that_moves_leaves_no_marks_behind() -> None:

@@ -16,6 +16,7 @@ Nobody else may use such a gradient afterwards: in its place lies an `Applied`, 
 unscaled or stepped by.
 """
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -88,19 +89,21 @@ class InBackward:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, tables: Sequence["Table"], owned: bool) -> None:
-        self.optimizer, self.tables, self.owned = optimizer, list(tables), owned
+        self.optimizer, self.owned = optimizer, owned
+        # Weak, like all that points back here: tables, which may be large, go with their model, not when Python
+        # looks for cycles.
+        self._tables = [weakref.ref(table) for table in tables]
         # By the backward pass that they belong to: one can run within another (torch.utils.checkpoint).
         self._passes: dict[int, dict[Table, list[Pending]]] = {}
         self._marks: dict[nn.Parameter, Applied] = {}
         # Of an owned optimizer nothing of `tables` is read here: while a model is copied they are not filled yet.
         self._weights: list[nn.Parameter] = [table.weight for table in tables] if not owned else []
         self._weights += [weight for group in optimizer.param_groups if owned for weight in group["params"]]
-        self._hooks = [optimizer.register_step_pre_hook(lambda *_: self.drop_marks())]
+        self._hooks = [optimizer.register_step_pre_hook(_weakly(self._clear))]
         for weight in self._weights:
-            before = weight.register_hook(lambda _, weight=weight: self.drop_marks([weight]))  # type: ignore[no-untyped-call]
-            self._hooks.append(before)
+            self._hooks.append(weight.register_hook(_weakly(self._clear)))  # type: ignore[no-untyped-call]
             if owned:
-                after = weight.register_post_accumulate_grad_hook(self._arrived)  # type: ignore[no-untyped-call]
+                after = weight.register_post_accumulate_grad_hook(_weakly(self._arrived))  # type: ignore[no-untyped-call]
                 self._hooks.append(after)
 
     def __reduce__(self) -> Any:
@@ -109,6 +112,11 @@ class InBackward:
         if not self.owned:
             return _nothing, ()
         return InBackward, (self.optimizer, self.tables, True)
+
+    @property
+    def tables(self) -> list["Table"]:
+        """Those to step in backward passes."""
+        return [table for table in (reference() for reference in self._tables) if table is not None]
 
     def detach(self) -> None:
         """Leave the tables' gradients to others again."""
@@ -167,11 +175,15 @@ class InBackward:
                     table.sums().zero_()
         self._passes.clear()
 
-    def drop_marks(self, weights: Sequence[nn.Parameter] | None = None) -> None:
-        """Before an ordinary gradient comes, or the optimizer's own step, which has nothing left to do for them."""
-        for weight in self._weights if weights is None else weights:
+    def drop_marks(self) -> None:
+        """Leave no `Applied` where gradients were."""
+        for weight in self._weights:
             if isinstance(weight.grad, Applied):
                 weight.grad = None
+
+    def _clear(self, *_: Any) -> None:
+        """Before an ordinary gradient comes, or the optimizer's own step, which has nothing left to do."""
+        self.drop_marks()
 
     def _group(self, table: "Table") -> dict[str, Any]:
         groups = self.optimizer.param_groups
@@ -261,6 +273,18 @@ def remaining_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
 def is_gradient(gradient: Tensor | None) -> bool:
     """Whether there is a gradient that nobody has stepped by."""
     return gradient is not None and not isinstance(gradient, Applied)
+
+
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """The method of an object that is not kept for it."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> None:
+        bound = reference()
+        if bound is not None:
+            bound(*arguments)
+
+    return call
 
 
 def _nothing() -> None:

@@ -231,6 +231,6 @@ class Table(nn.Module):
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if self.stepper is not None:  # what lies in the place of a gradient need not go anywhere
-            self.stepper.drop_marks([self.weight])
+            self.stepper.drop_marks()
         super()._apply(function, recurse)  # type: ignore[no-untyped-call]
         return self
