@@ -22,7 +22,7 @@ from sizewise_prep.printable import printable
 from sizewise_prep.storage import Place
 
 MOST_TRIALS = 8  # that have a line of their own while they run
-LOOK_SECONDS = 5.0  # between two looks at how long the study still takes
+LOOK_SECONDS = 2.0  # between two looks at how long the study still takes
 LOOK_SHARE = 0.02  # of the time at most, that is spent on looking
 
 
