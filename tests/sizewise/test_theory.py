@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binom
 from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
+from sizewise.embedding.hashing import FastHash
 from sizewise.theory import (
     feature_hashing_chebyshev,
     feature_hashing_tail,
@@ -50,6 +52,14 @@ def test_jl_holds_as_often_as_it_promises():
     assert failures <= binom.ppf(0.9998, 200, 0.1)
     # A fifteenth of the dimensions does not do, so the check can fail.
     assert sum(error > 0.5 for error in simulate_jl(points, k // 15, trials=50, seed=1)) > 40
+
+
+def test_the_bound_does_not_hold_for_the_hash_of_rows():
+    """At the k of the bound, some of 1,000 rows share all that they read, under every one of 100 seeds."""
+    ids, k = torch.arange(1000)[:, None], jl_dimensions(1000, 0.05)
+    for seed in range(100):
+        rows, _ = FastHash(1, 1, seed)(ids, k)
+        assert len(rows.unique()) < 1000
 
 
 def vectors(n=40, seed=0):
