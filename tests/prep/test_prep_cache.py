@@ -1,5 +1,6 @@
 """Shards in an object store: brought to this machine once, checked, by however many processes ask."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from sizewise_prep.cache import cache_folder, local_shards
 from sizewise_prep.errors import InputError
 from sizewise_prep.manifest import Manifest, verify
 from sizewise_prep.prep import prepare
-from sizewise_prep.storage import Place, place, write
+from sizewise_prep.storage import Place, place, read, write
 
 ASK = """
 import sys
@@ -84,7 +85,7 @@ def test_a_fetch_that_was_cut_off_is_taken_up(uri: Place) -> None:
 
 
 def test_a_shard_that_is_not_the_manifests_is_refused(uri: Place) -> None:
-    from sizewise_prep.storage import read, remove
+    from sizewise_prep.storage import remove
 
     data = bytearray(read(uri / "train-00001.arrow"))
     data[-100] ^= 1
@@ -95,6 +96,16 @@ def test_a_shard_that_is_not_the_manifests_is_refused(uri: Place) -> None:
     remove(uri / "train-00001.arrow")
     with pytest.raises(InputError, match=r"train-00001.arrow: this shard is missing"):
         local_shards(uri)
+
+
+@pytest.mark.parametrize("name", ["../../../elsewhere", "/tmp/elsewhere", "a/../../b", "", "x\0"])
+def test_a_manifest_names_no_file_outside_its_folder(uri: Place, name: str) -> None:
+    content = json.loads(read(uri / "manifest.json"))
+    content["splits"]["train"]["shards"][0]["file"] = name
+    write(uri / "manifest.json", json.dumps(content).encode())
+    with pytest.raises(InputError, match=r"manifest\.json: splits\.train\.shards\.0\.file: .* is not"):
+        local_shards(uri)
+    assert not cache_folder().exists()  # nothing was fetched, and so nothing written anywhere
 
 
 def test_what_is_missing_is_said(uri: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """What a PyTorch program's file may hold before PyTorch is let near it.
 
-    content = checked(path.read_bytes(), path)        # InputError, or an archive that is safe to load
-    program = torch.export.load(io.BytesIO(content))
+    archive = checked(path.read_bytes(), path)        # InputError, or an archive that is safe to load
+    program = torch.export.load(archive)
 
 A `.pt2` file from somebody else is code. `torch.export.load` unpickles weights, constants and sample inputs where the
 file asks for it, evaluates the expressions of symbolic sizes and of guards, writes the names in the graph into Python
@@ -38,7 +38,8 @@ _FIXED = {
     ".data/serialization_id": re.compile(rb"[0-9]{1,64}"),
     _SAMPLES: re.compile(b""),  # a pickle, were it not empty
 }
-_NEEDED = {_GRAPH, *_CONFIGS.values(), "archive_format", "archive_version", _SAMPLES}
+_DESCRIBING = {_GRAPH, *_CONFIGS.values()}
+_NEEDED = {*_DESCRIBING, "archive_format", "archive_version", _SAMPLES}
 _MOST_MEMBERS, _MOST_JSON = 10_000, 64 << 20
 
 _ATEN = """
@@ -66,7 +67,7 @@ _Arguments = Literal[
 _Result = Literal['[1, {"type": null, "context": null, "children_spec": []}]']
 
 
-def checked(content: bytes, path: Path) -> bytes:
+def checked(content: bytes, path: Path) -> io.BytesIO:
     """An archive with what a PyTorch program's file holds, if that is only what an export of Sizewise may hold.
 
     Args:
@@ -76,25 +77,22 @@ def checked(content: bytes, path: Path) -> bytes:
     Raises:
         InputError: it holds anything else.
     """
+    buffer = io.BytesIO()
     try:
-        members = _members(content)
-        graph = _Program.model_validate_json(members[_GRAPH])
-        payloads = {folder: _Payloads.model_validate_json(members[name]) for folder, name in _CONFIGS.items()}
-        for folder, payload in payloads.items():
-            payload.check(folder, members)
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as anew:
+            described, sizes = _copied(content, anew)
+            program = _Program.model_validate_json(described[_GRAPH])
+            anew.writestr(_ROOT + _GRAPH, program.model_dump_json(exclude_unset=True))
+            for folder, name in _CONFIGS.items():
+                payloads = _Payloads.model_validate_json(described[name])
+                payloads.check(folder, sizes)
+                anew.writestr(_ROOT + name, payloads.model_dump_json(exclude_unset=True))
     except ValidationError as error:
         raise _refusal(path, first_problem(error)) from None
     except _RefusedError as error:
         raise _refusal(path, str(error)) from None
-    members[_GRAPH] = graph.model_dump_json(exclude_unset=True).encode()
-    members |= {
-        _CONFIGS[folder]: payloads[folder].model_dump_json(exclude_unset=True).encode() for folder in payloads
-    }
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in members.items():
-            archive.writestr(f"{_ROOT}{name}", data)
-    return buffer.getvalue()
+    buffer.seek(0)
+    return buffer
 
 
 class _RefusedError(ValueError):
@@ -107,9 +105,10 @@ def _refusal(path: Path, problem: str) -> InputError:
     )
 
 
-def _members(content: bytes) -> dict[str, bytes]:
-    """The archive's members by their names below its root, each stored uncompressed."""
-    members: dict[str, bytes] = {}
+def _copied(content: bytes, anew: zipfile.ZipFile) -> tuple[dict[str, bytes], dict[str, int]]:
+    """Copy an archive's members that are no JSON; the JSON of the others, and all sizes, by names below the root."""
+    described: dict[str, bytes] = {}
+    sizes: dict[str, int] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             listed = archive.infolist()
@@ -117,9 +116,14 @@ def _members(content: bytes) -> dict[str, bytes]:
                 raise _RefusedError(f"{len(listed):,} members")
             for member in listed:
                 name = member.filename.removeprefix(_ROOT)
-                if name in members or not member.filename.startswith(_ROOT):
+                if name in sizes or not member.filename.startswith(_ROOT):
                     raise _RefusedError(f"member {shown(member.filename)}")
-                members[name] = _stored(archive, member, name)
+                data = _stored(archive, member, name)
+                sizes[name] = len(data)
+                if name in _DESCRIBING:
+                    described[name] = data
+                else:
+                    anew.writestr(_ROOT + name, data)
     except (
         zipfile.BadZipFile,
         EOFError,
@@ -129,9 +133,9 @@ def _members(content: bytes) -> dict[str, bytes]:
         UnicodeDecodeError,
     ) as error:
         raise _RefusedError(f"no archive that can be read: {str(error)[:60]!a}") from None
-    if missing := sorted(_NEEDED - set(members)):
+    if missing := sorted(_NEEDED - set(sizes)):
         raise _RefusedError(f"no member {missing[0]}")
-    return members
+    return described, sizes
 
 
 def _stored(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> bytes:
@@ -141,10 +145,9 @@ def _stored(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> byt
         or member.file_size != member.compress_size
     ):
         raise _RefusedError(f"member {shown(name)} is compressed or encrypted")
-    is_json = name == _GRAPH or name in _CONFIGS.values()
-    if not (is_json or name in _FIXED or _NUMBERS.fullmatch(name)):
+    if not (name in _DESCRIBING or name in _FIXED or _NUMBERS.fullmatch(name)):
         raise _RefusedError(f"member {shown(name)}")
-    if is_json and member.file_size > _MOST_JSON:
+    if name in _DESCRIBING and member.file_size > _MOST_JSON:
         raise _RefusedError(f"member {name} of {member.file_size:,} bytes")
     data = archive.read(member)
     if name in _FIXED and not _FIXED[name].fullmatch(data):
@@ -370,12 +373,11 @@ class _Payloads(_Exact):
 
     config: dict[Dotted, _Payload]
 
-    def check(self, folder: str, members: dict[str, bytes]) -> None:
-        """Raise `_RefusedError` where a member is absent, or holds no tensor of that shape."""
+    def check(self, folder: str, sizes: dict[str, int]) -> None:
+        """Raise `_RefusedError` where a member is absent, or has too few bytes for a tensor of that shape."""
         for name, payload in self.config.items():
-            data = members.get(folder + payload.path_name)
             numbers = 1
             for size in payload.tensor_meta.sizes:
                 numbers *= size.as_int if size.as_int > 0 and size.as_expr is None else 0
-            if data is None or numbers > len(data):
+            if numbers > sizes.get(folder + payload.path_name, -1):
                 raise _RefusedError(f"no member of the size of {shown(name)}")

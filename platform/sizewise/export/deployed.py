@@ -6,7 +6,6 @@ deployed.description.validation["auc"]
 """
 
 import hashlib
-import io
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,9 +97,10 @@ class Deployed:
             ) from None
         if hashlib.sha256(content).hexdigest() != description.sha256:
             raise InputError(f"{folder / PROGRAM}: is damaged (its SHA-256 differs); export the trial again")
-        content = checked(content, folder / PROGRAM)
+        archive = checked(content, folder / PROGRAM)
+        del content  # it may be large
         try:
-            deployed = Deployed(description, torch.export.load(io.BytesIO(content)).module())
+            deployed = Deployed(description, torch.export.load(archive).module())
             columns = len(description.layout.dense), len(description.layout.tokens)
             answer = deployed(np.zeros((2, columns[0]), np.float32), np.zeros((2, columns[1]), np.uint32))
         except Exception as error:  # PyTorch's are of all kinds, and some have the graph in their message
@@ -124,9 +124,17 @@ class Deployed:
         """
         if not len(dense):
             return np.empty(0, np.float32)
-        logits: npt.NDArray[np.float32] = self.module(
-            torch.from_numpy(dense), torch.from_numpy(tokens)
-        ).numpy()
+        try:
+            logits: npt.NDArray[np.float32] = self.module(
+                torch.from_numpy(dense), torch.from_numpy(tokens)
+            ).numpy()
+        except (IndexError, RuntimeError) as error:
+            if "memory" in str(error):
+                raise
+            raise InputError(  # such as a row of a table that the table does not have
+                f"{PROGRAM} of study {self.description.study}: fails on these rows ({str(error)[:60]!a}); export the "
+                "trial again"
+            ) from None
         return logits
 
 
