@@ -19,25 +19,28 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a trial's best model as a folder that runs without Sizewise, with its measured latency."""
-    from sizewise import export as exports
-    from sizewise.terminal import print_problems
+    from sizewise.terminal import print_problems, say, waiting
     from sizewise.units import format_bytes
+
+    with waiting("loading PyTorch", as_json):
+        from sizewise import export as exports
 
     _use_allowed_threads()
     problems: list[str] = []
     try:
-        found = exports.export(place(runs), name, trial, out, problems)
+        with waiting("writing the model and measuring its latency", as_json):
+            found = exports.export(place(runs), name, trial, out, problems)
     finally:
         print_problems(problems, command("results", name, runs, "--problems"))
     if as_json:
         print_json({"out": str(out), **found.model_dump(mode="json"), "problems": problems})
         return
-    print(
+    say(
         f"{out}: trial {trial} at iteration {found.iteration:,}, validation AUC {auc_text(found.validation['auc'])}, "
         f"model {format_bytes(found.model_bytes)} ({format_bytes(found.program_bytes)} on disk)"
     )
-    print(*(f"{at.rows:,} rows: {at.milliseconds:.3g} ms" for at in found.latency), sep=", ", end=" ")
-    print(f"({found.measured_on})")
+    latency = ", ".join(f"{at.rows:,} rows: {at.milliseconds:.3g} ms" for at in found.latency)
+    say(f"{latency} ({found.measured_on})")
 
 
 def _use_allowed_threads() -> None:
@@ -63,9 +66,11 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Write an exported model's prediction for every row of raw logs."""
-    from sizewise import export as exports
-    from sizewise.export import score_files
-    from sizewise.terminal import bytes_read
+    from sizewise.terminal import bytes_read, waiting
+
+    with waiting("loading PyTorch", as_json):
+        from sizewise import export as exports
+        from sizewise.export import score_files
 
     score_files.check(out)  # before the model is read, which may take its time
     _use_allowed_threads()
@@ -82,8 +87,10 @@ def score(
 @app.command()
 def evaluate(model: Deployment, raw: Raw, max_bad_fraction: MaxBad = 0.0, as_json: Json = False) -> None:
     """Print how good an exported model's predictions are on raw logs."""
-    from sizewise import export as exports
-    from sizewise.terminal import bytes_read, say
+    from sizewise.terminal import bytes_read, say, waiting
+
+    with waiting("loading PyTorch", as_json):
+        from sizewise import export as exports
 
     _use_allowed_threads()
     with bytes_read("evaluate", as_json) as progress:
