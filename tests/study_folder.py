@@ -134,7 +134,8 @@ def curve(memory_budget: float, epoch: float) -> float:
     """Validation AUC after `epoch` epochs: large pools learn fast and over-fit, small ones do neither."""
     room = math.log10(memory_budget / 1_000) / 4.4  # 0 at 1 kB, 1 at 25 MB
     start = 0.715 + 0.042 * max(room, 0.0)
-    return start + 0.012 * (1 - math.exp(-1.6 * epoch)) - 0.035 * room**3 * max(0.0, epoch - 0.9)
+    auc = start + 0.012 * (1 - math.exp(-1.6 * epoch)) - 0.035 * room**3 * max(0.0, epoch - 0.9)
+    return max(auc, 0.5)  # after dozens of epochs
 
 
 def finished_study(runs: Path, name: str = "finished", trials: int = 12) -> StudyWriter:
