@@ -120,8 +120,11 @@ class Command:
         """A signal to the process group, as terminals and batch systems send it."""
         os.killpg(self.pid, number)
 
-    def leaves_nothing(self, seconds: float = 60) -> None:
-        """Fail unless every process that this command started is gone before long."""
+    def leaves_nothing(self, seconds: float = 120) -> None:
+        """Fail unless every process that this command started is gone before long.
+
+        What Ray was just starting when its driver was killed looks for its head for a minute.
+        """
         end = time.monotonic() + seconds
         while left := self.family():
             assert time.monotonic() < end, [(process.pid, title(process)) for process in left]
