@@ -28,8 +28,9 @@ import numpy.typing as npt
 import torch
 
 from sizewise.embedding.kernels.rows import Array, dealer, piles_of, share_of
+from sizewise.sealed import DamagedError
 from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import Manifest
+from sizewise_prep.manifest import NAME, Manifest
 from sizewise_prep.rows import Rows
 from sizewise_prep.shards import Shape, read_shard
 
@@ -44,6 +45,15 @@ class Batch(NamedTuple):
     dense: torch.Tensor
     ids: torch.Tensor
     label: torch.Tensor
+
+
+def _stamp(folder: Path) -> tuple[int, ...] | None:
+    """What changes when the data in a folder is replaced: the manifest is written last. None where there is none."""
+    try:
+        found = (folder / NAME).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ class Split:
     dense: int
     tokens: int
     dense_is_log: bool = False
+    _stamp: tuple[int, ...] | None = field(default=None, repr=False, compare=False)
     _mapped: dict[int, Rows] = field(default_factory=dict, repr=False, compare=False)
     _orders: dict[tuple[int, int], tuple[list[int], ...]] = field(
         default_factory=dict, repr=False, compare=False
@@ -74,6 +85,7 @@ class Split:
         Raises:
             InputError: no such folder, split or shard. What a shard holds is checked when it is first read.
         """
+        stamp = _stamp(folder)
         manifest = Manifest.load(folder)
         shards = manifest.splits[split].shards
         files = tuple(folder / shard.file for shard in shards)
@@ -90,6 +102,7 @@ class Split:
             len(manifest.dense_missing),
             len(manifest.cardinalities),
             manifest.settings.dense_is_log,
+            stamp,
         )
 
     @property
@@ -196,7 +209,10 @@ class Split:
     def _shard(self, index: int) -> Rows:
         if index not in self._mapped:
             shape = Shape(self.rows_per_file[index], self.dense, self.tokens)
-            self._mapped[index] = read_shard(self.files[index], shape)
+            rows, folder = read_shard(self.files[index], shape), self.files[index].parent
+            if self._stamp is not None and _stamp(folder) != self._stamp:
+                raise DamagedError(f"{folder}: the data was replaced while it was read")
+            self._mapped[index] = rows
         return self._mapped[index]
 
 

@@ -1,5 +1,6 @@
 """Batches: every row once an epoch, in an order that seed and position alone decide."""
 
+import shutil
 import tempfile
 import threading
 from collections import Counter
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from sizewise import batches
 from sizewise.batches import Batch, Split, transform_dense
 from sizewise.embedding.kernels.rows import piles_of
+from sizewise.sealed import DamagedError
 from sizewise_prep.errors import InputError
 from sizewise_prep.rows import Rows
 from sizewise_prep.shards import write_shard
@@ -39,6 +41,17 @@ def test_an_epoch_holds_every_row_once(shards: Path) -> None:
     assert split.rows == 3_200
     assert len(split.files) > 1
     assert sorted(epoch_of(split, 0)) == expected
+
+
+def test_data_that_is_replaced_is_not_read_in_place_of_the_old(shards: Path, tmp_path: Path) -> None:
+    """Shards are first read when they are needed, such as the test split at a trial's end."""
+    folder = shutil.copytree(shards, tmp_path / "shards")
+    split = Split.open(folder, "test")
+    folder.rename(tmp_path / "aside")
+    shutil.copytree(shards, folder)
+    with pytest.raises(DamagedError, match="the data was replaced"):
+        epoch_of(split, 0)
+    assert epoch_of(Split.open(folder, "test"), 0) == epoch_of(Split.open(shards, "test"), 0)
 
 
 def test_blocks_within_shards_are_shuffled_too(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

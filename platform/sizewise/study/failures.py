@@ -31,6 +31,7 @@ OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|Cannot allocate memory|Unable to allocate", re.I
 )
 LOW_MEMORY = re.compile(r"running low on memory|memory monitor", re.I)  # Ray's own words when it makes room
+_NOTHING_LEFT = re.compile(r"^\w*MemoryError\b|^RuntimeError: can't start new thread", re.M)
 NODE_GONE = re.compile(r"node has died|node (is|was) (dead|terminated|preempted)", re.I)
 # What the other workers say when one of them is gone.
 PEER_GONE = re.compile(
@@ -114,6 +115,11 @@ def no_room(error: BaseException | None) -> int | None:
         if number in NO_ROOM:
             return number
     return None
+
+
+def starved(error: BaseException | None) -> bool:
+    """Whether this process had no memory or no threads left; Tune keeps of an error only its text."""
+    return any(_NOTHING_LEFT.search(f"{type(cause).__name__}: {cause}") for cause in _chain(error))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

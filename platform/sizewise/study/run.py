@@ -351,7 +351,7 @@ def _tables(spec: StudySpec, manifest: Manifest) -> int:
 
 def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None) -> None:
     # Here, because importing Ray takes seconds that bad input should not wait for.
-    from sizewise.study import cluster, tune
+    from sizewise.study import cluster, failures, tune
 
     def failed() -> bool:
         return engine.paused is not None
@@ -362,12 +362,10 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
             tune.run_trials(engine)
     except cluster.StartError as error:
         engine.pause(str(error))
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "can't start new thread" not in str(error):
+    except Exception as error:
+        if not failures.starved(error):
             raise
-        engine.pause(
-            f"its driver, process {os.getpid()}, has no memory or no threads left: give it more ({error})"
-        )
+        engine.pause(f"its driver, process {os.getpid()}, has no memory or no threads left: give it more")
     finally:
         with suppress(OSError, SupersededError):  # else the next driver closes them
             engine.usage.close()
