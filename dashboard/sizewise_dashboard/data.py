@@ -32,6 +32,7 @@ def page(runs: Place) -> None:
                 f"study.json says: {record.rows.train:,} training, {record.rows.validation:,} validation and "
                 f"{record.rows.test:,} test rows."
             )
+        show_problems(now.study)
         return
     _numbers(now, data)
     for caution in cautions(data.manifest):
