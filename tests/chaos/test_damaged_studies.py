@@ -291,6 +291,23 @@ def test_a_sample_of_damages_before_resume(runs: Path, ask: Callable[..., Answer
     assert [line for line in wrong if line] == []
 
 
+def test_lines_lost_from_a_study_that_has_ended_come_back(
+    runs: Path, ask: Callable[..., Answer], tmp_path: Path
+) -> None:
+    folder = copy_of(runs, "finished", tmp_path / "runs")
+    path = folder / "evaluations" / "0002.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    intact = ask(("choose", "{name}"), folder.parent, "finished")
+    path.write_text("".join(lines[:-2]))
+    lost = ask(("choose", "{name}"), folder.parent, "finished")
+    assert lost.answer != intact.answer
+    assert f"evaluations/0002.jsonl holds {len(lines) - 2} of {len(lines)} evaluations" in lost.words
+    assert ask(("resume", "{name}"), folder.parent, "finished").code == 0
+    assert path.read_text().splitlines(keepends=True) == lines
+    assert ask(("choose", "{name}"), folder.parent, "finished") == intact
+    assert ask(("resume", "{name}"), folder.parent, "finished").code == 2  # there is nothing to do
+
+
 @pytest.mark.chaos
 def test_every_damage_before_resume(runs: Path, ask: Callable[..., Answer], tmp_path: Path) -> None:
     wrong = []

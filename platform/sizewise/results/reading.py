@@ -426,11 +426,8 @@ def _configs(ledger: list[TrialRecord]) -> tuple[list[dict[str, Any]], list[str]
 
 
 def _cell(value: Any) -> Any:
-    """A setting as a table holds it: what has no end, in depth or in digits, as text."""
-    if isinstance(value, list | dict):
-        return json.dumps(value)
-    huge = isinstance(value, int | float) and not abs(value) < 2**62  # NaN too
-    return str(value) if huge else value
+    """A setting as a table holds it, whatever its format: lists as JSON."""
+    return json.dumps(value) if isinstance(value, list | dict) else value
 
 
 def _trials(

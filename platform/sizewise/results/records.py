@@ -6,7 +6,7 @@ what it should be becomes one readable line, never a traceback: see `parse`.
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sizewise.facts import VERSION
 from sizewise.ledger import Identity
@@ -123,6 +123,15 @@ class TrialRecord(_Record):
     lost: dict[Identity, str] = {}  # attempt: why it lost its worker
     evaluations: Count | None = None  # how many there are; unknown while it runs, and to older versions
     tested: bool | None = None  # whether there are test scores
+
+    @field_validator("config")
+    @classmethod
+    def _measurable(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Settings may be anything but numbers that neither tables nor JSON can hold."""
+        for name, value in config.items():
+            if isinstance(value, int | float) and not abs(value) <= 2**62:
+                raise ValueError(f"{name} is beyond all measure")
+        return config
 
 
 class TestRecord(_Record):
