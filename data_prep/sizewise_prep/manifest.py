@@ -11,6 +11,7 @@ number of rows goes beyond what the files can hold.
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal
@@ -52,7 +53,7 @@ class Source(_Frozen):
     bytes: Count
     sha256: Sha256
     rows: Count
-    pieces: Annotated[int, Field(ge=1)] = 1
+    pieces: Annotated[int, Field(ge=1, le=2**32)] = 1
 
 
 class Shard(_Frozen):
@@ -79,6 +80,8 @@ class Split(_Frozen):
                 raise ValueError(f"{shard.file} has no rows")
         if self.rows != sum(shard.rows for shard in self.shards):
             raise ValueError(f"{self.rows:,} rows are not those of its shards together")
+        if (self.click_rate is None) != (self.rows == 0):
+            raise ValueError("a split has a click rate where it has rows")
         return self
 
 
@@ -177,6 +180,14 @@ class Manifest(_Frozen):
             != sum(s.rows for s in self.splits.values()),
             "rows_in are not rows_out and rows_quarantined": self.rows_in
             != self.rows_out + self.rows_quarantined,
+            f"dense_inexact has not one count for each of {dense} columns": len(self.dense_inexact)
+            not in (0, dense),
+            "click_rate is not that of all splits": not math.isclose(
+                self.click_rate * self.rows_out,
+                sum((split.click_rate or 0.0) * split.rows for split in self.splits.values()),
+                rel_tol=1e-6,
+                abs_tol=1e-6,
+            ),
             "vocabulary does not give the cardinalities": contiguous
             and [file.rows + 1 for file in self.vocabulary] != self.cardinalities,
         }

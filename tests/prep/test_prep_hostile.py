@@ -157,6 +157,8 @@ def test_a_manifest_that_claims_more_rows_than_the_shard_has_is_noticed(
     content["sources"][0]["rows"] += 65_536 - ROWS
     content["splits"]["train"]["rows"] += 65_536 - ROWS
     content["splits"]["train"]["shards"][0]["rows"] = 65_536
+    clicks = sum(split["click_rate"] * split["rows"] for split in content["splits"].values())
+    content["click_rate"] = clicks / content["rows_out"]
     (folder / "manifest.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"train-00000\.arrow has fewer bytes than its rows take"):
         verify(folder)
