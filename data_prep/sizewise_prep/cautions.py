@@ -26,10 +26,10 @@ def _inexact(manifest: Manifest) -> str:
     found = [(name, count) for name, count in zip(names, manifest.dense_inexact, strict=False) if count]
     if not found:
         return ""
-    told = ", ".join(f"{name:.40} {count:,}" for name, count in found[:_NAMED])
+    named = ", ".join(f"{name:.40} {count:,}" for name, count in found[:_NAMED])
     more = f" and {len(found) - _NAMED} more columns" if len(found) > _NAMED else ""
     return (
-        f"integers that float32 cannot hold exactly (beyond 16,777,216), so that different ones become one: {told}"
+        f"integers that float32 cannot hold exactly (beyond 16,777,216), so that different ones become one: {named}"
         f"{more}; make them `string` or `skip` in a schema file (--schema), or smaller numbers"
     )
 

@@ -3,7 +3,7 @@
     bad_row(raw.path, layout, BadRow(1, b"label,I1", fault), by_schema=True)
 
 The first row says most: a header that no schema file speaks of, another separator, another kind of file. Who cannot
-give a schema file (`score` and `evaluate`, whose model has its layout) is never told of one.
+give a schema file (`score` and `evaluate`, whose model has its layout) never reads of one.
 """
 
 from __future__ import annotations

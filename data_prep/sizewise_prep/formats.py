@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 START_BYTES = 512
-"""So many first bytes tell."""
+"""So many first bytes are looked at."""
 
 _TEXT = "write its rows as text, one a line, with no header and no quotes"
 _UNPACK = "unpack it and give the files that it holds"
@@ -68,7 +68,7 @@ def foreign(start: bytes, name: str) -> str | None:
         name: the last part of its path.
     """
     if name == "truth.json":
-        return "is what `generate` tells of its logs, and no log: leave it out (such as RAW/*.tsv for RAW/*)"
+        return "is what `generate` says of its logs, and no log: leave it out (such as RAW/*.tsv for RAW/*)"
     if _MARKER.fullmatch(name) and not start.strip():
         return "is a marker beside part files, and no log: leave it out (such as DIR/part-* for DIR/*)"
     if len(start) < _LEAST_BYTES:

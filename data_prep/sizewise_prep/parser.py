@@ -56,7 +56,7 @@ class Parsed:
         rows: the good ones.
         bad: the others.
         inexact: (integer columns,), int64: values of good rows that float32 does not hold exactly.
-        times: (rows with a time,), int64: of good rows, in the column that the parser was told of.
+        times: (rows with a time,), int64: of good rows, in the column that the parser was given.
     """
 
     rows: Rows
@@ -92,7 +92,7 @@ class Parser:
         patterns = {"label": rb"0*[01]", "integer": rb"(?:-?[0-9]{1,18})?", "hex": rb"[0-9a-fA-F]{0,8}"}
         patterns |= {"decimal": rb"[0-9]{0,9}", "string": other, "skip": other, "time": patterns["integer"]}
         self._good = re.compile(re.escape(self._separator).join(patterns[kind] for kind in self._kinds))
-        # Where the hexadecimal fields go, and what Polars is told of the others.
+        # Where the hexadecimal fields go, and what Polars expects of the others.
         self._places = [
             layout.tokens.index(name) if kind == "hex" else -1 for name, kind in layout.columns.items()
         ]

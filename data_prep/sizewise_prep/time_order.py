@@ -5,7 +5,7 @@
     out_of_order(stretches)                    # rows that are earlier than some row before them
 
 Rows are read in pieces, by any number of workers, and only what is out of order within a piece is known there. So a
-piece leaves a summary behind: its latest time, and evenly spaced ones of its rows in order, which tell how many of
+piece leaves a summary behind: its latest time, and evenly spaced ones of its rows in order, which show how many of
 them are earlier than what came before the piece.
 """
 

@@ -58,9 +58,9 @@ def test_memory_is_bounded_whatever_the_lines_are(tmp_path: Path, line: Callable
         text=True,
         check=True,
     )
-    *told, aside, peak = ended.stdout.splitlines()
-    assert len(told) == 8
-    assert all(text.startswith("True /bad-") for text in told)
+    *messages, aside, peak = ended.stdout.splitlines()
+    assert len(messages) == 8
+    assert all(text.startswith("True /bad-") for text in messages)
     assert aside == f"{1 << 19} {1 << 19}"
     assert int(peak) < 200 << 20  # a list of 8 million bad rows takes over two gigabytes
 
@@ -90,8 +90,8 @@ def test_nothing_is_left_where_reading_fails_after_bad_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: Callable[..., bytes]
 ) -> None:
     monkeypatch.setattr(parts, "PIECE_BYTES", 1 << 30)
-    whole = gzip.compress(b"torn\n" * 5_000 + (line() + b"\n") * 5_000)
-    (tmp_path / "raw.gz").write_bytes(whole[: len(whole) - 50])
+    content = gzip.compress(b"torn\n" * 5_000 + (line() + b"\n") * 5_000)
+    (tmp_path / "raw.gz").write_bytes(content[: len(content) - 50])
     with pytest.raises(InputError, match="cannot be read as gzip to its end"):
         prepare([tmp_path / "raw.gz"], tmp_path / "out", max_bad_fraction=1.0)
     assert [path.name for path in tmp_path.iterdir()] == ["raw.gz"]
