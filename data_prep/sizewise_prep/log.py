@@ -130,7 +130,7 @@ class Log:
 
     def time_order(self) -> TimeOrder | None:
         """How many rows are earlier than a row before them; None where no column tells the time."""
-        stretches = [stretch for part in self.parts for stretch in part.times]
+        stretches = [part.times for part in self.parts if part.times]
         if self._time_column is None or not stretches:
             return None
         rows = sum(stretch.rows for stretch in stretches)

@@ -50,7 +50,7 @@ class Part(BaseModel):
         reasons: how many bad ones, by reason; the first of them: its line in the piece, from 1, and what is
             wrong.
         inexact: of each integer column, how many values float32 does not hold exactly.
-        times: of the rows, in stretches that follow one another; empty where no column tells the time.
+        times: of the rows; None where no column has any.
         raw_bytes, sha256: of the raw file's bytes. The digest of a compressed file is with its last piece.
         last: whether it is the file's last piece.
         data, bad: the files written, None where there is nothing.
@@ -66,7 +66,7 @@ class Part(BaseModel):
     reasons: dict[str, int]
     first_bad: tuple[int, str] | None
     inexact: list[int] = []
-    times: list[Stretch] = []
+    times: Stretch | None = None
     raw_bytes: int
     sha256: str
     last: bool
@@ -215,7 +215,7 @@ class _Collected:
         self._rows: list[Rows] = []
         self._first_bad: tuple[int, str] | None = None
         self._inexact = np.zeros(len(job.layout.dense), np.int64)
-        self._times: list[Stretch] = []
+        self._times: list[npt.NDArray[np.int64]] = []
         self.bad = _BadRows(job.folder, f"{self._stem}.bad")
         self.blocks = self.lines = self.header = 0
 
@@ -227,17 +227,14 @@ class _Collected:
         if self._piece in self._job.done:
             self.lines += block.count(b"\n")
             return
-        times: list[npt.NDArray[np.int64]] = []
         for found in parser.parts(block, first_line=1 + self.header + self.lines):
             if found.bad:
                 self._set_aside(found.bad, before)
             self.lines += len(found.rows) + len(found.bad)
             self._inexact += found.inexact
-            times.append(found.times)
+            self._times.append(found.times)
             if len(found.rows):
                 self._rows.append(found.rows)
-        if times and (stretch := Stretch.of(np.concatenate(times))):
-            self._times.append(stretch)
 
     def _without_header(self, block: bytes) -> bytes:
         from sizewise_prep.explain import bad_header
@@ -276,7 +273,7 @@ class _Collected:
             reasons=dict(sorted(self.bad.reasons.items())),
             first_bad=self._first_bad,
             inexact=self._inexact.tolist(),
-            times=self._times,
+            times=Stretch.of(np.concatenate(self._times)) if self._times else None,
             raw_bytes=self._reader.bytes_read - self._bytes_before,
             sha256=self._reader.sha256 if last or not self._job.raw.compressed else "",
             last=last,
