@@ -26,6 +26,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
 
+from sizewise import facts
 from sizewise.ledger import Event, Ledger, Record
 from sizewise.results.curves import read_evaluations
 from sizewise.search.space import configure
@@ -77,11 +78,8 @@ def identity(spec: StudySpec, ledger: Ledger) -> dict[str, str]:
         rows' fingerprint is taken where the study's folder has it, and the path only where not.
         "search": of what it searches and how, which stays too, unless its file is edited.
     """
-    try:
-        facts = json.loads(read(ledger.study / "study.json"))
-    except (OSError, ValueError):
-        facts = {}
-    origin = [spec.seed, facts.get("created"), (facts.get("data") or {}).get("fingerprint") or spec.data]
+    known = facts.load(ledger.study) or {}
+    origin = [spec.seed, known.get("created"), (known.get("data") or {}).get("fingerprint") or spec.data]
     search = spec.model_dump(mode="json", exclude=CHANGEABLE)
     del search["train"]["checkpoint_seconds"]
     return {"origin": _digest(origin), "search": _digest(search)}
@@ -124,9 +122,9 @@ class Mirror:
             if noted or trials:
                 self._check_contents(noted, trials, ours)
             self.study.set_user_attr("identity", ours)  # first: with it the study is ours
-        facts = {"seed": self.spec.seed, "full_bytes": self.full_bytes, "data": self.spec.data}
-        for key in (key for key, value in facts.items() if noted.get(key) != value):
-            self.study.set_user_attr(key, facts[key])
+        attributes = {"seed": self.spec.seed, "full_bytes": self.full_bytes, "data": self.spec.data}
+        for key in (key for key, value in attributes.items() if noted.get(key) != value):
+            self.study.set_user_attr(key, attributes[key])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if self.study.metric_names is None:
