@@ -6,7 +6,7 @@ from typing import Any
 from sizewise.ledger import MOST_BYTES
 from sizewise.sealed import DamagedError, sealed, unsealed
 from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place, read, write
+from sizewise_prep.storage import Place, StorageError, read, write
 
 FILE = "study.json"
 VERSION = 1
@@ -36,3 +36,13 @@ def load(folder: Place) -> dict[str, Any] | None:
             f"{folder / FILE}: a newer version of Sizewise wrote this study (schema_version {version}): use that one"
         )
     return facts
+
+
+def yaml_before(folder: Place) -> bytes:
+    """The other copy of `study.yaml`; nothing where that cannot be read."""
+    try:
+        return read(folder / "study.before", MOST_YAML_BYTES)
+    except StorageError:
+        raise
+    except OSError:
+        return b""

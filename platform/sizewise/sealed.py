@@ -64,6 +64,12 @@ def last_line_holds(text: bytes) -> bool:
     return not line or rest.strip() == b"%08x" % zlib.crc32(content)
 
 
+def is_cut_short(text: bytes, other: bytes) -> bool:
+    """Whether a text has lost its end, by another copy: its owner would have removed the last line alone."""
+    content = other.rpartition(LAST_LINE)[0].rstrip()
+    return LAST_LINE not in text and content.startswith(text.rstrip()) and len(text.rstrip()) < len(content)
+
+
 def has_seal(text: bytes) -> bool:
     """Whether a text is sealed, so that it is what some version wrote wherever it is not damaged."""
     return SEAL in text

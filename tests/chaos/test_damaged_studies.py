@@ -180,7 +180,13 @@ def _check(
                 if said.code or states.get("teacher") != "finished" or name not in states:
                     wrong.append(f"{file}, {how}: {command}: {states}")
                 continue
-            if said.code == 0 and not said.words and said != _calm(ask, runs, name, command, tmp_path):
+            free = file.startswith("logs/")  # text for people, without a checksum, and no answer
+            if (
+                said.code == 0
+                and not said.words
+                and not free
+                and said != _calm(ask, runs, name, command, tmp_path)
+            ):
                 wrong.append(f"{file}, {how}: {command} changed without a word")
             if said.code not in (0, 1, 2) or (
                 said.code and not said.words.startswith("sizewise: ") and not said.words
@@ -235,7 +241,7 @@ def _found(folder: Path) -> str:
     found = []
     for number, record in ledger.records().items():
         rows = [{k: v for k, v in row.items() if k not in TIMED} for row in ledger.evaluations(number)]
-        found.append((number, record.state, record.params, rows, ledger.test(number)))
+        found.append((number, record.state, record.params, rows, (ledger.test(number) or {}).get("auc")))
     return repr(found)
 
 
@@ -285,6 +291,7 @@ def test_a_sample_of_damages_before_resume(runs: Path, ask: Callable[..., Answer
         ("usage.jsonl", "a link"),
         ("holding.json", "a pipe"),
         ("study.yaml", "100 MB of one line"),
+        ("study.yaml", "half"),
     ]
     assert [file for file, _ in sample if not (runs / "interrupted" / file).is_file()] == []
     wrong = [_resumed(runs, *each, ask, tmp_path / str(number)) for number, each in enumerate(sample)]

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from sizewise.facts import MOST_YAML_BYTES, VERSION
+from sizewise.facts import MOST_YAML_BYTES, VERSION, yaml_before
 from sizewise.ledger import MOST_BYTES, counted, missing_evaluations
 from sizewise.results.files import StudyFiles, batches
 from sizewise.results.records import StudyRecord, TrialRecord
-from sizewise.sealed import last_line_holds
+from sizewise.sealed import is_cut_short, last_line_holds
 from sizewise_prep.storage import read, read_entries
 
 _ENDED = ("finished", "pruned")
@@ -27,7 +27,8 @@ def study(files: StudyFiles, record: StudyRecord, problems: list[str]) -> None:
         )
     if "study.yaml" in files:
         try:
-            if not last_line_holds(read(files.folder / "study.yaml", MOST_YAML_BYTES)):
+            text = read(files.folder / "study.yaml", MOST_YAML_BYTES)
+            if not last_line_holds(text) or is_cut_short(text, yaml_before(files.folder)):
                 problems.append(
                     "study.yaml is not what was written: `sizewise resume` says how to bring it back"
                 )

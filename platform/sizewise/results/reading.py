@@ -37,6 +37,7 @@ from sizewise_prep.storage import Entry, Place, StorageError, entries, exists, i
 
 log = logging.getLogger(__name__)
 _NAMED = 8  # studies that a message names
+_UNREAD = "cannot be read: "
 _MOST_LOG = 200_000  # bytes of a log; its end says what happened
 NEAR = 0.002  # differences of AUC that people call small: a tenth of what a thousandfold compression costs
 STALE_SECONDS = 30.0  # a driver writes its beat every few seconds; one this old has died, or its clock is off
@@ -236,7 +237,10 @@ def story(runs: Place, name: str, trial_id: int) -> dict[str, Any]:
     record = next(iter(files.records("trials", TrialRecord, problems)), None)
     if record is None:
         raise InputError(f"{files.folder}: no trial {trial_id}" + "".join(f"; {line}" for line in problems))
-    return {**record.model_dump(), "traceback": traceback(files.folder, trial_id), "problems": problems}
+    log = traceback(files.folder, trial_id)
+    if log.startswith(_UNREAD):
+        problems.append(log)
+    return {**record.model_dump(), "traceback": log, "problems": problems}
 
 
 def traceback(folder: Place, trial_id: int) -> str:
@@ -246,7 +250,7 @@ def traceback(folder: Place, trial_id: int) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return f"logs/{trial_id:04d}.txt cannot be read ({error.strerror or error})"
+        return f"{_UNREAD}logs/{trial_id:04d}.txt ({error.strerror or error})"
     return text.decode("utf-8", errors="replace").strip()
 
 

@@ -26,6 +26,7 @@ from sizewise.claims import SupersededError
 from sizewise.embedding import full_bytes
 from sizewise.ledger import NAME, Event, Ledger, Record
 from sizewise.metrics import too_small
+from sizewise.sealed import is_cut_short
 from sizewise.search import warm_start
 from sizewise.search.edited import disagreement
 from sizewise.search.pruning import Rule
@@ -137,11 +138,13 @@ def resume(
         raise InputError(
             f"{folder}: there is no such study; `sizewise status --runs {shlex.quote(str(runs))}` lists those there are"
         )
+    back = f"bring it back with `cp {path.with_suffix('.before')} {path}`"
     try:
         text = read(path, facts.MOST_YAML_BYTES)
     except OSError as error:
-        back = f"bring it back with `cp {path.with_suffix('.before')} {path}`"
         raise InputError(f"{path}: cannot be read ({error.strerror or error}): {back}") from None
+    if is_cut_short(text, facts.yaml_before(folder)):
+        raise InputError(f"{path}: ends too early: {back}")
     spec = study_file.with_defaults(study_file.from_text(text, path), "0.1")
     if wrong := data.problem(spec.data, _known_data(folder)):
         raise InputError(f"{path}: {wrong}")

@@ -205,7 +205,7 @@ def test_what_a_link_leads_to_is_not_shown(tmp_path: Path, sizewise: Callable[..
     runs = ("--runs", tmp_path / "runs")
     shown = "".join("".join(sizewise("status", "s", *more, *runs)[1:]) for more in ((), ("--trial", 1)))
     assert "1234" not in shown
-    assert "logs/0001.txt cannot be read (a link" in shown
+    assert "cannot be read: logs/0001.txt (a link" in shown
     assert "\x1b" not in shown
     assert r"\x1b[31m[bold]red[/bold]" in shown
     write(load(tmp_path / "runs", "s"), tmp_path / "report.html")
