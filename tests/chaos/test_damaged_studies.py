@@ -228,7 +228,7 @@ def test_every_damage_before_every_command(runs: Path, ask: Callable[..., Answer
     wrong = []
     for number, (name, file, how) in enumerate(_combinations(runs)):
         try:
-            wrong += _check(runs, name, file, how, READERS, ask, tmp_path / str(number))
+            wrong += _check(runs, name, file, how, READERS | SLOW, ask, tmp_path / str(number))
         except BaseException:
             print(f"{name}/{file}, {how}")
             raise
