@@ -40,17 +40,17 @@ from benchmarks.scaling import BOTTOM, TOP
 from benchmarks.timing import machine, take_turns
 from torch import Tensor, nn
 
-from sizewise.batches import Batch, Split
-from sizewise.dlrm import DLRM
 from sizewise.embedding import build
 from sizewise.embedding.base import Embedding
 from sizewise.embedding.hashing import AUTHORS_PRIME, AuthorsHash
 from sizewise.embedding.robe import Robe
-from sizewise.optimizers import build_optimizer
-from sizewise.step import Step
-from sizewise_prep import allocator
-from sizewise_prep.rows import Rows
-from sizewise_prep.shards import Shape, read_shard, write_shard
+from sizewise.models.dlrm import DLRM
+from sizewise.training.batches import Batch, Split
+from sizewise.training.optimizers import build_optimizer
+from sizewise.training.step import Step
+from sizewise_core import allocator
+from sizewise_prep.raw.rows import Rows
+from sizewise_prep.shards.files import Shape, read_shard, write_shard
 
 FEATURES, BLOCK_LEN = 26, 16
 REPEAT = 5  # steps a turn

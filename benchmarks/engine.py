@@ -1,4 +1,4 @@
-"""What the engine's claims are worth, on simulated learning curves: `sizewise.study.simulated.Generated`.
+"""What the engine's claims are worth, on simulated learning curves: `sizewise.engine.simulated.Generated`.
 
     python benchmarks/engine.py pruning    # hypervolume kept and iterations spent, with pruning and without
     python benchmarks/engine.py recorded runs/NAME   # the same on the curves of a real study, in 30 orders
@@ -28,9 +28,9 @@ import moocore
 import numpy as np
 from scipy import stats
 
-from sizewise.spec import StudySpec
-from sizewise.study.engine import Engine
-from sizewise.study.simulated import Generated, Recorded, simulate, simulated_engine
+from sizewise.config import StudySpec
+from sizewise.engine.decisions import Engine
+from sizewise.engine.simulated import Generated, Recorded, simulate, simulated_engine
 
 SEARCH = {
     "memory_budget": {"low": 2_000, "high": 20_000_000, "log": True},

@@ -85,8 +85,8 @@ def measure(cell: Cell, s: float, work: Path) -> float | None:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
 
-    from sizewise.dlrm import DLRM
     from sizewise.embedding import build, smallest_budget
+    from sizewise.models.dlrm import DLRM
 
     torch.set_num_threads(1)
     method, options = ARMS[cell.arm]

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from sizewise.batches import Split
-from sizewise.dlrm import DLRM
 from sizewise.embedding import build, full_bytes
 from sizewise.embedding.table import INIT_BOUND
-from sizewise.metrics import evaluate_scores
-from sizewise.train import predict
-from sizewise_prep.manifest import Manifest
+from sizewise.metrics.scores import evaluate_scores
+from sizewise.models.dlrm import DLRM
+from sizewise.training.batches import Split
+from sizewise.training.loop import predict
+from sizewise_prep.shards.manifest import Manifest
 
 BATCH = 512
 

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 from scipy.stats import t as student
 
-from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import Manifest
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import generate
-from sizewise_prep.prep import prepare
+from sizewise_prep.shards.manifest import Manifest
 
 RATIOS = (1, 10, 100, 1_000, 10_000)
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -94,9 +94,9 @@ def measure(run: Run, work: Path, epochs: int, learning_rate: float) -> dict[str
     """Train once, or read what an earlier call left; None where the method cannot be that small."""
     import torch
 
+    from sizewise.config.trial import TrialConfig
     from sizewise.embedding import full_bytes, smallest_budget
-    from sizewise.train import train
-    from sizewise.trial import TrialConfig
+    from sizewise.training.loop import train
 
     torch.set_num_threads(1)
     method, options = ARMS[run.arm]

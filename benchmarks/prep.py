@@ -52,7 +52,7 @@ TOKENS = [f"C{column}" for column in range(1, 27)]
 
 
 def prepared(files: list[str], out: str, tokens: str, workers: int) -> int:
-    from sizewise_prep.prep import prepare
+    from sizewise_prep.pipeline.prep import prepare
 
     return prepare(files, out, tokens=tokens, workers=workers, memory=MEMORY).rows_out  # type: ignore[arg-type]
 
@@ -205,7 +205,7 @@ def read(arguments: argparse.Namespace) -> None:
     import polars as pl
     import pyarrow as pa
 
-    from sizewise.batches import Split
+    from sizewise.training.batches import Split
 
     folder = Path(arguments.files[0])
     split = Split.open(folder, "train")

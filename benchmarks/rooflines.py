@@ -19,7 +19,7 @@ from sizewise.embedding.hashing import FastHash
 from sizewise.embedding.kernels.cpu import AHEAD
 from sizewise.embedding.kernels.vectors import prefetch
 from sizewise.embedding.robe import Robe
-from sizewise_prep.compiled import jit
+from sizewise_core.compiled import jit
 
 LINE = 16  # floats
 HASH = 12  # integer operations a block: lowbias32 and what makes a place of it

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from benchmarks.results import kept
 
-from sizewise.dlrm import DLRM
 from sizewise.embedding import build
-from sizewise.scaling import Links, all_to_all_seconds, efficiency, exchange_seconds, wire_bytes
+from sizewise.models.dlrm import DLRM
+from sizewise.theory.communication import Links, all_to_all_seconds, efficiency, exchange_seconds, wire_bytes
 
 DIM, FEATURES, BOTTOM, TOP = 128, 26, [512, 256, 128], [1024, 1024, 512, 256]  # MLPerf's DLRM
 

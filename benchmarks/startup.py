@@ -25,17 +25,17 @@ from ray import tune as ray_tune
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from sizewise import spec
+from sizewise import config
+from sizewise.config.trial import TrialConfig
 from sizewise.embedding import full_bytes
-from sizewise.ledger import Ledger, Record
+from sizewise.engine.decisions import Engine
+from sizewise.engine.ray_tune import cluster, tune
 from sizewise.search.suggest import Search
-from sizewise.study import cluster, tune
-from sizewise.study.engine import Engine
-from sizewise.train import train
-from sizewise.trial import TrialConfig
+from sizewise.store.ledger import Ledger, Record
+from sizewise.training.loop import train
 from sizewise_prep import planted
-from sizewise_prep.manifest import Manifest
-from sizewise_prep.prep import prepare
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.shards.manifest import Manifest
 
 STUDY = """\
 name: startup
@@ -116,7 +116,7 @@ def measure(run: Callable[[Engine], None], data: Path, folder: Path, trials: int
     path = folder.with_suffix(".yaml")
     path.write_text(STUDY.format(data=data, trials=trials, workers=workers))
     manifest = Manifest.load(data)
-    asked = spec.resolve(spec.load(path), manifest, "startup")
+    asked = config.resolve(config.load(path), manifest, "startup")
     (folder / "logs").mkdir(parents=True)
     started: list[float] = []
     first: list[float] = []

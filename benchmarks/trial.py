@@ -4,9 +4,9 @@
     python -m benchmarks.trial --rows 1500000 --split 0.96,0.02,0.02 --rounds 3    # a larger log: five minutes
 
 The quickstart's model and data (planted rows, dim 16, batch 512, a pool of 2 MB, Adagrad, an evaluation every quarter
-of an epoch), trained for one epoch in turns: by `sizewise.train.train` alone in a process without Ray, and by a worker
-group as studies have it, both on as many threads. `training` is the time of the steps; `the rest` is evaluation,
-checkpoint and report, from the first evaluation's report to the last one's.
+of an epoch), trained for one epoch in turns: by `sizewise.training.loop.train` alone in a process without Ray, and by
+a worker group as studies have it, both on as many threads. `training` is the time of the steps; `the rest` is
+evaluation, checkpoint and report, from the first evaluation's report to the last one's.
 """
 
 import argparse
@@ -23,14 +23,15 @@ import torch
 from benchmarks.results import kept
 from benchmarks.timing import machine
 
-from sizewise import spec
-from sizewise.study import cluster
-from sizewise.study.workers import Workers
-from sizewise.train import train
-from sizewise.trial import TrialConfig
-from sizewise_prep import allocator, planted
-from sizewise_prep.manifest import Manifest
-from sizewise_prep.prep import prepare
+from sizewise import config as spec
+from sizewise.config.trial import TrialConfig
+from sizewise.engine.ray_tune import cluster
+from sizewise.engine.ray_tune.worker_group import Workers
+from sizewise.training.loop import train
+from sizewise_core import allocator
+from sizewise_prep import planted
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.shards.manifest import Manifest
 
 STUDY = """\
 name: trial

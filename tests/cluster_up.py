@@ -23,7 +23,7 @@ import psutil
 import yaml
 
 from sizewise_prep import planted
-from sizewise_prep.prep import prepare
+from sizewise_prep.pipeline.prep import prepare
 
 SECRET = "planted-2f6c1b7ad0"
 PORT = 2222  # of the ssh server; the network is this process's own

@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from real_study import one_thread
-from sizewise import spec
-from sizewise.sealed import LAST_LINE, sealed, unsealed
-from sizewise.study import run as study
-from sizewise.study.engine import Engine
-from sizewise.train import train
+from sizewise import config
+from sizewise.engine import run as study
+from sizewise.engine.decisions import Engine
+from sizewise.training.loop import train
+from sizewise_core.sealed import LAST_LINE, sealed, unsealed
 
 DAMAGES = (
     "gone",
@@ -96,7 +96,7 @@ def make_studies(folder: Path, shards: Path, patch: pytest.MonkeyPatch) -> Path:
         )
         patch.setattr(study, "_run_trials", partial(run_trials, kill_in=kill_in))
         try:
-            study.run(spec.load(path), runs)
+            study.run(config.load(path), runs)
         except _Killed:
             facts = unsealed((runs / name / "driver.json").read_bytes())
             killed = json.dumps({**facts, "state": "running", "born": 1})

@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from sizewise.dlrm import DLRM
 from sizewise.embedding import METHODS, build
 from sizewise.export.program import to_program
-from sizewise_prep.manifest import Tokens
-from sizewise_prep.vocabulary import Vocabulary
+from sizewise.models.dlrm import DLRM
+from sizewise_prep.shards.manifest import Tokens
+from sizewise_prep.shards.vocabulary import Vocabulary
 
 CARDINALITIES, DIM, INTEGERS = (50, 50, 50), 8, 4
 

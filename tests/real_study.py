@@ -26,17 +26,17 @@ import psutil
 import torch
 from ruamel.yaml import YAML
 
-from sizewise import spec as study_file
+from sizewise import config as study_file
 from sizewise.embedding import full_bytes
-from sizewise.ledger import Ledger
-from sizewise.sealed import unsealed
+from sizewise.engine.decisions import Engine
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
-from sizewise.study.engine import Engine
-from sizewise.train import train
+from sizewise.store.ledger import Ledger
+from sizewise.training.loop import train
+from sizewise_core.sealed import unsealed
 from sizewise_prep import planted
-from sizewise_prep.manifest import Manifest
-from sizewise_prep.prep import prepare
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.shards.manifest import Manifest
 
 STUDY = """\
 name: killed

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from sizewise import cli, spec
+from sizewise import cli, config
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,7 +48,7 @@ def test_make_targets_exist(document: str, line: str) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.name)
 def test_study_files_load(path: Path) -> None:
-    spec.load(path)
+    config.load(path)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -56,7 +56,7 @@ def test_study_files_in_documents_load(path: Path, tmp_path: Path) -> None:
     for language, block in BLOCK.findall(path.read_text()):
         if language == "yaml" and block.startswith("name:"):
             (tmp_path / "study.yaml").write_text(block)
-            spec.load(tmp_path / "study.yaml")
+            config.load(tmp_path / "study.yaml")
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -89,9 +89,9 @@ def test_everything_is_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.gpu import checks, ways
     from benchmarks.gpu.sizes import SMOKE
 
-    from sizewise.dlrm import DLRM
     from sizewise.embedding import fused
     from sizewise.embedding.kernels import gpu
+    from sizewise.models.dlrm import DLRM
 
     meta = torch.device("meta")
     monkeypatch.setattr(fused, "TRITON_ON", {"meta"})

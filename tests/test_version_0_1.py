@@ -13,9 +13,9 @@ import pytest
 
 from real_study import Command
 from sizewise import export, results
-from sizewise.ledger import Ledger
-from sizewise_prep import manifest as manifests
+from sizewise.store.ledger import Ledger
 from sizewise_prep import planted
+from sizewise_prep.shards import manifest as manifests
 
 WRITTEN = Path(__file__).parent / "data" / "version_0_1"
 

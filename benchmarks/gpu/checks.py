@@ -14,11 +14,11 @@ from benchmarks.gpu.ways import (
 )
 from torch import Tensor
 
-from sizewise.dlrm import DLRM
 from sizewise.embedding import Embedding
 from sizewise.embedding.kernels.gpu import DeviceBlocks, Launch
-from sizewise.optimizers import build_optimizer
-from sizewise.step import Step
+from sizewise.models.dlrm import DLRM
+from sizewise.training.optimizers import build_optimizer
+from sizewise.training.step import Step
 
 # Greatest error allowed, of the greatest value: sums of 10^5 float32 in any order, and factors of 8, 11 or 24 bits.
 SUMS = 1e-4

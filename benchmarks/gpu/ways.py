@@ -15,16 +15,16 @@ from benchmarks.gpu.sizes import RATE, Sizes
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from sizewise.batches import Batch
-from sizewise.dlrm import DLRM
 from sizewise.embedding import Embedding, build
 from sizewise.embedding.full import Full
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.kernels.gpu import DeviceBlocks, Launch
 from sizewise.embedding.keys import ContiguousKeys
 from sizewise.embedding.table import Table
-from sizewise.optimizers import build_optimizer
-from sizewise.step import WARM_UP, Step, aside, cuda_graph
+from sizewise.models.dlrm import DLRM
+from sizewise.training.batches import Batch
+from sizewise.training.optimizers import build_optimizer
+from sizewise.training.step import WARM_UP, Step, aside, cuda_graph
 
 Way = Callable[[], object]
 BATCHES = 4  # that a step takes turns with: of one batch of 2,048 rows the full tables' vectors stay in the L2 cache

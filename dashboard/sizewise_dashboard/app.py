@@ -11,8 +11,8 @@ from typing import Any
 
 import streamlit as st
 
+from sizewise_core.storage import Place, place
 from sizewise_dashboard.parts import pick_study
-from sizewise_prep.storage import Place, place
 
 # so that a screen of 720 pixels shows a figure (Streamlit's defaults leave a fifth of it empty above the first line,
 # and write numbers as large as headings), and the keyboard's place among links is seen

@@ -10,11 +10,11 @@ from sizewise import results
 from sizewise.figures.reference import full_table
 from sizewise.results import Choice, Study
 from sizewise.results.commands import export, run_longer
-from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place
+from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 from sizewise_dashboard import snapshots, tables
 from sizewise_dashboard.parts import current_study, plain, show_problems
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place
 
 _NO_LIMIT = "no limit"
 _MOST_RUNNERS_UP = 10

@@ -5,12 +5,12 @@ import streamlit as st
 
 from sizewise.figures import comparing as figures
 from sizewise.results import comparing as results
-from sizewise.units import format_auc, format_bytes
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place
+from sizewise_core.units import format_auc, format_bytes
 from sizewise_dashboard import chart, snapshots, tables
 from sizewise_dashboard.parts import current_study, plain, study_names
 from sizewise_dashboard.snapshots import Snapshot
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place
 
 
 def page(runs: Place) -> None:

@@ -5,14 +5,14 @@ import streamlit as st
 
 from sizewise.figures import data as figures
 from sizewise.results import data as results
-from sizewise.units import format_bytes, format_count
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place, StorageError
+from sizewise_core.units import format_bytes, format_count
 from sizewise_dashboard import chart, snapshots, tables
 from sizewise_dashboard.parts import current_study, plain, show_problems
 from sizewise_dashboard.snapshots import Snapshot
-from sizewise_prep.cautions import cautions
-from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import Manifest
-from sizewise_prep.storage import Place, StorageError
+from sizewise_prep.shards.cautions import cautions
+from sizewise_prep.shards.manifest import Manifest
 
 
 def page(runs: Place) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from click import Abort
 from streamlit.web import cli
 
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place, absolute
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place, absolute
 
 APP = Path(__file__).parent / "app.py"
 _PAUSE = 5.0  # seconds that a first visitor has the processor to himself, before the other pages are loaded

@@ -7,8 +7,8 @@ import streamlit as st
 
 from sizewise import results
 from sizewise.results import Study
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place, StorageError
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place, StorageError
 
 Color = Literal["blue", "green", "orange", "gray", "red"]
 COLORS: dict[str, Color] = {

@@ -8,12 +8,12 @@ import streamlit as st
 from sizewise.figures import searching as figures
 from sizewise.results import Study
 from sizewise.results import searching as results
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place
 from sizewise_dashboard import chart, picking, snapshots, tables
 from sizewise_dashboard.chart import Point
 from sizewise_dashboard.parts import current_study, plain, show_problems
 from sizewise_dashboard.snapshots import Snapshot
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place
 
 _UNFINISHED = ("pruned", "infeasible", "failed")
 

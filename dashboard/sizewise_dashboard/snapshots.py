@@ -22,8 +22,8 @@ import plotly.graph_objects as go
 
 from sizewise import results
 from sizewise.results import Answer, Study
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place, StorageError
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place, StorageError
 
 _MOST_STUDIES = 8
 _MOST_DRAWN = 100

@@ -5,11 +5,11 @@ from typing import Any
 import streamlit as st
 
 from sizewise.results.reading import NEAR
-from sizewise.units import format_auc, format_bytes, format_seconds
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place, exists
+from sizewise_core.units import format_auc, format_bytes, format_seconds
 from sizewise_dashboard import snapshots
 from sizewise_dashboard.parts import badge, plain
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place, exists
 
 _COLUMNS = {"Study": 2.6, "State": 1.2, "Trials": 2.2, "Best": 1.7, "Smallest near it": 1.8, "Cost": 1.3}
 _COLUMNS |= {"Time left": 1.1, "Failed": 0.7}

@@ -12,13 +12,13 @@ import streamlit as st
 from sizewise import figures
 from sizewise.figures import EFFORTS, SCORES, SIZES, Axes
 from sizewise.results import Study
-from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place
+from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 from sizewise_dashboard import chart, picking, snapshots, tables
 from sizewise_dashboard.parts import badge, current_study, plain, show_problems
 from sizewise_dashboard.snapshots import Drawing, Snapshot
 from sizewise_dashboard.studies import cost
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place
 
 # how often the page looks for news; a study that has not finished may be resumed at any time
 _SECONDS = {"running": 2, "created": 2, "interrupted": 10, "stopped": 10}

@@ -10,12 +10,12 @@ from sizewise import figures
 from sizewise.figures import EFFORTS, SCORES
 from sizewise.results import Study, logs
 from sizewise.results.commands import run_longer
-from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place
+from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 from sizewise_dashboard import chart, picking, snapshots, tables
 from sizewise_dashboard.parts import badge, current_study, plain, show_problems
 from sizewise_dashboard.snapshots import Snapshot
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place
 
 _FIRST = ("trial_id", "state", "auc", "test_auc", "embedding_bytes", "model_bytes", "iteration", "epoch")
 _LAST = (

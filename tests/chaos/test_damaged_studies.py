@@ -21,11 +21,11 @@ from damaged_study import DAMAGES, OUTSIDE, as_nobody, copy_of, damage, files, m
 from real_study import TIMED
 from sizewise import cli
 from sizewise.export import exporting
-from sizewise.ledger import Ledger
+from sizewise.store.ledger import Ledger
+from sizewise_core.errors import InputError
 from sizewise_dashboard import snapshots
 from sizewise_prep import planted
-from sizewise_prep.errors import InputError
-from sizewise_prep.prep import prepare
+from sizewise_prep.pipeline.prep import prepare
 
 SECONDS = 10.0  # that a command may take, of processor time: this machine may be busy
 READERS: dict[str, tuple[str, ...]] = {

@@ -12,9 +12,9 @@ import pytest
 
 from real_study import STUDY, Command, assert_equal, calm_study, title, wait_until
 from sizewise import results
-from sizewise.ledger import Ledger
+from sizewise.store.ledger import Ledger
 from sizewise_prep import planted
-from sizewise_prep.prep import prepare
+from sizewise_prep.pipeline.prep import prepare
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
@@ -24,7 +24,7 @@ import sys
 if any("default_worker" in part for part in sys.orig_argv):
     class Broken:
         def find_spec(self, name, path=None, target=None):
-            if name == "sizewise.train":
+            if name == "sizewise.training.loop":
                 raise ImportError("libmissing.so.1: cannot open shared object file")
     sys.meta_path.insert(0, Broken())
 """

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sizewise.embedding import METHODS, build, smallest_budget
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
 
 CARDINALITIES = [1, 7, 300, 2]
 DIM = 16

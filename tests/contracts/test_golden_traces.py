@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS
-from sizewise.train import train
-from sizewise.trial import TrialConfig
+from sizewise.training.loop import train
 from sizewise_prep import planted
-from sizewise_prep.prep import prepare
+from sizewise_prep.pipeline.prep import prepare
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden_traces.json"
 STEPS = 200

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sizewise.spec import StudySpec
-from sizewise.study.engine import Engine
-from sizewise.study.simulated import Generated, simulate, simulated_engine
+from sizewise.config import StudySpec
+from sizewise.engine.decisions import Engine
+from sizewise.engine.simulated import Generated, simulate, simulated_engine
 
 CURVES = Generated(iterations_per_epoch=20)
 SAMPLERS = ["tpe", "nsgaii", "nsgaiii", "gp", "random", "qmc", "grid"]

@@ -14,15 +14,17 @@ import pytest
 import torch
 
 from s3_server import S3Server
-from sizewise import checkpoint, results
-from sizewise.claims import Claim, SupersededError
-from sizewise.ledger import Ledger, Record
-from sizewise.study import driver
-from sizewise.study.driver import only_driver
-from sizewise.usage import Usage
-from sizewise_prep import storage
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place, StorageError, place
+from sizewise import results
+from sizewise.engine import driver
+from sizewise.engine.driver import only_driver
+from sizewise.store import heartbeat
+from sizewise.store.ledger import Ledger, Record
+from sizewise.store.usage import Usage
+from sizewise.training import checkpoint
+from sizewise_core import storage
+from sizewise_core.claims import Claim, SupersededError
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place, StorageError, place
 
 _numbers = itertools.count()
 
@@ -90,7 +92,7 @@ def test_what_another_process_changes_is_seen_at_once(runs: Place, request: pyte
     storage.make_folder(runs)
     storage.write(runs / "a.json", b"one")
     assert storage.read_all(runs, "*.json") == {runs / "a.json": b"one"}
-    other = "import sys; from sizewise_prep.storage import place, write;"
+    other = "import sys; from sizewise_core.storage import place, write;"
     other += "write(place(sys.argv[1]) / 'a.json', b'two'); write(place(sys.argv[1]) / 'b.json', b'new')"
     subprocess.run([sys.executable, "-c", other, str(runs)], check=True)
     # the same size, and perhaps in the same second: contents are told apart by more than that
@@ -244,10 +246,10 @@ def test_files_that_go_while_they_are_copied_are_looked_for_again(
 
 DRIVER = """
 import sys, time
-from sizewise.study.driver import only_driver
-from sizewise.usage import Usage
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import place
+from sizewise.engine.driver import only_driver
+from sizewise.store.usage import Usage
+from sizewise_core.errors import InputError
+from sizewise_core.storage import place
 try:
     with only_driver(place(sys.argv[1])) as driver:
         driver.on_taken = lambda reason: print(reason, flush=True)
@@ -318,6 +320,7 @@ def test_in_an_object_store_a_driver_of_another_machine_is_watched(
         assert first.stdout is not None
         assert first.stdout.readline() == "holds\n"
         monkeypatch.setattr(driver, "machine", lambda: "another one")
+        monkeypatch.setattr(heartbeat, "machine", lambda: "another one")
         with pytest.raises(InputError, match=f"process {first.pid} on"), only_driver(study):
             pass
         first.send_signal(19)  # SIGSTOP: it looks dead

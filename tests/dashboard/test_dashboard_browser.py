@@ -18,7 +18,7 @@ import pytest
 from browser import CHROMIUM, chromium_page, dashboard
 from playwright.sync_api import Page, Route, expect
 
-from sizewise import report
+from sizewise.figures import report
 from sizewise.results import answer, load
 from study_folder import StudyWriter, finished_study
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from browser import dashboard
 
+from sizewise_core.errors import InputError
 from sizewise_dashboard.launch import arguments, serve
-from sizewise_prep.errors import InputError
 
 
 def test_a_port_that_is_taken_or_impossible_is_named(tmp_path: Path) -> None:

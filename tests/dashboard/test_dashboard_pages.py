@@ -13,20 +13,20 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from arrow_shards import read_shard
-from sizewise import results, spec
+from sizewise import config, results
 from sizewise.cli.studies import overrides
 from sizewise.results import Study, answer, choose, load, status
 from sizewise.results.commands import run_longer
 from sizewise.results.data import Data, frequencies
-from sizewise.units import format_bytes
+from sizewise_core.errors import InputError
+from sizewise_core.units import format_bytes
 from sizewise_dashboard import snapshots
 from sizewise_dashboard.choose import ladder
 from sizewise_dashboard.launch import APP
 from sizewise_dashboard.snapshots import Snapshot
 from sizewise_prep import planted
-from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import Manifest
-from sizewise_prep.prep import prepare
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.shards.manifest import Manifest
 from study_folder import StudyWriter, finished_study
 
 Open = Callable[..., AppTest]
@@ -375,7 +375,7 @@ def test_the_command_that_trains_longer_is_one_that_sizewise_takes(tmp_path: Pat
     )
     words = shlex.split(run_longer(load(tmp_path, "demo"), 1))
     assert words[:3] == ["sizewise", "run", str(writer.folder / "study.yaml")]
-    longer = spec.load(Path(words[2]), overrides(words[4::2]))
+    longer = config.load(Path(words[2]), overrides(words[4::2]))
     assert (longer.name, longer.trials) == ("demo-trial1-longer", 1)
     assert longer.embedding.method == "robe"
     assert longer.embedding.options == {"block_len": 16}

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from sizewise_prep import parts
-from sizewise_prep.errors import InputError
-from sizewise_prep.parser import Parser
-from sizewise_prep.prep import prepare
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline import parts
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw.parser import Parser
 
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from sizewise_prep.errors import InputError
-from sizewise_prep.prep import prepare
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import prepare
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from s3_server import S3Server
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place, place, read, write
 from sizewise_prep import planted
-from sizewise_prep.cache import cache_folder, local_shards
-from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import Manifest, verify
-from sizewise_prep.prep import prepare
-from sizewise_prep.storage import Place, place, read, write
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.shards.cache import cache_folder, local_shards
+from sizewise_prep.shards.manifest import Manifest, verify
 
 ASK = """
 import sys
-from sizewise_prep import cache
+from sizewise_prep.shards import cache
 brought, fetch = [], cache.fetch
 cache.fetch = lambda path, target: (brought.append(path.name), fetch(path, target))
 print(cache.local_shards(sys.argv[1]), len(brought))
@@ -85,7 +85,7 @@ def test_a_fetch_that_was_cut_off_is_taken_up(uri: Place) -> None:
 
 
 def test_a_shard_that_is_not_the_manifests_is_refused(uri: Place) -> None:
-    from sizewise_prep.storage import remove
+    from sizewise_core.storage import remove
 
     data = bytearray(read(uri / "train-00001.arrow"))
     data[-100] ^= 1

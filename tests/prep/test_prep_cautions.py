@@ -14,16 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizewise import metrics
-from sizewise_prep import parts, reader
-from sizewise_prep.auc_error import SMALL, rows_enough, standard_error, too_small
-from sizewise_prep.cautions import cautions
-from sizewise_prep.errors import InputError
-from sizewise_prep.layout import CRITEO, Layout
-from sizewise_prep.manifest import Manifest
-from sizewise_prep.parser import Parser
-from sizewise_prep.prep import prepare
-from sizewise_prep.time_order import Stretch, find_time, instant, instants, out_of_order
+from sizewise.metrics import scores
+from sizewise_core.auc_error import SMALL, rows_enough, standard_error, too_small
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline import parts
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw import reader
+from sizewise_prep.raw.layout import CRITEO, Layout
+from sizewise_prep.raw.parser import Parser
+from sizewise_prep.raw.time_order import Stretch, find_time, instant, instants, out_of_order
+from sizewise_prep.shards.cautions import cautions
+from sizewise_prep.shards.manifest import Manifest
 
 Line = Callable[..., bytes]
 START = 1_700_000_000  # in unix seconds
@@ -194,8 +195,8 @@ def test_the_standard_error_is_that_of_scores() -> None:
             [rng.exponential(3.0, clicks), rng.exponential(1.0, others)]
         )  # an AUC of 0.75
         order = rng.permutation(clicks + others)
-        delong = math.sqrt((metrics.auc_parts(labels[order], logits[order]) ** 2).sum())
-        assert metrics.standard_error(0.75, clicks, others) == pytest.approx(delong, rel=0.3)
+        delong = math.sqrt((scores.auc_parts(labels[order], logits[order]) ** 2).sum())
+        assert scores.standard_error(0.75, clicks, others) == pytest.approx(delong, rel=0.3)
     # Hanley and McNeil's own example: an AUC of 0.893 from 51 abnormal and 58 normal images has an error of 0.032.
     assert standard_error(0.893, 51, 58) == pytest.approx(0.032, abs=1e-3)
     assert standard_error(0.75, 0, 10) == standard_error(0.75, 10, 0) == math.inf

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizewise_prep.distinct import Run, distinct, ranges, union
+from sizewise_prep.shards.distinct import Run, distinct, ranges, union
 
 word = st.one_of(st.integers(0, 50), st.integers(0, 2**32 - 1), st.integers(2**32 - 20, 2**32 - 1))
 sets = st.lists(st.sets(word, max_size=40), max_size=12)

@@ -18,9 +18,9 @@ import pyarrow.ipc
 import pyarrow.parquet
 import pytest
 
-from sizewise_prep.errors import InputError
-from sizewise_prep.layout import CRITEO, Layout
-from sizewise_prep.prep import prepare
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw.layout import CRITEO, Layout
 
 Line = Callable[..., bytes]
 NAMES = list(CRITEO.columns)

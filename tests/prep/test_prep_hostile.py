@@ -14,14 +14,14 @@ import pyarrow as pa
 import pytest
 
 from arrow_shards import read_shard as read_with_arrow
-from sizewise.batches import Split
-from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import MOST_BYTES, Manifest, verify
-from sizewise_prep.names import is_plain_name, plain_path
+from sizewise.training.batches import Split
+from sizewise_core.errors import InputError
+from sizewise_core.names import is_plain_name, plain_path
+from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import generate
-from sizewise_prep.prep import prepare
-from sizewise_prep.rows import Rows
-from sizewise_prep.shards import Shape, digest, read_shard, write_shard
+from sizewise_prep.raw.rows import Rows
+from sizewise_prep.shards.files import Shape, digest, read_shard, write_shard
+from sizewise_prep.shards.manifest import MOST_BYTES, Manifest, verify
 
 ROWS = 60
 Found = TypeVar("Found")

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arrow_shards import read_shard
-from sizewise_prep import hashing
-from sizewise_prep.errors import InputError
-from sizewise_prep.layout import CRITEO, Layout
-from sizewise_prep.manifest import Manifest, verify
-from sizewise_prep.parser import Parser
-from sizewise_prep.prep import prepare
-from sizewise_prep.vocabulary import Vocabulary
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw import hashing
+from sizewise_prep.raw.layout import CRITEO, Layout
+from sizewise_prep.raw.parser import Parser
+from sizewise_prep.shards.manifest import Manifest, verify
+from sizewise_prep.shards.vocabulary import Vocabulary
 
 AVAZU = Path(__file__).parents[2] / "docs" / "avazu.yaml"
 HEADER = (

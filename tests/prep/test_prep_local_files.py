@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sizewise_prep import storage
-from sizewise_prep.errors import InputError
-from sizewise_prep.local_files import OddFileError, TooLargeError, read_file
+from sizewise_core import storage
+from sizewise_core.errors import InputError
+from sizewise_core.local_files import OddFileError, TooLargeError, read_file
 
 
 def _link(path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import Manifest, verify
-from sizewise_prep.prep import prepare
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.shards.manifest import Manifest, verify
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from pydantic import ValidationError
 from sklearn.metrics import log_loss, roc_auc_score
 
 from arrow_shards import read_shard
-from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import Manifest
-from sizewise_prep.parser import Parser
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import Chunk, Dials, Truth, World, generate
 from sizewise_prep.planted.bayes import BayesMeter
 from sizewise_prep.planted.text import encode
-from sizewise_prep.prep import prepare
+from sizewise_prep.raw.parser import Parser
+from sizewise_prep.shards.manifest import Manifest
 
 ROWS = 120_000
 SMALL_WORLDS = [World(3, 300, dials) for dials in (Dials(), Dials(drift=1.5, factor_rank=6))]

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arrow_shards import read_shard
-from sizewise_prep import reader
-from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import Manifest, verify
-from sizewise_prep.prep import FileProgress, Progress, prepare
-from sizewise_prep.rows import Rows
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import FileProgress, Progress, prepare
+from sizewise_prep.raw import reader
+from sizewise_prep.raw.rows import Rows
+from sizewise_prep.shards.manifest import Manifest, verify
 
 Line = Callable[..., bytes]
 Log = Callable[..., Path]
@@ -297,7 +297,7 @@ def test_a_killed_run_leaves_no_folder_and_the_next_one_clears_up(
     path = log(*[line()] * 200_000)
     code = (
         "import os, signal, sys\n"
-        "from sizewise_prep.prep import prepare\n"
+        "from sizewise_prep.pipeline.prep import prepare\n"
         "def stop(step): os.kill(os.getpid(), signal.SIGKILL)\n"
         "prepare([sys.argv[1]], sys.argv[2], shard_rows=1000, progress=stop)\n"
     )

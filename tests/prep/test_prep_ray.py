@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sizewise_prep import assembly, parts
-from sizewise_prep.prep import prepare
+from sizewise_prep.pipeline import assembly, parts
+from sizewise_prep.pipeline.prep import prepare
 
 pytestmark = pytest.mark.slow
 
@@ -25,9 +25,9 @@ touched = []
 def note(event, arguments):
     if event in ("open", "os.listdir", "os.scandir", "os.rename", "os.remove", "os.mkdir", "os.link", "glob.glob"):
         touched.append(str(arguments[0]))
-from sizewise_prep.errors import InputError
-from sizewise_prep.on_ray import prepare_on_ray
-from sizewise_prep.prep import Options
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.on_ray import prepare_on_ray
+from sizewise_prep.pipeline.prep import Options
 sys.addaudithook(note)
 try:
     manifest = prepare_on_ray(sys.argv[2:], sys.argv[1], Options(shard_rows=7_000, tokens=os.environ["TOKENS"],
@@ -155,7 +155,7 @@ def test_tasks_ask_for_the_memory_that_they_take(tmp_path: Path, line: Callable[
     raw.write_bytes((line(1) + b"\n") * 400_000)
     program = (
         "import re, sys\n"
-        "from sizewise_prep.prep import prepare\n"
+        "from sizewise_prep.pipeline.prep import prepare\n"
         "prepare([sys.argv[1]], sys.argv[2])\n"
         # Not getrusage: its peak is inherited from whoever starts a process.
         "print(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1] + '000')\n"

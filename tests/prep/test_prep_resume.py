@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from sizewise_prep import prep
-from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import verify
-from sizewise_prep.prep import prepare
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline import prep
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.shards.manifest import verify
 
 Line = Callable[..., bytes]
 Log = Callable[..., Path]
@@ -23,7 +23,7 @@ Log = Callable[..., Path]
 # Prepares argv[2:] into argv[1] in small pieces, and does what STOP says on the way.
 PROGRAM = """
 import json, os, signal, sys
-from sizewise_prep import parts, prep, reader
+from sizewise_prep.pipeline import parts, prep; from sizewise_prep.raw import reader
 parts.PIECE_BYTES, reader.BLOCK_BYTES = 20_000, 5_000
 options = json.loads(os.environ["OPTIONS"])
 left = int(os.environ.get("RENAMES", -1))
@@ -53,8 +53,8 @@ def logs(line: Line, log: Log) -> list[str]:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pieces as in the program above, in this process."""
-    monkeypatch.setattr("sizewise_prep.parts.PIECE_BYTES", 20_000)
-    monkeypatch.setattr("sizewise_prep.reader.BLOCK_BYTES", 5_000)
+    monkeypatch.setattr("sizewise_prep.pipeline.parts.PIECE_BYTES", 20_000)
+    monkeypatch.setattr("sizewise_prep.raw.reader.BLOCK_BYTES", 5_000)
 
 
 def run(

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from s3_server import S3Server
-from sizewise_prep import reader
-from sizewise_prep.errors import InputError
-from sizewise_prep.formats import foreign
-from sizewise_prep.reader import Reader
-from sizewise_prep.sources import resolve
+from sizewise_core.errors import InputError
+from sizewise_prep.raw import reader
+from sizewise_prep.raw.formats import foreign
+from sizewise_prep.raw.reader import Reader
+from sizewise_prep.raw.sources import resolve
 
 TEXT = b"".join(b"line %d of a log\n" % number for number in range(1000))
 
@@ -195,7 +195,7 @@ def test_logs_in_s3_give_the_same_shards(tmp_path: Path, s3: S3Server) -> None:
     import boto3
 
     from sizewise_prep import planted
-    from sizewise_prep.prep import prepare
+    from sizewise_prep.pipeline.prep import prepare
 
     planted.generate(tmp_path / "raw", 600, files=2)
     local = prepare(tmp_path / "raw" / "*.tsv", tmp_path / "local")

@@ -6,8 +6,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from sizewise_prep import spill
-from sizewise_prep.rows import Rows
+from sizewise_prep.pipeline import spill
+from sizewise_prep.raw.rows import Rows
 
 
 def some_rows(count: int, seed: int) -> Rows:

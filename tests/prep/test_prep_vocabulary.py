@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from arrow_shards import read_shard
-from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import Manifest, verify
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import generate
-from sizewise_prep.prep import prepare
-from sizewise_prep.vocabulary import Vocabulary
+from sizewise_prep.shards.manifest import Manifest, verify
+from sizewise_prep.shards.vocabulary import Vocabulary
 
 
 def tokens_of(folder: Path, manifest: Manifest, name: str) -> np.ndarray:

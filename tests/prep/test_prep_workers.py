@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from sizewise_prep import parts, reader
-from sizewise_prep.errors import InputError
-from sizewise_prep.prep import prepare
-from sizewise_prep.workers import Local
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline import parts
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.pipeline.workers import Local
+from sizewise_prep.raw import reader
 
 Line = Callable[..., bytes]
 Log = Callable[..., Path]
@@ -135,7 +136,7 @@ def test_who_only_has_others_work_imports_neither_numba_nor_polars(
 ) -> None:
     program = tmp_path / "program.py"
     program.write_text(
-        "import sys\nfrom sizewise_prep.prep import prepare\n"
+        "import sys\nfrom sizewise_prep.pipeline.prep import prepare\n"
         "if __name__ == '__main__':\n"
         "    print(prepare(sys.argv[2:], sys.argv[1], workers=2).rows_out, {'numba', 'polars'} & {*sys.modules})\n"
     )

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sizewise.trial import TrialConfig
+from sizewise.config.trial import TrialConfig
 from sizewise_prep import planted
-from sizewise_prep.prep import prepare
+from sizewise_prep.pipeline.prep import prepare
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sizewise_prep.atomic import HashingWriter, atomic_folder, hashed_file, write_atomic
-from sizewise_prep.errors import InputError, first_problem
-from sizewise_prep.names import PlainName
+from sizewise_core.atomic import HashingWriter, atomic_folder, hashed_file, write_atomic
+from sizewise_core.errors import InputError, first_problem
+from sizewise_core.names import PlainName
 from sizewise_prep.planted.bayes import BayesMeter
 from sizewise_prep.planted.dials import Dials
 from sizewise_prep.planted.world import World
-from sizewise_prep.splits import SPLITS, check_fractions, split_sizes
+from sizewise_prep.shards.splits import SPLITS, check_fractions, split_sizes
 
 _CHUNK = 1 << 14  # rows at a time: the working arrays stay in the processor's cache
 _MAX_ROWS = 1 << 40

@@ -28,11 +28,11 @@ from sizewise.cli import models as _models  # noqa: F401
 
 from sizewise.cli import misuse
 from sizewise.cli.shared import app
-from sizewise_prep.errors import InputError
-from sizewise_prep.limits import TooFewProcessesError
-from sizewise_prep.local_files import OddFileError
-from sizewise_prep.printable import printable_lines
-from sizewise_prep.storage import StorageError
+from sizewise_core.errors import InputError
+from sizewise_core.limits import TooFewProcessesError
+from sizewise_core.local_files import OddFileError
+from sizewise_core.printable import printable_lines
+from sizewise_core.storage import StorageError
 
 __all__ = ["app", "main"]
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from sizewise.cli.shared import FRONT, Json, Name, Runs, Wide, app, command, print_json
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import place
+from sizewise_core.errors import InputError
+from sizewise_core.storage import place
 
 
 class TableName(StrEnum):
@@ -56,8 +56,8 @@ def results_(
     """Print or write a study's tables: trials, evaluations, or the Pareto front over evaluations."""
     from sizewise import results
     from sizewise.cli.tables import print_table
-    from sizewise.terminal import print_problems
-    from sizewise_prep.printable import printable
+    from sizewise.cli.terminal import print_problems
+    from sizewise_core.printable import printable
 
     as_file = _file_format(format_, out, as_json)  # before anything is read
     study = results.load(place(runs), name)
@@ -114,7 +114,7 @@ def _file_format(given: TableFormat | None, out: Path | None, as_json: bool) -> 
 
 def _write_table(frame: Any, format_: TableFormat, out: Path) -> None:
     """Write a table to a file, which is there in full or not at all."""
-    from sizewise_prep.atomic import atomic_file
+    from sizewise_core.atomic import atomic_file
 
     write = {"json": frame.write_json, "csv": frame.write_csv, "parquet": frame.write_parquet}[format_.value]
     try:
@@ -137,9 +137,9 @@ def choose(
 ) -> None:
     """Choose a model: the smallest of a wanted AUC, or the most accurate within limits."""
     from sizewise import results
+    from sizewise.cli.terminal import print_problems, say
     from sizewise.results.commands import export as export_command
-    from sizewise.terminal import print_problems, say
-    from sizewise.units import format_auc, format_bytes, format_count, parse_bytes
+    from sizewise_core.units import format_auc, format_bytes, format_count, parse_bytes
 
     try:
         limit = (
@@ -175,9 +175,9 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write one self-contained HTML file with the answer, the front and the figures."""
-    from sizewise import report as reports
     from sizewise import results
-    from sizewise.terminal import print_problems
+    from sizewise.cli.terminal import print_problems
+    from sizewise.figures import report as reports
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: the report is one HTML file: end --out in .html")
@@ -221,25 +221,25 @@ def bound(
     as_json: Json = False,
 ) -> None:
     """Print how much memory is enough in theory for a dense projection, and what hash and robe make of as much."""
-    from sizewise import pool_report, theory
-    from sizewise.units import format_bytes, format_count, format_ratio, parse_bytes
-    from sizewise_prep.manifest import Manifest
+    from sizewise.theory import bounds, pool_report
+    from sizewise_core.units import format_bytes, format_count, format_ratio, parse_bytes
+    from sizewise_prep.shards.manifest import Manifest
 
     if (data is None) == (rows is None):
         raise InputError("bound: give a folder of shards, or --rows N")
-    found = theory.memory_bound(rows if data is None else Manifest.load(data).full_rows, dim, eps)  # type: ignore[arg-type]
+    found = bounds.memory_bound(rows if data is None else Manifest.load(data).full_rows, dim, eps)  # type: ignore[arg-type]
     try:
-        least = pool_report.LEAST_VECTORS * dim * theory.FLOAT_BYTES
+        least = pool_report.LEAST_VECTORS * dim * bounds.FLOAT_BYTES
         usual = max(min(found.bytes, found.full_bytes), least)
         budget = usual if memory_budget is None else parse_bytes(memory_budget)
     except ValueError as error:
         raise InputError(f"--memory-budget: {error}") from None
     shared = pool_report.shared_pool(budget, found.rows, dim, data, skew)
     if as_json:
-        print_json({**found._asdict(), "holds_for": theory.HOLDS_FOR, "shared_pool": shared.as_json()})
+        print_json({**found._asdict(), "holds_for": bounds.HOLDS_FOR, "shared_pool": shared.as_json()})
     else:
         print(
             f"{format_count(found.dimensions)} dimensions x {dim}: {format_bytes(found.bytes)} instead of "
             f"{format_bytes(found.full_bytes)} ({format_ratio(found.ratio)})\n{found.statement}\n{found.source}\n\n"
-            f"{textwrap.fill(theory.NOT_FOR_HASHES, width=80)}\n\n{shared.text()}"
+            f"{textwrap.fill(bounds.NOT_FOR_HASHES, width=80)}\n\n{shared.text()}"
         )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sizewise.cli.shared import Json, app, print_json
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
 
 
 class TokenTreatment(StrEnum):
@@ -30,7 +30,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Write click logs with planted truth in Criteo's raw layout."""
-    from sizewise.terminal import rows_written
+    from sizewise.cli.terminal import rows_written
     from sizewise_prep import planted
 
     with rows_written(rows, as_json) as progress:
@@ -104,12 +104,12 @@ def prep(
     as_json: Json = False,
 ) -> None:
     """Turn raw click logs into training shards, or check the shards of a folder."""
-    from sizewise.terminal import preparing
-    from sizewise.units import parse_bytes
-    from sizewise_prep import manifest as manifests
-    from sizewise_prep import prep as preparation
-    from sizewise_prep.cautions import cautions
-    from sizewise_prep.layout import Layout
+    from sizewise.cli.terminal import preparing
+    from sizewise_core.units import parse_bytes
+    from sizewise_prep.pipeline import prep as preparation
+    from sizewise_prep.raw.layout import Layout
+    from sizewise_prep.shards import manifest as manifests
+    from sizewise_prep.shards.cautions import cautions
 
     if verify is not None:
         damaged = manifests.verify(verify)
@@ -147,7 +147,7 @@ def prep(
                 progress=progress,
             )
         else:
-            from sizewise_prep.on_ray import prepare_on_ray
+            from sizewise_prep.pipeline.on_ray import prepare_on_ray
 
             manifest = prepare_on_ray(raw, out, options, address=ray, memory=limit, progress=progress)
     seconds = time.monotonic() - began

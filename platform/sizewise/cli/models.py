@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from sizewise.cli.shared import Json, Name, Runs, app, auc_text, command, print_json
-from sizewise_prep import limits
-from sizewise_prep.storage import place
+from sizewise_core import limits
+from sizewise_core.storage import place
 
 
 @app.command()
@@ -19,8 +19,8 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a trial's best model as a folder that runs without Sizewise, with its measured latency."""
-    from sizewise.terminal import print_problems, say, waiting
-    from sizewise.units import format_bytes
+    from sizewise.cli.terminal import print_problems, say, waiting
+    from sizewise_core.units import format_bytes
 
     with waiting("loading PyTorch", as_json):
         from sizewise import export as exports
@@ -66,7 +66,7 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Write an exported model's prediction for every row of raw logs."""
-    from sizewise.terminal import bytes_read, waiting
+    from sizewise.cli.terminal import bytes_read, waiting
 
     with waiting("loading PyTorch", as_json):
         from sizewise import export as exports
@@ -87,7 +87,7 @@ def score(
 @app.command()
 def evaluate(model: Deployment, raw: Raw, max_bad_fraction: MaxBad = 0.0, as_json: Json = False) -> None:
     """Print how good an exported model's predictions are on raw logs."""
-    from sizewise.terminal import bytes_read, say, waiting
+    from sizewise.cli.terminal import bytes_read, say, waiting
 
     with waiting("loading PyTorch", as_json):
         from sizewise import export as exports

@@ -14,12 +14,12 @@ from typing import Any
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 
 from sizewise import results
-from sizewise.ledger import Record
-from sizewise.study.leaving import before_leaving
-from sizewise.terminal import Bars, err
-from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
-from sizewise_prep.printable import printable
-from sizewise_prep.storage import Place
+from sizewise.cli.terminal import Bars, err
+from sizewise.engine.leaving import before_leaving
+from sizewise.store.ledger import Record
+from sizewise_core.printable import printable
+from sizewise_core.storage import Place
+from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 
 MOST_TRIALS = 8  # that have a line of their own while they run
 LOOK_SECONDS = 2.0  # between two looks at how long the study still takes
@@ -91,7 +91,7 @@ class Running:
         self._show()
 
     def event(self, event: str, record: Record, values: dict[str, Any] | None) -> None:
-        """Take what happens in the study (see `sizewise.ledger.Event`)."""
+        """Take what happens in the study (see `sizewise.store.ledger.Event`)."""
         self._waits = ""
         if values and (auc := values.get("auc")) is not None and auc == auc:
             self._best = max(auc, self._best or 0.0)

@@ -81,7 +81,7 @@ def command(name: str, study: str, runs: str, *more: str) -> str:
 
 def auc_text(value: float | None) -> str:
     """An AUC or a loss as people read it."""
-    from sizewise.units import format_auc
+    from sizewise_core.units import format_auc
 
     return "undefined" if value is None else format_auc(value)
 

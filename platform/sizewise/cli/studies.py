@@ -21,9 +21,9 @@ from sizewise.cli.shared import (
     print_json,
     study_names,
 )
-from sizewise.study import signals
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import place
+from sizewise.engine import signals
+from sizewise_core.errors import InputError
+from sizewise_core.storage import place
 
 _MOST_REASONS = 10  # for which trials failed, that are said of one study
 _MOST_LETTERS = 1_000  # of each
@@ -43,18 +43,18 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Start a study, on the current Ray cluster or a local one."""
-    from sizewise.terminal import waiting
-    from sizewise_prep.yaml_files import load_yaml
+    from sizewise.cli.terminal import waiting
+    from sizewise_core.yaml_files import load_yaml
 
     fields = overrides(set_ or [])
     if study_file.is_file():  # a pipe can be read only once
         load_yaml(study_file)  # what is no YAML is said before PyTorch is loaded, which takes seconds
     with waiting("loading PyTorch", as_json):
-        from sizewise import spec
+        from sizewise import config
         from sizewise.cli.running import running
-        from sizewise.study import run as study
+        from sizewise.engine import run as study
 
-    asked, folder = spec.load(study_file, fields), place(runs)
+    asked, folder = config.load(study_file, fields), place(runs)
     with signals.terminate_as_interrupt():
         with _pausing(asked.name, runs), running(asked.name, folder, asked.trials, as_json) as shown:
             shown.waits("starting Ray")
@@ -78,12 +78,12 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Continue an interrupted study."""
-    from sizewise.terminal import waiting
+    from sizewise.cli.terminal import waiting
 
     with waiting("loading PyTorch", as_json):
         from sizewise import results
         from sizewise.cli.running import running
-        from sizewise.study import run as study
+        from sizewise.engine import run as study
 
     folder = place(runs)
     trials = results.status(folder, name)["trials"]
@@ -100,8 +100,8 @@ def resume(
 @contextmanager
 def _pausing(name: str, runs: str) -> Iterator[None]:
     """Say how to go on with a study that cannot be written just now; end as signals want it."""
-    from sizewise.study.leaving import to_continue
-    from sizewise.study.run import PausedError
+    from sizewise.engine.leaving import to_continue
+    from sizewise.engine.run import PausedError
 
     try:
         yield
@@ -116,8 +116,8 @@ def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
     """Say what a study found, or how to continue it."""
     from sizewise import results
     from sizewise.cli.tables import print_front
-    from sizewise.study.leaving import interrupted
-    from sizewise.terminal import err, print_problems, say
+    from sizewise.cli.terminal import err, print_problems, say
+    from sizewise.engine.leaving import interrupted
 
     study = results.load(place(runs), name)
     answer = results.answer(study)
@@ -153,8 +153,8 @@ def status(
     """Show how studies stand."""
     from sizewise import results
     from sizewise.cli.tables import print_table
-    from sizewise.terminal import print_problems, say
-    from sizewise.units import describe_cost, format_seconds
+    from sizewise.cli.terminal import print_problems, say
+    from sizewise_core.units import describe_cost, format_seconds
 
     if trial is not None:
         if name is None:
@@ -238,7 +238,7 @@ def _first_problem(study: str, problems: list[str]) -> str:
 
 def overrides(pairs: list[str]) -> dict[str, Any]:
     """The fields that `--set KEY=VALUE` replace, by dotted key; InputError for what is none."""
-    from sizewise_prep.yaml_files import YamlError, parse_yaml
+    from sizewise_core.yaml_files import YamlError, parse_yaml
 
     found: dict[str, Any] = {}
     for pair in pairs:

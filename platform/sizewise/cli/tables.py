@@ -20,8 +20,8 @@ from rich.text import Text
 
 from sizewise.cli.shared import FRONT
 from sizewise.results import Study
-from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
-from sizewise_prep.printable import printable
+from sizewise_core.printable import printable
+from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 
 MOST_ROWS = 50  # that are printed of a table
 GAP = 2  # spaces between two columns

@@ -20,7 +20,7 @@ from sizewise.embedding.quotient_remainder import QuotientRemainder
 from sizewise.embedding.robe import Robe
 from sizewise.embedding.row_hash import RowHash
 from sizewise.embedding.tensor_train import TensorTrain
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
 
 __all__ = [
     "METHODS",

@@ -16,7 +16,7 @@ from sizewise.embedding.in_backward import step_tables
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.keys import ContiguousKeys
 from sizewise.embedding.table import FLOAT_BYTES, Table
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
 
 MAX_ID = 2**32 - 1
 

@@ -29,7 +29,7 @@ from sizewise.embedding.base import Embedding, Options
 from sizewise.embedding.hashing import MAX_SLOTS, FastHash, derived_seed, splitmix64
 from sizewise.embedding.keys import ContiguousKeys, HashedKeys
 from sizewise.embedding.table import FLOAT_BYTES, Table
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
 
 # 100,000 points, 11,000 means, one core: 0.2 s by tree and 4 s by distances at width 4; 20 s and 6 s at 16.
 TREE_WIDTH = 8

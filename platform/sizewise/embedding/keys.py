@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sizewise.embedding.hashing import MAX_SLOTS, FastHash
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
 
 
 class ContiguousKeys(nn.Module):

@@ -14,7 +14,7 @@ from sizewise.embedding.base import Embedding, Options
 from sizewise.embedding.hashing import MAX_SLOTS, FastHash
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.table import Storage, Table, element_bytes, storage_overhead
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
 
 
 class HashOptions(Options):

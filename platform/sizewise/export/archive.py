@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sizewise_prep.errors import InputError, first_problem, shown
+from sizewise_core.errors import InputError, first_problem, shown
 
 _ROOT = "archive/"
 _GRAPH, _SAMPLES = "models/model.json", "data/sample_inputs/model.pt"

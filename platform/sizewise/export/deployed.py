@@ -17,9 +17,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sizewise.export.archive import checked
-from sizewise_prep.errors import InputError, first_problem
-from sizewise_prep.layout import Layout
-from sizewise_prep.manifest import Tokens
+from sizewise_core.errors import InputError, first_problem
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.shards.manifest import Tokens
 
 PROGRAM, DESCRIPTION = "model.pt2", "model.json"
 _MOST_DESCRIPTION = 16 << 20  # bytes

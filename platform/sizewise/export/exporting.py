@@ -16,20 +16,21 @@ from typing import Any
 import torch
 
 import sizewise
-from sizewise import checkpoint, results
+from sizewise import results
+from sizewise.config.trial import TrialConfig
 from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description, Latency
 from sizewise.export.program import to_program
 from sizewise.results.commands import run_longer
-from sizewise.sealed import DamagedError
-from sizewise.train import build_model
-from sizewise.trial import TrialConfig
-from sizewise_prep.atomic import atomic_folder, write_atomic
-from sizewise_prep.cache import local_shards
-from sizewise_prep.errors import InputError
-from sizewise_prep.layout import CRITEO
-from sizewise_prep.manifest import Manifest
-from sizewise_prep.storage import Place, entries
-from sizewise_prep.vocabulary import Vocabulary
+from sizewise.training import checkpoint
+from sizewise.training.loop import build_model
+from sizewise_core.atomic import atomic_folder, write_atomic
+from sizewise_core.errors import InputError
+from sizewise_core.sealed import DamagedError
+from sizewise_core.storage import Place, entries
+from sizewise_prep.raw.layout import CRITEO
+from sizewise_prep.shards.cache import local_shards
+from sizewise_prep.shards.manifest import Manifest
+from sizewise_prep.shards.vocabulary import Vocabulary
 
 LATENCY_ROWS = (1, 128, 4096)
 _TURNS = 30

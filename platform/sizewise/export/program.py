@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from sizewise.dlrm import DLRM
 from sizewise.embedding.table import Table
-from sizewise_prep.assembly import MLPERF_IDS
-from sizewise_prep.manifest import Tokens
-from sizewise_prep.vocabulary import Vocabulary
+from sizewise.models.dlrm import DLRM
+from sizewise_prep.pipeline.assembly import MLPERF_IDS
+from sizewise_prep.shards.manifest import Tokens
+from sizewise_prep.shards.vocabulary import Vocabulary
 
 
 def to_program(model: DLRM, treatment: Tokens, vocabulary: Vocabulary | None) -> ExportedProgram:

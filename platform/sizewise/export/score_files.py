@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
 
 _WRITERS: dict[str, Any] = {
     ".csv": pyarrow.csv.CSVWriter,

@@ -14,16 +14,16 @@ import pyarrow as pa
 
 from sizewise.export import score_files
 from sizewise.export.deployed import Deployed
-from sizewise.metrics import Scores, evaluate_scores
-from sizewise_prep.atomic import atomic_file
-from sizewise_prep.errors import InputError
-from sizewise_prep.explain import bad_header, bad_row
-from sizewise_prep.layout import Layout
-from sizewise_prep.parser import Parser
-from sizewise_prep.reader import Reader
-from sizewise_prep.rows import Rows
-from sizewise_prep.sources import RawFile, resolve
-from sizewise_prep.storage import StorageError
+from sizewise.metrics.scores import Scores, evaluate_scores
+from sizewise_core.atomic import atomic_file
+from sizewise_core.errors import InputError
+from sizewise_core.storage import StorageError
+from sizewise_prep.raw.explain import bad_header, bad_row
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parser import Parser
+from sizewise_prep.raw.reader import Reader
+from sizewise_prep.raw.rows import Rows
+from sizewise_prep.raw.sources import RawFile, resolve
 
 _SCHEMA = pa.schema(
     [

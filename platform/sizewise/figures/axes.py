@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from sizewise.results import Study
-from sizewise.units import format_bytes, format_count, format_seconds
+from sizewise_core.units import format_bytes, format_count, format_seconds
 
 
 class Axis(NamedTuple):

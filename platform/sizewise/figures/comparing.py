@@ -10,7 +10,7 @@ import polars as pl
 from sizewise.figures import style
 from sizewise.figures.axes import SIZES
 from sizewise.results import Study, comparing
-from sizewise.units import format_bytes
+from sizewise_core.units import format_bytes
 
 # Okabe and Ito, dark enough for lines; the dash says the same to those who see no colour
 _COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]

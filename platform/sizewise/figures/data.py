@@ -6,7 +6,7 @@ import polars as pl
 
 from sizewise.figures import style
 from sizewise.results.data import Frequencies
-from sizewise.units import format_count
+from sizewise_core.units import format_count
 
 
 def cardinalities(name: str, columns: pl.DataFrame) -> go.Figure:

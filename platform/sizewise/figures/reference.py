@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from sizewise.results import Study
-from sizewise.theory import FLOAT_BYTES
+from sizewise.theory.bounds import FLOAT_BYTES
 
 CRITEO_TB_ROWS = 4_195_197_692  # MLPerf's training split
 CRITEO_TB_VALUES = 204_184_588  # with MLPerf's cap of 40 million values a feature

@@ -14,7 +14,7 @@ from sizewise.figures import style
 from sizewise.figures.axes import SCORES
 from sizewise.results import Study, searching
 from sizewise.results.front import column
-from sizewise.units import format_auc, format_bytes, format_count
+from sizewise_core.units import format_auc, format_bytes, format_count
 
 STATES = {
     "finished": "#31688e",

@@ -9,8 +9,8 @@ import polars as pl
 from sizewise.figures import reference, style
 from sizewise.figures.axes import EFFORTS, SCORES, SIZES, Axes
 from sizewise.results import Study
-from sizewise.theory import FLOAT_BYTES, MemoryBound, memory_bound
-from sizewise.units import format_bytes, format_ratio
+from sizewise.theory.bounds import FLOAT_BYTES, MemoryBound, memory_bound
+from sizewise_core.units import format_bytes, format_ratio
 
 
 class _SizeInfo(NamedTuple):

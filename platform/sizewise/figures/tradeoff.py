@@ -8,7 +8,7 @@ import polars as pl
 from sizewise.figures import style
 from sizewise.figures.axes import EFFORTS, SCORES, Axes
 from sizewise.results import Study
-from sizewise.units import format_bytes
+from sizewise_core.units import format_bytes
 
 
 class _TradeoffInfo(NamedTuple):

@@ -8,7 +8,7 @@ import polars as pl
 from sizewise.figures import style
 from sizewise.figures.axes import EFFORTS, SCORES
 from sizewise.results import Study
-from sizewise.units import format_bytes, format_count
+from sizewise_core.units import format_bytes, format_count
 
 
 class _CurvesInfo(NamedTuple):

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from sizewise.facts import MOST_YAML_BYTES, VERSION, yaml_before
-from sizewise.ledger import MOST_BYTES, counted, missing_evaluations
-from sizewise.results.files import StudyFiles, batches
-from sizewise.results.records import StudyRecord, TrialRecord
-from sizewise.sealed import is_cut_short, last_line_holds
-from sizewise_prep.storage import read, read_entries
+from sizewise.store.facts import MOST_YAML_BYTES, VERSION, yaml_before
+from sizewise.store.files import StudyFiles, batches
+from sizewise.store.ledger import MOST_BYTES, counted, missing_evaluations
+from sizewise.store.records import StudyRecord, TrialRecord
+from sizewise_core.sealed import is_cut_short, last_line_holds
+from sizewise_core.storage import read, read_entries
 
 _ENDED = ("finished", "pruned")
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from sizewise.metrics import SMALL
+from sizewise.metrics.scores import SMALL
 from sizewise.results.reading import NEAR, Study
-from sizewise.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
+from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 
 # differences of AUC smaller than this are floating-point noise, not a limit missed
 _EPSILON = 1e-12

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from sizewise.results.front import column
-from sizewise.results.records import Limit
+from sizewise.store.records import Limit
 
 
 def kept(constraints: Mapping[str, Limit]) -> pl.Expr:

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import polars as pl
 
 from sizewise.results.reading import Study
-from sizewise_prep.errors import InputError
-from sizewise_prep.manifest import Manifest
-from sizewise_prep.shards import read_shard
-from sizewise_prep.storage import Place, exists, place
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place, exists, place
+from sizewise_prep.shards.files import read_shard
+from sizewise_prep.shards.manifest import Manifest
 
 MOST_ROWS = 2_000_000  # of the training rows, for frequencies
 

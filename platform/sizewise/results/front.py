@@ -10,7 +10,7 @@ import moocore
 import numpy as np
 import polars as pl
 
-from sizewise.results.records import Direction
+from sizewise.store.records import Direction
 
 # objectives whose evaluation column has another name
 COLUMNS = {"iterations": "iteration"}

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sizewise.results.front import column
 from sizewise.results.reading import Study
-from sizewise.results.records import Direction
+from sizewise.store.records import Direction
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from sizewise.results import reading
 from sizewise.results.reading import Study
-from sizewise.units import format_bytes
-from sizewise_prep.names import is_plain_name
-from sizewise_prep.storage import Entry, entries
+from sizewise_core.names import is_plain_name
+from sizewise_core.storage import Entry, entries
+from sizewise_core.units import format_bytes
 
 
 def traceback(study: Study, trial_id: int) -> str:

@@ -15,25 +15,19 @@ from typing import Any
 import polars as pl
 import psutil
 
-from sizewise.ledger import NAME
 from sizewise.results import checks
 from sizewise.results.constraints import broken, kept
-from sizewise.results.curves import SCHEMA, read_curves
-from sizewise.results.files import StudyFiles
 from sizewise.results.front import column, nondominated
-from sizewise.results.records import (
-    Direction,
-    DriverRecord,
-    StudyRecord,
-    TestRecord,
-    TrialRecord,
-)
 from sizewise.results.replicates import means
 from sizewise.results.time_left import seconds_left
-from sizewise.study.driver import drives, lives, machine
-from sizewise.usage import last_seen, used
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Entry, Place, StorageError, entries, exists, is_folder, is_link, read_end
+from sizewise.store.curves import SCHEMA, read_curves
+from sizewise.store.files import StudyFiles
+from sizewise.store.heartbeat import drives, lives, machine
+from sizewise.store.ledger import NAME
+from sizewise.store.records import Direction, DriverRecord, StudyRecord, TestRecord, TrialRecord
+from sizewise.store.usage import last_seen, used
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Entry, Place, StorageError, entries, exists, is_folder, is_link, read_end
 
 log = logging.getLogger(__name__)
 _NAMED = 8  # studies that a message names

@@ -6,10 +6,10 @@ from typing import Any
 
 import optuna
 
-from sizewise.ledger import Record
+from sizewise.config import Choices, StudySpec
+from sizewise.config.fields import within
 from sizewise.search.space import as_param, configure, seed_of
-from sizewise.spec import Choices, StudySpec
-from sizewise.spec.fields import within
+from sizewise.store.ledger import Record
 
 FREE = {"data", "checkpoint_seconds"}  # settings of a trial that change nothing about what it learns
 

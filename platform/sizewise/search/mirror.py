@@ -26,13 +26,13 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
 
-from sizewise import facts
-from sizewise.ledger import Event, Ledger, Record
-from sizewise.results.curves import read_evaluations
+from sizewise.config import StudySpec
 from sizewise.search.space import configure
-from sizewise.spec import StudySpec
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import exists, read
+from sizewise.store import facts
+from sizewise.store.curves import read_evaluations
+from sizewise.store.ledger import Event, Ledger, Record
+from sizewise_core.errors import InputError
+from sizewise_core.storage import exists, read
 
 # A trial that was interrupted waits: its study runs it again. What a pruner stopped is pruned.
 STATES = {"running": TrialState.RUNNING, "finished": TrialState.COMPLETE, "failed": TrialState.FAIL}

@@ -33,9 +33,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.special import stdtrit
 
-from sizewise.metrics import GROUPS, auc_parts
-from sizewise.spec import PruningSpec, StudySpec
-from sizewise_prep.storage import Place, read, write
+from sizewise.config import PruningSpec, StudySpec
+from sizewise.metrics.scores import GROUPS, auc_parts
+from sizewise_core.storage import Place, read, write
 
 FILE = "pruning.json"
 PARTS = "auc_parts"  # of an evaluation: as text, for no table shows it

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from sizewise.spec import Choices, Range, SizeRange, StudySpec
-from sizewise.trial import TrialConfig
+from sizewise.config import Choices, Range, SizeRange, StudySpec
+from sizewise.config.trial import TrialConfig
 
 # From so many whole numbers on, samplers see a continuous range, whose values are rounded: to `tpe`, each whole
 # number is an interval of its own, and its likelihood takes tens of milliseconds once there are hundreds of trials.

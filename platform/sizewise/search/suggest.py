@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import optuna
 
-from sizewise.ledger import Ledger, Record
+from sizewise.config import StudySpec
+from sizewise.config.trial import TrialConfig
+from sizewise.metrics.evaluation import best
 from sizewise.search.samplers import Suggester, Worth
 from sizewise.search.space import as_param, configure, points, seed_of
 from sizewise.search.warm_start import Known
-from sizewise.spec import StudySpec
-from sizewise.train import best
-from sizewise.trial import TrialConfig
-from sizewise_prep.errors import InputError
+from sizewise.store.ledger import Ledger, Record
+from sizewise_core.errors import InputError
 
 # Bytes of a configuration's model, by metric, before it is trained; InputError where there can be no such model.
 Sizes = Callable[[TrialConfig], dict[str, int]]

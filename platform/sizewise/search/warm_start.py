@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import optuna
 from pydantic import ValidationError
 
-from sizewise.ledger import MOST_BYTES, NAME, Record
-from sizewise.sealed import DamagedError, sealed, unsealed
+from sizewise.config import Choices, StudySpec
 from sizewise.search.space import as_param, configure
-from sizewise.spec import Choices, StudySpec
-from sizewise_prep.errors import InputError
-from sizewise_prep.storage import Place, exists, place, read, read_all, write
+from sizewise.store.ledger import MOST_BYTES, NAME, Record
+from sizewise_core.errors import InputError
+from sizewise_core.sealed import DamagedError, sealed, unsealed
+from sizewise_core.storage import Place, exists, place, read, read_all, write
 
 FILE = "warm_start.json"
 # What may differ between two studies without a trial's worth becoming another's.

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sizewise.dlrm import DLRM
 from sizewise.embedding import build
 from sizewise.embedding.kernels import dots
+from sizewise.models.dlrm import DLRM
 
 
 def plain(bottom: Tensor, vectors: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sizewise.dlrm import DLRM
 from sizewise.embedding import METHODS, build
-from sizewise.metrics import evaluate_scores
+from sizewise.metrics.scores import evaluate_scores
+from sizewise.models.dlrm import DLRM
 
 CARDINALITIES = [20, 20, 20, 20]
 ROWS, TEST = 160_000, 80_000

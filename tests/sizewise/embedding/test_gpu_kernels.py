@@ -15,7 +15,7 @@ import torch
 
 from sizewise.embedding import Embedding, build
 from sizewise.embedding.hashing import FastHash
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
 
 COMPILED = os.environ["TRITON_INTERPRET"] == "0"  # tests/conftest.py asks for the interpreter
 DEVICE = torch.device("cuda" if COMPILED else "cpu")

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from sizewise.batches import Batch
-from sizewise.dlrm import DLRM
 from sizewise.embedding import build, fused
 from sizewise.embedding.kernels.cpu import Blocks
-from sizewise.optimizers import build_optimizer
-from sizewise.step import Step
+from sizewise.models.dlrm import DLRM
+from sizewise.training.batches import Batch
+from sizewise.training.optimizers import build_optimizer
+from sizewise.training.step import Step
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),

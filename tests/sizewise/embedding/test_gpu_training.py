@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from sizewise.batches import Batch
-from sizewise.dlrm import DLRM
 from sizewise.embedding import Embedding, build, fused
 from sizewise.embedding.in_backward import InBackward, is_gradient
-from sizewise.optimizers import build_optimizer
-from sizewise.step import Step
-from sizewise.train import predict
-from sizewise_prep.errors import InputError
+from sizewise.models.dlrm import DLRM
+from sizewise.training.batches import Batch
+from sizewise.training.loop import predict
+from sizewise.training.optimizers import build_optimizer
+from sizewise.training.step import Step
+from sizewise_core.errors import InputError
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install sizewise[gpu]")
 

@@ -20,7 +20,7 @@ import torch
 from export_programs import CARDINALITIES, CASES, INTEGERS, program
 from sizewise.export import Deployed
 from sizewise.export.archive import OPERATORS, checked
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
 
 MODEL = Path(__file__).parents[2] / "data" / "version_0_1" / "model"
 GRAPH = "archive/models/model.json"

@@ -15,9 +15,9 @@ import pytest
 from real_study import calm_study, flip_a_bit
 from sizewise import cli, results
 from sizewise.export import Deployed, evaluate, export, score
+from sizewise_core.errors import InputError
 from sizewise_prep import planted
-from sizewise_prep.errors import InputError
-from sizewise_prep.prep import prepare
+from sizewise_prep.pipeline.prep import prepare
 
 ROWS = 4_000
 

@@ -11,8 +11,8 @@ import torch
 
 from sizewise.export import Deployed, evaluate, score
 from sizewise.export.deployed import Description
-from sizewise_prep.errors import InputError
-from sizewise_prep.layout import CRITEO, Layout
+from sizewise_core.errors import InputError
+from sizewise_prep.raw.layout import CRITEO, Layout
 
 ROW = (
     "\t".join(["1", *"123456789abcd".translate({ord(c): "7" for c in "abcd"}), *["ab"] * 26]).encode() + b"\n"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from sizewise.results import Study, answer, choose, load
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
 from study_folder import FULL_BYTES, StudyWriter
 
 # trial, iteration, AUC, bytes of the embeddings

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from sizewise import cli, results
-from sizewise.ledger import Ledger, Record
-from sizewise.report import write
+from sizewise.figures.report import write
 from sizewise.results import load, status, studies
-from sizewise.sealed import sealed
-from sizewise.usage import Usage
-from sizewise_prep.errors import InputError
+from sizewise.store.ledger import Ledger, Record
+from sizewise.store.usage import Usage
+from sizewise_core.errors import InputError
+from sizewise_core.sealed import sealed
 from study_folder import StudyWriter, finished_study
 
 ANSWERS = ("choose", "status", "results", "report")

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from sizewise.results import answer, fingerprint, load, status, studies
-from sizewise.usage import Usage
-from sizewise_prep.errors import InputError
+from sizewise.store.usage import Usage
+from sizewise_core.errors import InputError
 from study_folder import StudyWriter, finished_study
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from sizewise.ledger import Ledger
+from sizewise.config import StudySpec
 from sizewise.search.edited import disagreement
 from sizewise.search.suggest import Search
-from sizewise.spec import StudySpec
+from sizewise.store.ledger import Ledger
 
 FILE = {
     "name": "s",

@@ -15,11 +15,11 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from postgres import PASSWORD, PROGRAMS, PostgreSQL
-from sizewise.ledger import Ledger
+from sizewise.config import StudySpec
 from sizewise.search.mirror import mirrored, storage_url
 from sizewise.search.suggest import Search
-from sizewise.spec import StudySpec
-from sizewise_prep.errors import InputError
+from sizewise.store.ledger import Ledger
+from sizewise_core.errors import InputError
 
 FULL_BYTES = 1_000_000
 

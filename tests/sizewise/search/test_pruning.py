@@ -10,14 +10,14 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from sizewise import results
-from sizewise.ledger import Ledger
-from sizewise.metrics import GROUPS, auc_parts
+from sizewise.config import PruningSpec, StudySpec
+from sizewise.engine.decisions import Engine
+from sizewise.metrics.scores import GROUPS, auc_parts
 from sizewise.search.pruning import PARTS, Front, Rule, encoded, save, standard_error, verdict_from
 from sizewise.search.suggest import Search
-from sizewise.spec import PruningSpec, StudySpec
-from sizewise.study.engine import Engine
-from sizewise.train import train
-from sizewise_prep.manifest import Manifest
+from sizewise.store.ledger import Ledger
+from sizewise.training.loop import train
+from sizewise_prep.shards.manifest import Manifest
 
 
 def make_rule(**changes: Any) -> Rule:

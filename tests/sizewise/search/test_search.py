@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from sizewise import spec as study_file
+from sizewise import config as study_file
+from sizewise.config import StudySpec
 from sizewise.embedding import full_bytes
-from sizewise.ledger import Ledger, Record
 from sizewise.search.suggest import Search
-from sizewise.spec import StudySpec
-from sizewise_prep.manifest import Manifest
+from sizewise.store.ledger import Ledger, Record
+from sizewise_prep.shards.manifest import Manifest
 
 
 def make_spec(shards: Path, **changes: Any) -> StudySpec:

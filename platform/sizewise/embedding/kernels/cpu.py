@@ -37,7 +37,7 @@ from sizewise.embedding.kernels.vectors import (
     prefetch,
     stream_floats,
 )
-from sizewise_prep.compiled import jit
+from sizewise_core.compiled import jit
 
 CHUNK_BLOCKS = 4096  # hashed at a time, into 32 KB
 AHEAD = 32  # blocks prefetched ahead: enough loads in flight to hide the latency of the last-level cache

@@ -28,7 +28,7 @@ from sizewise.embedding.kernels.vectors import (
     prefetch_far,
     prefetch_to_write,
 )
-from sizewise_prep.compiled import jit
+from sizewise_core.compiled import jit
 
 AHEAD = 8  # rows until a place is written that is prefetched now
 FAR = 40  # rows until one is read that is prefetched now: further than the hardware looks, whose pages end at 4 kB

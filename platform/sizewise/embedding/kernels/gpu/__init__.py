@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.kernels.gpu import interaction, vectors
-from sizewise_prep.errors import InputError
+from sizewise_core.errors import InputError
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 TILE = 8_192  # numbers of the largest tile that the interaction takes: tf32x3 has 16 bytes of shared memory for each

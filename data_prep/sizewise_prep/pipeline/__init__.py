@@ -1,0 +1,1 @@
+"""From raw files to shards, step by step, on local processes or on Ray."""

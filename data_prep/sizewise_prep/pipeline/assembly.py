@@ -1,0 +1,222 @@
+"""The second step of a preparation: parts to shards of exactly so many rows.
+
+A shard is cut out of the parts that its rows lie in, treated and written; its figures and the run of its
+distinct tokens (see `distinct`) are taken on the way. With contiguous ids that happens twice: first only the
+runs are written, and when all of them are merged, the shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from sizewise_core.atomic import write_atomic
+from sizewise_core.compiled import compiled
+from sizewise_core.names import PlainName
+from sizewise_prep.pipeline.spill import Part, Spilled, gather
+from sizewise_prep.raw.rows import Rows
+from sizewise_prep.shards.distinct import Run
+from sizewise_prep.shards.files import write_shard
+from sizewise_prep.shards.manifest import Settings, Shard, Tokens, problem_of
+from sizewise_prep.shards.vocabulary import renumber
+
+MLPERF_IDS = 40_000_000
+_BASE_MEMORY = 300 * 10**6  # interpreter and libraries
+_COPIES = 2.5  # of a shard's rows in memory: as read, as treated, and a half for columns
+
+
+def memory(shard_rows: int, row_bytes: int) -> int:
+    """Bytes that a worker needs to make a shard, its interpreter and libraries included."""
+    return int(_BASE_MEMORY + _COPIES * shard_rows * row_bytes)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Rows `start` to `stop` of a part's rows."""
+
+    part: Spilled
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """A shard to be made.
+
+    Attributes:
+        folder: where the work lies.
+        name: of the shard, without a suffix.
+        cuts: where its rows are.
+        tokens: the treatment.
+        shuffle: what the order of its rows depends on; None: in time order.
+        counting: with contiguous ids, whether to write the run of its tokens rather than the shard.
+        ids_begin: then, per column, where the ids of the run's words begin (see `vocabulary.renumber`).
+    """
+
+    folder: Path
+    name: str
+    cuts: tuple[Cut, ...]
+    tokens: Tokens
+    shuffle: tuple[int, ...] | None
+    counting: bool = False
+    ids_begin: tuple[int, ...] = ()
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record lies that says it is done."""
+        return self.folder / "work" / ("counted" if self.counting else "made") / f"{self.name}.json"
+
+
+def shard_jobs(
+    folder: Path, settings: Settings, parts: Iterable[Spilled], sizes: dict[str, int]
+) -> list[ShardJob]:
+    """Every split starts a shard; every shard but a split's last has `shard_rows` rows.
+
+    Args:
+        folder: where the work lies.
+        settings: of the preparation.
+        parts: the rows of the log, in its order.
+        sizes: rows of each split, in time order.
+    """
+    jobs, log = [], iter(parts)
+    part, at = None, 0
+    for place, (name, size) in enumerate(sizes.items()):
+        for number, first in enumerate(range(0, size, settings.shard_rows)):
+            wanted, cuts = min(settings.shard_rows, size - first), []
+            while wanted:
+                if part is None or at == part.rows:
+                    part, at = next(log), 0
+                cuts.append(Cut(part, at, min(part.rows, at + wanted)))
+                wanted -= cuts[-1].stop - at
+                at = cuts[-1].stop
+            shuffle = None if settings.shuffle is None else (settings.shuffle, place, number)
+            jobs.append(ShardJob(folder, f"{name}-{number:05d}", tuple(cuts), settings.tokens, shuffle))
+    return jobs
+
+
+class Made(BaseModel):
+    """What became of a job: files and figures.
+
+    Attributes:
+        name: of the shard.
+        shard: the file (None after counting).
+        run: the file with its distinct tokens (None when they were counted before), and where the columns
+            begin in it.
+        clicks: rows with label 1.
+        dense_missing, token_missing: rows without a value, per column.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: PlainName
+    shard: Shard | None
+    run: Shard | None
+    run_starts: list[int]
+    clicks: int
+    dense_missing: list[int]
+    token_missing: list[int]
+
+    def run_in(self, folder: Path) -> Run:
+        """The run in the folder of the work."""
+        assert self.run is not None
+        return Run(folder / self.run.file, self.run_starts)
+
+
+def finished(job: ShardJob) -> Made | None:
+    """What a job left behind when it is done and its files are as they were written, else None."""
+    if not job.record_path.exists():
+        return None
+    made = Made.model_validate_json(job.record_path.read_bytes())
+    files = [file for file in (made.shard, made.run) if file]
+    return None if any(problem_of(job.folder, file) for file in files) else made
+
+
+def check(job: ShardJob) -> Iterator[Made | None]:
+    """`finished`, for a worker."""
+    yield finished(job)
+
+
+def make(job: ShardJob) -> Iterator[Made]:
+    """Make a shard, or count its tokens.
+
+    A shard's rows are most of a worker's memory, so what else takes room does so before they are all there, or when
+    they are no longer needed.
+    """
+    numbering = job.tokens == "contiguous" and not job.counting
+    order = _order(job)
+    ids = _gathered(job, "ids", order)
+    if numbering:
+        counted = Made.model_validate_json(_counting(job).record_path.read_bytes())
+        renumber(job.folder, counted.run_in(job.folder), job.ids_begin, ids)
+    rows = Rows(_gathered(job, "labels", order), _gathered(job, "dense", order), ids)
+    clicks = int(rows.labels.sum())
+    if numbering:
+        dense_missing, token_missing = counted.dense_missing, counted.token_missing
+    else:
+        dense_missing, token_missing = (found.tolist() for found in missing(rows.dense, ids))
+    if job.tokens == "mlperf":
+        ids = ids % np.uint32(MLPERF_IDS)
+        rows = Rows(rows.labels, log_dense(rows.dense), ids)
+    shard, run, starts = None, None, [0]
+    if not job.counting:
+        file = f"{job.name}.arrow"
+        size, sha256 = write_shard(job.folder / file, rows)
+        shard = Shard(file=file, rows=len(rows), bytes=size, sha256=sha256)
+    del rows
+    if not numbering:
+        run_path = job.folder / "work" / "runs" / f"{job.name}.u32"
+        written, size, sha256 = Run.written(run_path, ids, counted=job.counting)
+        starts = written.starts
+        run = Shard(file=str(run_path.relative_to(job.folder)), rows=starts[-1], bytes=size, sha256=sha256)
+    made = Made(
+        name=job.name,
+        shard=shard,
+        run=run,
+        run_starts=starts,
+        clicks=clicks,
+        dense_missing=dense_missing,
+        token_missing=token_missing,
+    )
+    write_atomic(job.record_path, made.model_dump_json().encode())
+    yield made
+
+
+def _order(job: ShardJob) -> npt.NDArray[np.int64] | None:
+    """Where each of a shard's rows is among those of its cuts; None where they stay as they are."""
+    if job.shuffle is None or job.counting:
+        return None
+    rows = sum(cut.stop - cut.start for cut in job.cuts)
+    return np.random.Generator(np.random.Philox(list(job.shuffle))).permutation(rows)
+
+
+def _gathered(job: ShardJob, part: Part, order: npt.NDArray[np.int64] | None) -> npt.NDArray[Any]:
+    """That part of a shard's rows, in that order."""
+    array = gather(job.folder, [(cut.part, cut.start, cut.stop) for cut in job.cuts], part)
+    return array if order is None else array[order]
+
+
+@compiled
+def missing(dense: npt.NDArray[np.float32], ids: npt.NDArray[np.uint32]) -> Any:
+    """How many rows of each column are without a value."""
+    found = np.zeros(dense.shape[1], np.int64), np.zeros(ids.shape[1], np.int64)
+    for row in range(len(ids)):
+        for column in range(dense.shape[1]):
+            found[0][column] += np.isnan(dense[row, column])
+        for column in range(ids.shape[1]):
+            found[1][column] += ids[row, column] == 0
+    return found
+
+
+def log_dense(dense: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """log(x + 1) of max(x, 0), NaN where missing: what the MLPerf reference does to Criteo's integers."""
+    return np.log1p(np.maximum(dense, np.float32(0)))
+
+
+def _counting(job: ShardJob) -> ShardJob:
+    return replace(job, counting=True)

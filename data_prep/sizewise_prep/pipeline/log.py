@@ -1,0 +1,231 @@
+"""The raw log as far as it is read: the first step of a preparation, and what is known of the log after it.
+
+log = Log(folder, settings, found, workers, time_column)
+yield from log.read()                  # jobs of `parts`, those aside that an earlier run has done
+log.rows_by_file(), log.quarantine(), log.sources()
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline import parts
+from sizewise_prep.pipeline.parts import ParseJob, Part
+from sizewise_prep.pipeline.progress import FileProgress, Progress, Step
+from sizewise_prep.pipeline.workers import Workers
+from sizewise_prep.raw import reader
+from sizewise_prep.raw.layout import CRITEO
+from sizewise_prep.raw.sources import RawFile
+from sizewise_prep.raw.time_order import out_of_order
+from sizewise_prep.shards.manifest import Quarantine, Settings, Source, TimeOrder
+
+_QUARANTINE = "quarantine/rows.tsv"
+
+
+class Log:
+    """The raw files of a preparation and their parts; `time_column` is the one that tells the time, if any."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        found: list[RawFile],
+        workers: Workers,
+        time_column: str | None = None,
+    ) -> None:
+        self._time_column = time_column
+        self._folder, self._settings, self._found, self._workers = folder, settings, found, workers
+        self._began = time.monotonic()
+        self._parts = parts.recorded(folder)
+        self._before = self._amount()
+        self._fresh: set[tuple[int, int]] = set()
+
+    @property
+    def parts(self) -> list[Part]:
+        """What has been read, in the order of the log."""
+        return [self._parts[key] for key in sorted(self._parts)]
+
+    def read(self) -> Generator[Progress, None, None]:
+        """Parse what is not parsed yet."""
+        yield self._reading()
+        for part in self._workers.run(parts.parse, self._jobs(), parts.MEMORY):
+            if part is None:  # a worker tells only when its job is done, so look what is there
+                self._parts |= parts.recorded(self._folder, known=self._parts)
+            else:
+                self._parts[part.key] = part
+                self._fresh.add(part.key)
+            yield self._reading()
+
+    def restore(self, needed: set[str]) -> Generator[Progress, None, None]:
+        """Parse again what an earlier run had parsed and is no longer as it was written."""
+        old = [
+            part
+            for part in self.parts
+            if part.data and part.data.file in needed and part.key not in self._fresh
+        ]
+        damaged = 0
+        for key in self._workers.run(_damaged, [(self._folder, part) for part in old], parts.MEMORY):
+            if key is not None:
+                damaged += 1
+                parts.record_path(self._folder, *key).unlink()
+                del self._parts[key]
+        if damaged:
+            yield from self.read()
+
+    def rows_by_file(self) -> list[int]:
+        """Good rows of each raw file."""
+        rows = Counter[int]()
+        for part in self._parts.values():
+            rows[part.file] += part.rows
+        return [rows[file] for file in range(len(self._found))]
+
+    def quarantine(self) -> Quarantine:
+        """Write the bad rows into one file.
+
+        Raises InputError when they are too many, or a file has no rows at all.
+        """
+        log = self.parts
+        reasons = sum((Counter(part.reasons) for part in log), Counter[str]())
+        lines = Counter[int]()
+        for part in log:
+            lines[part.file] += part.lines
+        for file, raw in enumerate(self._found):
+            if not lines[file]:
+                raise InputError(f"{raw.path}: holds no rows; leave it out or bring its rows")
+        rows, bad = lines.total(), reasons.total()
+        allowed = self._settings.max_bad_fraction
+        if bad > allowed * rows:
+            raise InputError(
+                f"{bad:,} of {rows:,} rows are bad, more than --max-bad-fraction {allowed} allows; "
+                f"the first: {self._first_bad(log)}"
+            )
+        if bad == rows:
+            raise InputError(
+                f"{self._found[0].path}: none of the {rows:,} rows is good; the first: {self._first_bad(log)}"
+            )
+        file_ = parts.write_quarantine(self._folder, _QUARANTINE, self._found, log)
+        return Quarantine(reasons=dict(sorted(reasons.items())), file=file_)
+
+    def _first_bad(self, log: list[Part]) -> str:
+        first = next(part for part in log if part.first_bad)
+        line, detail = first.first_bad or (0, "")
+        line += sum(p.lines + p.header for p in log if p.file == first.file and p.piece < first.piece)
+        return f"{self._found[first.file].path}, line {line}: {detail}"
+
+    def sources(self) -> list[Source]:
+        """What the manifest says of the raw files."""
+        by_file: dict[int, list[Part]] = {}
+        for part in self.parts:
+            by_file.setdefault(part.file, []).append(part)
+        return [_source(raw, by_file[file]) for file, raw in enumerate(self._found)]
+
+    def inexact(self) -> list[int]:
+        """Of each integer column, how many values float32 does not hold exactly."""
+        return [sum(column) for column in zip(*(part.inexact for part in self.parts), strict=True)]
+
+    def time_order(self) -> TimeOrder | None:
+        """How many rows are earlier than a row before them; None where no column tells the time."""
+        stretches = [part.times for part in self.parts if part.times]
+        if self._time_column is None or not stretches:
+            return None
+        rows = sum(stretch.rows for stretch in stretches)
+        return TimeOrder(column=self._time_column, rows=rows, out_of_order=out_of_order(stretches))
+
+    def progress(self, step: Step, done: int, total: int) -> Progress:
+        """How far another step than reading is."""
+        return self._progress(step, done, total, self._amount()[1], ())
+
+    def _jobs(self) -> list[ParseJob]:
+        """What is not parsed yet: pieces of plain files, and compressed files as far as they go."""
+        jobs = []
+        for file, raw in enumerate(self._found):
+            done = frozenset(piece for at, piece in self._parts if at == file)
+            ended = any(part.last for part in self._parts.values() if part.file == file)
+            whole = ParseJob(
+                folder=self._folder,
+                file=file,
+                raw=raw,
+                layout=self._settings.layout or CRITEO,
+                piece=0,
+                start=0,
+                stop=raw.bytes,
+                done=done,
+                piece_bytes=parts.PIECE_BYTES,
+                block_bytes=min(reader.BLOCK_BYTES, parts.PIECE_BYTES),
+                strict=not self._settings.max_bad_fraction,
+                time=self._time_column,
+            )
+            if not raw.compressed:
+                jobs += [
+                    replace(whole, piece=piece, start=start, stop=stop)
+                    for piece, (start, stop) in enumerate(parts.pieces(raw))
+                    if piece not in done
+                ]
+            elif not ended or done != frozenset(range(len(done))):
+                jobs.append(whole)
+        return jobs
+
+    def _amount(self) -> tuple[int, int]:
+        """Bytes and rows read so far."""
+        known = self._parts.values()
+        return sum(part.raw_bytes for part in known), sum(part.lines for part in known)
+
+    def _reading(self) -> Progress:
+        by_file = Counter[int]()
+        for part in self._parts.values():
+            by_file[part.file] += part.raw_bytes
+        files = tuple(FileProgress(raw.name, by_file[i], raw.bytes) for i, raw in enumerate(self._found))
+        done, rows = self._amount()
+        return self._progress("read", done, sum(raw.bytes for raw in self._found), rows, files)
+
+    def _progress(
+        self, step: Step, done: int, total: int, rows: int, files: tuple[FileProgress, ...]
+    ) -> Progress:
+        return Progress(step, done, total, rows, time.monotonic() - self._began, *self._before, files)
+
+
+def digests(found: list[RawFile], workers: Workers) -> list[str]:
+    """The digests of raw files as `Source` has them."""
+    jobs = [(file, raw, *piece) for file, raw in enumerate(found) for piece in parts.pieces(raw)]
+    known: dict[tuple[int, int], str] = {}
+    for result in workers.run(_digest, jobs, parts.MEMORY):
+        if result is not None:
+            file, start, digest = result
+            known[file, start] = digest
+    return [
+        _combined([known[file, start] for start, _ in parts.pieces(raw)]) for file, raw in enumerate(found)
+    ]
+
+
+def _source(raw: RawFile, log: list[Part]) -> Source:
+    found = [log[-1].sha256] if raw.compressed else [part.sha256 for part in log]
+    rows = sum(part.lines for part in log)
+    return Source(path=raw.path, bytes=raw.bytes, sha256=_combined(found), rows=rows, pieces=len(found))
+
+
+def _combined(found: list[str]) -> str:
+    if len(found) == 1:
+        return found[0]
+    return hashlib.sha256(b"".join(map(bytes.fromhex, found))).hexdigest()
+
+
+def _digest(job: tuple[int, RawFile, int, int]) -> Iterator[tuple[int, int, str]]:
+    file, raw, start, stop = job
+    digest, left = hashlib.sha256(), stop - start
+    with raw.open() as stream:
+        stream.seek(start)
+        while left and (piece := stream.read(min(reader.BLOCK_BYTES, left))):
+            digest.update(piece)
+            left -= len(piece)
+    yield file, start, digest.hexdigest()
+
+
+def _damaged(job: tuple[Path, Part]) -> Iterator[tuple[int, int] | None]:
+    folder, part = job
+    yield None if part.is_whole(folder) else part.key

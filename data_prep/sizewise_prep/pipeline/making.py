@@ -1,0 +1,195 @@
+"""From a log that is read to its shards and their manifest: the steps of a preparation after the first, in their order.
+
+    manifest = yield from make(folder, settings, log, rule, workers, memory)
+
+With raw tokens, shards are written and their distinct tokens counted; with contiguous ids tokens are counted and
+numbered, and then the shards are written. Each step does only what an earlier run has not done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+
+from sizewise_prep.pipeline import assembly, parts
+from sizewise_prep.pipeline.assembly import Made, ShardJob, shard_jobs
+from sizewise_prep.pipeline.log import Log
+from sizewise_prep.pipeline.progress import Progress
+from sizewise_prep.pipeline.workers import Workers
+from sizewise_prep.raw.layout import CRITEO
+from sizewise_prep.shards import vocabulary
+from sizewise_prep.shards.distinct import BYTES_PER_WORD, Run, distinct
+from sizewise_prep.shards.manifest import Manifest, Quarantine, Settings, Shard, Split
+from sizewise_prep.shards.splits import Rule
+from sizewise_prep.shards.vocabulary import Numbered, NumberJob
+
+_MERGE_MEMORY = 300 * 10**6  # of a worker that merges, its words aside
+_WORDS_OF_A_RUN = 1 << 16  # in a range of a merge
+
+Steps = Generator[Progress, None, Manifest]
+Job = TypeVar("Job", ShardJob, NumberJob)
+Done = TypeVar("Done", Made, Numbered)
+
+
+def make(folder: Path, settings: Settings, log: Log, rule: Rule, workers: Workers, memory: int) -> Steps:
+    """Cut the log's rows into shards in `folder`; what the manifest is to say.
+
+    Args:
+        folder: where the work lies.
+        settings: of the preparation.
+        log: read to its end.
+        rule: where to cut.
+        workers: who does it.
+        memory: bytes that all of them may take together.
+
+    Raises:
+        InputError: too many rows are bad, or too few for the rule.
+    """
+    return (yield from _Making(folder, settings, log, workers, memory).steps(rule))
+
+
+class _Making:
+    def __init__(self, folder: Path, settings: Settings, log: Log, workers: Workers, memory: int) -> None:
+        self._folder, self._settings, self._log = folder, settings, log
+        self._workers, self._memory = workers, memory
+        self._layout = settings.layout or CRITEO
+
+    def steps(self, rule: Rule) -> Steps:
+        quarantine = self._log.quarantine()
+        sizes = rule.sizes(self._log.rows_by_file())
+        spilled = (part.data for part in self._log.parts if part.data)
+        jobs = shard_jobs(self._folder, self._settings, spilled, sizes)
+        if self._settings.tokens == "contiguous":
+            figures = yield from self._make([replace(job, counting=True) for job in jobs], "count")
+            numbered = yield from self._number(jobs, [one.run_in(self._folder) for one in figures])
+            begins = _begins(figures)
+            jobs = [replace(job, ids_begin=begin) for job, begin in zip(jobs, begins, strict=True)]
+            made = yield from self._make(jobs, "shards")
+            files = [column.vocabulary for column in numbered]
+            cardinalities = [file.rows + 1 for file in files]
+        else:
+            made = figures = yield from self._make(jobs, "shards")
+            cardinalities = yield from self._distinct([one.run_in(self._folder) for one in figures])
+            files = []
+        return self._manifest(quarantine, sizes, made, figures, files, cardinalities)
+
+    def _make(
+        self, jobs: list[ShardJob], step: Literal["count", "shards"]
+    ) -> Generator[Progress, None, list[Made]]:
+        """Do those of the jobs that are not done, in the order of the jobs; the last use of a part frees its disk."""
+        made = {one.name: one for one in (yield from self._standing(jobs, assembly.check))}
+        left = [job for job in jobs if job.name not in made]
+        yield from self._log.restore({cut.part.file for job in left for cut in job.cuts})
+        uses = Counter(cut.part.file for job in left for cut in job.cuts)
+        by_name = {job.name: job for job in left}
+        row_bytes = 1 + 4 * len(self._layout.dense) + 4 * len(self._layout.tokens)
+        memory = assembly.memory(self._settings.shard_rows, row_bytes)
+        for one in self._workers.run(assembly.make, left, memory):
+            if one is not None:
+                made[one.name] = one
+                for cut in by_name[one.name].cuts if step == "shards" else ():
+                    uses[cut.part.file] -= 1
+                    if not uses[cut.part.file]:
+                        (self._folder / cut.part.file).unlink(missing_ok=True)
+            yield self._log.progress(step, len(made), len(jobs))
+        return [made[job.name] for job in jobs]
+
+    def _standing(
+        self, jobs: Sequence[Job], check: Callable[[Job], Iterator[Done | None]]
+    ) -> Generator[Progress, None, list[Done]]:
+        """What earlier runs left of these jobs, as far as it is sound."""
+        started = [job for job in jobs if job.record_path.exists()]
+        found: list[Done] = []
+        for one in self._workers.run(check, started, parts.MEMORY):
+            if one is not None:
+                found.append(one)
+            yield self._log.progress("check", len(found), len(started))
+        return found
+
+    def _number(self, shards: list[ShardJob], runs: list[Run]) -> Generator[Progress, None, list[Numbered]]:
+        training = tuple(job.name.startswith("train-") for job in shards)
+        jobs = [
+            NumberJob(
+                self._folder, column, tuple(runs), training, self._settings.min_count, self._words(len(runs))
+            )
+            for column in range(len(self._layout.tokens))
+        ]
+        done = {one.column: one for one in (yield from self._standing(jobs, vocabulary.check))}
+        left = [job for job in jobs if job.column not in done]
+        for numbered in self._workers.run(vocabulary.number, left, self._memory):
+            if numbered is not None:
+                done[numbered.column] = numbered
+            yield self._log.progress("number", len(done), len(jobs))
+        return [done[job.column] for job in jobs]
+
+    def _distinct(self, runs: list[Run]) -> Generator[Progress, None, list[int]]:
+        columns = range(len(self._layout.tokens))
+        counts: dict[int, int] = {}
+        jobs = [(column, runs, self._words(len(runs))) for column in columns]
+        for found in self._workers.run(_distinct, jobs, self._memory):
+            if found is not None:
+                counts[found[0]] = found[1]
+            yield self._log.progress("distinct", len(counts), len(columns))
+        return [counts[column] for column in columns]
+
+    def _words(self, runs: int) -> int:
+        """How many words of so many runs a worker may merge at a time: as fit, but no more than are worth it.
+
+        What a range costs beside its words is looking up where it ends in every run.
+        """
+        fitting = (self._workers.share(self._memory) - _MERGE_MEMORY) // BYTES_PER_WORD
+        return max(1 << 20, min(fitting, _WORDS_OF_A_RUN * runs))
+
+    def _manifest(
+        self,
+        quarantine: Quarantine,
+        sizes: dict[str, int],
+        made: list[Made],
+        figures: list[Made],
+        vocabulary: list[Shard],
+        cardinalities: list[int],
+    ) -> Manifest:
+        rows, splits = sum(sizes.values()), {}
+        clicks = Counter[str]()
+        for one in made:
+            clicks[one.name.split("-")[0]] += one.clicks
+        for name, size in sizes.items():
+            shards = [one.shard for one in made if one.shard and one.name.split("-")[0] == name]
+            splits[name] = Split(rows=size, click_rate=clicks[name] / size if size else None, shards=shards)
+        dense, tokens = (
+            [sum(column) / rows for column in zip(*(getattr(one, kind) for one in figures), strict=True)]
+            for kind in ("dense_missing", "token_missing")
+        )
+        sources, bad = self._log.sources(), sum(quarantine.reasons.values())
+        return Manifest(
+            settings=self._settings,
+            sources=sources,
+            rows_in=sum(source.rows for source in sources),
+            rows_out=rows,
+            rows_quarantined=bad,
+            click_rate=clicks.total() / rows,
+            splits=splits,
+            cardinalities=cardinalities,
+            dense_missing=dense,
+            token_missing=tokens,
+            quarantine=quarantine,
+            vocabulary=vocabulary,
+            dense_inexact=self._log.inexact(),
+            time_order=self._log.time_order(),
+        )
+
+
+def _begins(figures: Sequence[Made]) -> list[tuple[int, ...]]:
+    """For each shard and column, how many words the runs of the shards before it hold."""
+    counts = np.array([np.diff(one.run_starts) for one in figures], np.int64)  # (shards, columns)
+    return [tuple(begin) for begin in (np.cumsum(counts, axis=0) - counts).tolist()]
+
+
+def _distinct(job: tuple[int, list[Run], int]) -> Iterator[tuple[int, int]]:
+    column, runs, limit = job
+    yield column, distinct([run.column(column) for run in runs], limit)

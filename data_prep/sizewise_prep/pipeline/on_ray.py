@@ -1,0 +1,183 @@
+"""A preparation on a Ray cluster: one task a piece of work, and a driver that needs no access to the data.
+
+    manifest = prepare_on_ray(["/data/day_*"], "/data/criteo", Options(), address="auto")
+
+The tasks and the task that conducts them read the raw files and write the folder, so both must lie where every
+node finds them (a shared file system; raw files in an object store as well). The driver only passes on what it
+is told. Every task asks for the memory that it takes, so that a node is never given more than fits; a task whose
+worker or node is lost is done again elsewhere, and so is the conductor, which goes on with what is done.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from sizewise_core.atomic import BusyError
+from sizewise_core.errors import InputError
+from sizewise_core.private_ray import private_ray
+from sizewise_core.ray_address import RefusedError, joinable
+from sizewise_core.ray_job import InstalledCode
+from sizewise_prep.pipeline.options import Options
+from sizewise_prep.pipeline.prep import steps
+from sizewise_prep.pipeline.progress import Progress
+from sizewise_prep.pipeline.workers import Function, Job, Result, all_results
+from sizewise_prep.shards.manifest import Manifest
+
+_CONDUCTOR_MEMORY = 500 * 10**6
+_ATTEMPTS = 4
+# Seconds in which the same command may be given again after its driver was killed: where a conductor does not answer,
+# Ray lets it live for five more.
+_PATIENCE = 15.0
+_WAITING = 512  # tasks that are submitted before their turn
+_ENVIRONMENT = {"env_vars": {"POLARS_MAX_THREADS": "1"}}  # as many threads as the task has cores
+_LOST = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.OwnerDiedError,
+)
+
+
+class RayWorkers:
+    """The workers of the Ray cluster that this process is connected to (see `workers`)."""
+
+    def share(self, memory: int) -> int:
+        """All of it: nodes are shared out by what tasks ask for."""
+        return memory
+
+    def run(
+        self, function: Function[Job, Result], jobs: Sequence[Job], memory: int
+    ) -> Iterator[Result | None]:
+        """The results of all jobs, each a task with one core and `memory` bytes.
+
+        Raises what a job raises; InputError when no node has that much memory.
+        """
+        if jobs and memory > (largest := max(_node_memories(), default=0)):
+            what = f"one task needs {memory:,} bytes of memory, and the largest node offers {largest:,}"
+            raise InputError(f"{what}: lower --memory or --shard-rows, or bring larger nodes")
+        task = ray.remote(all_results).options(
+            num_cpus=1, memory=memory, max_retries=_ATTEMPTS - 1, runtime_env=_ENVIRONMENT
+        )
+        waiting, running = deque(jobs), set[Any]()
+        while waiting or running:
+            while waiting and len(running) < _WAITING:
+                running.add(task.remote(function, waiting.popleft()))
+            done, _ = ray.wait(list(running), timeout=1.0)
+            for reference in done:
+                running.remove(reference)
+                yield from _got(reference)
+            yield None
+
+
+def prepare_on_ray(
+    raw: str | Path | Sequence[str | Path],
+    out: str | Path,
+    options: Options,
+    *,
+    address: str | None = None,
+    memory: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Manifest:
+    """What `prep.prepare` does, by the workers of a Ray cluster.
+
+    Args:
+        raw, out: as there; paths count from this process's working directory and must exist on the nodes.
+        options: as the arguments there.
+        address: of a cluster ("auto" for one on this machine); None: the one this process is connected to.
+        memory: bytes that a task may take; half of the smallest node's if None.
+        progress: as there.
+
+    Raises:
+        InputError: as there, or there is no such cluster.
+    """
+    options.settings()
+    names = [str(one) for one in ([raw] if isinstance(raw, str | Path) else raw)]
+    files = [name if "://" in name else os.path.abspath(name) for name in names]
+    with nullcontext() if ray.is_initialized() else _joined(address or "auto"):
+        return _conducted(files, os.path.abspath(out), options, memory, progress)
+
+
+@contextmanager
+def _joined(named: str) -> Iterator[None]:
+    """The cluster of an address for the block; `local` is one of this command's own."""
+    try:
+        found = named if named.startswith("ray://") else joinable(named)
+        if found:
+            ray.init(address=found, log_to_driver=False, logging_level="ERROR", job_config=InstalledCode())
+    except RefusedError as error:
+        raise InputError(f"--ray {named}: {error}") from None
+    except (OSError, ValueError) as error:
+        fix = "name another with --ray or RAY_ADDRESS, or leave both out to work on this machine alone"
+        raise InputError(f"Ray cluster {named}: cannot be reached ({error}): {fix}") from None
+    if found:
+        try:
+            yield
+        finally:
+            ray.shutdown()
+    else:
+        with private_ray(lambda text: print(text, file=sys.stderr)):
+            yield
+
+
+def _conducted(
+    raw: list[str],
+    out: str,
+    options: Options,
+    memory: int | None,
+    progress: Callable[[Progress], None] | None,
+) -> Manifest:
+    task = ray.remote(_conduct).options(
+        num_cpus=0, memory=_CONDUCTOR_MEMORY, num_returns="streaming", max_retries=0, runtime_env=_ENVIRONMENT
+    )
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            for reference in task.remote(raw, out, options, memory):
+                told = _got(reference)
+                if isinstance(told, str):
+                    return Manifest.model_validate_json(told)
+                if progress:
+                    progress(told)
+        except _LOST:
+            if attempt == _ATTEMPTS:
+                raise
+    raise RuntimeError("the conductor of the preparation ended without a word")
+
+
+def _conduct(raw: list[str], out: str, options: Options, memory: int | None) -> Iterator[Progress | str]:
+    """Do the steps from within the cluster: their progress, and at last the manifest as JSON."""
+    limit = memory or min(_node_memories()) // 2
+    begun = time.monotonic()
+    while True:
+        try:
+            manifest = yield from steps(raw, out, options, RayWorkers(), limit)
+        except BusyError:
+            if time.monotonic() - begun > _PATIENCE:
+                raise
+            time.sleep(0.5)
+        else:
+            yield manifest.model_dump_json()
+            return
+
+
+def _node_memories() -> list[int]:
+    """Bytes that each node with cores offers to tasks."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [int(node.get("memory", 0)) for node in nodes if node.get("CPU")]
+
+
+def _got(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise error.cause from None
+        raise

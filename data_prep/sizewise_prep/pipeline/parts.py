@@ -1,0 +1,305 @@
+"""The first step of a preparation: raw text to parts, each the good rows of one piece of a raw file.
+
+A piece is a range of a plain file, or as much of a compressed one as decompresses to such a range. Its rows go
+to `work/parts/FILE-PIECE.rows` (see `spill`), its bad lines to `.bad`, and then a record of both to `.json`: a piece
+that has a record is done. Pieces are the same whoever works on them, so any number of workers leave the same parts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from sizewise_core.atomic import HashingWriter, hashed_file, write_atomic
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline import spill
+from sizewise_prep.pipeline.spill import Spilled
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.reader import Reader
+from sizewise_prep.raw.rows import Rows
+from sizewise_prep.raw.sources import RawFile
+from sizewise_prep.raw.time_order import Stretch
+from sizewise_prep.shards.manifest import Shard, problem_of
+
+if TYPE_CHECKING:
+    from sizewise_prep.raw.parser import BadRow, Parser
+
+PIECE_BYTES = 64 << 20
+FOLDER = "work/parts"
+_QUARANTINE_BYTES = 1 << 20  # that are copied at a time
+_FIRST_BYTES = 64 << 10  # of a log's first file
+MEMORY = 600 * 10**6
+"""Bytes that a worker needs to parse, its interpreter and libraries included."""
+
+
+class Part(BaseModel):
+    """What became of one piece of a raw file.
+
+    Attributes:
+        file, piece: which raw file, and which piece of it, from 0.
+        lines: good rows and bad ones; `header` lines come on top.
+        reasons: how many bad ones, by reason; the first of them: its line in the piece, from 1, and what is
+            wrong.
+        inexact: of each integer column, how many values float32 does not hold exactly.
+        times: of the rows; None where no column has any.
+        raw_bytes, sha256: of the raw file's bytes. The digest of a compressed file is with its last piece.
+        last: whether it is the file's last piece.
+        data, bad: the files written, None where there is nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: int
+    piece: int
+    rows: int
+    lines: int
+    header: int
+    reasons: dict[str, int]
+    first_bad: tuple[int, str] | None
+    inexact: list[int] = []
+    times: Stretch | None = None
+    raw_bytes: int
+    sha256: str
+    last: bool
+    data: Spilled | None
+    bad: Shard | None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Where it comes in the log."""
+        return self.file, self.piece
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether the files that hold it are as they were written."""
+        data = self.data is None or spill.is_whole(folder, self.data)
+        return data and (self.bad is None or problem_of(folder, self.bad) is None)
+
+
+@dataclass(frozen=True)
+class ParseJob:
+    """A range of a plain file, or a whole compressed file, to be parsed.
+
+    Attributes:
+        folder: where the work lies.
+        file: the raw file's place in the log.
+        piece: number of its first piece.
+        start, stop: of a plain file, the piece's bytes.
+        done: pieces of a compressed file that need not be parsed again.
+        piece_bytes, block_bytes: text in a piece of a compressed file, and text that is parsed at a time.
+        strict: whether the first bad row is an error.
+        time: the column that tells the time, if any.
+    """
+
+    folder: Path
+    file: int
+    raw: RawFile
+    layout: Layout
+    piece: int
+    start: int
+    stop: int
+    done: frozenset[int]
+    piece_bytes: int
+    block_bytes: int
+    strict: bool
+    time: str | None = None
+
+
+def pieces(raw: RawFile) -> list[tuple[int, int]]:
+    """The pieces that a file's own bytes are read in."""
+    if raw.compressed:
+        return [(0, raw.bytes)]
+    return [(start, min(start + PIECE_BYTES, raw.bytes)) for start in range(0, raw.bytes, PIECE_BYTES)]
+
+
+def record_path(folder: Path, file: int, piece: int) -> Path:
+    """Where the record of a piece lies."""
+    return folder / FOLDER / f"{file:05d}-{piece:06d}.json"
+
+
+def recorded(folder: Path, known: Collection[tuple[int, int]] = ()) -> dict[tuple[int, int], Part]:
+    """The parts that are done, those aside that are known."""
+    names = [name for name in os.listdir(folder / FOLDER) if name.endswith(".json") and name[0] != "."]
+    keys = {(int(file), int(piece)) for file, piece in (name[:-5].split("-") for name in names)}
+    paths = (record_path(folder, *key) for key in keys.difference(known))
+    return {part.key: part for part in (Part.model_validate_json(path.read_bytes()) for path in paths)}
+
+
+def time_column(raw: RawFile, layout: Layout) -> str | None:
+    """The column that tells the time, as far as the first lines of a log's first file show one (see `time_order`).
+
+    Raises InputError when it cannot be read.
+    """
+    from sizewise_prep.raw.time_order import find_time
+
+    lines = next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"").split(b"\n")[:-1]
+    return find_time(layout, lines[1:] if layout.header else lines)
+
+
+def parse(job: ParseJob) -> Iterator[Part]:
+    """Write the parts of a job, and their records.
+
+    Raises:
+        InputError: the file is damaged, has vanished or changed, or has a bad row where none is allowed.
+    """
+    # Here, because it imports Polars, which a process that only has others parse need not.
+    from sizewise_prep.raw.parser import Parser
+
+    reader = Reader(job.raw, job.start, job.stop, job.block_bytes)
+    parser = Parser(job.layout, job.time)
+    piece, before = job.piece, 0  # lines of this job before the piece
+    blocks_in_piece = max(1, job.piece_bytes // job.block_bytes) if job.raw.compressed else None
+    collected = _Collected(job, reader, piece)
+    try:
+        for block in reader:
+            if blocks_in_piece and collected.blocks == blocks_in_piece:
+                if piece not in job.done:
+                    yield collected.written(last=False)
+                before += collected.lines + collected.header
+                piece += 1
+                collected = _Collected(job, reader, piece)
+            collected.add(block, parser, before)
+        if piece not in job.done:
+            yield collected.written(last=job.raw.compressed or job.stop == job.raw.bytes)
+    except BaseException as error:
+        collected.bad.discard(error)
+        raise
+
+
+class _BadRows:
+    """The bad rows of a piece, written as they come: memory does not depend on how many there are."""
+
+    def __init__(self, folder: Path, file: str) -> None:
+        self._folder, self._file = folder, file
+        self._open = ExitStack()
+        self._writer: HashingWriter | None = None
+        self.reasons = Counter[str]()
+
+    def add(self, rows: list[BadRow]) -> None:
+        """Write a few rows."""
+        if self._writer is None:
+            self._writer = self._open.enter_context(hashed_file(self._folder / self._file))
+        self._writer.write(
+            b"".join(b"%d\t%s\t%s\n" % (row.line, row.fault.reason.encode(), row.raw) for row in rows)
+        )
+        self.reasons.update(row.fault.reason for row in rows)
+
+    def written(self) -> Shard | None:
+        """The finished file; None without any rows."""
+        if self._writer is None:
+            return None
+        self._open.close()
+        rows = self.reasons.total()
+        return Shard(file=self._file, rows=rows, bytes=self._writer.bytes, sha256=self._writer.sha256)
+
+    def discard(self, error: BaseException) -> None:
+        """Leave nothing behind."""
+        self._open.__exit__(type(error), error, error.__traceback__)
+
+
+class _Collected:
+    """The rows of a piece so far."""
+
+    def __init__(self, job: ParseJob, reader: Reader, piece: int) -> None:
+        self._job, self._reader, self._piece = job, reader, piece
+        self._stem = f"{FOLDER}/{job.file:05d}-{piece:06d}"
+        self._bytes_before = reader.bytes_read
+        self._rows: list[Rows] = []
+        self._first_bad: tuple[int, str] | None = None
+        self._inexact = np.zeros(len(job.layout.dense), np.int64)
+        self._times: list[npt.NDArray[np.int64]] = []
+        self.bad = _BadRows(job.folder, f"{self._stem}.bad")
+        self.blocks = self.lines = self.header = 0
+
+    def add(self, block: bytes, parser: Parser, before: int) -> None:
+        """Parse a block; `before` lines of the job come before this piece."""
+        if self._piece == 0 and not self.blocks and parser.layout.header:
+            block, self.header = self._without_header(block), 1
+        self.blocks += 1
+        if self._piece in self._job.done:
+            self.lines += block.count(b"\n")
+            return
+        for found in parser.parts(block, first_line=1 + self.header + self.lines):
+            if found.bad:
+                self._set_aside(found.bad, before)
+            self.lines += len(found.rows) + len(found.bad)
+            self._inexact += found.inexact
+            self._times.append(found.times)
+            if len(found.rows):
+                self._rows.append(found.rows)
+
+    def _without_header(self, block: bytes) -> bytes:
+        from sizewise_prep.raw.explain import bad_header
+
+        first, _, rest = block.partition(b"\n")
+        first = first.removesuffix(b"\r")
+        if wrong := self._job.layout.header_fault(first):
+            raise InputError(bad_header(self._job.raw.path, self._job.layout, first, wrong, by_schema=True))
+        return rest
+
+    def _set_aside(self, bad: list[BadRow], before: int) -> None:
+        """Write bad rows; where none is allowed, the first is an error."""
+        from sizewise_prep.raw.explain import explained
+
+        first, job = bad[0], self._job
+        if job.strict:
+            line = first.line + before + self._reader.lines_before()
+            what = explained(job.layout, first._replace(line=line), by_schema=True)
+            raise InputError(f"{job.raw.path}, line {line}: {what}")
+        if self._first_bad is None:
+            begins = first.line == 1 and self._piece == 0 and job.start == 0
+            what = explained(job.layout, first._replace(line=1 if begins else 2), by_schema=True)
+            self._first_bad = first.line, what
+        self.bad.add(bad)
+
+    def written(self, last: bool) -> Part:
+        """Write the rows, the bad lines and the record."""
+        folder = self._job.folder
+        data = spill.write(folder, f"{self._stem}.rows", self._rows) if self._rows else None
+        part = Part(
+            file=self._job.file,
+            piece=self._piece,
+            rows=data.rows if data else 0,
+            lines=self.lines,
+            header=self.header,
+            reasons=dict(sorted(self.bad.reasons.items())),
+            first_bad=self._first_bad,
+            inexact=self._inexact.tolist(),
+            times=Stretch.of(np.concatenate(self._times)) if self._times else None,
+            raw_bytes=self._reader.bytes_read - self._bytes_before,
+            sha256=self._reader.sha256 if last or not self._job.raw.compressed else "",
+            last=last,
+            data=data,
+            bad=self.bad.written(),
+        )
+        write_atomic(record_path(folder, self._job.file, self._piece), part.model_dump_json().encode())
+        return part
+
+
+def write_quarantine(folder: Path, name: str, raw: list[RawFile], parts: list[Part]) -> Shard | None:
+    """All bad lines, in the order of the log: file, line number, reason, and the line as it was."""
+    if not any(part.bad for part in parts):
+        return None
+    (folder / name).parent.mkdir(exist_ok=True)
+    rows, before = 0, dict.fromkeys(range(len(raw)), 0)
+    with hashed_file(folder / name) as writer:
+        for part in parts:
+            if part.bad:
+                with (folder / part.bad.file).open("rb") as stream:
+                    source = raw[part.file].path.encode()
+                    while entries := stream.readlines(_QUARANTINE_BYTES):
+                        for at, entry in enumerate(entries):
+                            line, rest = entry.split(b"\t", 1)
+                            entries[at] = b"%s\t%d\t%s" % (source, int(line) + before[part.file], rest)
+                        writer.write(b"".join(entries))
+                        rows += len(entries)
+            before[part.file] += part.lines + part.header
+    return Shard(file=name, rows=rows, bytes=writer.bytes, sha256=writer.sha256)

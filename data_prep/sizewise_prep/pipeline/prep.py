@@ -1,0 +1,145 @@
+"""Raw click logs to a folder of shards, in bounded memory, by any number of workers.
+
+    manifest = prepare(["logs/day_*.gz"], Path("data/criteo"))
+
+The work has steps, each a list of independent jobs whose results are files: raw text is parsed to parts (`log`,
+`parts`), parts are cut to shards (`assembly`), and the runs of distinct tokens that shards leave behind are merged
+column by column (`distinct`, `vocabulary`); `making` has their order. All of it lies in a hidden folder beside the one
+that is asked for (`working`), which gets its name when everything is there. A file counts as done when the record of
+its size and digest is written, so a run that was killed goes on with what is done, and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sizewise_core import limits
+from sizewise_core.atomic import publish, resumable_folder, write_atomic
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline import parts
+from sizewise_prep.pipeline.log import Log, digests
+from sizewise_prep.pipeline.making import make
+from sizewise_prep.pipeline.options import Options
+from sizewise_prep.pipeline.progress import FileProgress, Progress
+from sizewise_prep.pipeline.workers import Local, Workers
+from sizewise_prep.pipeline.working import claim, clear_all_but, is_begun, refuse_others, standing
+from sizewise_prep.raw.layout import CRITEO
+from sizewise_prep.raw.sources import resolve
+from sizewise_prep.shards.manifest import NAME, Manifest
+from sizewise_prep.shards.splits import Rule
+
+# Processes and threads: this one's, with those of Polars on a few CPUs, and each worker's.
+PROCESSES = 24
+PROCESSES_A_WORKER = 8
+
+__all__ = ["FileProgress", "Options", "Progress", "default_workers", "prepare", "steps"]
+
+
+def prepare(
+    raw: str | Path | Sequence[str | Path],
+    out: str | Path,
+    options: Options | None = None,
+    *,
+    workers: int = 1,
+    memory: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    **named: Any,
+) -> Manifest:
+    """Turn raw logs into the folder `out`: shards, `manifest.json`, and `quarantine/` for rows set aside.
+
+    The folder appears when it is complete. The same sources and settings give the same bytes, whoever works on
+    them. A run that was killed or that failed is continued by the next one with the same arguments.
+
+    Args:
+        raw: files, URIs or glob patterns in time order; plain, gzip or Zstandard.
+        out: a folder that is absent or empty. One made in this way from these sources is left as it is.
+        options: what to do; its fields may be given by name instead.
+        workers: how many local processes. With more than one, the main module must be importable.
+        memory: bytes that all workers together may take; half of the machine's if None.
+        progress: called about every second.
+
+    Raises:
+        InputError: the sources, a row (with file, line and field), an option or `out`.
+        TooFewProcessesError: a limit leaves too few processes and threads.
+    """
+    options = replace(options or Options(), **named)
+    options.settings()
+    if workers < 1:
+        raise InputError(f"workers = {workers}: give at least 1")
+    limit, each = memory or limits.memory() // 2, max(parts.MEMORY, options.shard_memory)
+    if limit < each:
+        what = "raise it, or lower shard_rows"
+        raise InputError(f"memory = {limit:,} bytes: one worker needs {each:,}; {what}")
+    count = min(workers, limit // each)
+    limits.check_processes(PROCESSES + (count > 1) * count * PROCESSES_A_WORKER, "preparing")
+    with Local(count) as local:
+        work = steps(raw, out, options, local, limit)
+        while True:
+            try:
+                step = next(work)
+            except StopIteration as end:
+                manifest: Manifest = end.value
+                return manifest
+            if progress:
+                progress(step)
+
+
+def default_workers() -> int:
+    """One for each CPU that this process may use; fewer where processes are few."""
+    allowed = limits.processes()
+    few = (allowed.left - PROCESSES) // PROCESSES_A_WORKER if allowed else limits.cpus()
+    return max(1, min(limits.cpus(), few))
+
+
+def steps(
+    raw: str | Path | Sequence[str | Path], out: str | Path, options: Options, workers: Workers, memory: int
+) -> Generator[Progress, None, Manifest]:
+    """What `prepare` does, as its progress step by step; the manifest is the generator's return value."""
+    out, settings = Path(out), options.settings()
+    found = resolve(raw)
+    rule = Rule.parse(settings.split)
+    rule.check_files(len(found))
+    if (manifest := standing(out, settings)) is not None:
+        sizes = [source.bytes for source in manifest.sources]
+        told = [source.sha256 for source in manifest.sources]
+        if sizes != [one.bytes for one in found] or told != digests(found, workers):
+            raise InputError(
+                f"{out}: was made from other raw files; name a new folder or remove this one first"
+            )
+        return manifest
+    time = parts.time_column(found[0], settings.layout or CRITEO)
+    with resumable_folder(out) as folder, _plain_errors(folder):
+        try:
+            if not (folder / NAME).exists():
+                claim(folder, settings, found, time)
+                log = Log(folder, settings, found, workers, time)
+                yield from log.read()
+                manifest = yield from make(folder, settings, log, rule, workers, memory)
+                write_atomic(folder / NAME, manifest.model_dump_json(indent=2).encode() + b"\n")
+            manifest = Manifest.load(folder)
+            refuse_others(folder, manifest.settings, settings)
+            clear_all_but(folder, {NAME, *(file.file for file in manifest.files)})
+            publish(folder, out)
+        except BaseException:
+            if not is_begun(folder):
+                shutil.rmtree(folder, ignore_errors=True)  # nothing to go on with
+            raise
+    return manifest
+
+
+@contextmanager
+def _plain_errors(folder: Path) -> Iterator[None]:
+    """A full disk is its owner's to mend."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        what = f"{error.filename or folder}: cannot be written to its end ({error.strerror})"
+        raise InputError(f"{what}; make room, and run the same command again: it goes on from here") from None

@@ -1,0 +1,135 @@
+"""The folder that a preparation works in: whether it may, and what of an earlier run is of use.
+
+The work lies in a hidden folder beside the one asked for. `work/state.json` says what it is for, so that other settings
+or other raw files are never mixed into it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from sizewise_core.atomic import write_atomic
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline import parts
+from sizewise_prep.raw import reader
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.sources import RawFile
+from sizewise_prep.shards.manifest import NAME, Manifest, Settings
+
+_STATE = "work/state.json"
+_RECORDS = 2
+"""Grows with what the records of parts hold: those of an older version are of no use to this one."""
+_FROM_PARTS = ("made", "counted", "runs", "numbered", "ids")  # what other rows make worthless
+_MEND = "name a new folder or remove this one first"
+
+
+class _State(BaseModel):
+    """What the work in a folder is for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: Settings
+    sources: list[tuple[str, int]]
+    marks: list[str]
+    piece_bytes: int
+    block_bytes: int
+    records: int = 1
+    time: str | None = None
+
+
+def standing(out: Path, settings: Settings) -> Manifest | None:
+    """The manifest of a finished folder that was made with these settings; None when `out` is free.
+
+    Raises InputError when `out` holds anything else.
+    """
+    if not out.exists():
+        return None
+    if not out.is_dir():
+        raise InputError(f"{out}: is a file; name a new or empty folder")
+    if not any(out.iterdir()):
+        return None
+    if not (out / NAME).exists():
+        raise InputError(f"{out}: is not empty and holds no finished shards; {_MEND}")
+    manifest = Manifest.load(out)
+    refuse_others(out, manifest.settings, settings)
+    return manifest
+
+
+def refuse_others(folder: Path, held: Settings, asked: Settings) -> None:
+    """Raise InputError, naming every setting that differs."""
+    differing = [
+        f"{name} {_said(getattr(held, name))} instead of {_said(getattr(asked, name))}"
+        for name in Settings.model_fields
+        if getattr(held, name) != getattr(asked, name)
+    ]
+    if differing:
+        raise InputError(f"{folder}: was made with other settings ({'; '.join(differing)}); {_MEND}")
+
+
+def _said(value: object) -> str:
+    return "another" if isinstance(value, Layout) else str(value)
+
+
+def claim(folder: Path, settings: Settings, found: list[RawFile], time: str | None) -> None:
+    """Make sure that what lies in a working folder is of this work, and forget what has become of no use.
+
+    `time` is the column that tells the time, if any.
+
+    How many bad rows are allowed is judged at the end, so another figure may go on with the same work.
+    """
+    state = _State(
+        settings=settings.model_copy(update={"max_bad_fraction": 0.0}),
+        sources=[(raw.path, raw.bytes) for raw in found],
+        marks=[raw.mark for raw in found],
+        piece_bytes=parts.PIECE_BYTES,
+        block_bytes=reader.BLOCK_BYTES,
+        records=_RECORDS,
+        time=time,
+    )
+    path = folder / _STATE
+    if path.exists() and is_begun(folder):
+        held = _State.model_validate_json(path.read_bytes())
+        refuse_others(folder, held.settings, state.settings)
+        if [source for source, _ in held.sources] != [raw.path for raw in found]:
+            mend = "give the same ones, name a new folder, or remove this one first"
+            raise InputError(f"{folder}: was begun with other raw files; {mend}")
+        if held != state:
+            _forget(folder, held, state)
+    else:
+        for entry in folder.iterdir():  # nothing that is worth going on with
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for name in ("parts", *_FROM_PARTS):
+        (folder / "work" / name).mkdir(parents=True, exist_ok=True)
+    for temporary in folder.rglob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
+    write_atomic(path, state.model_dump_json().encode())
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether there is work that is worth going on with."""
+    return (folder / NAME).exists() or any(part.rows for part in parts.recorded(folder).values())
+
+
+def _forget(folder: Path, held: _State, state: _State) -> None:
+    """Forget what was read of files that have changed since, and all that was made of the rows."""
+    same_files = held.model_copy(update={"sources": state.sources, "marks": state.marks})
+    changed = {i for i, (old, new) in enumerate(zip(held.marks, state.marks, strict=True)) if old != new}
+    for key in parts.recorded(folder):
+        if same_files != state or key[0] in changed:
+            parts.record_path(folder, *key).unlink()
+    for name in _FROM_PARTS:
+        shutil.rmtree(folder / "work" / name, ignore_errors=True)
+
+
+def clear_all_but(folder: Path, kept: set[str]) -> None:
+    """Delete the work, and what interrupted runs have left."""
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds before the folder
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif str(path.relative_to(folder)) not in kept:
+            path.unlink()

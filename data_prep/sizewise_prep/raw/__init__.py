@@ -1,0 +1,1 @@
+"""Raw logs: which files there are, their columns, and their lines as rows."""

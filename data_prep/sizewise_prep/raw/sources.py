@@ -1,0 +1,179 @@
+"""Which raw logs are meant, and whether they are what they were.
+
+    for raw in resolve(["logs/day_*.gz", "s3://bucket/day_23"]):
+        raw.bytes, raw.compressed
+        with raw.open() as stream: ...         # the file's own bytes
+
+Files are local or anything that fsspec opens (s3://, gs://, file://, memory://, ...); `storage` is what reaches them.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from sizewise_core import storage
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place, StorageError, place
+from sizewise_prep.raw.formats import START_BYTES, foreign
+
+CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+"""By the first bytes of a compressed file, what reads it."""
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A raw file as it was found.
+
+    Attributes:
+        path: as it was given, or as a pattern matched it.
+        bytes: its size.
+        mark: of this content; another one where the file was written again.
+        compressed: whether it can only be read from its start.
+    """
+
+    path: str
+    bytes: int
+    mark: str
+    compressed: bool
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rsplit("/", 1)[-1]
+
+    def open(self) -> BinaryIO:
+        """The file's own bytes.
+
+        Raises:
+            InputError: it has vanished, cannot be read, or is not the file that was found.
+        """
+        where = place(self.path)
+        try:
+            if _mark(storage.entry(where)) != self.mark:
+                raise InputError(
+                    f"{self.path}: was changed while it was prepared; run the same command again"
+                )
+            return storage.open_to_read(where)
+        except FileNotFoundError:
+            raise InputError(
+                f"{self.path}: has vanished; bring it back and run the same command again"
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot be read ({error.strerror}); check its permissions"
+            ) from None
+
+
+def resolve(sources: str | Path | Sequence[str | Path]) -> list[RawFile]:
+    """The files that `sources` (paths, URIs or glob patterns, or a single one) name, in the order given.
+
+    A pattern's matches are sorted with numbers as numbers: day_2 before day_10.
+
+    Raises:
+        InputError: nothing given, nothing matched, a folder, a file that is absent, empty or unreadable, one
+            given twice.
+    """
+    paths: list[str] = []
+    for source in [sources] if isinstance(sources, str | Path) else sources:
+        matches = _matches(str(source))
+        if glob.has_magic(str(source)) and len(matches) > 1:  # markers that systems leave beside part files
+            matches = [match for match in matches if match.rsplit("/", 1)[-1][0] not in "_."] or matches
+        if not matches:
+            raise InputError(f"{source}: no file matches this pattern; check the folder and the name")
+        paths += sorted(matches, key=natural)
+    if not paths:
+        raise InputError("no raw files given; name at least one file or pattern")
+    found, seen = [], set()
+    for path in paths:
+        found.append(_found(path))
+        where = place(path)
+        same = os.path.realpath(where) if isinstance(where, Path) else str(where)
+        if same in seen:
+            raise InputError(f"{path}: given twice; name each file once, in time order")
+        seen.add(same)
+    return found
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers in names as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _matches(source: str) -> list[str]:
+    if not glob.has_magic(source):
+        return [source]
+    if "://" not in source:
+        return [source] if os.path.lexists(source) else glob.glob(source, recursive=True)
+    try:
+        return storage.matches(source)
+    except OSError as error:
+        raise InputError(f"{source}: cannot be listed ({error}); check the address and the access") from None
+
+
+def _found(path: str) -> RawFile:
+    where = place(path)
+    try:
+        entry = storage.entry(where)
+        if entry.is_folder:
+            raise InputError(
+                f"{path}: is a folder; name the files in it, for example {_example(where, path)}"
+            )
+        if not entry.is_file:
+            raise InputError(
+                f"{path}: is a device or a pipe, which cannot be read twice; write it to a file first"
+            )
+        with storage.open_to_read(where) as stream:
+            start = stream.read(START_BYTES)
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found; check the path") from None
+    except StorageError as error:
+        raise InputError(str(error)) from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from None
+    if not start:
+        what = foreign(start, path.rsplit("/", 1)[-1])
+        raise InputError(f"{path}: {what or 'is empty; leave it out or bring its rows'}")
+    raw = RawFile(path, entry.size, _mark(entry), any(start.startswith(magic) for magic in CODECS))
+    if what := foreign(_unpacked(raw) if raw.compressed else start, raw.name):
+        inside = " (within its compression)" if raw.compressed else ""
+        raise InputError(f"{path}{inside}: {what}")
+    return raw
+
+
+def _unpacked(raw: RawFile) -> bytes:
+    """The first bytes of what a compressed file holds; none where it is damaged, which reading it will tell."""
+    import pyarrow as pa
+
+    with raw.open() as stream:
+        magic = stream.read(4)
+        stream.seek(0)
+        codec = next(codec for known, codec in CODECS.items() if magic.startswith(known))
+        try:
+            return bytes(pa.CompressedInputStream(pa.PythonFile(stream, "r"), codec).read(START_BYTES))
+        except OSError:
+            return b""
+
+
+def _example(where: Place, path: str) -> str:
+    """A pattern for the files in a folder, those aside that systems leave beside them."""
+    names = [entry.name for entry in where.iterdir()] if isinstance(where, Path) else []
+    names = [name for name in names if name[0] not in "_." and name != "truth.json"]
+    pattern = "*"
+    if names and all(name.startswith("part-") for name in names):
+        pattern = "part-*"
+    elif len(endings := {Path(name).suffix for name in names}) == 1:
+        pattern = f"*{endings.pop()}"
+    return f"{path.rstrip('/')}/{pattern}"
+
+
+def _mark(entry: storage.Entry) -> str:
+    """Something that differs when a file has been written again: size and time, or what a store calls it."""
+    return f"{entry.size}-{entry.modified!r}" if isinstance(entry.path, Path) else entry.version

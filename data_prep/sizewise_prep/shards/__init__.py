@@ -1,0 +1,1 @@
+"""Prepared data: shards, their manifest, and the vocabularies of contiguous ids."""

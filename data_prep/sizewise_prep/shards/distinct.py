@@ -1,0 +1,134 @@
+"""Exact counts of 32-bit values in bounded memory: how many distinct ones there are, and how often each occurs.
+
+    Run.written(path, ids, counted=True)     # a shard's distinct values, column by column, on the disk
+    distinct([run.column(0) for run in runs], limit)
+
+Every shard leaves a run behind: for each column its distinct values, ascending, and how often each occurs.
+Runs are merged column by column, in ranges of values so narrow that what all runs hold of a range stays within
+a limit. So memory does not grow with the number of distinct values, whatever they are.
+"""
+
+from __future__ import annotations
+
+import bisect
+import mmap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sizewise_core.atomic import hashed_file
+
+Words = npt.NDArray[np.uint32]
+Counts = npt.NDArray[np.int64]
+
+_TOGETHER = 4  # columns that are copied at a time
+_TILE = 2048  # rows, which stay in the processor's cache meanwhile
+
+BYTES_PER_WORD = 32
+"""What merging takes for each word of a range: the copy, what is distinct of it, counts, ids and positions."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The distinct values of a shard's columns, in a file: all columns' words, then their counts if counted.
+
+    Attributes:
+        path: the file, little-endian uint32.
+        starts: where each column's words begin, and where the last one's end.
+    """
+
+    path: Path
+    starts: list[int]
+
+    @staticmethod
+    def written(path: Path, ids: Words, counted: bool) -> tuple[Run, int, str]:
+        """Write the run of (rows, columns) ids; the run, its file's bytes and SHA-256."""
+        counts, starts = [], [0]
+        with hashed_file(path, durable=False) as writer:  # of use until the shards are made
+            for ascending in _sorted_columns(ids):
+                first = is_first(ascending)
+                words = ascending[first]
+                writer.write(words.data)
+                starts.append(starts[-1] + len(words))
+                if counted:
+                    counts.append(np.diff(np.flatnonzero(first), append=len(ascending)).astype(np.uint32))
+            for part in counts:
+                writer.write(part.data)
+        return Run(path, starts), writer.bytes, writer.sha256
+
+    def column(self, column: int) -> Words:
+        """A column's distinct words, ascending, mapped into memory."""
+        return self._part(self.starts[column], self.starts[column + 1])
+
+    def counts(self, column: int) -> Words:
+        """How often each of a column's words occurs, mapped into memory; of a counted run only."""
+        shift = self.starts[-1]
+        return self._part(shift + self.starts[column], shift + self.starts[column + 1])
+
+    def _part(self, start: int, stop: int) -> Words:
+        if start == stop:
+            return np.empty(0, np.uint32)
+        return np.memmap(self.path, np.uint32, "r", offset=4 * start, shape=(stop - start,))
+
+
+def _sorted_columns(ids: Words) -> Iterator[Words]:
+    """Each column's values, ascending.
+
+    A column's values lie far apart, so that reading it reads them all: hence several columns at a time, a tile of
+    rows after another.
+    """
+    rows, columns = ids.shape
+    for first in range(0, columns, _TOGETHER):
+        together = np.empty((min(_TOGETHER, columns - first), rows), np.uint32)
+        for start in range(0, rows, _TILE):
+            together[:, start : start + _TILE] = ids[start : start + _TILE, first : first + _TOGETHER].T
+        for column in together:
+            column.sort()
+            yield column
+
+
+def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[slice]]:
+    """Cut ascending runs into ranges of values, the same for all runs.
+
+    Yields for each range which part of each run it is. A range holds at most `limit` words (or one value, if
+    that alone is in more runs).
+    """
+    starts = [0] * len(runs)
+
+    def ends(high: int) -> list[int]:
+        return [int(np.searchsorted(run, np.uint32(high), "right")) for run in runs]
+
+    def words(high: int) -> int:
+        return sum(ends(high)) - sum(starts)
+
+    while sum(starts) < sum(map(len, runs)):
+        low = min(int(run[start]) for run, start in zip(runs, starts, strict=True) if start < len(run))
+        high = low + bisect.bisect_right(range(low, 1 << 32), limit, key=words) - 1
+        stops = ends(max(high, low))
+        yield [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
+        starts = stops
+        for run in runs:
+            if isinstance(run, np.memmap):  # what was read of it need not stay mapped
+                run._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
+
+
+def distinct(runs: Sequence[Words], limit: int) -> int:
+    """How many distinct words the runs hold together, with at most `limit` of them in memory."""
+    return sum(len(union(runs, parts)) for parts in ranges(runs, limit))
+
+
+def union(runs: Sequence[Words], parts: Sequence[slice]) -> Words:
+    """The distinct words of those parts of the runs, ascending."""
+    words = np.concatenate([run[part] for run, part in zip(runs, parts, strict=True)])
+    words.sort()
+    return words[is_first(words)]
+
+
+def is_first(ascending: Words) -> npt.NDArray[np.bool_]:
+    """Which of ascending words are the first of their kind."""
+    first = np.ones(len(ascending), np.bool_)
+    np.not_equal(ascending[1:], ascending[:-1], out=first[1:])
+    return first

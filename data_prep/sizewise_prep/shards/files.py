@@ -1,0 +1,93 @@
+"""Shards: Arrow IPC files of rows, uncompressed, to be mapped into memory.
+
+    write_shard(path, rows)                       # -> its size and digest
+    rows = read_shard(path, Shape(4000, 13, 26))  # arrays that lie in the file; nothing is copied
+
+Any Arrow reader opens them as they are: `polars.read_ipc(path)`, `pyarrow.ipc.open_file(path)`. Each holds
+one record batch with the columns label (uint8), dense (float32[13], NaN = missing) and ids (uint32[26], 0 =
+missing); logs of another layout have other numbers of dense and token columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sizewise_core.atomic import hashed_file
+from sizewise_core.errors import InputError
+from sizewise_prep.raw.rows import Rows
+from sizewise_prep.shards.arrow_files import Column, MalformedError, mapped
+
+
+class Shape(NamedTuple):
+    """What a shard must have: rows, dense columns and token columns."""
+
+    rows: int
+    dense: int
+    tokens: int
+
+
+def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
+    """Write rows as a shard, durably and at once; the file's size in bytes and its hexadecimal SHA-256."""
+    dense, tokens = rows.dense.shape[1], rows.ids.shape[1]
+    schema = pa.schema(
+        [
+            pa.field("label", pa.uint8(), nullable=False),
+            pa.field("dense", pa.list_(pa.float32(), dense), nullable=False),
+            pa.field("ids", pa.list_(pa.uint32(), tokens), nullable=False),
+        ]
+    )
+    columns = [
+        column_of(pa.uint8(), rows.labels),
+        pa.FixedSizeListArray.from_arrays(column_of(pa.float32(), rows.dense), dense),
+        pa.FixedSizeListArray.from_arrays(column_of(pa.uint32(), rows.ids), tokens),
+    ]
+    with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), schema) as file:
+        file.write_batch(pa.record_batch(columns, schema=schema))
+    return writer.bytes, writer.sha256
+
+
+def column_of(kind: pa.DataType, values: npt.NDArray[Any]) -> pa.Array:
+    """The values of an array; `pyarrow.array` would import pandas, to see whether it is a series."""
+    return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(values.reshape(-1))])
+
+
+def read_shard(path: Path, shape: Shape) -> Rows:
+    """A shard's rows, mapped into memory: read-only arrays whose pages are read as they are touched.
+
+    Every reader of shards comes through here. Before anything else sees the arrays, the file's columns, types, widths,
+    rows and the position of every buffer are checked, and that labels are 0 or 1: a byte a row, the first to be read
+    anyway. Values are as they stand in the file; whether they were changed only its SHA-256 tells (`manifest.verify`).
+
+    Raises:
+        InputError: the file is not a shard of this shape.
+        OSError: it is absent or cannot be read.
+    """
+    columns = [
+        Column("label", np.uint8),
+        Column("dense", np.float32, shape.dense),
+        Column("ids", np.uint32, shape.tokens),
+    ]
+    try:
+        labels, dense, ids = mapped(path, columns, shape.rows)
+    except MalformedError as error:
+        raise InputError(
+            f"{path}: {error}, so it is not the shard of the manifest: prepare the raw files again"
+        ) from None
+    if len(labels) and int(labels.max()) > 1:
+        row = int(np.argmax(labels > 1))
+        raise InputError(
+            f"{path}: row {row + 1:,} has label {int(labels[row])}, which must be 0 or 1: prepare the raw files again"
+        )
+    return Rows(labels, dense, ids)
+
+
+def digest(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,299 @@
+"""`manifest.json`: what a folder of shards holds, where it came from and how to tell that it is intact.
+
+    manifest = Manifest.load(Path("data/criteo"))
+    manifest.splits["train"].rows, manifest.cardinalities, manifest.click_rate
+    verify(Path("data/criteo"))             # [] when every shard is as it was written
+
+It is written last and at once, so a folder that has one is complete. One may also come from somebody else: its fields
+are checked when it is read, each by itself and against the others, so that no name in it leads out of its folder and no
+number of rows goes beyond what the files can hold.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sizewise_core import limits
+from sizewise_core.errors import InputError, first_problem
+from sizewise_core.names import PlainPath, plain_name
+from sizewise_core.storage import Place, StorageError, entry, is_folder, place, read
+from sizewise_prep.raw.layout import CRITEO, Layout
+from sizewise_prep.shards.files import Shape, digest, read_shard
+from sizewise_prep.shards.splits import SPLITS
+
+NAME = "manifest.json"
+Tokens = Literal["raw", "contiguous", "mlperf"]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Cardinality = Annotated[int, Field(ge=1, le=2**32)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+MOST_BYTES = 64 << 20
+"""Of a manifest: more than a hundred thousand shards take."""
+
+
+class _Frozen(BaseModel):
+    # Strict: JSON's true is no number, and 3.0 is no count.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Source(_Frozen):
+    """A raw file: its path as it was given, its own size and SHA-256, and its rows, good and bad.
+
+    Plain files are read in pieces of 64 MiB by any number of workers. With more than one piece `sha256` is the
+    SHA-256 of the pieces' digests (32 bytes each), one after another.
+    """
+
+    path: str
+    bytes: Count
+    sha256: Sha256
+    rows: Count
+    pieces: Annotated[int, Field(ge=1, le=2**32)] = 1
+
+
+class Shard(_Frozen):
+    """One file of the folder."""
+
+    file: PlainPath
+    rows: Count
+    bytes: Count
+    sha256: Sha256
+
+
+class Split(_Frozen):
+    """A stretch of the log in time order; `click_rate` is None without rows."""
+
+    rows: Count
+    click_rate: Share | None
+    shards: list[Shard]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Split:
+        for shard in self.shards:
+            plain_name(shard.file)
+            if not shard.rows:
+                raise ValueError(f"{shard.file} has no rows")
+        if self.rows != sum(shard.rows for shard in self.shards):
+            raise ValueError(f"{self.rows:,} rows are not those of its shards together")
+        if (self.click_rate is None) != (self.rows == 0):
+            raise ValueError("a split has a click rate where it has rows")
+        return self
+
+
+class Settings(_Frozen):
+    """How the folder was made: with these and the same sources, the same bytes come out.
+
+    Attributes:
+        split: fractions of good rows, or another rule of `splits`.
+        tokens: what ids are: "raw" 32-bit tokens; "contiguous" ids of the tokens that occur at least
+            `min_count` times in the training rows (see `vocabulary`); "mlperf": tokens modulo 40,000,000, and
+            dense values are log(x + 1) of max(x, 0).
+        shuffle: the seed by which rows lie shuffled within each shard; None: in time order.
+        layout: what the raw files' columns are; None: as in Criteo's logs.
+    """
+
+    split: tuple[float, float, float] | str
+    shard_rows: Annotated[int, Field(ge=1)]
+    max_bad_fraction: Share
+    tokens: Tokens = "raw"
+    min_count: Annotated[int, Field(ge=1)] = 1
+    shuffle: Annotated[int, Field(ge=0)] | None = None
+    layout: Layout | None = None
+
+    @property
+    def dense_is_log(self) -> bool:
+        """Whether dense values are stored as log(x + 1) of max(x, 0) rather than as the integers x."""
+        return self.tokens == "mlperf"
+
+
+class Quarantine(_Frozen):
+    """Rows that were set aside, by reason, and the file that keeps them (None without any)."""
+
+    reasons: dict[str, Count]
+    file: Shard | None
+
+
+class TimeOrder(_Frozen):
+    """Whether rows are in time order: by which column, how many have a time in it, and how many of them are earlier
+    than some row before them, in the order of all files.
+    """
+
+    column: str
+    rows: Count
+    out_of_order: Count
+
+
+class Manifest(_Frozen):
+    """A folder of shards.
+
+    Attributes:
+        cardinalities: per token column, how many distinct ids occur, "missing" being one where it occurs;
+            with contiguous ids, how many there are, the 0 of missing and unknown tokens always among them.
+        dense_missing, token_missing: per column, the share of rows without a value.
+        rows_in: rows_out + rows_quarantined.
+        click_rate: over all rows out.
+        vocabulary: with contiguous ids, the files that hold each column's tokens.
+        dense_inexact: per integer column, the values that float32 does not hold exactly, so that different ones
+            became one; empty where an older version has not counted them.
+        time_order: of the rows; None where no column tells the time.
+    """
+
+    schema_version: Literal[1] = 1
+    settings: Settings
+    sources: list[Source]
+    rows_in: Count
+    rows_out: Count
+    rows_quarantined: Count
+    click_rate: Share
+    splits: dict[str, Split]
+    cardinalities: list[Cardinality]
+    dense_missing: list[Share]
+    token_missing: list[Share]
+    quarantine: Quarantine
+    vocabulary: list[Shard] = []
+    dense_inexact: list[Count] = []
+    time_order: TimeOrder | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        layout = self.settings.layout or CRITEO
+        dense, tokens = len(layout.dense), len(layout.tokens)
+        contiguous = self.settings.tokens == "contiguous"
+        files = [shard.file for shard in self.files]
+        row_bytes = 1 + 4 * dense + 4 * tokens
+        kept = [shard for split in self.splits.values() for shard in split.shards]
+        short = [shard.file for shard in kept if shard.bytes < shard.rows * row_bytes]
+        problems = {
+            f"splits are not {', '.join(SPLITS)}": set(self.splits) != set(SPLITS),
+            f"dense_missing has not one share for each of {dense} columns": len(self.dense_missing) != dense,
+            f"token_missing has not one share for each of {tokens} columns": len(self.token_missing)
+            != tokens,
+            f"cardinalities has not one for each of {tokens} columns": len(self.cardinalities) != tokens,
+            "a file is named twice": len(set(files)) < len(files),
+            f"{short[0] if short else ''} has fewer bytes than its rows take": bool(short),
+            "rows_out are not the rows of all splits": self.rows_out
+            != sum(s.rows for s in self.splits.values()),
+            "rows_in are not rows_out and rows_quarantined": self.rows_in
+            != self.rows_out + self.rows_quarantined,
+            f"dense_inexact has not one count for each of {dense} columns": len(self.dense_inexact)
+            not in (0, dense),
+            "click_rate is not that of all splits": not math.isclose(
+                self.click_rate * self.rows_out,
+                sum((split.click_rate or 0.0) * split.rows for split in self.splits.values()),
+                rel_tol=1e-6,
+                abs_tol=1e-6,
+            ),
+            "vocabulary does not give the cardinalities": contiguous
+            and [file.rows + 1 for file in self.vocabulary] != self.cardinalities,
+        }
+        for problem, is_so in problems.items():
+            if is_so:
+                raise ValueError(problem)
+        return self
+
+    @property
+    def full_rows(self) -> int:
+        """Rows of the full embedding tables together."""
+        return sum(self.cardinalities)
+
+    @property
+    def files(self) -> list[Shard]:
+        """Every file that the folder holds besides the manifest."""
+        shards = [shard for split in self.splits.values() for shard in split.shards]
+        kept = [self.quarantine.file] if self.quarantine.file else []
+        return [*shards, *self.vocabulary, *kept]
+
+    @staticmethod
+    def load(folder: str | Place) -> Manifest:
+        """Read a folder's manifest.
+
+        Raises:
+            InputError: no such folder, no manifest in it, or not one that this version reads.
+        """
+        path = place(folder) / NAME
+        try:
+            found = entry(path)
+            if not found.is_file or found.is_folder or found.size > MOST_BYTES:
+                what = (
+                    "is no regular file"
+                    if found.size <= MOST_BYTES
+                    else f"is larger than {MOST_BYTES >> 20} MiB"
+                )
+                raise InputError(f"{path}: {what}, so it is no manifest; prepare the raw files again")
+            return Manifest.model_validate_json(read(path, links=True))
+        except StorageError as error:
+            if error.mendable:
+                raise InputError(str(error)) from None
+            raise
+        except (FileNotFoundError, NotADirectoryError):
+            what = "has no manifest.json" if is_folder(path.parent) else "is not a folder"
+            mend = "make a folder of shards with `sizewise prep RAW... --out DIR`"
+            raise InputError(f"{folder}: {what}; {mend}") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+        except ValidationError as error:
+            raise InputError(f"{path}: {first_problem(error)}; prepare the raw files again") from None
+
+    def shape(self, shard: Shard) -> Shape:
+        """What one of the splits' shards must be."""
+        return Shape(shard.rows, len(self.dense_missing), len(self.cardinalities))
+
+
+def verify(folder: str | Path) -> list[str]:
+    """One sentence for each file that is missing, differs from the manifest or is not in it; none when all is well.
+
+    Raises InputError as `Manifest.load` does.
+    """
+    folder = Path(folder)
+    manifest = Manifest.load(folder)
+    rows = {shard.file for split in manifest.splits.values() for shard in split.shards}
+
+    def problem(file: Shard) -> str | None:
+        return problem_of(folder, file) or (
+            rows_problem(folder, manifest, file) if file.file in rows else None
+        )
+
+    with ThreadPoolExecutor(limits.cpus()) as pool:
+        problems = list(pool.map(problem, manifest.files))
+    known = {NAME, *(shard.file for shard in manifest.files)}
+    there = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
+    extra = [f"{name}: is not in the manifest; remove it" for name in there if name not in known]
+    return [problem for problem in problems if problem] + extra
+
+
+def rows_problem(folder: Path, manifest: Manifest, shard: Shard) -> str | None:
+    """How a shard's rows differ from what the manifest says of all rows, whatever their digest; None if not at all."""
+    try:
+        ids = read_shard(folder / shard.file, manifest.shape(shard)).ids
+    except InputError as error:
+        return str(error).removeprefix(f"{folder}/")
+    except OSError as error:
+        return f"{shard.file}: cannot be read ({error.strerror})"
+    if manifest.settings.tokens == "contiguous":
+        for column, (greatest, count) in enumerate(
+            zip(np.max(ids, axis=0), manifest.cardinalities, strict=True)
+        ):
+            if greatest >= count:
+                return f"{shard.file}: token column {column + 1} has id {greatest}, but its cardinality is {count:,}"
+    return None
+
+
+def problem_of(folder: Path, shard: Shard) -> str | None:
+    """What is wrong with one file of a folder, in a sentence that begins with its name; None when all is well."""
+    path = folder / shard.file
+    try:
+        size = path.stat().st_size
+        if size != shard.bytes:
+            return f"{shard.file}: has {size:,} bytes instead of {shard.bytes:,}"
+        if digest(path) != shard.sha256:
+            return f"{shard.file}: its content has changed (its SHA-256 differs)"
+    except FileNotFoundError:
+        return f"{shard.file}: is missing"
+    except OSError as error:
+        return f"{shard.file}: cannot be read ({error.strerror})"
+    return None

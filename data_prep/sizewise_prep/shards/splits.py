@@ -1,0 +1,119 @@
+"""Where a log in time order is cut into training, validation and test rows.
+
+    Rule.parse("0.8,0.1,0.1").sizes([600, 400])     # {"train": 800, "validation": 100, "test": 100}
+    Rule.parse("rows:800,100")                      # that many rows, the rest tests
+    Rule.parse("files:22,1")                        # that many files, the rest tests
+    Rule.parse("mlperf")                            # the last file halved, all before it train
+
+The generator of planted logs and the preparation share this rule, so that the truth of a split is the truth
+of the same rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sizewise_core.errors import InputError
+
+SPLITS = ("train", "validation", "test")
+"""The splits' names, in time order."""
+
+_FORMS = "give three fractions (0.8,0.1,0.1), rows:TRAIN,VALIDATION, files:TRAIN,VALIDATION, or mlperf"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to cut.
+
+    Attributes:
+        by: "fractions" of the good rows, "rows", "files" or "mlperf".
+        amounts: three fractions, or how many rows or files train and validate.
+    """
+
+    by: str
+    amounts: tuple[float, ...] = ()
+
+    @staticmethod
+    def parse(text: str | tuple[float, ...]) -> Rule:
+        """The rule that a text (or three fractions) states. Raises InputError for any other text."""
+        if not isinstance(text, str):
+            return Rule("fractions", check_fractions(text))
+        by, colon, numbers = text.partition(":")
+        try:
+            if text == "mlperf":
+                return Rule("mlperf")
+            if not colon:
+                return Rule("fractions", check_fractions(tuple(float(part) for part in text.split(","))))
+            train, validation = (int(part) for part in numbers.split(","))
+        except InputError:
+            raise
+        except ValueError:
+            raise InputError(f"split {text}: {_FORMS}") from None
+        if by not in ("rows", "files") or train < 1 or validation < 0:
+            raise InputError(f"split {text}: {_FORMS}, with at least one to train on")
+        return Rule(by, (train, validation))
+
+    @property
+    def written(self) -> str | tuple[float, float, float]:
+        """The rule as `parse` reads it and the manifest keeps it."""
+        if self.by == "fractions":
+            return check_fractions(self.amounts)
+        if self.by == "mlperf":
+            return self.by
+        return f"{self.by}:{self.amounts[0]:.0f},{self.amounts[1]:.0f}"
+
+    def check_files(self, files: int) -> None:
+        """Raise InputError when a rule about files needs more of them."""
+        needed = {"mlperf": 2, "files": sum(self.amounts)}.get(self.by, 0)
+        if files < needed:
+            raise InputError(
+                f"split {self.written}: needs {needed:.0f} files, in time order; {files} are given"
+            )
+
+    def sizes(self, file_rows: list[int]) -> dict[str, int]:
+        """Rows of each split, from the good rows of each file in time order.
+
+        Raises:
+            InputError: there are fewer rows or files than the rule needs.
+        """
+        total = sum(file_rows)
+        if self.by == "fractions":
+            return split_sizes(total, check_fractions(self.amounts))
+        self.check_files(len(file_rows))
+        if self.by == "mlperf":
+            first, last = total - file_rows[-1], file_rows[-1]
+            train, validation = first, (last + 1) // 2
+        elif self.by == "files":
+            end = int(self.amounts[0])
+            train = sum(file_rows[:end])
+            validation = sum(file_rows[end : end + int(self.amounts[1])])
+        else:
+            train, validation = map(int, self.amounts)
+        if train + validation > total:
+            raise InputError(f"split {self.written}: needs {train + validation:,} rows; {total:,} are good")
+        if not train:
+            raise InputError(f"split {self.written}: leaves no good row to train on")
+        return dict(zip(SPLITS, (train, validation, total - train - validation), strict=True))
+
+
+def check_fractions(fractions: tuple[float, ...]) -> tuple[float, float, float]:
+    """Return the fractions, or raise InputError when they do not add up or leave no training rows."""
+    if len(fractions) != len(SPLITS) or not all(math.isfinite(f) and 0 <= f <= 1 for f in fractions):
+        raise InputError(f"split {fractions}: give three fractions between 0 and 1, such as (0.8, 0.1, 0.1)")
+    if abs(sum(fractions) - 1) > 1e-9 or fractions[0] == 0:
+        raise InputError(
+            f"split {fractions}: the fractions must add up to 1, and the first (train) be more than 0"
+        )
+    train, validation, test = fractions
+    return train, validation, test
+
+
+def split_sizes(rows: int, fractions: tuple[float, float, float]) -> dict[str, int]:
+    """Rows of each split: the log's first part trains, the next validates, the last tests.
+
+    Boundaries are rounded to the nearest row (halves down), so that 0.8 of 10 rows is 8 although 0.8 is not
+    exact in binary.
+    """
+    boundaries = [0, *(math.ceil(rows * sum(fractions[:k]) - 0.5) for k in (1, 2)), rows]
+    return {name: boundaries[k + 1] - boundaries[k] for k, name in enumerate(SPLITS)}

@@ -1,0 +1,192 @@
+"""Contiguous ids: the tokens that training rows hold often enough, numbered by column.
+
+    vocabulary = Vocabulary.load(Path("data/criteo"))
+    ids = vocabulary.ids(tokens)            # (rows, 26) raw tokens -> ids
+
+Id 0 stands for missing and for every token that is not in the vocabulary; the others count from 1 in
+ascending order of the token. Only training rows are counted: what a model meets later for the first time is
+as unknown here as it will be in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from sizewise_core.atomic import atomic_file, hashed_file, write_atomic
+from sizewise_core.errors import InputError
+from sizewise_prep.shards.arrow_files import Column, MalformedError, mapped
+from sizewise_prep.shards.distinct import Run, Words, is_first, ranges, union
+from sizewise_prep.shards.files import column_of, digest
+from sizewise_prep.shards.manifest import Manifest, Shard, problem_of
+
+_FEW = 4096  # distinct words of a shard that are found fastest by searching
+_SCHEMA = pa.schema([pa.field("token", pa.uint32(), nullable=False)])
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Known tokens.
+
+    Attributes:
+        tokens: per column, ascending; the id of a token is its position + 1.
+    """
+
+    tokens: list[Words]
+
+    @property
+    def cardinalities(self) -> list[int]:
+        """Per column, how many ids there are, 0 included."""
+        return [len(known) + 1 for known in self.tokens]
+
+    def ids(self, tokens: Words) -> Words:
+        """The ids of raw tokens, (rows, columns) uint32 to the same shape and type."""
+        ids = np.zeros_like(tokens)
+        for column, known in enumerate(self.tokens):
+            if len(known):
+                wanted = tokens[:, column]
+                place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+                ids[:, column] = np.where(known[place] == wanted, place + 1, 0)
+        return ids
+
+    @staticmethod
+    def load(folder: Path) -> Vocabulary:
+        """Read the vocabulary of a folder of shards.
+
+        Raises InputError when a file is damaged, or absent as it is where ids are raw tokens.
+        """
+        manifest, tokens = Manifest.load(folder), []
+        for column, cardinality in enumerate(manifest.cardinalities):
+            path = folder / file_of(column)
+            try:
+                (known,) = mapped(path, [Column("token", np.uint32)])
+            except FileNotFoundError:
+                fix = "only shards with contiguous ids have a vocabulary; prepare the raw files so"
+                raise InputError(f"{path}: not found; {fix}") from None
+            except MalformedError as error:
+                raise InputError(f"{path}: {error}; prepare the raw files again") from None
+            if len(known) + 1 != cardinality or not (known[1:] > known[:-1]).all():
+                raise InputError(
+                    f"{path}: does not hold {cardinality - 1:,} tokens, ascending, as the manifest says; prepare the "
+                    "raw files again"
+                )
+            tokens.append(known)
+        return Vocabulary(tokens)
+
+
+def file_of(column: int) -> str:
+    """The file of a token column's vocabulary in a folder of shards."""
+    return f"vocabulary/C{column + 1}.arrow"
+
+
+class Numbered(BaseModel):
+    """A column that has been numbered: its vocabulary, and the ids of every run's words, one run after another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: int
+    vocabulary: Shard
+    ids: Shard
+
+
+@dataclass(frozen=True)
+class NumberJob:
+    """A token column to be numbered.
+
+    Attributes:
+        folder: where the work lies.
+        column: which token column.
+        runs: counted runs of all shards.
+        training: which of them are of training rows.
+        min_count: a token that occurs fewer times in training rows has id 0.
+        limit: words in memory at a time.
+    """
+
+    folder: Path
+    column: int
+    runs: tuple[Run, ...]
+    training: tuple[bool, ...]
+    min_count: int
+    limit: int
+
+    @property
+    def record_path(self) -> Path:
+        """Where the record lies that says it is done."""
+        return self.folder / "work" / "numbered" / f"C{self.column + 1}.json"
+
+
+def check(job: NumberJob) -> Iterator[Numbered | None]:
+    """What an earlier run has numbered, when it is as it was written."""
+    found = Numbered.model_validate_json(job.record_path.read_bytes())
+    files = (found.vocabulary, found.ids)
+    yield None if any(problem_of(job.folder, file) for file in files) else found
+
+
+def number(job: NumberJob) -> Iterator[Numbered]:
+    """Number a column's tokens: write its vocabulary, the ids of all runs' words, and the record of both."""
+    words = [run.column(job.column) for run in job.runs]
+    counts = [run.counts(job.column) for run in job.runs]
+    begins = np.concatenate([[0], np.cumsum([len(one) for one in words], dtype=np.int64)])
+    ids_file, path = _ids_file(job.column), job.folder / file_of(job.column)
+    path.parent.mkdir(exist_ok=True)
+    spilled, known_so_far = (job.folder / ids_file).with_suffix(".known"), 0
+    with atomic_file(job.folder / ids_file, durable=False) as stream, spilled.open("wb") as kept:
+        for parts in ranges(words, job.limit):
+            union_ = union(words, parts)
+            places = [np.searchsorted(union_, w[part]) for w, part in zip(words, parts, strict=True)]
+            occurrences = np.zeros(len(union_), np.int64)
+            for place, count, part, counted in zip(places, counts, parts, job.training, strict=True):
+                if counted:
+                    occurrences[place] += count[part]
+            known = (occurrences >= job.min_count) & (union_ != 0)
+            ids = np.where(known, known_so_far + np.cumsum(known), 0).astype(np.uint32)
+            for begin, place, part in zip(begins, places, parts, strict=False):
+                stream.seek(4 * (int(begin) + part.start))
+                stream.write(ids[place].data)
+            kept.write(union_[known].data)
+            known_so_far += int(known.sum())
+    tokens = np.memmap(spilled, np.uint32, "r") if known_so_far else np.empty(0, np.uint32)
+    with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), _SCHEMA) as file:
+        file.write_batch(pa.record_batch([column_of(pa.uint32(), tokens)], schema=_SCHEMA))
+    spilled.unlink()
+    size, sha256 = 4 * int(begins[-1]), digest(job.folder / ids_file)
+    numbered = Numbered(
+        column=job.column,
+        vocabulary=Shard(
+            file=file_of(job.column), rows=known_so_far, bytes=writer.bytes, sha256=writer.sha256
+        ),
+        ids=Shard(file=ids_file, rows=int(begins[-1]), bytes=size, sha256=sha256),
+    )
+    write_atomic(job.record_path, numbered.model_dump_json().encode())
+    yield numbered
+
+
+def renumber(folder: Path, run: Run, begins: Sequence[int], tokens: Words) -> None:
+    """Put the contiguous ids of a shard's tokens in their place.
+
+    Args:
+        folder: where the work lies.
+        run: of this shard.
+        begins: per column, where the ids of this run's words begin among those of all runs.
+        tokens: (rows, columns), as they were counted.
+    """
+    for column, begin in enumerate(begins):
+        count = run.starts[column + 1] - run.starts[column]
+        of_words = np.memmap(folder / _ids_file(column), np.uint32, "r", offset=4 * begin, shape=(count,))
+        if count > _FEW:  # searching takes longer than sorting, which finds the words in their order
+            packed = tokens[:, column].astype(np.uint64) << np.uint64(32)
+            packed |= np.arange(len(packed), dtype=np.uint64)
+            packed.sort()
+            ascending, rows = (packed >> np.uint64(32)).astype(np.uint32), packed & np.uint64(0xFFFFFFFF)
+            tokens[rows, column] = of_words[np.cumsum(is_first(ascending)) - 1]
+        else:
+            tokens[:, column] = of_words[np.searchsorted(run.column(column), tokens[:, column])]
+
+
+def _ids_file(column: int) -> str:
+    return f"work/ids/C{column + 1}.u32"

@@ -1,0 +1,124 @@
+"""What only the data can settle: budgets written as compressions, and whether a model fits in them."""
+
+import logging
+from typing import Any, Literal
+
+from sizewise.config.fields import Choices, Range, SizeRange, bytes_of, ends_of, parse_size, within
+from sizewise.config.study_file import StudySpec
+from sizewise.embedding import METHODS, full_bytes, smallest_budget
+from sizewise_core.errors import InputError
+from sizewise_core.storage import absolute, place
+from sizewise_core.units import format_bytes
+from sizewise_prep.shards.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+
+def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
+    """Settle what the data decides: compressions become bytes, `data` an absolute path.
+
+    Raises:
+        InputError: a budget that no model fits in, or a first trial outside its range; `source` names the file.
+    """
+    if "full" in spec.embedding.methods and manifest.settings.tokens != "contiguous":
+        raise InputError(
+            f"{source}: embedding.method: full needs contiguous ids, and {spec.data} has none: prepare the "
+            "data with `sizewise prep --tokens contiguous`, or use another method"
+        )
+    budget = _budget(spec, manifest, source)
+    settled = spec.model_copy(
+        update={
+            "data": str(absolute(place(spec.data))),
+            "search": spec.search.model_copy(update={"memory_budget": budget}),
+        }
+    )
+    settled = with_defaults(settled, "today")
+    tables = full_bytes(manifest.cardinalities, spec.model.largest_dim)
+    first = [_first_trial(settled, number, tables, source) for number in range(len(spec.first_trials))]
+    return settled.model_copy(update={"first_trials": first})
+
+
+def with_defaults(spec: StudySpec, of: Literal["today", "0.1"]) -> StudySpec:
+    """The study with those options written out whose defaults were others in version 0.1.
+
+    A study that begins is given today's. One that is resumed and has none was begun by version 0.1, and goes on with
+    those of then: its trials must be comparable.
+    """
+    missing: dict[str, Any] = {}
+    for method in spec.embedding.methods:
+        options = METHODS[method].options
+        for name, before in options.defaults_of_0_1.items():
+            if name not in spec.embedding.options:
+                missing[name] = before if of == "0.1" else options.model_fields[name].default
+    return (
+        spec.model_copy(update={"embedding": spec.embedding.model_copy(update=missing)}) if missing else spec
+    )
+
+
+def _budget(spec: StudySpec, manifest: Manifest, source: str) -> int | SizeRange | Choices:
+    """The memory budget in bytes, every value of it large enough for every method."""
+    tables = full_bytes(manifest.cardinalities, spec.model.largest_dim)
+    needed = max(
+        smallest_budget(
+            method,
+            manifest.cardinalities,
+            spec.model.largest_dim,
+            **{name: ends_of(value)[-1] for name, value in spec.embedding.options_of(method).items()},
+        )
+        for method in spec.embedding.methods
+    )
+    if spec.embedding.methods == ["full"]:
+        return tables  # full tables have one size, whatever the budget
+    given = spec.search.memory_budget
+    ends = [bytes_of(parse_size(end), tables) for end in ends_of(given)]
+    if isinstance(given, SizeRange):
+        (low, written), (high, _) = sorted(zip(ends, ends_of(given), strict=True), key=lambda end: end[0])
+        if low < needed <= high and isinstance(written, str):
+            # "down to 10,000x" on small data means as far down as there is a model.
+            log.warning(
+                "%s: search.memory_budget: no model is smaller than %s (%sx): the search ends there",
+                source,
+                format_bytes(needed),
+                f"{tables / needed:,.0f}",
+            )
+            low = needed
+        ends = [low, high]
+    if min(ends) < needed:
+        raise InputError(
+            f"{source}: search.memory_budget: {format_bytes(min(ends))} is too small for "
+            f"{' and '.join(spec.embedding.methods)} at dim {spec.model.largest_dim}: "
+            f"give at least {format_bytes(needed)}, or shrink block_len or dim"
+        )
+    if isinstance(given, SizeRange):
+        return SizeRange(low=ends[0], high=ends[1], log=given.log)
+    return Choices(choices=ends) if isinstance(given, Choices) else ends[0]
+
+
+def _first_trial(spec: StudySpec, number: int, tables: int, source: str) -> dict[str, Any]:
+    """The settings of one of the first trials, within what is searched."""
+    settings, where = dict(spec.first_trials[number]), f"{source}: first_trials[{number}]"
+    if "memory_budget" in settings:
+        try:
+            size = parse_size(settings["memory_budget"])
+        except ValueError as error:
+            raise InputError(f"{where}.memory_budget: {error}") from None
+        settings["memory_budget"] = bytes_of(size, tables)
+        if isinstance(size, str) and isinstance(spec.search.memory_budget, SizeRange):
+            settings["memory_budget"] = max(settings["memory_budget"], int(spec.search.memory_budget.low))
+    for field, domain in spec.searched():
+        if field in settings and _whole(field, domain) and isinstance(settings[field], float):
+            raise InputError(f"{where}.{field}: must be a whole number, not {settings[field]}")
+        if field in settings and not within(settings[field], domain):
+            raise InputError(
+                f"{where}.{field}: {settings[field]} is outside what the study searches "
+                f"({', '.join(str(end) for end in ends_of(domain))}): widen the search or drop it"
+            )
+    return settings
+
+
+def _whole(field: str, domain: Any) -> bool:
+    return (
+        isinstance(domain, Range)
+        and field != "learning_rate"
+        and {type(end) for end in ends_of(domain)} == {int}
+    )

@@ -1,0 +1,415 @@
+"""What decides in a study: which trial is next, and what a trial's evaluations and its end mean. No Ray here.
+
+A backend carries the decisions out and says what happened: `tune` on Ray's workers, `simulated` without training.
+It asks for `next_trial`, and reports with `resumed`, `evaluated`, `finished`, `failed` and `lost`; everything that
+must survive goes into the ledger before the call returns. What cannot be written (a full disk) pauses the study, as
+`pause` does for whatever else is no trial's fault: the backend starts nothing more and stops, and the study can be
+resumed.
+"""
+
+import logging
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sizewise.config import StudySpec
+from sizewise.engine.early_failures import EarlyFailures, Failure
+from sizewise.metrics.evaluation import best
+from sizewise.search import pruning
+from sizewise.search.pruning import Front, Rule
+from sizewise.search.suggest import Search
+from sizewise.store import facts
+from sizewise.store.ledger import Event, Record
+from sizewise.store.usage import Sign, Usage
+from sizewise.training import checkpoint
+from sizewise.training.footprint import gpu_share, training_bytes
+from sizewise_core.claims import SupersededError
+from sizewise_core.own_folder import own_folder
+from sizewise_core.storage import Place, make_folder, write
+from sizewise_core.units import format_bytes
+
+# What running trials are compared with may be this old; a trial that begins gets it fresh.
+STANDING_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """One study's decisions, for whichever backend runs its trials.
+
+    Args:
+        spec: the study.
+        folder: the study's.
+        search: which trials.
+        on_event: told what happens, as it happens.
+        rule: when a trial is stopped early; None for never.
+        usage: where it is kept what the trials hold.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        folder: Place,
+        search: Search,
+        on_event: Event,
+        rule: Rule | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        self.spec, self.folder, self.search, self.on_event, self.rule = spec, folder, search, on_event, rule
+        self.paused: str | None = None  # why nothing goes on
+        self.usage = usage or Usage(folder)
+        self._too_large: set[int] = set()  # trials that were said to take more than a card has
+        self.data_problem: Callable[[], str] = lambda: (
+            ""
+        )  # what is wrong with the data, asked when a trial begins and when one fails
+        self.inputs = (0, 0)  # categorical features and dense values of the data's rows
+        self._open: set[int] = set()  # trials that the backend has
+        self._again: deque[tuple[int, float]] = deque()  # trials to be started once more, and from when on
+        self._losses: Counter[int] = Counter()  # of a trial, since it last got on
+        self._began: set[int] = set()  # trials whose workers have begun
+        self._early = EarlyFailures()
+        self.front = Front()
+        self._written = -math.inf  # when the standing was; not at all where nobody reads it
+        self._read = False
+        self._planned = -1
+        if rule:
+            self._fill()
+
+    @property
+    def remaining(self) -> int:
+        """Trials still to run as far as is known, interrupted ones included."""
+        return self.search.remaining
+
+    @property
+    def scratch(self) -> Path:
+        """Where Ray may keep files of its own: see `scratch`."""
+        return scratch(self.spec, self.folder)
+
+    @property
+    def waiting(self) -> int:
+        """Trials that the backend could start now, or as soon as others have ended.
+
+        None while a lost one waits a little for what took it to pass: it keeps its turn, so that the sampler
+        suggests what it would have without the loss.
+        """
+        if self.paused or (self._again and time.monotonic() < self._again[0][1]):
+            return 0
+        return self.remaining - len(self._open)
+
+    def next_trial(self) -> Record | None:
+        """The next trial to train, in the ledger as running; None when there is none, or none as yet, or a pause.
+
+        A trial that a longer one has already answered is closed on the way. Data that is not what it was when the study
+        began pauses it: trials of different data cannot be compared.
+        """
+        with self._or_pause():
+            if problem := self.data_problem():
+                self.pause(problem)
+                return None
+            if self._again:
+                return self._started(self.search.again(self._again.popleft()[0]))
+            while (record := self.search.ask()) is not None:
+                self._started(record)
+                if not self._answered(record):
+                    return record
+            self._say_set_aside()
+            self._judge_early_failures(none_is_next=True)
+        return None
+
+    def payload(self, record: Record) -> dict[str, Any]:
+        """What a worker needs to train a trial; `how` are arguments of `train.train`."""
+        path = self.folder / pruning.FILE
+        if self.rule:
+            self._read = True
+            self._write_standing()
+        shorter = self.search.records[record.reuses] if record.reuses is not None else None
+        return {
+            "config": self.search.config(record).model_dump(),
+            "folder": str(self.folder / "checkpoints" / record.key),
+            "resources": self.resources(record),
+            "uses": self._uses(record),
+            "how": {
+                "continues": str(self.folder / "checkpoints" / shorter.key) if shorter else None,
+                "pruning": {"rule": self.rule.model_dump(), "path": str(path)} if self.rule else None,
+            },
+        }
+
+    def began(self, trial_id: int) -> None:
+        """Take that a trial's workers have begun, and hold what they asked for."""
+        record = self.search.records[trial_id]
+        uses = self._uses(record)
+        self._began.add(trial_id)
+        with self._or_pause():
+            self.usage.begin(trial_id, record.attempts, uses["cpu_seconds"], uses["gpu_seconds"])
+            self.on_event("began", record, None)
+
+    def resources(self, record: Record) -> dict[str, Any]:
+        """What a trial's workers ask for; a share of a GPU that is left to us follows from the configuration."""
+        wanted = self.spec.resources
+        if wanted.gpus_per_worker != "auto":
+            return wanted.model_dump()
+        needed = training_bytes(self.search.config(record), *self.inputs)
+        share = gpu_share(needed, wanted.gpu_memory or 0)
+        if share is None and record.trial_id not in self._too_large:
+            self._too_large.add(record.trial_id)
+            log.warning(
+                "trial %d: training takes about %s, and a card has %s: it gets a whole one, and may run out of memory",
+                record.trial_id,
+                format_bytes(needed),
+                format_bytes(wanted.gpu_memory or 0),
+            )
+        return {**wanted.model_dump(), "gpus_per_worker": share or 1.0}
+
+    def progress(self, trial_id: int) -> Any:
+        """What of a trial changes while it gets on without a word."""
+        return checkpoint.newest(self.folder / "checkpoints" / self.search.records[trial_id].key)
+
+    def resumed(self, trial_id: int, evaluations: list[dict[str, Any]], damage: list[str]) -> None:
+        """Take what a trial's checkpoint carried: the crash may have come before its report."""
+        for line in damage:
+            log.warning("trial %d: %s", trial_id, line)
+        with self._or_pause():
+            self._write_evaluations(trial_id, evaluations)
+
+    def evaluated(self, trial_id: int, evaluation: dict[str, Any]) -> None:
+        """Take an evaluation, as it happens."""
+        del self._losses[trial_id]
+        record = self.search.records[trial_id]
+        with self._or_pause():
+            self.search.ledger.append_evaluation(trial_id, {"replicate": record.replicate, **evaluation})
+            self._trials_are_possible()
+            changed = self.rule and self.front.add(self.rule.cost(evaluation), evaluation)
+            if changed and self._read and time.monotonic() - self._written > STANDING_SECONDS:
+                self._write_standing()
+            self.on_event("evaluated", record, evaluation)
+
+    def verdict(self, rows: list[dict[str, Any]]) -> str:
+        """Why the trial with these evaluations should stop now; "" to train on. Workers ask `pruning.verdict_from`."""
+        if not self.rule:
+            return ""
+        return self.rule.verdict(rows, self.front, len(self.search.records), self.seed_variance)
+
+    def finished(
+        self, trial_id: int, evaluations: list[dict[str, Any]], test: dict[str, Any] | None, pruned: str = ""
+    ) -> None:
+        """Close a trial that was trained: all its evaluations, and the test scores of its best one.
+
+        `pruned` says why it was stopped before its end, if it was.
+        """
+        with self._or_pause():
+            self._write_evaluations(trial_id, evaluations)
+            if test is not None:
+                self.search.ledger.write_test(trial_id, test)
+            for row in evaluations if self.rule else ():
+                self.front.add(self.rule.cost(row), row)  # type: ignore[union-attr]
+            self._closed(self.search.finish(trial_id, evaluations, pruned, test is not None))
+            self._judge_early_failures()
+
+    def failed(self, trial_id: int, reason: str, traceback: str = "") -> None:
+        """Close a trial that failed by its own doing; its traceback goes into the study's logs.
+
+        It stays open where the study is paused, and while it may be that every trial would fail so: see
+        `early_failures`.
+        """
+        if problem := self.data_problem():
+            self.pause(problem)  # so would every other trial
+        if self.paused:
+            return
+        with self._or_pause():
+            self.search.ledger.check()  # the study's folder is ours, and where it was
+            if traceback:
+                make_folder(self.folder / "logs")
+                write(self.folder / "logs" / f"{trial_id:04d}.txt", traceback.encode())
+            if self._early.doubtful(reason):
+                self._early.add(trial_id, Failure(reason, trial_id in self._began))
+                self.usage.end(trial_id)
+                log.warning("trial %d failed before its first evaluation: %s", trial_id, reason)
+                self._judge_early_failures()
+            else:
+                self._close_failed(trial_id, reason)
+                self._trials_are_possible()
+
+    def _close_failed(self, trial_id: int, reason: str) -> None:
+        self._closed(self.search.fail(trial_id, reason))
+        if self.rule:
+            self._fill()  # a failed trial's models are on no front
+
+    def _trials_are_possible(self) -> None:
+        """One was evaluated, so those that failed before did so by their own doing."""
+        self._early.possible = True
+        self._close_early_failures()
+
+    def _judge_early_failures(self, none_is_next: bool = False) -> None:
+        """Pause where every trial fails for one reason; close those that failed where no other is left to tell."""
+        held = self._early.held
+        none_is_next = none_is_next or self.remaining == len(held)
+        last = none_is_next and self._open == held.keys() and not self._again
+        if held and (reason := self._early.common(last)):
+            self.pause(reason)
+        elif last:
+            self._close_early_failures()
+
+    def _close_early_failures(self) -> None:
+        """They failed by their own doing."""
+        while held := self._early.held:
+            trial_id = next(iter(held))
+            self._close_failed(trial_id, held.pop(trial_id).reason)
+
+    def lost(self, trial_id: int, reason: str, traceback: str = "") -> None:
+        """Have a trial go on from its checkpoint elsewhere: its worker or machine went away, which is no failure."""
+        self._losses[trial_id] += 1
+        with self._or_pause():
+            self.search.lost(trial_id, reason)
+            self.usage.end(trial_id)
+        if (times := self._losses[trial_id]) > self.spec.failures.retries:
+            self.failed(
+                trial_id, f"lost its worker {times} times without an evaluation between: {reason}", traceback
+            )
+            return
+        log.warning("trial %d: lost its worker (%s): it goes on from its last checkpoint", trial_id, reason)
+        self._open.discard(trial_id)
+        self._began.discard(trial_id)
+        self._again.append((trial_id, time.monotonic() + 4 ** (times - 1)))  # 1 second, 4, 16, 64
+
+    def settle(self, last_seen: Sign | None) -> None:
+        """Count what a driver that died was holding, up to its last sign of life."""
+        with self._or_pause():
+            self.usage.settle(last_seen)
+
+    def pause(self, reason: str) -> None:
+        """Stop, with everything written that there is, because of something that no trial is to blame for."""
+        self.paused = self.paused or reason
+
+    def restore_evaluations(self) -> None:
+        """Write the evaluations of ended trials anew where some are damaged or gone: checkpoints have them too."""
+        for trial_id in self.search.ledger.incomplete(self.search.records.values()):
+            with self._or_pause():
+                rows = self._kept_evaluations(self.search.records[trial_id])
+                better = bool(rows) and len(rows) >= len(self.search.ledger.evaluations(trial_id))
+                how = "written anew from its checkpoint" if better else "no checkpoint has them"
+                log.warning("trial %d: its evaluations are damaged: %s", trial_id, how)
+                if better:
+                    self._write_evaluations(trial_id, rows)
+
+    def _kept_evaluations(self, record: Record) -> list[dict[str, Any]]:
+        """An ended trial's evaluations as its checkpoint has them, or the longer trial whose curve it shares."""
+        rows: list[dict[str, Any]] = []
+        for key in (
+            record.key,
+            *(self.search.records[n].key for n in [record.reuses] if n in self.search.records),
+        ):
+            folder = checkpoint.current(self.folder / "checkpoints" / key)
+            state = checkpoint.load_newest(folder, of=checkpoint.identity(self.search.config(record)))
+            rows = state["evaluations"] if state else []
+            if rows:
+                break
+        reached = record.trained_epochs
+        return rows if reached is None else [row for row in rows if row.get("epoch", 0.0) <= reached + 1e-9]
+
+    @property
+    def seed_variance(self) -> float:
+        """Of AUC over replicates, pooled over the configurations that have some; 0 while there are none."""
+        groups = [[r.values["auc"] for r in group if r.values] for group in self.search.replicated]
+        groups = [aucs for aucs in groups if len(aucs) > 1]
+        freedom = sum(len(aucs) - 1 for aucs in groups)
+        return float(sum(np.var(aucs) * len(aucs) for aucs in groups) / freedom) if groups else 0.0
+
+    def _started(self, record: Record) -> Record:
+        self._open.add(record.trial_id)
+        self._say_set_aside()
+        self._say_planned()
+        self.on_event("started", record, None)
+        return record
+
+    def _say_set_aside(self) -> None:
+        """Tell of suggestions that are not trained."""
+        while self.search.set_aside:
+            record = self.search.set_aside.popleft()
+            self.on_event(record.state, record, None)
+
+    def _write_evaluations(self, trial_id: int, evaluations: list[dict[str, Any]]) -> None:
+        replicate = self.search.records[trial_id].replicate
+        rows = [{"replicate": replicate, **row} for row in evaluations]
+        self.search.ledger.write_evaluations(trial_id, rows)
+
+    def _answered(self, record: Record) -> bool:
+        """Close a trial whose curve a longer one has already drawn."""
+        if record.reuses is None:
+            return False
+        longer = self.search.records[record.reuses]
+        epochs = record.config["epochs"]
+        if (longer.trained_epochs or 0.0) < epochs:
+            return False  # it goes on where that one ended
+        rows = [
+            row for row in self.search.ledger.evaluations(longer.trial_id) if row["epoch"] <= epochs + 1e-9
+        ]
+        if not rows or rows[-1]["epoch"] < epochs - 1e-9:
+            return False
+        # Test scores are of one model, so they are this trial's only if its best model is the same.
+        test = self.search.ledger.test(longer.trial_id)
+        same = test is not None and test.get("iteration") == best(rows)["iteration"]
+        self.finished(record.trial_id, rows, test if same else None)
+        return True
+
+    def _fill(self) -> None:
+        """What is on record, out of the ledger."""
+        assert self.rule
+        self.front = Front()
+        for number, record in self.search.records.items():
+            if record.state in ("running", "finished", "pruned"):
+                for row in self.search.ledger.evaluations(number):
+                    self.front.add(self.rule.cost(row), row)
+
+    def _write_standing(self) -> None:
+        pruning.save(self.folder, self.front, len(self.search.records), self.seed_variance)
+        self._written = time.monotonic()
+
+    def _say_planned(self) -> None:
+        """Keep study.json's number of trials true: replicates and infeasible suggestions change it on the way."""
+        planned = self.search.planned
+        if planned == self._planned:
+            return
+        self._planned = planned
+        known = facts.load(self.folder)
+        if known and known.get("trials") != planned:
+            facts.save(self.folder, {**known, "trials": planned})
+
+    def _uses(self, record: Record) -> dict[str, float]:
+        """CPUs and GPUs of all workers of a trial."""
+        wanted = self.resources(record)
+        return {
+            "cpu_seconds": wanted["workers"] * wanted["cpus_per_worker"],
+            "gpu_seconds": wanted["workers"] * wanted["gpus_per_worker"],
+        }
+
+    def _closed(self, record: Record) -> None:
+        self.usage.end(record.trial_id)
+        self._open.discard(record.trial_id)
+        self._say_planned()
+        self.on_event(record.state, record, record.values)
+
+    @contextmanager
+    def _or_pause(self) -> Iterator[None]:
+        """What cannot be written pauses the study: its trials are as the disk last knew them."""
+        try:
+            yield
+        except SupersededError as error:
+            self.pause(str(error))
+        except OSError as error:
+            with suppress(SupersededError, OSError):
+                self.search.ledger.check()  # ends this process where the study's folder has gone
+            where = f"{error.filename}: " if error.filename else ""
+            self.pause(f"{where}{error.strerror or error}")
+
+
+def scratch(spec: StudySpec, folder: Place) -> Path:
+    """Where logs go, and Ray's own files, which nothing ever needs again: beside ours, if Ray can write there."""
+    if isinstance(folder, Path):
+        return folder / "logs"
+    return own_folder() / spec.name

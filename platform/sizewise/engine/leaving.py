@@ -1,0 +1,75 @@
+"""Ways in which a study's driver ends before the study does: what it leaves behind, and what it tells people.
+
+The ledger holds everything at every moment, so the process can end at any: from a thread of its own where the main one
+waits for something that never answers.
+"""
+
+import os
+import shlex
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from sizewise.engine.driver import Driver
+from sizewise.engine.signals import end_children, exit_code
+from sizewise_core.storage import Place
+
+STOP_SECONDS = 10.0  # how long leaving Ray in order may take after a signal
+_leaving = threading.Lock()
+before_leaving: list[Callable[[], None]] = []  # such as to take a bar from the terminal
+
+
+def give_up(driver: Driver, folder: Place, reason: str) -> None:
+    """End this process at once, with the study as the ledger has it: what it waits for will never answer."""
+    driver.message = reason
+    _leave(driver, f"sizewise: {to_continue(folder.name, str(folder.parent), reason)}", 1)
+
+
+def stop_now(driver: Driver, folder: Place, number: int) -> None:
+    """End this process as its signal wants it, where Ray cannot be left in order: it may have got the signal too."""
+    _leave(driver, interrupted(folder.name, str(folder.parent)), exit_code(number))
+
+
+def leave_moved(driver: Driver, folder: Place, now: Path | None) -> None:
+    """End this process at once: Ray, left in order, would make the folder anew at its old path."""
+    if now is None:
+        message = (
+            f"{folder}: the study's folder was removed while it ran, so there is nothing to resume; if you moved it to "
+            "another file system, resume it there"
+        )
+    else:
+        driver.message = f"its folder was moved here from {folder} while it ran"
+        message = (
+            f"{folder.name} is paused: its folder was moved to {now} while it ran: nothing is lost, continue with "
+            f"`sizewise resume {now.name} --runs {shlex.quote(str(now.parent))}`"
+        )
+    _leave(driver, f"sizewise: {message}", 1)
+
+
+def _leave(driver: Driver, message: str, code: int) -> None:
+    """End this process, from any thread: the main one hears nothing while it waits for Ray."""
+    _leaving.acquire()  # for good: two threads may find a reason at once
+    with suppress(OSError):
+        driver.close()
+    for end in before_leaving:
+        with suppress(Exception):
+            end()
+    with suppress(OSError):  # a terminal that was closed
+        print(message, file=sys.stderr, flush=True)
+    end_children()
+    os._exit(code)
+
+
+def interrupted(name: str, runs: str) -> str:
+    """What to tell whoever interrupted a study."""
+    return f"interrupted: continue with `sizewise resume {name} --runs {shlex.quote(runs)}`"
+
+
+def to_continue(name: str, runs: str, reason: str) -> str:
+    """What to tell whoever started a study that has paused."""
+    return (
+        f"{name} is paused: {reason}: nothing is lost; when that is fixed, continue with "
+        f"`sizewise resume {name} --runs {shlex.quote(runs)}`"
+    )

@@ -1,0 +1,1 @@
+"""Trials on Ray: the only folder that knows Ray Tune and Ray Train."""

@@ -1,0 +1,231 @@
+"""Ray's side of a study: the only room that knows Ray Tune.
+
+Tune asks `EngineSearcher` for configurations and tells it what the trials report; every trial runs in a
+`TrialActor`, which owns the trial's Ray Train workers (`sizewise.engine.ray_tune.worker_group`).
+"""
+
+import logging
+import os
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray import cloudpickle, tune
+from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from sizewise.engine.decisions import Engine
+from sizewise.engine.failures import NO_MEMORY, Ending, ending, memory_kills, no_room
+from sizewise.engine.ray_tune.actor import TrialActor
+from sizewise.engine.ray_tune.cluster import credentials
+from sizewise.engine.time_limits import Watch
+
+log = logging.getLogger(__name__)
+
+# What a trial's own process takes while it waits for its workers. No CPU, however small a fraction: its workers
+# could then never have all of a machine's.
+WAITING_BYTES = 500_000_000
+ASKING_SECONDS = 20.0  # how long a node may take to say what its kernel did
+
+
+def run_trials(engine: Engine) -> None:
+    """Run the remaining trials under Ray Tune; returns early, leaving trials open, when interrupted or paused."""
+    searcher = EngineSearcher(engine)
+    try:
+        # As a parameter, because Tune writes configurations to files, and runtime environments go into Ray's logs.
+        actor = tune.with_parameters(TrialActor, credentials=credentials())
+        tune.Tuner(
+            tune.with_resources(actor, {"memory": WAITING_BYTES}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,  # as many as the searcher suggests: a trial that is lost is started again
+                max_concurrent_trials=engine.spec.resources.concurrent_trials,
+                reuse_actors=True,  # the next trial's processes are the last one's: starting them costs seconds
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name=f"attempt-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}",
+                storage_path=str(engine.scratch / "tune"),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # ours are in checkpoints/
+                stop=_Paused(engine),
+                callbacks=[_Errors(searcher)],
+                verbose=0,
+            ),
+        ).fit()
+    except Exception as error:
+        if not engine.paused and not no_room(error):
+            raise
+        engine.pause(f"{engine.scratch}: {error}")
+    finally:
+        searcher.watch.close()
+
+
+class _Paused(tune.Stopper):  # type: ignore[misc]  # Ray is untyped
+    """Ends Tune's run when the engine is paused."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether nothing is to go on."""
+        return self._engine.paused is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles what it is given, and never reads this again."""
+        return {}
+
+
+class _Errors(tune.Callback):  # type: ignore[misc]  # Ray is untyped
+    """Hears what Tune's searchers are not told: why the process of a trial ended."""
+
+    def __init__(self, searcher: "EngineSearcher") -> None:
+        self._searcher = searcher
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Pass it on."""
+        error = None
+        with suppress(Exception):  # what Ray did not write, or cannot be read here, stays unknown
+            # Its own `get_pickled_error` reads a copy that is made only later.
+            error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        self._searcher.on_trial_error(trial.trial_id, error)
+
+
+class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
+    """Tune's side of `Engine`.
+
+    Ray's own OptunaSearch does not fit: it tells stopped trials as complete, leaves undefined objectives running
+    for ever, and keeps what it knows in a pickle that a crash can tear.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()  # no metric: Tune would demand it in every report
+        self.engine = engine
+        self.trial_ids: dict[str, int] = {}  # Tune's name of a trial -> ours
+        self._places: dict[int, dict[str, Any]] = {}  # where a trial trains
+        self._broken: set[str] = set()
+        self.watch = Watch(engine.spec.failures, _end_worker, engine.progress)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's payload for its `TrialActor`; None while others may still come, else FINISHED."""
+        record = self.engine.next_trial() if self.engine.waiting else None
+        if record is None:
+            done = self.engine.paused or not self.engine.remaining
+            return str(Searcher.FINISHED) if done else None
+        self.trial_ids[trial_id] = record.trial_id
+        return {
+            **self.engine.payload(record),
+            # Never the name of another attempt, not even of one that the ledger has lost.
+            "attempt": f"{record.key}-{record.attempts}-{secrets.token_hex(2)}",
+            "logs": str(self.engine.scratch / "train"),
+        }
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Pass on what a trial says, as it happens. (It comes in lists because Tune flattens dictionaries.)"""
+        number = self.trial_ids[trial_id]
+        if "waiting" in result:
+            log.warning(
+                "trial %d waits for %s: others hold them, or the nodes are still to come",
+                number,
+                result["waiting"],
+            )
+        for place in result.get("started", []):
+            self._places[number] = place
+            self.watch.begin(number, place)
+            self.engine.began(number)
+        for found in result.get("resumed", []):
+            self.engine.resumed(number, found["evaluations"], found["damage"])
+        for evaluation in result.get("evaluated", []):
+            self.watch.heard(number)
+            self.engine.evaluated(number, evaluation)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Say how the trial ended."""
+        number, result = self.trial_ids[trial_id], result or {}
+        late = self.watch.forget(number)
+        if "outcome" in result:
+            (outcome,) = result["outcome"]
+            self.engine.finished(number, outcome["evaluations"], outcome["test"], outcome["pruned"])
+        elif late and (error or "failure" in result):
+            self.engine.failed(number, late, result.get("traceback", ""))
+        elif error:
+            self._broken.add(trial_id)  # why is told to `on_trial_error`, next
+        elif "failure" in result:
+            self._ended(number, Ending(result["kind"], result["failure"]), result["traceback"])
+        # Otherwise it was stopped from outside: it stays open, for `resume`.
+
+    def on_trial_error(self, trial_id: str, error: BaseException | None) -> None:
+        """Say why a trial's own process, which only passes on what the workers say, did not live."""
+        if trial_id in self._broken:
+            self._broken.remove(trial_id)
+            self._ended(self.trial_ids[trial_id], ending(error), str(error))
+
+    def _ended(self, number: int, how: Ending, text: str) -> None:
+        place = self._places.pop(number, None)
+        if how.kind == "failed":
+            self.engine.failed(number, how.reason, text)
+        elif how.kind == "lost":
+            reason = NO_MEMORY if place and _killed_for_memory(place) else how.reason
+            self.engine.lost(number, reason, text)
+        else:
+            self.engine.pause(f"trial {number}: {how.reason}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its searcher again and again, and the ledger already has all there is to keep."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+def _name(trial: Any) -> str:
+    return str(trial.config["attempt"])
+
+
+def _killed_for_memory(place: dict[str, Any]) -> bool:
+    """Whether the kernel of a machine has killed for want of memory since a trial began there. Ray cannot tell."""
+    if not any(node["Alive"] and node["NodeID"] == place["node"] for node in ray.nodes()):
+        return False
+    there = NodeAffinitySchedulingStrategy(place["node"], soft=False)
+    asked = ray.remote(memory_kills).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote()
+    try:
+        return bool(ray.get(asked, timeout=ASKING_SECONDS) > place["memory_kills"])
+    except ray.exceptions.RayError:  # the node went away, or is too busy to answer
+        return False
+
+
+def _end_worker(place: dict[str, Any]) -> None:
+    """Have a process killed on its own node; nothing less reaches one that is stuck in C code, or suspended.
+
+    Where that was of no use, its owner too, which would pass on that the worker has died.
+    """
+    _have_killed(place, "RayTrainWorker")
+    if place.get("ended"):
+        _have_killed(place["owner"], "Trainable")
+    place["ended"] = True
+
+
+def _have_killed(place: dict[str, Any], kind: str) -> None:
+    there = NodeAffinitySchedulingStrategy(place["node"], soft=False)
+    ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(place["pid"], kind)
+
+
+def _kill(pid: int, kind: str) -> None:
+    """SIGKILL to a process whose title tells of its kind, and to nothing else that may have its number by now."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if kind in " ".join(process.cmdline()):
+            process.kill()

@@ -1,0 +1,98 @@
+"""What a trial's workers do: train what the `Desk` orders, until there is nothing more.
+
+Where one worker without a GPU trains, PyTorch is in its process alone. A trial leaves nothing behind for the next one:
+models and data are its own, and peaks of memory are counted anew.
+"""
+
+import dataclasses
+import gc
+import os
+import traceback
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import sklearn.metrics  # noqa: F401  # now and not at the first evaluation, where memory may be short
+import torch
+import torch.distributed
+
+from sizewise.config.trial import TrialConfig
+from sizewise.engine.failures import failure, memory_kills
+from sizewise.training.loop import DivergedError, reset_peak_memory, train
+from sizewise_core import allocator
+from sizewise_core.storage import place
+
+
+def serve(config: dict[str, Any]) -> None:
+    """What every Train worker of a group does."""
+    context = ray.train.get_context()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
+    # A step's arrays have the sizes of the last step's. Clearing memory for them anew was a third of a wide model's.
+    allocator.keep_freed()
+    desk, number = config["desk"], 0
+    ray.get(desk.sign_in.remote(ray.get_runtime_context().current_actor))
+    while (payload := ray.get(desk.order.remote(number))) is not None:
+        _train(payload, desk, context.get_world_rank(), context.get_world_size())
+        number += 1
+
+
+class _StoppedError(Exception):
+    """The trial is to end at the evaluation that it has just reported."""
+
+
+def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
+    """One trial on this worker."""
+    device = ray.train.torch.get_device()
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            "this node offers a GPU that PyTorch cannot use: install its driver and a CUDA build of torch"
+        )
+    _tidy(device)
+    os.environ.update(payload.get("credentials", {}))
+
+    def report(row: dict[str, Any]) -> None:
+        go_on = [rank == 0 and ray.get(desk.ask.remote({"evaluated": [row]}))]
+        if world > 1:
+            torch.distributed.broadcast_object_list(go_on)
+        if not go_on[0]:
+            raise _StoppedError
+
+    def tell(**message: Any) -> None:
+        if rank == 0:
+            ray.get(desk.tell.remote(message))
+
+    # Before anything that could hang, so that whoever keeps the time can end this process.
+    node = ray.get_runtime_context().get_node_id()
+    tell(started=[{"pid": os.getpid(), "node": node, "memory_kills": memory_kills()}])
+    try:
+        outcome = train(
+            TrialConfig.model_validate(payload["config"]),
+            place(payload["folder"]),
+            report,
+            rank=rank,
+            world=world,
+            device=device,
+            uses=payload.get("uses"),
+            resumed=lambda evaluations, damage: tell(
+                resumed=[{"evaluations": evaluations, "damage": damage}]
+            ),
+            **payload["how"],
+        )
+    except _StoppedError:
+        return
+    except DivergedError as error:
+        if world > 1:
+            raise  # the other ranks wait for this one in the middle of an exchange
+        tell(**failure(error, traceback.format_exc()))
+    else:
+        tell(outcome=[dataclasses.asdict(outcome)])
+
+
+def _tidy(device: torch.device) -> None:
+    """Give back what the trial before held, so that this one's peak of memory is its own."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    allocator.give_back()
+    reset_peak_memory(device)

@@ -1,0 +1,296 @@
+"""A backend without training: learning curves, recorded or generated, replayed through the engine's own code.
+
+Workers are events in a heap and time is simulated, so thousands of trials take seconds. Everything else is the
+real thing: sampler, pruning rule, replicates, reuse and (where a folder is given) the ledger.
+
+    curves = Generated()
+    engine = simulated_engine(spec, curves)
+    found = simulate(engine, curves, workers=8)
+"""
+
+import heapq
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from sizewise.config import StudySpec
+from sizewise.config.trial import TrialConfig
+from sizewise.engine.decisions import Engine
+from sizewise.metrics.scores import GROUPS
+from sizewise.search.pruning import PARTS, Rule, encoded
+from sizewise.search.suggest import Search
+from sizewise.store.ledger import Ledger, Record
+
+Rows = list[dict[str, Any]]
+
+
+class Curves(Protocol):
+    """Where evaluations come from when nothing is trained."""
+
+    full_bytes: int
+    rows: int  # of the validation split
+    click_rate: float
+
+    def curve(self, config: TrialConfig) -> Rows:
+        """All evaluations of a configuration; equal configurations give equal ones."""
+        ...
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Learning curves made up to resemble those of DLRM with one shared pool on click logs.
+
+    With d the decades of compression, e the epoch and r the learning rate over `best_rate`, the AUC is
+
+        level(d) - rise(d, e, r) - fall(d, e, r) - misfit(r) + noise
+
+    - level falls with compression, as `loss` * d ** 2.7: 0.003 at 100x, 0.010 at 1,000x, 0.022 at 10,000x.
+    - rise: what is still to be learnt, 0.16 * exp(-4.4 * sqrt(e * min(r, 1) ** 0.55)); beyond 1,000x slower.
+    - fall: over-fitting, from the end of the first epoch on. It takes 0.085 of a large model's AUC, half of that
+      at 100x, and next to nothing from 1,000x on; it comes later at low learning rates.
+    - misfit: learning rates above the best cost 0.015 times their squared decades, and near 0.2 training fails.
+    - noise, of which one part is the model's own (its seed, and where its last steps took it) and one is error (how
+      well the validation rows happen to suit it), each with a draw a trial and a draw an evaluation. The error falls
+      with the root of `rows`, and evaluations tell what it is made of as real ones do (`metrics.auc_parts`). The
+      error that all models share because they are scored on the same rows cancels and is left out.
+
+    The constants were fitted by eye to 17 trained models before any claim was measured with them; see
+    benchmarks/RESULTS.md.
+    """
+
+    seed: int = 0
+    full_bytes: int = 20_000_000
+    rows: int = 15_000
+    click_rate: float = 0.2565
+    iterations_per_epoch: int = 235
+    mlp_bytes: int = 380_000
+    best_auc: float = 0.7475
+    loss: float = 0.00052
+    best_rate: float = 0.015
+    seed_noise: float = 0.0008
+    step_noise: float = 0.0006
+    trial_error: float = 0.0014  # at 15,000 rows
+    evaluation_error: float = 0.0008
+    row_seconds: float = 1e-4
+
+    def curve(self, config: TrialConfig) -> Rows:
+        """Evaluations of a configuration, by its memory budget, learning rate, epochs and seed."""
+        rng = np.random.default_rng([self.seed, *config_numbers(config)])
+        size = min(config.memory_budget, self.full_bytes)
+        offset, shrink = self.seed_noise * rng.standard_normal(), math.sqrt(15_000 / self.rows)
+        shared = rng.normal(0.0, self.trial_error * shrink / math.sqrt(GROUPS), GROUPS)
+        every = config.evaluate_every
+        step = float(every) if isinstance(every, int) else every * self.iterations_per_epoch
+        total = config.epochs * self.iterations_per_epoch
+        points = sorted({min(max(round(k * step), 1), total) for k in range(1, math.ceil(total / step) + 1)})
+        rows = []
+        for iteration in points:
+            epoch = iteration / self.iterations_per_epoch
+            parts = shared + rng.normal(0.0, self.evaluation_error * shrink / math.sqrt(GROUPS), GROUPS)
+            auc = self.auc(size, config.learning_rate, epoch) + offset
+            auc += self.step_noise * rng.standard_normal() + parts.sum()
+            seconds = iteration * config.batch_size * self.row_seconds
+            rows.append(
+                {
+                    "iteration": iteration,
+                    "epoch": epoch,
+                    "samples": iteration * config.batch_size,
+                    "auc": min(max(auc, 0.5), 1.0),
+                    "logloss": 0.52 - (auc - 0.74),
+                    "normalized_entropy": 0.9 - (auc - 0.74),
+                    "embedding_bytes": size,
+                    "model_bytes": size + self.mlp_bytes,
+                    "compression_ratio": self.full_bytes / size,
+                    "train_seconds": seconds,
+                    PARTS: encoded(parts),
+                }
+            )
+        return rows
+
+    def auc(self, size: float, rate: float, epoch: float) -> float:
+        """Expected AUC of a pool of `size` bytes."""
+        decades = math.log10(max(self.full_bytes / size, 1.0))
+        relative = rate / self.best_rate
+        tiny = max(0.0, decades - 3.0)
+        level = self.best_auc - self.loss * decades**2.7
+        learnt = epoch * min(relative, 1.0) ** 0.55
+        rise = (0.16 - 0.094 * tiny) * math.exp(-(4.4 - 2.3 * tiny) * math.sqrt(learnt))
+        capacity = 0.085 / (1.0 + math.exp((decades - 2.0) / 0.35))
+        fall = capacity * -math.expm1(-max(0.0, epoch * min(relative, 1.0) ** 0.2 - 1.0) / 0.75)
+        misfit = 0.015 * max(0.0, math.log10(relative)) ** 2
+        misfit += 0.22 / (1.0 + math.exp(-(math.log10(rate) - math.log10(0.2)) / 0.05))
+        return float(max(level - rise - fall - misfit, 0.5))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The curves of a finished study, replayed: each configuration gets those of the nearest recorded trial.
+
+    Nearest by decades of memory budget and of learning rate, among trials of the same method; the curve ends with
+    the configuration's last epoch, or with the record. To replay pruning, record a study that keeps what it judges by
+    and stops nothing: `pruning: {grace: 1000000}`.
+
+        curves = Recorded.of(Path("runs/quickstart"))
+        simulate(simulated_engine(spec, curves), curves)
+    """
+
+    trials: Mapping[int, tuple[dict[str, Any], Rows]]
+    full_bytes: int
+    rows: int
+    click_rate: float
+
+    @staticmethod
+    def of(study: Path) -> "Recorded":
+        """The curves in a study's folder."""
+        data, ledger = json.loads((study / "study.json").read_bytes())["data"], Ledger(study)
+        records = {n: r for n, r in ledger.records().items() if r.state == "finished"}
+        curves = {n: (record.config, ledger.evaluations(n)) for n, record in records.items()}
+        return Recorded(curves, data["full_bytes"], data["rows"]["validation"], data["click_rate"])
+
+    def curve(self, config: TrialConfig) -> Rows:
+        """The nearest trial's evaluations, as far as the configuration trains."""
+        wanted = config.flat()
+        same = [(c, rows) for c, rows in self.trials.values() if c["method"] == config.method and rows]
+        near = min(same, key=lambda trial: _distance(trial[0], wanted), default=None)
+        if near is None:
+            raise ValueError(f"nothing recorded with method {config.method}")
+        return [row for row in near[1] if row["epoch"] <= config.epochs + 1e-9] or near[1][:1]
+
+
+class Memory(Ledger):
+    """A ledger that keeps everything in memory, for simulations whose end is all that is wanted."""
+
+    def __init__(self) -> None:
+        self.check = lambda: None
+        self._records: dict[int, Record] = {}
+        self.rows: dict[int, Rows] = {}
+
+    def write(self, record: Record) -> None:
+        """Keep a record."""
+        self._records[record.trial_id] = record
+
+    def records(self) -> dict[int, Record]:
+        """All records by trial id."""
+        return dict(self._records)
+
+    def append_evaluation(self, trial_id: int, row: Mapping[str, Any]) -> None:
+        """Keep an evaluation."""
+        self.rows.setdefault(trial_id, []).append(dict(row))
+
+    def write_evaluations(self, trial_id: int, rows: Rows) -> None:
+        """Keep a trial's evaluations."""
+        self.rows[trial_id] = list(rows)
+
+    def evaluations(self, trial_id: int) -> Rows:
+        """A trial's evaluations."""
+        return list(self.rows.get(trial_id, ()))
+
+    def count(self, trial_id: int) -> int | None:
+        """How many evaluations a trial has."""
+        return len(self.rows.get(trial_id, ()))
+
+    def write_test(self, trial_id: int, scores: Mapping[str, Any]) -> None:
+        """Nothing is tested in a simulation."""
+
+    def test(self, trial_id: int) -> dict[str, Any] | None:
+        """Nothing is tested in a simulation."""
+        return None
+
+
+@dataclass
+class Simulated:
+    """What a simulation came to; times in seconds."""
+
+    trials: int = 0
+    iterations: int = 0  # trained
+    simulated_seconds: float = 0.0
+    engine_seconds: list[float] = field(default_factory=list)  # of each trial, in the order of their ends
+
+
+def simulated_engine(spec: StudySpec, curves: Curves, folder: Path | None = None, **search: Any) -> Engine:
+    """An engine over `curves`: in memory, or with a real ledger in `folder`; `search` goes to `Search`."""
+    ledger = Ledger(folder) if folder else Memory()
+    rule = Rule.of(spec, curves.rows, curves.click_rate) if spec.pruning else None
+    return Engine(
+        spec,
+        folder or Path(),
+        Search(spec, ledger, curves.full_bytes, **search),
+        lambda event, record, values: None,
+        rule,
+    )
+
+
+def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | None = None) -> Simulated:
+    """Run a study's remaining trials, or `trials` of them, on so many simulated workers.
+
+    A driver's death is simulated by `trials`: what runs then stays open, as in a study that was killed.
+    """
+    found, clock, idle = Simulated(), 0.0, workers
+    events: list[tuple[float, int, int, int]] = []  # (when, order, trial, which of its evaluations)
+    rows: dict[int, Rows] = {}
+    spent: dict[int, float] = {}  # the engine's seconds for each running trial
+    order = 0
+
+    def later(trial: int, place: int) -> None:
+        nonlocal order
+        before = rows[trial][place - 1]["train_seconds"] if place else 0.0
+        order += 1
+        heapq.heappush(events, (clock + rows[trial][place]["train_seconds"] - before, order, trial, place))
+
+    while True:
+        while idle and (trials is None or found.trials < trials):
+            started = time.perf_counter()
+            record = engine.next_trial()
+            seconds = time.perf_counter() - started
+            if record is None:
+                break
+            idle -= 1
+            trial = record.trial_id
+            rows[trial], spent[trial] = curves.curve(engine.search.config(record)), seconds
+            known = engine.search.ledger.evaluations(record.reuses) if record.reuses is not None else []
+            begin = min(sum(row in rows[trial] for row in _plain(known)), len(rows[trial]) - 1)
+            found.iterations -= rows[trial][begin - 1]["iteration"] if begin else 0
+            later(trial, begin)
+        if not events or (trials is not None and found.trials >= trials):
+            break
+        clock, _, trial, place = heapq.heappop(events)
+        started = time.perf_counter()
+        engine.evaluated(trial, rows[trial][place])
+        last = place == len(rows[trial]) - 1
+        so_far = rows[trial][: place + 1]
+        pruned = "" if last else engine.verdict(so_far)
+        if last or pruned:
+            engine.finished(trial, so_far, None, pruned)
+            found.trials += 1
+            found.iterations += so_far[-1]["iteration"]
+            found.engine_seconds.append(spent.pop(trial) + time.perf_counter() - started)
+            del rows[trial]
+            idle += 1
+        else:
+            spent[trial] += time.perf_counter() - started
+            later(trial, place + 1)
+    found.simulated_seconds = clock
+    return found
+
+
+def config_numbers(config: TrialConfig) -> list[int]:
+    """What a curve's noise is drawn from: everything but its length, so that a longer one goes on with it."""
+    return list(config.curve().encode())
+
+
+def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    return sum(
+        abs(math.log10(one[name] / other[name]))
+        for name in ("memory_budget", "learning_rate")
+        if one[name] > 0
+    )
+
+
+def _plain(rows: Rows) -> Rows:
+    return [{k: v for k, v in row.items() if k != "replicate"} for row in rows]

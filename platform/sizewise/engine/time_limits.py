@@ -1,0 +1,114 @@
+"""The time limits of a study's trials, kept in the driver, where a worker that hangs cannot stop the clock.
+
+watch = Watch(spec.failures, end=kill_worker, progress=newest_checkpoint)
+watch.begin(7, place)            # its worker has begun
+watch.heard(7)                   # it evaluated
+reason = watch.forget(7)         # it is over; a reason, if it was ended here
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sizewise.config.study_file import FailuresSpec
+from sizewise_core.units import format_seconds
+
+log = logging.getLogger(__name__)
+TICK_SECONDS = 1.0
+SUSPENDED_SECONDS = 10.0  # between two looks: this process was suspended, not busy
+AGAIN_SECONDS = 30.0  # how long ending a worker may take before it is tried again
+
+
+@dataclass
+class _Watched:
+    place: Any
+    seen: Any = None  # the newest checkpoint that was looked at
+    began: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    reason: str | None = None
+    ended: float = 0.0
+
+
+class Watch:
+    """Ends trials that train for too long or have not been heard of for too long.
+
+    Arguments:
+        limits: the study's section `failures`.
+        end: ends what `begin` was given as the trial's place; must not block.
+        progress: what of a trial changes while it gets on without a word; asked only before one is ended.
+    """
+
+    def __init__(
+        self, limits: FailuresSpec, end: Callable[[Any], None], progress: Callable[[int], Any]
+    ) -> None:
+        self._limits, self._end, self._progress = limits, end, progress
+        self._trials: dict[int, _Watched] = {}
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
+        self._thread.start()
+
+    def begin(self, trial_id: int, place: Any) -> None:
+        """From now on the trial's clocks run."""
+        with self._lock:
+            self._trials[trial_id] = _Watched(place)
+
+    def heard(self, trial_id: int) -> None:
+        """The trial got on."""
+        with self._lock:
+            if trial_id in self._trials:
+                self._trials[trial_id].heard = time.monotonic()
+
+    def forget(self, trial_id: int) -> str | None:
+        """The trial is over. Returns why it was ended here, if it was."""
+        with self._lock:
+            watched = self._trials.pop(trial_id, None)
+        return watched.reason if watched else None
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        looked = time.monotonic()
+        while not self._stop.wait(TICK_SECONDS):
+            away, looked = time.monotonic() - looked, time.monotonic()
+            with self._lock:
+                if away > SUSPENDED_SECONDS:
+                    self._was_suspended(away)
+                due = [(n, w) for n, w in self._trials.items() if self._overdue(n, w)]
+            for trial_id, watched in due:
+                watched.ended = time.monotonic()
+                try:
+                    self._end(watched.place)
+                except Exception as error:  # it is tried again, and must not end this thread
+                    log.warning("trial %d: its worker cannot be ended: %s", trial_id, error)
+
+    def _was_suspended(self, seconds: float) -> None:
+        """Stop the clocks for the time in which nothing of the trials was heard because nobody listened."""
+        for watched in self._trials.values():
+            watched.began += seconds
+            watched.heard += seconds
+
+    def _overdue(self, trial_id: int, watched: _Watched) -> bool:
+        now, limits = time.monotonic(), self._limits
+        if watched.reason:
+            return now - watched.ended > AGAIN_SECONDS
+        if limits.trial_seconds is not None and now - watched.began > limits.trial_seconds:
+            watched.reason = (
+                f"trained for longer than failures.trial_seconds ({format_seconds(limits.trial_seconds)})"
+            )
+        elif limits.silent_seconds is not None and now - watched.heard > limits.silent_seconds:
+            progress = self._progress(trial_id)
+            if progress != watched.seen:
+                watched.seen, watched.heard = progress, now
+                return False
+            watched.reason = (
+                "neither evaluated nor saved a checkpoint for failures.silent_seconds "
+                f"({format_seconds(limits.silent_seconds)})"
+            )
+        return watched.reason is not None

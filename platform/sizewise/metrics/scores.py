@@ -1,0 +1,238 @@
+"""How good a set of scores is: AUC, log-loss, normalized entropy and calibration, in float64.
+
+scores = evaluate_scores(labels, logits)          # all rows at once: every figure exact
+scores.auc, scores.normalized_entropy
+
+stream = StreamingScores()                        # rows in parts, on one or many workers, in 1 MB
+stream.update(labels, logits)
+stream.merge(other_worker)
+stream.scores(), stream.auc_error                 # AUC within auc_error, the rest as if all at once
+
+one, other = auc_parts(labels, logits), auc_parts(labels, logits_of_another_model)
+((one - other) ** 2).sum() ** 0.5                 # standard error of the difference of their AUCs
+standard_error(0.75, clicks=2500, others=7500)    # of one AUC, from the rows alone (see `sizewise_core.auc_error`)
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sizewise_core.auc_error import SMALL, expected_error, rows_enough, standard_error, too_small
+from sizewise_core.errors import InputError
+
+__all__ = [
+    "GROUPS",
+    "SMALL",
+    "Scores",
+    "StreamingScores",
+    "auc_parts",
+    "evaluate_scores",
+    "expected_error",
+    "rows_enough",
+    "standard_error",
+    "too_small",
+]
+
+Floats = NDArray[np.float64]
+GROUPS = 128  # of rows, of whose share in an AUC `auc_parts` tells
+
+
+class Scores(NamedTuple):
+    """One evaluation's figures.  One that the labels leave undefined is NaN, and ``undefined`` says why."""
+
+    auc: float
+    """Probability that a click scores above a non-click, ties counting one half; NaN with one class."""
+    logloss: float
+    """Mean negative log-likelihood in nats."""
+    normalized_entropy: float
+    """Log-loss over the entropy of the click rate (He et al. 2014); NaN with one class."""
+    calibration: float
+    """Sum of predicted probabilities over clicks; NaN without clicks."""
+    undefined: str = ""
+    """Why some figures are NaN; empty where none is."""
+
+
+def evaluate_scores(labels: ArrayLike, logits: ArrayLike) -> Scores:
+    """Exact figures of logits against labels.
+
+    Args:
+        labels: (rows,) of 0 and 1.
+        logits: (rows,) log-odds of any float dtype; infinities are allowed, NaN is not.
+
+    Raises:
+        InputError: empty or unequal arrays, labels other than 0 and 1, or NaN logits.
+    """
+    y, z = _checked(labels, logits)
+    auc = float("nan")
+    if 0 < y.sum() < y.size:
+        # Here, because it takes a second, and most who import this module score nothing.
+        from sklearn.metrics import roc_auc_score
+
+        # Only the order counts, so infinities may become the largest floats.
+        auc = float(roc_auc_score(y, np.nan_to_num(z)))
+    losses, probabilities = _ExactSum(), _ExactSum()
+    losses.add(_losses(y, z))
+    probabilities.add(_probabilities(z))
+    return _scores(y.size, int(y.sum()), losses, probabilities, auc)
+
+
+def auc_parts(labels: ArrayLike, logits: ArrayLike) -> Floats:
+    """How far each of ``GROUPS`` groups of rows (every 128th) moves the AUC: what its error is made of.
+
+    A click's component is the share of non-clicks below it, a non-click's the share of clicks above it (DeLong et
+    al. 1988); here they are centred, scaled and summed by group.  Where two models scored the same rows in the same
+    order, the sum of squared differences of their parts estimates the variance of the difference of their AUCs,
+    however alike they are, with ``GROUPS - 1`` degrees of freedom.
+
+    Args:
+        labels: (rows,) of 0 and 1.
+        logits: (rows,) log-odds.
+
+    Returns:
+        (GROUPS,); NaN with one class only.
+    """
+    y, z = _checked(labels, logits)
+    click = y == 1
+    clicks = int(click.sum())
+    others = y.size - clicks
+    if not clicks or not others:
+        return np.full(GROUPS, np.nan)
+    components = np.empty(y.size)
+    ascending = np.sort(z[~click]), np.sort(z[click])
+    for mine, sorted_rest, count in ((click, ascending[0], others), (~click, ascending[1], clicks)):
+        below = np.searchsorted(sorted_rest, z[mine], "left") + np.searchsorted(sorted_rest, z[mine], "right")
+        components[mine] = below / (2.0 * count)  # ties count one half
+    components[~click] = 1.0 - components[~click]
+    components -= components[click].mean()
+    components /= np.where(click, clicks, others)
+    found = np.bincount(np.arange(y.size) % GROUPS, components, minlength=GROUPS)
+    return np.asarray((found - found.mean()) * math.sqrt(GROUPS / (GROUPS - 1)))
+
+
+class StreamingScores:
+    """Figures of rows that arrive in parts, in constant memory; parts may be merged in any order.
+
+    Log-loss, normalized entropy and calibration equal ``evaluate_scores`` of all rows bit for bit, in
+    whatever parts and order they came, because their sums are exact.  AUC counts clicks and non-clicks in
+    bins of logits, of equal width from -limit to limit; pairs within a bin count one half, so it is off by at
+    most ``auc_error``.
+
+    Args:
+        bins: number of bins; the error falls as their inverse.
+        limit: logits beyond it share the outermost bins.
+    """
+
+    def __init__(self, bins: int = 2**16, limit: float = 16.0) -> None:
+        self.bins, self.limit = bins, limit
+        self._counts = np.zeros((2, bins), dtype=np.int64)  # non-clicks, clicks
+        self._losses, self._probabilities = _ExactSum(), _ExactSum()
+
+    def update(self, labels: ArrayLike, logits: ArrayLike) -> None:
+        """Add rows; arguments and errors as for ``evaluate_scores``, but no rows at all are allowed."""
+        y, z = _checked(labels, logits, at_least=0)
+        scaled = (np.clip(z, -self.limit, self.limit) + self.limit) * (self.bins / (2 * self.limit))
+        bin_of = np.minimum(scaled.astype(np.int64), self.bins - 1)
+        for label in (0, 1):
+            self._counts[label] += np.bincount(bin_of[y == label], minlength=self.bins)
+        self._losses.add(_losses(y, z))
+        self._probabilities.add(_probabilities(z))
+
+    def merge(self, other: "StreamingScores") -> None:
+        """Add another stream's rows, such as another worker's."""
+        if (self.bins, self.limit) != (other.bins, other.limit):
+            raise InputError(
+                f"streams of {self.bins} bins to {self.limit}, {other.bins} to {other.limit} do not merge: "
+                "make them with the same bins and limit"
+            )
+        self._counts += other._counts
+        self._losses.merge(other._losses)
+        self._probabilities.merge(other._probabilities)
+
+    @property
+    def auc_error(self) -> float:
+        """How far the AUC of ``scores`` may be off: half the share of pairs within one bin; NaN with it."""
+        negatives, positives = (int(count) for count in self._counts.sum(1))
+        if not negatives or not positives:
+            return float("nan")
+        return float(self._counts.prod(0, dtype=np.float64).sum() / (2.0 * negatives * positives))
+
+    def scores(self) -> Scores:
+        """Figures of all rows so far."""
+        negatives, positives = (int(count) for count in self._counts.sum(1))
+        if not negatives + positives:
+            raise InputError("no rows to evaluate: update with at least one")
+        auc = float("nan")
+        if negatives and positives:
+            # Non-clicks below each click: all in lower bins, and half of those in its own.
+            below = np.cumsum(self._counts[0]) - self._counts[0] / 2
+            auc = float((self._counts[1] * below).sum() / (float(negatives) * positives))
+        return _scores(negatives + positives, positives, self._losses, self._probabilities, auc)
+
+
+class _ExactSum:
+    """A sum of nonnegative floats as an integer number of 2^-52: its order cannot matter.
+
+    Each value is off by at most 2^-52.
+    """
+
+    def __init__(self) -> None:
+        self.units = 0
+        self.infinite = False
+
+    def add(self, values: Floats) -> None:
+        large = values >= 2.0**20  # these would overflow the vectorized path; they are rare
+        self.infinite |= bool(np.isinf(values).any())
+        for value in values[large & np.isfinite(values)]:
+            numerator, denominator = float(value).as_integer_ratio()
+            self.units += (numerator << 52) // denominator
+        for part in np.array_split(values[~large], 1 + values.size // 2**22):
+            whole = np.floor(part * 2.0**20)  # below 2^40: 2^22 of them stay below 2^63
+            rest = np.rint((part * 2.0**20 - whole) * 2.0**32)
+            self.units += (int(whole.astype(np.int64).sum()) << 32) + int(rest.astype(np.int64).sum())
+
+    def merge(self, other: "_ExactSum") -> None:
+        self.units += other.units
+        self.infinite |= other.infinite
+
+    def mean(self, count: int) -> float:
+        return math.inf if self.infinite else self.units / (count << 52)
+
+
+def _checked(labels: ArrayLike, logits: ArrayLike, at_least: int = 1) -> tuple[Floats, Floats]:
+    y = np.asarray(labels, dtype=np.float64).ravel()
+    z = np.asarray(logits, dtype=np.float64).ravel()
+    if y.size < at_least or y.size != z.size:
+        raise InputError(
+            f"{y.size} labels and {z.size} logits: give one of each per row, and at least one row"
+        )
+    if not np.isin(y, (0.0, 1.0)).all():
+        raise InputError("labels must be 0 or 1")
+    if np.isnan(z).any():
+        raise InputError(
+            f"{np.isnan(z).sum()} of {z.size} logits are NaN: training diverged, lower learning_rate"
+        )
+    return y, z
+
+
+def _losses(y: Floats, z: Floats) -> Floats:
+    # log(1 + e^-z) for clicks, log(1 + e^z) for the rest.  Probabilities would saturate at 0 and 1.
+    return np.logaddexp(0.0, np.where(y == 1, -z, z))
+
+
+def _probabilities(z: Floats) -> Floats:
+    # 1 / (1 + e^-z) with an exponent that is never positive, so that it cannot overflow.
+    small = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1.0, small) / (1.0 + small)
+
+
+def _scores(rows: int, clicks: int, losses: _ExactSum, probabilities: _ExactSum, auc: float) -> Scores:
+    logloss = losses.mean(rows)
+    calibration = probabilities.mean(clicks) if clicks else float("nan")
+    if clicks in (0, rows):
+        only = f"all {rows} labels are {int(clicks > 0)}: AUC and normalized entropy need both classes"
+        return Scores(float("nan"), logloss, float("nan"), calibration, only)
+    rate = clicks / rows
+    entropy = -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
+    return Scores(auc, logloss, logloss / entropy, calibration)

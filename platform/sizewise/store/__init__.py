@@ -1,0 +1,1 @@
+"""What a study is on disk: ledger, curves, usage."""

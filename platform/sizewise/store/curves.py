@@ -1,0 +1,160 @@
+"""Evaluations read from disk: many small JSON-lines files, one of which may be growing.
+
+Every line carries a checksum (see `sealed`), by which a damaged one is left out and named. The rest takes one
+Polars parse; only where that fails, or gives what no evaluation can be, are the lines of a file taken one by one.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import polars as pl
+
+from sizewise.store.files import batches
+from sizewise.store.ledger import MOST_CURVE_BYTES, MOST_LINE_BYTES, evaluation_of
+from sizewise_core.sealed import DamagedError, whole
+from sizewise_core.storage import Entry, Place, read_entries
+
+SCHEMA: dict[str, pl.DataType] = {
+    "trial_id": pl.Int64(),
+    "replicate": pl.Int64(),
+    "iteration": pl.Int64(),
+    "epoch": pl.Float64(),
+    "samples": pl.Int64(),
+    "auc": pl.Float64(),
+    "logloss": pl.Float64(),
+    "normalized_entropy": pl.Float64(),
+    "embedding_bytes": pl.Int64(),
+    "model_bytes": pl.Int64(),
+    "compression_ratio": pl.Float64(),
+    "optimizer_bytes": pl.Int64(),
+    "train_seconds": pl.Float64(),
+    "cpu_seconds": pl.Float64(),
+    "gpu_seconds": pl.Float64(),
+    "samples_per_second": pl.Float64(),
+    "peak_memory_bytes": pl.Int64(),
+    "wire_bytes": pl.Int64(),
+}
+IDENTITY = ["trial_id", "replicate", "iteration"]
+_MOST = 2**62  # beyond it a number is none that was measured
+# What every evaluation is within; an undefined metric is null.
+_MEASURED = pl.all_horizontal(
+    pl.col("iteration").is_between(0, _MOST),
+    pl.col("auc").fill_nan(None).fill_null(0.5).is_between(0, 1),
+    *(
+        pl.col(name).fill_nan(None).fill_null(0).is_between(-_MOST, _MOST)
+        for name in SCHEMA
+        if name not in ("trial_id", "iteration", "auc")
+    ),
+)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The undamaged lines of a file, none of them empty, with their numbers from 1."""
+
+    name: str
+    trial_id: int
+    lines: list[bytes]
+    numbers: list[int]
+
+
+def read_curves(listed: list[Entry], growing: bool, problems: list[str]) -> pl.DataFrame:
+    """All evaluations in files that were listed, as `read_evaluations`, however many files there are."""
+    frames = [
+        read_evaluations(read_entries(batch, MOST_CURVE_BYTES), growing, problems)
+        for batch in batches(listed)
+    ]
+    return frames[0] if len(frames) == 1 else pl.concat([pl.DataFrame(schema=SCHEMA), *frames]).sort(IDENTITY)
+
+
+def read_evaluations(
+    files: Mapping[Place, bytes | OSError], growing: bool, problems: list[str]
+) -> pl.DataFrame:
+    """All evaluations in `files` (contents by path), sorted by trial and iteration, the last of each iteration kept.
+
+    `growing` says that a writer is at work, so that a half-written last line is no problem.
+    Damaged lines, and those of another trial than the file's, are left out, each with a line in `problems`.
+    """
+    found = [_undamaged(file, text, growing, problems) for file, text in files.items()]
+    rows = pl.concat([pl.DataFrame(schema=SCHEMA), *_parsed([f for f in found if f and f.lines], problems)])
+    return (
+        rows.with_columns(pl.col("replicate").fill_null(0), pl.col(pl.Float64).fill_nan(None))
+        .unique(IDENTITY, keep="last", maintain_order=True)
+        .sort(IDENTITY)
+    )
+
+
+def _undamaged(file: Place, text: bytes | OSError, growing: bool, problems: list[str]) -> _Lines | None:
+    """The file's lines whose checksums hold; what follows the last line end counts if it is a whole record."""
+    if isinstance(text, OSError):
+        problems.append(f"evaluations/{file.name} was skipped ({text.strerror or text})")
+        return None
+    if not file.stem.isdecimal() or len(file.stem) > 10:
+        problems.append(f"evaluations/{file.name} was skipped (its name is no trial's)")
+        return None
+    trial_id = int(file.stem)
+    end = text.rfind(b"\n") + 1
+    last = text[end:]
+    if last.strip() and (len(last) > MOST_LINE_BYTES or _damage(last, trial_id)):
+        if not growing:
+            problems.append(f"evaluations/{file.name}: its last line is half-written and was left out")
+        text = text[:end]
+    lines, numbers = [], []
+    for number, line in enumerate(text.split(b"\n"), 1):
+        if len(line) > MOST_LINE_BYTES or not whole(line):
+            problems.append(_left_out(file.name, number, "damaged"))
+        elif line.strip():
+            lines.append(line)
+            numbers.append(number)
+    return _Lines(file.name, trial_id, lines, numbers)
+
+
+def _parsed(files: list[_Lines], problems: list[str]) -> Iterator[pl.DataFrame]:
+    """All files in one parse; where it fails, each half in one, so that a bad line slows down its own file only."""
+    if not files:
+        return
+    try:
+        frame = pl.read_ndjson(BytesIO(b"\n".join(line for f in files for line in f.lines)), schema=SCHEMA)
+        counts = [len(f.lines) for f in files]
+        if frame.height == sum(counts):
+            expected = pl.Series(np.repeat([f.trial_id for f in files], counts))
+            fine = frame.select((pl.col("trial_id") == expected) & _MEASURED).to_series()
+            if fine.fill_null(False).all():
+                yield frame
+                return
+    except pl.exceptions.PolarsError:
+        pass
+    if len(files) > 1:
+        middle = len(files) // 2
+        yield from _parsed(files[:middle], problems)
+        yield from _parsed(files[middle:], problems)
+    else:
+        yield pl.DataFrame(list(_one_by_one(files[0], problems)), schema=SCHEMA, strict=False, orient="row")
+
+
+def _one_by_one(file: _Lines, problems: list[str]) -> Iterator[dict[str, object]]:
+    """The evaluations of a file, naming each line that is none."""
+    for number, line in zip(file.numbers, file.lines, strict=True):
+        try:
+            row = evaluation_of(line, file.trial_id)
+        except DamagedError as error:
+            other = str(error).startswith("of trial")
+            problems.append(_left_out(file.name, number, str(error) if other else "damaged"))
+        else:
+            yield {
+                name: value if isinstance(value := row.get(name), int | float) else None for name in SCHEMA
+            }
+
+
+def _left_out(name: str, number: int, why: str) -> str:
+    return f"evaluations/{name}: line {number} is {why} and was left out"
+
+
+def _damage(line: bytes, trial_id: int) -> bool:
+    try:
+        evaluation_of(line, trial_id)
+    except DamagedError:
+        return True
+    return False

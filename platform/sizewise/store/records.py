@@ -1,0 +1,164 @@
+"""The JSON files of a study's folder as typed records: what a reader relies on, and nothing more.
+
+Unknown fields are ignored, so that a newer writer's folder can still be read. A file that is not
+what it should be becomes one readable line, never a traceback: see `parse`.
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from sizewise.metrics.scores import expected_error
+from sizewise.store.facts import VERSION
+from sizewise.store.ledger import Identity
+from sizewise_core.errors import first_problem
+from sizewise_core.names import PlainName
+from sizewise_core.sealed import DamagedError, unsealed
+from sizewise_core.storage import Place
+
+Direction = Literal["maximize", "minimize"]
+TrialState = Literal["running", "finished", "pruned", "failed", "infeasible"]
+# What tables and clocks can hold: JSON's numbers have no end.
+Count = Annotated[int, Field(ge=0, le=2**62)]
+Instant = Annotated[float, Field(ge=-1e11, le=1e11)]  # unix seconds
+
+
+class _Record(BaseModel):
+    """One of a study's files; no number in it is beyond all measure."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Rows(_Record):
+    """Rows of each split."""
+
+    train: Count = 0
+    validation: Count = 0
+    test: Count = 0
+
+
+class DataRecord(_Record):
+    """The data set of a study; `full_bytes` is what full embedding tables would weigh."""
+
+    path: str = ""
+    rows: Rows = Rows()
+    full_bytes: Count | None = None
+    features: Count | None = None
+    click_rate: float | None = None
+    validation_click_rate: float | None = None
+
+    @property
+    def auc_error(self) -> float:
+        """The standard error of an AUC on the validation split; 0 where an older version has not kept its clicks."""
+        if self.validation_click_rate is None:
+            return 0.0
+        return expected_error(self.rows.validation, self.validation_click_rate)
+
+
+class Prices(_Record):
+    """What an hour of a CPU and of a GPU costs."""
+
+    cpu_hour: float = 0.0
+    gpu_hour: float = 0.0
+    currency: str = "USD"
+
+    def of(self, cpu_seconds: float, gpu_seconds: float) -> float:
+        """Money for so many seconds."""
+        return (cpu_seconds * self.cpu_hour + gpu_seconds * self.gpu_hour) / 3600
+
+
+class Limit(_Record):
+    """The least and the most that a metric may be, both allowed."""
+
+    min: float | None = None
+    max: float | None = None
+
+
+class StudyRecord(_Record):
+    """study.json: what the study asks; `trials` is how many it asks for, replicates included."""
+
+    schema_version: int = VERSION
+    name: str = ""
+    created: Instant | None = None
+    trials: Annotated[int, Field(ge=0, le=10**9)] | None = None
+    objectives: dict[str, Direction] = Field(
+        default={"auc": "maximize", "embedding_bytes": "minimize", "iterations": "minimize"}, min_length=1
+    )
+    prices: Prices | None = None
+    constraints: dict[str, Limit] = {}
+    data: DataRecord = DataRecord()
+
+
+class DriverRecord(_Record):
+    """driver.json: the process that runs the study; `beat` is when (unix seconds) it last wrote this."""
+
+    host: str = ""
+    pid: Annotated[int, Field(ge=0, le=2**31)] = 0
+    machine: str = ""
+    born: Count | None = None
+    folder: str | None = None
+    started: Instant | None = None
+    beat: Instant = 0.0
+    state: Literal["running", "stopped", "finished"]
+    message: str = ""
+
+
+class TrialRecord(_Record):
+    """trials/NNNN.json: one trial of the ledger; times in unix seconds."""
+
+    trial_id: Identity
+    configuration: Identity | None = None  # which suggestion it is of; its own where no replicates are
+    replicate: Identity = 0
+    state: TrialState
+    key: PlainName | Literal[""] = ""
+    config: dict[str, Any] = {}
+    values: dict[str, float | None] | None = None
+    error: str | None = None
+    reason: str | None = None
+    reuses: Identity | None = None
+    trained_epochs: float | None = None
+    started: Instant | None = None
+    finished: Instant | None = None
+    attempts: Identity = 1
+    lost: dict[Identity, str] = {}  # attempt: why it lost its worker
+    evaluations: Count | None = None  # how many there are; unknown while it runs, and to older versions
+    tested: bool | None = None  # whether there are test scores
+
+    @field_validator("config")
+    @classmethod
+    def _measurable(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Settings may be anything but numbers that neither tables nor JSON can hold."""
+        for name, value in config.items():
+            if isinstance(value, int | float) and not abs(value) <= 2**62:
+                raise ValueError(f"{name} is beyond all measure")
+        return config
+
+
+class TestRecord(_Record):
+    """test/NNNN.json: the test split's scores, for the table and never for a decision."""
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    trial_id: Identity
+    auc: float | None = None
+    logloss: float | None = None
+    normalized_entropy: float | None = None
+
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def parse(path: Place, content: bytes | OSError, kind: type[Record], problems: list[str]) -> Record | None:
+    """The record that `path` holds; None, with a line added to `problems`, when it is missing or unreadable."""
+    try:
+        if isinstance(content, OSError):
+            raise content
+        return kind.model_validate(unsealed(content))
+    except ValidationError as error:
+        problem = first_problem(error)
+    except DamagedError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = error.strerror or str(error)
+    problems.append(f"{path.parent.name}/{path.name} was skipped ({problem})")
+    return None

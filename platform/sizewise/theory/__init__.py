@@ -1,0 +1,1 @@
+"""What can be said without training: memory bounds, and what workers send each other."""

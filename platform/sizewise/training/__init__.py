@@ -1,0 +1,1 @@
+"""Training one trial: batches, steps, optimizers, checkpoints."""

@@ -1,0 +1,328 @@
+"""Shards -> batches, in an order that (seed, position) fully determines.
+
+A split is one long row sequence cut into memory-mapped Arrow shards. Every epoch has an order of its own: the
+shards are shuffled, blocks of 65,536 rows within each shard, and the rows of each block are dealt out at random to the
+batches that it fills. So a trial that was interrupted goes on at the exact batch without reading more than the block
+that it is in, and any number of data-parallel workers see the same global batches (worker `r` takes every `world`-th
+row).
+
+What rows a batch has is random; within it those of a block lie as in the file, because a block is read in sequence,
+much faster than rows are read in any other order. A step sums over its batch's rows.
+
+    split = Split.open(Path("data/planted"), "train")
+    batch = split.batch(epoch=0, position=17, batch_size=512, seed=1)
+    for batch in split.stream(start=17, stop=4000, batch_size=512, seed=1): ...     # over as many epochs as it takes
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sizewise.embedding.kernels.rows import Array, dealer, piles_of, share_of
+from sizewise_core.errors import InputError
+from sizewise_core.sealed import DamagedError
+from sizewise_prep.raw.rows import Rows
+from sizewise_prep.shards.files import Shape, read_shard
+from sizewise_prep.shards.manifest import NAME, Manifest
+
+BLOCK_ROWS = 65_536  # shuffled whole: 10 MB of memory
+SCORED_AHEAD = 4  # batches
+Start = TypeVar("Start")
+
+
+class Batch(NamedTuple):
+    """`dense` (rows, 13) float32, transformed; `ids` (rows, 26) uint32, as in shards; `label` (rows,) float32."""
+
+    dense: torch.Tensor
+    ids: torch.Tensor
+    label: torch.Tensor
+
+
+def _stamp(folder: Path) -> tuple[int, ...] | None:
+    """What changes when the data in a folder is replaced: the manifest is written last. None where there is none."""
+    try:
+        found = (folder / NAME).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split (train, validation or test) of a folder of shards.
+
+    Attributes:
+        files, rows_per_file: the shards.
+        dense, tokens: how many columns of each kind they have.
+        dense_is_log: whether they hold dense values as models take them rather than as integers.
+    """
+
+    files: tuple[Path, ...]
+    rows_per_file: tuple[int, ...]
+    dense: int
+    tokens: int
+    dense_is_log: bool = False
+    _stamp: tuple[int, ...] | None = field(default=None, repr=False, compare=False)
+    _mapped: dict[int, Rows] = field(default_factory=dict, repr=False, compare=False)
+    _orders: dict[tuple[int, int], tuple[list[int], ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    _dealt: dict[tuple[int, ...], "_Block"] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, folder: Path, split: str) -> "Split":
+        """The named split of `folder`.
+
+        Raises:
+            InputError: no such folder, split or shard. What a shard holds is checked when it is first read.
+        """
+        stamp = _stamp(folder)
+        manifest = Manifest.load(folder)
+        shards = manifest.splits[split].shards
+        files = tuple(folder / shard.file for shard in shards)
+        for file, shard in zip(files, shards, strict=True):
+            if not file.exists():
+                raise InputError(f"{file}: this shard is missing: run `sizewise prep` again")
+            if (size := file.stat().st_size) != shard.bytes:
+                raise InputError(
+                    f"{file}: has {size:,} bytes instead of the manifest's {shard.bytes:,}: run `sizewise prep` again"
+                )
+        return cls(
+            files,
+            tuple(shard.rows for shard in shards),
+            len(manifest.dense_missing),
+            len(manifest.cardinalities),
+            manifest.settings.dense_is_log,
+            stamp,
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows in the split."""
+        return sum(self.rows_per_file)
+
+    def iterations(self, batch_size: int) -> int:
+        """Batches in one epoch; the last one may be short."""
+        return -(-self.rows // batch_size)
+
+    def batch(
+        self,
+        epoch: int,
+        position: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        pinned: bool = False,
+    ) -> Batch:
+        """Batch `position` (0-based) of `epoch`, shuffled; `batch_size` rows over all `world` workers.
+
+        It lies with the other batches of its block, of which it is a view: nothing is copied to give it out.
+
+        `pinned`: in page-locked memory, from which a GPU copies while it computes.
+        """
+        low, high = position * batch_size, min((position + 1) * batch_size, self.rows)
+        if (epoch, seed) not in self._orders:
+            self._orders.clear()
+            self._orders[epoch, seed] = self._order(epoch, seed)
+        starts = self._orders[epoch, seed][0]
+        parts = []
+        for place in range(bisect_right(starts, low) - 1, bisect_left(starts, high)):
+            key = (epoch, seed, place, batch_size, rank, world, pinned)
+            dealt = self._dealt.get(key)
+            if dealt is None:
+                self._dealt.clear()  # first, so that its memory is free for the next
+                dealt = self._dealt[key] = self._deal(*key)
+            parts.append(dealt.batch(position))
+        return parts[0] if len(parts) == 1 else _joined(parts, pinned)
+
+    def stream(
+        self,
+        start: int,
+        stop: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        ahead: bool = False,
+    ) -> Iterator[Batch]:
+        """Batches number `start` to `stop` of a training, which goes through one epoch after another.
+
+        `ahead`: the next ones are made, in page-locked memory where there is a GPU, while the caller works with this
+        one: those of half a block, so that it has some while the next block is dealt out. It does not help on a CPU,
+        whose cores have the model to compute.
+        """
+        per_epoch, pinned = self.iterations(batch_size), ahead and torch.cuda.is_available()
+
+        def batch(number: int) -> Batch:
+            return self.batch(*divmod(number, per_epoch), batch_size, seed, rank, world, pinned)
+
+        numbers = range(start, stop)
+        return _ahead(batch, numbers, BLOCK_ROWS // 2 // batch_size) if ahead else map(batch, numbers)
+
+    def _order(self, epoch: int, seed: int) -> tuple[list[int], ...]:
+        """Where each block of an epoch starts in its order, its shard, its number in the shard, and its random key."""
+        starts: list[int] = []
+        shards: list[int] = []
+        blocks: list[int] = []
+        start = 0
+        for index in np.argsort(_random(len(self.files), seed, epoch, 1)).tolist():
+            rows = self.rows_per_file[index]
+            for block in np.argsort(_random(-(-rows // BLOCK_ROWS), seed, epoch, 2, index)).tolist():
+                starts.append(start)
+                shards.append(index)
+                blocks.append(block)
+                start += min(BLOCK_ROWS, rows - block * BLOCK_ROWS)
+        return starts, shards, blocks, _random(len(starts), seed, epoch, 3).tolist()
+
+    def _deal(
+        self, epoch: int, seed: int, place: int, batch_size: int, rank: int, world: int, pinned: bool
+    ) -> "_Block":
+        """The block at a place of an epoch's order, dealt out to batches."""
+        start, index, block, key = (column[place] for column in self._orders[epoch, seed])
+        first = block * BLOCK_ROWS
+        size = min(BLOCK_ROWS, self.rows_per_file[index] - first)
+        before = start % batch_size
+        piles = piles_of(np.uint64(key), size, before, batch_size)
+        rows, piles, starts = share_of(piles, before, batch_size, rank, world)
+        part = slice(first, first + size)
+        dealt = _dealt(self._shard(index), part, rows, piles, starts, self.dense_is_log, pinned)
+        return _Block(dealt, start // batch_size, starts.tolist())
+
+    def in_order(self, batch_size: int, rank: int = 0, world: int = 1, *, ahead: bool = False) -> "InOrder":
+        """All rows in time order, for scoring; worker `rank` of `world` gets every `world`-th row of a batch.
+
+        `ahead`: as for `stream`.
+        """
+        return InOrder(self, batch_size, rank, world, ahead)
+
+    def _shard(self, index: int) -> Rows:
+        if index not in self._mapped:
+            shape = Shape(self.rows_per_file[index], self.dense, self.tokens)
+            rows, folder = read_shard(self.files[index], shape), self.files[index].parent
+            if self._stamp is not None and _stamp(folder) != self._stamp:
+                raise DamagedError(f"{folder}: the data was replaced while it was read")
+            self._mapped[index] = rows
+        return self._mapped[index]
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """An iterable of batches in time order; a batch never crosses shards."""
+
+    split: Split
+    batch_size: int
+    rank: int
+    world: int
+
+    ahead: bool = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        starts = [
+            (index, low)
+            for index, size in enumerate(self.split.rows_per_file)
+            for low in range(0, size, self.batch_size)
+        ]
+        return _ahead(self._batch, starts, SCORED_AHEAD) if self.ahead else map(self._batch, starts)
+
+    def _batch(self, start: tuple[int, int]) -> Batch:
+        """The batch that starts at a row of a shard."""
+        index, low = start
+        part = slice(low, min(low + self.batch_size, self.split.rows_per_file[index]))
+        rows = np.arange(self.rank, part.stop - low, self.world, dtype=np.uint32)
+        one_pile, starts = np.zeros_like(rows), np.array([0, len(rows)])
+        pinned = self.ahead and torch.cuda.is_available()
+        shard, is_log = self.split._shard(index), self.split.dense_is_log
+        return _dealt(shard, part, rows, one_pile, starts, is_log, pinned)
+
+
+def _ahead(batch: Callable[[Start], Batch], starts: Iterable[Start], depth: int) -> Iterator[Batch]:
+    """Batches, of which the next `depth` (at least one) are made by a thread while the caller works with one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="sizewise-batches") as thread:
+        left = iter(starts)
+        coming = deque(thread.submit(batch, start) for start in islice(left, max(1, depth)))
+        while coming:
+            ready = coming.popleft().result()
+            coming.extend(thread.submit(batch, start) for start in islice(left, 1))
+            yield ready
+
+
+class _Block(NamedTuple):
+    """A block's rows, batch by batch from batch number `first` on; `starts` says where each one's lie, and all end."""
+
+    rows: Batch
+    first: int
+    starts: list[int]
+
+    def batch(self, position: int) -> Batch:
+        """What batch `position` has of them."""
+        low, high = self.starts[position - self.first : position - self.first + 2]
+        return Batch(*(column[low:high] for column in self.rows))
+
+
+def _dealt(
+    shard: Rows,
+    part: slice,
+    rows: Array,
+    piles: Array,
+    starts: Array,
+    dense_is_log: bool,
+    pinned: bool = False,
+) -> Batch:
+    """Rows of a part of a mapped shard, each in its pile, in one pass; where piles start, and the last one ends."""
+    count, (dense, ids) = int(starts[-1]), (shard.dense.shape[1], shard.ids.shape[1])
+    dealt = Batch(
+        torch.empty(count, dense, pin_memory=pinned),
+        torch.empty(count, ids, dtype=torch.uint32, pin_memory=pinned),
+        torch.empty(count, pin_memory=pinned),
+    )
+    to_dense, to_ids, to_label = (column.view(-1).numpy() for column in dealt)
+    dealer(dense, ids)(
+        shard.labels[part],
+        shard.dense[part],
+        shard.ids[part],
+        rows,
+        piles,
+        starts,
+        to_label,
+        to_dense,
+        to_ids,
+    )
+    if not dense_is_log:
+        transform_dense(to_dense, out=to_dense)
+    return dealt
+
+
+def _joined(parts: list[Batch], pinned: bool) -> Batch:
+    """One batch of rows that several blocks have."""
+    dense, ids, label = (
+        torch.empty(sum(map(len, columns)), *columns[0].shape[1:], dtype=columns[0].dtype, pin_memory=pinned)
+        for columns in zip(*parts, strict=True)
+    )
+    rows = Batch(dense, ids, label)
+    for whole, *columns in zip(rows, *parts, strict=True):
+        np.concatenate([column.numpy() for column in columns], out=whole.numpy())
+    return rows
+
+
+def transform_dense(
+    dense: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """log(x + 1) of max(x, 0), missing as 0: what the reference DLRM does to Criteo's integers."""
+    values = np.fmax(dense, np.float32(0), out=out)  # fmax takes the number where the other is none
+    return np.log1p(values, out=values)
+
+
+def _random(count: int, *origin: int) -> npt.NDArray[np.uint64]:
+    """Numbers that depend on nothing but what they are for, in all versions: NumPy promises that of these."""
+    return np.random.SeedSequence(origin).generate_state(count, np.uint64).astype(np.uint64, copy=False)

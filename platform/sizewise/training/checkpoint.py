@@ -1,0 +1,186 @@
+"""Checkpoints that survive a crash at any instant: atomic writes, a digest inside, the newest valid one wins.
+
+A checkpoint file is `torch.save` bytes followed by their SHA-256. Loading uses `weights_only=True`, so a
+checkpoint can carry tensors and plain Python values but never code. Weights alone are safetensors, with the
+digest of the tensors in the file's metadata.
+
+In a folder one process at a time trains a trial, because it locks it. Nothing in an object store can be locked:
+there each process claims a number and works in a folder of that number, which starts as a copy of the one before
+(`take_over`). Whatever a worker that was left behind still writes or removes, it is in a folder that nobody reads.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from sizewise.config.trial import TrialConfig
+from sizewise_core.claims import Claim
+from sizewise_core.local_files import OddFileError
+from sizewise_core.sealed import DamagedError
+from sizewise_core.storage import Place, copy, entries, read, remove, remove_folder, rename, write
+
+log = logging.getLogger(__name__)
+KEPT = 2  # the newest, and one to fall back on
+DIGEST_BYTES = 32
+
+
+def make(folder: Place) -> None:
+    """Make a trial's folder, and `checkpoints` in which it lies; but no study, which may have been moved away."""
+    if isinstance(folder, Path):
+        for made in (folder.parent, folder):
+            made.mkdir(exist_ok=True)
+
+
+def save(folder: Place, iteration: int, state: dict[str, Any]) -> None:
+    """Write `state` as the checkpoint of `iteration` and drop all but the newest `KEPT`."""
+    make(folder)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    write(folder / f"{iteration:012d}.ckpt", payload + hashlib.sha256(payload).digest())
+    for old in entries(folder, "*.ckpt")[:-KEPT]:
+        remove(old.path)
+
+
+def adopt(source: Place, folder: Place) -> None:
+    """Begin `folder` with what another trial left in `source`, unless it has checkpoints of its own."""
+    if entries(folder, "*.ckpt"):
+        return
+    # Weights first: a checkpoint counts on the weights of its best evaluation.
+    for path, *_ in entries(source, "best-*.safetensors") + entries(source, "*.ckpt"):
+        write(folder / path.name, read(path))
+
+
+def load_newest(
+    folder: Place, say: Callable[[str], None] = log.warning, of: str = ""
+) -> dict[str, Any] | None:
+    """The newest checkpoint whose digest holds, or None. A damaged one is set aside (`.damaged`), saying so.
+
+    Args:
+        folder: where they are.
+        say: told what is damaged.
+        of: the curve that it must be of (`identity`); one that an older version wrote does not say.
+    """
+    for path, *_ in reversed(entries(folder, "*.ckpt")):
+        data = read(path)
+        payload, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
+        why = "is damaged"
+        if hashlib.sha256(payload).digest() == digest:
+            state = _state(payload)
+            if state is not None and (not of or state.get("of", of) == of):
+                return state
+            why = "holds no checkpoint" if state is None else "is another trial's"
+        say(f"{path} {why}: set aside as .damaged, falling back to the checkpoint before it")
+        set_aside(path)
+    return None
+
+
+def _state(payload: bytes) -> dict[str, Any] | None:
+    """What a checkpoint holds; None where it is none of ours: its digest can be right, whoever made it."""
+    try:
+        # To the host, whatever it was saved from: the worker that goes on may have another device, or none.
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:  # UnpicklingError where it holds code, and many others
+        log.debug("no checkpoint", exc_info=error)
+        return None
+    return state if isinstance(state, dict) and isinstance(state.get("evaluations", []), list) else None
+
+
+def identity(config: TrialConfig) -> str:
+    """What checkpoints and weights say that they are of: one learning curve, which several trials may share.
+
+    Wherever the data lies: it may be moved while a study is interrupted.
+    """
+    return hashlib.sha256(config.model_copy(update={"data": ""}).curve().encode()).hexdigest()[:16]
+
+
+def newest(folder: Place) -> str | None:
+    """The path of a trial's newest checkpoint, sound or not; None where there is none."""
+    return max((str(entry.path) for entry in entries(current(folder), "*.ckpt")), default=None)
+
+
+def current(folder: Place) -> Place:
+    """Where a trial's newest checkpoints lie: in its folder, or in an object store in one of its own folders."""
+    return folder if isinstance(folder, Path) else _newest_own(folder, Claim.newest(folder / "claims").number)
+
+
+def take_over(folder: Place) -> tuple[Place, Claim]:
+    """Claim a trial in an object store: a folder for this process alone, holding what there is to go on from."""
+    mine = Claim.take(folder / "claims")
+    own = folder / f"{mine.number:04d}"
+    while not _copied(_newest_own(folder, mine.number - 1), own):
+        pass  # a worker left behind is still busy there: look again
+    for entry in entries(folder):
+        if entry.is_folder and entry.path.name.isdigit() and int(entry.path.name) < mine.number:
+            with contextlib.suppress(FileNotFoundError):
+                remove_folder(entry.path)
+    return own, mine
+
+
+def _newest_own(folder: Place, number: int) -> Place:
+    """The folder of the newest claim up to `number` under which a checkpoint was saved; else that of `number`."""
+    for older in range(number, 0, -1):
+        if entries(folder / f"{older:04d}", "*.ckpt"):
+            return folder / f"{older:04d}"
+    return folder / f"{number:04d}"
+
+
+def _copied(before: Place, own: Place) -> bool:
+    """Copy weights, then checkpoints (which need them), oldest first; False where one has gone meanwhile."""
+    files = entries(before, "best-*.safetensors") + entries(before, "*.ckpt")
+    try:
+        for entry in files:
+            copy(entry.path, own / entry.path.name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def set_aside(path: Place) -> None:
+    """Rename a file so that nothing reads it again, and people can look at it."""
+    rename(path, f"{path.stem}.damaged")
+
+
+def save_weights(path: Place, weights: dict[str, torch.Tensor], of: str = "") -> None:
+    """Write tensors as safetensors, atomically, with their digest, and what they are of, in the metadata."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    write(path, safetensors.torch.save(tensors, metadata={"sha256": _digest(tensors), "of": of}))
+
+
+def load_weights(path: Place, of: str = "") -> dict[str, torch.Tensor]:
+    """The tensors that `save_weights` wrote; `of` as there, where it is known.
+
+    Raises:
+        DamagedError: the file is not what was written, or is another trial's, or is gone.
+    """
+    try:
+        data = read(path)
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load(data)
+    except (FileNotFoundError, OddFileError) as error:
+        raise DamagedError(f"{path}: {error.strerror}") from None
+    except safetensors.SafetensorError as error:
+        raise DamagedError(f"{path}: {error}") from None
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # that of the format
+    written = header.get("__metadata__", {})
+    if _digest(tensors) != written.get("sha256"):
+        raise DamagedError(f"{path}: its content does not match its checksum")
+    if of and (written.get("of") or of) != of:
+        raise DamagedError(f"{path}: holds the weights of another trial")
+    return tensors
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

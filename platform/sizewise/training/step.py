@@ -1,0 +1,196 @@
+"""One optimizer step: forward, backward, update. On a GPU it is recorded once and replayed as a CUDA graph.
+
+    step = Step(model, optimizer, batch_size=65_536, device=device)
+    for batch in batches:
+        step(batch, rows=len(batch.label))
+    step.loss()      # the mean since the last call; the first time in all this that the host waits for the device
+
+A step of a small model is dozens of launches of a few microseconds each, which the host cannot hand out as fast as
+the device works them off. A graph hands them out at once. It reads its batch from buffers that stay where they are
+and has learning rates written into it, so it serves full batches, and is recorded anew when a rate changes; the
+short last batch of an epoch takes its step launch by launch.
+
+The first steps are taken that way too, on a stream of their own: real steps of the training, during which kernels
+are compiled and libraries get their memory. Recording runs nothing, so every batch is stepped on exactly once.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from sizewise.training.batches import Batch
+
+log = logging.getLogger(__name__)
+WARM_UP = 3  # steps before the recording, as PyTorch's notes on CUDA graphs advise
+
+Recorder = Callable[[Callable[[], None]], Callable[[], object]]
+"""Takes work, gives what repeats it on the device."""
+
+
+class Step:
+    """What one worker does with one batch.
+
+    Args:
+        model: (dense, ids) -> logits, on `device`; wrapped for data-parallel training where `world` is above 1.
+        optimizer: of its parameters.
+        batch_size: rows of a full batch, over all workers.
+        device: of the model.
+        world: workers.
+        recorder: `cuda_graph`, or None to launch every step anew. Left out: `cuda_graph` on a GPU, unless `hinders`
+            has a reason against it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch_size: int,
+        device: torch.device,
+        world: int = 1,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.model, self.optimizer, self.device, self.world = model, optimizer, device, world
+        self.batch_size = batch_size
+        if recorder is None and device.type == "cuda":
+            reason = hinders(model, optimizer, world)
+            if reason:
+                log.info("steps are not recorded as a CUDA graph: %s", reason)
+            else:
+                recorder = partial(cuda_graph, device=device)
+        self.recorder = recorder
+        self.taken = 0
+        self._inputs: Batch | None = None
+        self._replay: Callable[[], object] | None = None
+        self._rates: list[float] = []
+        # Of all rows since `loss` was last asked, in float64: 10^9 rows of float32 would stop adding up.
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._rows = 0
+
+    def __call__(self, batch: Batch, rows: int) -> None:
+        """Step by one batch.
+
+        Args:
+            batch: this worker's rows; on the host (pinned, to be copied while the device works) or on the device.
+            rows: of all workers.
+        """
+        if self.recorder is None or rows != self.batch_size:
+            self._compute(self._arrived(batch), rows)
+        elif self.taken < WARM_UP:
+            self._warm_up(batch, rows)
+        else:
+            self._replayed(batch, rows)
+        self.taken += 1
+        self._rows += rows
+
+    def loss(self) -> float:
+        """Mean loss of a row, over all workers, since the last call; 0 where no row came, not finite after divergence.
+
+        Waits for the device, and for the other workers, who have to call it too.
+        """
+        if self.world > 1:
+            torch.distributed.all_reduce(self._loss)
+        total, rows = float(self._loss), self._rows
+        self._loss.zero_()
+        self._rows = 0
+        return total / max(rows, 1)
+
+    def _arrived(self, batch: Batch) -> Batch:
+        return Batch(*(column.to(self.device, non_blocking=True) for column in batch))
+
+    def _compute(self, batch: Batch, rows: int) -> None:
+        logits = self.model(batch.dense, batch.ids)
+        summed = binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
+        # Gradients are averaged over workers, whose shares of a short last batch differ: divide by what the
+        # average would take for a share, so that any number of workers takes the step that one would take.
+        self.optimizer.zero_grad(set_to_none=True)
+        (summed * (self.world / rows)).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self._loss.add_(summed.detach())
+
+    def _warm_up(self, batch: Batch, rows: int) -> None:
+        if self.device.type != "cuda":
+            self._compute(self._arrived(batch), rows)
+            return
+        with aside(self.device):
+            self._compute(self._arrived(batch), rows)
+
+    def _replayed(self, batch: Batch, rows: int) -> None:
+        if self._inputs is None:
+            self._inputs = Batch(*(torch.empty_like(column, device=self.device) for column in batch))
+        for buffer, column in zip(self._inputs, batch, strict=True):
+            buffer.copy_(column, non_blocking=True)
+        if self._replay is None or self._rates != _rates(self.optimizer):
+            self._replay = self._recorded(self._inputs, rows)
+        if self._replay is not None:
+            self._replay()
+        else:
+            self._compute(self._inputs, rows)
+
+    def _recorded(self, inputs: Batch, rows: int) -> Callable[[], object] | None:
+        assert self.recorder is not None
+        self._replay, self._rates = None, _rates(self.optimizer)
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            return self.recorder(lambda: self._compute(inputs, rows))
+        except RuntimeError as error:
+            # Costs speed, not the trial: recording has changed nothing on the device.
+            log.warning("steps cannot be recorded as a CUDA graph and are launched one by one: %s", error)
+            self.recorder = None
+            self.optimizer.zero_grad(set_to_none=True)
+            return None
+
+
+def hinders(model: nn.Module, optimizer: torch.optim.Optimizer, world: int) -> str:
+    """Why steps cannot be recorded: they would wait for the host, or do what the host decides; "" if they can."""
+    if world > 1:
+        return "several workers add up their gradients"
+    for module in model.modules():
+        reason = getattr(module, "host_decides", "")
+        if reason:
+            return str(reason)
+    for state in optimizer.state.values():
+        if isinstance(state.get("step"), Tensor) and state["step"].device.type == "cpu":
+            return "the optimizer counts its steps on the host"
+    return ""
+
+
+@contextmanager
+def aside(device: torch.device) -> Iterator[None]:
+    """On the stream that recordings are made on, which waits for the current one before and is waited for after."""
+    stream = _recording_stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        torch.cuda.current_stream(device).wait_stream(stream)
+
+
+def cuda_graph(work: Callable[[], None], device: torch.device) -> Callable[[], object]:
+    """Record work as a CUDA graph, without running it."""
+    graph, stream = torch.cuda.CUDAGraph(), _recording_stream(device)
+    # Thread-local: meanwhile the thread that makes the next batch may ask CUDA for pinned memory, which would
+    # otherwise end the recording. The outer context is for recordings that fail: they leave their stream current.
+    with (
+        torch.cuda.stream(stream),
+        torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+    ):
+        work()
+    replay: Callable[[], object] = graph.replay
+    return replay
+
+
+@lru_cache(maxsize=16)
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all recordings on a device: each stream keeps memory, and cuBLAS workspaces, that no other may use."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _rates(optimizer: torch.optim.Optimizer) -> list[float]:
+    return [float(group["lr"]) for group in optimizer.param_groups]

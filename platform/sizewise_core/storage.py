@@ -1,0 +1,470 @@
+"""Folders on this machine or in an object store, behind the few operations in which the two differ.
+
+    folder = place("runs")                     # a pathlib.Path
+    folder = place("s3://bucket/runs")         # a UPath: any URI that fsspec knows
+    write(folder / "a.json", b"{}")            # whole or not at all
+    read(folder / "a.json")
+    entries(folder)                            # what lies in it, with sizes and times: one request for a thousand
+    read_all(folder, "*.json")                 # all contents at once, fetching only what has changed
+
+On this machine neither a file nor the folder that it lies in may be a link, and what is no regular file is not
+opened (see `local_files`), for a study's folder may come from somebody else; `links` lifts that for what a user has
+laid out himself, such as data.
+
+An object store has no folders to make, no rename and no append: an object is written whole by one request, and is
+then what everyone reads. What is assumed of one is written down in docs/study_folder.md. Credentials come from
+where the backend's own client looks for them (environment, configuration files, the machine's role), never from
+here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
+from urllib.parse import urlsplit
+
+from sizewise_core.atomic import write_atomic
+from sizewise_core.errors import InputError
+from sizewise_core.local_files import TooLargeError, check_folder, first_odd, open_file, read_file
+from sizewise_core.local_files import read_end as read_local_end
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+Place: TypeAlias = "Path | UPath"
+
+_EXTRAS = {"s3": "s3", "s3a": "s3"}  # what an extra of this package installs
+_S3 = ("s3", "s3a")
+_CACHED_BYTES = 64 << 20
+
+
+class StorageError(OSError):
+    """A storage that cannot be used; the message says where and why, and never holds credentials.
+
+    `mendable` is True where its owner can mend it (access denied, no such bucket), False where it is gone.
+    """
+
+    def __init__(self, message: str, mendable: bool) -> None:
+        super().__init__(errno.EIO, message)
+        self.mendable = mendable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StorageError, (self.strerror, self.mendable)  # it travels between processes
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class Entry(NamedTuple):
+    """What lies in a folder: `version` changes with its content, `modified` is in unix seconds."""
+
+    path: Place
+    is_folder: bool
+    size: int
+    modified: float
+    version: str
+    is_file: bool = True  # on this machine there are pipes and devices as well
+
+
+def place(text: str | Place) -> Place:
+    """The folder or file that a path or URI names.
+
+    Raises:
+        InputError: a URI of no known kind, one whose backend is not installed, or one that holds a password.
+    """
+    if not isinstance(text, str):
+        return text
+    scheme, separator, _ = text.partition("://")
+    if not separator:
+        return Path(text)
+    if scheme in ("file", "local"):
+        return Path("/" + text.split("://", 1)[1].lstrip("/"))
+    if "@" in urlsplit(text).netloc:
+        raise InputError(
+            f"{scheme}://...: credentials do not belong into a URI: set them in the environment, as the "
+            "documentation of the storage says, and write the URI without them"
+        )
+    from fsspec import available_protocols, get_filesystem_class
+
+    if scheme not in available_protocols():
+        raise InputError(
+            f"{text}: {scheme}:// is no kind of storage; s3:// and gs:// are, and so is a plain path"
+        )
+    try:
+        get_filesystem_class(scheme)
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme)
+        mend = f"pip install 'sizewise[{extra}]'" if extra else str(error)
+        raise InputError(f"{text}: what reads {scheme}:// is not installed: {mend}") from None
+    from upath import UPath
+
+    logging.getLogger("asyncio").addFilter(_is_news)
+    with _reaching(text):
+        # Listings must be those of now: other machines write there.
+        return UPath(text.rstrip("/"), use_listings_cache=False)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what asyncio says of requests that were cut off: whoever waited for their answer was told."""
+    return "exception was never retrieved" not in record.getMessage()
+
+
+def absolute(path: Place) -> Place:
+    """The path as every process of this machine may use it."""
+    return path.resolve() if isinstance(path, Path) else path
+
+
+def make_folder(path: Place) -> None:
+    """Make a folder and those above it. In an object store there is nothing to make."""
+    if isinstance(path, Path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def exists(path: Place) -> bool:
+    """Whether there is such a file (or folder, which in an object store is whatever has files in it)."""
+    if isinstance(path, Path):
+        return path.exists()
+    with _reaching(path):
+        return bool(path.fs.exists(path.path))
+
+
+def is_link(path: Place) -> bool:
+    """Whether a file or folder is a link; in an object store there is no such thing."""
+    return isinstance(path, Path) and path.is_symlink()
+
+
+def refuse_odd_files(folder: Place) -> None:
+    """Refuse to write into a folder of this machine that is a link, or holds one, however deep, or a pipe or device.
+
+    Raises:
+        InputError: it does; the message names it.
+        OSError: it cannot be listed.
+    """
+    if not isinstance(folder, Path) or not os.path.lexists(folder):
+        return
+    check = "a study's folder holds files and folders alone: remove it, or put the file itself there"
+    if folder.is_symlink():
+        raise InputError(f"{folder}: is a link: name the folder itself, by --runs with what it lies in")
+    if odd := first_odd(folder):
+        raise InputError(f"{odd.filename}: is {odd.strerror}; {check}")
+
+
+def is_folder(path: Place) -> bool:
+    """Whether there is such a folder; in an object store the bucket itself is one, and what has files in it."""
+    if isinstance(path, Path):
+        return path.is_dir()
+    with _reaching(path):
+        return bool(path.fs.isdir(path.path))
+
+
+def read(path: Place, most: int | None = None, links: bool = False) -> bytes:
+    """A file's content. Raises OSError, where the file is on this machine also for more than `most` bytes."""
+    if isinstance(path, Path):
+        return read_file(path, most, links)
+    with _reaching(path):
+        content: bytes = path.fs.cat_file(path.path)
+        return content
+
+
+def read_end(path: Place, most: int) -> bytes:
+    """The last `most` bytes of a file. Raises OSError."""
+    return read_local_end(path, most) if isinstance(path, Path) else read(path)[-most:]
+
+
+def write(path: Place, data: bytes, durable: bool = True) -> None:
+    """Replace a file's content, wholly or not at all. Raises OSError.
+
+    What need not be `durable` is not waited for: a power cut may damage it. An object store is durable anyway.
+    """
+    if isinstance(path, Path):
+        check_folder(path.parent)
+        write_atomic(path, data, durable)
+        return
+    with _reaching(path, writing=True):
+        path.fs.pipe_file(path.path, data)
+
+
+def create(path: Place, data: bytes) -> bool:
+    """Write a new file, unless there is one of this name: of all who try, one is told True. Raises OSError."""
+    if isinstance(path, Path):
+        try:
+            check_folder(path.parent)
+            with path.open("xb") as stream:  # which follows no link
+                stream.write(data)
+        except FileExistsError:
+            return False
+        return True
+    with _reaching(path, writing=True):
+        try:
+            path.fs.pipe_file(path.path, data, mode="create")
+        except FileExistsError:
+            # A first attempt whose answer was lost may be what lies there.
+            return bool(path.fs.cat_file(path.path) == data)
+        return True
+
+
+def append_line(path: Place, line: bytes) -> None:
+    """Add a line, which ends in a newline, to a file. A crash may cut it short; a full disk leaves none of it.
+
+    One process at a time: an object store is given the whole content anew. Raises OSError.
+    """
+    if not isinstance(path, Path):
+        try:
+            before = read(path)
+        except FileNotFoundError:
+            before = b""
+        write(path, before + line)
+        return
+    with open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end and file.seek(end - 1) and file.read(1) != b"\n":
+            line = b"\n" + line  # a crash cut the line before this one short
+        try:
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def remove(path: Place) -> None:
+    """Remove a file, if it is there. Raises OSError."""
+    if isinstance(path, Path):
+        path.unlink(missing_ok=True)
+        return
+    with _reaching(path, writing=True), contextlib.suppress(FileNotFoundError):
+        path.fs.rm_file(path.path)
+
+
+def rename(path: Place, name: str) -> None:
+    """Give a file another name in its folder; an object store copies it. Raises OSError."""
+    if isinstance(path, Path):
+        path.rename(path.with_name(name))
+        return
+    write(path.with_name(name), read(path))
+    remove(path)
+
+
+def copy(path: Place, target: Place) -> None:
+    """Copy a file within one storage. Raises OSError."""
+    if isinstance(path, Path) or isinstance(target, Path):
+        write(target, read(path))
+        return
+    with _reaching(path):
+        path.fs.cp_file(path.path, target.path)
+
+
+def fetch(path: Place, target: Path) -> None:
+    """Bring a file to this machine, however large, in constant memory. Raises OSError."""
+    if isinstance(path, Path):
+        shutil.copyfile(path, target)
+        return
+    with _reaching(path):
+        path.fs.get_file(path.path, str(target))
+
+
+def remove_folder(path: Place) -> None:
+    """Remove a folder and all that it holds. Raises OSError."""
+    if isinstance(path, Path):
+        shutil.rmtree(path)
+        return
+    with _reaching(path, writing=True):
+        path.fs.rm(path.path, recursive=True)
+
+
+def entries(folder: Place, pattern: str = "*", links: bool = False) -> list[Entry]:
+    """What lies in `folder` under names that match `pattern`, in order of name; nothing where it is absent.
+
+    A link in it is neither file nor folder. Raises OSError, also where the folder is a link itself and `links` is not
+    set.
+    """
+    found = []
+    if isinstance(folder, Path):
+        if not links:
+            check_folder(folder)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as listed_here:
+            for seen in listed_here:
+                if fnmatchcase(seen.name, pattern):
+                    with contextlib.suppress(FileNotFoundError):  # removed since
+                        found.append(_local_entry(folder / seen.name, seen.stat(follow_symlinks=False)))
+        return sorted(found, key=lambda entry: entry.path.name)
+    with _reaching(folder), contextlib.suppress(FileNotFoundError):
+        for listed in folder.fs.ls(folder.path, detail=True):
+            path = folder / listed["name"].rstrip("/").rpartition("/")[2]
+            if listed["name"].rstrip("/") != folder.path.rstrip("/") and fnmatchcase(path.name, pattern):
+                found.append(_entry(path, listed))
+    return sorted(found, key=lambda entry: entry.path.name)
+
+
+def entry(path: Place) -> Entry:
+    """A single file or folder as `entries` has it. Raises OSError."""
+    if isinstance(path, Path):
+        return _local_entry(path, path.stat())
+    with _reaching(path):
+        return _entry(path, path.fs.info(path.path))
+
+
+def matches(pattern: str) -> list[str]:
+    """The URIs that a URI with a glob pattern in it names, in no order. Raises InputError as `place`, OSError."""
+    from fsspec.core import url_to_fs
+
+    place(pattern.partition("*")[0])  # says what is wrong with the kind of URI
+    with _reaching(pattern):
+        filesystem, inner = url_to_fs(pattern, use_listings_cache=False)
+        return [filesystem.unstrip_protocol(match) for match in filesystem.glob(inner)]
+
+
+def open_to_read(path: Place) -> BinaryIO:
+    """A file's content as a binary stream that can seek. Raises OSError."""
+    if isinstance(path, Path):
+        return path.open("rb")
+    with _reaching(path):
+        return cast(BinaryIO, path.fs.open(path.path, "rb"))
+
+
+def _local_entry(path: Path, info: os.stat_result) -> Entry:
+    version = f"{info.st_size}-{info.st_mtime_ns}-{info.st_ino}"
+    kinds = stat.S_ISDIR(info.st_mode), stat.S_ISREG(info.st_mode)
+    return Entry(path, kinds[0], info.st_size, info.st_mtime, version, kinds[1])
+
+
+def _entry(path: UPath, listed: dict[str, Any]) -> Entry:
+    modified = next(
+        (listed[key] for key in ("LastModified", "mtime", "updated", "created") if listed.get(key)), 0.0
+    )
+    if isinstance(modified, str):
+        from datetime import datetime
+
+        modified = datetime.fromisoformat(modified)
+    seconds = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
+    size = int(listed.get("size") or 0)
+    version = str(
+        next((listed[key] for key in ("ETag", "etag", "generation") if listed.get(key)), f"{size}-{seconds}")
+    )
+    return Entry(path, listed["type"] == "directory", size, seconds, version)
+
+
+def read_all(folder: Place, pattern: str, most: int | None = None) -> dict[Place, bytes | OSError]:
+    """The contents of all files in `folder` that match `pattern`, in order of name; an error for one unreadable.
+
+    What is no file is unreadable, and so is one of more than `most` bytes.
+
+    From an object store everything is fetched at once, and only what has changed since this process last looked.
+    """
+    return read_entries(entries(folder, pattern), most)
+
+
+def read_entries(listed: list[Entry], most: int | None = None) -> dict[Place, bytes | OSError]:
+    """The contents of files that `entries` has listed; see `read_all`."""
+    found: dict[Place, bytes | OSError] = {}
+    missing: list[tuple[Entry, UPath]] = []
+    for entry in listed:
+        path = entry.path
+        if isinstance(path, Path):
+            try:
+                found[path] = read_file(path, most)
+            except OSError as error:
+                found[path] = error
+        elif most is not None and entry.size > most:
+            found[path] = TooLargeError(errno.EFBIG, f"larger than {most >> 20} MB", str(path))
+        elif not entry.is_folder:
+            found[path] = b""  # keeps the order
+            known = _cache.get(str(path), entry.version)
+            if known is None:
+                missing.append((entry, path))
+            else:
+                found[path] = known
+    if missing:
+        with _reaching(missing[0][1]):
+            # One request a file: without this, s3fs first asks for the size of each.
+            whole = {"max_concurrency": 1} if missing[0][1].protocol in _S3 else {}
+            contents = missing[0][1].fs.cat([path.path for _, path in missing], on_error="return", **whole)
+        if not isinstance(contents, dict):
+            contents = {missing[0][1].path: contents}
+        for entry, path in missing:
+            content = contents[path.path]
+            if isinstance(content, bytes):
+                found[path] = content
+                _cache.put(str(path), entry.version, content)
+            else:
+                try:
+                    with _reaching(path):
+                        raise content
+                except (
+                    FileNotFoundError
+                ) as error:  # removed since; all else means that the storage cannot be read
+                    found[path] = error
+    return found
+
+
+class _Cache:
+    """Contents by (path, version), the least recently used ones dropped beyond a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._bytes = limit, 0
+        self._kept: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: str, version: str) -> bytes | None:
+        with self._lock:
+            known = self._kept.get(path)
+            if known is None or known[0] != version:
+                return None
+            self._kept.move_to_end(path)
+            return known[1]
+
+    def put(self, path: str, version: str, content: bytes) -> None:
+        with self._lock:
+            if path in self._kept:
+                self._bytes -= len(self._kept.pop(path)[1])
+            self._kept[path] = version, content
+            self._bytes += len(content)
+            while self._bytes > self._limit:
+                self._bytes -= len(self._kept.popitem(last=False)[1][1])
+
+
+_cache = _Cache(_CACHED_BYTES)
+
+
+# What backends say of credentials and names that are wrong; their classes are not ours to import.
+_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "RefreshError"}
+_BAD_NAME = {"ParamValidationError", "InvalidBucketName", "ValueError"}
+
+
+@contextlib.contextmanager
+def _reaching(path: Place | str, writing: bool = False) -> Iterator[None]:
+    """Say in one line what backends say in many ways.
+
+    A file that is missing stays FileNotFoundError, one that exists FileExistsError; the rest is a StorageError.
+    """
+    try:
+        yield
+    except (InputError, StorageError, FileExistsError):
+        raise
+    except FileNotFoundError as error:
+        if writing or "bucket" in str(error):  # what is written to need not exist, but its bucket must
+            raise StorageError(f"{path}: there is no such bucket", mendable=True) from None
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # a file of this machine, not of the storage
+        if isinstance(error, PermissionError):
+            why = f"access denied ({error}): check the credentials that this process finds"
+        elif kind in _NO_CREDENTIALS:
+            why = f"no credentials were found ({error})"
+        elif kind in _BAD_NAME:
+            why = f"is no valid name ({error})"
+        else:
+            raise StorageError(f"{path}: cannot be reached ({kind}: {error})", mendable=False) from None
+        raise StorageError(f"{path}: {why}", mendable=True) from None

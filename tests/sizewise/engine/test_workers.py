@@ -1,0 +1,169 @@
+"""Worker groups on a real Ray cluster: one serves many trials, and nothing of a trial outlives it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+from ray.util import placement_group_table
+
+from sizewise.config.trial import TrialConfig
+from sizewise.engine.ray_tune.cluster import ENVIRONMENT
+from sizewise.engine.ray_tune.worker_group import Workers
+from sizewise.training.loop import train
+
+pytestmark = pytest.mark.slow
+TIMED = ("train_seconds", "samples_per_second", "peak_memory_bytes")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    environment = {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}
+    ray.init(
+        "local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": environment},
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def group(cluster: None, tmp_path: Path) -> Iterator[Callable[[int], Workers]]:
+    groups = []
+
+    def start(workers: int) -> Workers:
+        resources = {"workers": workers, "cpus_per_worker": 1, "gpus_per_worker": 0}
+        groups.append(Workers(resources, f"group-{len(groups)}", str(tmp_path / "logs")))
+        return groups[-1]
+
+    yield start
+    for started in groups:
+        started.close()
+
+
+def heard(workers: Workers) -> dict[str, Any]:
+    """What the trial under way says next, besides that it has begun and where it goes on from."""
+    while (message := workers.next()).keys() <= {"started", "resumed"}:
+        pass
+    return message
+
+
+def to_the_end(workers: Workers) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """All evaluations of the trial under way, and its end."""
+    rows = []
+    while "evaluated" in (message := heard(workers)):
+        rows += message["evaluated"]
+    return rows, message
+
+
+def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in TIMED} for row in rows]
+
+
+def test_a_group_serves_stopped_finished_and_diverged_trials_and_leaves_nothing(
+    group: Callable[[int], Workers], trial_config: Callable[..., TrialConfig], tmp_path: Path
+) -> None:
+    def payload(name: str, **changes: Any) -> dict[str, Any]:
+        return {"config": trial_config(**changes).model_dump(), "folder": str(tmp_path / name), "how": {}}
+
+    workers = group(1)
+    workers.begin(payload("stopped", seed=1))
+    message = heard(workers)
+    assert "evaluated" in message, message
+    assert message["evaluated"][0]["iteration"] == 12
+    workers.stop()  # in the middle, where a pruner would
+    assert workers.usable
+
+    calm = train(trial_config(), tmp_path / "calm", lambda row: None)
+    workers.begin(payload("whole"))
+    rows, end = to_the_end(workers)
+    assert untimed(rows) == untimed(end["outcome"][0]["evaluations"]) == untimed(calm.evaluations)
+    assert end["outcome"][0]["test"] == calm.test
+
+    workers.begin(payload("stopped", seed=1))  # and the stopped one could go on from where it was
+    assert [row["iteration"] for row in to_the_end(workers)[0]] == [25, 38, 50]
+
+    workers.begin(payload("diverged", learning_rate=1e30, optimizer="sgd"))
+    assert "search lower learning rates" in to_the_end(workers)[1]["failure"]
+    assert workers.usable
+
+    workers.begin(payload("raises", data=str(tmp_path / "nowhere")))
+    _, end = to_the_end(workers)
+    assert "nowhere" in end["failure"]
+    assert "Traceback" in end["traceback"]
+    assert not workers.usable  # what else a stranger's error has broken is unknown
+
+    workers = group(1)
+    workers.begin(payload("killed"))
+    heard(workers)
+    (trainer,) = trainers()
+    trainer.kill()
+    assert "evaluated" not in heard(workers)
+    assert not workers.usable
+
+    workers = group(
+        1
+    )  # killed as soon as it is there: a loss too, and not one that Ray Train makes good for ever
+    workers.begin(payload("killed"))
+    late = time.monotonic() + 60
+    while not (young := trainers()):
+        assert time.monotonic() < late
+    young[0].kill()
+    end = heard(workers)
+    assert end["kind"] == "lost", end
+    nothing_left()
+
+
+def test_two_workers_stop_together_and_go_on_together(
+    group: Callable[[int], Workers], trial_config: Callable[..., TrialConfig], tmp_path: Path
+) -> None:
+    workers = group(2)
+    workers.begin(
+        {"config": trial_config(seed=1).model_dump(), "folder": str(tmp_path / "stopped"), "how": {}}
+    )
+    heard(workers)
+    workers.stop()
+    workers.begin({"config": trial_config().model_dump(), "folder": str(tmp_path / "whole"), "how": {}})
+    _, end = to_the_end(workers)
+    alone = train(trial_config(), tmp_path / "alone", lambda row: None)
+    together = end["outcome"][0]["evaluations"]
+    assert [row["auc"] for row in together] == pytest.approx(
+        [row["auc"] for row in alone.evaluations], abs=1e-4
+    )
+
+    workers.begin(
+        {"config": trial_config(seed=2, epochs=500).model_dump(), "folder": str(tmp_path / "long"), "how": {}}
+    )
+    time.sleep(1.0)  # neither at a report nor waiting: it cannot hear that it is to stop
+    workers.stop()
+    assert not workers.usable
+    nothing_left()
+
+
+def trainers() -> list[psutil.Process]:
+    """The processes that train."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "RayTrainWorker" in process.name():
+                found.append(process)
+    return found
+
+
+def nothing_left() -> None:
+    """No placement group, and with it no worker, outlives its group, whatever ended it."""
+    end = time.monotonic() + 20
+    while True:
+        held = [table for table in placement_group_table().values() if table["state"] != "REMOVED"]
+        free = ray.available_resources().get("CPU")
+        if not held and free == 2:
+            return
+        assert time.monotonic() < end, (held, free)
+        time.sleep(0.2)
