@@ -162,3 +162,22 @@ def test_nothing_that_can_be_trained_is_said_in_the_status(
     with pytest.raises(InputError, match="3 suggestions in a row cannot be trained"):
         study.run(asked.model_copy(update={"constraints": limits}), tmp_path)
     assert "3 suggestions in a row cannot be trained" in results.status(tmp_path, "some")["message"]
+
+
+def test_few_validation_rows_are_said_before_training_and_with_the_answer(
+    asked: spec.StudySpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before: list[str] = []
+    train = study._run_trials
+
+    def run_trials(*arguments: Any) -> None:
+        before.append(capsys.readouterr().err)
+        train(*arguments)
+
+    monkeypatch.setattr(study, "_run_trials", run_trials)
+    assert study.run(asked, tmp_path / "runs")
+    rows = json.loads((Path(asked.data) / "manifest.json").read_text())["splits"]["validation"]["rows"]
+    assert f"validation has {rows:,} row" in before[0]
+    assert "validation rows would bring it to 0.002" in before[0]
+    sentence = results.answer(results.load(tmp_path / "runs", "some")).sentence
+    assert f"With {rows:,} validation rows, differences below about" in sentence
