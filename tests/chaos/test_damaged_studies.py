@@ -180,7 +180,8 @@ def _check(
                 if said.code or states.get("teacher") != "finished" or name not in states:
                     wrong.append(f"{file}, {how}: {command}: {states}")
                 continue
-            free = file.startswith("logs/")  # text for people, without a checksum, and no answer
+            # Text for people, which is no answer: logs have no checksum, and the report quotes the study file.
+            free = file.startswith("logs/") or (command, file, how) == ("report", "study.yaml", DAMAGES[-1])
             if (
                 said.code == 0
                 and not said.words
