@@ -124,10 +124,16 @@ def _summed_at_once(kernels: "Blocks | DeviceBlocks", pool: Tensor, ids: Tensor)
     return not isinstance(kernels, Blocks) and pool.numel() <= ids.numel() * kernels.dim
 
 
-def _stepper(table: Table, pool: Tensor) -> InBackward | None:
-    """What steps the table in this backward pass by gradients of its vectors, if that is wanted and possible."""
+def _stepper(table: Table, pool: Tensor, edge: tuple[Any, int]) -> InBackward | None:
+    """What steps the table in this backward pass by gradients of its vectors, if that is wanted and possible.
+
+    Args:
+        table: that was looked up in.
+        pool: its values.
+        edge: of the graph, along which a gradient of the values would go.
+    """
     stepper = table.stepper
-    if stepper is None or not stepper.takes(table):
+    if stepper is None or not stepper.takes(table, edge[0]):
         return None
     # Elsewhere with torch.func.functional_call, which lends the table other values.
     return stepper if pool.data_ptr() == table.weight.data_ptr() else None
@@ -147,7 +153,7 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
         (ids,), (gradient,) = ctx.saved_tensors, gradients
         kernels, table = ctx.kernels, ctx.table
-        stepper = _stepper(table, ctx.pool)
+        stepper = _stepper(table, ctx.pool, ctx.next_functions[0])
         if stepper is None:
             dense = torch.zeros_like(ctx.pool)
             kernels.scatter(dense, ids, gradient)
@@ -180,7 +186,7 @@ class _Interaction(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (bottom, pool, ids), (gradient,) = ctx.saved_tensors, gradients
         kernels, table = ctx.kernels, ctx.table
-        dense, stepper = None, _stepper(table, pool)
+        dense, stepper = None, _stepper(table, pool, ctx.next_functions[1])
         if stepper is None:
             dense = torch.zeros_like(pool)
             passed, _ = kernels.interact_backward(bottom, pool, ids, gradient, dense)

@@ -147,17 +147,20 @@ class InBackward:
                 "several processes: call its ordinary_gradients() before DistributedDataParallel"
             )
 
-    def takes(self, table: "Table") -> bool:
-        """Whether kernels step a table by gradients of its vectors, in the backward pass that is running."""
+    def takes(self, table: "Table", node: torch.autograd.graph.Node) -> bool:
+        """Whether kernels step a table by gradients of its vectors, in the backward pass that is running.
+
+        Args:
+            table: one of those to step.
+            node: of the graph, to which its ordinary gradient would go.
+        """
         if table.storage == "int8" or not isinstance(self.optimizer, (torch.optim.SGD, torch.optim.Adagrad)):
             return False
         group = self._group(table)
         if any(group.get(name) for name in SETTINGS_OF_NO_KERNEL):
             return False
         try:
-            return torch._C._will_engine_execute_node(
-                torch.autograd.graph.get_gradient_edge(table.weight).node
-            )
+            return torch._C._will_engine_execute_node(node)
         except (
             RuntimeError
         ):  # torch.autograd.grad runs, which is to return this table's gradient, and changes nothing
