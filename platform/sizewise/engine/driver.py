@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sizewise.engine.held_folder import HeldFolder
+from sizewise.engine.signals import deferred
 from sizewise.store.heartbeat import HEARTBEAT_SECONDS, born, claim, drives, identity, lives, machine
 from sizewise_core.claims import Claim, SupersededError
 from sizewise_core.errors import InputError
@@ -141,13 +142,16 @@ def only_driver(folder: Place, begin: Callable[[], None] = lambda: None) -> Iter
     }
     with _locked(folder) if isinstance(folder, Path) else nullcontext():
         mine = None if isinstance(folder, Path) else _claimed(folder, facts)
-        begin()
         held = HeldFolder(folder) if isinstance(folder, Path) else None
-        driver = Driver(folder, facts, mine, held)
+        driver = None
         try:
+            with deferred():  # what says that it runs is followed by what says that it was stopped
+                begin()
+                driver = Driver(folder, facts, mine, held)
             yield driver
         finally:
-            driver.close()
+            if driver:
+                driver.close()
             if held:
                 held.close()
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sizewise.engine.driver import Driver
-from sizewise.engine.signals import end_children, exit_code
+from sizewise.engine.signals import end_children, exit_code, received
 from sizewise_core.storage import Place
 
 STOP_SECONDS = 10.0  # how long leaving Ray in order may take after a signal
@@ -23,6 +23,8 @@ before_leaving: list[Callable[[], None]] = []  # such as to take a bar from the 
 
 def give_up(driver: Driver, folder: Place, reason: str) -> None:
     """End this process at once, with the study as the ledger has it: what it waits for will never answer."""
+    if number := received():  # which is why
+        stop_now(driver, folder, number)
     driver.message = reason
     _leave(driver, f"sizewise: {to_continue(folder.name, str(folder.parent), reason)}", 1)
 

@@ -68,6 +68,7 @@ def ended_within(seconds: float, force: Callable[[int], None]) -> Iterator[None]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _received.clear()  # of a study before, in the same process
     read, write = socket.socketpair()
     write.setblocking(False)
     ended = threading.Event()
@@ -75,6 +76,7 @@ def ended_within(seconds: float, force: Callable[[int], None]) -> Iterator[None]
     def watch() -> None:
         while number := read.recv(1):
             if number[0] in ENDING:
+                _received.append(number[0])
                 if not ended.wait(seconds):
                     force(number[0])
                 return
@@ -119,9 +121,14 @@ def end_children() -> None:
             process.kill()
 
 
+def received() -> int | None:
+    """The signal that is ending the study, if one is."""
+    return _received[0] if _received else None
+
+
 def exit_code(number: int | None = None) -> int:
     """That of a command which a signal ended: 143 after SIGTERM, 129 after SIGHUP, else 130, as after SIGINT."""
-    return 128 + (number or (_received[0] if _received else signal.SIGINT))
+    return 128 + (number or received() or signal.SIGINT)
 
 
 def _interrupt(number: int, frame: Any) -> None:
@@ -136,9 +143,9 @@ def _interrupt(number: int, frame: Any) -> None:
 def _leave_terminal() -> None:
     """Write to nowhere instead of to a terminal that is gone, where every line would be an error."""
     nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed, or no file
+    for descriptor in (1, 2):  # whatever stands in for sys.stdout and sys.stderr just now
+        with contextlib.suppress(OSError):  # closed
             # Not `isatty`: a terminal that was closed is none any more.
-            if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
-                os.dup2(nowhere, stream.fileno())
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(nowhere, descriptor)
     os.close(nowhere)
