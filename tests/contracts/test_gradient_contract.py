@@ -6,6 +6,7 @@ raises an error that says what to do.
 
 import copy
 import gc
+import os
 import subprocess
 import sys
 import weakref
@@ -313,7 +314,8 @@ def test_two_data_parallel_processes_learn_what_one_does(tmp_path: Path) -> None
         "stdout": subprocess.PIPE,
         "stderr": subprocess.STDOUT,
         "text": True,
-        "cwd": ROOT,
+        # Named, because other tests may have had processes leave their working folder out of what they import.
+        "env": {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
     }
     processes = [subprocess.Popen([*command, str(rank)], **pipes) for rank in range(2)]
     outputs = [process.communicate(timeout=240)[0] for process in processes]

@@ -100,16 +100,21 @@ def resume(
 @contextmanager
 def _pausing(name: str, runs: str) -> Iterator[None]:
     """Say how to go on with a study that cannot be written just now; end as signals want it."""
-    from sizewise.engine.leaving import to_continue
+    from sizewise.engine.leaving import interrupted, to_continue
     from sizewise.engine.run import PausedError
 
     try:
         yield
-    except PausedError as error:
-        print(f"sizewise: {to_continue(name, runs, str(error))}", file=sys.stderr)
-        sys.exit(1)
     except KeyboardInterrupt:  # before there was a study to pause
         sys.exit(signals.exit_code())
+    except Exception as error:
+        if signals.received():  # by Ray's processes as well, perhaps: whatever failed, failed for that
+            print(interrupted(name, runs), file=sys.stderr)
+            sys.exit(signals.exit_code())
+        if not isinstance(error, PausedError):
+            raise
+        print(f"sizewise: {to_continue(name, runs, str(error))}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
