@@ -29,6 +29,7 @@ from sizewise import config
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import full_bytes
 from sizewise.engine.decisions import Engine
+from sizewise.engine.messages import Evaluated, Finished, Message, to_result
 from sizewise.engine.ray_tune import cluster, tune
 from sizewise.search.suggest import Search
 from sizewise.store.ledger import Ledger, Record
@@ -54,7 +55,7 @@ def plain_worker(payload: dict[str, Any]) -> dict[str, Any]:
     outcome = train(
         TrialConfig.model_validate(payload["config"]),
         Path(payload["folder"]),
-        lambda row: ray.train.report({"evaluated": [row]} if row else {}),
+        lambda row: ray.train.report(_metrics(Evaluated(row)) if row else {}),
         rank=ray.train.get_context().get_world_rank(),
         world=ray.train.get_context().get_world_size(),
     )
@@ -71,7 +72,12 @@ def plain_trial(payload: dict[str, Any]) -> None:
             name=payload["attempt"], storage_path=payload["logs"], callbacks=[TuneReportCallback()]
         ),
     ).fit()
-    ray_tune.report({"outcome": [result.return_value]})
+    ray_tune.report(_metrics(Finished(**result.return_value)))
+
+
+def _metrics(message: Message) -> dict[str, Any]:
+    """A message as those who report from a function give it to Tune, which sets `done` itself."""
+    return {key: value for key, value in to_result(message).items() if key != "done"}
 
 
 def plain_run(engine: Engine) -> None:

@@ -25,6 +25,7 @@ from benchmarks.timing import machine
 
 from sizewise import config as spec
 from sizewise.config.trial import TrialConfig
+from sizewise.engine.messages import Evaluated, Failed, Finished, Started
 from sizewise.engine.ray_tune import cluster
 from sizewise.engine.ray_tune.worker_group import Workers
 from sizewise.training.loop import train
@@ -59,13 +60,13 @@ def in_worker(workers: Workers, config: dict[str, Any], folder: str) -> Times:
     workers.begin({"config": config, "folder": folder, "how": {}})
     reports: list[tuple[float, dict[str, Any]]] = []
     started = time.monotonic()
-    while "outcome" not in (message := workers.next()):
-        if "failure" in message:
-            raise SystemExit(message["traceback"])
-        if "started" in message:
+    while not isinstance(message := workers.next(), Finished):
+        if isinstance(message, Failed):
+            raise SystemExit(message.traceback)
+        if isinstance(message, Started):
             started = time.monotonic()
-        if "evaluated" in message:
-            reports.append((time.monotonic(), message["evaluated"][0]))
+        if isinstance(message, Evaluated):
+            reports.append((time.monotonic(), message.evaluation))
     return _times(started, reports)
 
 

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import filelock
 import ray.exceptions
@@ -22,6 +21,7 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2.api.exceptions import PreemptionError
 
+from sizewise.engine.messages import Ending, Failed
 from sizewise_core.claims import SupersededError
 from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import StorageError
@@ -58,13 +58,6 @@ NO_MEMORY = (
 )
 
 
-class Ending(NamedTuple):
-    """How a trial ended before its time, and why, in one line."""
-
-    kind: Literal["failed", "lost", "paused"]
-    reason: str
-
-
 def ending(error: BaseException | None) -> Ending:
     """What `error`, as it came out of Ray Train, means for its trial."""
     errors = [_own(e) for e in (getattr(error, "worker_failures", None) or {0: error}).values()]
@@ -86,10 +79,9 @@ def ending(error: BaseException | None) -> Ending:
     return Ending("lost", _loss(lost[0]))
 
 
-def failure(error: BaseException | None, traceback: str) -> dict[str, Any]:
+def failed(error: BaseException | None, traceback: str) -> Failed:
     """A trial's last message, where `error` has ended it."""
-    kind, why = ending(error)
-    return {"failure": why, "kind": kind, "traceback": traceback}
+    return Failed(ending(error), traceback)
 
 
 def memory_kills() -> int:

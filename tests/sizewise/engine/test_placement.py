@@ -18,6 +18,7 @@ from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
 
 from sizewise.config.study_file import ResourcesSpec
+from sizewise.engine.messages import Failed, Waiting
 from sizewise.engine.ray_tune import cluster
 from sizewise.engine.ray_tune.cluster import ENVIRONMENT
 from sizewise.engine.ray_tune.placement import PlacementError, check_placement
@@ -178,11 +179,13 @@ def test_two_trials_share_a_card_and_a_third_says_what_it_waits_for(
 
     third, config = half_a_card("third"), trial_config()
     third.begin({"config": config.model_dump(), "folder": str(tmp_path / "third")})
-    assert third.next() == {"waiting": "1 CPU and 0.5 GPU"}
+    assert third.next() == Waiting("1 CPU and 0.5 GPU")
     wait_for_shares([0.5, 0.5], [0.5])
     first.close()  # makes room
     if not torch.cuda.is_available():  # it has its place, and does not train on a CPU what was to have a GPU
-        assert "a GPU that PyTorch cannot use" in third.next()["failure"]
+        message = third.next()
+        assert isinstance(message, Failed)
+        assert "a GPU that PyTorch cannot use" in message.ending.reason
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import ray
 from ray.util import placement_group_table
 
 from sizewise.config.trial import TrialConfig
+from sizewise.engine.messages import Evaluated, Failed, Finished, Message, Resumed, Started
 from sizewise.engine.ray_tune.cluster import ENVIRONMENT
 from sizewise.engine.ray_tune.worker_group import Workers
 from sizewise.training.loop import train
@@ -48,18 +49,18 @@ def group(cluster: None, tmp_path: Path) -> Iterator[Callable[[int], Workers]]:
         started.close()
 
 
-def heard(workers: Workers) -> dict[str, Any]:
-    """What the trial under way says next, besides that it has begun and where it goes on from."""
-    while (message := workers.next()).keys() <= {"started", "resumed"}:
+def next_message(workers: Workers) -> Message:
+    """The next message of the trial under way, besides that it has begun and where it goes on from."""
+    while isinstance(message := workers.next(), Started | Resumed):
         pass
     return message
 
 
-def to_the_end(workers: Workers) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def to_the_end(workers: Workers) -> tuple[list[dict[str, Any]], Message]:
     """All evaluations of the trial under way, and its end."""
     rows = []
-    while "evaluated" in (message := heard(workers)):
-        rows += message["evaluated"]
+    while isinstance(message := next_message(workers), Evaluated):
+        rows.append(message.evaluation)
     return rows, message
 
 
@@ -75,37 +76,41 @@ def test_a_group_serves_stopped_finished_and_diverged_trials_and_leaves_nothing(
 
     workers = group(1)
     workers.begin(payload("stopped", seed=1))
-    message = heard(workers)
-    assert "evaluated" in message, message
-    assert message["evaluated"][0]["iteration"] == 12
+    message = next_message(workers)
+    assert isinstance(message, Evaluated), message
+    assert message.evaluation["iteration"] == 12
     workers.stop()  # in the middle, where a pruner would
     assert workers.usable
 
     calm = train(trial_config(), tmp_path / "calm", lambda row: None)
-    workers.begin(payload("whole"))
+    workers.begin(payload("finished"))
     rows, end = to_the_end(workers)
-    assert untimed(rows) == untimed(end["outcome"][0]["evaluations"]) == untimed(calm.evaluations)
-    assert end["outcome"][0]["test"] == calm.test
+    assert isinstance(end, Finished), end
+    assert untimed(rows) == untimed(end.evaluations) == untimed(calm.evaluations)
+    assert end.test == calm.test
 
     workers.begin(payload("stopped", seed=1))  # and the stopped one could go on from where it was
     assert [row["iteration"] for row in to_the_end(workers)[0]] == [25, 38, 50]
 
     workers.begin(payload("diverged", learning_rate=1e30, optimizer="sgd"))
-    assert "search lower learning rates" in to_the_end(workers)[1]["failure"]
+    _, end = to_the_end(workers)
+    assert isinstance(end, Failed), end
+    assert "search lower learning rates" in end.ending.reason
     assert workers.usable
 
     workers.begin(payload("raises", data=str(tmp_path / "nowhere")))
     _, end = to_the_end(workers)
-    assert "nowhere" in end["failure"]
-    assert "Traceback" in end["traceback"]
+    assert isinstance(end, Failed), end
+    assert "nowhere" in end.ending.reason
+    assert "Traceback" in end.traceback
     assert not workers.usable  # what else a stranger's error has broken is unknown
 
     workers = group(1)
     workers.begin(payload("killed"))
-    heard(workers)
+    next_message(workers)
     (trainer,) = trainers()
     trainer.kill()
-    assert "evaluated" not in heard(workers)
+    assert not isinstance(next_message(workers), Evaluated)
     assert not workers.usable
 
     workers = group(
@@ -116,8 +121,9 @@ def test_a_group_serves_stopped_finished_and_diverged_trials_and_leaves_nothing(
     while not (young := trainers()):
         assert time.monotonic() < late
     young[0].kill()
-    end = heard(workers)
-    assert end["kind"] == "lost", end
+    end = next_message(workers)
+    assert isinstance(end, Failed), end
+    assert end.ending.kind == "lost", end
     nothing_left()
 
 
@@ -128,13 +134,13 @@ def test_two_workers_stop_together_and_go_on_together(
     workers.begin(
         {"config": trial_config(seed=1).model_dump(), "folder": str(tmp_path / "stopped"), "how": {}}
     )
-    heard(workers)
+    next_message(workers)
     workers.stop()
-    workers.begin({"config": trial_config().model_dump(), "folder": str(tmp_path / "whole"), "how": {}})
+    workers.begin({"config": trial_config().model_dump(), "folder": str(tmp_path / "together"), "how": {}})
     _, end = to_the_end(workers)
     alone = train(trial_config(), tmp_path / "alone", lambda row: None)
-    together = end["outcome"][0]["evaluations"]
-    assert [row["auc"] for row in together] == pytest.approx(
+    assert isinstance(end, Finished), end
+    assert [row["auc"] for row in end.evaluations] == pytest.approx(
         [row["auc"] for row in alone.evaluations], abs=1e-4
     )
 

@@ -1,12 +1,14 @@
 """Tune's process of a trial. Apart from the rest of `tune`, so that it imports no more than it needs."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray import tune
 
-from sizewise.engine.ray_tune.worker_group import ENDS, Workers
+from sizewise.engine.messages import Started, to_result
+from sizewise.engine.ray_tune.worker_group import Workers
 
 
 class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray is untyped
@@ -35,16 +37,13 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray is untyped
         return True
 
     def step(self) -> dict[str, Any]:
-        """What the trial says next."""
+        """The trial's next message."""
         assert self.workers is not None  # setup came first
         message = self.workers.next()
-        for place in message.get("started", []):
-            place["owner"] = self._place()
-        return {**message, "done": bool(ENDS & message.keys())}
-
-    def _place(self) -> dict[str, Any]:
-        """Where this process is, for whoever has to end it."""
-        return {"pid": os.getpid(), "node": ray.get_runtime_context().get_node_id()}
+        if isinstance(message, Started):  # for whoever has to end this process
+            here = ray.get_runtime_context().get_node_id()
+            message = replace(message, actor_pid=os.getpid(), actor_node=here)
+        return to_result(message)
 
     def cleanup(self) -> None:
         """End the workers."""

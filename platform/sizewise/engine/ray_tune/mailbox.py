@@ -1,52 +1,54 @@
-"""Where the owner of a worker group and its workers meet. Its process imports nothing that takes time."""
+"""How the owner of a worker group and its workers exchange trials and messages. Its process imports little."""
 
 import asyncio
 from typing import Any
 
+from sizewise.engine.messages import Message
 
-class Desk:
-    """Where orders (a trial's payload each) go down to the workers, and messages come up from rank 0."""
+
+class Mailbox:
+    """An actor through which the owner hands trials (payloads) to all workers, and rank 0 answers with messages."""
 
     def __init__(self) -> None:
-        self.orders: list[dict[str, Any] | None] = []  # None: go home
-        self.workers: list[Any] = []
-        self._ordered = asyncio.Condition()
-        self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._answers: asyncio.Queue[bool] = asyncio.Queue()
+        self._trials: list[dict[str, Any] | None] = []  # None: the workers shut down
+        self._workers: list[Any] = []
+        self._trial_added = asyncio.Condition()
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
+        self._replies: asyncio.Queue[bool] = asyncio.Queue()
 
-    async def sign_in(self, worker: Any) -> None:
-        """Take a worker's actor handle, by which a worker that hears nothing can still be ended."""
-        self.workers.append(worker)
+    async def register(self, worker: Any) -> None:
+        """Keep a worker's actor handle, by which a worker that does not respond can still be ended."""
+        self._workers.append(worker)
 
-    async def signed_in(self) -> list[Any]:
-        """The workers' handles."""
-        return self.workers
+    async def registered(self) -> list[Any]:
+        """The workers' actor handles."""
+        return self._workers
 
-    async def give(self, order: dict[str, Any] | None) -> None:
-        """Give all workers their next order."""
-        async with self._ordered:
-            self.orders.append(order)
-            self._ordered.notify_all()
+    async def put_trial(self, payload: dict[str, Any] | None) -> None:
+        """Give all workers their next trial; None shuts them down."""
+        async with self._trial_added:
+            self._trials.append(payload)
+            self._trial_added.notify_all()
 
-    async def order(self, number: int) -> dict[str, Any] | None:
-        """The order of that number, as soon as there is one."""
-        async with self._ordered:
-            await self._ordered.wait_for(lambda: len(self.orders) > number)
-            return self.orders[number]
+    async def next_trial(self, number: int) -> dict[str, Any] | None:
+        """The payload of the group's trial of that number, as soon as there is one."""
+        async with self._trial_added:
+            await self._trial_added.wait_for(lambda: len(self._trials) > number)
+            return self._trials[number]
 
-    async def tell(self, message: dict[str, Any]) -> None:
-        """Pass a message up."""
+    async def send(self, message: Message) -> None:
+        """Send a message to the owner."""
         self._messages.put_nowait(message)
 
-    async def ask(self, message: dict[str, Any]) -> bool:
-        """Pass a message up and wait for the answer: whether to go on."""
+    async def send_and_wait(self, message: Message) -> bool:
+        """Send a message to the owner and wait for the reply: whether to go on."""
         self._messages.put_nowait(message)
-        return await self._answers.get()
+        return await self._replies.get()
 
-    async def listen(self) -> dict[str, Any]:
-        """The next message."""
+    async def receive(self) -> Message:
+        """The next message, as soon as there is one."""
         return await self._messages.get()
 
-    async def answer(self, go_on: bool) -> None:
-        """Answer the message that waits."""
-        self._answers.put_nowait(go_on)
+    async def reply(self, go_on: bool) -> None:
+        """Reply to the message that waits."""
+        self._replies.put_nowait(go_on)

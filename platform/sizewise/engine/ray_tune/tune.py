@@ -1,6 +1,6 @@
-"""Ray's side of a study: the only room that knows Ray Tune.
+"""Ray's side of a study: the only module that knows Ray Tune.
 
-Tune asks `EngineSearcher` for configurations and tells it what the trials report; every trial runs in a
+Tune asks `EngineSearcher` for configurations and passes on what the trials report; every trial runs in a
 `TrialActor`, which owns the trial's Ray Train workers (`sizewise.engine.ray_tune.worker_group`).
 """
 
@@ -9,6 +9,7 @@ import os
 import secrets
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,17 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sizewise.engine.decisions import Engine
-from sizewise.engine.failures import NO_MEMORY, Ending, ending, memory_kills, no_room
+from sizewise.engine.failures import NO_MEMORY, ending, memory_kills, no_room
+from sizewise.engine.messages import (
+    Ending,
+    Evaluated,
+    Failed,
+    Finished,
+    Resumed,
+    Started,
+    Waiting,
+    from_result,
+)
 from sizewise.engine.ray_tune.actor import TrialActor
 from sizewise.engine.ray_tune.cluster import credentials
 from sizewise.engine.time_limits import Watch
@@ -85,7 +96,7 @@ class _Paused(tune.Stopper):  # type: ignore[misc]  # Ray is untyped
 
 
 class _Errors(tune.Callback):  # type: ignore[misc]  # Ray is untyped
-    """Hears what Tune's searchers are not told: why the process of a trial ended."""
+    """Passes on what Tune's searchers do not get: why the process of a trial ended."""
 
     def __init__(self, searcher: "EngineSearcher") -> None:
         self._searcher = searcher
@@ -102,17 +113,17 @@ class _Errors(tune.Callback):  # type: ignore[misc]  # Ray is untyped
 class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
     """Tune's side of `Engine`.
 
-    Ray's own OptunaSearch does not fit: it tells stopped trials as complete, leaves undefined objectives running
-    for ever, and keeps what it knows in a pickle that a crash can tear.
+    Ray's own OptunaSearch does not fit: it reports stopped trials as complete, leaves undefined objectives running
+    for ever, and keeps its state in a pickle that a crash can leave half written.
     """
 
     def __init__(self, engine: Engine) -> None:
         super().__init__()  # no metric: Tune would demand it in every report
         self.engine = engine
         self.trial_ids: dict[str, int] = {}  # Tune's name of a trial -> ours
-        self._places: dict[int, dict[str, Any]] = {}  # where a trial trains
-        self._broken: set[str] = set()
-        self.watch = Watch(engine.spec.failures, _end_worker, engine.progress)
+        self._processes: dict[int, _Process] = {}  # which train, by trial
+        self._broken: set[str] = set()  # Tune's names of trials whose own process died
+        self.watch = Watch(engine.spec.failures, _end, engine.progress)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's payload for its `TrialActor`; None while others may still come, else FINISHED."""
@@ -129,53 +140,62 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass on what a trial says, as it happens. (It comes in lists because Tune flattens dictionaries.)"""
+        """Pass a trial's message on to the engine, as it comes."""
         number = self.trial_ids[trial_id]
-        if "waiting" in result:
-            log.warning(
-                "trial %d waits for %s: others hold them, or the nodes are still to come",
-                number,
-                result["waiting"],
-            )
-        for place in result.get("started", []):
-            self._places[number] = place
-            self.watch.begin(number, place)
-            self.engine.began(number)
-        for found in result.get("resumed", []):
-            self.engine.resumed(number, found["evaluations"], found["damage"])
-        for evaluation in result.get("evaluated", []):
-            self.watch.heard(number)
-            self.engine.evaluated(number, evaluation)
+        match from_result(result):
+            case Waiting(resources):
+                log.warning(
+                    "trial %d waits for %s: others hold them, or the nodes are still to come",
+                    number,
+                    resources,
+                )
+            case Started() as started:
+                self._processes[number] = _Process(started)
+                self.watch.begin(number, self._processes[number])
+                self.engine.began(number)
+            case Resumed(evaluations, damage):
+                self.engine.resumed(number, evaluations, damage)
+            case Evaluated(evaluation):
+                self.watch.heard(number)
+                self.engine.evaluated(number, evaluation)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Say how the trial ended."""
-        number, result = self.trial_ids[trial_id], result or {}
+        """Pass on how a trial ended.
+
+        Args:
+            trial_id: Tune's name of it.
+            result: its last one.
+            error: its own process died; `on_trial_error` follows, and has the reason.
+        """
+        number, message = self.trial_ids[trial_id], from_result(result)
         late = self.watch.forget(number)
-        if "outcome" in result:
-            (outcome,) = result["outcome"]
-            self.engine.finished(number, outcome["evaluations"], outcome["test"], outcome["pruned"])
-        elif late and (error or "failure" in result):
-            self.engine.failed(number, late, result.get("traceback", ""))
-        elif error:
-            self._broken.add(trial_id)  # why is told to `on_trial_error`, next
-        elif "failure" in result:
-            self._ended(number, Ending(result["kind"], result["failure"]), result["traceback"])
-        # Otherwise it was stopped from outside: it stays open, for `resume`.
+        match message:
+            case Finished(evaluations, test, pruned):
+                self.engine.finished(number, evaluations, test, pruned)
+            case Failed(_, traceback) if late:
+                self.engine.failed(number, late, traceback)
+            case _ if error and late:
+                self.engine.failed(number, late)
+            case _ if error:
+                self._broken.add(trial_id)
+            case Failed(ended, traceback):
+                self._ended(number, ended, traceback)
+            # Anything else was stopped from outside: it stays open, for `resume`.
 
     def on_trial_error(self, trial_id: str, error: BaseException | None) -> None:
-        """Say why a trial's own process, which only passes on what the workers say, did not live."""
+        """Pass on why a trial's own process, which only passes on the workers' messages, died."""
         if trial_id in self._broken:
             self._broken.remove(trial_id)
             self._ended(self.trial_ids[trial_id], ending(error), str(error))
 
     def _ended(self, number: int, how: Ending, text: str) -> None:
-        place = self._places.pop(number, None)
+        process = self._processes.pop(number, None)
         if how.kind == "failed":
             self.engine.failed(number, how.reason, text)
         elif how.kind == "lost":
-            reason = NO_MEMORY if place and _killed_for_memory(place) else how.reason
+            reason = NO_MEMORY if process and _killed_for_memory(process.started) else how.reason
             self.engine.lost(number, reason, text)
         else:
             self.engine.pause(f"trial {number}: {how.reason}")
@@ -195,37 +215,46 @@ def _name(trial: Any) -> str:
     return str(trial.config["attempt"])
 
 
-def _killed_for_memory(place: dict[str, Any]) -> bool:
-    """Whether the kernel of a machine has killed for want of memory since a trial began there. Ray cannot tell."""
-    if not any(node["Alive"] and node["NodeID"] == place["node"] for node in ray.nodes()):
+@dataclass
+class _Process:
+    """The process that trains a trial."""
+
+    started: Started
+    ended: bool = False  # it was killed once, as far as is known
+
+
+def _killed_for_memory(started: Started) -> bool:
+    """Whether a machine's kernel has killed for want of memory since a trial began there. Ray cannot tell."""
+    if not any(node["Alive"] and node["NodeID"] == started.node for node in ray.nodes()):
         return False
-    there = NodeAffinitySchedulingStrategy(place["node"], soft=False)
-    asked = ray.remote(memory_kills).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote()
+    there = NodeAffinitySchedulingStrategy(started.node, soft=False)
+    kills = ray.remote(memory_kills).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote()
     try:
-        return bool(ray.get(asked, timeout=ASKING_SECONDS) > place["memory_kills"])
+        return bool(ray.get(kills, timeout=ASKING_SECONDS) > started.memory_kills)
     except ray.exceptions.RayError:  # the node went away, or is too busy to answer
         return False
 
 
-def _end_worker(place: dict[str, Any]) -> None:
+def _end(process: _Process) -> None:
     """Have a process killed on its own node; nothing less reaches one that is stuck in C code, or suspended.
 
-    Where that was of no use, its owner too, which would pass on that the worker has died.
+    Where that was of no use, its `TrialActor` too, which would pass on that the worker has died.
     """
-    _have_killed(place, "RayTrainWorker")
-    if place.get("ended"):
-        _have_killed(place["owner"], "Trainable")
-    place["ended"] = True
+    started = process.started
+    _have_killed(started.node, started.pid, "RayTrainWorker")
+    if process.ended:
+        _have_killed(started.actor_node, started.actor_pid, "Trainable")
+    process.ended = True
 
 
-def _have_killed(place: dict[str, Any], kind: str) -> None:
-    there = NodeAffinitySchedulingStrategy(place["node"], soft=False)
-    ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(place["pid"], kind)
+def _have_killed(node: str, pid: int, title: str) -> None:
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    ray.remote(_kill).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(pid, title)
 
 
-def _kill(pid: int, kind: str) -> None:
-    """SIGKILL to a process whose title tells of its kind, and to nothing else that may have its number by now."""
+def _kill(pid: int, title: str) -> None:
+    """SIGKILL to a process with that in its title, and to nothing else that may have its number by now."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        if kind in " ".join(process.cmdline()):
+        if title in " ".join(process.cmdline()):
             process.kill()

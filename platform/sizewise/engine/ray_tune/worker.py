@@ -1,10 +1,9 @@
-"""What a trial's workers do: train what the `Desk` orders, until there is nothing more.
+"""What a trial's workers do: train each trial that the group's `Mailbox` hands out, until it says to shut down.
 
 Where one worker without a GPU trains, PyTorch is in its process alone. A trial leaves nothing behind for the next one:
 models and data are its own, and peaks of memory are counted anew.
 """
 
-import dataclasses
 import gc
 import os
 import traceback
@@ -18,7 +17,8 @@ import torch
 import torch.distributed
 
 from sizewise.config.trial import TrialConfig
-from sizewise.engine.failures import failure, memory_kills
+from sizewise.engine.failures import failed, memory_kills
+from sizewise.engine.messages import Evaluated, Finished, Message, Resumed, Started
 from sizewise.training.loop import DivergedError, reset_peak_memory, train
 from sizewise_core import allocator
 from sizewise_core.storage import place
@@ -28,12 +28,13 @@ def serve(config: dict[str, Any]) -> None:
     """What every Train worker of a group does."""
     context = ray.train.get_context()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
-    # A step's arrays have the sizes of the last step's. Clearing memory for them anew was a third of a wide model's.
+    # A step's arrays have the sizes of the last step's; asking the kernel for them again takes a third of a wide
+    # model's time.
     allocator.keep_freed()
-    desk, number = config["desk"], 0
-    ray.get(desk.sign_in.remote(ray.get_runtime_context().current_actor))
-    while (payload := ray.get(desk.order.remote(number))) is not None:
-        _train(payload, desk, context.get_world_rank(), context.get_world_size())
+    mailbox, number = config["mailbox"], 0
+    ray.get(mailbox.register.remote(ray.get_runtime_context().current_actor))
+    while (payload := ray.get(mailbox.next_trial.remote(number))) is not None:
+        _train(payload, mailbox, context.get_world_rank(), context.get_world_size())
         number += 1
 
 
@@ -41,7 +42,7 @@ class _StoppedError(Exception):
     """The trial is to end at the evaluation that it has just reported."""
 
 
-def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
+def _train(payload: dict[str, Any], mailbox: Any, rank: int, world: int) -> None:
     """One trial on this worker."""
     device = ray.train.torch.get_device()
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -52,19 +53,19 @@ def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
     os.environ.update(payload.get("credentials", {}))
 
     def report(row: dict[str, Any]) -> None:
-        go_on = [rank == 0 and ray.get(desk.ask.remote({"evaluated": [row]}))]
+        go_on = [rank == 0 and ray.get(mailbox.send_and_wait.remote(Evaluated(row)))]
         if world > 1:
             torch.distributed.broadcast_object_list(go_on)
         if not go_on[0]:
             raise _StoppedError
 
-    def tell(**message: Any) -> None:
+    def send(message: Message) -> None:
         if rank == 0:
-            ray.get(desk.tell.remote(message))
+            ray.get(mailbox.send.remote(message))
 
     # Before anything that could hang, so that whoever keeps the time can end this process.
     node = ray.get_runtime_context().get_node_id()
-    tell(started=[{"pid": os.getpid(), "node": node, "memory_kills": memory_kills()}])
+    send(Started(os.getpid(), node, memory_kills()))
     try:
         outcome = train(
             TrialConfig.model_validate(payload["config"]),
@@ -74,9 +75,7 @@ def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
             world=world,
             device=device,
             uses=payload.get("uses"),
-            resumed=lambda evaluations, damage: tell(
-                resumed=[{"evaluations": evaluations, "damage": damage}]
-            ),
+            resumed=lambda evaluations, damage: send(Resumed(evaluations, damage)),
             **payload["how"],
         )
     except _StoppedError:
@@ -84,9 +83,9 @@ def _train(payload: dict[str, Any], desk: Any, rank: int, world: int) -> None:
     except DivergedError as error:
         if world > 1:
             raise  # the other ranks wait for this one in the middle of an exchange
-        tell(**failure(error, traceback.format_exc()))
+        send(failed(error, traceback.format_exc()))
     else:
-        tell(outcome=[dataclasses.asdict(outcome)])
+        send(Finished(outcome.evaluations, outcome.test, outcome.pruned))
 
 
 def _tidy(device: torch.device) -> None:

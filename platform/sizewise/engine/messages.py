@@ -1,0 +1,94 @@
+"""What a trial's workers report to the driver, one message each. Imports nothing that takes time.
+
+    Waiting                     there is no room for the trial's workers yet
+    Started, Resumed            a worker trains, from the beginning or from a checkpoint
+    Evaluated                   one more row of its curve: the worker waits for the reply, whether to go on
+    Finished or Failed          always the last
+
+A worker sends them through the `Mailbox` of its group; `TrialActor` hands them to Ray Tune, which takes flat
+dictionaries only (`to_result`), and `EngineSearcher` reads them there (`from_result`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+_KEY = "message"  # of Tune's results
+
+
+class Ending(NamedTuple):
+    """How a trial ended early, and why, in one line; `failures` says what the kinds mean."""
+
+    kind: Literal["failed", "lost", "paused"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A trial's workers have no room on the cluster yet. Sent once for each group of workers."""
+
+    resources: str  # what they ask for, in words
+
+
+@dataclass(frozen=True)
+class Started:
+    """The worker of rank 0 has begun a trial."""
+
+    pid: int
+    node: str  # Ray's id of its node
+    memory_kills: int  # how many processes that machine's kernel had killed for want of memory by then
+    # The `TrialActor` that owns the worker, which fills these in.
+    actor_pid: int = 0
+    actor_node: str = ""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """There was a checkpoint to go on from, or a damaged one."""
+
+    evaluations: list[dict[str, Any]]  # all those in the checkpoint
+    damage: list[str]  # what could not be read, a sentence each
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The model was evaluated."""
+
+    evaluation: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The trial was trained to its end, or pruned."""
+
+    evaluations: list[dict[str, Any]]  # all of them
+    test: dict[str, Any] | None  # scores of its best model
+    pruned: str = ""  # why it was stopped before its last iteration, if it was
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An error ended the trial, which the engine may start again."""
+
+    ending: Ending
+    traceback: str = ""
+
+
+Message = Waiting | Started | Resumed | Evaluated | Finished | Failed
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__: kind for kind in (Waiting, Started, Resumed, Evaluated, Finished, Failed)
+}
+
+
+def to_result(message: Message) -> dict[str, Any]:
+    """A message as a result of Ray Tune's, which flattens dictionaries and leaves lists as they are."""
+    values = {field.name: getattr(message, field.name) for field in fields(message)}
+    return {_KEY: [type(message).__name__, values], "done": isinstance(message, Finished | Failed)}
+
+
+def from_result(result: Mapping[str, Any] | None) -> Message | None:
+    """The message in a result of Ray Tune's; None where there is none, as when an actor died."""
+    if not result or _KEY not in result:
+        return None
+    name, values = result[_KEY]
+    return _KINDS[name](**values)
