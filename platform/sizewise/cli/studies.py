@@ -164,16 +164,16 @@ def status(
     if trial is not None:
         if name is None:
             raise InputError("status: --trial needs the NAME of its study")
-        story = results.story(place(runs), name, trial)
-        print_problems(story["problems"], command("results", name, runs, "--problems"))
+        report = results.trial_report(place(runs), name, trial)
+        print_problems(report["problems"], command("results", name, runs, "--problems"))
         if as_json:
-            print_json(story)
+            print_json(report)
         else:
-            again = f", {story['attempts']} attempts" if story["attempts"] > 1 else ""
-            say(f"trial {trial} of {name}: {story['state']}{again}")
-            for attempt, reason in story["lost"].items():
+            again = f", {report['attempts']} attempts" if report["attempts"] > 1 else ""
+            say(f"trial {trial} of {name}: {report['state']}{again}")
+            for attempt, reason in report["lost"].items():
                 say(f"attempt {attempt} lost its worker: {reason}")
-            for text in filter(None, (story["error"], story["traceback"].rstrip())):
+            for text in filter(None, (report["error"], report["traceback"].rstrip())):
                 say(text)
         return
     if name is None:

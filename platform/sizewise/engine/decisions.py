@@ -1,6 +1,6 @@
 """What decides in a study: which trial is next, and what a trial's evaluations and its end mean. No Ray here.
 
-A backend carries the decisions out and says what happened: `tune` on Ray's workers, `simulated` without training.
+A backend carries the decisions out and reports what happened: `tune` on Ray's workers, `simulated` without training.
 It asks for `next_trial`, and reports with `resumed`, `evaluated`, `finished`, `failed` and `lost`; everything that
 must survive goes into the ledger before the call returns. What cannot be written (a full disk) pauses the study, as
 `pause` does for whatever else is no trial's fault: the backend starts nothing more and stops, and the study can be
@@ -35,7 +35,7 @@ from sizewise_core.storage import Place, make_folder, write
 from sizewise_core.units import format_bytes
 
 # What running trials are compared with may be this old; a trial that begins gets it fresh.
-STANDING_SECONDS = 1.0
+FRONT_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Engine:
         spec: the study.
         folder: the study's.
         search: which trials.
-        on_event: told what happens, as it happens.
+        on_event: called with what happens, as it happens.
         rule: when a trial is stopped early; None for never.
         usage: where it is kept what the trials hold.
     """
@@ -64,7 +64,7 @@ class Engine:
         self.spec, self.folder, self.search, self.on_event, self.rule = spec, folder, search, on_event, rule
         self.paused: str | None = None  # why nothing goes on
         self.usage = usage or Usage(folder)
-        self._too_large: set[int] = set()  # trials that were said to take more than a card has
+        self._too_large: set[int] = set()  # trials with a warning that they need more than a GPU has
         self.data_problem: Callable[[], str] = lambda: (
             ""
         )  # what is wrong with the data, asked when a trial begins and when one fails
@@ -75,7 +75,7 @@ class Engine:
         self._began: set[int] = set()  # trials whose workers have begun
         self._early = EarlyFailures()
         self.front = Front()
-        self._written = -math.inf  # when the standing was; not at all where nobody reads it
+        self._written = -math.inf  # when the front was; never where nobody reads it
         self._read = False
         self._planned = -1
         if rule:
@@ -105,7 +105,7 @@ class Engine:
     def next_trial(self) -> Record | None:
         """The next trial to train, in the ledger as running; None when there is none, or none as yet, or a pause.
 
-        A trial that a longer one has already answered is closed on the way. Data that is not what it was when the study
+        A trial that a longer one has already answered is closed first. Data that is not what it was when the study
         began pauses it: trials of different data cannot be compared.
         """
         with self._or_pause():
@@ -118,7 +118,7 @@ class Engine:
                 self._started(record)
                 if not self._answered(record):
                     return record
-            self._say_set_aside()
+            self._report_set_aside()
             self._judge_early_failures(none_is_next=True)
         return None
 
@@ -127,7 +127,7 @@ class Engine:
         path = self.folder / pruning.FILE
         if self.rule:
             self._read = True
-            self._write_standing()
+            self._write_front()
         shorter = self.search.records[record.reuses] if record.reuses is not None else None
         return {
             "config": self.search.config(record).model_dump(),
@@ -167,11 +167,17 @@ class Engine:
         return {**wanted.model_dump(), "gpus_per_worker": share or 1.0}
 
     def progress(self, trial_id: int) -> Any:
-        """What of a trial changes while it gets on without a word."""
+        """What changes while a trial makes progress without a message: its newest checkpoint."""
         return checkpoint.newest(self.folder / "checkpoints" / self.search.records[trial_id].key)
 
     def resumed(self, trial_id: int, evaluations: list[dict[str, Any]], damage: list[str]) -> None:
-        """Take what a trial's checkpoint carried: the crash may have come before its report."""
+        """Take what a trial's checkpoint carried: the crash may have come before its report.
+
+        Args:
+            trial_id: the trial.
+            evaluations: all those in the checkpoint.
+            damage: what could not be read, a sentence each, for the study's log.
+        """
         for line in damage:
             log.warning("trial %d: %s", trial_id, line)
         with self._or_pause():
@@ -185,8 +191,8 @@ class Engine:
             self.search.ledger.append_evaluation(trial_id, {"replicate": record.replicate, **evaluation})
             self._trials_are_possible()
             changed = self.rule and self.front.add(self.rule.cost(evaluation), evaluation)
-            if changed and self._read and time.monotonic() - self._written > STANDING_SECONDS:
-                self._write_standing()
+            if changed and self._read and time.monotonic() - self._written > FRONT_SECONDS:
+                self._write_front()
             self.on_event("evaluated", record, evaluation)
 
     def verdict(self, rows: list[dict[str, Any]]) -> str:
@@ -198,9 +204,13 @@ class Engine:
     def finished(
         self, trial_id: int, evaluations: list[dict[str, Any]], test: dict[str, Any] | None, pruned: str = ""
     ) -> None:
-        """Close a trial that was trained: all its evaluations, and the test scores of its best one.
+        """Close a trial that was trained.
 
-        `pruned` says why it was stopped before its end, if it was.
+        Args:
+            trial_id: the trial.
+            evaluations: all of them, in order.
+            test: scores of its best evaluation's model on the test split; None where there are none.
+            pruned: why it was stopped before its last iteration; empty where it was not.
         """
         with self._or_pause():
             self._write_evaluations(trial_id, evaluations)
@@ -212,10 +222,15 @@ class Engine:
             self._judge_early_failures()
 
     def failed(self, trial_id: int, reason: str, traceback: str = "") -> None:
-        """Close a trial that failed by its own doing; its traceback goes into the study's logs.
+        """Close a trial whose configuration or code made it fail; its traceback goes into the study's logs.
 
         It stays open where the study is paused, and while it may be that every trial would fail so: see
         `early_failures`.
+
+        Args:
+            trial_id: the trial.
+            reason: in one line.
+            traceback: of its worker's exception; empty where there is none.
         """
         if problem := self.data_problem():
             self.pause(problem)  # so would every other trial
@@ -241,12 +256,12 @@ class Engine:
             self._fill()  # a failed trial's models are on no front
 
     def _trials_are_possible(self) -> None:
-        """One was evaluated, so those that failed before did so by their own doing."""
+        """One was evaluated, so those that failed before are themselves to blame."""
         self._early.possible = True
         self._close_early_failures()
 
     def _judge_early_failures(self, none_is_next: bool = False) -> None:
-        """Pause where every trial fails for one reason; close those that failed where no other is left to tell."""
+        """Pause where every trial fails for one reason; close those that failed where no other is left to try."""
         held = self._early.held
         none_is_next = none_is_next or self.remaining == len(held)
         last = none_is_next and self._open == held.keys() and not self._again
@@ -256,13 +271,19 @@ class Engine:
             self._close_early_failures()
 
     def _close_early_failures(self) -> None:
-        """They failed by their own doing."""
+        """Close as failed what was held open."""
         while held := self._early.held:
             trial_id = next(iter(held))
             self._close_failed(trial_id, held.pop(trial_id).reason)
 
     def lost(self, trial_id: int, reason: str, traceback: str = "") -> None:
-        """Have a trial go on from its checkpoint elsewhere: its worker or machine went away, which is no failure."""
+        """Have a trial go on from its checkpoint elsewhere: its worker or machine went away, which is no failure.
+
+        Args:
+            trial_id: the trial.
+            reason: in one line.
+            traceback: written where it was lost too often and has failed; empty where there is none.
+        """
         self._losses[trial_id] += 1
         with self._or_pause():
             self.search.lost(trial_id, reason)
@@ -287,12 +308,12 @@ class Engine:
         self.paused = self.paused or reason
 
     def restore_evaluations(self) -> None:
-        """Write the evaluations of ended trials anew where some are damaged or gone: checkpoints have them too."""
+        """Write the evaluations of ended trials again where some are damaged or gone: checkpoints have them too."""
         for trial_id in self.search.ledger.incomplete(self.search.records.values()):
             with self._or_pause():
                 rows = self._kept_evaluations(self.search.records[trial_id])
                 better = bool(rows) and len(rows) >= len(self.search.ledger.evaluations(trial_id))
-                how = "written anew from its checkpoint" if better else "no checkpoint has them"
+                how = "written again from its checkpoint" if better else "no checkpoint has them"
                 log.warning("trial %d: its evaluations are damaged: %s", trial_id, how)
                 if better:
                     self._write_evaluations(trial_id, rows)
@@ -322,13 +343,13 @@ class Engine:
 
     def _started(self, record: Record) -> Record:
         self._open.add(record.trial_id)
-        self._say_set_aside()
-        self._say_planned()
+        self._report_set_aside()
+        self._save_planned()
         self.on_event("started", record, None)
         return record
 
-    def _say_set_aside(self) -> None:
-        """Tell of suggestions that are not trained."""
+    def _report_set_aside(self) -> None:
+        """Report suggestions that are not trained."""
         while self.search.set_aside:
             record = self.search.set_aside.popleft()
             self.on_event(record.state, record, None)
@@ -366,12 +387,12 @@ class Engine:
                 for row in self.search.ledger.evaluations(number):
                     self.front.add(self.rule.cost(row), row)
 
-    def _write_standing(self) -> None:
+    def _write_front(self) -> None:
         pruning.save(self.folder, self.front, len(self.search.records), self.seed_variance)
         self._written = time.monotonic()
 
-    def _say_planned(self) -> None:
-        """Keep study.json's number of trials true: replicates and infeasible suggestions change it on the way."""
+    def _save_planned(self) -> None:
+        """Keep study.json's number of trials up to date: replicates and infeasible suggestions change it on the way."""
         planned = self.search.planned
         if planned == self._planned:
             return
@@ -391,7 +412,7 @@ class Engine:
     def _closed(self, record: Record) -> None:
         self.usage.end(record.trial_id)
         self._open.discard(record.trial_id)
-        self._say_planned()
+        self._save_planned()
         self.on_event(record.state, record, record.values)
 
     @contextmanager

@@ -2,7 +2,7 @@
 
 `driver.json` says which process drives the study and that it lives. The lock is the kernel's, so it is free the
 instant that the driver dies. Machines that share a folder may not share locks: there a second driver watches the
-first one's heartbeat, and a driver that finds another's claim in place of its own (it was suspended, say, and
+first one's heartbeat, and a driver that finds another's claim instead of its own (it was suspended, say, and
 taken for dead) stops at once. So does one whose folder is moved or removed meanwhile. An object store has no locks at
 all: there drivers claim numbers (see `claims`).
 Whether a driver lives is never concluded from two clocks that may disagree: it is
@@ -34,7 +34,14 @@ STORE_WATCH_SECONDS = 30.0  # the same in an object store, whose client tries ag
 
 
 class Driver:
-    """This process's claim on a study, kept fresh in `driver.json` for whoever watches."""
+    """This process's claim on a study, kept fresh in `driver.json` for whoever watches.
+
+    Args:
+        folder: the study's.
+        facts: what `driver.json` says of this process.
+        mine: its numbered claim, in an object store.
+        held: the study's folder, held open, on a file system.
+    """
 
     def __init__(
         self,
@@ -45,9 +52,9 @@ class Driver:
     ) -> None:
         self.finished = False
         self.message = ""  # why the study stopped, for `sizewise status`
-        self.claim: str = facts["claim"]  # tells this driver from all others
-        self.on_taken: Callable[[str], None] = lambda reason: None  # told when another driver took over
-        # Told when the study's folder was moved (and where it is now) or removed; should end this process, which
+        self.claim: str = facts["claim"]  # unique to this driver
+        self.on_taken: Callable[[str], None] = lambda reason: None  # called when another driver took over
+        # Called when the study's folder was moved (and where it is now) or removed; should end this process, which
         # is not to make anything at the old path any more.
         self.on_moved: Callable[[Path | None], None] = lambda now: None
         self._path, self._facts, self._claim, self._held = folder / "driver.json", facts, mine, held
@@ -63,7 +70,7 @@ class Driver:
         self._thread.start()
 
     def write(self, state: str) -> None:
-        """Say that this process is alive and what it is doing. A full disk is no reason to die of it."""
+        """Write that this process is alive and what it is doing. A full disk does not end the study."""
         # `beat` is for people, and for other machines with a right clock; what is measured goes by `monotonic`.
         if self._moved:
             return
@@ -87,7 +94,7 @@ class Driver:
         Raises:
             SupersededError: another driver took over while this process was suspended, or cut off; or the study's
                 folder is not where it was.
-            OSError: that cannot be told.
+            OSError: that cannot be determined.
         """
         if reason := self._look_for_folder() or self._taken_over():
             raise SupersededError(reason)
@@ -145,7 +152,7 @@ def only_driver(folder: Place, begin: Callable[[], None] = lambda: None) -> Iter
         held = HeldFolder(folder) if isinstance(folder, Path) else None
         driver = None
         try:
-            with deferred():  # what says that it runs is followed by what says that it was stopped
+            with deferred():  # a file that says "running" must not stay behind an interrupt
                 begin()
                 driver = Driver(folder, facts, mine, held)
             yield driver
@@ -193,7 +200,7 @@ def _claimed(folder: Place, facts: dict[str, Any]) -> Claim:
 
 
 def _starts(path: Place, holder: dict[str, Any]) -> bool:
-    """Whether a driver that has claimed a study, but not said so in `driver.json`, is about to."""
+    """Whether a driver that has claimed a study, but not written `driver.json` yet, is about to."""
     if holder.get("machine") and holder["machine"] == machine():
         return drives(path.parent, holder)
     end = time.monotonic() + STORE_WATCH_SECONDS

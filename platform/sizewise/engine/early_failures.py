@@ -1,9 +1,9 @@
-"""Trials that fail before their first evaluation: by their own doing, or for a reason that would hit every trial.
+"""Trials that fail before their first evaluation: by their configuration, or for a reason that would hit every trial.
 
 An environment that is broken (a module that does not load, a card that cannot be used, a compiler that is missing)
 fails trial after trial in seconds. So while no trial has been evaluated since the driver started, a failed trial stays
 open: until another one is evaluated, which shows that trials can be trained here, or until so many have failed for the
-same reason that it must be no trial's own.
+same reason that it cannot be the configurations'.
 """
 
 import re
@@ -28,9 +28,9 @@ class Failure(NamedTuple):
 
 @dataclass
 class EarlyFailures:
-    """What failed since the driver started, for as long as it is open whose doing that was."""
+    """What failed since the driver started, while it is unknown whether their configurations are to blame."""
 
-    held: dict[int, Failure] = field(default_factory=dict)  # by trial, in the order of their ends
+    held: dict[int, Failure] = field(default_factory=dict)  # by trial, in the order in which they ended
     possible: bool = False  # a trial was evaluated here, so that trials can be trained
 
     def doubtful(self, reason: str) -> bool:

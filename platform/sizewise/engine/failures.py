@@ -1,6 +1,6 @@
 """What an error that ended a trial means, out of the wrappers that Ray puts around it.
 
-`failed`: the trial's own doing, such as an exception or too little memory for it; it would happen again.
+`failed`: the trial's configuration or code is to blame (an exception, too little memory): it would happen again.
 `lost`: a worker, node or connection went away; the trial can go on from its checkpoint.
 `paused`: there is no room to write; nothing can go on until somebody makes some.
 """
@@ -30,10 +30,10 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|Cannot allocate memory|Unable to allocate", re.I
 )
-LOW_MEMORY = re.compile(r"running low on memory|memory monitor", re.I)  # Ray's own words when it makes room
+LOW_MEMORY = re.compile(r"running low on memory|memory monitor", re.I)  # Ray's messages when it frees memory
 _NOTHING_LEFT = re.compile(r"^\w*MemoryError\b|^RuntimeError: can't start new thread", re.M)
 NODE_GONE = re.compile(r"node has died|node (is|was) (dead|terminated|preempted)", re.I)
-# What the other workers say when one of them is gone.
+# What the other workers raise when one of them is gone.
 PEER_GONE = re.compile(
     r"Connection (closed|reset) by peer|Connection refused|Broken pipe|remote process exited", re.I
 )

@@ -1,7 +1,7 @@
 """A study's folder, held open while it is driven: what becomes of it when it is moved or removed meanwhile.
 
 The folder is known by what the file system calls it (device and inode), not by its path, where somebody may have put
-another one. An open descriptor leads to it wherever it is, and Linux tells the path of what is open.
+another one. An open descriptor leads to it wherever it is, and Linux gives the path of what is open.
 """
 
 import os
@@ -21,7 +21,7 @@ class HeldFolder:
         os.close(self._descriptor)
 
     def gone(self) -> bool:
-        """Whether its path no longer leads to it. What cannot be told, as on a network that is down, is no move."""
+        """Whether its path no longer leads to it. False where that is unknown, as on a network that is down."""
         try:
             there = self.path.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -31,7 +31,7 @@ class HeldFolder:
         return not self._is(there)
 
     def now(self) -> Path | None:
-        """Where it is now; None where it was removed, or that cannot be told."""
+        """Where it is now; None where it was removed, or that is unknown."""
         with suppress(OSError):
             found = Path(os.readlink(f"/proc/self/fd/{self._descriptor}"))
             if self._is(found.stat()):

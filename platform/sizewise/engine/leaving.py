@@ -1,4 +1,4 @@
-"""Ways in which a study's driver ends before the study does: what it leaves behind, and what it tells people.
+"""How a study's driver ends before the study does: what it leaves behind, and the message that it prints.
 
 The ledger holds everything at every moment, so the process can end at any: from a thread of its own where the main one
 waits for something that never answers.
@@ -16,13 +16,19 @@ from sizewise.engine.driver import Driver
 from sizewise.engine.signals import end_children, exit_code, received
 from sizewise_core.storage import Place
 
-STOP_SECONDS = 10.0  # how long leaving Ray in order may take after a signal
+STOP_SECONDS = 10.0  # how long an orderly shutdown of Ray may take after a signal
 _leaving = threading.Lock()
 before_leaving: list[Callable[[], None]] = []  # such as to take a bar from the terminal
 
 
 def give_up(driver: Driver, folder: Place, reason: str) -> None:
-    """End this process at once, with the study as the ledger has it: what it waits for will never answer."""
+    """End this process at once, with the study as the ledger has it: what it waits for will never answer.
+
+    Args:
+        driver: of the study; its last message is the reason.
+        folder: the study's.
+        reason: what never answers, in a sentence without a full stop.
+    """
     if number := received():  # which is why
         stop_now(driver, folder, number)
     driver.message = reason
@@ -30,12 +36,24 @@ def give_up(driver: Driver, folder: Place, reason: str) -> None:
 
 
 def stop_now(driver: Driver, folder: Place, number: int) -> None:
-    """End this process as its signal wants it, where Ray cannot be left in order: it may have got the signal too."""
+    """End this process as its signal wants it, where Ray does not shut down: it may have got the signal too.
+
+    Args:
+        driver: of the study.
+        folder: the study's.
+        number: of the signal, which the exit code follows.
+    """
     _leave(driver, interrupted(folder.name, str(folder.parent)), exit_code(number))
 
 
 def leave_moved(driver: Driver, folder: Place, now: Path | None) -> None:
-    """End this process at once: Ray, left in order, would make the folder anew at its old path."""
+    """End this process at once: an orderly shutdown of Ray would create the folder again at its old path.
+
+    Args:
+        driver: of the study.
+        folder: where the study's was.
+        now: where it is; None where it was removed.
+    """
     if now is None:
         message = (
             f"{folder}: the study's folder was removed while it ran, so there is nothing to resume; if you moved it to "
@@ -51,8 +69,8 @@ def leave_moved(driver: Driver, folder: Place, now: Path | None) -> None:
 
 
 def _leave(driver: Driver, message: str, code: int) -> None:
-    """End this process, from any thread: the main one hears nothing while it waits for Ray."""
-    _leaving.acquire()  # for good: two threads may find a reason at once
+    """End this process, from any thread: the main one handles no signal while it waits for Ray."""
+    _leaving.acquire()  # never released: two threads may find a reason at once
     with suppress(OSError):
         driver.close()
     for end in before_leaving:
@@ -65,12 +83,21 @@ def _leave(driver: Driver, message: str, code: int) -> None:
 
 
 def interrupted(name: str, runs: str) -> str:
-    """What to tell whoever interrupted a study."""
+    """The message for an interrupted study."""
     return f"interrupted: continue with `sizewise resume {name} --runs {shlex.quote(runs)}`"
 
 
 def to_continue(name: str, runs: str, reason: str) -> str:
-    """What to tell whoever started a study that has paused."""
+    """The message for a study that has paused.
+
+    Args:
+        name: of the study.
+        runs: the folder of studies that it is in.
+        reason: why it paused, in a sentence without a full stop.
+
+    Returns:
+        A sentence with the command that continues it.
+    """
     return (
         f"{name} is paused: {reason}: nothing is lost; when that is fixed, continue with "
         f"`sizewise resume {name} --runs {shlex.quote(runs)}`"

@@ -73,16 +73,22 @@ def run(
     optuna_storage: str | None = None,
     ray: str | None = None,
 ) -> bool:
-    """Start a study under `runs` and drive it to its end.
+    """Start a study and drive it to its end.
 
-    `optuna_storage` is the address of a mirror of it, `ray` that of the cluster (see `cluster.connect`).
+    Args:
+        spec: the study file.
+        runs: the folder of studies, in which it makes its own.
+        source: what errors call the study file.
+        on_event: called with what happens, as it happens.
+        optuna_storage: address of a mirror of the study for Optuna's tools; None for none.
+        ray: address of the cluster, as `cluster.connect` takes it.
 
     Returns:
         True when every trial was run, False when it was interrupted (and can be resumed).
 
     Raises:
         InputError: the name is taken, the data is missing or too small, the folder cannot be written.
-        PausedError: there is no room to write to; everything written so far is whole.
+        PausedError: there is no room to write to; everything written so far is complete.
     """
     mirror_url = _mirror_url(optuna_storage)
     manifest = Manifest.load(spec.data)
@@ -119,7 +125,17 @@ def resume(
     optuna_storage: str | None = None,
     ray: str | None = None,
 ) -> bool:
-    """Continue an interrupted study; the same returns as `run`. Of a finished one, only the mirror is completed.
+    """Continue an interrupted study. Of a finished one, only the mirror is completed.
+
+    Args:
+        name: of the study.
+        runs: the folder of studies that it is in.
+        on_event: called with what happens, as it happens.
+        optuna_storage: address of a mirror of the study for Optuna's tools; None for none.
+        ray: address of the cluster, as `cluster.connect` takes it.
+
+    Returns:
+        True when every trial was run, False when it was interrupted (and can be resumed).
 
     Raises:
         InputError: no such study, it is finished, or its data is gone.
@@ -193,7 +209,7 @@ def _scorable(spec: StudySpec, manifest: Manifest) -> None:
 def _check_writable(runs: Place) -> None:
     """Refuse a folder that no study can be written to before anything has started."""
     if not isinstance(runs, Path):
-        return  # the first thing written will tell
+        return  # the first write will show it
     there = next(path for path in (runs, *runs.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise InputError(f"{runs}: {there} is not a folder that can be written to: choose another --runs")
@@ -205,7 +221,7 @@ def _facts(spec: StudySpec, manifest: Manifest) -> dict[str, Any]:
         "schema_version": 1,
         "name": spec.name,
         "created": time.time(),
-        "trials": spec.trials,  # the engine keeps it true where replicates or a grid's end change it
+        "trials": spec.trials,  # the engine updates it where replicates or a grid's end change it
         **_wanted(spec),
         "data": {
             "path": spec.data,
@@ -228,18 +244,18 @@ def _wanted(spec: StudySpec) -> dict[str, Any]:
     }
 
 
-def _tell_again(spec: StudySpec, folder: Place, manifest: Manifest) -> None:
+def _update_facts(spec: StudySpec, folder: Place, manifest: Manifest) -> None:
     """Bring what readers need to know up to date: the study file may have been edited, or these facts damaged."""
     known = facts.load(folder)
     try:
-        said = {**known, **_wanted(spec), "trials": int(known["trials"])} if known else None
+        wanted = {**known, **_wanted(spec), "trials": int(known["trials"])} if known else None
     except (ValueError, KeyError, TypeError):
-        said = None
-    if said is None:
-        log.warning("%s is damaged: written anew from study.yaml and the data", folder / facts.FILE)
-        said = _facts(spec, manifest)
-    if said != known:
-        facts.save(folder, said)
+        wanted = None
+    if wanted is None:
+        log.warning("%s is damaged: written again from study.yaml and the data", folder / facts.FILE)
+        wanted = _facts(spec, manifest)
+    if wanted != known:
+        facts.save(folder, wanted)
 
 
 def _known_data(folder: Place) -> str | None:
@@ -251,7 +267,7 @@ def _known_data(folder: Place) -> str | None:
 
 
 def _learn(spec: StudySpec, runs: Place, manifest: Manifest) -> list[warm_start.Known]:
-    """What the study of `warm_start` has to teach; what does not fit is said."""
+    """The trials of `warm_start`'s study that the sampler may use; those that do not fit are reported."""
     if spec.warm_start is None:
         return []
     source = warm_start.find(spec.warm_start, runs)
@@ -262,8 +278,8 @@ def _learn(spec: StudySpec, runs: Place, manifest: Manifest) -> list[warm_start.
             f"warm_start: none of the trials of {source} fits this study ({reasons or 'it has none'}): "
             "search the same fields, or drop warm_start"
         )
-    say = log.warning if left_out else log.info
-    say(
+    report = log.warning if left_out else log.info
+    report(
         "warm_start: the sampler learns from %d trials of %s%s",
         len(known),
         source,
@@ -273,7 +289,7 @@ def _learn(spec: StudySpec, runs: Place, manifest: Manifest) -> list[warm_start.
 
 
 def _create(spec: StudySpec, folder: Place, manifest: Manifest, known: list[warm_start.Known]) -> None:
-    """Lay a new study's folder; `study.yaml` comes last, and with it the study exists."""
+    """Create a new study's folder; `study.yaml` comes last, and with it the study exists."""
     _check_free(folder)  # again, now that nobody else can begin one here
     try:
         facts.save(folder, _facts(spec, manifest))
@@ -300,9 +316,9 @@ def _drive(
 ) -> bool:
     """Drive a study to its end, or until it is interrupted. `begin` makes it, where it is new."""
     seen = last_seen(folder)  # of a driver that died
-    # First the lock, so that a second driver is told so before Ray has started. Tune catches the interrupts that come
+    # First the lock, so that a second driver is refused before Ray has started. Tune catches the interrupts that come
     # while trials run, except for the second.
-    begin = begin or partial(_tell_again, spec, folder, manifest)
+    begin = begin or partial(_update_facts, spec, folder, manifest)
     with (
         suppress(KeyboardInterrupt),
         only_driver(folder, begin) as driver,
@@ -314,9 +330,9 @@ def _drive(
         if small := too_small(validation.rows, validation.click_rate):
             log.warning("%s: %s", spec.data, small)
         rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
-        with _mirrored(mirror_url, search, _if_heard(on_event)) as tell:
+        with _mirrored(mirror_url, search, _unless_closed(on_event)) as report:
             usage = Usage(folder, driver.claim, driver.check)
-            engine = Engine(spec, folder, search, tell, rule, usage)
+            engine = Engine(spec, folder, search, report, rule, usage)
             engine.inputs = len(manifest.cardinalities), len(manifest.dense_missing)
             engine.data_problem = partial(data_identity.problem, spec.data, _known_data(folder))
             driver.on_taken = engine.pause
@@ -374,16 +390,16 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
             engine.usage.close()
 
 
-def _if_heard(on_event: Event | None) -> Event:
-    """`on_event`, for a study that goes on where whoever is shown things has gone: a closed terminal, a pipe."""
+def _unless_closed(on_event: Event | None) -> Event:
+    """`on_event`, for a study that goes on after its output was closed: a terminal, a pipe."""
 
-    def tell(event: str, record: Record, values: dict[str, Any] | None) -> None:
+    def report(event: str, record: Record, values: dict[str, Any] | None) -> None:
         # SystemExit is how rich takes a broken pipe.
         with suppress(OSError, SystemExit):
             if on_event:
                 on_event(event, record, values)
 
-    return tell
+    return report
 
 
 def _mirror_url(optuna_storage: str | None) -> "URL | None":
@@ -405,7 +421,7 @@ def _mirrored(url: "URL | None", search: Search, on_event: Event) -> AbstractCon
 
 @contextmanager
 def _logged(logs: Path) -> Iterator[None]:
-    """Keep what Sizewise says (where it runs, damage, losses) in the study's logs as well as showing it.
+    """Write Sizewise's messages (where it runs, damage, losses) to the study's logs as well as to the terminal.
 
     What Ray prints goes to the logs alone: standard output is for results.
     """
@@ -422,15 +438,15 @@ def _logged(logs: Path) -> Iterator[None]:
     for handler in (shown, kept):
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    ray_tune = logging.getLogger("ray.tune")  # whose files nobody needs, nor what it says of them
+    ray_tune = logging.getLogger("ray.tune")  # whose files nobody needs, nor its messages about them
     ray_tune.addHandler(kept)
     ray_tune.propagate = False
-    said = _Log(logs / "ray.txt", passes_on=sys.stdout)
+    printed = _Log(logs / "ray.txt", passes_on=sys.stdout)
     try:
-        with redirect_stdout(said):
+        with redirect_stdout(printed):
             yield
     finally:
-        said.over = True
+        printed.over = True
         for handler in (shown, kept):
             logger.removeHandler(handler)
         ray_tune.removeHandler(kept)
@@ -449,7 +465,7 @@ class _Log(io.TextIOBase):
     """Text appended to a file as far as the disk has room for it.
 
     Once it is `over`, text goes to what this stood in for: a progress bar of a caller's, begun in its time and ended
-    after it, puts it back in the place of standard output.
+    after it, puts it back as standard output.
     """
 
     def __init__(self, path: Path, passes_on: TextIO | None = None) -> None:

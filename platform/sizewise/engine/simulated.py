@@ -57,7 +57,7 @@ class Generated:
     - misfit: learning rates above the best cost 0.015 times their squared decades, and near 0.2 training fails.
     - noise, of which one part is the model's own (its seed, and where its last steps took it) and one is error (how
       well the validation rows happen to suit it), each with a draw a trial and a draw an evaluation. The error falls
-      with the root of `rows`, and evaluations tell what it is made of as real ones do (`metrics.auc_parts`). The
+      with the root of `rows`, and evaluations carry its parts as real ones do (`metrics.auc_parts`). The
       error that all models share because they are scored on the same rows cancels and is left out.
 
     The constants were fitted by eye to 17 trained models before any claim was measured with them; see
@@ -210,11 +210,20 @@ class Simulated:
     trials: int = 0
     iterations: int = 0  # trained
     simulated_seconds: float = 0.0
-    engine_seconds: list[float] = field(default_factory=list)  # of each trial, in the order of their ends
+    engine_seconds: list[float] = field(
+        default_factory=list
+    )  # of each trial, in the order in which they ended
 
 
 def simulated_engine(spec: StudySpec, curves: Curves, folder: Path | None = None, **search: Any) -> Engine:
-    """An engine over `curves`: in memory, or with a real ledger in `folder`; `search` goes to `Search`."""
+    """An engine whose trials are simulated.
+
+    Args:
+        spec: the study.
+        curves: where evaluations come from.
+        folder: the study's, for a real ledger; None for one in memory.
+        search: further arguments of `Search`.
+    """
     ledger = Ledger(folder) if folder else Memory()
     rule = Rule.of(spec, curves.rows, curves.click_rate) if spec.pruning else None
     return Engine(
@@ -227,21 +236,30 @@ def simulated_engine(spec: StudySpec, curves: Curves, folder: Path | None = None
 
 
 def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | None = None) -> Simulated:
-    """Run a study's remaining trials, or `trials` of them, on so many simulated workers.
+    """Run a study's remaining trials on simulated workers.
 
-    A driver's death is simulated by `trials`: what runs then stays open, as in a study that was killed.
+    Args:
+        engine: the study's, of `simulated_engine`.
+        curves: where evaluations come from.
+        workers: how many trials run at once.
+        trials: after how many the driver dies: what runs then stays open, as in a study that was killed. None: never.
+
+    Returns:
+        What it came to, in simulated seconds.
     """
     found, clock, idle = Simulated(), 0.0, workers
-    events: list[tuple[float, int, int, int]] = []  # (when, order, trial, which of its evaluations)
+    events: list[
+        tuple[float, int, int, int]
+    ] = []  # (when, number of the event, trial, index of the evaluation)
     rows: dict[int, Rows] = {}
     spent: dict[int, float] = {}  # the engine's seconds for each running trial
-    order = 0
+    count = 0
 
-    def later(trial: int, place: int) -> None:
-        nonlocal order
-        before = rows[trial][place - 1]["train_seconds"] if place else 0.0
-        order += 1
-        heapq.heappush(events, (clock + rows[trial][place]["train_seconds"] - before, order, trial, place))
+    def schedule(trial: int, index: int) -> None:
+        nonlocal count
+        before = rows[trial][index - 1]["train_seconds"] if index else 0.0
+        count += 1
+        heapq.heappush(events, (clock + rows[trial][index]["train_seconds"] - before, count, trial, index))
 
     while True:
         while idle and (trials is None or found.trials < trials):
@@ -256,14 +274,14 @@ def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | Non
             known = engine.search.ledger.evaluations(record.reuses) if record.reuses is not None else []
             begin = min(sum(row in rows[trial] for row in _plain(known)), len(rows[trial]) - 1)
             found.iterations -= rows[trial][begin - 1]["iteration"] if begin else 0
-            later(trial, begin)
+            schedule(trial, begin)
         if not events or (trials is not None and found.trials >= trials):
             break
-        clock, _, trial, place = heapq.heappop(events)
+        clock, _, trial, index = heapq.heappop(events)
         started = time.perf_counter()
-        engine.evaluated(trial, rows[trial][place])
-        last = place == len(rows[trial]) - 1
-        so_far = rows[trial][: place + 1]
+        engine.evaluated(trial, rows[trial][index])
+        last = index == len(rows[trial]) - 1
+        so_far = rows[trial][: index + 1]
         pruned = "" if last else engine.verdict(so_far)
         if last or pruned:
             engine.finished(trial, so_far, None, pruned)
@@ -274,13 +292,13 @@ def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | Non
             idle += 1
         else:
             spent[trial] += time.perf_counter() - started
-            later(trial, place + 1)
+            schedule(trial, index + 1)
     found.simulated_seconds = clock
     return found
 
 
 def config_numbers(config: TrialConfig) -> list[int]:
-    """What a curve's noise is drawn from: everything but its length, so that a longer one goes on with it."""
+    """What a curve's noise is drawn from: not its length, so that a longer curve begins as the shorter one."""
     return list(config.curve().encode())
 
 

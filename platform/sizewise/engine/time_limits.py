@@ -1,8 +1,8 @@
 """The time limits of a study's trials, kept in the driver, where a worker that hangs cannot stop the clock.
 
 watch = Watch(spec.failures, end=kill_worker, progress=newest_checkpoint)
-watch.begin(7, place)            # its worker has begun
-watch.heard(7)                   # it evaluated
+watch.begin(7, worker)           # its worker has begun
+watch.extend(7)                  # it evaluated
 reason = watch.forget(7)         # it is over; a reason, if it was ended here
 """
 
@@ -24,21 +24,21 @@ AGAIN_SECONDS = 30.0  # how long ending a worker may take before it is tried aga
 
 @dataclass
 class _Watched:
-    place: Any
+    worker: Any
     seen: Any = None  # the newest checkpoint that was looked at
     began: float = field(default_factory=time.monotonic)
-    heard: float = field(default_factory=time.monotonic)
+    last_message: float = field(default_factory=time.monotonic)
     reason: str | None = None
     ended: float = 0.0
 
 
 class Watch:
-    """Ends trials that train for too long or have not been heard of for too long.
+    """Ends trials that train for too long or have sent nothing for too long.
 
-    Arguments:
+    Args:
         limits: the study's section `failures`.
-        end: ends what `begin` was given as the trial's place; must not block.
-        progress: what of a trial changes while it gets on without a word; asked only before one is ended.
+        end: ends the worker that `begin` was given; must not block.
+        progress: what changes while a trial makes progress without a message; called only before one is ended.
     """
 
     def __init__(
@@ -51,16 +51,16 @@ class Watch:
         self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
         self._thread.start()
 
-    def begin(self, trial_id: int, place: Any) -> None:
+    def begin(self, trial_id: int, worker: Any) -> None:
         """From now on the trial's clocks run."""
         with self._lock:
-            self._trials[trial_id] = _Watched(place)
+            self._trials[trial_id] = _Watched(worker)
 
-    def heard(self, trial_id: int) -> None:
-        """The trial got on."""
+    def extend(self, trial_id: int) -> None:
+        """The trial has sent something."""
         with self._lock:
             if trial_id in self._trials:
-                self._trials[trial_id].heard = time.monotonic()
+                self._trials[trial_id].last_message = time.monotonic()
 
     def forget(self, trial_id: int) -> str | None:
         """The trial is over. Returns why it was ended here, if it was."""
@@ -84,15 +84,15 @@ class Watch:
             for trial_id, watched in due:
                 watched.ended = time.monotonic()
                 try:
-                    self._end(watched.place)
+                    self._end(watched.worker)
                 except Exception as error:  # it is tried again, and must not end this thread
                     log.warning("trial %d: its worker cannot be ended: %s", trial_id, error)
 
     def _was_suspended(self, seconds: float) -> None:
-        """Stop the clocks for the time in which nothing of the trials was heard because nobody listened."""
+        """Stop the clocks for the time in which this process received nothing."""
         for watched in self._trials.values():
             watched.began += seconds
-            watched.heard += seconds
+            watched.last_message += seconds
 
     def _overdue(self, trial_id: int, watched: _Watched) -> bool:
         now, limits = time.monotonic(), self._limits
@@ -102,10 +102,10 @@ class Watch:
             watched.reason = (
                 f"trained for longer than failures.trial_seconds ({format_seconds(limits.trial_seconds)})"
             )
-        elif limits.silent_seconds is not None and now - watched.heard > limits.silent_seconds:
+        elif limits.silent_seconds is not None and now - watched.last_message > limits.silent_seconds:
             progress = self._progress(trial_id)
             if progress != watched.seen:
-                watched.seen, watched.heard = progress, now
+                watched.seen, watched.last_message = progress, now
                 return False
             watched.reason = (
                 "neither evaluated nor saved a checkpoint for failures.silent_seconds "

@@ -54,7 +54,7 @@ def export(
     if problems is not None:
         problems += study.problems
     row = _row(study, trial_id)
-    config = TrialConfig.from_flat(results.story(runs, name, trial_id)["config"])
+    config = TrialConfig.from_flat(results.trial_report(runs, name, trial_id)["config"])
     data = local_shards(config.data)
     manifest = Manifest.load(data)
     model = build_model(config, manifest)

@@ -12,7 +12,7 @@ Reading never changes a study and never fails on a damaged file: what could not 
 
 from sizewise.results.choosing import Answer, Choice, answer, choose
 from sizewise.results.hypervolume import Hypervolume, hypervolume
-from sizewise.results.reading import Study, fingerprint, isolated, load, names, status, story, studies
+from sizewise.results.reading import Study, fingerprint, isolated, load, names, status, studies, trial_report
 
 __all__ = [
     "Answer",
@@ -27,6 +27,6 @@ __all__ = [
     "load",
     "names",
     "status",
-    "story",
     "studies",
+    "trial_report",
 ]

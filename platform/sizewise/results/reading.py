@@ -218,7 +218,7 @@ def status(runs: Place, name: str) -> dict[str, Any]:
     }
 
 
-def story(runs: Place, name: str, trial_id: int) -> dict[str, Any]:
+def trial_report(runs: Place, name: str, trial_id: int) -> dict[str, Any]:
     """How one trial went: its ledger record's fields, `traceback`, empty where it has none, and `problems`.
 
     Raises:

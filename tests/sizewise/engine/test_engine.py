@@ -139,7 +139,7 @@ def test_damaged_evaluations_of_a_finished_trial_come_back_from_its_checkpoint(
     path.write_bytes(whole.replace(b"0.8", b"0.9"))
     engine().restore_evaluations()
     assert path.read_bytes() == whole
-    assert "trial 0: its evaluations are damaged: written anew from its checkpoint" in caplog.text
+    assert "trial 0: its evaluations are damaged: written again from its checkpoint" in caplog.text
 
 
 def test_missing_evaluations_of_a_finished_trial_come_back_from_its_checkpoint(

@@ -100,7 +100,7 @@ def test_facts_that_are_damaged_or_edited_are_told_again(
     (folder / "study.yaml").write_text(text.replace("constraints: {}", "constraints: {auc: {min: 0.5}}"))
     (folder / "study.json").write_text("{")
     assert study.resume("some", runs)
-    assert "study.json is damaged: written anew" in caplog.text
+    assert "study.json is damaged: written again" in caplog.text
     told = json.loads((folder / "study.json").read_bytes())
     assert told["constraints"] == {"auc": {"min": 0.5, "max": None}}
     assert (told["trials"], told["data"]) == (3, facts["data"])

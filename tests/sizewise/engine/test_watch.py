@@ -17,7 +17,7 @@ def test_a_trial_is_ended_after_its_time() -> None:
     watch.forget(1)
     wait(ended)
     for _ in range(20):
-        watch.heard(0)  # which is no excuse
+        watch.extend(0)  # which is no excuse
     assert ended == ["node a"]
     assert watch.forget(0) == "trained for longer than failures.trial_seconds (2 s)"
     assert watch.forget(1) is None

@@ -28,7 +28,7 @@ from sizewise_core.yaml_files import load_yaml
 log = logging.getLogger(__name__)
 ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how long a report may wait for the controller
-    # Workers wait for their place as long as it takes; Train would give up its place in the queue after a minute.
+    # Workers stay in the queue for resources as long as it takes; Train would leave it after a minute.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "604800",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is the log
@@ -40,9 +40,7 @@ ENVIRONMENT = {
 # What Tune copies from the driver's environment for its trials.
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 ROOM = 100 * 10**6  # bytes that Ray's logs and sockets may take
-FEW_PROCESSES = (
-    1000  # what a limit on processes and threads may have left when Ray does not start because of it
-)
+FEW_PROCESSES = 1000  # fewer left of a limit on processes and threads may be why Ray did not start
 HEAD_SECONDS = 20.0  # how long a cluster's head may be silent
 
 # Ray's launcher leaves the cluster's file there on the head, where drivers of submitted jobs run.
@@ -50,7 +48,7 @@ AUTOSCALER_FILE = Path("~/ray_bootstrap_config.yaml")
 
 
 class StartError(RuntimeError):
-    """Ray did not start, or cannot be joined, although nothing was asked of it that it cannot do."""
+    """Ray did not start, or cannot be joined, although the study asks for nothing that it does not have."""
 
 
 @contextmanager
@@ -66,7 +64,7 @@ def connect(
         spec: the study.
         on_lost: called with the reason, from a thread of its own, once the cluster's head has not answered for
             `HEAD_SECONDS`, or this node's raylet is gone. It must end the process: Ray would, after minutes, without a
-            word to whoever waits.
+            message.
         address: HOST:PORT of a cluster; `auto` for the one that runs on this machine; `local` for one of this
             study's own; None for `RAY_ADDRESS`, else this user's own on this machine, else one of the study's own.
         failed: asked at the end whether the logs of a Ray of the study's own are to be kept.
@@ -92,7 +90,7 @@ def connect(
 
 @contextmanager
 def _joined(address: str | None, failed: Callable[[], bool] = lambda: False) -> Iterator[Path | None]:
-    """Connect this process, and say what to: two studies on one machine share what it has.
+    """Connect this process, and log to what: two studies on one machine share its resources.
 
     Yields:
         The folder of a Ray of the study's own.
@@ -105,14 +103,14 @@ def _joined(address: str | None, failed: Callable[[], bool] = lambda: False) -> 
         except Exception as error:  # as Ray says that this machine was too slow, or has no room
             message = str(error).strip() or type(error).__name__
             raise StartError(f"Ray did not start: {message}{_fix(message)}") from error
-        _say_where()
+        _log_where()
         until_the_end.enter_context(_credentials_left_out())
         yield folder
 
 
 @contextmanager
 def _own_ray(failed: Callable[[], bool]) -> Iterator[Path]:
-    # Nobody takes this machine away from us, and whoever watched for it would take a second.
+    # This machine is not preempted, and the watcher's start takes a second.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     with private_ray(log.warning, failed) as folder:  # which has our environment already, secrets too
         yield folder
@@ -134,7 +132,7 @@ def _cluster(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _say_where() -> None:
+def _log_where() -> None:
     has = ray.cluster_resources()
     kinds = ", ".join(
         f"{has.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU") if has.get(kind) or kind == "CPU"
@@ -168,9 +166,9 @@ def _fix(message: str) -> str:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ray starts as a whole: interrupted in between, it aborts the process or leaves some behind.
+    """Start Ray without interruption: in the middle it would abort this process or leave some of its own behind.
 
-    Nor is it to answer SIGTERM in our place, as it would from its start on, by exit code 15 and not a word.
+    Nor may it handle SIGTERM, which it would do with exit code 15 and no message.
     """
     setting = ray._private.utils.set_sigterm_handler
     ray._private.utils.set_sigterm_handler = lambda handler: None
@@ -227,7 +225,7 @@ def _watched(on_lost: Callable[[str], None], folder: Path | None) -> Iterator[No
     """Within the block, look whether what this process cannot do without still answers.
 
     That is the cluster's head, whose machine may be cut off for a while, and the raylet of this process's own node. One
-    that is gone never comes back, and Ray would not say so for minutes: its port refuses.
+    that is gone never comes back, and Ray would not report it for minutes: its port refuses.
     The `folder` of a Ray of the study's own stays, for its logs.
     """
     head = ray.get_runtime_context().gcs_address
@@ -267,7 +265,7 @@ def _answers(address: str) -> bool:
 
 
 def _refuses(address: str) -> bool:
-    """Whether nobody listens there, which a machine says at once; silence may be a network's, or a busy machine's."""
+    """Whether nobody listens there, which a machine answers at once; silence may be a busy machine's."""
     try:
         _call(address)
     except ConnectionRefusedError:
@@ -300,7 +298,7 @@ def _startable() -> list[dict[str, float]]:
 
 
 def _gpu_memory() -> int:
-    """Bytes of the smallest GPU's memory, asked of every node that has one."""
+    """Bytes of the smallest GPU's memory, from every node that has one."""
     found = []
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("GPU"):
@@ -309,7 +307,7 @@ def _gpu_memory() -> int:
     cards = [size for size in ray.get(found) if size]
     if not cards:
         raise PlacementError(
-            "resources.gpus_per_worker: auto needs the memory of a card, and no node of this cluster can tell: write "
+            "resources.gpus_per_worker: auto needs the memory of a GPU, and no node of this cluster reports it: write "
             "resources.gpu_memory, such as 24GB"
         )
     return int(min(cards))

@@ -16,12 +16,12 @@ class PlacementError(InputError):
 def check_placement(
     wanted: ResourcesSpec, nodes: list[dict[str, float]], startable: list[dict[str, float]]
 ) -> None:
-    """Refuse at once what could never be placed, and say what a placement waits for, instead of waiting silently.
+    """Refuse at once what could never be placed, and log what a placement waits for, instead of waiting silently.
 
     Args:
-        wanted: what a trial asks for; a share of a GPU that is still to be computed counts as the whole card.
+        wanted: what a trial asks for; a share of a GPU that is still to be computed counts as a whole GPU.
         nodes: the resources of the nodes that there are.
-        startable: those of the nodes that the autoscaler could start besides, one entry a node.
+        startable: those of the nodes that the autoscaler could also start, one entry a node.
     """
     gpus = 1.0 if wanted.gpus_per_worker == "auto" else wanted.gpus_per_worker
     each = {kind: count for kind, count in (("CPU", wanted.cpus_per_worker), ("GPU", gpus)) if count}
@@ -49,7 +49,7 @@ def check_placement(
 
 
 def _workers_on(node: dict[str, float], each: dict[str, float]) -> int:
-    """How many workers fit on an empty node; shares of GPUs do not span two cards."""
+    """How many workers fit on an empty node; shares of GPUs do not span two GPUs."""
     room = []
     for kind, count in each.items():
         have = node.get(kind, 0)

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 # What a trial's own process takes while it waits for its workers. No CPU, however small a fraction: its workers
 # could then never have all of a machine's.
 WAITING_BYTES = 500_000_000
-ASKING_SECONDS = 20.0  # how long a node may take to say what its kernel did
+ASKING_SECONDS = 20.0  # how long a node may take to report its kernel's count
 
 
 def run_trials(engine: Engine) -> None:
@@ -156,7 +156,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
             case Resumed(evaluations, damage):
                 self.engine.resumed(number, evaluations, damage)
             case Evaluated(evaluation):
-                self.watch.heard(number)
+                self.watch.extend(number)
                 self.engine.evaluated(number, evaluation)
 
     def on_trial_complete(
@@ -224,7 +224,7 @@ class _Process:
 
 
 def _killed_for_memory(started: Started) -> bool:
-    """Whether a machine's kernel has killed for want of memory since a trial began there. Ray cannot tell."""
+    """Whether a machine's kernel has killed for want of memory since a trial began there. Ray does not report it."""
     if not any(node["Alive"] and node["NodeID"] == started.node for node in ray.nodes()):
         return False
     there = NodeAffinitySchedulingStrategy(started.node, soft=False)

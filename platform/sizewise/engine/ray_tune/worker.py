@@ -1,7 +1,7 @@
 """What a trial's workers do: train each trial that the group's `Mailbox` hands out, until it says to shut down.
 
 Where one worker without a GPU trains, PyTorch is in its process alone. A trial leaves nothing behind for the next one:
-models and data are its own, and peaks of memory are counted anew.
+models and data are its own, and peaks of memory start at zero.
 """
 
 import gc

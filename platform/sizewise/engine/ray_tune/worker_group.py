@@ -35,7 +35,13 @@ POLL_SECONDS = 0.5  # how soon the death of a group is noticed
 
 
 class Workers:
-    """The owner's side of one worker group. All of it ends with the owner's process, however that ends."""
+    """The owner's side of one worker group. All of it ends with the owner's process, however that ends.
+
+    Args:
+        resources: the study file's section `resources`, with `gpus_per_worker` a number.
+        name: of Ray Train's run, which no other run has had.
+        logs: the folder of Ray Train's own files.
+    """
 
     def __init__(self, resources: dict[str, Any], name: str, logs: str) -> None:
         self.resources, self.name, self.logs = resources, name, logs
