@@ -98,7 +98,7 @@ def trained_digests(cases):
 
 
 def test_every_method_is_covered():
-    assert {method for method, _ in CASES.values()} == set(METHODS)
+    assert {method for method, _ in CASES.values()} == set(METHODS.own)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -311,7 +311,7 @@ def test_any_dim(case, dim):
     assert vectors.std() > 0
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS.own)
 @pytest.mark.parametrize("dim", [1, 2, 3, 5, 6, 7, 8, 16, 100, 511, 512])
 def test_what_is_left_out_suits_any_dim(method, dim):
     budget = max(10_000, smallest_budget(method, CARDINALITIES, dim))

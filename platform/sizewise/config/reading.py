@@ -32,6 +32,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
         )
     raw = _plain(document)
     defaults: dict[str, Any] = StudySpec(name="any", data="any").model_dump()
+    del defaults["model"]  # whose fields depend on its kind, and none of whose defaults is a range
     for dotted, value in (overrides or {}).items():
         place = raw
         default: Any = defaults

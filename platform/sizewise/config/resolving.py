@@ -20,9 +20,10 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
     Raises:
         InputError: a budget that no model fits in, or a first trial outside its range; `source` names the file.
     """
-    if "full" in spec.embedding.methods and manifest.settings.tokens != "contiguous":
+    fixed = [method for method in spec.embedding.methods if METHODS[method].needs_contiguous_ids]
+    if fixed and manifest.settings.tokens != "contiguous":
         raise InputError(
-            f"{source}: embedding.method: full needs contiguous ids, and {spec.data} has none: prepare the "
+            f"{source}: embedding.method: {fixed[0]} needs contiguous ids, and {spec.data} has none: prepare the "
             "data with `sizewise prep --tokens contiguous`, or use another method"
         )
     budget = _budget(spec, manifest, source)
@@ -67,8 +68,8 @@ def _budget(spec: StudySpec, manifest: Manifest, source: str) -> int | SizeRange
         )
         for method in spec.embedding.methods
     )
-    if spec.embedding.methods == ["full"]:
-        return tables  # full tables have one size, whatever the budget
+    if all(METHODS[method].has_one_size for method in spec.embedding.methods):
+        return tables
     given = spec.search.memory_budget
     ends = [bytes_of(parse_size(end), tables) for end in ends_of(given)]
     if isinstance(given, SizeRange):

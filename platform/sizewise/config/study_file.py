@@ -10,11 +10,14 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
+from pydantic_core import InitErrorDetails
 
 from sizewise.config.fields import (
     Choices,
@@ -28,8 +31,11 @@ from sizewise.config.fields import (
     form_of,
     parse_size,
 )
+from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS
+from sizewise.models import DEFAULT, MODELS, precision_fault
 from sizewise.store.ledger import NAME
+from sizewise_core.errors import shown
 from sizewise_core.units import format_bytes, parse_bytes
 
 # Every metric that can be an objective, with the only direction that makes sense for it.
@@ -53,17 +59,87 @@ COMPARED = {"auc", "embedding_bytes", "model_bytes", "iterations"}
 WIDEST = 1_000_000  # units of a hidden layer; beyond are slips of the keyboard
 
 
-class ModelSpec(Strict):
-    """The DLRM around the embeddings: widths of hidden layers, as in Naumov et al. 2019."""
+_WIDTHS = ("bottom_mlp", "top_mlp")
 
+
+class ModelSpec(BaseModel):
+    """The model around the embeddings: DLRM's widths of hidden layers (Naumov et al. 2019), or another's options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    kind: str = DEFAULT
     dim: Searchable[Annotated[int, Field(ge=1, le=512)]] = 16
     bottom_mlp: Searchable[list[Annotated[int, Field(ge=1, le=WIDEST)]]] = [128, 64]
     top_mlp: Searchable[list[Annotated[int, Field(ge=1, le=WIDEST)]]] = [256, 128]
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What a model of another kind declares beyond these fields: values, `Range`s and `Choices`."""
+        return dict(self.model_extra or {})
+
+    @property
     def largest_dim(self) -> int:
         """The longest vector that is searched; compressions are of full tables of this length."""
         return int(max(ends_of(self.dim)))
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, value: str) -> str:
+        if value not in MODELS:
+            raise ValueError(f"unknown model {shown(value)}: use one of {MODELS.choices(value)}")
+        _ = MODELS[value]  # InputError where it cannot be imported
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_kind(cls, data: Any) -> Any:
+        """Another kind's options with its own defaults, ranges and choices read."""
+        kind = data.get("kind", DEFAULT) if isinstance(data, Mapping) else DEFAULT
+        if kind == DEFAULT or not isinstance(kind, str) or kind not in MODELS:
+            return data
+        declared = MODELS[kind].options.model_fields
+        parsed = {
+            name: _searched(value) if name in declared and name not in _WIDTHS else value
+            for name, value in data.items()
+        }
+        for name in _WIDTHS:
+            if name not in declared and parsed.setdefault(name, []) != []:
+                raise ValueError(f"{name}: no option of model {kind}: remove it")
+            if name in declared:
+                parsed.setdefault(name, declared[name].get_default(call_default_factory=True))
+        return parsed
+
+    @model_validator(mode="after")
+    def _known_options(self) -> "ModelSpec":
+        if self.kind == DEFAULT:
+            if self.options:
+                unknown = [
+                    InitErrorDetails(type="extra_forbidden", loc=(name,), input=value)
+                    for name, value in self.options.items()
+                ]
+                raise ValidationError.from_exception_data("ModelSpec", unknown)
+            return self
+        options = MODELS[self.kind].options
+        declared = options.model_fields
+        for name in self.options:
+            if name not in declared:
+                raise ValueError(
+                    f"{name}: no such option of model {self.kind}{did_you_mean(name, declared)}; "
+                    f"options are: {', '.join(sorted(declared)) or 'none'}"
+                )
+        given = {**self.options, **{name: getattr(self, name) for name in _WIDTHS if name in declared}}
+        fixed = {name: value for name, value in given.items() if form_of(value) == "value"}
+        for name, value in given.items():
+            for end in ends_of(value):
+                _check_options(options, {**fixed, name: end})
+        if not given:
+            _check_options(options, {})
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_default_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        return {k: v for k, v in written.items() if (k, v) != ("kind", DEFAULT)}
 
     @model_validator(mode="after")
     def _possible(self) -> "ModelSpec":
@@ -110,7 +186,8 @@ class EmbeddingSpec(BaseModel):
             value = Choices.model_validate(dict(value))
         for method in value.choices if isinstance(value, Choices) else [value]:
             if method not in METHODS:
-                raise ValueError(f"unknown method {method!r}: use one of {', '.join(METHODS)}")
+                raise ValueError(f"unknown method {shown(str(method))}: use one of {METHODS.choices(method)}")
+            _ = METHODS[method]  # InputError where it cannot be imported
         return value
 
     @model_validator(mode="before")
@@ -120,8 +197,8 @@ class EmbeddingSpec(BaseModel):
             return data
         parsed = dict(data)
         for name, value in data.items():
-            if name != "method" and form_of(value) != "value":
-                parsed[name] = (Choices if form_of(value) == "choices" else Range).model_validate(value)
+            if name != "method":
+                parsed[name] = _searched(value)
         return parsed
 
     @model_validator(mode="after")
@@ -138,13 +215,20 @@ class EmbeddingSpec(BaseModel):
                     fields = METHODS[method].options.model_fields
                     if name in fields:
                         fixed = {k: v for k, v in self.options_of(method).items() if form_of(v) == "value"}
-                        _check_options(method, {**fixed, name: value})
+                        _check_options(METHODS[method].options, {**fixed, name: value})
         return self
 
 
-def _check_options(method: str, options: dict[str, Any]) -> None:
+def _searched(value: Any) -> Any:
+    """An option as written: a range or choices as such, anything else as it is."""
+    if form_of(value) == "value":
+        return value
+    return (Choices if form_of(value) == "choices" else Range).model_validate(value)
+
+
+def _check_options(declared: type[BaseModel], options: dict[str, Any]) -> None:
     try:
-        METHODS[method].options.model_validate(options)
+        declared.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -380,6 +464,28 @@ class StudySpec(Strict):
         return value
 
     @model_validator(mode="after")
+    def _precision_of_the_model(self) -> "StudySpec":
+        for precision in ends_of(self.train.precision):
+            if precision not in MODELS[self.model.kind].precisions:
+                raise ValueError(precision_fault(self.model.kind, precision))
+        return self
+
+    @model_validator(mode="after")
+    def _options_have_names_of_their_own(self) -> "StudySpec":
+        """A trial's settings stand side by side in tables and in the sampler."""
+        of_model = set(MODELS[self.model.kind].options.model_fields) - set(_WIDTHS)
+        of_trials = set(TrialConfig.model_fields)
+        for method in self.embedding.methods:
+            of_method = set(METHODS[method].options.model_fields)
+            taken = sorted((of_model & of_method) | ((of_model | of_method) & of_trials))
+            if taken:
+                raise ValueError(
+                    f"model {self.model.kind} with embedding.method {method}: two settings of a trial would be named "
+                    f"{taken[0]}: rename that option in the distribution that provides it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _prunable(self) -> "StudySpec":
         if self.pruning and ("auc" not in self.objectives or not COMPARED.issuperset(self.objectives)):
             raise ValueError(
@@ -433,5 +539,6 @@ class StudySpec(Strict):
             **self.embedding.options,
             **{k: getattr(self.train, k) for k in ("batch_size", "optimizer", "evaluate_every", "precision")},
             **{k: getattr(self.model, k) for k in ModelSpec.model_fields},
+            **self.model.options,
         }
         return ((k, v) for k, v in fields.items() if isinstance(v, Range | SizeRange | Choices))

@@ -20,7 +20,8 @@ from sizewise.embedding.quotient_remainder import QuotientRemainder
 from sizewise.embedding.robe import Robe
 from sizewise.embedding.row_hash import RowHash
 from sizewise.embedding.tensor_train import TensorTrain
-from sizewise_core.errors import InputError
+from sizewise_core.errors import InputError, shown
+from sizewise_core.registry import Registry
 
 __all__ = [
     "METHODS",
@@ -32,14 +33,19 @@ __all__ = [
     "smallest_budget",
 ]
 
-METHODS: dict[str, type[Embedding]] = {
-    "full": Full,
-    "hash": RowHash,
-    "robe": Robe,
-    "qr": QuotientRemainder,
-    "tt": TensorTrain,
-    "cce": Clustered,
-}
+METHODS: Registry[Embedding] = Registry(
+    "embedding method",
+    "sizewise.methods",
+    Embedding,
+    {
+        "full": Full,
+        "hash": RowHash,
+        "robe": Robe,
+        "qr": QuotientRemainder,
+        "tt": TensorTrain,
+        "cce": Clustered,
+    },
+)
 
 
 def build(
@@ -76,7 +82,10 @@ def smallest_budget(method: str, cardinalities: Sequence[int], dim: int, **optio
 
 def _checked(method: str, cardinalities: Sequence[int], dim: int, options: dict[str, Any]) -> Options:
     if method not in METHODS:
-        raise InputError(f"embedding.method {method!r} is unknown: choose one of {', '.join(METHODS)}")
+        raise InputError(
+            f"embedding.method {shown(method)} is unknown: choose one of {METHODS.choices(method)}"
+        )
+    kind = METHODS[method]
     if not 1 <= dim <= 512:
         raise InputError(f"model.dim {dim} is out of range: choose 1 to 512")
     if not cardinalities or not all(1 <= c <= 2**32 for c in cardinalities):
@@ -84,7 +93,7 @@ def _checked(method: str, cardinalities: Sequence[int], dim: int, options: dict[
             f"cardinalities must be one number from 1 to 2^32 per feature, not {list(cardinalities)}"
         )
     try:
-        return METHODS[method].options(**options).fitted(dim)
+        return kind.options(**options).fitted(dim)
     except ValidationError as error:
         details = "; ".join(
             ".".join(["embedding", *(str(part) for part in e["loc"])])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sizewise.embedding.in_backward import step_tables
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.keys import ContiguousKeys
-from sizewise.embedding.table import FLOAT_BYTES, Table
+from sizewise.embedding.table import FLOAT_BYTES, Storage, Table, element_bytes
 from sizewise_core.errors import InputError
 
 MAX_ID = 2**32 - 1
@@ -42,7 +42,13 @@ class Options(BaseModel):
 class Embedding(nn.Module, ABC):
     """Looks up one vector per feature and row: (batch, features) ids -> (batch, features, dim) float32."""
 
-    options: ClassVar[type[Options]]
+    options: ClassVar[type[Options]] = Options
+
+    needs_contiguous_ids: ClassVar[bool] = False
+    """Whether every id has to be below its feature's cardinality."""
+
+    has_one_size: ClassVar[bool] = False
+    """Whether the memory budget is no choice: it is always that of the full tables."""
 
     fused = True
     """Use the fused kernels where they are valid (some methods, some options); False: always plain PyTorch."""
@@ -123,6 +129,24 @@ class Embedding(nn.Module, ABC):
     @abstractmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
         """Bytes below which the method cannot be built."""
+
+    @classmethod
+    def trained_bytes(cls, memory_budget: int, options: Options) -> int:
+        """Bytes of the parameters while training: a table stored in fewer bits trains on numbers of 32."""
+        # int8 holds four numbers to a budget's four bytes.
+        storage: Storage = getattr(options, "storage", "float32")
+        return memory_budget * FLOAT_BYTES // element_bytes(storage)
+
+    @classmethod
+    def floats_per_row(cls, features: int, dim: int, options: Options) -> int:
+        """Numbers of 32 bits that a row's lookup keeps for its backward pass, beside its vectors and two indices each.
+
+        Args:
+            features: id columns.
+            dim: length of a vector.
+            options: of the class that `options` names.
+        """
+        return 0
 
     @abstractmethod
     def lookup(self, ids: Tensor) -> Tensor:

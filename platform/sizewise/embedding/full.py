@@ -23,6 +23,8 @@ class Full(Embedding):
     """All tables in one of (sum of cardinalities, dim), feature after feature.  Needs contiguous ids."""
 
     options = FullOptions
+    needs_contiguous_ids = True
+    has_one_size = True
 
     def __init__(
         self, cardinalities: Sequence[int], dim: int, memory_budget: int, seed: int, options: FullOptions

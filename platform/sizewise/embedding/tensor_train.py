@@ -77,6 +77,13 @@ class TensorTrain(Embedding):
         modes = _cube(sum(cardinalities)) if options.contiguous_ids else 1
         return Shape(1, (modes, modes, modes), _factors(dim)).numbers * FLOAT_BYTES
 
+    @classmethod
+    def floats_per_row(cls, features: int, dim: int, options: Options) -> int:
+        """Of every vector the slices of three cores, of at most the largest rank."""
+        assert isinstance(options, TensorTrainOptions)
+        rank, side = options.max_rank, math.ceil(math.pow(dim, 1 / 3))
+        return features * (side * rank * rank + (2 * side + side * side) * rank)
+
     def lookup(self, ids: Tensor) -> Tensor:
         """Products of the cores."""
         (_, n2, n3), (d1, d2, d3), r = self.shape.modes, self.shape.factors, self.shape.rank

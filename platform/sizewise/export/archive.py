@@ -77,20 +77,35 @@ def checked(content: bytes, path: Path) -> io.BytesIO:
     Raises:
         InputError: it holds anything else.
     """
-    buffer = io.BytesIO()
     try:
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as anew:
-            described, sizes = _copied(content, anew)
-            program = _Program.model_validate_json(described[_GRAPH])
-            anew.writestr(_ROOT + _GRAPH, program.model_dump_json(exclude_unset=True))
-            for folder, name in _CONFIGS.items():
-                payloads = _Payloads.model_validate_json(described[name])
-                payloads.check(folder, sizes)
-                anew.writestr(_ROOT + name, payloads.model_dump_json(exclude_unset=True))
+        return _rewritten(content)
     except ValidationError as error:
         raise _refusal(path, first_problem(error)) from None
     except _RefusedError as error:
         raise _refusal(path, str(error)) from None
+
+
+def fault(content: bytes) -> str:
+    """What keeps an archive from being taken by `checked`, if anything does."""
+    try:
+        _rewritten(content)
+    except ValidationError as error:
+        return first_problem(error)
+    except _RefusedError as error:
+        return str(error)
+    return ""
+
+
+def _rewritten(content: bytes) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as anew:
+        described, sizes = _copied(content, anew)
+        program = _Program.model_validate_json(described[_GRAPH])
+        anew.writestr(_ROOT + _GRAPH, program.model_dump_json(exclude_unset=True))
+        for folder, name in _CONFIGS.items():
+            payloads = _Payloads.model_validate_json(described[name])
+            payloads.check(folder, sizes)
+            anew.writestr(_ROOT + name, payloads.model_dump_json(exclude_unset=True))
     buffer.seek(0)
     return buffer
 

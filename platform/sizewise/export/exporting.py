@@ -18,8 +18,11 @@ import torch
 import sizewise
 from sizewise import results
 from sizewise.config.trial import TrialConfig
+from sizewise.embedding import METHODS
+from sizewise.export import archive
 from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description, Latency
 from sizewise.export.program import to_program
+from sizewise.models import MODELS, Model
 from sizewise.results.commands import run_longer
 from sizewise.training import checkpoint
 from sizewise.training.loop import build_model
@@ -29,7 +32,7 @@ from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import Place, entries
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.shards.cache import local_shards
-from sizewise_prep.shards.manifest import Manifest
+from sizewise_prep.shards.manifest import Manifest, Tokens
 from sizewise_prep.shards.vocabulary import Vocabulary
 
 LATENCY_ROWS = (1, 128, 4096)
@@ -55,6 +58,8 @@ def export(
         problems += study.problems
     row = _row(study, trial_id)
     config = TrialConfig.from_flat(results.trial_report(runs, name, trial_id)["config"])
+    if reason := MODELS[config.model].not_exported:
+        raise InputError(f"model {config.model} cannot be exported: {reason}")
     data = local_shards(config.data)
     manifest = Manifest.load(data)
     model = build_model(config, manifest)
@@ -66,9 +71,7 @@ def export(
         ) from None
     vocabulary = Vocabulary.load(data) if manifest.settings.tokens == "contiguous" else None
 
-    buffer = io.BytesIO()
-    torch.export.save(to_program(model, manifest.settings.tokens, vocabulary), buffer)
-    program = buffer.getvalue()
+    program = _program(config, model, manifest.settings.tokens, vocabulary)
     description = Description(
         sizewise=sizewise.__version__,
         study=name,
@@ -92,6 +95,25 @@ def export(
         write_atomic(working / DESCRIPTION, description.model_dump_json(indent=2).encode())
         Deployed.open(working)  # before it gets its name: what cannot be opened here nobody can serve
     return description
+
+
+def _program(config: TrialConfig, model: Model, tokens: Tokens, vocabulary: Vocabulary | None) -> bytes:
+    """The file of a model's program; InputError where a model or method of another distribution has none."""
+    ours = config.model in MODELS.own and config.method in METHODS.own
+    buffer = io.BytesIO()
+    try:
+        torch.export.save(to_program(model, tokens, vocabulary), buffer)
+        problem = archive.fault(buffer.getvalue())
+    except Exception as error:  # torch.export names no common class of its own
+        if ours:
+            raise
+        problem = f"torch.export: {' '.join(str(error).split())[:100]}"
+    if problem:
+        raise InputError(
+            f"model {config.model} with embedding.method {config.method} cannot be exported ({problem}): programs may "
+            "hold only the operators that exports of Sizewise's own models call"
+        )
+    return buffer.getvalue()
 
 
 def _row(study: results.Study, trial_id: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A trained DLRM as one PyTorch program that takes raw rows: what `torch.export` makes of it.
+"""A trained model as one PyTorch program that takes raw rows: what `torch.export` makes of it.
 
     program = to_program(model, "contiguous", vocabulary)
     program.module()(dense, tokens)            # log-odds
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from sizewise.embedding.table import Table
-from sizewise.models.dlrm import DLRM
+from sizewise.models import Model
 from sizewise_prep.pipeline.assembly import MLPERF_IDS
 from sizewise_prep.shards.manifest import Tokens
 from sizewise_prep.shards.vocabulary import Vocabulary
 
 
-def to_program(model: DLRM, treatment: Tokens, vocabulary: Vocabulary | None) -> ExportedProgram:
+def to_program(model: Model, treatment: Tokens, vocabulary: Vocabulary | None) -> ExportedProgram:
     """The program of a trained model.
 
     Args:
@@ -32,9 +32,7 @@ def to_program(model: DLRM, treatment: Tokens, vocabulary: Vocabulary | None) ->
         dense (rows, integers) float32, NaN where missing, and tokens (rows, features) uint32, 0 where missing, to
         log-odds (rows,) float32, for any number of rows.
     """
-    first = model.bottom[0]
-    assert isinstance(first, nn.Linear)
-    rows = torch.zeros(2, first.in_features), torch.zeros(2, model.embedding.features, dtype=torch.uint32)
+    rows = torch.zeros(2, model.dense_features), torch.zeros(2, model.embedding.features, dtype=torch.uint32)
     batch = Dim("rows", min=1)
     program = torch.export.export(
         _Served(model, treatment, vocabulary).eval(), rows, dynamic_shapes=({0: batch}, {0: batch})
@@ -46,11 +44,11 @@ def to_program(model: DLRM, treatment: Tokens, vocabulary: Vocabulary | None) ->
 class _Served(nn.Module):
     """The model behind what preparation does to a row."""
 
-    def __init__(self, model: DLRM, treatment: Tokens, vocabulary: Vocabulary | None) -> None:
+    def __init__(self, model: Model, treatment: Tokens, vocabulary: Vocabulary | None) -> None:
         super().__init__()
         self.treatment = treatment
         self.model = model
-        model.embedding.fused = False  # kernels of ours, which nobody else has
+        model.prepare_export()
         for parent in list(model.embedding.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, Table) and child.storage != "float32":

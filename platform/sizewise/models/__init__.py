@@ -1,1 +1,58 @@
-"""The models around the embeddings."""
+"""The models around the embeddings, behind one interface, chosen by name.
+
+    model = build("dlrm", embedding, dense_features=13, options={"bottom_mlp": [128, 64], "top_mlp": [256, 128]})
+    model(dense, ids)          # (batch, 13), (batch, features) -> (batch,)
+
+Each lives in a file of its own, with its options as a pydantic class beside it; see ``MODELS``.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from sizewise.embedding import Embedding
+from sizewise.models.base import Floats, Model, ModelOptions, Precision
+from sizewise.models.dlrm import DLRM
+from sizewise_core.errors import InputError, first_problem
+from sizewise_core.registry import Registry
+
+__all__ = ["DEFAULT", "MODELS", "Floats", "Model", "ModelOptions", "Precision", "build", "precision_fault"]
+
+DEFAULT = "dlrm"
+MODELS: Registry[Model] = Registry("model", "sizewise.models", Model, {DEFAULT: DLRM})
+
+
+def build(
+    kind: str,
+    embedding: Embedding,
+    dense_features: int,
+    options: Mapping[str, Any],
+    precision: Precision = "float32",
+) -> Model:
+    """A model with freshly drawn weights.
+
+    Args:
+        kind: a key of ``MODELS``.
+        embedding: its vectors, and the seed of its other weights.
+        dense_features: number of dense values a row.
+        options: fields of ``MODELS[kind].options``.
+        precision: that it computes in.
+
+    Raises:
+        InputError: an unknown kind or option, or a precision that the model does not have.
+    """
+    model = MODELS[kind]
+    if precision not in model.precisions:
+        raise InputError(precision_fault(kind, precision))
+    try:
+        checked = model.options(**options)
+    except ValidationError as error:
+        raise InputError(f"model {kind}: model.{first_problem(error)}") from None
+    return model.create(embedding, dense_features, checked, precision)
+
+
+def precision_fault(kind: str, precision: str) -> str:
+    """What to tell whoever asked a model for a precision that it does not have."""
+    known = " or ".join(MODELS[kind].precisions)
+    return f"train.precision: model {kind} does not compute in {precision}: use {known}"

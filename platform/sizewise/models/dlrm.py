@@ -15,17 +15,28 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from sizewise.embedding import Embedding, fused
 from sizewise.embedding.hashing import derived_seed
+from sizewise.models.base import Floats, Model, ModelOptions, Precision
 
 
-class DLRM(nn.Module):
+class DLRMOptions(ModelOptions):
+    """Options of ``dlrm``."""
+
+    bottom_mlp: list[int] = Field([128, 64])
+    """Widths of the hidden layers that dense values pass; the last one of width dim is added where it is missing."""
+    top_mlp: list[int] = Field([256, 128])
+    """Widths of the hidden layers after the interaction."""
+
+
+class DLRM(Model):
     """Click logits from dense values and ids.
 
     Args:
@@ -39,20 +50,22 @@ class DLRM(nn.Module):
     The MLPs are drawn from the embedding's seed: one seed makes the whole model.
     """
 
+    options = DLRMOptions
+    precisions = ("float32", "bfloat16")
+
     def __init__(
         self,
         embedding: Embedding,
         dense_features: int,
         bottom_mlp: Sequence[int],
         top_mlp: Sequence[int],
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
     ) -> None:
-        super().__init__()
+        super().__init__(embedding, dense_features)
         dim, vectors = embedding.dim, embedding.features + 1
         widths = list(bottom_mlp) if bottom_mlp and bottom_mlp[-1] == dim else [*bottom_mlp, dim]
         # Mixed, so that the MLPs do not repeat the numbers that the pool was drawn from.
         generator = torch.Generator().manual_seed(derived_seed(embedding.seed, 0))
-        self.embedding = embedding
         self.mlp_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.bottom = _mlp([dense_features, *widths], generator, last_relu=True)
         self.top = _mlp([dim + vectors * (vectors - 1) // 2, *top_mlp, 1], generator, last_relu=False)
@@ -62,11 +75,26 @@ class DLRM(nn.Module):
 
     pairs: Tensor
 
-    @property
-    def model_bytes(self) -> int:
-        """Bytes of the deployed model: embedding and MLPs."""
-        mlps = (p for mlp in (self.bottom, self.top) for p in mlp.parameters())
-        return self.embedding.embedding_bytes + sum(p.numel() * p.element_size() for p in mlps)
+    @classmethod
+    def create(
+        cls, embedding: Embedding, dense_features: int, options: ModelOptions, precision: Precision
+    ) -> Self:
+        """A model of these widths."""
+        assert isinstance(options, DLRMOptions)
+        return cls(embedding, dense_features, options.bottom_mlp, options.top_mlp, precision)
+
+    @classmethod
+    def floats(cls, features: int, dense_features: int, dim: int, options: ModelOptions) -> Floats:
+        """Weights of both MLPs; of every row their layers, the vectors looked up and concatenated, and the dots."""
+        assert isinstance(options, DLRMOptions)
+        vectors = features + 1
+        pairs = vectors * (vectors - 1) // 2
+        widths = [[dense_features, *options.bottom_mlp, dim], [dim + pairs, *options.top_mlp, 1]]
+        layers = 2 * sum(sum(mlp) for mlp in widths)
+        return Floats(
+            parameters=sum(a * b + b for mlp in widths for a, b in pairwise(mlp)),
+            per_row=layers + 3 * vectors * dim + vectors * vectors + 2 * pairs,
+        )
 
     def forward(self, dense: Tensor, ids: Tensor) -> Tensor:
         """Logits.

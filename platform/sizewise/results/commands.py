@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from sizewise.models import DEFAULT, MODELS
 from sizewise.results.reading import Study
 
 # settings of a trial by their dotted place in the study file
@@ -21,8 +22,18 @@ _PLACES = {
     "optimizer": "train.optimizer",
     "precision": "train.precision",
 }
-# what else a trial's configuration holds; the rest are options of its embedding method
-_OTHERS = ("data", "dim", "bottom_mlp", "top_mlp", "epochs", "evaluate_every", "checkpoint_seconds", "seed")
+# what else a trial's configuration holds; the rest are options of its embedding method or model
+_OTHERS = (
+    "data",
+    "dim",
+    "bottom_mlp",
+    "top_mlp",
+    "epochs",
+    "evaluate_every",
+    "checkpoint_seconds",
+    "seed",
+    "model",
+)
 
 
 def export(study: Study, trial_id: int) -> str:
@@ -51,9 +62,12 @@ def run_longer(study: Study, trial_id: int, factor: float = 2.0) -> str:
         "first_trials": [],
     }
     options = [name for name in study.config_columns if name not in (*_PLACES, *_OTHERS)]
-    embedding = {name: row[name] for name in options if row[name] is not None}
+    kind = row.get("model") or DEFAULT
+    of_model = MODELS[kind].options.model_fields if kind in MODELS else {}
+    embedding = {name: row[name] for name in options if row[name] is not None and name not in of_model}
     if "method" in embedding:
         settings["embedding"] = embedding
+    settings |= {f"model.{name}": row[name] for name in options if row[name] is not None and name in of_model}
     settings |= {place: row[name] for name, place in _PLACES.items() if row.get(name) is not None}
     settings["search.epochs"] = math.ceil((row.get("epochs") or row.get("epoch") or 1) * factor)
     words = [f"--set {shlex.quote(f'{place}={_text(value)}')}" for place, value in settings.items()]

@@ -11,6 +11,7 @@ import numpy as np
 
 from sizewise.config import Choices, Range, SizeRange, StudySpec
 from sizewise.config.trial import TrialConfig
+from sizewise.embedding import METHODS
 
 # From so many whole numbers on, samplers see a continuous range, whose values are rounded: to `tpe`, each whole
 # number is an interval of its own, and its likelihood takes tens of milliseconds once there are hundreds of trials.
@@ -45,16 +46,15 @@ def configure(spec: StudySpec, trial: Any, full_bytes: int, seed: int | None = N
     plain = {n: {as_param(c): c for c in f.choices} for n, f in spec.searched() if isinstance(f, Choices)}
     method = pick("method", spec.embedding.method)
     dim = pick("dim", spec.model.dim)
-    full = method == "full"  # whose size is not a choice
+    widths = {name: pick(name, getattr(spec.model, name)) for name in ("bottom_mlp", "top_mlp")}
     return TrialConfig(
         data=spec.data,
         dim=dim,
-        bottom_mlp=pick("bottom_mlp", spec.model.bottom_mlp),
-        top_mlp=pick("top_mlp", spec.model.top_mlp),
+        **widths,
         method=method,
         options={name: pick(name, field) for name, field in spec.embedding.options_of(method).items()},
         memory_budget=full_bytes // spec.model.largest_dim * dim
-        if full
+        if METHODS[method].has_one_size
         else pick("memory_budget", spec.search.memory_budget),
         learning_rate=pick("learning_rate", spec.search.learning_rate),
         epochs=pick("epochs", spec.search.epochs),
@@ -63,6 +63,8 @@ def configure(spec: StudySpec, trial: Any, full_bytes: int, seed: int | None = N
         evaluate_every=pick("evaluate_every", spec.train.evaluate_every),
         checkpoint_seconds=spec.train.checkpoint_seconds,
         precision=pick("precision", spec.train.precision),
+        model=spec.model.kind,
+        model_options={name: pick(name, field) for name, field in spec.model.options.items()},
         seed=spec.seed if seed is None else seed,
     )
 

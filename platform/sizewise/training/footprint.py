@@ -5,11 +5,9 @@ for its backward pass (or that scoring a batch takes, where that is more). tests
 holds it against what PyTorch really keeps, method by method, on the CPU.
 """
 
-import math
-from itertools import pairwise
-
 from sizewise.config.trial import TrialConfig
-from sizewise.embedding.tensor_train import TensorTrainOptions
+from sizewise.embedding import METHODS
+from sizewise.models import MODELS
 from sizewise.training.loop import EVALUATION_BATCH
 
 FLOAT, INDEX = 4, 8  # bytes
@@ -27,21 +25,12 @@ def training_bytes(config: TrialConfig, features: int, dense: int) -> int:
         features: categorical features, each of which gives one vector of `config.dim`.
         dense: dense values a row.
     """
-    vectors = features + 1
-    pairs = vectors * (vectors - 1) // 2
-    widths = [[dense, *config.bottom_mlp, config.dim], [config.dim + pairs, *config.top_mlp, 1]]
-    mlps = FLOAT * sum(a * b + b for mlp in widths for a, b in pairwise(mlp))
-    # A table stored in fewer bits trains on numbers of 32: int8 holds four of them to a budget's four bytes.
-    packed = {"bfloat16": 2, "int8": 4}.get(str(config.options.get("storage", "float32")), 1)
-    parameters = mlps + config.memory_budget * packed
-    # Of every row: both MLPs' layers, the vectors looked up and concatenated, their places (64-bit) and the dots.
-    layers = 2 * sum(sum(mlp) for mlp in widths)
-    row = FLOAT * (layers + 3 * vectors * config.dim + vectors * vectors + 2 * pairs)
-    row += INDEX * 2 * features * config.dim
-    if config.method == "tt":  # and of every vector the slices of three cores, of at most this rank
-        rank = config.options.get("max_rank", TensorTrainOptions().max_rank)
-        side = math.ceil(config.dim ** (1 / 3))
-        row += FLOAT * features * (side * rank * rank + (2 * side + side * side) * rank)
+    method, model = METHODS[config.method], MODELS[config.model]
+    options = method.options(**config.options).fitted(config.dim)
+    around = model.floats(features, dense, config.dim, model.options(**config.options_of_model()))
+    parameters = FLOAT * around.parameters + method.trained_bytes(config.memory_budget, options)
+    row = FLOAT * (around.per_row + method.floats_per_row(features, config.dim, options))
+    row += INDEX * 2 * features * config.dim  # where each number of the vectors lies
     rows = max(config.batch_size, EVALUATION_BATCH / 2)  # scoring keeps nothing for a backward pass
     return int(parameters * (2 + STATES[config.optimizer]) + rows * row)
 

@@ -24,11 +24,12 @@ import torch.distributed
 from filelock import FileLock
 from torch import nn
 
+from sizewise import models
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS, build, full_bytes
 from sizewise.metrics.evaluation import best
 from sizewise.metrics.scores import Scores, evaluate_scores
-from sizewise.models.dlrm import DLRM
+from sizewise.models import Model
 from sizewise.search.pruning import Rule, auc_error, verdict_from
 from sizewise.theory.communication import wire_bytes
 from sizewise.training import checkpoint
@@ -66,7 +67,7 @@ class DivergedError(RuntimeError):
     """The loss is no longer a number; the message names the iteration and the mend."""
 
 
-def build_model(config: TrialConfig, manifest: Manifest) -> DLRM:
+def build_model(config: TrialConfig, manifest: Manifest) -> Model:
     """The model of a configuration, with its initial weights; equal configurations give equal models."""
     options = dict(config.options)
     if "contiguous_ids" in METHODS[config.method].options.model_fields:
@@ -75,9 +76,8 @@ def build_model(config: TrialConfig, manifest: Manifest) -> DLRM:
     embedding = build(
         config.method, manifest.cardinalities, config.dim, config.memory_budget, config.seed, **options
     )
-    return DLRM(
-        embedding, len(manifest.dense_missing), config.bottom_mlp, config.top_mlp, precision=config.precision
-    )
+    dense = len(manifest.dense_missing)
+    return models.build(config.model, embedding, dense, config.options_of_model(), config.precision)
 
 
 def model_sizes(config: TrialConfig, manifest: Manifest) -> dict[str, int]:
