@@ -1,4 +1,4 @@
-"""Embedding methods and models of other distributions: found by name, trained on workers, and what is wrong with them."""
+"""Embedding methods and models of other distributions: found by name, trained on workers; and faulty ones."""
 
 import json
 import os
@@ -98,7 +98,7 @@ def spec(**sections: Any) -> StudySpec:
 def test_a_study_of_ours_says_nothing_of_kinds_of_models() -> None:
     assert spec(model={"kind": "dlrm", "dim": 4}) == spec(model={"dim": 4})
     assert "kind" not in spec().model_dump()["model"]
-    with pytest.raises(ValidationError, match="unknown model 'dlm': use one of dlrm.*did you mean dlrm"):
+    with pytest.raises(ValidationError, match=r"unknown model 'dlm': use one of dlrm.*did you mean dlrm"):
         spec(model={"kind": "dlm"})
 
 
@@ -118,9 +118,9 @@ def test_options_of_a_model_are_its_own(monkeypatch: pytest.MonkeyPatch, tmp_pat
     ):
         with pytest.raises(ValidationError, match=message):
             spec(model={"kind": "shallow", **model})
-    with pytest.raises(ValidationError, match="train.precision: model shallow does not compute in bfloat16"):
+    with pytest.raises(ValidationError, match=r"train.precision: model shallow does not compute in bfloat16"):
         spec(model={"kind": "shallow"}, train={"precision": "bfloat16"})
-    with pytest.raises(InputError, match="model shallow: model.hidden: .*greater than"):
+    with pytest.raises(InputError, match=r"model shallow: model.hidden: .*greater than"):
         build_model("shallow", build("modulo", [9], 4, 64, 1), 2, {"hidden": 0})
 
 
@@ -158,7 +158,7 @@ def test_a_study_with_both_runs_on_workers_and_is_exported_with_a_reason_only(
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "sizewise", *words],
+            [sys.executable, "-m", "sizewise.cli", *words],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(folder)},
             capture_output=True,
