@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sizewise.embedding.in_backward import step_tables
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.keys import ContiguousKeys
-from sizewise.embedding.table import FLOAT_BYTES, Storage, Table, element_bytes
+from sizewise.embedding.table import FLOAT_BYTES, Table
 from sizewise_core.errors import InputError
 
 MAX_ID = 2**32 - 1
@@ -134,8 +134,7 @@ class Embedding(nn.Module, ABC):
     def trained_bytes(cls, memory_budget: int, options: Options) -> int:
         """Bytes of the parameters while training: a table stored in fewer bits trains on numbers of 32."""
         # int8 holds four numbers to a budget's four bytes.
-        storage: Storage = getattr(options, "storage", "float32")
-        return memory_budget * FLOAT_BYTES // element_bytes(storage)
+        return memory_budget * {"bfloat16": 2, "int8": 4}.get(str(getattr(options, "storage", "float32")), 1)
 
     @classmethod
     def floats_per_row(cls, features: int, dim: int, options: Options) -> int:
