@@ -24,7 +24,7 @@ from sizewise.embedding.table import Table
 from sizewise.models.dlrm import DLRM
 from sizewise.training.batches import Batch
 from sizewise.training.optimizers import build_optimizer
-from sizewise.training.step import WARM_UP, Step, aside, cuda_graph
+from sizewise.training.step import WARM_UP, Step, cuda_graph, on_recording_stream
 
 Way = Callable[[], object]
 BATCHES = 4  # that a step takes turns with: of one batch of 2,048 rows the full tables' vectors stay in the L2 cache
@@ -45,7 +45,7 @@ def recorded(work: Callable[[], None], device: torch.device) -> Way:
     """The same work as a CUDA graph, as studies run it; without a GPU as it is."""
     if device.type != "cuda":
         return work
-    with aside(device):
+    with on_recording_stream(device):
         for _ in range(WARM_UP):
             work()
     return cuda_graph(work, device)

@@ -3,7 +3,7 @@
     write_atomic(path, data)                   # a small file at once
     with atomic_file(path) as stream: ...      # a large one, written as it comes
     with atomic_folder(path) as folder: ...    # many files that belong together
-    with resumable_folder(path) as folder: ... # the same, for work that is worth going on with
+    with resumable_folder(path) as folder: ... # the same, for work that can be resumed
 
 A reader never sees half a file, and after a power cut the path holds the old content or the new, never a
 mixture: the data goes to a temporary file in the same folder (a rename across file systems would copy),
@@ -125,8 +125,8 @@ def _working_folder(path: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            mend = "wait for it or choose another"
-            raise BusyError(f"{path}: another process is writing this folder; {mend}") from None
+            fix = "wait for it or choose another"
+            raise BusyError(f"{path}: another process is writing this folder; {fix}") from None
         yield working
     finally:
         os.close(lock)

@@ -51,15 +51,15 @@ _CACHED_BYTES = 64 << 20
 class StorageError(OSError):
     """A storage that cannot be used; the message says where and why, and never holds credentials.
 
-    `mendable` is True where its owner can mend it (access denied, no such bucket), False where it is gone.
+    `fixable` is True where its owner can fix it (access denied, no such bucket), False where it is gone.
     """
 
-    def __init__(self, message: str, mendable: bool) -> None:
+    def __init__(self, message: str, fixable: bool) -> None:
         super().__init__(errno.EIO, message)
-        self.mendable = mendable
+        self.fixable = fixable
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return StorageError, (self.strerror, self.mendable)  # it travels between processes
+        return StorageError, (self.strerror, self.fixable)  # it travels between processes
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -104,8 +104,8 @@ def place(text: str | Place) -> Place:
         get_filesystem_class(scheme)
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
-        mend = f"pip install 'sizewise[{extra}]'" if extra else str(error)
-        raise InputError(f"{text}: what reads {scheme}:// is not installed: {mend}") from None
+        fix = f"pip install 'sizewise[{extra}]'" if extra else str(error)
+        raise InputError(f"{text}: what reads {scheme}:// is not installed: {fix}") from None
     from upath import UPath
 
     logging.getLogger("asyncio").addFilter(_is_news)
@@ -115,7 +115,7 @@ def place(text: str | Place) -> Place:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Not what asyncio says of requests that were cut off: whoever waited for their answer was told."""
+    """Drop asyncio's reports of requests that were cut off: whoever waited for the answer got the error."""
     return "exception was never retrieved" not in record.getMessage()
 
 
@@ -195,7 +195,7 @@ def write(path: Place, data: bytes, durable: bool = True) -> None:
 
 
 def create(path: Place, data: bytes) -> bool:
-    """Write a new file, unless there is one of this name: of all who try, one is told True. Raises OSError."""
+    """Write a new file, unless there is one of this name: of all who try, one gets True. Raises OSError."""
     if isinstance(path, Path):
         try:
             check_folder(path.parent)
@@ -453,7 +453,7 @@ def _reaching(path: Place | str, writing: bool = False) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         if writing or "bucket" in str(error):  # what is written to need not exist, but its bucket must
-            raise StorageError(f"{path}: there is no such bucket", mendable=True) from None
+            raise StorageError(f"{path}: there is no such bucket", fixable=True) from None
         raise
     except Exception as error:
         kind = type(error).__name__
@@ -466,5 +466,5 @@ def _reaching(path: Place | str, writing: bool = False) -> Iterator[None]:
         elif kind in _BAD_NAME:
             why = f"is no valid name ({error})"
         else:
-            raise StorageError(f"{path}: cannot be reached ({kind}: {error})", mendable=False) from None
-        raise StorageError(f"{path}: {why}", mendable=True) from None
+            raise StorageError(f"{path}: cannot be reached ({kind}: {error})", fixable=False) from None
+        raise StorageError(f"{path}: {why}", fixable=True) from None

@@ -347,11 +347,11 @@ def test_what_cannot_be_a_place_is_said_in_one_line() -> None:
 def test_a_missing_bucket_is_named(s3: S3Server) -> None:
     with pytest.raises(StorageError, match="s3://absent/runs/a: there is no such bucket") as caught:
         storage.write(place("s3://absent/runs/a"), b"")
-    assert caught.value.mendable
+    assert caught.value.fixable
     with pytest.raises(InputError, match="s3://absent/runs: no such folder"):
         results.studies(place("s3://absent/runs"))
 
 
 def test_errors_travel_between_processes() -> None:
-    error = pickle.loads(pickle.dumps(StorageError("s3://a: is gone", mendable=False)))
-    assert (str(error), error.mendable, error.strerror) == ("s3://a: is gone", False, "s3://a: is gone")
+    error = pickle.loads(pickle.dumps(StorageError("s3://a: is gone", fixable=False)))
+    assert (str(error), error.fixable, error.strerror) == ("s3://a: is gone", False, "s3://a: is gone")

@@ -102,7 +102,7 @@ class _Making:
     def _standing(
         self, jobs: Sequence[Job], check: Callable[[Job], Iterator[Done | None]]
     ) -> Generator[Progress, None, list[Done]]:
-        """What earlier runs left of these jobs, as far as it is sound."""
+        """What earlier runs left of these jobs, as far as it is intact."""
         started = [job for job in jobs if job.record_path.exists()]
         found: list[Done] = []
         for one in self._workers.run(check, started, parts.MEMORY):
@@ -138,7 +138,7 @@ class _Making:
         return [counts[column] for column in columns]
 
     def _words(self, runs: int) -> int:
-        """How many words of so many runs a worker may merge at a time: as fit, but no more than are worth it.
+        """How many words of so many runs a worker may merge at a time: as fit, but no more than are of use.
 
         What a range costs beside its words is looking up where it ends in every run.
         """

@@ -141,11 +141,11 @@ def _conducted(
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             for reference in task.remote(raw, out, options, memory):
-                told = _got(reference)
-                if isinstance(told, str):
-                    return Manifest.model_validate_json(told)
+                message = _got(reference)
+                if isinstance(message, str):
+                    return Manifest.model_validate_json(message)
                 if progress:
-                    progress(told)
+                    progress(message)
         except _LOST:
             if attempt == _ATTEMPTS:
                 raise

@@ -28,7 +28,7 @@ from sizewise_prep.pipeline.making import make
 from sizewise_prep.pipeline.options import Options
 from sizewise_prep.pipeline.progress import FileProgress, Progress
 from sizewise_prep.pipeline.workers import Local, Workers
-from sizewise_prep.pipeline.working import claim, clear_all_but, is_begun, refuse_others, standing
+from sizewise_prep.pipeline.working import claim, clear_all_but, finished_manifest, is_begun, refuse_others
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.raw.sources import resolve
 from sizewise_prep.shards.manifest import NAME, Manifest
@@ -105,10 +105,10 @@ def steps(
     found = resolve(raw)
     rule = Rule.parse(settings.split)
     rule.check_files(len(found))
-    if (manifest := standing(out, settings)) is not None:
+    if (manifest := finished_manifest(out, settings)) is not None:
         sizes = [source.bytes for source in manifest.sources]
-        told = [source.sha256 for source in manifest.sources]
-        if sizes != [one.bytes for one in found] or told != digests(found, workers):
+        recorded = [source.sha256 for source in manifest.sources]
+        if sizes != [one.bytes for one in found] or recorded != digests(found, workers):
             raise InputError(
                 f"{out}: was made from other raw files; name a new folder or remove this one first"
             )
@@ -135,7 +135,7 @@ def steps(
 
 @contextmanager
 def _plain_errors(folder: Path) -> Iterator[None]:
-    """A full disk is its owner's to mend."""
+    """A full disk is an input error: its owner can make room."""
     try:
         yield
     except OSError as error:

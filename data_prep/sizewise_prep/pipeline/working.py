@@ -23,7 +23,7 @@ _STATE = "work/state.json"
 _RECORDS = 2
 """Grows with what the records of parts hold: those of an older version are of no use to this one."""
 _FROM_PARTS = ("made", "counted", "runs", "numbered", "ids")  # what other rows make worthless
-_MEND = "name a new folder or remove this one first"
+_FIX = "name a new folder or remove this one first"
 
 
 class _State(BaseModel):
@@ -40,7 +40,7 @@ class _State(BaseModel):
     time: str | None = None
 
 
-def standing(out: Path, settings: Settings) -> Manifest | None:
+def finished_manifest(out: Path, settings: Settings) -> Manifest | None:
     """The manifest of a finished folder that was made with these settings; None when `out` is free.
 
     Raises InputError when `out` holds anything else.
@@ -52,7 +52,7 @@ def standing(out: Path, settings: Settings) -> Manifest | None:
     if not any(out.iterdir()):
         return None
     if not (out / NAME).exists():
-        raise InputError(f"{out}: is not empty and holds no finished shards; {_MEND}")
+        raise InputError(f"{out}: is not empty and holds no finished shards; {_FIX}")
     manifest = Manifest.load(out)
     refuse_others(out, manifest.settings, settings)
     return manifest
@@ -66,7 +66,7 @@ def refuse_others(folder: Path, held: Settings, asked: Settings) -> None:
         if getattr(held, name) != getattr(asked, name)
     ]
     if differing:
-        raise InputError(f"{folder}: was made with other settings ({'; '.join(differing)}); {_MEND}")
+        raise InputError(f"{folder}: was made with other settings ({'; '.join(differing)}); {_FIX}")
 
 
 def _said(value: object) -> str:
@@ -76,7 +76,7 @@ def _said(value: object) -> str:
 def claim(folder: Path, settings: Settings, found: list[RawFile], time: str | None) -> None:
     """Make sure that what lies in a working folder is of this work, and forget what has become of no use.
 
-    `time` is the column that tells the time, if any.
+    `time` is the column that holds the time, if any.
 
     How many bad rows are allowed is judged at the end, so another figure may go on with the same work.
     """
@@ -94,12 +94,12 @@ def claim(folder: Path, settings: Settings, found: list[RawFile], time: str | No
         held = _State.model_validate_json(path.read_bytes())
         refuse_others(folder, held.settings, state.settings)
         if [source for source, _ in held.sources] != [raw.path for raw in found]:
-            mend = "give the same ones, name a new folder, or remove this one first"
-            raise InputError(f"{folder}: was begun with other raw files; {mend}")
+            fix = "give the same ones, name a new folder, or remove this one first"
+            raise InputError(f"{folder}: was begun with other raw files; {fix}")
         if held != state:
             _forget(folder, held, state)
     else:
-        for entry in folder.iterdir():  # nothing that is worth going on with
+        for entry in folder.iterdir():  # nothing that can be resumed
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     for name in ("parts", *_FROM_PARTS):
         (folder / "work" / name).mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def claim(folder: Path, settings: Settings, found: list[RawFile], time: str | No
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether there is work that is worth going on with."""
+    """Whether there is work that can be resumed."""
     return (folder / NAME).exists() or any(part.rows for part in parts.recorded(folder).values())
 
 

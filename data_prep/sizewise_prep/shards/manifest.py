@@ -227,13 +227,13 @@ class Manifest(_Frozen):
                 raise InputError(f"{path}: {what}, so it is no manifest; prepare the raw files again")
             return Manifest.model_validate_json(read(path, links=True))
         except StorageError as error:
-            if error.mendable:
+            if error.fixable:
                 raise InputError(str(error)) from None
             raise
         except (FileNotFoundError, NotADirectoryError):
             what = "has no manifest.json" if is_folder(path.parent) else "is not a folder"
-            mend = "make a folder of shards with `sizewise prep RAW... --out DIR`"
-            raise InputError(f"{folder}: {what}; {mend}") from None
+            fix = "make a folder of shards with `sizewise prep RAW... --out DIR`"
+            raise InputError(f"{folder}: {what}; {fix}") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
         except ValidationError as error:

@@ -58,7 +58,7 @@ def main() -> None:
         print(f"sizewise: {error}", file=sys.stderr)
         sys.exit(1)
     except StorageError as error:
-        _end(str(error), 2 if error.mendable else 1)
+        _end(str(error), 2 if error.fixable else 1)
     except OSError as error:
         if error.filename is None:
             raise

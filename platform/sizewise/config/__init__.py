@@ -2,7 +2,7 @@
 
 A study file is YAML (see `studies/`). `load` reads one, `resolve` settles what depends on the data
 (a memory budget written as a compression, such as `100x`), and every error names the file, the line,
-the field and the mend:
+the field and the fix:
 
     spec = resolve(load(Path("studies/quickstart.yaml"), {"trials": 4}), manifest)
 

@@ -119,7 +119,7 @@ def _validated(raw: dict[str, Any], path: Place, document: Any, overrides: Mappi
 def _explain(
     error: Any, raw: Any, path: Place, document: Any, overrides: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """One pydantic error as its field and `file:line: field: what is wrong and the mend`."""
+    """One pydantic error as its field and `file:line: field: what is wrong and the fix`."""
     kind = error["type"]
     # pydantic's location also names the form it tried (value, range, ...), which is no key of the file.
     steps: list[Any] = []

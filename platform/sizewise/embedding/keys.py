@@ -61,12 +61,12 @@ class ContiguousKeys(nn.Module):
             raise self._error(column, int(self.greatest[column]))
 
     def _error(self, column: int, value: int) -> InputError:
-        mend = "use a method that hashes raw tokens (hash, robe)"
+        fix = "use a method that hashes raw tokens (hash, robe)"
         if self.method != "full":
-            mend = "set embedding.contiguous_ids: false"
+            fix = "set embedding.contiguous_ids: false"
         return InputError(
             f"embedding.method {self.method}: feature {column} has id {value}, but "
-            f"its cardinality is {int(self.limits[column])}; prepare data with contiguous ids, or {mend}"
+            f"its cardinality is {int(self.limits[column])}; prepare data with contiguous ids, or {fix}"
         )
 
 

@@ -76,10 +76,10 @@ class Robe(Embedding):
         self.slots = size // self.align if self.wrap else (size - self.block_len) // self.align + 1
         if self.slots > MAX_SLOTS:
             wider = [a for a in range(-(-size // MAX_SLOTS), self.block_len + 1) if self.block_len % a == 0]
-            mend = f"align: {wider[0]} or more" if wider else "a smaller memory_budget"
+            fix = f"align: {wider[0]} or more" if wider else "a smaller memory_budget"
             raise InputError(
                 f"embedding.align {self.align} gives {memory_budget} bytes {self.slots} starts, more than "
-                f"32 bits reach; set {mend}"
+                f"32 bits reach; set {fix}"
             )
         blocks = -(-dim // self.block_len)
         self.hash: FastHash | AuthorsHash | PaperHash

@@ -61,8 +61,8 @@ def storage_url(text: str) -> URL:
             f"--optuna-storage: {what}: write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
         ) from None
     except ImportError as error:
-        mend = "install 'sizewise[postgres]'" if "psycopg" in str(error) else f"install {error.name}"
-        raise InputError(f"--optuna-storage: the database's driver is missing: {mend}") from None
+        fix = "install 'sizewise[postgres]'" if "psycopg" in str(error) else f"install {error.name}"
+        raise InputError(f"--optuna-storage: the database's driver is missing: {fix}") from None
     return url
 
 
@@ -181,7 +181,7 @@ class Mirror:
                 self.there[trial_id] = number, TrialState.WAITING
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self.storage.engine.dispose()
 
     def _trial(self, record: Record, state: TrialState) -> FrozenTrial:
@@ -245,26 +245,26 @@ def mirrored(
     on_event: Event,
     warn: Callable[[str], None],
 ) -> Iterator[Event]:
-    """`on_event`, extended to keep the mirror while the block lasts; `warn` is told at most once of a failure."""
-    keeper = _Keeper(lambda: Mirror(url, spec, ledger, full_bytes), url, warn)
-    for record in ledger.records().values():  # what an earlier attempt could not tell
-        keeper.tell(record)
+    """`on_event`, extended to keep the mirror while the block lasts; `warn` is called with the first failure."""
+    writer = _Writer(lambda: Mirror(url, spec, ledger, full_bytes), url, warn)
+    for record in ledger.records().values():  # what an earlier attempt could not write
+        writer.put(record)
     several = len(spec.objectives) > 1
 
     def both(event: str, record: Record, values: dict[str, Any] | None) -> None:
         on_event(event, record, values)
         if event != "began" and (event != "evaluated" or not several):
-            keeper.tell(record)
+            writer.put(record)
 
-    keeper.start()
+    writer.start()
     try:
         yield both
     finally:
-        keeper.finish()
+        writer.finish()
 
 
-class _Keeper(threading.Thread):
-    """Tells the mirror of every change, and again what it could not be told."""
+class _Writer(threading.Thread):
+    """Writes every change to the mirror, and tries again what failed."""
 
     def __init__(self, connect: Callable[[], Mirror], url: URL, warn: Callable[[str], None]) -> None:
         super().__init__(daemon=True, name="mirror")
@@ -272,30 +272,30 @@ class _Keeper(threading.Thread):
         self._where = url.render_as_string(hide_password=True)
         self._password = str(url.password or "")
         self._changes: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
-        self._untold: dict[int, Record] = {}
+        self._unwritten: dict[int, Record] = {}
         self._mirror: Mirror | None = None
         self._failed_at = -RETRY_SECONDS
         self._said = self._foreign = False
 
-    def tell(self, record: Record) -> None:
-        """Note a change; returns at once."""
+    def put(self, record: Record) -> None:
+        """Enqueue a change; returns at once."""
         self._changes.put(record)
 
     def finish(self) -> None:
-        """Tell what is left, in bounded time."""
+        """Write what is left, in bounded time."""
         self._changes.put(None)
         self.join(LAST_SECONDS)
         if self.is_alive():
             self._say("it does not answer")
 
     def run(self) -> None:
-        """Take changes until told to finish."""
+        """Write changes until `finish` is called."""
         last = False
         while not last:
             record = self._changes.get()
             last = record is None
             if record is not None:
-                self._untold[record.trial_id] = record
+                self._unwritten[record.trial_id] = record
             if self._changes.empty() and (last or time.monotonic() - self._failed_at > RETRY_SECONDS):
                 self._attempt(last)
         if self._mirror:
@@ -307,9 +307,9 @@ class _Keeper(threading.Thread):
         try:
             if self._mirror is None:
                 self._mirror = self._connect()
-            for trial_id in sorted(self._untold):
-                self._mirror.sync(self._untold[trial_id])
-                del self._untold[trial_id]
+            for trial_id in sorted(self._unwritten):
+                self._mirror.sync(self._unwritten[trial_id])
+                del self._unwritten[trial_id]
             if last:
                 self._mirror.release()
         except ForeignStudyError as error:

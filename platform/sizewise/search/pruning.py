@@ -1,4 +1,4 @@
-"""Which trial is not worth training on, with AUC, bytes and iterations as objectives at once. No Ray here.
+"""Which trial need not be trained further, with AUC, bytes and iterations as objectives at once. No Ray here.
 
 A trial is stopped when some model on record, its own earlier ones included, had no more bytes and no more
 iterations and yet a higher AUC than it has now, by more than noise can explain. That model dominates this one,
@@ -68,8 +68,8 @@ class Front:
         return np.asarray((self.costs <= np.asarray(cost, float)).all(axis=1))
 
 
-class Standing(BaseModel):
-    """What is on record of a study's models, as the driver writes it and a trial's worker reads it."""
+class FrontSnapshot(BaseModel):
+    """The front of a study's models, as the driver writes it and a trial's worker reads it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -112,13 +112,13 @@ class Rule(BaseModel):
         return (float(row[self.bytes_metric]) if self.bytes_metric else 0.0, float(row["iteration"]))
 
     def verdict(
-        self, rows: Sequence[dict[str, Any]], standing: Front, trials: int = 1, seed_variance: float = 0.0
+        self, rows: Sequence[dict[str, Any]], front: Front, trials: int = 1, seed_variance: float = 0.0
     ) -> str:
         """Why the trial whose evaluations so far are `rows` should stop now; "" to train on.
 
         Args:
             rows: the trial's evaluations, the last one decides.
-            standing: models on record, of this trial's or not.
+            front: the models on record, of this trial or others.
             trials: that these models are of, at least.
             seed_variance: of AUC over replicates.
         """
@@ -126,9 +126,9 @@ class Rule(BaseModel):
         tests = sum(map(self._past_grace, rows))
         if not self._past_grace(row) or math.isnan(row["auc"]):
             return ""
-        earlier, there = rows[:-1], standing.within(self.cost(row))
-        rivals = np.append(standing.aucs[there], [r["auc"] for r in earlier])
-        parts = np.vstack([standing.parts[there], *(parts_of(r) for r in earlier)])
+        earlier, there = rows[:-1], front.within(self.cost(row))
+        rivals = np.append(front.aucs[there], [r["auc"] for r in earlier])
+        parts = np.vstack([front.parts[there], *(parts_of(r) for r in earlier)])
         between = np.repeat([2 * seed_variance, 0.0], [there.sum(), len(earlier)])
         noise = self.noise(row, rivals, parts, between)
         ahead = np.divide(rivals - row["auc"], noise, out=np.zeros(len(rivals)), where=rivals > row["auc"])
@@ -194,21 +194,21 @@ def standard_error(auc: float, clicks: float, others: float) -> float:
 
 def save(folder: Place, front: Front, trials: int, seed_variance: float) -> None:
     """Write what is on record for the workers of running trials."""
-    standing = Standing(
+    snapshot = FrontSnapshot(
         costs=[(b, i) for b, i in front.costs.tolist()],
         aucs=front.aucs.tolist(),
         parts=encoded(front.parts),
         trials=trials,
         seed_variance=seed_variance,
     )
-    write(folder / FILE, standing.model_dump_json().encode())
+    write(folder / FILE, snapshot.model_dump_json().encode())
 
 
 def verdict_from(path: Place, rule: Rule, rows: Sequence[dict[str, Any]]) -> str:
-    """`Rule.verdict` by what the driver last wrote to `path`; a trial is never stopped for want of it."""
+    """`Rule.verdict` by what the driver last wrote to `path`; without it no trial is stopped."""
     try:
-        found = Standing.model_validate_json(read(path))
+        found = FrontSnapshot.model_validate_json(read(path))
     except (OSError, ValidationError):
-        found = Standing()
+        found = FrontSnapshot()
     front = Front(np.array(found.costs, float).reshape(-1, 2), np.array(found.aucs), _decoded(found.parts))
     return rule.verdict(rows, front, found.trials, found.seed_variance)

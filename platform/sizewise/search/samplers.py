@@ -1,16 +1,17 @@
 """Optuna's side of a search: which configuration to try next, given what is known. No Ray and no ledger here.
 
 Every sampler is made afresh for each configuration, seeded from (study seed, configuration number), and sees
-nothing but the trials that it was taught, in order. So a search that is taught the same again, out of a ledger,
-suggests the same again. Two kinds of samplers differ in how they are taught:
+nothing but the known trials, in order. So a search that is given the same trials again, out of a ledger, suggests
+the same again. Two kinds of samplers differ in how known trials are added to them:
 
-- `nsgaii`, `nsgaiii` and `qmc` keep notes of their own (a trial's generation, a generation's parents, the place
+- `nsgaii`, `nsgaiii` and `qmc` keep a state of their own (a trial's generation, a generation's parents, the position
   in the sequence). These come back by asking them again for every known trial, with its parameters given.
 - the others look at trials alone, so known trials are simply added.
 
 What Optuna does for a suggestion grows faster than the number of trials: it sorts them all by dominance. So
-`tpe` and `gp` are taught a window: when twice `WINDOW` trials have gathered, it shrinks to `WINDOW` of all that
-are known: the best quarter by dominance, and others at random (`python benchmarks/engine.py window` compares).
+`tpe` and `gp` see a window of the known trials. When twice `WINDOW` trials have gathered, it shrinks to `WINDOW` of
+all that are known: the best quarter by dominance, and others at random (`python benchmarks/engine.py window`
+compares).
 """
 
 import math
@@ -35,10 +36,10 @@ REPLAYED = {"nsgaii", "nsgaiii", "qmc"}
 
 
 @dataclass(frozen=True)
-class Worth:
-    """What a configuration turned out to be worth.
+class Outcome:
+    """How a configuration turned out.
 
-    values: one an objective; None when it failed or was never trained.
+    values: one for each objective; None when it failed or was never trained.
     violations: by constraint, above 0 where it is broken.
     """
 
@@ -54,7 +55,7 @@ class Worth:
 
 
 class _Open(NamedTuple):
-    """A configuration that was suggested and not yet told: its number and trial in the present Optuna study."""
+    """A suggestion whose outcome is not known yet: its number and trial in the present Optuna study."""
 
     number: int
     trial: optuna.Trial | None
@@ -87,60 +88,60 @@ class Suggester:
             self._study.enqueue_trial(dict(given))
         trial = self._study.ask()
         if self._name in REPLAYED:
-            # Optuna would not ask the sampler where everything is given, and its notes would come out different.
+            # Optuna would not ask the sampler where everything is given, and its state would come out different.
             _ = trial.relative_params
         self._define(trial)
         self._open[number] = _Open(trial.number, trial, trial.params, trial.distributions)
         self._size += 1
         return dict(trial.params)
 
-    def tell(self, number: int, worth: Worth) -> None:
-        """Say what configuration `number`, asked for before, turned out to be worth."""
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """Add the outcome of configuration `number`, which `ask` gave."""
         asked = self._open.pop(number)
-        trial = _frozen(asked, worth)
+        trial = _frozen(asked, outcome)
         if asked.trial is None:
             # Optuna completes only what it suggested itself, and this was carried over into a new window.
             self._study.tell(asked.number, state=TrialState.FAIL)
             self._study.add_trial(trial)
             self._size += 1
         else:
-            for constraint, violation in worth.violations.items():
+            for constraint, violation in outcome.violations.items():
                 asked.trial.set_constraint(constraint, violation)
-            self._study.tell(asked.trial, worth.values, state=worth.state)
-        self._learnt(trial)
+            self._study.tell(asked.trial, outcome.values, state=outcome.state)
+        self._add_known(trial)
 
-    def teach(self, number: int, params: Mapping[str, Any], worth: Worth) -> None:
-        """Say what a configuration that was not asked for here is worth: of the ledger, or of another study."""
+    def add_known_trial(self, number: int, params: Mapping[str, Any], outcome: Outcome) -> None:
+        """Add the outcome of a configuration that `ask` did not give: one of the ledger, or of another study."""
         if self._name in REPLAYED:
             self.ask(number, params)
-            self.tell(number, worth)
+            self.tell(number, outcome)
             return
         asked = optuna.trial.FixedTrial(dict(params))
         self._define(asked)
-        trial = _frozen(asked, worth)
+        trial = _frozen(asked, outcome)
         self._study.add_trial(trial)
         self._size += 1
-        self._learnt(trial)
+        self._add_known(trial)
 
-    def _learnt(self, trial: FrozenTrial) -> None:
+    def _add_known(self, trial: FrozenTrial) -> None:
         self._known.append(trial)
         if self._window and self._size - len(self._open) >= 2 * self._window:
             self._start(self._best())
 
-    def _start(self, taught: list[FrozenTrial]) -> None:
-        """A new Optuna study that knows `taught`, and what is still open."""
+    def _start(self, known: list[FrozenTrial]) -> None:
+        """A new Optuna study that has the trials `known`, and what is still open."""
         self._study = optuna.create_study(directions=self._directions, sampler=self._sampler)
-        self._study.add_trials(taught)
-        for place, (number, asked) in enumerate(self._open.items(), len(taught)):
+        self._study.add_trials(known)
+        for position, (number, asked) in enumerate(self._open.items(), len(known)):
             running = optuna.trial.create_trial(
                 state=TrialState.RUNNING, params=asked.params, distributions=asked.distributions
             )
             self._study.add_trial(running)
-            self._open[number] = _Open(place, None, asked.params, asked.distributions)
-        self._size = len(taught) + len(self._open)
+            self._open[number] = _Open(position, None, asked.params, asked.distributions)
+        self._size = len(known) + len(self._open)
 
     def _best(self) -> list[FrozenTrial]:
-        """A window's worth of all known trials, in the order in which they became known."""
+        """As many of the known trials as the window has, in the order in which they became known."""
         assert self._window
         ranked = np.argsort(self._rank(), kind="stable")
         best, rest = ranked[: self._window // 4], ranked[self._window // 4 :]
@@ -151,25 +152,25 @@ class Suggester:
     def _rank(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """How far from the front each known trial is; those without values, or that break a constraint, last."""
         ranks = np.full(len(self._known), math.inf)
-        sound = [
+        valid = [
             index
             for index, trial in enumerate(self._known)
             if trial.values is not None and all(v <= 0 for v in trial.constraints.values())
         ]
-        if sound:
-            values = np.array([self._known[index].values for index in sound])
-            signs = [-1.0 if way == "maximize" else 1.0 for way in self._directions]
-            ranks[sound] = moocore.pareto_rank(values * signs)
+        if valid:
+            values = np.array([self._known[index].values for index in valid])
+            signs = [-1.0 if direction == "maximize" else 1.0 for direction in self._directions]
+            ranks[valid] = moocore.pareto_rank(values * signs)
         return ranks
 
 
-def _frozen(asked: Any, worth: Worth) -> FrozenTrial:
+def _frozen(asked: Any, outcome: Outcome) -> FrozenTrial:
     return optuna.trial.create_trial(
         params=asked.params,
         distributions=asked.distributions,
-        values=worth.values,
-        state=worth.state,
-        constraints=dict(worth.violations),
+        values=outcome.values,
+        state=outcome.state,
+        constraints=dict(outcome.violations),
     )
 
 

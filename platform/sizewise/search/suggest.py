@@ -1,8 +1,8 @@
-"""The search: which trial is next, and what the sampler is told of it. No Ray here.
+"""The search: which trial is next, and which outcomes the sampler gets. No Ray here.
 
 A *configuration* is one suggestion of the sampler's; its replicates repeat it with other seeds; each of these is
 a *trial* with a ledger record of its own. Nothing is held that the ledger does not hold: at every start the
-sampler is taught the records in order (see `samplers`), interrupted trials are asked for first, and a resumed
+sampler gets the records in order (see `samplers`), interrupted trials are asked for first, and a resumed
 search suggests what the uninterrupted one would have.
 
     search = Search(spec, Ledger(folder), full_bytes)
@@ -22,7 +22,7 @@ import optuna
 from sizewise.config import StudySpec
 from sizewise.config.trial import TrialConfig
 from sizewise.metrics.evaluation import best
-from sizewise.search.samplers import Suggester, Worth
+from sizewise.search.samplers import Outcome, Suggester
 from sizewise.search.space import as_param, configure, points, seed_of
 from sizewise.search.warm_start import Known
 from sizewise.store.ledger import Ledger, Record
@@ -37,7 +37,7 @@ DRAWS = 1000  # infeasible suggestions in a row, after which nothing is taken to
 
 
 class Search:
-    """Asks for trials and is told how they went."""
+    """Suggests trials and takes their outcomes."""
 
     def __init__(
         self,
@@ -64,10 +64,12 @@ class Search:
             window,
         )
         for number, trial in enumerate(known, 1):
-            self._suggester.teach(-number, trial.params, self._told(trial.values, trial.violations))
+            self._suggester.add_known_trial(
+                -number, trial.params, self._outcome(trial.values, trial.violations)
+            )
 
         self._groups: dict[int, list[Record]] = {}  # closed trials by configuration
-        self.set_aside: deque[Record] = deque()  # infeasible suggestions that nobody has been told of
+        self.set_aside: deque[Record] = deque()  # infeasible suggestions that are not reported yet
         self.replicated: list[list[Record]] = []  # those of several trials
         self._curves: dict[str, Record] = {}  # the longest trial of each learning curve
         self._due: deque[tuple[int, int]] = deque()  # (configuration, replicate) to train when there is room
@@ -80,7 +82,7 @@ class Search:
         self._free_trial = self._free_configuration = 0  # none below is free
         for number in sorted(self.records):
             if self.records[number].state != "running":
-                self._account(self.records[number], self._suggester.teach)
+                self._account(self.records[number], self._suggester.add_known_trial)
         for configuration, group in self._groups.items():
             if not self._complete(group):  # its next replicate goes on with it
                 self._suggester.ask(configuration, group[0].params)
@@ -136,7 +138,7 @@ class Search:
     def finish(
         self, trial_id: int, evaluations: list[dict[str, Any]], pruned: str = "", tested: bool | None = None
     ) -> Record:
-        """Close a trial that was trained: its best evaluation within the constraints is what it was worth.
+        """Close a trial that was trained: its best evaluation within the constraints is its outcome.
 
         `pruned` says why it was stopped before its end, if it was; `tested` whether test scores were written.
         """
@@ -186,7 +188,7 @@ class Search:
             problem, violations = self._before_training(self.config(record))
             if not problem:
                 return self._begin(record)
-            self._suggester.tell(number, Worth(None, violations))
+            self._suggester.tell(number, Outcome(None, violations))
             self._infeasible += 1
             closed = {"state": "infeasible", "reason": problem, "violations": violations}
             closed_record = record.model_copy(update={**closed, "finished": record.started})
@@ -230,26 +232,26 @@ class Search:
             return
         self._front_decided = True
         for configuration in self._near_front(wanted.within):
-            self._owe(configuration, wanted.seeds)
+            self._enqueue(configuration, wanted.seeds)
 
     def _near_front(self, within: float) -> list[int]:
         """Configurations whose AUC is at most `within` below the best of no more bytes and iterations."""
         firsts = {number: group[0] for number, group in sorted(self._groups.items())}
-        sound = {n: r.values for n, r in firsts.items() if r.values and not _any_broken(r.violations)}
-        costs = [metric for metric, way in self.spec.objectives.items() if way == "minimize"]
-        points = np.array([[values[metric] for metric in costs] for values in sound.values()])
-        aucs = np.array([values["auc"] for values in sound.values()])
+        valid = {n: r.values for n, r in firsts.items() if r.values and not _any_broken(r.violations)}
+        costs = [metric for metric, direction in self.spec.objectives.items() if direction == "minimize"]
+        points = np.array([[values[metric] for metric in costs] for values in valid.values()])
+        aucs = np.array([values["auc"] for values in valid.values()])
         return [
             number
-            for place, number in enumerate(sound)
-            if aucs[place] >= aucs[(points <= points[place]).all(axis=1)].max() - within
+            for index, number in enumerate(valid)
+            if aucs[index] >= aucs[(points <= points[index]).all(axis=1)].max() - within
         ]
 
-    def _owe(self, configuration: int, seeds: int) -> None:
+    def _enqueue(self, configuration: int, seeds: int) -> None:
         there = {r.replicate for r in self.records.values() if r.configuration == configuration}
         self._due.extend((configuration, replicate) for replicate in range(seeds) if replicate not in there)
 
-    # -- what it was worth
+    # -- outcomes
 
     def _close(self, trial_id: int, **changes: Any) -> Record:
         written = {"evaluations": self.ledger.count(trial_id), "finished": time.time()}
@@ -257,13 +259,13 @@ class Search:
         self._write(record)
         self._open -= 1
         self._open_firsts -= record.replicate == 0
-        self._account(record, lambda number, params, worth: self._suggester.tell(number, worth))
+        self._account(record, lambda number, params, outcome: self._suggester.tell(number, outcome))
         return record
 
-    def _account(self, record: Record, say: Callable[[int, dict[str, Any], Worth], None]) -> None:
-        """Take in a closed trial, and `say` what its configuration is worth when that is known."""
+    def _account(self, record: Record, report: Callable[[int, dict[str, Any], Outcome], None]) -> None:
+        """Take in a closed trial, and `report` the outcome of its configuration when that is known."""
         if record.state == "infeasible":
-            say(record.configuration, record.params, Worth(None, record.violations))
+            report(record.configuration, record.params, Outcome(None, record.violations))
             return
         group = self._groups.setdefault(record.configuration, [])
         group.append(record)
@@ -276,48 +278,48 @@ class Search:
             if longest is None or (longest.trained_epochs or 0.0) < record.trained_epochs:
                 self._curves[curve] = record
         if record.replicate and self._seeds == 1:
-            return  # of the front: the sampler was told of the configuration long ago
+            return  # of the front: the sampler got the configuration's outcome long ago
         if record.replicate == 0 and record.state == "finished" and self._seeds > 1:
-            self._owe(record.configuration, self._seeds)
+            self._enqueue(record.configuration, self._seeds)
         if self._complete(group):
-            say(record.configuration, record.params, self._worth(group))
+            report(record.configuration, record.params, self._mean_outcome(group))
 
     def _complete(self, group: list[Record]) -> bool:
         """Whether all seeds of a configuration are in; one that failed or was pruned needs no others."""
         return len(group) >= self._seeds or (group[0].replicate == 0 and group[0].state != "finished")
 
-    def _worth(self, group: list[Record]) -> Worth:
+    def _mean_outcome(self, group: list[Record]) -> Outcome:
         """The mean over a configuration's replicates.
 
         A pruned trial counts with what it reached: the rule saw a better one at no more bytes and iterations,
-        so by these values it is no good. Optuna's own PRUNED would hide it from GP and NSGA, which look at
-        complete trials only and would ask for its like again and again.
+        so by these values it is dominated. Optuna's own PRUNED would hide it from GP and NSGA, which look at
+        complete trials only and would suggest similar ones again and again.
         """
         trained = [record for record in group if record.values is not None]
         if not trained:
-            return Worth(None, {})
+            return Outcome(None, {})
         values = [[r.values[m] for m in self.spec.objectives] for r in trained if r.values]
         # Not those on record: the study file may have been given other constraints since.
         violations = {
             m: float(np.mean([limit.violation((r.values or {}).get(m, math.nan)) for r in trained]))
             for m, limit in self.spec.constraints.items()
         }
-        return self._told(np.mean(values, axis=0).tolist(), violations)
+        return self._outcome(np.mean(values, axis=0).tolist(), violations)
 
-    def _told(self, values: Sequence[float], violations: Mapping[str, float]) -> Worth:
+    def _outcome(self, values: Sequence[float], violations: Mapping[str, float]) -> Outcome:
         """Amounts (bytes, iterations, seconds) in decades, as they are searched and judged.
 
         Which trial beats which stays the same. But where samplers weigh trials that do not beat each other, by
         volumes and distances, the largest models would count for everything (`python benchmarks/engine.py search`).
         """
-        told = [
+        scaled = [
             value if metric in SCORES else math.log10(max(value, LEAST))
             for metric, value in zip(self.spec.objectives, values, strict=True)
         ]
-        return Worth(told, violations)
+        return Outcome(scaled, violations)
 
     def _before_training(self, config: TrialConfig) -> tuple[str, dict[str, float]]:
-        """Why a configuration is not worth training, if its size alone says so, and by how much."""
+        """Why a configuration need not be trained, if its size alone breaks a constraint, and by how much."""
         try:
             sizes: dict[str, Any] = dict(self._sizes(config))
         except InputError as error:
@@ -326,7 +328,7 @@ class Search:
         return problem, self._violations(sizes) if problem else {}
 
     def _violations(self, row: dict[str, Any]) -> dict[str, float]:
-        """By how much each constraint that `row` tells of is broken."""
+        """By how much each constraint on a metric that `row` has is broken."""
         named = _named(row)
         return {
             metric: limit.violation(named[metric])

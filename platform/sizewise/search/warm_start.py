@@ -1,4 +1,4 @@
-"""What another study learnt, taught to this one's sampler before its first suggestion.
+"""The trials of another study, given to this one's sampler before its first suggestion.
 
 Its trials are read once, when a study is created, and kept in the new study's folder (`warm_start.json`): a
 resumed study must not depend on what became of the other one since.
@@ -19,12 +19,12 @@ from sizewise_core.sealed import DamagedError, sealed, unsealed
 from sizewise_core.storage import Place, exists, place, read, read_all, write
 
 FILE = "warm_start.json"
-# What may differ between two studies without a trial's worth becoming another's.
+# What may differ between two studies without the outcome of a trial becoming another.
 INDIFFERENT = {"data", "seed", "checkpoint_seconds", "evaluate_every"}
 
 
 class Known(NamedTuple):
-    """One configuration that is known: parameters as Optuna keeps them, a value an objective, violations."""
+    """One configuration that is known: parameters as Optuna keeps them, a value for each objective, violations."""
 
     params: dict[str, Any]
     values: list[float]
@@ -50,7 +50,7 @@ def learn(folder: Place, spec: StudySpec, full_bytes: int) -> tuple[list[Known],
     """The trials of the study in `folder` that fit this one's space, and why how many others do not."""
     known, left_out = [], Counter[str]()
     for content in read_all(folder / "trials", "*.json", MOST_BYTES).values():
-        try:  # read as it is: that study is its own driver's to mend
+        try:  # read as it is: only that study's own driver repairs it
             record = Record.model_validate(unsealed(content) if isinstance(content, bytes) else {})
         except (ValidationError, DamagedError):
             left_out["has a record that cannot be read"] += 1

@@ -1,8 +1,8 @@
 """Shards -> batches, in an order that (seed, position) fully determines.
 
 A split is one long row sequence cut into memory-mapped Arrow shards. Every epoch has an order of its own: the
-shards are shuffled, blocks of 65,536 rows within each shard, and the rows of each block are dealt out at random to the
-batches that it fills. So a trial that was interrupted goes on at the exact batch without reading more than the block
+shards are shuffled, blocks of 65,536 rows within each shard, and the rows of each block are drawn at random into the
+batches that it fills. So an interrupted trial continues at the exact batch without reading more than the block
 that it is in, and any number of data-parallel workers see the same global batches (worker `r` takes every `world`-th
 row).
 
@@ -27,14 +27,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.embedding.kernels.rows import Array, dealer, piles_of, share_of
+from sizewise.embedding.kernels.rows import Array, draw_groups, make_grouper, select_share
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
 from sizewise_prep.raw.rows import Rows
 from sizewise_prep.shards.files import Shape, read_shard
 from sizewise_prep.shards.manifest import NAME, Manifest
 
-BLOCK_ROWS = 65_536  # shuffled whole: 10 MB of memory
+BLOCK_ROWS = 65_536  # shuffled together: 10 MB of memory
 SCORED_AHEAD = 4  # batches
 Start = TypeVar("Start")
 
@@ -76,7 +76,7 @@ class Split:
     _orders: dict[tuple[int, int], tuple[list[int], ...]] = field(
         default_factory=dict, repr=False, compare=False
     )
-    _dealt: dict[tuple[int, ...], "_Block"] = field(default_factory=dict, repr=False, compare=False)
+    _shuffled: dict[tuple[int, ...], "_Block"] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, folder: Path, split: str) -> "Split":
@@ -126,7 +126,7 @@ class Split:
     ) -> Batch:
         """Batch `position` (0-based) of `epoch`, shuffled; `batch_size` rows over all `world` workers.
 
-        It lies with the other batches of its block, of which it is a view: nothing is copied to give it out.
+        It is a view of its shuffled block, in which the block's batches follow each other: nothing is copied.
 
         `pinned`: in page-locked memory, from which a GPU copies while it computes.
         """
@@ -136,13 +136,13 @@ class Split:
             self._orders[epoch, seed] = self._order(epoch, seed)
         starts = self._orders[epoch, seed][0]
         parts = []
-        for place in range(bisect_right(starts, low) - 1, bisect_left(starts, high)):
-            key = (epoch, seed, place, batch_size, rank, world, pinned)
-            dealt = self._dealt.get(key)
-            if dealt is None:
-                self._dealt.clear()  # first, so that its memory is free for the next
-                dealt = self._dealt[key] = self._deal(*key)
-            parts.append(dealt.batch(position))
+        for index in range(bisect_right(starts, low) - 1, bisect_left(starts, high)):
+            key = (epoch, seed, index, batch_size, rank, world, pinned)
+            block = self._shuffled.get(key)
+            if block is None:
+                self._shuffled.clear()  # first, so that its memory is free for the next
+                block = self._shuffled[key] = self._shuffle(*key)
+            parts.append(block.batch(position))
         return parts[0] if len(parts) == 1 else _joined(parts, pinned)
 
     def stream(
@@ -159,7 +159,7 @@ class Split:
         """Batches number `start` to `stop` of a training, which goes through one epoch after another.
 
         `ahead`: the next ones are made, in page-locked memory where there is a GPU, while the caller works with this
-        one: those of half a block, so that it has some while the next block is dealt out. It does not help on a CPU,
+        one: those of half a block, so that it has some while the next block is shuffled. It does not help on a CPU,
         whose cores have the model to compute.
         """
         per_epoch, pinned = self.iterations(batch_size), ahead and torch.cuda.is_available()
@@ -185,19 +185,19 @@ class Split:
                 start += min(BLOCK_ROWS, rows - block * BLOCK_ROWS)
         return starts, shards, blocks, _random(len(starts), seed, epoch, 3).tolist()
 
-    def _deal(
-        self, epoch: int, seed: int, place: int, batch_size: int, rank: int, world: int, pinned: bool
+    def _shuffle(
+        self, epoch: int, seed: int, position: int, batch_size: int, rank: int, world: int, pinned: bool
     ) -> "_Block":
-        """The block at a place of an epoch's order, dealt out to batches."""
-        start, index, block, key = (column[place] for column in self._orders[epoch, seed])
+        """The block at a position of an epoch's order, its rows grouped by batch."""
+        start, index, block, key = (column[position] for column in self._orders[epoch, seed])
         first = block * BLOCK_ROWS
         size = min(BLOCK_ROWS, self.rows_per_file[index] - first)
         before = start % batch_size
-        piles = piles_of(np.uint64(key), size, before, batch_size)
-        rows, piles, starts = share_of(piles, before, batch_size, rank, world)
+        groups = draw_groups(np.uint64(key), size, before, batch_size)
+        rows, groups, starts = select_share(groups, before, batch_size, rank, world)
         part = slice(first, first + size)
-        dealt = _dealt(self._shard(index), part, rows, piles, starts, self.dense_is_log, pinned)
-        return _Block(dealt, start // batch_size, starts.tolist())
+        grouped = _grouped(self._shard(index), part, rows, groups, starts, self.dense_is_log, pinned)
+        return _Block(grouped, start // batch_size, starts.tolist())
 
     def in_order(self, batch_size: int, rank: int = 0, world: int = 1, *, ahead: bool = False) -> "InOrder":
         """All rows in time order, for scoring; worker `rank` of `world` gets every `world`-th row of a batch.
@@ -240,10 +240,10 @@ class InOrder:
         index, low = start
         part = slice(low, min(low + self.batch_size, self.split.rows_per_file[index]))
         rows = np.arange(self.rank, part.stop - low, self.world, dtype=np.uint32)
-        one_pile, starts = np.zeros_like(rows), np.array([0, len(rows)])
+        one_group, starts = np.zeros_like(rows), np.array([0, len(rows)])
         pinned = self.ahead and torch.cuda.is_available()
         shard, is_log = self.split._shard(index), self.split.dense_is_log
-        return _dealt(shard, part, rows, one_pile, starts, is_log, pinned)
+        return _grouped(shard, part, rows, one_group, starts, is_log, pinned)
 
 
 def _ahead(batch: Callable[[Start], Batch], starts: Iterable[Start], depth: int) -> Iterator[Batch]:
@@ -270,29 +270,29 @@ class _Block(NamedTuple):
         return Batch(*(column[low:high] for column in self.rows))
 
 
-def _dealt(
+def _grouped(
     shard: Rows,
     part: slice,
     rows: Array,
-    piles: Array,
+    groups: Array,
     starts: Array,
     dense_is_log: bool,
     pinned: bool = False,
 ) -> Batch:
-    """Rows of a part of a mapped shard, each in its pile, in one pass; where piles start, and the last one ends."""
+    """Rows of a part of a mapped shard, copied group by group; `starts`: of the groups, and the end of the last."""
     count, (dense, ids) = int(starts[-1]), (shard.dense.shape[1], shard.ids.shape[1])
-    dealt = Batch(
+    batch = Batch(
         torch.empty(count, dense, pin_memory=pinned),
         torch.empty(count, ids, dtype=torch.uint32, pin_memory=pinned),
         torch.empty(count, pin_memory=pinned),
     )
-    to_dense, to_ids, to_label = (column.view(-1).numpy() for column in dealt)
-    dealer(dense, ids)(
+    to_dense, to_ids, to_label = (column.view(-1).numpy() for column in batch)
+    make_grouper(dense, ids)(
         shard.labels[part],
         shard.dense[part],
         shard.ids[part],
         rows,
-        piles,
+        groups,
         starts,
         to_label,
         to_dense,
@@ -300,7 +300,7 @@ def _dealt(
     )
     if not dense_is_log:
         transform_dense(to_dense, out=to_dense)
-    return dealt
+    return batch
 
 
 def _joined(parts: list[Batch], pinned: bool) -> Batch:
@@ -310,8 +310,8 @@ def _joined(parts: list[Batch], pinned: bool) -> Batch:
         for columns in zip(*parts, strict=True)
     )
     rows = Batch(dense, ids, label)
-    for whole, *columns in zip(rows, *parts, strict=True):
-        np.concatenate([column.numpy() for column in columns], out=whole.numpy())
+    for joined, *columns in zip(rows, *parts, strict=True):
+        np.concatenate([column.numpy() for column in columns], out=joined.numpy())
     return rows
 
 
@@ -324,5 +324,5 @@ def transform_dense(
 
 
 def _random(count: int, *origin: int) -> npt.NDArray[np.uint64]:
-    """Numbers that depend on nothing but what they are for, in all versions: NumPy promises that of these."""
+    """Random numbers that depend on `origin` alone, in all versions of NumPy, which promises that of `SeedSequence`."""
     return np.random.SeedSequence(origin).generate_state(count, np.uint64).astype(np.uint64, copy=False)

@@ -67,7 +67,7 @@ def load_newest(
 
     Args:
         folder: where they are.
-        say: told what is damaged.
+        say: called with a sentence for each damaged file.
         of: the curve that it must be of (`identity`); one that an older version wrote does not say.
     """
     for path, *_ in reversed(entries(folder, "*.ckpt")):
@@ -104,7 +104,7 @@ def identity(config: TrialConfig) -> str:
 
 
 def newest(folder: Place) -> str | None:
-    """The path of a trial's newest checkpoint, sound or not; None where there is none."""
+    """The path of a trial's newest checkpoint, intact or not; None where there is none."""
     return max((str(entry.path) for entry in entries(current(folder), "*.ckpt")), default=None)
 
 

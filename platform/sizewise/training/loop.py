@@ -49,7 +49,7 @@ EVALUATION_BATCH_CPU = 2_048
 EVALUATED_AT_ONCE = 64  # batches
 ORPHAN_SECONDS = 300.0  # how long a worker whose driver died may hold its trial's folder
 Report = Callable[[dict[str, Any]], None]
-# Told once where a trial goes on from a checkpoint: the evaluations that it carried, and what was damaged.
+# Called once where a trial continues from a checkpoint, with the evaluations that it carried, and what was damaged.
 Resumed = Callable[[list[dict[str, Any]], list[str]], None]
 Verdict = Callable[[list[dict[str, Any]]], str]  # why a trial with these evaluations should stop, or nothing
 
@@ -64,7 +64,7 @@ class Outcome:
 
 
 class DivergedError(RuntimeError):
-    """The loss is no longer a number; the message names the iteration and the mend."""
+    """The loss is no longer a number; the message names the iteration and the fix."""
 
 
 def build_model(config: TrialConfig, manifest: Manifest) -> Model:
@@ -347,7 +347,7 @@ class _Trial:
                 remove(old)
 
     def restore(self, resumed: Resumed) -> None:
-        """Go on where the newest sound checkpoint left off; it was saved before anything of it was reported."""
+        """Go on where the newest intact checkpoint left off; it was saved before anything of it was reported."""
         found = [self._newest() if self.rank == 0 else None]
         if self.world > 1:
             torch.distributed.broadcast_object_list(found)
@@ -365,7 +365,7 @@ class _Trial:
             resumed(list(self.evaluations), damage)
 
     def _newest(self) -> tuple[dict[str, Any] | None, list[str]]:
-        """The newest sound checkpoint, if any, and what was found damaged on the way to it."""
+        """The newest intact checkpoint, if any, and what was found damaged on the way to it."""
         damage: list[str] = []
         state = checkpoint.load_newest(self.folder, damage.append, self.of)
         if state is not None and state["evaluations"]:

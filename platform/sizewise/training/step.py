@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 WARM_UP = 3  # steps before the recording, as PyTorch's notes on CUDA graphs advise
 
 Recorder = Callable[[Callable[[], None]], Callable[[], object]]
-"""Takes work, gives what repeats it on the device."""
+"""Takes work, returns a function that repeats it on the device."""
 
 
 class Step:
@@ -38,12 +38,12 @@ class Step:
 
     Args:
         model: (dense, ids) -> logits, on `device`; wrapped for data-parallel training where `world` is above 1.
-        optimizer: of its parameters.
+        optimizer: of the model's parameters.
         batch_size: rows of a full batch, over all workers.
         device: of the model.
         world: workers.
-        recorder: `cuda_graph`, or None to launch every step anew. Left out: `cuda_graph` on a GPU, unless `hinders`
-            has a reason against it.
+        recorder: `cuda_graph`, or None to launch every step anew. Left out: `cuda_graph` on a GPU, unless
+            `graph_blocker` has a reason against it.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Step:
         self.model, self.optimizer, self.device, self.world = model, optimizer, device, world
         self.batch_size = batch_size
         if recorder is None and device.type == "cuda":
-            reason = hinders(model, optimizer, world)
+            reason = graph_blocker(model, optimizer, world)
             if reason:
                 log.info("steps are not recorded as a CUDA graph: %s", reason)
             else:
@@ -117,7 +117,7 @@ class Step:
         if self.device.type != "cuda":
             self._compute(self._arrived(batch), rows)
             return
-        with aside(self.device):
+        with on_recording_stream(self.device):
             self._compute(self._arrived(batch), rows)
 
     def _replayed(self, batch: Batch, rows: int) -> None:
@@ -146,8 +146,16 @@ class Step:
             return None
 
 
-def hinders(model: nn.Module, optimizer: torch.optim.Optimizer, world: int) -> str:
-    """Why steps cannot be recorded: they would wait for the host, or do what the host decides; "" if they can."""
+def graph_blocker(model: nn.Module, optimizer: torch.optim.Optimizer, world: int) -> str:
+    """Why steps cannot be recorded as a CUDA graph; "" if they can.
+
+    Args:
+        model, optimizer: of the steps.
+        world: workers.
+
+    Returns:
+        A reason: the step would wait for the host, or do what the host decides.
+    """
     if world > 1:
         return "several workers add up their gradients"
     for module in model.modules():
@@ -161,7 +169,7 @@ def hinders(model: nn.Module, optimizer: torch.optim.Optimizer, world: int) -> s
 
 
 @contextmanager
-def aside(device: torch.device) -> Iterator[None]:
+def on_recording_stream(device: torch.device) -> Iterator[None]:
     """On the stream that recordings are made on, which waits for the current one before and is waited for after."""
     stream = _recording_stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))

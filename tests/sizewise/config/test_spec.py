@@ -1,4 +1,4 @@
-"""Study files: every mistake is named with its file, line, field and mend."""
+"""Study files: every mistake is named with its file, line, field and fix."""
 
 from contextlib import suppress
 from pathlib import Path

@@ -36,7 +36,7 @@ def kept(say):
         return say(self, number, *what)
     return call
 
-Suggester.tell, Suggester.teach = kept(Suggester.tell), kept(Suggester.teach)
+Suggester.tell, Suggester.add_known_trial = kept(Suggester.tell), kept(Suggester.add_known_trial)
 sys.argv = sys.argv[3:]  # without `python -m`
 main()
 """

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizewise.embedding.kernels.rows import piles_of
+from sizewise.embedding.kernels.rows import draw_groups
 from sizewise.training import batches
 from sizewise.training.batches import Batch, Split, transform_dense
 from sizewise_core.errors import InputError
@@ -101,22 +101,22 @@ def plain_piles(key: int, size: int, first: int, batch_size: int) -> list[int]:
         return ((z ^ z >> 31) >> 32) * size >> 32
 
     wanted = np.bincount((first + np.arange(size)) // batch_size)
-    piles = [min(int((first + drawn(row)) * (1 / batch_size)), len(wanted) - 1) for row in range(size)]
-    room = (wanted - np.bincount(piles, minlength=len(wanted))).tolist()
+    groups = [min(int((first + drawn(row)) * (1 / batch_size)), len(wanted) - 1) for row in range(size)]
+    room = (wanted - np.bincount(groups, minlength=len(wanted))).tolist()
     draws = size
     while max(room) > 0:
         row = drawn(draws)
         draws += 1
-        if room[piles[row]] < 0:
-            room[piles[row]] += 1
-            piles[row] = next(pile for pile, places in enumerate(room) if places > 0)
-            room[piles[row]] -= 1
-    return piles
+        if room[groups[row]] < 0:
+            room[groups[row]] += 1
+            groups[row] = next(group for group, free in enumerate(room) if free > 0)
+            room[groups[row]] -= 1
+    return groups
 
 
-def test_every_deal_of_a_block_is_as_likely() -> None:
-    """5 rows, the first of which fill up a batch that has 1 of 2: 30 deals. Chi-squared's 0.999 quantile is 58.3."""
-    counts = Counter(tuple(piles_of(np.uint64(key * 977), 5, 1, 2).tolist()) for key in range(30_000))
+def test_every_division_of_a_block_is_equally_likely() -> None:
+    """5 rows; the first batch has 1 of 2 already: 30 divisions. Chi-squared's 0.999 quantile is 58.3."""
+    counts = Counter(tuple(draw_groups(np.uint64(key * 977), 5, 1, 2).tolist()) for key in range(30_000))
     assert len(counts) == 30
     assert sum((count - 1_000) ** 2 / 1_000 for count in counts.values()) < 58.3
 
@@ -126,10 +126,10 @@ def test_rows_of_a_batch_are_spread_over_the_block_as_by_a_permutation() -> None
     for batch_size in (512, 16_384):
         near, quarters = [], []
         for key in np.random.SeedSequence(1).generate_state(40, np.uint64):
-            piles = piles_of(key, 65_536, 0, batch_size)
-            assert np.bincount(piles).tolist() == [batch_size] * (65_536 // batch_size)
-            near.append((piles[1:] == piles[:-1]).mean())
-            quarters.append((piles[:16_384] == 0).sum())
+            groups = draw_groups(key, 65_536, 0, batch_size)
+            assert np.bincount(groups).tolist() == [batch_size] * (65_536 // batch_size)
+            near.append((groups[1:] == groups[:-1]).mean())
+            quarters.append((groups[:16_384] == 0).sum())
         share = (batch_size - 1) / 65_535
         assert abs(np.mean(near) - share) < 5 * np.sqrt(share * (1 - share) / 65_535 / 40)
         variance = batch_size * 0.25 * 0.75 * (65_536 - batch_size) / 65_535

@@ -17,7 +17,7 @@ from sizewise.embedding.in_backward import step_tables
 from sizewise.models.dlrm import DLRM
 from sizewise.training.batches import Batch
 from sizewise.training.optimizers import AdagradCountedThere, build_optimizer, restore
-from sizewise.training.step import WARM_UP, Step, hinders
+from sizewise.training.step import WARM_UP, Step, graph_blocker
 
 CPU = torch.device("cpu")
 CARDINALITIES = [30, 7, 300]
@@ -122,11 +122,11 @@ def test_a_recording_that_fails_costs_speed_and_not_the_trial(caplog: pytest.Log
         assert torch.equal(ours, theirs)
 
 
-def test_what_hinders_a_recording_is_named() -> None:
-    assert hinders(*make(), world=1) == ""
-    assert "several workers" in hinders(*make(), world=2)
-    assert "counts its steps on the host" in hinders(*make("adagrad"), world=1)
-    assert "clusters" in hinders(*make(method="cce"), world=1)
+def test_what_blocks_a_recording_is_named() -> None:
+    assert graph_blocker(*make(), world=1) == ""
+    assert "several workers" in graph_blocker(*make(), world=2)
+    assert "counts its steps on the host" in graph_blocker(*make("adagrad"), world=1)
+    assert "clusters" in graph_blocker(*make(method="cce"), world=1)
 
 
 def test_bfloat16_mlps_learn_what_float32_ones_do() -> None:
