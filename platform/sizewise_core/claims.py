@@ -4,7 +4,7 @@
     mine.superseded()                                 # True once there is a later claim than mine
 
 A claim is an object `0001.json`, `0002.json`, ... that only one process can create; the highest number holds. A
-holder is never asked to let go (it may be dead, or cut off): whoever knows better claims the next number, and the
+holder is never asked to let go (it may be dead, or cut off): whoever takes over claims the next number, and the
 one before finds out when it next looks. So what a holder writes must not be in its successor's way.
 """
 
@@ -43,7 +43,7 @@ class Claim:
         return mine
 
     def next(self, content: bytes) -> "Claim | None":
-        """Claim the next number, unless another process just has. `content` must tell processes apart."""
+        """Claim the next number, unless another process just has. `content` must differ between processes."""
         after = Claim(self.folder, self.number + 1)
         return after if create(after.path, content) else None
 

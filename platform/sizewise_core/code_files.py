@@ -147,7 +147,7 @@ class CodeFiles(IndexDataCacheFile):  # type: ignore[misc]
 
 
 def _say_refused(used: Path) -> None:
-    """Say once, and not in every process, which folder is left out; a mark in the one that is used remembers it."""
+    """Log once, and not in every process, which folder is left out; a file in the folder that is used marks it."""
     for folder, reason in _refused.items():
         mark = used / f"instead-of-{hashlib.sha256(bytes(folder)).hexdigest()[:16]}"
         with suppress(OSError):

@@ -55,7 +55,7 @@ def processes() -> Processes | None:
 
 
 def check_processes(needed: int, what: str) -> None:
-    """Say at once what would else be a crash somewhere, or a wait of a minute.
+    """Raise at once where it would otherwise be a crash somewhere, or a wait of a minute.
 
     Args:
         needed: processes and threads.

@@ -10,7 +10,7 @@ removed when the work has ended well, and kept, with Ray's logs, when it has fai
 
 Private interfaces of Ray stand here and in `ray_address`, as of Ray 2.60: `ray_constants.ENABLE_RAY_CLUSTER`, through
 which Ray binds to 127.0.0.1 on Windows and macOS; `Config` and `AuthenticationTokenLoader`, which read the environment
-once and again when told.
+once, and again when asked to.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def private_ray(say: Callable[[str], None], failed: Callable[[], bool] = lambda:
     """Start a Ray of this process's own, and end it with the block.
 
     Args:
-        say: told, in a sentence, where Ray's logs are kept.
+        say: called with a sentence about where Ray's logs are kept.
         failed: asked at the end of the block whether Ray's logs are to be kept, though nothing was raised.
 
     Yields:

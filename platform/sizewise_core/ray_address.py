@@ -31,7 +31,7 @@ def joinable(named: str, say: Callable[[str], None] = lambda text: None) -> str 
     Args:
         named: HOST:PORT, `auto` for the cluster that runs on this machine, `local` for none, or nothing: then this
             user's own cluster on this machine if there is one.
-        say: told, in a sentence, which cluster was found and is not joined because nobody has named it.
+        say: called with a sentence about a cluster that was found and is not joined because nobody named it.
 
     Raises:
         RefusedError: the cluster that is named does not let this user in.
@@ -43,14 +43,14 @@ def joinable(named: str, say: Callable[[str], None] = lambda text: None) -> str 
     with suppress(OSError):
         if note.lstat().st_uid != os.getuid():
             say(
-                f"Ray: the cluster on this machine is another user's ({note}): left alone; `--ray auto` would ask it"
+                f"Ray: the cluster on this machine is another user's ({note}): not used; `--ray auto` tries it"
             )
             return None
     try:
         return _found("")
     except RefusedError as error:
         say(f"Ray: the cluster on this machine is left alone: {error}")
-    except (OSError, ValueError):  # a note that a cluster left which ended without a word
+    except (OSError, ValueError):  # left by a cluster that ended without removing it
         pass
     return None
 
@@ -134,7 +134,7 @@ def _silent() -> Iterator[None]:
 def _speaks_grpc(connection: socket.socket) -> bool:
     """Whether a server begins as HTTP/2 has it: another program may have got the port of a cluster that is gone."""
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-        return True  # cannot be told
+        return True  # not known
     # RFC 9113, 3.4: a client's first words, and no settings of its own.
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
     return connection.recv(9, socket.MSG_WAITALL)[3:4] == b"\4"  # the server's settings, its first frame

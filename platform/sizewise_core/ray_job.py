@@ -1,4 +1,4 @@
-"""What a Ray cluster is told of this driver: its workers import what is installed where they run, nothing else."""
+"""What a Ray cluster gets from this driver: its workers import what is installed where they run, nothing else."""
 
 from __future__ import annotations
 

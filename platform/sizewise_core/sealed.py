@@ -19,7 +19,7 @@ MOST_DEPTH = 30
 
 
 class DamagedError(ValueError):
-    """A file is not what was written; the message says what gave it away."""
+    """A file is not what was written; the message says how that was found."""
 
 
 def sealed(text: str) -> str:

@@ -436,14 +436,14 @@ class _Cache:
 _cache = _Cache(_CACHED_BYTES)
 
 
-# What backends say of credentials and names that are wrong; their classes are not ours to import.
+# Errors of backends about credentials and names that are wrong, by class name: their modules may not be installed.
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "RefreshError"}
 _BAD_NAME = {"ParamValidationError", "InvalidBucketName", "ValueError"}
 
 
 @contextlib.contextmanager
 def _reaching(path: Place | str, writing: bool = False) -> Iterator[None]:
-    """Say in one line what backends say in many ways.
+    """Raise one kind of error, in one line, for what backends report in many ways.
 
     A file that is missing stays FileNotFoundError, one that exists FileExistsError; the rest is a StorageError.
     """

@@ -132,7 +132,7 @@ FORMS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "commas": (
         lambda data: data.replace(b"\t", b","),
-        'separated by commas, not by tabs: say `separator: ","`',
+        'separated by commas, not by tabs: write `separator: ","`',
     ),
     "semicolons": (lambda data: data.replace(b"\t", b";"), 'separated by semicolons.*separator: ";"'),
     "bars": (lambda data: data.replace(b"\t", b"|"), "separated by bars"),
@@ -189,7 +189,7 @@ def test_what_lies_beside_logs_is_left_out_or_named(tmp_path: Path, line: Line) 
     found = prepare([folder / "*"], tmp_path / "out")
     assert [Path(source.path).name for source in found.sources] == ["part-00002", "part-00010"]
     (folder / "truth.json").write_text(json.dumps({"bayes_auc": 0.79}))
-    with pytest.raises(InputError, match=r"truth\.json: is what `generate` says of its logs"):
+    with pytest.raises(InputError, match=r"truth\.json: describes the logs of `generate`"):
         prepare([folder / "part-*", folder / "truth.json"], tmp_path / "out2")
 
 

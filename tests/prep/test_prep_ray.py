@@ -101,21 +101,21 @@ def test_a_cluster_leaves_the_same_bytes_though_a_worker_is_lost(
     assert told.split()[1] == "1"
 
 
-def test_a_killed_driver_and_a_killed_conductor_leave_the_same_bytes(
+def test_a_killed_driver_and_a_killed_coordinator_leave_the_same_bytes(
     tmp_path: Path, address: str, logs: list[str]
 ) -> None:
-    """A conductor that does not answer outlives its driver by some seconds; the same command does not wait for that."""
+    """A coordinator that hangs outlives its driver by some seconds; the same command does not wait for that."""
     first = drive(tmp_path, address, logs)
-    conductor = _conductor(tmp_path, first)
+    coordinator = _coordinator(tmp_path, first)
     time.sleep(random.uniform(0, 2))
-    conductor.suspend()
+    coordinator.suspend()
     first.kill()
     first.communicate()
     second = drive(tmp_path, address, logs)
-    conductor.wait(30)
-    conductor = _conductor(tmp_path, second)
+    coordinator.wait(30)
+    coordinator = _coordinator(tmp_path, second)
     time.sleep(random.uniform(0, 2))
-    conductor.kill()
+    coordinator.kill()
     out, _ = second.communicate(timeout=120)
     assert out.splitlines()[-2].split()[1] == "1", out
     prepare(logs, tmp_path / "local", shard_rows=7_000, max_bad_fraction=0.1)
@@ -123,13 +123,13 @@ def test_a_killed_driver_and_a_killed_conductor_leave_the_same_bytes(
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["a.tsv.gz", "b.tsv", "out"]
 
 
-def _conductor(tmp_path: Path, driver: subprocess.Popen[str]) -> psutil.Process:
+def _coordinator(tmp_path: Path, driver: subprocess.Popen[str]) -> psutil.Process:
     """The one that has begun to work in the folder, once something of the work is done."""
     while True:
         assert driver.poll() is None, driver.communicate()
         for process in psutil.process_iter(["cmdline"]):
             title = " ".join(process.info["cmdline"] or [])
-            if title.startswith("ray::_conduct") and _uses(process, tmp_path):
+            if title.startswith("ray::_coordinate") and _uses(process, tmp_path):
                 return process
         time.sleep(0.02)
 

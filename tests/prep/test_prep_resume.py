@@ -223,7 +223,7 @@ def test_a_full_disk_is_named_and_the_work_goes_on(
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # parts fit, the shard does not
     try:
-        with pytest.raises(InputError, match=r"cannot be written to its end \(File too large\); make room"):
+        with pytest.raises(InputError, match=r"cannot be written completely \(File too large\); make room"):
             prepare(logs, tmp_path / "out", **options)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

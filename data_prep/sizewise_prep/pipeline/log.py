@@ -29,7 +29,7 @@ _QUARANTINE = "quarantine/rows.tsv"
 
 
 class Log:
-    """The raw files of a preparation and their parts; `time_column` is the one that tells the time, if any."""
+    """The raw files of a preparation and their parts; `time_column` is the one that holds the time, if any."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Log:
         """Parse what is not parsed yet."""
         yield self._reading()
         for part in self._workers.run(parts.parse, self._jobs(), parts.MEMORY):
-            if part is None:  # a worker tells only when its job is done, so look what is there
+            if part is None:  # workers report finished jobs only, so look what is there
                 self._parts |= parts.recorded(self._folder, known=self._parts)
             else:
                 self._parts[part.key] = part
@@ -97,7 +97,7 @@ class Log:
             lines[part.file] += part.lines
         for file, raw in enumerate(self._found):
             if not lines[file]:
-                raise InputError(f"{raw.path}: holds no rows; leave it out or bring its rows")
+                raise InputError(f"{raw.path}: holds no rows; leave it out or add its rows")
         rows, bad = lines.total(), reasons.total()
         allowed = self._settings.max_bad_fraction
         if bad > allowed * rows:
@@ -130,7 +130,7 @@ class Log:
         return [sum(column) for column in zip(*(part.inexact for part in self.parts), strict=True)]
 
     def time_order(self) -> TimeOrder | None:
-        """How many rows are earlier than a row before them; None where no column tells the time."""
+        """How many rows are earlier than a row before them; None where no column holds the time."""
         stretches = [part.times for part in self.parts if part.times]
         if self._time_column is None or not stretches:
             return None

@@ -1,11 +1,12 @@
-"""A preparation on a Ray cluster: one task a piece of work, and a driver that needs no access to the data.
+"""A preparation on a Ray cluster: one task for each piece of work, and a driver that needs no access to the data.
 
     manifest = prepare_on_ray(["/data/day_*"], "/data/criteo", Options(), address="auto")
 
-The tasks and the task that conducts them read the raw files and write the folder, so both must lie where every
-node finds them (a shared file system; raw files in an object store as well). The driver only passes on what it
-is told. Every task asks for the memory that it takes, so that a node is never given more than fits; a task whose
-worker or node is lost is done again elsewhere, and so is the conductor, which goes on with what is done.
+The tasks and the one that coordinates them read the raw files and write the folder, so both must lie where every
+node finds them (a shared file system; raw files in an object store as well). The driver only passes on
+the messages of that task. Every task asks for the memory that it takes, so that a node is never given more than fits;
+a task whose worker or node is lost is done again elsewhere, and so is the coordinator, which continues with what is
+done.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from sizewise_prep.shards.manifest import Manifest
 
 _CONDUCTOR_MEMORY = 500 * 10**6
 _ATTEMPTS = 4
-# Seconds in which the same command may be given again after its driver was killed: where a conductor does not answer,
+# Seconds in which the same command may be given again after its driver was killed: where a coordinator does not answer,
 # Ray lets it live for five more.
 _PATIENCE = 15.0
 _WAITING = 512  # tasks that are submitted before their turn
@@ -63,7 +64,7 @@ class RayWorkers:
         """
         if jobs and memory > (largest := max(_node_memories(), default=0)):
             what = f"one task needs {memory:,} bytes of memory, and the largest node offers {largest:,}"
-            raise InputError(f"{what}: lower --memory or --shard-rows, or bring larger nodes")
+            raise InputError(f"{what}: lower --memory or --shard-rows, or use larger nodes")
         task = ray.remote(all_results).options(
             num_cpus=1, memory=memory, max_retries=_ATTEMPTS - 1, runtime_env=_ENVIRONMENT
         )
@@ -103,7 +104,7 @@ def prepare_on_ray(
     names = [str(one) for one in ([raw] if isinstance(raw, str | Path) else raw)]
     files = [name if "://" in name else os.path.abspath(name) for name in names]
     with nullcontext() if ray.is_initialized() else _joined(address or "auto"):
-        return _conducted(files, os.path.abspath(out), options, memory, progress)
+        return _coordinated(files, os.path.abspath(out), options, memory, progress)
 
 
 @contextmanager
@@ -128,14 +129,14 @@ def _joined(named: str) -> Iterator[None]:
             yield
 
 
-def _conducted(
+def _coordinated(
     raw: list[str],
     out: str,
     options: Options,
     memory: int | None,
     progress: Callable[[Progress], None] | None,
 ) -> Manifest:
-    task = ray.remote(_conduct).options(
+    task = ray.remote(_coordinate).options(
         num_cpus=0, memory=_CONDUCTOR_MEMORY, num_returns="streaming", max_retries=0, runtime_env=_ENVIRONMENT
     )
     for attempt in range(1, _ATTEMPTS + 1):
@@ -149,10 +150,10 @@ def _conducted(
         except _LOST:
             if attempt == _ATTEMPTS:
                 raise
-    raise RuntimeError("the conductor of the preparation ended without a word")
+    raise RuntimeError("the Ray task that runs the preparation ended without a result")
 
 
-def _conduct(raw: list[str], out: str, options: Options, memory: int | None) -> Iterator[Progress | str]:
+def _coordinate(raw: list[str], out: str, options: Options, memory: int | None) -> Iterator[Progress | str]:
     """Do the steps from within the cluster: their progress, and at last the manifest as JSON."""
     limit = memory or min(_node_memories()) // 2
     begun = time.monotonic()

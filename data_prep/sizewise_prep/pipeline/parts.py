@@ -96,7 +96,7 @@ class ParseJob:
         done: pieces of a compressed file that need not be parsed again.
         piece_bytes, block_bytes: text in a piece of a compressed file, and text that is parsed at a time.
         strict: whether the first bad row is an error.
-        time: the column that tells the time, if any.
+        time: the column that holds the time, if any.
     """
 
     folder: Path
@@ -134,7 +134,7 @@ def recorded(folder: Path, known: Collection[tuple[int, int]] = ()) -> dict[tupl
 
 
 def time_column(raw: RawFile, layout: Layout) -> str | None:
-    """The column that tells the time, as far as the first lines of a log's first file show one (see `time_order`).
+    """The column that holds the time, as far as the first lines of a log's first file show one (see `time_order`).
 
     Raises InputError when it cannot be read.
     """

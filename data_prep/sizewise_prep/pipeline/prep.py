@@ -141,5 +141,7 @@ def _plain_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        what = f"{error.filename or folder}: cannot be written to its end ({error.strerror})"
-        raise InputError(f"{what}; make room, and run the same command again: it goes on from here") from None
+        what = f"{error.filename or folder}: cannot be written completely ({error.strerror})"
+        raise InputError(
+            f"{what}; make room, and run the same command again: it continues from here"
+        ) from None

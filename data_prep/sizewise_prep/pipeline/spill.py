@@ -4,7 +4,7 @@
     ids = gather(folder, [(spilled, 0, 500), (other, 0, 500)], "ids")
 
 A file holds all labels, then all dense values, then all ids. They are not waited for until they reach the disk: after a
-power cut the CRC-32, which costs a fraction of a cryptographic digest, tells what did not.
+power cut the CRC-32, which costs a fraction of a cryptographic digest, shows what did not.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Local:
                 if not attempts:
                     what = "a worker process was killed again and again (out of memory?)"
                     raise RuntimeError(
-                        f"{what}: use fewer workers; the same command goes on from here"
+                        f"{what}: use fewer workers; the same command continues from here"
                     ) from None
 
     def _processes(self) -> ProcessPoolExecutor:

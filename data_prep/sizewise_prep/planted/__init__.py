@@ -5,7 +5,7 @@ tested.
     truth.bayes_auc         # what the best possible model would reach on these rows
 
 The rows behave like a real log of display-advertising clicks: marginals, missing values, dependence between
-columns, and the way accuracy falls with the size of a model. `world` tells how a row comes about; `Dials` are
+columns, and the way accuracy falls with the size of a model. `world` makes the rows; `Dials` are
 what can be turned.
 """
 

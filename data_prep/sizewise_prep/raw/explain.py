@@ -68,9 +68,9 @@ def bad_header(path: str, layout: Layout, line: bytes, wrong: str, by_schema: bo
     if cause:
         return f"{path}, line 1: {cause}"
     what = (
-        "fix the schema file, or say `header: false` there where files have none"
+        "fix the schema file, or write `header: false` there if files have none"
         if by_schema
-        else "the model reads files whose first line names the columns of its study: bring them in that layout"
+        else "the model reads files whose first line names the columns of its study: convert the files to that layout"
     )
     return f"{path}, line 1: {wrong}; {what}"
 
@@ -90,7 +90,7 @@ def _cause(layout: Layout, line: bytes, by_schema: bool, first: bool) -> str | N
         names = f"names columns ({', '.join(quoted(field, 20) for field in fields[:2])}, ...), and is no row"
         if not by_schema:
             return f"{names}: remove it, for the model's study had logs without a header"
-        return f"{names}: say `header: true` and these names in a schema file (--schema), or remove it"
+        return f"{names}: write `header: true` and these names in a schema file (--schema), or remove it"
     in_quotes = [
         field for field in fields if len(field) > 1 and field[:1] == field[-1:] and field[:1] in b"\"'"
     ]
@@ -120,7 +120,7 @@ def _other_separator(layout: Layout, line: bytes, by_schema: bool, first: bool) 
         sign = _WRITTEN.get(found, f'"{found.decode()}"')
         named = first and not layout.header and _is_header(line.split(found), layout)
         header = ", `header: true`" if named else ""
-        return f"{what}: say `separator: {sign}`{header} and name the columns in a schema file (--schema)"
+        return f"{what}: write `separator: {sign}`{header} and name the columns in a schema file (--schema)"
     return f"{what}: write the logs as those that the model's study was prepared from"
 
 

@@ -68,7 +68,7 @@ def foreign(start: bytes, name: str) -> str | None:
         name: the last part of its path.
     """
     if name == "truth.json":
-        return "is what `generate` says of its logs, and no log: leave it out (such as RAW/*.tsv for RAW/*)"
+        return "describes the logs of `generate`, and is no log: leave it out (such as RAW/*.tsv for RAW/*)"
     if _MARKER.fullmatch(name) and not start.strip():
         return "is a marker beside part files, and no log: leave it out (such as DIR/part-* for DIR/*)"
     if len(start) < _LEAST_BYTES:

@@ -151,7 +151,7 @@ class Reader:
 
 
 class _CountingStream:
-    """A file that tells its reader how much was read and what its digest is."""
+    """A file that counts and digests what is read of it."""
 
     closed = False
 

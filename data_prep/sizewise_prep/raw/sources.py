@@ -62,7 +62,7 @@ class RawFile:
             return storage.open_to_read(where)
         except FileNotFoundError:
             raise InputError(
-                f"{self.path}: has vanished; bring it back and run the same command again"
+                f"{self.path}: has vanished; restore it and run the same command again"
             ) from None
         except OSError as error:
             raise InputError(
@@ -140,7 +140,7 @@ def _found(path: str) -> RawFile:
         ) from None
     if not start:
         what = foreign(start, path.rsplit("/", 1)[-1])
-        raise InputError(f"{path}: {what or 'is empty; leave it out or bring its rows'}")
+        raise InputError(f"{path}: {what or 'is empty; leave it out or add its rows'}")
     raw = RawFile(path, entry.size, _mark(entry), any(start.startswith(magic) for magic in CODECS))
     if what := foreign(_unpacked(raw) if raw.compressed else start, raw.name):
         inside = " (within its compression)" if raw.compressed else ""
@@ -149,7 +149,7 @@ def _found(path: str) -> RawFile:
 
 
 def _unpacked(raw: RawFile) -> bytes:
-    """The first bytes of what a compressed file holds; none where it is damaged, which reading it will tell."""
+    """The first bytes of what a compressed file holds; none where it is damaged, which reading it will show."""
     import pyarrow as pa
 
     with raw.open() as stream:

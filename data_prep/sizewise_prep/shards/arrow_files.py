@@ -2,7 +2,7 @@
 
     label, dense = mapped(path, [Column("label", np.uint8), Column("dense", np.float32, width=13)], rows=4000)
 
-An Arrow file says of itself where its buffers lie and how long they are, and a reader believes it. These files may
+An Arrow file states where its buffers lie and how long they are, and readers believe it. These files may
 come from somebody else, and kernels read them without bounds: so the one record batch must have exactly the columns,
 types, widths and rows that the caller knows from elsewhere, without nulls, dictionaries or compression, and its
 buffers must lie in the file one after another as a writer puts them. What is returned are those bytes, mapped into

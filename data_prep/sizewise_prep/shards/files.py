@@ -62,7 +62,7 @@ def read_shard(path: Path, shape: Shape) -> Rows:
 
     Every reader of shards comes through here. Before anything else sees the arrays, the file's columns, types, widths,
     rows and the position of every buffer are checked, and that labels are 0 or 1: a byte a row, the first to be read
-    anyway. Values are as they stand in the file; whether they were changed only its SHA-256 tells (`manifest.verify`).
+    anyway. Values are as they stand in the file; only its SHA-256 shows whether they were changed (`manifest.verify`).
 
     Raises:
         InputError: the file is not a shard of this shape.

@@ -140,7 +140,7 @@ class Manifest(_Frozen):
         vocabulary: with contiguous ids, the files that hold each column's tokens.
         dense_inexact: per integer column, the values that float32 does not hold exactly, so that different ones
             became one; empty where an older version has not counted them.
-        time_order: of the rows; None where no column tells the time.
+        time_order: of the rows; None where no column holds the time.
     """
 
     schema_version: Literal[1] = 1

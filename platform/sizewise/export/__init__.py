@@ -1,4 +1,4 @@
-"""A trial as a model that runs without this platform, and what such a model says of raw rows.
+"""A trial as a model that runs without this platform, and that model's predictions for raw rows.
 
     export(Path("runs"), "quickstart", 7, Path("model"))     # model/model.pt2, model/model.json
     deployed = Deployed.open(Path("model"))

@@ -1,4 +1,4 @@
-"""What an exported model says of raw logs: a prediction a row, or how good its predictions are.
+"""An exported model on raw logs: a prediction for each row, or how good its predictions are.
 
 score(Deployed.open(Path("model")), ["day_23.gz"], Path("scores.parquet"))
 evaluate(Deployed.open(Path("model")), ["day_23.gz"]).scores.auc
@@ -35,7 +35,7 @@ _SCHEMA = pa.schema(
     ]
 )
 _ROWS = 16_384  # that are scored at a time
-Progress = Callable[[int, int], None]  # told of bytes read, of how many
+Progress = Callable[[int, int], None]  # called with the bytes read, and those there are
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,10 @@ class Study:
         """Evaluations that a choice may fall on: with an AUC and a size, within the study's constraints, of trials
         that have not failed; of a configuration with replicates, their means (see `replicates`).
         """
-        sound = self.evaluations.filter(
+        valid = self.evaluations.filter(
             pl.col("auc", self.size).is_not_null(), pl.col("state").is_in(["running", "finished", "pruned"])
         )
-        return means(sound).filter(kept(self.record.constraints))
+        return means(valid).filter(kept(self.record.constraints))
 
     @cached_property
     def replicates(self) -> pl.DataFrame:
@@ -129,7 +129,7 @@ def studies(runs: Place) -> pl.DataFrame:
 
 
 def isolated(name: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `read` has to say of a study, or that it cannot be read: in a list of many, one must not end all.
+    """What `read` returns for a study, or a row that says why it cannot be read, so that one study does not end a list.
 
     Raises:
         StorageError: what holds them all cannot be reached.
@@ -164,11 +164,11 @@ def isolated(name: str, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def status(runs: Place, name: str) -> dict[str, Any]:
-    """How the study stands, quickly: this reads the ledger and the curves of running trials only.
+    """The state of a study, quickly: this reads the ledger and the curves of running trials only.
 
     Keys: name, state, message, trials (by state), progress, seconds_left, best_auc, best and smallest (trial_id,
     auc and bytes: the best trial, and the smallest within NEAR of its AUC, null before anything was evaluated), lost
-    (by reason: the trials that lost a worker for it, and went on), cost
+    (by reason: the trials that lost a worker for it, and continued), cost
     (cpu_seconds and gpu_seconds held by trials so far, all attempts counted, and money in currency, null without
     prices), last_change, problems (what could not be read or is missing, as far as this looked); state is "running",
     "interrupted" (the driver died), "stopped", "finished" or "created" (no driver yet).
@@ -303,7 +303,7 @@ def names(runs: Place) -> list[str]:
 
 
 def _looks_like_study(entry: Entry) -> bool:
-    """Whether it is a study's folder, or may be one: whoever looks for his study is told that it cannot be read."""
+    """Whether it is a study's folder, or may be one: a study that cannot be read is listed with its problem."""
     if is_link(entry.path):
         return exists(entry.path / "study.yaml") or exists(entry.path / "study.json")
     try:

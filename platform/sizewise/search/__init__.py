@@ -1,4 +1,4 @@
-"""Searching: the space of configurations, Optuna's samplers taught from the ledger, the pruning rule, the mirror.
+"""The search space, Optuna's samplers given the ledger's trials, the pruning rule, the Optuna mirror.
 
 No Ray here.
 """

@@ -1,4 +1,4 @@
-"""Whether a study file that was edited still tells of the trials on record, and so may go on with them."""
+"""Whether a study file that was edited still agrees with the trials on record, so that its study may be resumed."""
 
 import warnings
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ FREE = {"data", "checkpoint_seconds"}  # settings of a trial that change nothing
 
 
 def disagreement(spec: StudySpec, records: Iterable[Record], full_bytes: int) -> str:
-    """What the file says otherwise than a trial on record was given; nothing where they agree."""
+    """Where the file and the settings of a trial on record differ; empty where they agree."""
     searched = dict(spec.searched())
     for record in records:
         for name, value in record.params.items():

@@ -2,9 +2,9 @@
 
 The ledger stays the truth; nothing is ever read back from the mirror but what it already has, so that resuming,
 or a kill at any moment, leaves each trial there once. A thread of its own keeps it: a storage that is slow or down
-never holds the study up, which is said once, and what it missed is made up for at the next change, or at the next
-start. A study of the same name that is another one (another seed, search or data set) is left as it is: a digest of
-what defines a study, kept with it in the storage, distinguishes them.
+never holds the study up. Of a failure there is one warning, and what was missed is written at the next change, or at
+the next start. A study of the same name that is another one (another seed, search or data set) is left as it is: a
+digest of what defines a study, kept with it in the storage, distinguishes them.
 
     with mirrored(storage_url("sqlite:///optuna.db"), spec, ledger, full_bytes, on_event, warn) as on_event: ...
 """

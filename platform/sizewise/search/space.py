@@ -98,7 +98,7 @@ def points(spec: StudySpec, full_bytes: int, most: int) -> int:
 
 
 class _Walker:
-    """Answers as `path` says, with each first value beyond its end, and remembers what it answered."""
+    """Answers with the values of `path`, beyond its end with each first value, and keeps its answers."""
 
     def __init__(self, path: list[tuple[int, int]]) -> None:
         self.given, self.path = path, []  # type: tuple[list[tuple[int, int]], list[tuple[int, int]]]

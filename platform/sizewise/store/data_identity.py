@@ -16,7 +16,7 @@ from sizewise_prep.shards.manifest import NAME, Manifest
 
 
 def fingerprint(manifest: Manifest) -> str:
-    """What tells these rows, in this order and these splits, from others: a hexadecimal SHA-256."""
+    """The identity of these rows, in this order and these splits: a hexadecimal SHA-256."""
     shards = [
         (name, shard.sha256) for name, split in sorted(manifest.splits.items()) for shard in split.shards
     ]
@@ -24,7 +24,7 @@ def fingerprint(manifest: Manifest) -> str:
 
 
 def problem(data: str, known: str | None) -> str:
-    """What is wrong with the shards in `data` as far as a look at the folder tells; nothing when all is well.
+    """What is wrong with the shards in `data` as far as its names and sizes show; nothing when all is well.
 
     A shard that was written after the manifest is read, for it was replaced. Where all of them were, the folder was
     copied: reading it could take hours, which `sizewise prep --verify` is for.

@@ -56,7 +56,7 @@ def identity(folder: Place) -> str:
 
 
 def machine() -> str:
-    """What tells this machine's processes from others': its boot, and the namespace of its process ids."""
+    """What distinguishes this machine's processes from others': its boot, and the namespace of its process ids."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:

@@ -2,7 +2,7 @@
 
 A record is written "running" before its trial starts and rewritten when the trial ends; nothing else is ever
 needed to resume a study. Every record and every evaluation is sealed (see `sealed`), and the record before the
-newest is kept beside it, so that damage is noticed and mended. Only the driver writes here; everyone else reads.
+newest is kept beside it, so that damage is noticed and repaired. Only the driver writes here; everyone else reads.
 """
 
 import json
@@ -43,7 +43,7 @@ Identity = Annotated[int, Field(ge=0, le=10**9)]  # of a trial, a configuration,
 
 
 class Record(BaseModel):
-    """One trial: what was asked, how it went, what it was worth."""
+    """One trial: its configuration, how it ended, and its outcome."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,11 +64,13 @@ class Record(BaseModel):
     reuses: Identity | None = (
         None  # the trial whose training this one continues, or whose evaluations answer it
     )
-    trained_epochs: float | None = None  # how far it was really trained
+    trained_epochs: float | None = None  # epochs that it was trained for
     started: float
     finished: float | None = None
     attempts: Identity = 1
-    lost: dict[Identity, str] = {}  # why an attempt lost its worker, by its number; the next one went on
+    lost: dict[
+        Identity, str
+    ] = {}  # why an attempt lost its worker, by its number; the next attempt continued
     evaluations: int | None = None  # how many were written; unknown while it runs, and to older versions
     tested: bool | None = None  # whether test scores were written
 
@@ -80,7 +82,7 @@ class Record(BaseModel):
 
 
 class _Closed(Protocol):
-    """What of a trial's record says how many evaluations there must be; readers have records of their own."""
+    """The fields of a record by which its evaluations are counted; readers have records of their own."""
 
     @property
     def state(self) -> str: ...
@@ -92,7 +94,7 @@ class _Closed(Protocol):
     def evaluations(self) -> int | None: ...
 
 
-# What a caller is told as it happens: ("started", "began" once its workers train, "evaluated" or a record's state,
+# Called with what happens, as it happens: ("started", "began" once its workers train, "evaluated" or a record's state,
 # record, metrics or None).
 Event = Callable[[str, Record, dict[str, Any] | None], None]
 
@@ -327,7 +329,7 @@ def _refuse(path: Place, content: bytes | OSError) -> None:
     """
     if isinstance(content, OSError):
         if not isinstance(content, TooLargeError):
-            raise InputError(f"{path}: cannot be read ({content.strerror or content}): bring the file back")
+            raise InputError(f"{path}: cannot be read ({content.strerror or content}): restore the file")
         return
     try:
         Record.model_validate(unsealed(content))

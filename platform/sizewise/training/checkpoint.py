@@ -52,7 +52,7 @@ def save(folder: Place, iteration: int, state: dict[str, Any]) -> None:
 
 
 def adopt(source: Place, folder: Place) -> None:
-    """Begin `folder` with what another trial left in `source`, unless it has checkpoints of its own."""
+    """Copy the checkpoints of another trial from `source` to `folder`, unless it has some of its own."""
     if entries(folder, "*.ckpt"):
         return
     # Weights first: a checkpoint counts on the weights of its best evaluation.
@@ -68,7 +68,7 @@ def load_newest(
     Args:
         folder: where they are.
         say: called with a sentence for each damaged file.
-        of: the curve that it must be of (`identity`); one that an older version wrote does not say.
+        of: the curve that it must be of (`identity`); checkpoints of older versions name none.
     """
     for path, *_ in reversed(entries(folder, "*.ckpt")):
         data = read(path)
@@ -85,7 +85,7 @@ def load_newest(
 
 
 def _state(payload: bytes) -> dict[str, Any] | None:
-    """What a checkpoint holds; None where it is none of ours: its digest can be right, whoever made it."""
+    """What a checkpoint holds; None where Sizewise did not write it: anyone can make a file with a correct digest."""
     try:
         # To the host, whatever it was saved from: the worker that goes on may have another device, or none.
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
@@ -96,7 +96,7 @@ def _state(payload: bytes) -> dict[str, Any] | None:
 
 
 def identity(config: TrialConfig) -> str:
-    """What checkpoints and weights say that they are of: one learning curve, which several trials may share.
+    """The identity of checkpoints and weights: that of their learning curve, which several trials may share.
 
     Wherever the data lies: it may be moved while a study is interrupted.
     """
@@ -114,7 +114,7 @@ def current(folder: Place) -> Place:
 
 
 def take_over(folder: Place) -> tuple[Place, Claim]:
-    """Claim a trial in an object store: a folder for this process alone, holding what there is to go on from."""
+    """Claim a trial in an object store: a folder for this process alone, with copies of its checkpoints."""
     mine = Claim.take(folder / "claims")
     own = folder / f"{mine.number:04d}"
     while not _copied(_newest_own(folder, mine.number - 1), own):
@@ -135,7 +135,7 @@ def _newest_own(folder: Place, number: int) -> Place:
 
 
 def _copied(before: Place, own: Place) -> bool:
-    """Copy weights, then checkpoints (which need them), oldest first; False where one has gone meanwhile."""
+    """Copy weights, then checkpoints (which need them), oldest first; False where one was removed meanwhile."""
     files = entries(before, "best-*.safetensors") + entries(before, "*.ckpt")
     try:
         for entry in files:

@@ -21,7 +21,11 @@ from sizewise.embedding.table import Table
 
 OPTIMIZERS = ("sgd", "adagrad", "adam")
 ADAGRAD_FUSES_ON_GPUS = "2.12"  # the first version of PyTorch whose fused Adagrad takes tensors on a GPU
-HOW = ("fused", "foreach", "capturable")  # what groups of parameters say of the machine and not of the steps
+HOW = (
+    "fused",
+    "foreach",
+    "capturable",
+)  # options of parameter groups for the machine, which leave the steps the same
 
 
 def build_optimizer(
@@ -66,7 +70,7 @@ def build_optimizer(
 
 
 def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Go on from a checkpoint, in the way that suits this machine, whichever saved it."""
+    """Load the state of a checkpoint, whichever machine saved it, with the options that suit this one."""
     groups = [
         {name: value for name, value in saved.items() if name not in HOW}
         | {name: own[name] for name in HOW if name in own}
