@@ -202,7 +202,7 @@ def _show(study: Study, chosen: Choice, limits: Limits, details: st.Page | None)
     others = _runners_up(study, chosen, limits)
     if not others.is_empty():
         st.subheader("Next best within the limits")
-        tables.show(others, "runners_up", tables.EVALUATION, alt="The runners-up")
+        tables.show(others, "runners_up", tables.evaluation_columns(), alt="The runners-up")
 
 
 def _exported(study: Study, chosen: Choice) -> str:

@@ -1,4 +1,6 @@
-"""Tables in human units that download as CSV and Parquet: `show(study.front, key="front", columns=EVALUATION)`.
+"""Tables in human units that download as CSV and Parquet.
+
+    show(study.front, key="front", columns=evaluation_columns())
 
 Downloads hold every row and column in plain units (bytes, seconds) under the names that `sizewise results` uses.
 """
@@ -12,51 +14,32 @@ from typing import Any, Literal
 import polars as pl
 import streamlit as st
 
+from sizewise.metrics.registry import METRICS, with_listed
+
+# What metrics are called where there is room for more than their labels, and what is no metric.
 _LABELS = {
-    "trial_id": "trial",
-    "auc": "AUC",
     "test_auc": "test AUC",
-    "logloss": "log-loss",
-    "embedding_bytes": "embeddings",
-    "compression_ratio": "compression",
-    "model_bytes": "whole model",
     "memory_budget": "memory budget",
-    "peak_memory_bytes": "peak memory",
-    "optimizer_bytes": "optimizer state",
-    "wire_bytes": "sent a step",
-    "iteration": "iterations",
     "epoch": "epochs done",
     "train_seconds": "training seconds",
+    "cpu_seconds": "cpu seconds",
+    "gpu_seconds": "gpu seconds",
     "samples_per_second": "samples/s",
 }
 _FORMATS = {
-    "auc": "%.4f",
     "test_auc": "%.4f",
-    "logloss": "%.4f",
-    "normalized_entropy": "%.4f",
-    "compression_ratio": "%,.1fx",
-    "iteration": "%,d",
-    "samples": "%,d",
-    "epoch": "%.2f",
-    "train_seconds": "%,.1f",
-    "cpu_seconds": "%,.1f",
-    "gpu_seconds": "%,.1f",
     "money": "%,.4f",
     "missing_share": "%.4f",
     "cardinality": "%,d",
-    "samples_per_second": "%,.0f",
     "learning_rate": "%.3g",
 }
 _UNITS = [(1, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB")]
-EVALUATION = (
-    "trial_id",
-    "auc",
-    "embedding_bytes",
-    "compression_ratio",
-    "model_bytes",
-    "iteration",
-    "epoch",
-)
+
+
+def evaluation_columns() -> list[str]:
+    """The columns of a table of evaluations, by default."""
+    size = ["embedding_bytes", "compression_ratio", "model_bytes"]
+    return with_listed(["trial_id", "auc", *size, "iteration", "epoch"], after="epoch")
 
 
 def show(
@@ -81,7 +64,7 @@ def show(
     options |= {"height": height, "column_config": config, "key": key, "alt": alt or key}
     st.dataframe(drawn, hide_index=True, placeholder="", **options)
     with st.container(horizontal=True, gap="small"):
-        for kind, make in (("CSV", _csv), ("Parquet", _parquet)):
+        for kind, make in (("CSV", as_csv), ("Parquet", as_parquet)):
             st.download_button(
                 f"Download {kind}",
                 data=partial(make, table),
@@ -99,7 +82,20 @@ def height_of(rows: int, most: int) -> int:
 
 def label(name: str) -> str:
     """What a column is called for people."""
-    return _LABELS.get(name, name.replace("_", " "))
+    if name in _LABELS:
+        return _LABELS[name]
+    return METRICS[name].label if name in METRICS else name.replace("_", " ")
+
+
+def _spreadsheet(name: str) -> str | None:
+    """How a browser writes a column's numbers, as a printf format; None for its own way."""
+    return (METRICS[name].spreadsheet or None) if name in METRICS else _FORMATS.get(name)
+
+
+def is_size(name: str) -> bool:
+    """Whether a column holds bytes."""
+    unit = METRICS[name].unit if name in METRICS else ""
+    return unit == "bytes" or name.endswith("_bytes") or name == "memory_budget"
 
 
 def _formatted(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
@@ -107,8 +103,8 @@ def _formatted(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
     config: dict[str, Any] = {}
     names: dict[str, str] = {}
     for name in table.columns:
-        heading, form = label(name), _FORMATS.get(name)
-        if (name.endswith("_bytes") or name == "memory_budget") and table[name].dtype.is_numeric():
+        heading, form = label(name), _spreadsheet(name)
+        if is_size(name) and table[name].dtype.is_numeric():
             scale, unit = _unit(table[name])
             table = table.with_columns(pl.col(name) / scale)
             heading, form = f"{heading} ({unit})", "%,.4g" if unit != "B" else "%,d"
@@ -128,11 +124,13 @@ def _unit(sizes: pl.Series) -> tuple[float, str]:
     return _UNITS[min(math.floor(middle / 3), len(_UNITS) - 1)]
 
 
-def _csv(table: pl.DataFrame) -> bytes:
+def as_csv(table: pl.DataFrame) -> bytes:
+    """A table as the download has it."""
     return table.write_csv().encode()
 
 
-def _parquet(table: pl.DataFrame) -> bytes:
+def as_parquet(table: pl.DataFrame) -> bytes:
+    """A table as the download has it."""
     out = io.BytesIO()
     table.write_parquet(out)
     return out.getvalue()

@@ -1,6 +1,6 @@
 """The trade-off of one study: the answer, the linked figures and the front; live while it runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -99,7 +99,7 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
         if study.front.is_empty():
             st.text("Nothing yet.")
         else:
-            tables.show(study.front, "front", tables.EVALUATION, height=400, alt="The Pareto front")
+            tables.show(study.front, "front", tables.evaluation_columns(), height=400, alt="The Pareto front")
     show_problems(now.study)
 
 
@@ -133,7 +133,7 @@ def _ask(study: Study) -> _View:
     return _View(Axes(size, score, effort), kept, None if bound == "off" else float(bound))
 
 
-def _choice(label: str, axes: dict[str, figures.Axis], key: str, usual: str) -> str:
+def _choice(label: str, axes: Mapping[str, figures.Metric], key: str, usual: str) -> str:
     names = list(axes)
     chosen: str = st.selectbox(
         label,

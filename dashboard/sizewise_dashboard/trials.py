@@ -8,16 +8,16 @@ import streamlit as st
 
 from sizewise import figures
 from sizewise.figures import EFFORTS, SCORES
+from sizewise.metrics.registry import METRICS, with_listed
 from sizewise.results import Study, logs
 from sizewise.results.commands import run_longer
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place
-from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
+from sizewise_core.units import format_auc, format_bytes, format_seconds
 from sizewise_dashboard import chart, picking, snapshots, tables
 from sizewise_dashboard.parts import badge, current_study, plain, show_problems
 from sizewise_dashboard.snapshots import Snapshot
 
-_FIRST = ("trial_id", "state", "auc", "test_auc", "embedding_bytes", "model_bytes", "iteration", "epoch")
 _LAST = (
     "train_seconds",
     "cpu_seconds",
@@ -29,6 +29,12 @@ _LAST = (
     "error",
 )
 _MORE = ("logloss", "normalized_entropy", "samples_per_second", "compression_ratio", "optimizer_bytes")
+
+
+def _first() -> list[str]:
+    """The columns that come first in the table of all trials."""
+    size = ["embedding_bytes", "model_bytes"]
+    return with_listed(["trial_id", "state", "auc", "test_auc", *size, "iteration", "epoch"], after="epoch")
 
 
 def page(runs: Place) -> None:
@@ -59,7 +65,7 @@ def _table(study: Study) -> pl.DataFrame:
     """Each trial at its best validation AUC. The test AUC is shown and used for nothing."""
     hidden = {"data", "bottom_mlp", "top_mlp", "checkpoint_seconds", "evaluate_every"}
     configuration = [name for name in study.config_columns if name not in hidden]
-    columns = [name for name in (*_FIRST, *configuration, *_LAST) if name in study.trials.columns]
+    columns = [name for name in (*_first(), *configuration, *_LAST) if name in study.trials.columns]
     empty = {"test_auc", "reason", "error", "cpu_seconds", "gpu_seconds", "money"} & set(columns)
     columns = [name for name in columns if name not in empty or study.trials[name].is_not_null().any()]
     table = study.trials.select(*columns, pl.exclude(columns))
@@ -173,7 +179,7 @@ def _differences(study: Study, trials: list[int]) -> None:
     """What differs between the picked trials: settings first, then what came of them."""
     rows = {trial: _row(study, trial) for trial in trials}
     settings = [name for name in study.config_columns if len({str(row[name]) for row in rows.values()}) > 1]
-    outcome = [name for name in (*_FIRST[2:], *_MORE, *_LAST[:5]) if name in study.trials.columns]
+    outcome = [name for name in (*_first()[2:], *_MORE, *_LAST[:5]) if name in study.trials.columns]
     outcome = [name for name in outcome if any(row[name] is not None for row in rows.values())]
     lines = [
         {
@@ -227,14 +233,10 @@ def _text(name: str, value: Any) -> str:
     """A value of the trials' table as people read it."""
     if value is None:
         return ""
-    if name.endswith("_bytes") or name == "memory_budget":
+    if tables.is_size(name):
         return format_bytes(value)
-    if name in ("auc", "test_auc", "logloss", "normalized_entropy"):
+    if name == "test_auc":
         return format_auc(value)
-    if name in ("train_seconds", "cpu_seconds", "gpu_seconds"):
-        return format_seconds(value)
-    if name == "compression_ratio":
-        return format_ratio(value)
-    if name in ("iteration", "samples_per_second", "samples"):
-        return format_count(value)
+    if name in METRICS and name != "epoch":
+        return format_seconds(value) if METRICS[name].unit == "seconds" else METRICS[name].text(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

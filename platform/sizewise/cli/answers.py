@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sizewise.cli.shared import FRONT, Json, Name, Runs, Wide, app, command, print_json
+from sizewise.cli.shared import Json, Name, Runs, Wide, app, command, front_columns, print_json
 from sizewise_core.errors import InputError
 from sizewise_core.storage import place
 
@@ -31,8 +31,10 @@ class TableFormat(StrEnum):
     parquet = "parquet"
 
 
-TRIALS = ["trial_id", "state", "replicate", *FRONT[1:], "epochs", "test_auc", "breaks"]
-TRIALS += ["cpu_seconds", "gpu_seconds", "money"]
+def trial_columns() -> list[str]:
+    """The columns of a table of trials."""
+    own = ["epochs", "test_auc", "breaks", "cpu_seconds", "gpu_seconds", "money"]
+    return ["trial_id", "state", "replicate", *front_columns()[1:], *own]
 
 
 @app.command("results")
@@ -80,7 +82,7 @@ def results_(
     elif as_file is not TableFormat.table:
         print(frame.write_json() if as_file is TableFormat.json else frame.write_csv())
     else:
-        columns = TRIALS if table is TableName.trials else FRONT
+        columns = trial_columns() if table is TableName.trials else front_columns()
         if wide:
             columns = list(dict.fromkeys([*columns, *study.config_columns]))
         print_table(

@@ -56,21 +56,14 @@ Wide = Annotated[
 ]
 
 
-# The columns of a table of candidates.
-FRONT = [
-    "trial_id",
-    "auc",
-    "auc_low",
-    "auc_high",
-    "replicates",
-    "embedding_bytes",
-    "compression_ratio",
-    "model_bytes",
-    "iteration",
-    "epoch",
-    "method",
-    "learning_rate",
-]
+def front_columns() -> list[str]:
+    """The columns of a table of candidates."""
+    from sizewise.metrics.registry import with_listed
+
+    scores = ["auc", "auc_low", "auc_high", "replicates"]
+    sizes = ["embedding_bytes", "compression_ratio", "model_bytes"]
+    columns = ["trial_id", *scores, *sizes, "iteration", "epoch", "method", "learning_rate"]
+    return with_listed(columns, after="epoch")
 
 
 def command(name: str, study: str, runs: str, *more: str) -> str:

@@ -18,40 +18,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sizewise.cli.shared import FRONT
+from sizewise.cli.shared import front_columns
+from sizewise.metrics.registry import METRICS
 from sizewise.results import Study
 from sizewise_core.printable import printable
-from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
+from sizewise_core.units import format_auc, format_bytes
 
 MOST_ROWS = 50  # that are printed of a table
 GAP = 2  # spaces between two columns
 ANY_WIDTH = 100_000  # of what goes into a pipe
 LEAST_TEXT = 16  # a column of words may be folded to this width; numbers never are
 
-# How a column of the results is headed and written; columns not named here are written as they are.
+# How columns that are no metric, or are headed in fewer words, are headed and written; the others as they are.
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "trial_id": ("trial", str),
     "state": ("state", str),
-    "auc": ("AUC", format_auc),
     "test_auc": ("test AUC", format_auc),
     "best_auc": ("best AUC", format_auc),
     "auc_low": ("from", format_auc),
     "auc_high": ("to (95 %)", format_auc),
     "replicates": ("seeds", str),
-    "replicate": ("replicate", str),
-    "logloss": ("log-loss", format_auc),
-    "embedding_bytes": ("embeddings", format_bytes),
     "model_bytes": ("model", format_bytes),
     "memory_budget": ("budget", format_bytes),
-    "compression_ratio": ("compression", format_ratio),
-    "iteration": ("iterations", format_count),
-    "epoch": ("epoch", "{:.2f}".format),
     "learning_rate": ("learning rate", "{:.3g}".format),
-    "cpu_seconds": ("CPU", format_seconds),
-    "gpu_seconds": ("GPU", format_seconds),
     "money": ("money", "{:,.2f}".format),
-    "samples_per_second": ("rows/s", format_count),
-    "wire_bytes": ("sent a step", format_bytes),
 }
 
 # Columns that are left out, without a word, where every row has this.
@@ -96,7 +85,7 @@ def print_front(study: Study, every_row: str) -> None:
     front = study.front.sort("auc", study.size, descending=[True, False])
     best = front.unique("trial_id", keep="first", maintain_order=True)
     title = f"Pareto front of {study.name}" + (", a row a trial" if best.height < front.height else "")
-    print_table(best.head(MOST_FRONT), FRONT, title, every_column=f"`{every_row} --wide`")
+    print_table(best.head(MOST_FRONT), front_columns(), title, every_column=f"`{every_row} --wide`")
     if best.height > MOST_FRONT or best.height < front.height:
         points = f"{front.height:,} points of {best.height:,} trials"
         note = f"The best {min(best.height, MOST_FRONT)} of {points}; all: `{every_row}`"
@@ -156,10 +145,18 @@ def print_table(
 
 
 def _column(values: pl.Series) -> _Column:
-    head, write = COLUMNS.get(values.name, (values.name.replace("_", " "), str))
+    head, write = _heading(values.name)
     cells = ["-" if value is None else printable(write(value)) for value in values]
     words = values.dtype == pl.String
     return _Column(values.name, head.replace(" ", "\n"), cells, words)
+
+
+def _heading(name: str) -> tuple[str, Callable[[Any], str]]:
+    """How a column is headed, and what writes its values."""
+    if name in COLUMNS:
+        return COLUMNS[name]
+    metric = METRICS.get(name)
+    return (metric.label, metric.text) if metric else (name.replace("_", " "), str)
 
 
 def _same(column: pl.Series) -> bool:

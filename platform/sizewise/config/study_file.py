@@ -33,24 +33,11 @@ from sizewise.config.fields import (
 )
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS
+from sizewise.metrics import registry
 from sizewise.models import DEFAULT, MODELS, precision_fault
 from sizewise.store.ledger import NAME
 from sizewise_core.errors import shown
 from sizewise_core.units import format_bytes, parse_bytes
-
-# Every metric that can be an objective, with the only direction that makes sense for it.
-OBJECTIVES: dict[str, Literal["maximize", "minimize"]] = {
-    "auc": "maximize",
-    "logloss": "minimize",
-    "normalized_entropy": "minimize",
-    "embedding_bytes": "minimize",
-    "model_bytes": "minimize",
-    "iterations": "minimize",
-    "train_seconds": "minimize",
-    "cpu_seconds": "minimize",
-    "gpu_seconds": "minimize",
-}
-
 
 # The objectives by which pruning can tell that one trial is better than another.
 COMPARED = {"auc", "embedding_bytes", "model_bytes", "iterations"}
@@ -345,22 +332,10 @@ class Limit(Strict):
 
     def text(self, metric: str, value: float) -> str:
         """What is wrong with a value that breaks the limit, in words."""
-        write = format_bytes if metric.endswith("bytes") else "{:g}".format
+        write = format_bytes if registry.unit_of(metric) == "bytes" else "{:g}".format
         bound = [f"at least {write(self.min)}"] if self.min is not None and not value >= self.min else []
         bound += [f"at most {write(self.max)}"] if self.max is not None and not value <= self.max else []
         return f"{metric} is {write(value)}, and the constraint is {' and '.join(bound)}"
-
-
-# What an evaluation tells of itself beside the objectives, and so can be constrained.
-CONSTRAINABLE = (
-    *OBJECTIVES,
-    "epoch",
-    "samples",
-    "compression_ratio",
-    "optimizer_bytes",
-    "samples_per_second",
-    "peak_memory_bytes",
-)
 
 
 class ResourcesSpec(Strict):
@@ -442,12 +417,13 @@ class StudySpec(Strict):
     @field_validator("objectives")
     @classmethod
     def _known_objectives(cls, value: dict[str, str]) -> dict[str, str]:
+        known = registry.objectives()
         for metric, direction in value.items():
-            if metric not in OBJECTIVES:
-                near = did_you_mean(metric, OBJECTIVES)
-                raise ValueError(f"unknown objective {metric!r}{near}; use {', '.join(OBJECTIVES)}")
-            if direction != OBJECTIVES[metric]:
-                raise ValueError(f"{metric} can only be asked to {OBJECTIVES[metric]}")
+            if metric not in known:
+                near = did_you_mean(metric, known)
+                raise ValueError(f"unknown objective {metric!r}{near}; use {', '.join(known)}")
+            if direction != known[metric]:
+                raise ValueError(f"{metric} can only be asked to {known[metric]}")
         if not value:
             raise ValueError("give at least one objective, such as auc: maximize")
         return value
@@ -455,11 +431,11 @@ class StudySpec(Strict):
     @field_validator("constraints")
     @classmethod
     def _known_metrics(cls, value: dict[str, Limit]) -> dict[str, Limit]:
+        known = registry.constrainable()
         for metric in value:
-            if metric not in CONSTRAINABLE:
+            if metric not in known:
                 raise ValueError(
-                    f"{metric}: no evaluation holds it{did_you_mean(metric, CONSTRAINABLE)}; "
-                    f"use {', '.join(CONSTRAINABLE)}"
+                    f"{metric}: no evaluation holds it{did_you_mean(metric, known)}; use {', '.join(known)}"
                 )
         return value
 

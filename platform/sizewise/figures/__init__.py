@@ -9,7 +9,7 @@ Each figure is a pair: `_..._info(study)` gathers what is shown into a NamedTupl
 (trial_id, iteration) as customdata.
 """
 
-from sizewise.figures.axes import EFFORTS, SCORES, SIZES, Axes, Axis
+from sizewise.figures.axes import EFFORTS, SCORES, SIZES, Axes, Metric
 from sizewise.figures.chosen import chosen
 from sizewise.figures.iterations import accuracy_against_iterations
 from sizewise.figures.size import accuracy_against_size
@@ -23,7 +23,7 @@ __all__ = [
     "SCORES",
     "SIZES",
     "Axes",
-    "Axis",
+    "Metric",
     "accuracy_against_iterations",
     "accuracy_against_size",
     "chosen",

@@ -4,43 +4,14 @@ Axes()                                               # the study's size, AUC, it
 Axes(size="model_bytes", score="logloss", effort="train_seconds")
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import polars as pl
 
+from sizewise.metrics.registry import EFFORTS, SCORES, SIZES, Metric
 from sizewise.results import Study
-from sizewise_core.units import format_bytes, format_count, format_seconds
 
-
-class Axis(NamedTuple):
-    """A column of the evaluations as an axis: its name for people and its values as text."""
-
-    label: str
-    title: str
-    text: Callable[[float], str]
-
-
-SIZES = {
-    "embedding_bytes": Axis("embeddings", "Size of the embeddings (bytes, log scale)", format_bytes),
-    "model_bytes": Axis("whole model", "Size of the whole model (bytes, log scale)", format_bytes),
-}
-SCORES = {
-    "auc": Axis("AUC", "AUC (validation split)", "{:.4f}".format),
-    "logloss": Axis("log-loss", "Log-loss (validation split, nats)", "{:.4f}".format),
-    "normalized_entropy": Axis(
-        "normalized entropy", "Normalized entropy (validation split)", "{:.4f}".format
-    ),
-}
-EFFORTS = {
-    "iteration": Axis("iterations", "Iterations (optimizer steps, log scale)", format_count),
-    "samples": Axis("samples", "Samples (rows trained on, log scale)", format_count),
-    "train_seconds": Axis(
-        "training time",
-        "Training time (log scale)",
-        lambda seconds: format_seconds(seconds) if seconds >= 1 else f"{seconds:g} s",
-    ),
-}
+__all__ = ["EFFORTS", "SCORES", "SIZES", "Axes", "Metric"]
 
 
 class Axes(NamedTuple):
@@ -57,7 +28,7 @@ class Axes(NamedTuple):
     @property
     def highest(self) -> bool:
         """Whether more of the score is better."""
-        return self.score == "auc"
+        return SCORES[self.score].direction == "maximize"
 
     @property
     def drawn(self) -> list[pl.Expr]:

@@ -65,7 +65,7 @@ def _draw_accuracy_against_iterations(info: _IterationsInfo) -> go.Figure:
     figure = go.Figure(
         layout=style.layout(
             info.name,
-            f"{'Accuracy' if score == 'auc' else label.capitalize()} against {axis.label}",
+            f"{'Accuracy' if score == 'auc' else SCORES[score].heading} against {axis.label}",
             f"{info.counts}; {what}, circles on the Pareto front",
             xaxis=style.log_axis(axis.title, efforts, axis.text, ticklabelstandoff=8),
             yaxis={"title": SCORES[score].title},

@@ -78,7 +78,7 @@ def _draw_accuracy_against_size(info: _SizeInfo) -> go.Figure:
     figure = go.Figure(
         layout=style.layout(
             info.name,
-            f"{'Accuracy' if score == 'auc' else label.capitalize()} against size",
+            f"{'Accuracy' if score == 'auc' else SCORES[score].heading} against size",
             f"{info.counts}; the line is the best {label} at each size or below",
             xaxis=style.log_axis(SIZES[size].title, sizes, format_bytes, ticklabelstandoff=8),
             yaxis={"title": SCORES[score].title},

@@ -46,7 +46,7 @@ def _draw_tradeoff_3d(info: _TradeoffInfo) -> go.Figure:
     figure = go.Figure(
         layout=style.layout(
             info.name,
-            f"{label if score == 'auc' else label.capitalize()}, size and {by.label}",
+            f"{SCORES[score].heading}, size and {by.label}",
             f"{info.counts}; drag to turn",
             scene={
                 "xaxis": style.log_axis("Size", both[size].to_numpy(), format_bytes, **axis),

@@ -10,15 +10,13 @@ import moocore
 import numpy as np
 import polars as pl
 
+from sizewise.metrics.registry import column_of
 from sizewise.store.records import Direction
-
-# objectives whose evaluation column has another name
-COLUMNS = {"iterations": "iteration"}
 
 
 def column(objective: str) -> str:
     """The evaluations' column that holds `objective`."""
-    return COLUMNS.get(objective, objective)
+    return column_of(objective)
 
 
 def nondominated(points: pl.DataFrame, objectives: Mapping[str, Direction]) -> pl.DataFrame:

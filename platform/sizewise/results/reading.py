@@ -15,12 +15,13 @@ from typing import Any
 import polars as pl
 import psutil
 
+from sizewise.metrics.registry import METRICS
 from sizewise.results import checks
 from sizewise.results.constraints import broken, kept
 from sizewise.results.front import column, nondominated
 from sizewise.results.replicates import means
 from sizewise.results.time_left import seconds_left
-from sizewise.store.curves import SCHEMA, read_curves
+from sizewise.store.curves import read_curves
 from sizewise.store.files import StudyFiles
 from sizewise.store.heartbeat import drives, lives, machine
 from sizewise.store.ledger import NAME
@@ -53,7 +54,7 @@ _TRIAL: dict[str, pl.DataType] = {
     "trained_epochs": pl.Float64(),
 }
 _USED = {"cpu_seconds": pl.Float64(), "gpu_seconds": pl.Float64(), "money": pl.Float64()}
-_RESERVED = {*_TRIAL, *SCHEMA, *_USED, "evaluations", "test_auc", "test_logloss", "test_normalized_entropy"}
+_RESERVED = {*_TRIAL, *_USED, "evaluations", "test_auc", "test_logloss", "test_normalized_entropy"}
 _RESERVED |= {"breaks", "auc_low", "auc_high", "replicates"}
 
 
@@ -255,7 +256,7 @@ def load(runs: Place, name: str) -> Study:
     record = files.record("study.json", StudyRecord, problems) or StudyRecord(name=name)
     checks.study(files, record, problems)
     state, _ = _driver_state(files, problems)
-    objectives = {o: way for o, way in record.objectives.items() if column(o) in SCHEMA}
+    objectives = {o: way for o, way in record.objectives.items() if column(o) in METRICS}
     for unknown in record.objectives.keys() - objectives.keys():
         problems.append(
             f"study.json: objectives: evaluations hold no {unknown!r}, so the front leaves it out"
@@ -418,7 +419,7 @@ def _configs(ledger: list[TrialRecord]) -> tuple[list[dict[str, Any]], list[str]
     for trial in ledger:
         flat = {}
         for name, value in trial.config.items():
-            flat[f"config_{name}" if name in _RESERVED else name] = _cell(value)
+            flat[f"config_{name}" if name in _RESERVED or name in METRICS else name] = _cell(value)
         configs.append(flat)
     return configs, list(dict.fromkeys(name for config in configs for name in config))
 

@@ -2,8 +2,9 @@
 
 import polars as pl
 
+from sizewise.metrics.registry import METRICS
+
 CONFIDENCE = 0.95
-_MEANS = ("auc", "logloss", "normalized_entropy", "train_seconds", "samples_per_second")
 
 
 def means(evaluations: pl.DataFrame) -> pl.DataFrame:
@@ -24,13 +25,15 @@ def means(evaluations: pl.DataFrame) -> pl.DataFrame:
         return single
     from scipy import stats  # here, because it takes a second that few studies need
 
-    others = [c for c in rest.columns if c not in (*_MEANS, "configuration", "iteration")]
+    measured = [name for name, metric in METRICS.items() if metric.kind == "score" or metric.compute]
+    averaged = [*measured, "train_seconds", "samples_per_second"]
+    others = [c for c in rest.columns if c not in (*averaged, "configuration", "iteration")]
     grouped = (
         rest.sort("configuration", "iteration", "replicate")
         .group_by("configuration", "iteration", maintain_order=True)
         .agg(
             *(pl.col(c).first() for c in others),
-            *(pl.col(c).mean() for c in _MEANS if c in rest.columns),
+            *(pl.col(c).mean() for c in averaged if c in rest.columns),
             pl.len().cast(pl.Int64).alias("replicates"),
             (pl.col("auc").std(ddof=1) / pl.len().sqrt()).alias("_error"),
         )

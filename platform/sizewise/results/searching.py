@@ -18,6 +18,7 @@ import optuna
 import polars as pl
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
+from sizewise.metrics.registry import SCORES
 from sizewise.results.front import column, nondominated
 from sizewise.results.hypervolume import hypervolume, scaled
 from sizewise.results.reading import Study
@@ -138,4 +139,4 @@ def _value(value: Any) -> Any:
 
 
 def _in_decades(value: float, name: str) -> bool:
-    return value > 0 and name not in ("auc", "logloss", "normalized_entropy")
+    return value > 0 and name not in SCORES

@@ -22,6 +22,7 @@ import optuna
 from sizewise.config import StudySpec
 from sizewise.config.trial import TrialConfig
 from sizewise.metrics.evaluation import best
+from sizewise.metrics.registry import SCORES, column_of
 from sizewise.search.samplers import Outcome, Suggester
 from sizewise.search.space import as_param, configure, points, seed_of
 from sizewise.search.warm_start import Known
@@ -31,7 +32,6 @@ from sizewise_core.errors import InputError
 # Bytes of a configuration's model, by metric, before it is trained; InputError where there can be no such model.
 Sizes = Callable[[TrialConfig], dict[str, int]]
 GRID = 20_000  # points of a grid that are counted; a larger one is taken to have no end
-SCORES = {"auc", "logloss", "normalized_entropy"}  # objectives that are no amounts of anything
 LEAST = 1e-9  # of an amount: no card gives 0 seconds
 DRAWS = 1000  # infeasible suggestions in a row, after which nothing is taken to be left
 
@@ -313,7 +313,7 @@ class Search:
         volumes and distances, the largest models would count for everything (`python benchmarks/engine.py search`).
         """
         scaled = [
-            value if metric in SCORES else math.log10(max(value, LEAST))
+            value if column_of(metric) in SCORES else math.log10(max(value, LEAST))
             for metric, value in zip(self.spec.objectives, values, strict=True)
         ]
         return Outcome(scaled, violations)

@@ -11,43 +11,14 @@ from io import BytesIO
 import numpy as np
 import polars as pl
 
+from sizewise.metrics.registry import METRICS
 from sizewise.store.files import batches
 from sizewise.store.ledger import MOST_CURVE_BYTES, MOST_LINE_BYTES, evaluation_of
 from sizewise_core.sealed import DamagedError, whole
 from sizewise_core.storage import Entry, Place, read_entries
 
-SCHEMA: dict[str, pl.DataType] = {
-    "trial_id": pl.Int64(),
-    "replicate": pl.Int64(),
-    "iteration": pl.Int64(),
-    "epoch": pl.Float64(),
-    "samples": pl.Int64(),
-    "auc": pl.Float64(),
-    "logloss": pl.Float64(),
-    "normalized_entropy": pl.Float64(),
-    "embedding_bytes": pl.Int64(),
-    "model_bytes": pl.Int64(),
-    "compression_ratio": pl.Float64(),
-    "optimizer_bytes": pl.Int64(),
-    "train_seconds": pl.Float64(),
-    "cpu_seconds": pl.Float64(),
-    "gpu_seconds": pl.Float64(),
-    "samples_per_second": pl.Float64(),
-    "peak_memory_bytes": pl.Int64(),
-    "wire_bytes": pl.Int64(),
-}
 IDENTITY = ["trial_id", "replicate", "iteration"]
 _MOST = 2**62  # beyond it a number is none that was measured
-# What every evaluation is within; an undefined metric is null.
-_MEASURED = pl.all_horizontal(
-    pl.col("iteration").is_between(0, _MOST),
-    pl.col("auc").fill_nan(None).fill_null(0.5).is_between(0, 1),
-    *(
-        pl.col(name).fill_nan(None).fill_null(0).is_between(-_MOST, _MOST)
-        for name in SCHEMA
-        if name not in ("trial_id", "iteration", "auc")
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -66,7 +37,9 @@ def read_curves(listed: list[Entry], growing: bool, problems: list[str]) -> pl.D
         read_evaluations(read_entries(batch, MOST_CURVE_BYTES), growing, problems)
         for batch in batches(listed)
     ]
-    return frames[0] if len(frames) == 1 else pl.concat([pl.DataFrame(schema=SCHEMA), *frames]).sort(IDENTITY)
+    return (
+        frames[0] if len(frames) == 1 else pl.concat([pl.DataFrame(schema=schema()), *frames]).sort(IDENTITY)
+    )
 
 
 def read_evaluations(
@@ -78,7 +51,7 @@ def read_evaluations(
     Damaged lines, and those of another trial than the file's, are left out, each with a line in `problems`.
     """
     found = [_undamaged(file, text, growing, problems) for file, text in files.items()]
-    rows = pl.concat([pl.DataFrame(schema=SCHEMA), *_parsed([f for f in found if f and f.lines], problems)])
+    rows = pl.concat([pl.DataFrame(schema=schema()), *_parsed([f for f in found if f and f.lines], problems)])
     return (
         rows.with_columns(pl.col("replicate").fill_null(0), pl.col(pl.Float64).fill_nan(None))
         .unique(IDENTITY, keep="last", maintain_order=True)
@@ -116,11 +89,11 @@ def _parsed(files: list[_Lines], problems: list[str]) -> Iterator[pl.DataFrame]:
     if not files:
         return
     try:
-        frame = pl.read_ndjson(BytesIO(b"\n".join(line for f in files for line in f.lines)), schema=SCHEMA)
+        frame = pl.read_ndjson(BytesIO(b"\n".join(line for f in files for line in f.lines)), schema=schema())
         counts = [len(f.lines) for f in files]
         if frame.height == sum(counts):
             expected = pl.Series(np.repeat([f.trial_id for f in files], counts))
-            fine = frame.select((pl.col("trial_id") == expected) & _MEASURED).to_series()
+            fine = frame.select((pl.col("trial_id") == expected) & _measured()).to_series()
             if fine.fill_null(False).all():
                 yield frame
                 return
@@ -131,7 +104,22 @@ def _parsed(files: list[_Lines], problems: list[str]) -> Iterator[pl.DataFrame]:
         yield from _parsed(files[:middle], problems)
         yield from _parsed(files[middle:], problems)
     else:
-        yield pl.DataFrame(list(_one_by_one(files[0], problems)), schema=SCHEMA, strict=False, orient="row")
+        yield pl.DataFrame(list(_one_by_one(files[0], problems)), schema=schema(), strict=False, orient="row")
+
+
+def schema() -> dict[str, pl.DataType]:
+    """The columns of a table of evaluations, one a metric."""
+    return {name: pl.Int64() if metric.dtype is int else pl.Float64() for name, metric in METRICS.items()}
+
+
+def _measured() -> pl.Expr:
+    """What every evaluation is within; an undefined metric is null."""
+    others = [name for name in METRICS if name not in ("trial_id", "iteration", "auc")]
+    return pl.all_horizontal(
+        pl.col("iteration").is_between(0, _MOST),
+        pl.col("auc").fill_nan(None).fill_null(0.5).is_between(0, 1),
+        *(pl.col(name).fill_nan(None).fill_null(0).is_between(-_MOST, _MOST) for name in others),
+    )
 
 
 def _one_by_one(file: _Lines, problems: list[str]) -> Iterator[dict[str, object]]:
@@ -144,7 +132,7 @@ def _one_by_one(file: _Lines, problems: list[str]) -> Iterator[dict[str, object]
             problems.append(_left_out(file.name, number, str(error) if other else "damaged"))
         else:
             yield {
-                name: value if isinstance(value := row.get(name), int | float) else None for name in SCHEMA
+                name: value if isinstance(value := row.get(name), int | float) else None for name in METRICS
             }
 
 

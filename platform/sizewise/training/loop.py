@@ -28,6 +28,7 @@ from sizewise import models
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS, build, full_bytes
 from sizewise.metrics.evaluation import best
+from sizewise.metrics.registry import computed
 from sizewise.metrics.scores import Scores, evaluate_scores
 from sizewise.models import Model
 from sizewise.search.pruning import Rule, auc_error, verdict_from
@@ -278,6 +279,7 @@ class _Trial:
             "auc": scores.auc,
             "logloss": scores.logloss,
             "normalized_entropy": scores.normalized_entropy,
+            **computed(labels, logits),
             "embedding_bytes": self.model.embedding.embedding_bytes,
             "model_bytes": self.model.model_bytes,
             "compression_ratio": self.full_bytes / self.model.embedding.embedding_bytes,

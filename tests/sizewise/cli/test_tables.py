@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from sizewise import results
-from sizewise.cli.answers import TRIALS
+from sizewise.cli.answers import trial_columns
 from sizewise.cli.tables import print_front, print_table
 from study_folder import StudyWriter
 
@@ -115,5 +115,5 @@ def test_what_steers_a_terminal_is_shown_as_text(printed, tmp_path: Path) -> Non
     writer = StudyWriter(tmp_path, "evil", trials=1)
     writer.trial(0)
     writer.ledger(0, config={"method": "\x1b[2J\x1b]0;owned\x07robe", "memory_budget": 1})
-    raw = printed(200, results.load(tmp_path, "evil").trials, TRIALS, "evil")
+    raw = printed(200, results.load(tmp_path, "evil").trials, trial_columns(), "evil")
     assert "\\x1b[2J\\x1b]0;owned\\x07robe" in "\n".join(raw)
