@@ -39,10 +39,10 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """The `sizewise` command."""
-    modules.installed_only_in_children()
     modules.name_home()
     try:
-        code = app(prog_name="sizewise", standalone_mode=False)
+        with modules.installed_only_in_children():
+            code = app(prog_name="sizewise", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except misuse.UsageError as error:
         if misuse.is_call_for_help(error):

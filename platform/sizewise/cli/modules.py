@@ -7,6 +7,8 @@ imported in place of the real one. A folder that `PYTHONPATH` names is searched 
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def installed_only() -> None:
@@ -30,9 +32,18 @@ def installed_only() -> None:
             sys.path.remove(folder)
 
 
-def installed_only_in_children() -> None:
-    """The same for every Python process that this one starts, Ray's included."""
+@contextmanager
+def installed_only_in_children() -> Iterator[None]:
+    """The same for every Python process that this one starts within the block, Ray's included."""
+    before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def name_home() -> None:

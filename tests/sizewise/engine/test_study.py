@@ -3,6 +3,7 @@
 import os
 import pty
 import signal
+import threading
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -105,6 +106,13 @@ def test_a_study_can_be_interrupted_while_it_starts(study: Path, tmp_path: Path)
         assert results.status(runs, "killed")["state"] == "stopped"
 
 
+def _drain(controller: int) -> None:
+    """Read what a command writes to its terminal, until it has gone."""
+    with suppress(OSError):
+        while os.read(controller, 65536):
+            pass
+
+
 @pytest.mark.chaos
 @pytest.mark.parametrize("how", ["every process", "the terminal is closed"])
 def test_a_study_stops_however_roughly_it_is_told(study: Path, tmp_path: Path, how: str) -> None:
@@ -115,6 +123,8 @@ def test_a_study_stops_however_roughly_it_is_told(study: Path, tmp_path: Path, h
         os.close(terminal)
         wait_until(lambda: os.read(controller, 65536) and saved_since(run, folder), run)
         if how == "every process":
+            # A terminal that nobody reads is full before long, and whoever writes to it then waits.
+            threading.Thread(target=_drain, args=(controller,), daemon=True).start()
             for process in run.family():
                 with suppress(psutil.NoSuchProcess):
                     process.terminate()
