@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sizewise.cli import main
+
 
 @pytest.mark.parametrize(
     "command", [[sys.executable, "-m", "sizewise.cli"], [str(Path(sys.executable).with_name("sizewise"))]]
@@ -28,3 +30,11 @@ def test_files_named_like_modules_are_not_imported(command: list[str], tmp_path:
         assert done.returncode == code, done.stderr
         if code == 0:
             assert done.stdout == '{"runs": ".", "studies": []}\n'
+
+
+def test_a_caller_in_the_same_process_keeps_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["sizewise", "--version"])
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    with pytest.raises(SystemExit):
+        main()
+    assert "PYTHONSAFEPATH" not in os.environ
