@@ -34,7 +34,7 @@ def test_killed_drivers_a_killed_worker_and_damage_between(study: Path, tmp_path
     folder = original
     with Command("run", study, "--runs", runs, "--set=trials=2") as run:
         wait_until(lambda: len(list(folder.glob("checkpoints/0000-*/*.ckpt"))) == 2, run)
-        time.sleep(draw.uniform(0, 2))
+        time.sleep(draw.uniform(0, 0.3))  # a quick machine ends the first trial within seconds
         run.kill()
         run.leaves_nothing()
     runs, name = tmp_path / "elsewhere", "copied"
