@@ -137,7 +137,7 @@ class Parser:
     def parts(self, block: bytes, first_line: int = 1) -> Iterator[Parsed]:
         """What `parse` finds, at once where every line is good, else in slices of the block, in order.
 
-        So whoever wants no bad row can stop at the first, and whoever wants them can write them as they come.
+        So a caller that allows no bad row can stop at the first, and one that keeps them can write them as they come.
         """
         found = self._parse_clean(block.replace(b"\r\n", b"\n") if b"\r" in block else block)
         if found is not None:

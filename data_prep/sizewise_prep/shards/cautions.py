@@ -1,4 +1,4 @@
-"""What whoever prepared data should know of it before training: nothing that stops it, but nothing to pass over either.
+"""Warnings about prepared data that do not stop a study, but that its user should read before training.
 
     for sentence in cautions(manifest): ...
 
