@@ -28,6 +28,8 @@ from sizewise_prep.shards.files import Shape, digest, read_shard
 from sizewise_prep.shards.splits import SPLITS
 
 NAME = "manifest.json"
+TEACHERS = "teachers"
+"""The folder in which the platform keeps models' scores of the training rows: no part of the data."""
 Tokens = Literal["raw", "contiguous", "mlperf"]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -261,8 +263,9 @@ def verify(folder: str | Path) -> list[str]:
     with ThreadPoolExecutor(limits.cpus()) as pool:
         problems = list(pool.map(problem, manifest.files))
     known = {NAME, *(shard.file for shard in manifest.files)}
-    there = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
-    extra = [f"{name}: is not in the manifest; remove it" for name in there if name not in known]
+    there = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if not path.is_dir())
+    names = [path.as_posix() for path in there if path.parts[0] != TEACHERS]
+    extra = [f"{name}: is not in the manifest; remove it" for name in names if name not in known]
     return [problem for problem in problems if problem] + extra
 
 

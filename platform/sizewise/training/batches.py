@@ -9,6 +9,8 @@ row).
 What rows a batch has is random; within it those of a block lie as in the file, because a block is read in sequence,
 much faster than rows are read in any other order. A step sums over its batch's rows.
 
+A split `with_teacher` has a number more in each row: the log-odds of a teacher (see `teacher`).
+
     split = Split.open(Path("data/planted"), "train")
     batch = split.batch(epoch=0, position=17, batch_size=512, seed=1)
     for batch in split.stream(start=17, stop=4000, batch_size=512, seed=1): ...     # over as many epochs as it takes
@@ -18,7 +20,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -27,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.embedding.kernels.rows import Array, draw_groups, make_grouper, select_share
+from sizewise.embedding.kernels.rows import Array, draw_groups, group_numbers, make_grouper, select_share
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
 from sizewise_prep.raw.rows import Rows
@@ -45,6 +47,36 @@ class Batch(NamedTuple):
     dense: torch.Tensor
     ids: torch.Tensor
     label: torch.Tensor
+
+    def columns(self) -> list[torch.Tensor]:
+        """All that it has a number a row of."""
+        return list(self)
+
+    def having(self, columns: Iterable[torch.Tensor]) -> "Batch":
+        """One of the same kind with other columns."""
+        return Batch(*columns)
+
+
+class DistilledBatch(Batch):
+    """A batch with a teacher's log-odds: `teacher` (rows,) float32."""
+
+    teacher: torch.Tensor
+
+    def __new__(
+        cls, dense: torch.Tensor, ids: torch.Tensor, label: torch.Tensor, teacher: torch.Tensor
+    ) -> "DistilledBatch":
+        """A batch of these columns."""
+        batch = super().__new__(cls, dense, ids, label)
+        batch.teacher = teacher
+        return batch
+
+    def columns(self) -> list[torch.Tensor]:
+        """All that it has a number a row of."""
+        return [*self, self.teacher]
+
+    def having(self, columns: Iterable[torch.Tensor]) -> "DistilledBatch":
+        """One of the same kind with other columns."""
+        return DistilledBatch(*columns)
 
 
 def _stamp(folder: Path) -> tuple[int, ...] | None:
@@ -64,6 +96,7 @@ class Split:
         files, rows_per_file: the shards.
         dense, tokens: how many columns of each kind they have.
         dense_is_log: whether they hold dense values as models take them rather than as integers.
+        teacher: gives a teacher's log-odds of all rows of a shard, by its number, in the rows' order; None for none.
     """
 
     files: tuple[Path, ...]
@@ -72,6 +105,7 @@ class Split:
     tokens: int
     dense_is_log: bool = False
     _stamp: tuple[int, ...] | None = field(default=None, repr=False, compare=False)
+    teacher: Callable[[int], npt.NDArray[np.float32]] | None = field(default=None, compare=False)
     _mapped: dict[int, Rows] = field(default_factory=dict, repr=False, compare=False)
     _orders: dict[tuple[int, int], tuple[list[int], ...]] = field(
         default_factory=dict, repr=False, compare=False
@@ -103,6 +137,17 @@ class Split:
             len(manifest.cardinalities),
             manifest.settings.dense_is_log,
             stamp,
+        )
+
+    def with_teacher(self, scores: Callable[[int], npt.NDArray[np.float32]]) -> "Split":
+        """The split whose batches carry a teacher's log-odds, by shard; the order of rows is the same."""
+        return replace(self, teacher=scores, _shuffled={})
+
+    def shard(self, index: int) -> "Split":
+        """The part of the split that is in one of its shards."""
+        files, rows = (self.files[index],), (self.rows_per_file[index],)
+        return replace(
+            self, files=files, rows_per_file=rows, teacher=None, _mapped={}, _orders={}, _shuffled={}
         )
 
     @property
@@ -196,7 +241,11 @@ class Split:
         groups = draw_groups(np.uint64(key), size, before, batch_size)
         rows, groups, starts = select_share(groups, before, batch_size, rank, world)
         part = slice(first, first + size)
-        grouped = _grouped(self._shard(index), part, rows, groups, starts, self.dense_is_log, pinned)
+        grouped: Batch = _grouped(self._shard(index), part, rows, groups, starts, self.dense_is_log, pinned)
+        if self.teacher is not None:
+            scores = torch.empty(len(grouped.label), pin_memory=pinned)
+            group_numbers(self.teacher(index)[part], rows, groups, starts, scores.numpy())
+            grouped = DistilledBatch(*grouped, scores)
         return _Block(grouped, start // batch_size, starts.tolist())
 
     def in_order(self, batch_size: int, rank: int = 0, world: int = 1, *, ahead: bool = False) -> "InOrder":
@@ -267,7 +316,7 @@ class _Block(NamedTuple):
     def batch(self, position: int) -> Batch:
         """What batch `position` has of them."""
         low, high = self.starts[position - self.first : position - self.first + 2]
-        return Batch(*(column[low:high] for column in self.rows))
+        return self.rows.having(column[low:high] for column in self.rows.columns())
 
 
 def _grouped(
@@ -305,12 +354,11 @@ def _grouped(
 
 def _joined(parts: list[Batch], pinned: bool) -> Batch:
     """One batch of rows that several blocks have."""
-    dense, ids, label = (
+    rows = parts[0].having(
         torch.empty(sum(map(len, columns)), *columns[0].shape[1:], dtype=columns[0].dtype, pin_memory=pinned)
-        for columns in zip(*parts, strict=True)
+        for columns in zip(*(part.columns() for part in parts), strict=True)
     )
-    rows = Batch(dense, ids, label)
-    for joined, *columns in zip(rows, *parts, strict=True):
+    for joined, *columns in zip(rows.columns(), *(part.columns() for part in parts), strict=True):
         np.concatenate([column.numpy() for column in columns], out=joined.numpy())
     return rows
 

@@ -24,13 +24,25 @@ import torch
 
 from sizewise.config.trial import TrialConfig
 from sizewise_core.claims import Claim
-from sizewise_core.local_files import OddFileError
+from sizewise_core.local_files import OddFileError, open_file
 from sizewise_core.sealed import DamagedError
-from sizewise_core.storage import Place, copy, entries, read, remove, remove_folder, rename, write
+from sizewise_core.storage import (
+    Place,
+    copy,
+    entries,
+    open_to_read,
+    read,
+    read_end,
+    remove,
+    remove_folder,
+    rename,
+    write,
+)
 
 log = logging.getLogger(__name__)
 KEPT = 2  # the newest, and one to fall back on
 DIGEST_BYTES = 32
+MOST_HEADER = 100 << 20  # bytes that safetensors allows
 
 
 def make(folder: Place) -> None:
@@ -82,6 +94,42 @@ def load_newest(
         say(f"{path} {why}: set aside as .damaged, falling back to the checkpoint before it")
         set_aside(path)
     return None
+
+
+def load(path: Place, of: str) -> dict[str, Any]:
+    """What one checkpoint holds; `of` as for `load_newest`.
+
+    Raises:
+        DamagedError: it is gone, damaged or of another trial.
+    """
+    try:
+        data = read(path)
+    except (FileNotFoundError, OddFileError) as error:
+        raise DamagedError(f"{path}: {error.strerror}") from None
+    payload, digest = data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]
+    state = _state(payload) if hashlib.sha256(payload).digest() == digest else None
+    if state is None:
+        raise DamagedError(f"{path}: is damaged")
+    if state.get("of", of) != of:
+        raise DamagedError(f"{path}: is another trial's")
+    return state
+
+
+def digest_of(path: Place) -> str:
+    """The digest of the tensors in a file of weights, or of a checkpoint, as it says itself; without reading them.
+
+    Raises:
+        DamagedError: the file is gone, or none of these.
+    """
+    try:
+        if path.suffix == ".ckpt":
+            return read_end(path, DIGEST_BYTES).hex()
+        with open_file(path) if isinstance(path, Path) else open_to_read(path) as stream:
+            header = json.loads(stream.read(min(int.from_bytes(stream.read(8), "little"), MOST_HEADER)))
+        return str(header["__metadata__"]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = getattr(error, "strerror", None) or "is damaged"
+        raise DamagedError(f"{path}: {why}") from None
 
 
 def _state(payload: bytes) -> dict[str, Any] | None:

@@ -12,11 +12,15 @@ short last batch of an epoch takes its step launch by launch.
 
 The first steps are taken that way too, on a stream of their own: real steps of the training, during which kernels
 are compiled and libraries get their memory. Recording runs nothing, so every batch is stepped on exactly once.
+
+A model that learns from a teacher (`Distill`) is trained towards the teacher's probabilities as well as the labels; the
+teacher's log-odds come with the batch.
 """
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
@@ -24,13 +28,40 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from sizewise.training.batches import Batch
+from sizewise.training.batches import Batch, DistilledBatch
 
 log = logging.getLogger(__name__)
 WARM_UP = 3  # steps before the recording, as PyTorch's notes on CUDA graphs advise
 
 Recorder = Callable[[Callable[[], None]], Callable[[], object]]
 """Takes work, returns a function that repeats it on the device."""
+
+
+@dataclass(frozen=True)
+class Distill:
+    """How a model learns from a teacher's log-odds.
+
+    The loss of a row is (1 - w) BCE(label, z) + w T^2 BCE(sigmoid(t / T), z / T) for the model's log-odds z and the
+    teacher's t. The factor T^2 keeps the size of its gradient, which falls with 1 / T^2 (Hinton et al. 2015).
+
+    Attributes:
+        weight: w, 0 to 1: the teacher's share of the loss.
+        temperature: T, above 0: higher ones make the teacher's probabilities more alike.
+    """
+
+    weight: float = 0.9
+    temperature: float = 1.0
+
+    def summed(self, logits: Tensor, label: Tensor, teacher: Tensor) -> Tensor:
+        """The loss of all rows together.
+
+        Args:
+            logits, label, teacher: (rows,) float32: the model's log-odds, 0 or 1, the teacher's log-odds.
+        """
+        hard = binary_cross_entropy_with_logits(logits, label, reduction="sum")
+        softened = torch.sigmoid(teacher / self.temperature)
+        soft = binary_cross_entropy_with_logits(logits / self.temperature, softened, reduction="sum")
+        return (1 - self.weight) * hard + (self.weight * self.temperature**2) * soft
 
 
 class Step:
@@ -44,6 +75,7 @@ class Step:
         world: workers.
         recorder: `cuda_graph`, or None to launch every step anew. Left out: `cuda_graph` on a GPU, unless
             `graph_blocker` has a reason against it.
+        distill: how it learns from the teacher whose log-odds are in each batch; None: from labels alone.
     """
 
     def __init__(
@@ -54,9 +86,10 @@ class Step:
         device: torch.device,
         world: int = 1,
         recorder: Recorder | None = None,
+        distill: Distill | None = None,
     ) -> None:
         self.model, self.optimizer, self.device, self.world = model, optimizer, device, world
-        self.batch_size = batch_size
+        self.batch_size, self.distill = batch_size, distill
         if recorder is None and device.type == "cuda":
             reason = graph_blocker(model, optimizer, world)
             if reason:
@@ -101,11 +134,15 @@ class Step:
         return total / max(rows, 1)
 
     def _arrived(self, batch: Batch) -> Batch:
-        return Batch(*(column.to(self.device, non_blocking=True) for column in batch))
+        return batch.having(column.to(self.device, non_blocking=True) for column in batch.columns())
 
     def _compute(self, batch: Batch, rows: int) -> None:
         logits = self.model(batch.dense, batch.ids)
-        summed = binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
+        if self.distill is None:
+            summed = binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
+        else:
+            assert isinstance(batch, DistilledBatch)
+            summed = self.distill.summed(logits, batch.label, batch.teacher)
         # Gradients are averaged over workers, whose shares of a short last batch differ: divide by what the
         # average would take for a share, so that any number of workers takes the step that one would take.
         self.optimizer.zero_grad(set_to_none=True)
@@ -122,8 +159,10 @@ class Step:
 
     def _replayed(self, batch: Batch, rows: int) -> None:
         if self._inputs is None:
-            self._inputs = Batch(*(torch.empty_like(column, device=self.device) for column in batch))
-        for buffer, column in zip(self._inputs, batch, strict=True):
+            self._inputs = batch.having(
+                torch.empty_like(column, device=self.device) for column in batch.columns()
+            )
+        for buffer, column in zip(self._inputs.columns(), batch.columns(), strict=True):
             buffer.copy_(column, non_blocking=True)
         if self._replay is None or self._rates != _rates(self.optimizer):
             self._replay = self._recorded(self._inputs, rows)

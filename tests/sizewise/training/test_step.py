@@ -15,9 +15,9 @@ import torch
 from sizewise.embedding import build
 from sizewise.embedding.in_backward import step_tables
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batches import Batch
+from sizewise.training.batches import Batch, DistilledBatch
 from sizewise.training.optimizers import AdagradCountedThere, build_optimizer, restore
-from sizewise.training.step import WARM_UP, Step, graph_blocker
+from sizewise.training.step import WARM_UP, Distill, Step, graph_blocker
 
 CPU = torch.device("cpu")
 CARDINALITIES = [30, 7, 300]
@@ -102,6 +102,49 @@ def test_the_loss_is_the_mean_of_all_rows_since_it_was_asked_for() -> None:
         step(batch, len(batch.label))
     assert step.loss() == pytest.approx(expected / rows, rel=1e-6)
     assert step.loss() == 0.0
+
+
+def with_scores(batch: Batch, seed: int = 3) -> DistilledBatch:
+    scores = torch.randn(len(batch.label), generator=torch.Generator().manual_seed(seed))
+    return DistilledBatch(*batch, scores)
+
+
+def test_the_loss_of_a_student_is_a_mean_of_label_and_teacher() -> None:
+    """By its formula in float64, and its gradient by differences."""
+    batch, logits = with_scores(batches([40])[0]), torch.randn(40, dtype=torch.float64, requires_grad=True)
+    for weight, temperature in ((0.9, 1.0), (0.3, 2.5), (1.0, 4.0)):
+        distill = Distill(weight, temperature)
+        t, y, z = batch.teacher.double(), batch.label.double(), logits
+        soft, p = torch.sigmoid(t / temperature), torch.sigmoid(z / temperature)
+        hard = -(y * torch.log(torch.sigmoid(z)) + (1 - y) * torch.log(1 - torch.sigmoid(z))).sum()
+        towards = -(soft * torch.log(p) + (1 - soft) * torch.log(1 - p)).sum()
+        expected = (1 - weight) * hard + weight * temperature**2 * towards
+        ours = distill.summed(z, y, t)
+        torch.testing.assert_close(ours, expected)
+        assert torch.autograd.gradcheck(lambda z, d=distill, y=y, t=t: d.summed(z, y, t), logits)
+
+
+def test_recorded_steps_of_a_student_are_those_that_are_launched_anew() -> None:
+    states = []
+    for recorded in (False, True):
+        model, optimizer = make()
+        recorder = Recorder(model) if recorded else None
+        step = Step(model, optimizer, 32, CPU, recorder=recorder, distill=Distill())
+        for number, batch in enumerate(batches(SIZES)):
+            step(with_scores(batch, number), len(batch.label))
+        states.append(model.state_dict())
+    plain, optimizer = make()
+    step = Step(plain, optimizer, 32, CPU)
+    for number, batch in enumerate(batches(SIZES)):
+        step(with_scores(batch, number), len(batch.label))  # scores that nobody asks for change nothing
+    without, optimizer = make()
+    step = Step(without, optimizer, 32, CPU)
+    for batch in batches(SIZES):
+        step(batch, len(batch.label))
+    for name, value in states[0].items():
+        assert torch.equal(states[1][name], value), name
+        assert torch.equal(plain.state_dict()[name], without.state_dict()[name]), name
+    assert any(not torch.equal(states[0][name], value) for name, value in without.state_dict().items())
 
 
 def test_a_recording_that_fails_costs_speed_and_not_the_trial(caplog: pytest.LogCaptureFixture) -> None:

@@ -88,6 +88,22 @@ def make_grouper(dense: int, ids: int) -> Callable[..., None]:
 
 
 @jit
+def group_numbers(values: Array, rows: Array, groups: Array, starts: Array, to: Array) -> None:
+    """Copy one number a row group by group, to the offsets where `make_grouper`'s function copies the rows.
+
+    Args:
+        values: (n,) numbers.
+        rows, groups, starts: as for that function.
+        to: (rows,) to write to.
+    """
+    offsets = starts.copy()
+    for n in range(len(rows)):
+        group = groups[n]
+        to[offsets[group]] = values[int64(rows[n])]
+        offsets[group] += 1
+
+
+@jit
 def draw_groups(key: np.uint64, size: int, first: int, batch_size: int) -> Array:
     """Draw the batch of each of a block's rows; every division of the rows into batches is equally likely.
 
