@@ -170,6 +170,18 @@ def test_dials_do_what_they_say(chunk: Chunk) -> None:
     assert np.corrcoef(single, many)[0, 1] < 0.9
 
 
+def test_a_larger_vocabulary_is_that_of_the_large_columns_alone(chunk: Chunk) -> None:
+    world = World(1, 30_000, Dials(vocabulary=10))
+    for column, figures in zip(world.columns, FIGURES["categorical"], strict=True):
+        assert column.values == figures["values"] * (10 if figures["values"] >= 1_000_000 else 1)
+    more = world.chunk(0, 30_000)
+    for c, column in enumerate(world.columns):
+        found, before = (len(np.unique(of.tokens[c, :30_000])) for of in (more, chunk))
+        assert found > 1.05 * before if column.values > 2_000_000 else found == before
+    assert Dials(vocabulary=10).model_dump()["vocabulary"] == 10
+    assert "vocabulary" not in Dials().model_dump_json()  # `truth.json` as it was before there was this dial
+
+
 def test_drift_turns_effects_over_time(world: World) -> None:
     still, turning = World(1, ROWS), World(1, ROWS, Dials(drift=np.pi / 2))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 
 class Dials(BaseModel):
@@ -36,3 +36,13 @@ class Dials(BaseModel):
     """Share of labels drawn without a look at the row."""
     click_rate: Annotated[float, Field(gt=0, lt=1)] = 0.2565
     """Expected share of clicks."""
+    vocabulary: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    """Factor on the number of values of every token column that has a million or more: longer or shorter tails."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, default: SerializerFunctionWrapHandler) -> dict[str, int | float]:
+        """Left out where it is 1, so that a log of these settings has the `truth.json` that it always had."""
+        written: dict[str, int | float] = default(self)
+        if self.vocabulary == 1:
+            written.pop("vocabulary", None)
+        return written

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
@@ -36,28 +37,43 @@ from sizewise_prep.planted.text import encode, tokens
 
 Ints = npt.NDArray[np.int64]
 
-# Which columns share a uniform, with what probability (1 = always). V itself is A with probability 0.6.
-_GROUP_A = (1, 14, 17, 18, 19, 24, 25)
-_GROUP_V = (2, 3, 11, 15, 20, 23)
-_GROUP_B = {6: 1.0, 10: 1.0, 12: 1.0, 9: 0.5, 8: 0.4, 16: 0.4, 22: 0.4}
-_FACTOR_A, _FACTOR_B = 17, 6  # the columns whose values drive the integers
-_FACTOR_CLICK = (0.4, 0.5)  # and their weight in the click's logit
+# Which columns share a uniform, with what probability (1 = always); V itself is A with a probability.
+GROUP_A = (1, 14, 17, 18, 19, 24, 25)
+GROUP_V = (2, 3, 11, 15, 20, 23)
+V_IS_A = 0.6
+GROUP_B = {6: 1.0, 10: 1.0, 12: 1.0, 9: 0.5, 8: 0.4, 16: 0.4, 22: 0.4}
+FACTOR_A, FACTOR_B = 17, 6  # the columns whose values drive the integers
+FACTOR_CLICK = (0.4, 0.5)  # and their weight in the click's logit
 
 # Weight of each token column's effect on the click, and the columns that interact.
-_EFFECT = (
+EFFECT = (
     *(0.02, 0.45, 0.17, 0.17, 0.02, 0.05, 0.15, 0.02, 0.1, 0.35, 0.35, 0.17, 0.42),
     *(0.3, 0.42, 0.17, 0.3, 0.5, 0.1, 0.05, 0.17, 0.02, 0.3, 0.17, 0.1, 0.25),
 )  # fmt: skip
-_COMMON_EFFECT = 0.45  # missing and the most frequent values move a click less than the rest
-_INTERACTING = (1, 17, 14, 2, 12, 6, 10, 9)
-_FACTOR_SCALE = 0.22
-_INTEGER_CENTRE = 1.15  # minus the integers' mean effect
+COMMON_EFFECT = 0.45  # missing and the most frequent values move a click less than the rest
+INTERACTING = (1, 17, 14, 2, 12, 6, 10, 9)
+FACTOR_SCALE = 0.22
+INTEGER_CENTRE = 1.15  # minus the integers' mean effect
+NORMAL_CUBIC = (1.5976, 0.07056)  # logit of the normal distribution function at x: about ax + bx^3
+
+_LARGE = 1_000_000  # values from which on a column counts as large: its number of values is a dial
 
 _PILOT_ROWS = 1 << 16
 _PILOT_START = 1 << 48  # row numbers that no log reaches
 
-# Streams of randomness (first part of a key).
-_ROW, _UNIFORM, _EFFECTS, _FACTORS, _TOKENS, _DRIFT, _RESIDUAL, _LABEL, _INTEGER_FACTORS = range(1, 10)
+
+class Stream(IntEnum):
+    """Streams of randomness: the first part of a key."""
+
+    ROW = 1
+    UNIFORM = 2
+    EFFECTS = 3
+    FACTORS = 4
+    TOKENS = 5
+    DRIFT = 6
+    RESIDUAL = 7
+    LABEL = 8
+    INTEGER_FACTORS = 9
 
 
 @dataclass(frozen=True)
@@ -89,6 +105,8 @@ class Column:
         """
         head = np.array(figures["head"], np.float64)
         values, exponent, offset = figures["values"], figures["exponent"], figures["offset"]
+        if values >= _LARGE:
+            values = round(values * dials.vocabulary)
         observed = 1 - figures["missing"]
         tail_values = values - len(head)
         tail_share = max(observed - float(head.sum()), 0.0) if tail_values else 0.0
@@ -123,7 +141,7 @@ class Column:
 
     def effect_scale(self, ranks: Ints, rarity_decay: float) -> Floats:
         """How strongly each value moves a click, as a factor."""
-        scale = np.where(ranks <= self.tabulated, _COMMON_EFFECT, 1.0)
+        scale = np.where(ranks <= self.tabulated, COMMON_EFFECT, 1.0)
         if rarity_decay and self.values > self.tabulated:
             place = np.maximum(ranks - self.tabulated - 1, 0) + self.offset
             scale *= (place / self.offset) ** (-self.exponent * rarity_decay)
@@ -161,20 +179,26 @@ class Chunk:
 
 
 class World:
-    """A generator of click rows, each a function of seed, dials and its number; of `rows` too with drift."""
+    """A generator of click rows, each a function of seed, dials and its number; of `rows` too with drift.
+
+    Attributes:
+        columns: the token columns' distributions.
+        token_keys: (26,), uint32, what `text.tokens` makes a column's tokens of.
+        integers: the integers' joint distribution and their effect on a click.
+    """
 
     def __init__(self, seed: int, rows: int, dials: Dials | None = None) -> None:
         self.seed, self.rows, self.dials = seed, rows, dials or Dials()
         figures = json.loads(files("sizewise_prep.planted").joinpath("marginals.json").read_text())
         self.columns = [Column.fitted(column, self.dials) for column in figures["categorical"]]
-        self._token_keys = np.array(
+        self.token_keys = np.array(
             [
-                1 + int(key(seed, _TOKENS, c)) % ((1 << 32) - 1 - column.values)
+                1 + int(key(seed, Stream.TOKENS, c)) % ((1 << 32) - 1 - column.values)
                 for c, column in enumerate(self.columns)
             ],
             np.uint32,
         )
-        self._integers = IntegerModel(figures, self.dials)
+        self.integers = IntegerModel(figures, self.dials)
 
     def key(self, stream: int, *parts: int) -> np.uint64:
         """The key of one of this world's streams of randomness."""
@@ -185,8 +209,8 @@ class World:
         numbers = np.arange(start, stop, dtype=np.uint64)
         row_words, ranks, integers, observed, logit = self._rows(numbers, np.arange(start, stop) / self.rows)
         probability = self._probability(logit + self.intercept)
-        labels = (uniforms(row_words, self.key(_LABEL)) < probability).astype(np.uint8)
-        return Chunk(labels, integers, observed, tokens(ranks, self._token_keys), probability)
+        labels = (uniforms(row_words, self.key(Stream.LABEL)) < probability).astype(np.uint8)
+        return Chunk(labels, integers, observed, tokens(ranks, self.token_keys), probability)
 
     @cached_property
     def intercept(self) -> float:
@@ -205,43 +229,43 @@ class World:
 
     def _rows(self, numbers: Words, time: Floats) -> tuple[Words, Ints, Ints, npt.NDArray[np.bool_], Floats]:
         """Row hashes, ranks (26, rows), integers and which are observed (13, rows), and logits."""
-        words = counters(numbers, self.key(_ROW))
+        words = counters(numbers, self.key(Stream.ROW))
         ranks = self._ranks(words)
         factor_a, factor_b = (
-            normals(counters(ranks[c], self.key(_INTEGER_FACTORS, c))) for c in (_FACTOR_A, _FACTOR_B)
+            normals(counters(ranks[c], self.key(Stream.INTEGER_FACTORS, c))) for c in (FACTOR_A, FACTOR_B)
         )
-        integers, observed = self._integers.draw(
+        integers, observed = self.integers.draw(
             factor_a,
             factor_b,
-            [normals(counters(words, self.key(_RESIDUAL, j))) for j in range(self._integers.count)],
+            [normals(counters(words, self.key(Stream.RESIDUAL, j))) for j in range(self.integers.count)],
         )
         logs = np.log1p(np.maximum(integers + 1, 0)) * observed
-        effects = _FACTOR_CLICK[0] * factor_a + _FACTOR_CLICK[1] * factor_b + self._token_effects(ranks, time)
+        effects = FACTOR_CLICK[0] * factor_a + FACTOR_CLICK[1] * factor_b + self._token_effects(ranks, time)
         logit = (
-            self.dials.integer_signal * (self._integers.effects(logs, observed) + _INTEGER_CENTRE)
+            self.dials.integer_signal * (self.integers.effects(logs, observed) + INTEGER_CENTRE)
             + self.dials.token_signal * effects
-            + self.dials.interactions * self._interactions(ranks, self._integers.standardized(logs, observed))
+            + self.dials.interactions * self._interactions(ranks, self.integers.standardized(logs, observed))
         )
         return words, ranks, integers, observed, logit
 
     def _ranks(self, words: Words) -> Ints:
         def uniform(*parts: int) -> Floats:
-            return uniforms(words, self.key(_UNIFORM, *parts))
+            return uniforms(words, self.key(Stream.UNIFORM, *parts))
 
         shared_a, shared_b = uniform(0), uniform(1)
-        shared_v = np.where(uniform(2) < 0.6, shared_a, uniform(3))
+        shared_v = np.where(uniform(2) < V_IS_A, shared_a, uniform(3))
         ranks = np.empty((len(self.columns), len(words)), np.int64)
         for c, column in enumerate(self.columns):
-            if c in _GROUP_A:
+            if c in GROUP_A:
                 quantile = shared_a
-            elif c in _GROUP_V:
+            elif c in GROUP_V:
                 quantile = shared_v
-            elif _GROUP_B.get(c) == 1:
+            elif GROUP_B.get(c) == 1:
                 quantile = shared_b
             else:
                 quantile = uniform(4, c)
-                if c in _GROUP_B:
-                    quantile = np.where(uniform(5, c) < _GROUP_B[c], shared_b, quantile)
+                if c in GROUP_B:
+                    quantile = np.where(uniform(5, c) < GROUP_B[c], shared_b, quantile)
             ranks[c] = column.ranks(quantile)
         return ranks
 
@@ -249,12 +273,12 @@ class World:
         total = np.zeros(ranks.shape[1])
         angle = self.dials.drift * time
         for c, column in enumerate(self.columns):
-            effect = normals(counters(ranks[c], self.key(_EFFECTS, c)))
+            effect = normals(counters(ranks[c], self.key(Stream.EFFECTS, c)))
             if self.dials.drift:
-                effect = effect * np.cos(angle) + normals(counters(ranks[c], self.key(_DRIFT, c))) * np.sin(
-                    angle
-                )
-            total += _EFFECT[c] * column.effect_scale(ranks[c], self.dials.rarity_decay) * effect
+                effect = effect * np.cos(angle) + normals(
+                    counters(ranks[c], self.key(Stream.DRIFT, c))
+                ) * np.sin(angle)
+            total += EFFECT[c] * column.effect_scale(ranks[c], self.dials.rarity_decay) * effect
         return total
 
     def _interactions(self, ranks: Ints, standardized: Floats) -> Floats:
@@ -263,18 +287,18 @@ class World:
         Half of |sum of v|^2 - sum of |v|^2, which is the sum of inner products over all pairs; (rows,).
         """
         rank = self.dials.factor_rank
-        scale = _FACTOR_SCALE * (4 / rank) ** 0.25  # keeps the strength whatever the rank
+        scale = FACTOR_SCALE * (4 / rank) ** 0.25  # keeps the strength whatever the rank
         total = np.zeros(ranks.shape[1])
         for block in range((rank + 3) // 4):
             dims = min(4, rank - 4 * block)
             sums = np.zeros((dims, ranks.shape[1]))
-            for c in _INTERACTING:
-                vectors = lanes(counters(ranks[c], self.key(_FACTORS, c, block)))
+            for c in INTERACTING:
+                vectors = lanes(counters(ranks[c], self.key(Stream.FACTORS, c, block)))
                 for k in range(dims):
                     vector = scale * vectors[k]
                     sums[k] += vector
                     total -= vector * vector
-            weights = lanes(counters(np.arange(len(standardized)), self.key(_FACTORS, 99, block)))
+            weights = lanes(counters(np.arange(len(standardized)), self.key(Stream.FACTORS, 99, block)))
             for k in range(dims):
                 vector = scale / len(standardized) ** 0.5 * _weighted_sum(weights[k], standardized)
                 sums[k] += vector
@@ -283,30 +307,40 @@ class World:
 
 
 class IntegerModel:
-    """The integers' joint distribution, and their own effect on a click."""
+    """The integers' joint distribution, and their own effect on a click.
+
+    Attributes:
+        count: how many integers a row has.
+        missing: each one's share of missing values.
+        levels, log_quantiles: quantiles of log(value + 4) at the levels, one array per integer.
+        loadings: how the integers follow factors A and B, (13,) each.
+        residual: (13, 13), how they follow normals of their own.
+        moments: mean and spread of log1p(value + 1) where observed.
+        intercept, linear, square, absent: the effect on a click, see `effects`.
+    """
 
     def __init__(self, figures: dict[str, Any], dials: Dials) -> None:
         columns = figures["integer"]
         self.count = len(columns)
-        self._missing = [min(column["missing"] * dials.missing, 1.0) for column in columns]
-        self._levels = np.array(figures["levels"])
-        self._log_quantiles = [np.log(np.array(column["quantiles"]) + 4.0) for column in columns]
+        self.missing = [min(column["missing"] * dials.missing, 1.0) for column in columns]
+        self.levels = np.array(figures["levels"])
+        self.log_quantiles = [np.log(np.array(column["quantiles"]) + 4.0) for column in columns]
         click = figures["click"]
-        self._intercept: float = click["intercept"]
-        self._linear, self._square, self._absent = (
+        self.intercept: float = click["intercept"]
+        self.linear, self.square, self.absent = (
             np.array(click[part]) for part in ("linear", "square", "missing")
         )
-        self._loadings = np.array(figures["loading_a"]), np.array(figures["loading_b"])
-        self._residual = _root(
-            np.array(figures["correlation"]) - sum(np.outer(loading, loading) for loading in self._loadings)
+        self.loadings = np.array(figures["loading_a"]), np.array(figures["loading_b"])
+        self.residual = _root(
+            np.array(figures["correlation"]) - sum(np.outer(loading, loading) for loading in self.loadings)
         )
         grid = (np.arange(4096) + 0.5) / 4096
         typical = [np.log1p(np.maximum(np.rint(self._value(j, grid)) + 1, 0)) for j in range(self.count)]
-        self._moments = [(float(logs.mean()), float(logs.std())) for logs in typical]
+        self.moments = [(float(logs.mean()), float(logs.std())) for logs in typical]
 
     def _value(self, column: int, quantile: Floats) -> Floats:
         """The value at a quantile among the observed ones, by interpolation in log(value + 4)."""
-        return np.exp(np.interp(quantile, self._levels, self._log_quantiles[column])) - 4.0
+        return np.exp(np.interp(quantile, self.levels, self.log_quantiles[column])) - 4.0
 
     def draw(
         self, factor_a: Floats, factor_b: Floats, noise: list[Floats]
@@ -314,11 +348,13 @@ class IntegerModel:
         """Integers and which are observed, (13, rows), from factors and normals per column, (rows,) each."""
         integers = np.empty((self.count, len(factor_a)), np.int64)
         observed = np.empty(integers.shape, np.bool_)
-        for j, missing in enumerate(self._missing):
+        for j, missing in enumerate(self.missing):
             # Sums rather than a matrix product, whose rounding could depend on the number of rows.
-            normal = self._loadings[0][j] * factor_a + self._loadings[1][j] * factor_b
-            normal += _weighted_sum(self._residual[j], noise)
-            quantile = _sigmoid(1.5976 * normal + 0.07056 * normal**3)  # the normal distribution function
+            normal = self.loadings[0][j] * factor_a + self.loadings[1][j] * factor_b
+            normal += _weighted_sum(self.residual[j], noise)
+            quantile = _sigmoid(
+                NORMAL_CUBIC[0] * normal + NORMAL_CUBIC[1] * normal**3
+            )  # the normal distribution function
             observed[j] = quantile >= missing
             rest = (quantile - missing) / (1 - missing) if missing < 1 else quantile
             integers[j] = np.rint(self._value(j, rest)).astype(np.int64)
@@ -326,17 +362,17 @@ class IntegerModel:
 
     def effects(self, logs: Floats, observed: npt.NDArray[np.bool_]) -> Floats:
         """The integers' part of the logit, (rows,): linear and square in log1p(x + 1), or a constant."""
-        total = np.full(logs.shape[1], self._intercept)
+        total = np.full(logs.shape[1], self.intercept)
         for j in range(self.count):
-            total += (self._linear[j] + self._square[j] / 10 * logs[j]) * logs[j] + self._absent[
+            total += (self.linear[j] + self.square[j] / 10 * logs[j]) * logs[j] + self.absent[j] * ~observed[
                 j
-            ] * ~observed[j]
+            ]
         return total
 
     def standardized(self, logs: Floats, observed: npt.NDArray[np.bool_]) -> Floats:
         """t scaled to mean 0 and variance 1 over observed values, 0 where missing; (13, rows)."""
         return np.stack(
-            [(logs[j] - mean) / spread * observed[j] for j, (mean, spread) in enumerate(self._moments)]
+            [(logs[j] - mean) / spread * observed[j] for j, (mean, spread) in enumerate(self.moments)]
         )
 
 
