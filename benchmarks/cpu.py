@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.alternatives import BLOCK_LEN, AuthorsRobe, Bags, Reference
 from benchmarks.results import kept
 from benchmarks.rooflines import HEAD, rooflines
 from benchmarks.scaling import BOTTOM, TOP
@@ -42,17 +43,16 @@ from torch import Tensor, nn
 
 from sizewise.embedding import build
 from sizewise.embedding.base import Embedding
-from sizewise.embedding.hashing import AUTHORS_PRIME, AuthorsHash
 from sizewise.embedding.robe import Robe
 from sizewise.models.dlrm import DLRM
 from sizewise.training.batches import Batch, Split
 from sizewise.training.optimizers import build_optimizer
 from sizewise.training.step import Step
 from sizewise_core import allocator
-from sizewise_prep.raw.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.files import Shape, read_shard, write_shard
 
-FEATURES, BLOCK_LEN = 26, 16
+FEATURES = 26
 REPEAT = 5  # steps a turn
 MLPS = {16: ([128, 64], [256, 128]), 128: (BOTTOM, TOP)}  # bottom, top: the quickstart's, MLPerf's
 
@@ -81,57 +81,6 @@ SMOKE = Sizes(
     split_batch=512,
     ordered_batches=(64, 512),
 )
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, pool: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
-        ctx.size = pool.numel()
-        return pool[index]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (index,) = ctx.saved_tensors
-        dense = torch.zeros(ctx.size)
-        dense.scatter_add_(0, index.view(-1), gradients[0].reshape(-1))
-        return dense, None
-
-
-class AuthorsWay(nn.Module):
-    """((v*R3 + (i // Z)*R2 + R1) mod P) mod (m - Z + 1) + i mod Z for every element i of every vector."""
-
-    def __init__(self, cardinalities: list[int], dim: int, pool_bytes: int) -> None:
-        super().__init__()
-        self.hash = AuthorsHash(cardinalities, 1)
-        self.pool = nn.Parameter(torch.empty(pool_bytes // 4).uniform_(-0.01, 0.01))
-        self.element = torch.arange(dim)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Vectors of ids, (batch, features, dim)."""
-        v = (ids + self.hash.offsets).unsqueeze(-1)
-        block = self.element // BLOCK_LEN
-        h = (v * self.hash.r3 + block * self.hash.r2 + self.hash.r1) % AUTHORS_PRIME
-        index = h % (self.pool.numel() - BLOCK_LEN + 1) + self.element % BLOCK_LEN
-        vectors: Tensor = _Gather.apply(self.pool, index)  # type: ignore[no-untyped-call]
-        return vectors
-
-
-class Bags(nn.Module):
-    """The reference DLRM's 26 tables."""
-
-    def __init__(self, cardinalities: list[int], dim: int, batch: int) -> None:
-        super().__init__()
-        self.bags = nn.ModuleList(
-            nn.EmbeddingBag(rows, dim, mode="sum", sparse=True) for rows in cardinalities
-        )
-        self.offsets = torch.arange(batch)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Vectors of ids, (batch, features, dim)."""
-        return torch.stack(
-            [bag(column, self.offsets) for bag, column in zip(self.bags, ids.T.contiguous(), strict=True)], 1
-        )
 
 
 def embedding_step(
@@ -179,7 +128,7 @@ def embeddings(sizes: Sizes, dim: int, rounds: int) -> None:
         "fused": ours(made("robe", True, sizes.pool_bytes, **robe)),
         "fused, bfloat16": ours(made("robe", True, sizes.pool_bytes // 2, **robe, storage="bfloat16")),
         "plain": torchs(made("robe", False, sizes.pool_bytes, **robe)),
-        "authors' way": torchs(AuthorsWay(cardinalities, dim, sizes.pool_bytes)),
+        "authors' way": torchs(AuthorsRobe(cardinalities, dim, sizes.pool_bytes)),
         "EmbeddingBag": torchs(Bags(cardinalities, dim, sizes.batch)),
         "memory copy": lambda: output.copy_(gradient),
     }
@@ -190,23 +139,6 @@ def embeddings(sizes: Sizes, dim: int, rounds: int) -> None:
         "full, fused": ours(made("full", True, 4 * dim * rows * FEATURES)),
     }
     print_table(f"dim {dim}: the same kernels over full tables", take_turns(full, rounds, REPEAT))
-
-
-class Reference(nn.Module):
-    """The reference DLRM: 26 tables, and the interaction as PyTorch has it."""
-
-    def __init__(self, like: DLRM, bags: Bags) -> None:
-        super().__init__()
-        self.bottom, self.top, self.bags = like.bottom, like.top, bags
-        self.pairs = like.pairs
-
-    def forward(self, dense: Tensor, ids: Tensor) -> Tensor:
-        """Logits, (batch,)."""
-        bottom = self.bottom(dense)
-        vectors = torch.cat([bottom.unsqueeze(1), self.bags(ids)], 1)
-        dots = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)[:, self.pairs]
-        logits: Tensor = self.top(torch.cat([bottom, dots], 1)).squeeze(1)
-        return logits
 
 
 def training(sizes: Sizes, dim: int, rounds: int) -> None:

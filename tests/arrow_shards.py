@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sizewise_prep.raw.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows
 
 
 def read_shard(path: Path) -> Rows:

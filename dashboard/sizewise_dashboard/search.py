@@ -5,6 +5,7 @@ from functools import partial
 import polars as pl
 import streamlit as st
 
+from sizewise.figures import by_setting
 from sizewise.figures import searching as figures
 from sizewise.results import Study
 from sizewise.results import searching as results
@@ -97,7 +98,7 @@ def _places(now: Snapshot) -> None:
         rest = [name for name in settings if name != x] or settings
         y = st.selectbox("and along", rest, key="along", bind="query-params", width=220)
     chart.show(
-        snapshots.drawn(now, ("slices", objective), lambda: figures.slices(study, objective)),
+        snapshots.drawn(now, ("slices", objective), lambda: by_setting.slices(study, objective)),
         "slices",
         f"{objective} of each trial against every searched setting.",
         on_click=partial(_open, study),
@@ -106,7 +107,7 @@ def _places(now: Snapshot) -> None:
     with left:
         chart.show(
             snapshots.drawn(
-                now, ("contour", x, y, objective), lambda: figures.contour(study, x, y, objective)
+                now, ("contour", x, y, objective), lambda: by_setting.contour(study, x, y, objective)
             ),
             "contour",
             f"{objective} over {x} and {y}.",
@@ -114,7 +115,9 @@ def _places(now: Snapshot) -> None:
         )
     with right:
         chart.show(
-            snapshots.drawn(now, ("ranks", x, y, objective), lambda: figures.ranks(study, x, y, objective)),
+            snapshots.drawn(
+                now, ("ranks", x, y, objective), lambda: by_setting.ranks(study, x, y, objective)
+            ),
             "ranks",
             f"Trials over {x} and {y}, coloured by their rank in {objective}.",
             on_click=partial(_open, study),
@@ -137,7 +140,7 @@ def _places(now: Snapshot) -> None:
             on_click=partial(_open, study),
         )
     chart.show(
-        snapshots.drawn(now, "parallel", lambda: figures.parallel_coordinates(study)),
+        snapshots.drawn(now, "parallel", lambda: by_setting.parallel_coordinates(study)),
         "parallel",
         "Every trial as a line through its settings and objectives.",
     )

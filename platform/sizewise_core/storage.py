@@ -5,7 +5,6 @@
     write(folder / "a.json", b"{}")            # whole or not at all
     read(folder / "a.json")
     entries(folder)                            # what lies in it, with sizes and times: one request for a thousand
-    read_all(folder, "*.json")                 # all contents at once, fetching only what has changed
 
 On this machine neither a file nor the folder that it lies in may be a link, and what is no regular file is not
 opened (see `local_files`), for a study's folder may come from somebody else; `links` lifts that for what a user has
@@ -25,9 +24,6 @@ import logging
 import os
 import shutil
 import stat
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
@@ -35,8 +31,10 @@ from urllib.parse import urlsplit
 
 from sizewise_core.atomic import write_atomic
 from sizewise_core.errors import InputError
-from sizewise_core.local_files import TooLargeError, check_folder, first_odd, open_file, read_file
+from sizewise_core.local_files import check_folder, first_odd, open_file, read_file
 from sizewise_core.local_files import read_end as read_local_end
+from sizewise_core.storage_errors import StorageError as StorageError
+from sizewise_core.storage_errors import reaching
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -44,25 +42,6 @@ if TYPE_CHECKING:
 Place: TypeAlias = "Path | UPath"
 
 _EXTRAS = {"s3": "s3", "s3a": "s3"}  # what an extra of this package installs
-_S3 = ("s3", "s3a")
-_CACHED_BYTES = 64 << 20
-
-
-class StorageError(OSError):
-    """A storage that cannot be used; the message says where and why, and never holds credentials.
-
-    `fixable` is True where its owner can fix it (access denied, no such bucket), False where it is gone.
-    """
-
-    def __init__(self, message: str, fixable: bool) -> None:
-        super().__init__(errno.EIO, message)
-        self.fixable = fixable
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return StorageError, (self.strerror, self.fixable)  # it travels between processes
-
-    def __str__(self) -> str:
-        return str(self.strerror)
 
 
 class Entry(NamedTuple):
@@ -109,7 +88,7 @@ def place(text: str | Place) -> Place:
     from upath import UPath
 
     logging.getLogger("asyncio").addFilter(_is_news)
-    with _reaching(text):
+    with reaching(text):
         # Listings must be those of now: other machines write there.
         return UPath(text.rstrip("/"), use_listings_cache=False)
 
@@ -134,7 +113,7 @@ def exists(path: Place) -> bool:
     """Whether there is such a file (or folder, which in an object store is whatever has files in it)."""
     if isinstance(path, Path):
         return path.exists()
-    with _reaching(path):
+    with reaching(path):
         return bool(path.fs.exists(path.path))
 
 
@@ -163,7 +142,7 @@ def is_folder(path: Place) -> bool:
     """Whether there is such a folder; in an object store the bucket itself is one, and what has files in it."""
     if isinstance(path, Path):
         return path.is_dir()
-    with _reaching(path):
+    with reaching(path):
         return bool(path.fs.isdir(path.path))
 
 
@@ -171,7 +150,7 @@ def read(path: Place, most: int | None = None, links: bool = False) -> bytes:
     """A file's content. Raises OSError, where the file is on this machine also for more than `most` bytes."""
     if isinstance(path, Path):
         return read_file(path, most, links)
-    with _reaching(path):
+    with reaching(path):
         content: bytes = path.fs.cat_file(path.path)
         return content
 
@@ -190,7 +169,7 @@ def write(path: Place, data: bytes, durable: bool = True) -> None:
         check_folder(path.parent)
         write_atomic(path, data, durable)
         return
-    with _reaching(path, writing=True):
+    with reaching(path, writing=True):
         path.fs.pipe_file(path.path, data)
 
 
@@ -204,7 +183,7 @@ def create(path: Place, data: bytes) -> bool:
         except FileExistsError:
             return False
         return True
-    with _reaching(path, writing=True):
+    with reaching(path, writing=True):
         try:
             path.fs.pipe_file(path.path, data, mode="create")
         except FileExistsError:
@@ -242,7 +221,7 @@ def remove(path: Place) -> None:
     if isinstance(path, Path):
         path.unlink(missing_ok=True)
         return
-    with _reaching(path, writing=True), contextlib.suppress(FileNotFoundError):
+    with reaching(path, writing=True), contextlib.suppress(FileNotFoundError):
         path.fs.rm_file(path.path)
 
 
@@ -260,7 +239,7 @@ def copy(path: Place, target: Place) -> None:
     if isinstance(path, Path) or isinstance(target, Path):
         write(target, read(path))
         return
-    with _reaching(path):
+    with reaching(path):
         path.fs.cp_file(path.path, target.path)
 
 
@@ -269,7 +248,7 @@ def fetch(path: Place, target: Path) -> None:
     if isinstance(path, Path):
         shutil.copyfile(path, target)
         return
-    with _reaching(path):
+    with reaching(path):
         path.fs.get_file(path.path, str(target))
 
 
@@ -278,7 +257,7 @@ def remove_folder(path: Place) -> None:
     if isinstance(path, Path):
         shutil.rmtree(path)
         return
-    with _reaching(path, writing=True):
+    with reaching(path, writing=True):
         path.fs.rm(path.path, recursive=True)
 
 
@@ -298,7 +277,7 @@ def entries(folder: Place, pattern: str = "*", links: bool = False) -> list[Entr
                     with contextlib.suppress(FileNotFoundError):  # removed since
                         found.append(_local_entry(folder / seen.name, seen.stat(follow_symlinks=False)))
         return sorted(found, key=lambda entry: entry.path.name)
-    with _reaching(folder), contextlib.suppress(FileNotFoundError):
+    with reaching(folder), contextlib.suppress(FileNotFoundError):
         for listed in folder.fs.ls(folder.path, detail=True):
             path = folder / listed["name"].rstrip("/").rpartition("/")[2]
             if listed["name"].rstrip("/") != folder.path.rstrip("/") and fnmatchcase(path.name, pattern):
@@ -310,7 +289,7 @@ def entry(path: Place) -> Entry:
     """A single file or folder as `entries` has it. Raises OSError."""
     if isinstance(path, Path):
         return _local_entry(path, path.stat())
-    with _reaching(path):
+    with reaching(path):
         return _entry(path, path.fs.info(path.path))
 
 
@@ -319,7 +298,7 @@ def matches(pattern: str) -> list[str]:
     from fsspec.core import url_to_fs
 
     place(pattern.partition("*")[0])  # says what is wrong with the kind of URI
-    with _reaching(pattern):
+    with reaching(pattern):
         filesystem, inner = url_to_fs(pattern, use_listings_cache=False)
         return [filesystem.unstrip_protocol(match) for match in filesystem.glob(inner)]
 
@@ -328,7 +307,7 @@ def open_to_read(path: Place) -> BinaryIO:
     """A file's content as a binary stream that can seek. Raises OSError."""
     if isinstance(path, Path):
         return path.open("rb")
-    with _reaching(path):
+    with reaching(path):
         return cast(BinaryIO, path.fs.open(path.path, "rb"))
 
 
@@ -352,119 +331,3 @@ def _entry(path: UPath, listed: dict[str, Any]) -> Entry:
         next((listed[key] for key in ("ETag", "etag", "generation") if listed.get(key)), f"{size}-{seconds}")
     )
     return Entry(path, listed["type"] == "directory", size, seconds, version)
-
-
-def read_all(folder: Place, pattern: str, most: int | None = None) -> dict[Place, bytes | OSError]:
-    """The contents of all files in `folder` that match `pattern`, in order of name; an error for one unreadable.
-
-    What is no file is unreadable, and so is one of more than `most` bytes.
-
-    From an object store everything is fetched at once, and only what has changed since this process last looked.
-    """
-    return read_entries(entries(folder, pattern), most)
-
-
-def read_entries(listed: list[Entry], most: int | None = None) -> dict[Place, bytes | OSError]:
-    """The contents of files that `entries` has listed; see `read_all`."""
-    found: dict[Place, bytes | OSError] = {}
-    missing: list[tuple[Entry, UPath]] = []
-    for entry in listed:
-        path = entry.path
-        if isinstance(path, Path):
-            try:
-                found[path] = read_file(path, most)
-            except OSError as error:
-                found[path] = error
-        elif most is not None and entry.size > most:
-            found[path] = TooLargeError(errno.EFBIG, f"larger than {most >> 20} MB", str(path))
-        elif not entry.is_folder:
-            found[path] = b""  # keeps the order
-            known = _cache.get(str(path), entry.version)
-            if known is None:
-                missing.append((entry, path))
-            else:
-                found[path] = known
-    if missing:
-        with _reaching(missing[0][1]):
-            # One request a file: without this, s3fs first asks for the size of each.
-            whole = {"max_concurrency": 1} if missing[0][1].protocol in _S3 else {}
-            contents = missing[0][1].fs.cat([path.path for _, path in missing], on_error="return", **whole)
-        if not isinstance(contents, dict):
-            contents = {missing[0][1].path: contents}
-        for entry, path in missing:
-            content = contents[path.path]
-            if isinstance(content, bytes):
-                found[path] = content
-                _cache.put(str(path), entry.version, content)
-            else:
-                try:
-                    with _reaching(path):
-                        raise content
-                except (
-                    FileNotFoundError
-                ) as error:  # removed since; all else means that the storage cannot be read
-                    found[path] = error
-    return found
-
-
-class _Cache:
-    """Contents by (path, version), the least recently used ones dropped beyond a number of bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._bytes = limit, 0
-        self._kept: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, path: str, version: str) -> bytes | None:
-        with self._lock:
-            known = self._kept.get(path)
-            if known is None or known[0] != version:
-                return None
-            self._kept.move_to_end(path)
-            return known[1]
-
-    def put(self, path: str, version: str, content: bytes) -> None:
-        with self._lock:
-            if path in self._kept:
-                self._bytes -= len(self._kept.pop(path)[1])
-            self._kept[path] = version, content
-            self._bytes += len(content)
-            while self._bytes > self._limit:
-                self._bytes -= len(self._kept.popitem(last=False)[1][1])
-
-
-_cache = _Cache(_CACHED_BYTES)
-
-
-# Errors of backends about credentials and names that are wrong, by class name: their modules may not be installed.
-_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "RefreshError"}
-_BAD_NAME = {"ParamValidationError", "InvalidBucketName", "ValueError"}
-
-
-@contextlib.contextmanager
-def _reaching(path: Place | str, writing: bool = False) -> Iterator[None]:
-    """Raise one kind of error, in one line, for what backends report in many ways.
-
-    A file that is missing stays FileNotFoundError, one that exists FileExistsError; the rest is a StorageError.
-    """
-    try:
-        yield
-    except (InputError, StorageError, FileExistsError):
-        raise
-    except FileNotFoundError as error:
-        if writing or "bucket" in str(error):  # what is written to need not exist, but its bucket must
-            raise StorageError(f"{path}: there is no such bucket", fixable=True) from None
-        raise
-    except Exception as error:
-        kind = type(error).__name__
-        if isinstance(error, OSError) and error.filename is not None:
-            raise  # a file of this machine, not of the storage
-        if isinstance(error, PermissionError):
-            why = f"access denied ({error}): check the credentials that this process finds"
-        elif kind in _NO_CREDENTIALS:
-            why = f"no credentials were found ({error})"
-        elif kind in _BAD_NAME:
-            why = f"is no valid name ({error})"
-        else:
-            raise StorageError(f"{path}: cannot be reached ({kind}: {error})", fixable=False) from None
-        raise StorageError(f"{path}: {why}", fixable=True) from None

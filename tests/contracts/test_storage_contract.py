@@ -21,7 +21,7 @@ from sizewise.store import heartbeat
 from sizewise.store.ledger import Ledger, Record
 from sizewise.store.usage import Usage
 from sizewise.training import checkpoint
-from sizewise_core import storage
+from sizewise_core import storage, storage_contents
 from sizewise_core.claims import Claim, SupersededError
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, StorageError, place
@@ -68,7 +68,7 @@ def test_files_are_written_read_listed_renamed_and_removed(runs: Place) -> None:
     assert [entry.path.name for entry in listed] == ["b", "one.json", "one.txt", "two.json"]
     assert [entry.is_folder for entry in listed] == [True, False, False, False]
     assert [entry.size for entry in listed[1:]] == [0, 1, 5]
-    assert storage.read_all(runs / "a", "*.json") == {
+    assert storage_contents.read_all(runs / "a", "*.json") == {
         runs / "a" / "one.json": b"",
         runs / "a" / "two.json": b"twice",
     }
@@ -91,12 +91,12 @@ def test_files_are_written_read_listed_renamed_and_removed(runs: Place) -> None:
 def test_what_another_process_changes_is_seen_at_once(runs: Place, request: pytest.FixtureRequest) -> None:
     storage.make_folder(runs)
     storage.write(runs / "a.json", b"one")
-    assert storage.read_all(runs, "*.json") == {runs / "a.json": b"one"}
+    assert storage_contents.read_all(runs, "*.json") == {runs / "a.json": b"one"}
     other = "import sys; from sizewise_core.storage import place, write;"
     other += "write(place(sys.argv[1]) / 'a.json', b'two'); write(place(sys.argv[1]) / 'b.json', b'new')"
     subprocess.run([sys.executable, "-c", other, str(runs)], check=True)
     # the same size, and perhaps in the same second: contents are told apart by more than that
-    assert storage.read_all(runs, "*.json") == {runs / "a.json": b"two", runs / "b.json": b"new"}
+    assert storage_contents.read_all(runs, "*.json") == {runs / "a.json": b"two", runs / "b.json": b"new"}
     assert [entry.path.name for entry in storage.entries(runs)] == ["a.json", "b.json"]
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from sizewise_core.errors import InputError
-from sizewise_prep.pipeline import parts
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.raw.parser import Parser
+from sizewise_prep.pipeline.steps import parts
+from sizewise_prep.raw.parsing.parser import Parser
 
 PROGRAM = """
 import resource, sys

@@ -19,7 +19,7 @@ from sizewise_core.errors import InputError
 from sizewise_core.names import is_plain_name, plain_path
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import generate
-from sizewise_prep.raw.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.files import Shape, digest, read_shard, write_shard
 from sizewise_prep.shards.manifest import MOST_BYTES, Manifest, verify
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sizewise_prep.raw.lines import split
+from sizewise_prep.raw.parsing.lines import split
 
 token = st.from_regex(rb"[0-9a-fA-F]{0,8}", fullmatch=True)
 anything = st.binary(max_size=14).filter(lambda text: b"," not in text and b"\n" not in text)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sizewise_core import storage
+from sizewise_core import storage, storage_contents
 from sizewise_core.errors import InputError
 from sizewise_core.local_files import OddFileError, TooLargeError, read_file
 
@@ -49,7 +49,7 @@ def test_what_is_no_file_is_neither_read_nor_written(
     ):
         with pytest.raises(OddFileError, match=what):
             use()
-    (error,) = storage.read_all(tmp_path, "*.json").values()
+    (error,) = storage_contents.read_all(tmp_path, "*.json").values()
     assert isinstance(error, OddFileError)
     if what != "a folder":
         with pytest.raises(InputError, match=what):

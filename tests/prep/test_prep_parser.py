@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sizewise_prep.raw.parser import Parser
+from sizewise_prep.raw.parsing.parser import Parser
 
 FIELDS = 40
 fault, parse = Parser().fault, Parser().parse

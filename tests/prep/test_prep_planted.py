@@ -20,7 +20,7 @@ from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import Chunk, Dials, Truth, World, generate
 from sizewise_prep.planted.bayes import BayesMeter
 from sizewise_prep.planted.text import encode
-from sizewise_prep.raw.parser import Parser
+from sizewise_prep.raw.parsing.parser import Parser
 from sizewise_prep.shards.manifest import Manifest
 
 ROWS = 120_000

@@ -19,7 +19,7 @@ from arrow_shards import read_shard
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import FileProgress, Progress, prepare
 from sizewise_prep.raw import reader
-from sizewise_prep.raw.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.manifest import Manifest, verify
 
 Line = Callable[..., bytes]

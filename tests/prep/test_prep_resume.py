@@ -23,7 +23,9 @@ Log = Callable[..., Path]
 # Prepares argv[2:] into argv[1] in small pieces, and does what STOP says on the way.
 PROGRAM = """
 import json, os, signal, sys
-from sizewise_prep.pipeline import parts, prep; from sizewise_prep.raw import reader
+from sizewise_prep.pipeline import prep
+from sizewise_prep.pipeline.steps import parts
+from sizewise_prep.raw import reader
 parts.PIECE_BYTES, reader.BLOCK_BYTES = 20_000, 5_000
 options = json.loads(os.environ["OPTIONS"])
 left = int(os.environ.get("RENAMES", -1))
@@ -53,7 +55,7 @@ def logs(line: Line, log: Log) -> list[str]:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pieces as in the program above, in this process."""
-    monkeypatch.setattr("sizewise_prep.pipeline.parts.PIECE_BYTES", 20_000)
+    monkeypatch.setattr("sizewise_prep.pipeline.steps.parts.PIECE_BYTES", 20_000)
     monkeypatch.setattr("sizewise_prep.raw.reader.BLOCK_BYTES", 5_000)
 
 

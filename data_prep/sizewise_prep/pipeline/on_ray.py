@@ -29,7 +29,7 @@ from sizewise_core.ray_address import RefusedError, joinable
 from sizewise_core.ray_job import InstalledCode
 from sizewise_prep.pipeline.options import Options
 from sizewise_prep.pipeline.prep import steps
-from sizewise_prep.pipeline.progress import Progress
+from sizewise_prep.pipeline.steps.progress import Progress
 from sizewise_prep.pipeline.workers import Function, Job, Result, all_results
 from sizewise_prep.shards.manifest import Manifest
 

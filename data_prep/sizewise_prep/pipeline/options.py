@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sizewise_core.errors import InputError
-from sizewise_prep.pipeline import assembly
+from sizewise_prep.pipeline.steps import assembly
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.shards.manifest import Settings, Tokens
 from sizewise_prep.shards.splits import Rule

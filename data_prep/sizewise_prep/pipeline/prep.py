@@ -4,9 +4,10 @@
 
 The work has steps, each a list of independent jobs whose results are files: raw text is parsed to parts (`log`,
 `parts`), parts are cut to shards (`assembly`), and the runs of distinct tokens that shards leave behind are merged
-column by column (`distinct`, `vocabulary`); `making` has their order. All of it lies in a hidden folder beside the one
-that is asked for (`working`), which gets its name when everything is there. A file counts as done when the record of
-its size and digest is written, so a run that was killed goes on with what is done, and ends with the same bytes.
+column by column (`distinct`, `vocabulary`); `shard_steps` has their order. All of it lies in a hidden folder beside
+the one that is asked for (`work_folder`), which gets its name when everything is there. A file counts as done when the
+record of its size and digest is written, so a run that was killed goes on with what is done, and ends with the same
+bytes.
 """
 
 from __future__ import annotations
@@ -22,13 +23,19 @@ from typing import Any
 from sizewise_core import limits
 from sizewise_core.atomic import publish, resumable_folder, write_atomic
 from sizewise_core.errors import InputError
-from sizewise_prep.pipeline import parts
-from sizewise_prep.pipeline.log import Log, digests
-from sizewise_prep.pipeline.making import make
 from sizewise_prep.pipeline.options import Options
-from sizewise_prep.pipeline.progress import FileProgress, Progress
+from sizewise_prep.pipeline.steps import parts
+from sizewise_prep.pipeline.steps.log import Log, digests
+from sizewise_prep.pipeline.steps.progress import FileProgress, Progress
+from sizewise_prep.pipeline.steps.shard_steps import make
+from sizewise_prep.pipeline.steps.work_folder import (
+    claim,
+    clear_all_but,
+    finished_manifest,
+    is_begun,
+    refuse_others,
+)
 from sizewise_prep.pipeline.workers import Local, Workers
-from sizewise_prep.pipeline.working import claim, clear_all_but, finished_manifest, is_begun, refuse_others
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.raw.sources import resolve
 from sizewise_prep.shards.manifest import NAME, Manifest

@@ -10,7 +10,7 @@ what can be turned.
 """
 
 from sizewise_prep.planted.dials import Dials
-from sizewise_prep.planted.generate import LogFile, SplitTruth, Truth, generate
+from sizewise_prep.planted.generate import LogFile, LogOptions, SplitTruth, Truth, generate
 from sizewise_prep.planted.world import Chunk, World
 
-__all__ = ["Chunk", "Dials", "LogFile", "SplitTruth", "Truth", "World", "generate"]
+__all__ = ["Chunk", "Dials", "LogFile", "LogOptions", "SplitTruth", "Truth", "World", "generate"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -99,16 +100,32 @@ class Truth(_Frozen):
             raise InputError(f"{path}: {first_problem(error)}; generate the logs anew") from None
 
 
+@dataclass(frozen=True)
+class LogOptions:
+    """What logs to write.
+
+    Attributes:
+        seed: another seed is another world: other tokens, other effects, other rows.
+        files: the rows are spread evenly over so many, in time order.
+        compress: write `.tsv.gz`.
+        dials: what to turn; the defaults behave like a real log.
+        split: the fractions of rows that `Truth.splits` is about.
+    """
+
+    seed: int = 1
+    files: int = 1
+    compress: bool = False
+    dials: Dials = field(default_factory=Dials)
+    split: tuple[float, float, float] = (0.8, 0.1, 0.1)
+
+
 def generate(
     out: Path,
     rows: int,
+    options: LogOptions | None = None,
     *,
-    seed: int = 1,
-    files: int = 1,
-    compress: bool = False,
-    dials: Dials | None = None,
-    split: tuple[float, float, float] = (0.8, 0.1, 0.1),
     progress: Callable[[int], None] | None = None,
+    **named: Any,
 ) -> Truth:
     """Write planted rows to `out/day_0.tsv`, `day_1.tsv`, ... in time order, and `out/truth.json` last.
 
@@ -117,42 +134,40 @@ def generate(
     Args:
         out: a folder that is absent or empty; one that holds these very logs is left as it is.
         rows: at least two, without which there is no AUC.
-        seed: another seed is another world: other tokens, other effects, other rows.
-        files: the rows are spread evenly, in time order.
-        compress: write `.tsv.gz`.
-        dials: what to turn; the defaults behave like a real log.
-        split: the fractions that `Truth.splits` is about.
+        options: what to write; its fields may be given by name instead.
         progress: called with the number of rows written so far.
 
     Raises:
         InputError: an impossible argument, or `out` holds something else.
     """
-    out, dials, split = Path(out), dials or Dials(), check_fractions(split)
+    asked = replace(options or LogOptions(), **named)
+    asked = replace(asked, dials=asked.dials or Dials(), split=check_fractions(asked.split))
+    out, files = Path(out), asked.files
     if not 2 <= rows <= _MAX_ROWS:
         raise InputError(f"rows = {rows}: give a number from 2 to {_MAX_ROWS:,}")
     if not 1 <= files <= rows:
         raise InputError(f"files = {files}: give at least 1 and at most one file per row ({rows:,})")
-    if (finished := _finished(out, rows, seed, files, compress, dials, split)) is not None:
+    if (finished := _finished(out, rows, asked)) is not None:
         return finished
-    world = World(seed, rows, dials)
+    world = World(asked.seed, rows, asked.dials)
     meters = {name: BayesMeter() for name in SPLITS}
     with atomic_folder(out) as folder:
         logs = []
         for index in range(files):
-            name = f"day_{index}.tsv" + (".gz" if compress else "")
+            name = f"day_{index}.tsv" + (".gz" if asked.compress else "")
             start, stop = rows * index // files, rows * (index + 1) // files
             with (
                 hashed_file(folder / name) as writer,
-                closing(_compressed(writer) if compress else writer) as stream,
+                closing(_compressed(writer) if asked.compress else writer) as stream,
             ):
-                for first, last, part in _pieces(start, stop, split_sizes(rows, split)):
+                for first, last, part in _pieces(start, stop, split_sizes(rows, asked.split)):
                     chunk = world.chunk(first, last)
                     meters[part].add(chunk.probability, chunk.labels)
                     stream.write(chunk.text())
                     if progress:
                         progress(last)
             logs.append(LogFile(name=name, rows=stop - start, bytes=writer.bytes, sha256=writer.sha256))
-        truth = _truth(world, meters, logs, compress, split)
+        truth = _truth(world, meters, logs, asked)
         write_atomic(folder / "truth.json", truth.model_dump_json(indent=2).encode() + b"\n")
     return truth
 
@@ -178,8 +193,7 @@ def _truth(
     world: World,
     meters: dict[str, BayesMeter],
     logs: list[LogFile],
-    compress: bool,
-    split: tuple[float, float, float],
+    asked: LogOptions,
 ) -> Truth:
     overall = BayesMeter()
     for meter in meters.values():
@@ -187,8 +201,8 @@ def _truth(
     return Truth(
         seed=world.seed,
         dials=world.dials,
-        compress=compress,
-        split=split,
+        compress=asked.compress,
+        split=asked.split,
         intercept=world.intercept,
         splits={name: SplitTruth.measured(meter) for name, meter in meters.items()},
         files=logs,
@@ -196,15 +210,7 @@ def _truth(
     )
 
 
-def _finished(
-    out: Path,
-    rows: int,
-    seed: int,
-    files: int,
-    compress: bool,
-    dials: Dials,
-    split: tuple[float, float, float],
-) -> Truth | None:
+def _finished(out: Path, rows: int, asked: LogOptions) -> Truth | None:
     """The truth of `out` when it already holds these logs, None when it is free to be written."""
     if not out.exists():
         return None
@@ -214,10 +220,9 @@ def _finished(
         return None
     if (out / "truth.json").exists():
         truth = Truth.load(out)
-        asked = (rows, seed, files, compress, dials, split)
-        held = (truth.rows, truth.seed, len(truth.files), truth.compress, truth.dials, truth.split)
+        held = LogOptions(truth.seed, len(truth.files), truth.compress, truth.dials, truth.split)
         paths = [out / log.name for log in truth.files]
         sizes = [path.stat().st_size if path.is_file() else None for path in paths]
-        if asked == held and sizes == [log.bytes for log in truth.files]:
+        if (rows, asked) == (truth.rows, held) and sizes == [log.bytes for log in truth.files]:
             return truth
     raise InputError(f"{out}: holds something else; name a new folder or remove this one first")

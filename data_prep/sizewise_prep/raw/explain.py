@@ -12,7 +12,7 @@ import re
 
 from sizewise_prep.raw.formats import text_format
 from sizewise_prep.raw.layout import Layout, quoted
-from sizewise_prep.raw.parser import BadRow
+from sizewise_prep.raw.parsing.parser import BadRow
 
 _SEPARATORS = {
     b"\t": "tabs",

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from sizewise_core.atomic import hashed_file
 from sizewise_core.errors import InputError
-from sizewise_prep.raw.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.arrow_files import Column, MalformedError, mapped
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sizewise.cli.records import takes
 from sizewise.cli.shared import Json, Name, Runs, Wide, app, command, front_columns, print_json
 from sizewise_core.errors import InputError
 from sizewise_core.storage import place
@@ -37,61 +38,70 @@ def trial_columns() -> list[str]:
     return ["trial_id", "state", "replicate", *front_columns()[1:], *own]
 
 
-@app.command("results")
-def results_(
-    name: Name,
-    runs: Runs = "runs",
-    table: Annotated[TableName, typer.Option(help="Which table.")] = TableName.trials,
+@dataclasses.dataclass(frozen=True)
+class TableOptions:
+    """What `results` is asked for."""
+
+    name: Name
+    runs: Runs = "runs"
+    table: Annotated[TableName, typer.Option(help="Which table.")] = TableName.trials
     format_: Annotated[
         TableFormat | None,
         typer.Option("--format", help="How it is written; when left out, as --out ends, or as a table."),
-    ] = None,
+    ] = None
     out: Annotated[
         Path | None, typer.Option(help="Write to this file: FILE.csv, FILE.json or FILE.parquet.")
-    ] = None,
-    wide: Wide = False,
+    ] = None
+    wide: Wide = False
     problems: Annotated[
         bool, typer.Option("--problems", help="Print everything that could not be read, a line each.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
+    ] = False
+    as_json: Json = False
+
+
+@app.command("results")
+@takes(TableOptions)
+def results_(asked: TableOptions) -> None:
     """Print or write a study's tables: trials, evaluations, or the Pareto front over evaluations."""
     from sizewise import results
-    from sizewise.cli.tables import print_table
     from sizewise.cli.terminal import print_problems
     from sizewise_core.printable import printable
 
-    as_file = _file_format(format_, out, as_json)  # before anything is read
-    study = results.load(place(runs), name)
-    if problems:
-        if as_json:
+    name, table = asked.name, asked.table.value
+    as_file = _file_format(asked.format_, asked.out, asked.as_json)  # before anything is read
+    study = results.load(place(asked.runs), name)
+    if asked.problems:
+        if asked.as_json:
             print_json({"name": name, "problems": study.problems})
         else:
             print("\n".join(map(printable, study.problems)) or f"{name}: everything can be read")
         return
-    print_problems(study.problems, command("results", name, runs, "--problems"))
-    frame = getattr(study, table.value)
-    if out is not None:
-        _write_table(frame, as_file, out)
-        if as_json:
-            said = {"name": name, "table": table.value, "out": str(out), "written": frame.height}
-            print_json({**said, "problems": study.problems})
-    elif as_json:
-        rows = {"name": name, "table": table.value, "rows": frame.to_dicts()}
+    print_problems(study.problems, command("results", name, asked.runs, "--problems"))
+    frame = getattr(study, table)
+    if asked.out is not None:
+        _write_table(frame, as_file, asked.out)
+        if asked.as_json:
+            written = {"name": name, "table": table, "out": str(asked.out), "written": frame.height}
+            print_json({**written, "problems": study.problems})
+    elif asked.as_json:
+        rows = {"name": name, "table": table, "rows": frame.to_dicts()}
         print_json({**rows, "problems": study.problems})
     elif as_file is not TableFormat.table:
         print(frame.write_json() if as_file is TableFormat.json else frame.write_csv())
     else:
-        columns = trial_columns() if table is TableName.trials else front_columns()
-        if wide:
-            columns = list(dict.fromkeys([*columns, *study.config_columns]))
-        print_table(
-            frame,
-            columns,
-            f"{table.value} of {name}",
-            wide=wide,
-            every_row=command("results", name, runs, "--table", table.value, "--format", "csv"),
-        )
+        _print_table(frame, study, asked)
+
+
+def _print_table(frame: Any, study: Any, asked: TableOptions) -> None:
+    """The table on a terminal: its usual columns, or with `--wide` those of the configuration too."""
+    from sizewise.cli.tables import print_table
+
+    columns = trial_columns() if asked.table is TableName.trials else front_columns()
+    if asked.wide:
+        columns = list(dict.fromkeys([*columns, *study.config_columns]))
+    table = asked.table.value
+    every_row = command("results", asked.name, asked.runs, "--table", table, "--format", "csv")
+    print_table(frame, columns, f"{table} of {asked.name}", wide=asked.wide, every_row=every_row)
 
 
 def _file_format(given: TableFormat | None, out: Path | None, as_json: bool) -> TableFormat:

@@ -2,14 +2,19 @@
 
 import sys
 import time
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sizewise.cli.records import takes
 from sizewise.cli.shared import Json, app, print_json
 from sizewise_core.errors import InputError
+
+if TYPE_CHECKING:
+    from sizewise_prep.shards.manifest import Manifest
 
 
 class TokenTreatment(StrEnum):
@@ -48,47 +53,47 @@ def generate(
         print(f"{out}: {rows:,} rows; the best possible AUC on them is {truth.bayes_auc:.4f}")
 
 
-@app.command()
-def prep(
-    raw: Annotated[
-        list[str] | None, typer.Argument(metavar="RAW...", help="Raw logs, in time order.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the shards.")] = None,
+@dataclass(frozen=True)
+class PrepOptions:
+    """What `prep` is asked for."""
+
+    raw: Annotated[list[str] | None, typer.Argument(metavar="RAW...", help="Raw logs, in time order.")] = None
+    out: Annotated[Path | None, typer.Option(help="Folder for the shards.")] = None
     max_bad_fraction: Annotated[
         float,
         typer.Option(help="Set bad rows aside up to this fraction; 0 stops at the first.", min=0, max=1),
-    ] = 0.0,
-    shard_rows: Annotated[int, typer.Option(help="Rows a shard.", min=1)] = 524_288,
+    ] = 0.0
+    shard_rows: Annotated[int, typer.Option(help="Rows a shard.", min=1)] = 524_288
     split: Annotated[
         str,
         typer.Option(
             help="Where the log is cut in time: fractions for training, validation and test; or rows:A,B, "
             "files:A,B (the rest tests); or mlperf (the last file halved)."
         ),
-    ] = "0.8,0.1,0.1",
+    ] = "0.8,0.1,0.1"
     tokens: Annotated[
         TokenTreatment,
         typer.Option(
             help="Raw 32-bit tokens; ids from 0 on (which `full` needs); or MLPerf's ids modulo 40,000,000 and "
             "logarithms of integers."
         ),
-    ] = TokenTreatment.raw,
+    ] = TokenTreatment.raw
     min_count: Annotated[
         int, typer.Option(help="With contiguous ids: rarer tokens share id 0 with missing ones.", min=1)
-    ] = 1,
+    ] = 1
     shuffle: Annotated[
         int | None, typer.Option(metavar="SEED", help="Shuffle rows within each shard by this seed.", min=0)
-    ] = None,
+    ] = None
     schema: Annotated[
         Path | None, typer.Option(metavar="YAML", help="The columns of logs in another layout than Criteo's.")
-    ] = None,
+    ] = None
     workers: Annotated[
         int | None, typer.Option(help="Local processes; one for each core when left out.", min=1)
-    ] = None,
+    ] = None
     memory: Annotated[
         str | None,
         typer.Option(help="At most this much for all local workers, or for each task on Ray, such as 2GB."),
-    ] = None,
+    ] = None
     ray: Annotated[
         str | None,
         typer.Option(
@@ -96,69 +101,36 @@ def prep(
             envvar="RAY_ADDRESS",
             help="Work on this Ray cluster (auto: one on this machine).",
         ),
-    ] = None,
+    ] = None
     verify: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Check a folder of shards against its manifest instead."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
+    ] = None
+    as_json: Json = False
+
+
+@app.command()
+@takes(PrepOptions)
+def prep(asked: PrepOptions) -> None:
     """Turn raw click logs into training shards, or check the shards of a folder."""
-    from sizewise.cli.terminal import preparing
-    from sizewise_core.units import parse_bytes
-    from sizewise_prep.pipeline import prep as preparation
-    from sizewise_prep.raw.layout import Layout
-    from sizewise_prep.shards import manifest as manifests
+    if asked.verify is not None:
+        _verify(asked.verify, asked.as_json)
+        return
+    if not asked.raw or asked.out is None:
+        raise InputError("prep: give raw logs and --out DIR, or --verify DIR")
     from sizewise_prep.shards.cautions import cautions
 
-    if verify is not None:
-        damaged = manifests.verify(verify)
-        if as_json:
-            print_json({"folder": str(verify), "damaged": damaged})
-        else:
-            print("\n".join(damaged) or f"{verify}: every shard is as its manifest says")
-        if damaged:
-            raise typer.Exit(1)
-        return
-    if not raw or out is None:
-        raise InputError("prep: give raw logs and --out DIR, or --verify DIR")
-    options = preparation.Options(
-        split=split,
-        shard_rows=shard_rows,
-        max_bad_fraction=max_bad_fraction,
-        tokens=tokens.value,
-        min_count=min_count,
-        shuffle=shuffle,
-        layout=Layout.load(schema) if schema else None,
-    )
-    try:
-        limit = None if memory is None else parse_bytes(memory)
-    except ValueError as error:
-        raise InputError(f"--memory: {error}") from None
     began = time.monotonic()
-    with preparing(as_json) as progress:
-        if ray is None:
-            manifest = preparation.prepare(
-                raw,
-                out,
-                options,
-                workers=workers or preparation.default_workers(),
-                memory=limit,
-                progress=progress,
-            )
-        else:
-            from sizewise_prep.pipeline.on_ray import prepare_on_ray
-
-            manifest = prepare_on_ray(raw, out, options, address=ray, memory=limit, progress=progress)
+    manifest = _prepare(asked.raw, asked.out, asked)
     seconds = time.monotonic() - began
     warnings = cautions(manifest)
     for warning in warnings:
-        print(f"sizewise: {out}: {warning}", file=sys.stderr)
+        print(f"sizewise: {asked.out}: {warning}", file=sys.stderr)
     shards = sum(len(part.shards) for part in manifest.splits.values())
-    if as_json:
+    if asked.as_json:
         print_json(
             {
-                "out": str(out),
+                "out": str(asked.out),
                 "rows_in": manifest.rows_in,
                 "rows_out": manifest.rows_out,
                 "rows_quarantined": manifest.rows_quarantined,
@@ -168,7 +140,48 @@ def prep(
             }
         )
     else:
-        aside = (
-            f", {manifest.rows_quarantined:,} set aside in quarantine/" if manifest.rows_quarantined else ""
-        )
-        print(f"{out}: {manifest.rows_out:,} rows in {shards} shards{aside}")
+        bad = manifest.rows_quarantined
+        aside = f", {bad:,} set aside in quarantine/" if bad else ""
+        print(f"{asked.out}: {manifest.rows_out:,} rows in {shards} shards{aside}")
+
+
+def _verify(folder: Path, as_json: bool) -> None:
+    """Check a folder of shards against its manifest; exit code 1 where something is damaged."""
+    from sizewise_prep.shards import manifest as manifests
+
+    damaged = manifests.verify(folder)
+    if as_json:
+        print_json({"folder": str(folder), "damaged": damaged})
+    else:
+        print("\n".join(damaged) or f"{folder}: every shard is as its manifest says")
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _prepare(raw: list[str], out: Path, asked: PrepOptions) -> "Manifest":
+    """Prepare on this machine or on a Ray cluster, as asked, and show how far it is."""
+    from sizewise.cli.terminal import preparing
+    from sizewise_core.units import parse_bytes
+    from sizewise_prep.pipeline import prep as preparation
+    from sizewise_prep.raw.layout import Layout
+
+    options = preparation.Options(
+        split=asked.split,
+        shard_rows=asked.shard_rows,
+        max_bad_fraction=asked.max_bad_fraction,
+        tokens=asked.tokens.value,
+        min_count=asked.min_count,
+        shuffle=asked.shuffle,
+        layout=Layout.load(asked.schema) if asked.schema else None,
+    )
+    try:
+        memory = None if asked.memory is None else parse_bytes(asked.memory)
+    except ValueError as error:
+        raise InputError(f"--memory: {error}") from None
+    with preparing(asked.as_json) as progress:
+        if asked.ray is None:
+            workers = asked.workers or preparation.default_workers()
+            return preparation.prepare(raw, out, options, workers=workers, memory=memory, progress=progress)
+        from sizewise_prep.pipeline.on_ray import prepare_on_ray
+
+        return prepare_on_ray(raw, out, options, address=asked.ray, memory=memory, progress=progress)

@@ -156,62 +156,66 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show how studies stand."""
-    from sizewise import results
-    from sizewise.cli.tables import print_table
-    from sizewise.cli.terminal import print_problems, say
-    from sizewise_core.units import describe_cost, format_seconds
-
     if trial is not None:
         if name is None:
             raise InputError("status: --trial needs the NAME of its study")
-        report = results.trial_report(place(runs), name, trial)
-        print_problems(report["problems"], command("results", name, runs, "--problems"))
-        if as_json:
-            print_json(report)
-        else:
-            again = f", {report['attempts']} attempts" if report["attempts"] > 1 else ""
-            say(f"trial {trial} of {name}: {report['state']}{again}")
-            for attempt, reason in report["lost"].items():
-                say(f"attempt {attempt} lost its worker: {reason}")
-            for text in filter(None, (report["error"], report["traceback"].rstrip())):
-                say(text)
+        _print_trial(name, runs, trial, as_json)
+    elif name is None:
+        _print_studies(runs, wide, as_json)
+    else:
+        _print_status(name, runs, as_json)
+
+
+def _print_trial(name: str, runs: str, trial: int, as_json: bool) -> None:
+    """How one trial went: its state, what its attempts lost, and its error with the traceback."""
+    from sizewise import results
+    from sizewise.cli.terminal import print_problems, say
+
+    report = results.trial_report(place(runs), name, trial)
+    print_problems(report["problems"], command("results", name, runs, "--problems"))
+    if as_json:
+        print_json(report)
         return
-    if name is None:
-        studies = results.studies(place(runs))
-        every = f"sizewise status --runs {shlex.quote(runs)} --json"
-        listed = studies.select("name", "problems").iter_rows()
-        print_problems([_first_problem(*damaged) for damaged in listed if damaged[1]], every)
-        if as_json:
-            print_json({"runs": str(runs), "studies": studies.to_dicts()})
-        elif studies.is_empty():
-            print(f"{runs}: no studies yet; start one with `sizewise run STUDY.yaml`")
-        else:
-            columns = ["name", "state", "asked", "finished", "pruned", "failed", "running", "best_auc"]
-            print_table(
-                studies,
-                columns,
-                f"Studies in {runs}",
-                wide=wide,
-                every_row=every,
-            )
-        return
+    again = f", {report['attempts']} attempts" if report["attempts"] > 1 else ""
+    say(f"trial {trial} of {name}: {report['state']}{again}")
+    for attempt, reason in report["lost"].items():
+        say(f"attempt {attempt} lost its worker: {reason}")
+    for text in filter(None, (report["error"], report["traceback"].rstrip())):
+        say(text)
+
+
+def _print_studies(runs: str, wide: bool, as_json: bool) -> None:
+    """A line for each study in a folder."""
+    from sizewise import results
+    from sizewise.cli.tables import print_table
+    from sizewise.cli.terminal import print_problems
+
+    studies = results.studies(place(runs))
+    every = f"sizewise status --runs {shlex.quote(runs)} --json"
+    listed = studies.select("name", "problems").iter_rows()
+    print_problems([_first_problem(*damaged) for damaged in listed if damaged[1]], every)
+    if as_json:
+        print_json({"runs": str(runs), "studies": studies.to_dicts()})
+    elif studies.is_empty():
+        print(f"{runs}: no studies yet; start one with `sizewise run STUDY.yaml`")
+    else:
+        columns = ["name", "state", "asked", "finished", "pruned", "failed", "running", "best_auc"]
+        print_table(studies, columns, f"Studies in {runs}", wide=wide, every_row=every)
+
+
+def _print_status(name: str, runs: str, as_json: bool) -> None:
+    """How far one study is, what it cost, and why trials of it failed."""
+    from sizewise import results
+    from sizewise.cli.terminal import print_problems, say
+    from sizewise_core.units import describe_cost
+
     study = results.load(place(runs), name)
     found = {**results.status(place(runs), name), "problems": study.problems}
     print_problems(study.problems, command("results", name, runs, "--problems"))
     if as_json:
         print_json(found)
         return
-    trials = found["trials"]
-    left = (
-        f", about {format_seconds(found['seconds_left'])} left" if found["seconds_left"] is not None else ""
-    )
-    say(
-        f"{name}: {found['state']}, {trials['finished']} of {trials['asked']} trials finished, "
-        + (f"{trials['pruned']} stopped early, " if trials["pruned"] else "")
-        + f"{trials['running']} running, {trials['failed']} failed"
-        + (f", {trials['infeasible']} not trained (constraints)" if trials["infeasible"] else "")
-        + left
-    )
+    say(_progress(name, found))
     say(f"cost so far: {describe_cost(found['cost'])}")
     if found["message"]:
         say(found["message"])
@@ -222,11 +226,26 @@ def status(
     for error, ids in reasons.head(_MOST_REASONS).iter_rows():
         say(f"trial {_listed(ids)} failed: {str(error)[:_MOST_LETTERS]}")
     if reasons.height > _MOST_REASONS:
-        say(
-            f"{reasons.height - _MOST_REASONS:,} more reasons; all: `{command('results', name, runs, '--json')}`"
-        )
+        more = reasons.height - _MOST_REASONS
+        say(f"{more:,} more reasons; all: `{command('results', name, runs, '--json')}`")
     if failed.height:
         print(f"tracebacks: {command('status', name, runs, '--trial', 'ID')}")
+
+
+def _progress(name: str, found: dict[str, Any]) -> str:
+    """One line: the study's state and its trials by state."""
+    from sizewise_core.units import format_seconds
+
+    trials, left = found["trials"], found["seconds_left"]
+    parts = [f"{name}: {found['state']}", f"{trials['finished']} of {trials['asked']} trials finished"]
+    if trials["pruned"]:
+        parts.append(f"{trials['pruned']} stopped early")
+    parts += [f"{trials['running']} running", f"{trials['failed']} failed"]
+    if trials["infeasible"]:
+        parts.append(f"{trials['infeasible']} not trained (constraints)")
+    if left is not None:
+        parts.append(f"about {format_seconds(left)} left")
+    return ", ".join(parts)
 
 
 def _listed(ids: list[int]) -> str:

@@ -15,7 +15,7 @@ from torch.export import Dim, ExportedProgram
 
 from sizewise.embedding.table import Table
 from sizewise.models import Model
-from sizewise_prep.pipeline.assembly import MLPERF_IDS
+from sizewise_prep.pipeline.steps.assembly import MLPERF_IDS
 from sizewise_prep.shards.manifest import Tokens
 from sizewise_prep.shards.vocabulary import Vocabulary
 

@@ -20,9 +20,9 @@ from sizewise_core.errors import InputError
 from sizewise_core.storage import StorageError
 from sizewise_prep.raw.explain import bad_header, bad_row
 from sizewise_prep.raw.layout import Layout
-from sizewise_prep.raw.parser import Parser
+from sizewise_prep.raw.parsing.parser import Parser
+from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.raw.reader import Reader
-from sizewise_prep.raw.rows import Rows
 from sizewise_prep.raw.sources import RawFile, resolve
 
 _SCHEMA = pa.schema(

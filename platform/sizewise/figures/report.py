@@ -20,7 +20,13 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.offline import get_plotlyjs
 
-from sizewise.figures import CONFIG, accuracy_against_iterations, accuracy_against_size, tradeoff_3d
+from sizewise.figures import (
+    CONFIG,
+    accuracy_against_iterations,
+    accuracy_against_size,
+    by_setting,
+    tradeoff_3d,
+)
 from sizewise.figures import searching as search
 from sizewise.results import Study, answer, hypervolume
 from sizewise.results.commands import problems as problems_command
@@ -161,8 +167,8 @@ def _search(study: Study) -> str:
     if searched(study):
         figures |= {
             "importance": search.importance(study, "PED-ANOVA"),
-            "slices": search.slices(study, next(iter(study.objectives))),
-            "parallel": search.parallel_coordinates(study),
+            "slices": by_setting.slices(study, next(iter(study.objectives))),
+            "parallel": by_setting.parallel_coordinates(study),
         }
     return "\n".join(_figure(figure, name) for name, figure in figures.items())
 

@@ -1,8 +1,9 @@
 """Accuracy against size: every evaluation, the Pareto front in colour, the best score that each size allows."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy.typing as npt
 import plotly.graph_objects as go
 import polars as pl
 
@@ -26,6 +27,14 @@ class _SizeInfo(NamedTuple):
     full: pl.DataFrame
     marks: list[reference.Mark]
     bound: MemoryBound | None
+
+
+class _Line(NamedTuple):
+    """A vertical line at a size in bytes; `dash` as Plotly has it."""
+
+    bytes: float
+    text: str
+    dash: str
 
 
 def accuracy_against_size(study: Study, epsilon: float | None = None, axes: Axes | None = None) -> go.Figure:
@@ -72,7 +81,7 @@ def _bound(study: Study, epsilon: float) -> MemoryBound | None:
 
 
 def _draw_accuracy_against_size(info: _SizeInfo) -> go.Figure:
-    size, score, effort = info.axes
+    size, score, _ = info.axes
     sizes = pl.concat([info.dominated[size], info.front[size]]).to_numpy()
     label = SCORES[score].label
     figure = go.Figure(
@@ -86,7 +95,18 @@ def _draw_accuracy_against_size(info: _SizeInfo) -> go.Figure:
             margin={"l": 70, "r": 20, "t": 75, "b": 90},
         )
     )
-    hover = style.hover("size", label)
+    _add_evaluations(figure, info)
+    for number, line in enumerate(_lines(info)):
+        _add_line(figure, line, number, sizes)
+    if info.full_bytes and sizes.size:
+        _add_compression_axis(figure, info.full_bytes, sizes.tolist())
+    return figure
+
+
+def _add_evaluations(figure: go.Figure, info: _SizeInfo) -> None:
+    """The points: dominated ones, the line of the best, the front, and trials with full tables."""
+    size, score, effort = info.axes
+    hover = style.hover("size", SCORES[score].label)
     figure.add_scatter(
         x=info.dominated[size].to_numpy(),
         y=info.dominated[score].to_numpy(),
@@ -130,26 +150,31 @@ def _draw_accuracy_against_size(info: _SizeInfo) -> go.Figure:
             marker={"symbol": "star", "size": 15, "color": style.CHOSEN[1], "line": {"width": 1}},
             hovertemplate=hover,
         )
-    lines = [(mark.bytes, mark.text, "dot") for mark in info.marks]
+
+
+def _lines(info: _SizeInfo) -> list[_Line]:
+    """Vertical lines at published sizes and at the bound."""
+    lines = [_Line(mark.bytes, mark.text, "dot") for mark in info.marks]
     if info.bound:
         # Short, for it lies across the figure; `sizewise bound` says what holds for hash and robe.
         size_text = format_bytes(info.bound.bytes)
         text = f"dense projection: {size_text} for ε = {info.bound.epsilon:g}<br>(no bound for hash and robe)"
-        lines.append((info.bound.bytes, text, "dash"))
-    for place, (at, text, dash) in enumerate(lines):
-        figure.add_vline(at, line={"color": style.OUTLINE, "width": 1, "dash": dash})
-        figure.add_annotation(
-            text=text,
-            x=math.log10(at),  # Plotly places annotations, unlike lines, by the logarithm
-            xanchor="right" if sizes.size and at > math.sqrt(sizes.min() * sizes.max()) else "left",
-            y=0.07 * place,
-            yref="y domain",
-            yanchor="bottom",
-            showarrow=False,
-        )
-    if info.full_bytes and sizes.size:
-        _add_compression_axis(figure, info.full_bytes, sizes.tolist())
-    return figure
+        lines.append(_Line(info.bound.bytes, text, "dash"))
+    return lines
+
+
+def _add_line(figure: go.Figure, line: _Line, number: int, sizes: npt.NDArray[Any]) -> None:
+    """A vertical line, its text above those of the lines before it."""
+    figure.add_vline(line.bytes, line={"color": style.OUTLINE, "width": 1, "dash": line.dash})
+    figure.add_annotation(
+        text=line.text,
+        x=math.log10(line.bytes),  # Plotly places annotations, unlike lines, by the logarithm
+        xanchor="right" if sizes.size and line.bytes > math.sqrt(sizes.min() * sizes.max()) else "left",
+        y=0.07 * number,
+        yref="y domain",
+        yanchor="bottom",
+        showarrow=False,
+    )
 
 
 def _add_compression_axis(figure: go.Figure, full_bytes: int, sizes: list[float]) -> None:

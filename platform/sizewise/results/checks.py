@@ -13,7 +13,8 @@ from sizewise.store.files import StudyFiles, batches
 from sizewise.store.ledger import MOST_BYTES, counted, missing_evaluations
 from sizewise.store.records import StudyRecord, TrialRecord
 from sizewise_core.sealed import is_cut_short, last_line_holds
-from sizewise_core.storage import read, read_entries
+from sizewise_core.storage import read
+from sizewise_core.storage_contents import read_entries
 
 _ENDED = ("finished", "pruned")
 

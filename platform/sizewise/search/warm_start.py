@@ -16,7 +16,8 @@ from sizewise.search.space import as_param, configure
 from sizewise.store.ledger import MOST_BYTES, NAME, Record
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError, sealed, unsealed
-from sizewise_core.storage import Place, exists, place, read, read_all, write
+from sizewise_core.storage import Place, exists, place, read, write
+from sizewise_core.storage_contents import read_all
 
 FILE = "warm_start.json"
 # What may differ between two studies without the outcome of a trial becoming another.

@@ -15,7 +15,8 @@ from sizewise.metrics.registry import METRICS
 from sizewise.store.files import batches
 from sizewise.store.ledger import MOST_CURVE_BYTES, MOST_LINE_BYTES, evaluation_of
 from sizewise_core.sealed import DamagedError, whole
-from sizewise_core.storage import Entry, Place, read_entries
+from sizewise_core.storage import Entry, Place
+from sizewise_core.storage_contents import read_entries
 
 IDENTITY = ["trial_id", "replicate", "iteration"]
 _MOST = 2**62  # beyond it a number is none that was measured

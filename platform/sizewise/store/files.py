@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from sizewise.store.ledger import MOST_BYTES
 from sizewise.store.records import Record, parse
-from sizewise_core.storage import Entry, Place, entries, read_entries
+from sizewise_core.storage import Entry, Place, entries
+from sizewise_core.storage_contents import read_entries
 
 AT_ONCE, BYTES_AT_ONCE = 2_000, 64 << 20  # files whose contents are in memory together
 Part = Literal["trials", "evaluations", "test"]

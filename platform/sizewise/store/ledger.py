@@ -24,11 +24,11 @@ from sizewise_core.storage import (
     entries,
     make_folder,
     read,
-    read_entries,
     remove,
     rename,
     write,
 )
+from sizewise_core.storage_contents import read_entries
 
 log = logging.getLogger(__name__)
 NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")  # what a study, and so its folder, may be called

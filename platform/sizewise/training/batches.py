@@ -32,7 +32,7 @@ import torch
 from sizewise.embedding.kernels.rows import Array, draw_groups, group_numbers, make_grouper, select_share
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
-from sizewise_prep.raw.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.files import Shape, read_shard
 from sizewise_prep.shards.manifest import NAME, Manifest
 

@@ -12,7 +12,7 @@ from pseudo_terminal import in_terminal
 from sizewise.cli import terminal
 from sizewise.cli.running import running
 from sizewise.store.ledger import Record
-from sizewise_prep.pipeline.progress import FileProgress, Progress
+from sizewise_prep.pipeline.steps.progress import FileProgress, Progress
 
 
 class _OnTerminal(io.StringIO):

@@ -10,7 +10,7 @@ from arrow_shards import read_shard
 from sizewise.store import data_identity as study_data
 from sizewise.store.data_identity import fingerprint, problem
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.raw.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.files import write_shard
 from sizewise_prep.shards.manifest import Manifest
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from sizewise.figures import by_setting
 from sizewise.figures import searching as figures
 from sizewise.figures.reference import is_criteo_tb, marks
 from sizewise.results import hypervolume, load, searching
@@ -73,11 +74,11 @@ def test_every_figure_of_an_odd_study_is_drawn(tmp_path, kind):
         figures.objective_history(study, "embedding_bytes"),
         figures.distribution(study, "auc"),
         figures.distribution(study, "embedding_bytes"),
-        figures.ranks(study, *settings[:2], "auc"),
+        by_setting.ranks(study, *settings[:2], "auc"),
         figures.importance(study, "PED-ANOVA"),
-        figures.slices(study, "auc"),
-        figures.contour(study, settings[0], settings[1], "auc"),
-        figures.parallel_coordinates(study),
+        by_setting.slices(study, "auc"),
+        by_setting.contour(study, settings[0], settings[1], "auc"),
+        by_setting.parallel_coordinates(study),
         figures.timeline(study),
     ):
         assert figure.to_json()
@@ -96,7 +97,7 @@ def test_ranks_start_at_the_best_in_the_direction_of_the_objective(tmp_path):
     finished_study(tmp_path, "demo", trials=6)
     study = load(tmp_path, "demo")
     for objective, best in (("auc", study.trials["auc"].arg_max()), ("embedding_bytes", 0)):
-        points = figures.ranks(study, "memory_budget", "epochs", objective).data[0]
+        points = by_setting.ranks(study, "memory_budget", "epochs", objective).data[0]
         assert points.marker.color[best] == 1
         assert sorted(points.marker.color) == [1, 2, 3, 4, 5, 6]
 

@@ -8,7 +8,7 @@ import pytest
 from sizewise.store.curves import read_evaluations
 from sizewise.store.ledger import Ledger, Record
 from sizewise.store.records import TrialRecord, parse
-from sizewise_core.storage import read_all
+from sizewise_core.storage_contents import read_all
 
 
 def record(trial_id: int, **changes: object) -> Record:

@@ -18,7 +18,7 @@ from sizewise.training import batches
 from sizewise.training.batches import Batch, Split, transform_dense
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
-from sizewise_prep.raw.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.files import write_shard
 
 

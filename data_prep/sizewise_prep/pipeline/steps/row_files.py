@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sizewise_core.atomic import CACHED, atomic_file
 from sizewise_core.names import PlainPath
-from sizewise_prep.raw.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows
 
 Part = Literal["labels", "dense", "ids"]
 """Of rows, as `Rows` has them."""

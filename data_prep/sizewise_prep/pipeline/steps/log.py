@@ -15,14 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from sizewise_core.errors import InputError
-from sizewise_prep.pipeline import parts
-from sizewise_prep.pipeline.parts import ParseJob, Part
-from sizewise_prep.pipeline.progress import FileProgress, Progress, Step
+from sizewise_prep.pipeline.steps import parts
+from sizewise_prep.pipeline.steps.parts import ParseJob, Part
+from sizewise_prep.pipeline.steps.progress import FileProgress, Progress, Step
 from sizewise_prep.pipeline.workers import Workers
 from sizewise_prep.raw import reader
 from sizewise_prep.raw.layout import CRITEO
+from sizewise_prep.raw.parsing.time_order import out_of_order
 from sizewise_prep.raw.sources import RawFile
-from sizewise_prep.raw.time_order import out_of_order
 from sizewise_prep.shards.manifest import Quarantine, Settings, Source, TimeOrder
 
 _QUARANTINE = "quarantine/rows.tsv"

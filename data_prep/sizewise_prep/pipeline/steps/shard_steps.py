@@ -16,10 +16,10 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from sizewise_prep.pipeline import assembly, parts
-from sizewise_prep.pipeline.assembly import Made, ShardJob, shard_jobs
-from sizewise_prep.pipeline.log import Log
-from sizewise_prep.pipeline.progress import Progress
+from sizewise_prep.pipeline.steps import assembly, parts
+from sizewise_prep.pipeline.steps.assembly import Made, ShardJob, shard_jobs
+from sizewise_prep.pipeline.steps.log import Log
+from sizewise_prep.pipeline.steps.progress import Progress
 from sizewise_prep.pipeline.workers import Workers
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.shards import vocabulary

@@ -1,8 +1,9 @@
 """The first step of a preparation: raw text to parts, each the good rows of one piece of a raw file.
 
 A piece is a range of a plain file, or as much of a compressed one as decompresses to such a range. Its rows go
-to `work/parts/FILE-PIECE.rows` (see `spill`), its bad lines to `.bad`, and then a record of both to `.json`: a piece
-that has a record is done. Pieces are the same whoever works on them, so any number of workers leave the same parts.
+to `work/parts/FILE-PIECE.rows` (see `row_files`), its bad lines to `.bad`, and then a record of both to `.json`: a
+piece that has a record is done. Pieces are the same whoever works on them, so any number of workers leave the same
+parts.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from pydantic import BaseModel, ConfigDict
 
 from sizewise_core.atomic import HashingWriter, hashed_file, write_atomic
 from sizewise_core.errors import InputError
-from sizewise_prep.pipeline import spill
-from sizewise_prep.pipeline.spill import Spilled
+from sizewise_prep.pipeline.steps import row_files
+from sizewise_prep.pipeline.steps.row_files import Spilled
 from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.raw.parsing.time_order import Stretch
 from sizewise_prep.raw.reader import Reader
-from sizewise_prep.raw.rows import Rows
 from sizewise_prep.raw.sources import RawFile
-from sizewise_prep.raw.time_order import Stretch
 from sizewise_prep.shards.manifest import Shard, problem_of
 
 if TYPE_CHECKING:
-    from sizewise_prep.raw.parser import BadRow, Parser
+    from sizewise_prep.raw.parsing.parser import BadRow, Parser
 
 PIECE_BYTES = 64 << 20
 FOLDER = "work/parts"
@@ -80,7 +81,7 @@ class Part(BaseModel):
 
     def is_whole(self, folder: Path) -> bool:
         """Whether the files that hold it are as they were written."""
-        data = self.data is None or spill.is_whole(folder, self.data)
+        data = self.data is None or row_files.is_whole(folder, self.data)
         return data and (self.bad is None or problem_of(folder, self.bad) is None)
 
 
@@ -138,7 +139,7 @@ def time_column(raw: RawFile, layout: Layout) -> str | None:
 
     Raises InputError when it cannot be read.
     """
-    from sizewise_prep.raw.time_order import find_time
+    from sizewise_prep.raw.parsing.time_order import find_time
 
     lines = next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"").split(b"\n")[:-1]
     return find_time(layout, lines[1:] if layout.header else lines)
@@ -151,7 +152,7 @@ def parse(job: ParseJob) -> Iterator[Part]:
         InputError: the file is damaged, has vanished or changed, or has a bad row where none is allowed.
     """
     # Here, because it imports Polars, which a process that only has others parse need not.
-    from sizewise_prep.raw.parser import Parser
+    from sizewise_prep.raw.parsing.parser import Parser
 
     reader = Reader(job.raw, job.start, job.stop, job.block_bytes)
     parser = Parser(job.layout, job.time)
@@ -263,7 +264,7 @@ class _Collected:
     def written(self, last: bool) -> Part:
         """Write the rows, the bad lines and the record."""
         folder = self._job.folder
-        data = spill.write(folder, f"{self._stem}.rows", self._rows) if self._rows else None
+        data = row_files.write(folder, f"{self._stem}.rows", self._rows) if self._rows else None
         part = Part(
             file=self._job.file,
             piece=self._piece,

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sizewise_core.atomic import write_atomic
 from sizewise_core.errors import InputError
-from sizewise_prep.pipeline import parts
+from sizewise_prep.pipeline.steps import parts
 from sizewise_prep.raw import reader
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.sources import RawFile

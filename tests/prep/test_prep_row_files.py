@@ -6,8 +6,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from sizewise_prep.pipeline import spill
-from sizewise_prep.raw.rows import Rows
+from sizewise_prep.pipeline.steps import row_files
+from sizewise_prep.raw.parsing.rows import Rows
 
 
 def some_rows(count: int, seed: int) -> Rows:
@@ -21,11 +21,11 @@ def some_rows(count: int, seed: int) -> Rows:
 
 def test_cuts_of_several_files_come_back_in_their_order(tmp_path: Path) -> None:
     blocks = [some_rows(count, count) for count in (5, 1, 9, 4)]
-    first, second = spill.write(tmp_path, "a", blocks[:3]), spill.write(tmp_path, "b", blocks[3:])
+    first, second = row_files.write(tmp_path, "a", blocks[:3]), row_files.write(tmp_path, "b", blocks[3:])
     assert first.bytes == (tmp_path / "a").stat().st_size
     whole = Rows.concatenated(blocks)
-    for part in get_args(spill.Part):
-        found = spill.gather(tmp_path, [(first, 4, 15), (second, 0, 2)], part)
+    for part in get_args(row_files.Part):
+        found = row_files.gather(tmp_path, [(first, 4, 15), (second, 0, 2)], part)
         expected = getattr(whole, part)[4:17]
         assert found.dtype == expected.dtype
         assert np.array_equal(found, expected)
@@ -33,12 +33,12 @@ def test_cuts_of_several_files_come_back_in_their_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "zeros", "gone"])
 def test_damage_is_told(tmp_path: Path, damage: str) -> None:
-    spilled = spill.write(tmp_path, "a", [some_rows(100, 1)])
-    assert spill.is_whole(tmp_path, spilled)
+    spilled = row_files.write(tmp_path, "a", [some_rows(100, 1)])
+    assert row_files.is_whole(tmp_path, spilled)
     content = bytearray((tmp_path / "a").read_bytes())
     content[1000] ^= 1
     damaged = {"flip": bytes(content), "cut": bytes(content[:-1]), "zeros": bytes(len(content))}
     (tmp_path / "a").unlink()
     if damage != "gone":
         (tmp_path / "a").write_bytes(damaged[damage])
-    assert not spill.is_whole(tmp_path, spilled)
+    assert not row_files.is_whole(tmp_path, spilled)

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict
 from sizewise_core.atomic import write_atomic
 from sizewise_core.compiled import compiled
 from sizewise_core.names import PlainName
-from sizewise_prep.pipeline.spill import Part, Spilled, gather
-from sizewise_prep.raw.rows import Rows
+from sizewise_prep.pipeline.steps.row_files import Part, Spilled, gather
+from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.distinct import Run
 from sizewise_prep.shards.files import write_shard
 from sizewise_prep.shards.manifest import Settings, Shard, Tokens, problem_of

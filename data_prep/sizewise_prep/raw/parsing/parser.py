@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sizewise_prep.raw import hashing, lines
 from sizewise_prep.raw.layout import CRITEO, Kind, Layout, quoted
-from sizewise_prep.raw.rows import Rows
-from sizewise_prep.raw.time_order import instant, instants
+from sizewise_prep.raw.parsing import hashing, lines
+from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.raw.parsing.time_order import instant, instants
 
 _LABEL = re.compile(rb"0*[01]")
 _INTEGER = re.compile(rb"(-?)0*([0-9]+)")

@@ -1,0 +1,75 @@
+"""What the figures of a search share: trials as points, and an axis for any setting or objective."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import plotly.graph_objects as go
+import polars as pl
+
+from sizewise.figures import style
+from sizewise.figures.axes import SCORES
+from sizewise.results import Study, searching
+from sizewise.results.front import column
+from sizewise_core.units import format_auc, format_bytes, format_count
+
+_BYTES = ("memory_budget", "embedding_bytes", "model_bytes")
+
+
+def ended_trials(study: Study, objective: str) -> pl.DataFrame:
+    """Trials with a value of the objective, none that failed; of a large study, evenly chosen ones."""
+    known = pl.col(column(objective)).is_not_null(), pl.col("state") != "failed"
+    return style.thinned(study.trials.filter(*known), style.MOST_TRIALS)
+
+
+def point_ids(rows: pl.DataFrame) -> npt.NDArray[np.int32]:
+    """customdata: (rows, 2), the trial and, as these figures show no single evaluation, 0."""
+    return np.column_stack([rows["trial_id"].to_numpy(), np.zeros(rows.height)]).astype(np.int32)
+
+
+def blank_figure(name: str, title: str, subtitle: str, height: int) -> go.Figure:
+    """A figure with the common layout and no data; `height` in pixels."""
+    figure = go.Figure(layout=style.layout(name, title, subtitle))
+    figure.update_layout(height=height)
+    return figure
+
+
+def label_of(objective: str) -> str:
+    """The name of a setting or an objective as axes and titles show it."""
+    score = SCORES.get(objective)
+    return score.label if score else objective.replace("_", " ").capitalize()
+
+
+def is_log_scaled(name: str) -> bool:
+    """Whether an objective's axis is logarithmic: sizes and efforts are, scores are not."""
+    return name not in SCORES
+
+
+def value_text(name: str, value: float) -> str:
+    """A value of a setting or an objective in human units."""
+    if name in _BYTES or name.endswith("_bytes"):
+        return format_bytes(value)
+    return format_auc(value) if name in SCORES else format_count(value) if value >= 1 else f"{value:.3g}"
+
+
+def axis_of(study: Study, name: str, values: pl.Series) -> dict[str, Any]:
+    """An axis for a setting or an objective, its ticks in human units where it is logarithmic."""
+    title = label_of(name)
+    if not values.dtype.is_numeric():
+        return {"type": "category", "title": title}
+    if name in SCORES or values.is_empty():
+        return {"title": title}
+    if searching.is_log(study, name) or name in _BYTES:
+        return style.log_axis(title, values.to_numpy(), lambda value: value_text(name, value))
+    return {"title": title}
+
+
+def objective_axis(study: Study, name: str, values: pl.Series) -> dict[str, Any]:
+    """As `axis_of`, but always logarithmic for sizes and efforts."""
+    axis = axis_of(study, name, values)
+    return {**axis, "type": "log"} if is_log_scaled(name) and "type" not in axis and len(values) else axis
+
+
+def coordinates(values: pl.Series) -> Any:
+    """Values as Plotly takes them: numbers as an array, all else as text."""
+    return values.to_numpy() if values.dtype.is_numeric() else values.cast(pl.String).to_list()

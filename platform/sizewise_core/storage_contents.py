@@ -1,0 +1,105 @@
+"""The contents of many files at once, from an object store by one request, and only of what has changed.
+
+read_all(folder, "*.json")                 # by path: the content, or the error of one that cannot be read
+read_entries(listed)                       # the same of files that `storage.entries` has listed
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sizewise_core.local_files import TooLargeError, read_file
+from sizewise_core.storage import Entry, Place, entries
+from sizewise_core.storage_errors import reaching
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+_S3 = ("s3", "s3a")
+_CACHED_BYTES = 64 << 20
+
+
+def read_all(folder: Place, pattern: str, most: int | None = None) -> dict[Place, bytes | OSError]:
+    """The contents of all files in `folder` that match `pattern`, in order of name; an error for one unreadable.
+
+    What is no file is unreadable, and so is one of more than `most` bytes.
+
+    From an object store everything is fetched at once, and only what has changed since this process last looked.
+    """
+    return read_entries(entries(folder, pattern), most)
+
+
+def read_entries(listed: list[Entry], most: int | None = None) -> dict[Place, bytes | OSError]:
+    """The contents of files that `entries` has listed; see `read_all`."""
+    found: dict[Place, bytes | OSError] = {}
+    missing: list[tuple[Entry, UPath]] = []
+    for entry in listed:
+        path = entry.path
+        if isinstance(path, Path):
+            try:
+                found[path] = read_file(path, most)
+            except OSError as error:
+                found[path] = error
+        elif most is not None and entry.size > most:
+            found[path] = TooLargeError(errno.EFBIG, f"larger than {most >> 20} MB", str(path))
+        elif not entry.is_folder:
+            found[path] = b""  # keeps the order
+            known = _cache.get(str(path), entry.version)
+            if known is None:
+                missing.append((entry, path))
+            else:
+                found[path] = known
+    if missing:
+        with reaching(missing[0][1]):
+            # One request a file: without this, s3fs first asks for the size of each.
+            whole = {"max_concurrency": 1} if missing[0][1].protocol in _S3 else {}
+            contents = missing[0][1].fs.cat([path.path for _, path in missing], on_error="return", **whole)
+        if not isinstance(contents, dict):
+            contents = {missing[0][1].path: contents}
+        for entry, path in missing:
+            content = contents[path.path]
+            if isinstance(content, bytes):
+                found[path] = content
+                _cache.put(str(path), entry.version, content)
+            else:
+                try:
+                    with reaching(path):
+                        raise content
+                except (
+                    FileNotFoundError
+                ) as error:  # removed since; all else means that the storage cannot be read
+                    found[path] = error
+    return found
+
+
+class _Cache:
+    """Contents by (path, version), the least recently used ones dropped beyond a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._bytes = limit, 0
+        self._kept: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: str, version: str) -> bytes | None:
+        with self._lock:
+            known = self._kept.get(path)
+            if known is None or known[0] != version:
+                return None
+            self._kept.move_to_end(path)
+            return known[1]
+
+    def put(self, path: str, version: str, content: bytes) -> None:
+        with self._lock:
+            if path in self._kept:
+                self._bytes -= len(self._kept.pop(path)[1])
+            self._kept[path] = version, content
+            self._bytes += len(content)
+            while self._bytes > self._limit:
+                self._bytes -= len(self._kept.popitem(last=False)[1][1])
+
+
+_cache = _Cache(_CACHED_BYTES)
