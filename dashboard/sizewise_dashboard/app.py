@@ -13,23 +13,13 @@ import streamlit as st
 
 from sizewise_core.storage import Place, place
 from sizewise_dashboard.parts import pick_study
-
-# so that a screen of 720 pixels shows a figure (Streamlit's defaults leave a fifth of it empty above the first line,
-# and write numbers as large as headings), and the keyboard's place among links is seen
-_STYLE = """
-.stMainBlockContainer { padding-top: 4rem; padding-bottom: 2rem }
-.stMainBlockContainer [data-testid=stVerticalBlock] { gap: 0.75rem }
-.stMainBlockContainer [data-testid=stHeading] { padding: 0 }
-.stMainBlockContainer [data-testid=stMetricValue] { font-size: 1.5rem }
-.stApp a:focus-visible { outline: 2px solid currentColor; outline-offset: 1px }
-.stMainBlockContainer h4 { padding: 0.2rem 0 0.5rem; font-size: 1.3rem; line-height: 1.35 }
-"""
+from sizewise_dashboard.streamlit_page import STYLE
 
 
 def main(runs: Place) -> None:
     """Show the page that the address names."""
     st.set_page_config(page_title="Sizewise", layout="wide")
-    st.html(f"<style>{_STYLE}</style>")
+    st.html(f"<style>{STYLE}</style>")
     details = _page("trials", "Trials", runs)
     pages = {
         "tradeoff": _page("tradeoff", "Trade-off", runs, details),

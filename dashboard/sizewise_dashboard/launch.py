@@ -15,6 +15,7 @@ from streamlit.web import cli
 
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, absolute
+from sizewise_dashboard import streamlit_page
 
 APP = Path(__file__).parent / "app.py"
 _PAUSE = 5.0  # seconds that a first visitor has the processor to himself, before the other pages are loaded
@@ -25,9 +26,10 @@ def serve(runs: Place, port: int, address: str = "127.0.0.1") -> int:
     """Serve the studies under `runs` in this process, until Ctrl+C or SIGTERM; returns the exit code.
 
     A `runs` folder that does not exist yet is fine: studies appear when they start. Raises InputError
-    when `port` is taken.
+    when `port` is taken, or for a Streamlit that the dashboard does not know.
     """
     _check_free(port, address)
+    streamlit_page.page("")
     # Streamlit's server passes on, once it has ended, the signal that ended it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_warm, args=(runs,), daemon=True).start()

@@ -7,7 +7,6 @@ at once, so that they are fetched and compiled while Streamlit starts (`python b
 
 import gzip
 import hashlib
-import re
 from functools import cache
 from mimetypes import guess_type
 from pathlib import Path
@@ -23,47 +22,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit import config
 
+from sizewise_dashboard.streamlit_page import SCRIPTS, page
+
 PAGES = ("", "tradeoff", "choose", "trials", "search", "compare", "data")
-_STATIC = Path(streamlit.__file__).parent / "static"
-_SCRIPTS = {f"/static/{file.parent.name}/{file.name}": file for file in _STATIC.glob("static/*/*")}
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 # a name that changes with the content may be kept by browsers for ever
 _PLOTLY_URL = f"/plotly-{hashlib.sha256(_PLOTLY.read_bytes()).hexdigest()[:12]}.js"
-# Streamlit would ask for these, and then for what they import, when the first of them is to be shown
-_PARTS = ("BidiComponent", "Selectbox", "Metric", "Html", "Popover")
-_IMPORT = re.compile(r'(?:from|import)\s*"\./([^"/]+\.js)"')
 _FOR_EVER = {"Cache-Control": "public, immutable, max-age=31536000"}
+_SCRIPT = f'<script id="plotly" async src=".{_PLOTLY_URL}"></script>'
 _HEAD, _TAIL = '() => {\n"use strict";var Plotly=', "return Plotly;\n}));"
-
-
-@cache
-def page() -> str:
-    """Streamlit's page, which asks at once for Plotly and for the scripts of what every page shows."""
-    html = (_STATIC / "index.html").read_text(encoding="utf-8")
-    links = "".join(
-        f'<link rel="modulepreload" crossorigin href="./static/js/{name}">'
-        for name in _needed()
-        if name not in html
-    )
-    # told this, Streamlit opens its socket at once, and does not first look for its server below each page's address
-    # and wait for these words from it
-    told = "BACKEND_BASE_URL: location.origin"
-    told += ", HOST_CONFIG: {allowedOrigins: [location.origin], useExternalAuthToken: false}"
-    server = f"<script>window.__streamlit = {{{told}}}</script>"
-    asked = f'<script id="plotly" async src=".{_PLOTLY_URL}"></script>'
-    return html.replace("<head>", f"<head>{server}", 1).replace("</head>", f"{links}{asked}</head>", 1)
-
-
-def _needed() -> list[str]:
-    """Streamlit's scripts for figures and choices, with all that they import."""
-    folder, found = _STATIC / "static" / "js", dict[str, None]()
-    waiting = [file.name for part in _PARTS for file in sorted(folder.glob(f"{part}.*.js"))]
-    while waiting:
-        name = waiting.pop()
-        if name not in found and (folder / name).exists():
-            found[name] = None
-            waiting += _IMPORT.findall((folder / name).read_text(encoding="utf-8"))
-    return list(found)
 
 
 @cache
@@ -83,7 +50,7 @@ def plotly_packed() -> bytes:
 
 
 async def _page(request: Request) -> Response:
-    return HTMLResponse(page(), headers={"Cache-Control": "no-cache"})
+    return HTMLResponse(page(_SCRIPT), headers={"Cache-Control": "no-cache"})
 
 
 async def _plotly(request: Request) -> Response:
@@ -104,12 +71,12 @@ class FromMemory:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer from memory, or leave it to Streamlit."""
         path = scope.get("path", "")
-        if scope["type"] != "http" or scope["method"] != "GET" or path not in _SCRIPTS:
+        if scope["type"] != "http" or scope["method"] != "GET" or path not in SCRIPTS:
             await self._app(scope, receive, send)
             return
         if path not in self._responses:
             kind = "text/javascript" if path.endswith(".js") else guess_type(path)[0]
-            content = _SCRIPTS[path].read_bytes()
+            content = SCRIPTS[path].read_bytes()
             self._responses[path] = Response(content, media_type=kind, headers=_FOR_EVER)
         await self._responses[path](scope, receive, send)
 

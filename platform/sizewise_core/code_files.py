@@ -1,5 +1,9 @@
 """Where compiled functions are kept on disk: one file each, named by all that its content follows from.
 
+This is the one module that uses `numba.core.caching`, which is not Numba's public interface. Tried with Numba 0.68;
+with one that lacks what is used here, or calls it differently, `compiled.jit` keeps nothing on disk, and each process
+compiles for itself.
+
 Numba's own cache numbers its files and lists them in an index. Two processes that compile at once, as the workers of a
 study do on a new machine, can give one number to two functions, and one of them then runs the other's code, without a
 word and from then on (Numba 0.68: a few of 40 functions, in every second try). Nor does it see that a function of
@@ -123,6 +127,15 @@ class CodeCache(FunctionCache):  # type: ignore[misc]
         source = _digest(Path(function.__code__.co_filename).parent)
         self._cache_file = CodeFiles(self.cache_path, self._impl.filename_base, source)
         _say_refused(Path(self.cache_path))
+
+
+def keep_code(dispatcher: Any, function: Callable[..., Any]) -> None:
+    """Let a function that Numba has not yet compiled look for its code on disk first, and keep it there.
+
+    Raises:
+        RuntimeError: no folder can be written to.
+    """
+    dispatcher._cache = CodeCache(function)
 
 
 class CodeFiles(IndexDataCacheFile):  # type: ignore[misc]

@@ -7,10 +7,6 @@ A Ray that is started without further options listens on every network interface
 folder, and its sessions, which all users of the machine can read, for ever. Here it listens on 127.0.0.1 only, and all
 that it writes lies in a new folder that only its owner may enter: token, sockets, logs, spilled objects. The folder is
 removed when the work has ended well, and kept, with Ray's logs, when it has failed. At most `KEPT` of them stay.
-
-Private interfaces of Ray stand here and in `ray_address`, as of Ray 2.60: `ray_constants.ENABLE_RAY_CLUSTER`, through
-which Ray binds to 127.0.0.1 on Windows and macOS; `Config` and `AuthenticationTokenLoader`, which read the environment
-once, and again when asked to.
 """
 
 from __future__ import annotations
@@ -28,12 +24,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ray
-from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from sizewise_core import limits
 from sizewise_core.errors import InputError
-from sizewise_core.ray_job import InstalledCode
+from sizewise_core.ray_internals import (
+    LOOPBACK_ENVIRONMENT,
+    InstalledCode,
+    loopback_only,
+    read_settings_again,
+)
 
 KEPT = 3
 PREFIX = "sizewise-"
@@ -131,19 +130,17 @@ def _token(folder: Path) -> Path:
 def _steered(token: Path) -> Iterator[None]:
     """What a Ray that is started in the block, and its processes, find in the environment."""
     wanted = {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        **LOOPBACK_ENVIRONMENT,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_AUTH_TOKEN": None,  # would be preferred, and stand in every process's environment
     }
     before = {name: os.environ.get(name) for name in wanted}
-    listens_everywhere = ray_constants.ENABLE_RAY_CLUSTER
     _set(wanted)
-    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        yield
+        with loopback_only():
+            yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = listens_everywhere
         _set(before)
 
 
@@ -153,8 +150,7 @@ def _set(variables: dict[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    read_settings_again()
 
 
 def _remove_old(base: Path, kept: int) -> None:

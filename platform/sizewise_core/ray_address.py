@@ -11,12 +11,10 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
-from ray._common.utils import get_ray_address_file
-from ray._private import services
-from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RayError
+
+from sizewise_core import ray_internals
 
 SECONDS = 20.0  # how long a cluster's head may take to answer
 
@@ -39,7 +37,7 @@ def joinable(named: str, say: Callable[[str], None] = lambda text: None) -> str 
     """
     if named:
         return _found(named)
-    note = Path(get_ray_address_file(None))
+    note = ray_internals.address_file()
     with suppress(OSError):
         if note.lstat().st_uid != os.getuid():
             say(
@@ -56,11 +54,9 @@ def joinable(named: str, say: Callable[[str], None] = lambda text: None) -> str 
 
 
 def _found(named: str) -> str | None:
-    if named in ("", "auto"):
-        # Ray's own `auto` would also join the private Ray of whichever driver runs on this machine.
-        found = services.find_bootstrap_address(None)
-    else:
-        found = services.canonicalize_bootstrap_address(named)
+    # Not Ray's own `auto`, which would also join the private Ray of whichever driver runs on this machine.
+    running = named in ("", "auto")
+    found = ray_internals.running_address() if running else ray_internals.canonical_address(named)
     if found is None:
         if named == "auto":
             raise ValueError("none was started on this machine")
@@ -70,7 +66,7 @@ def _found(named: str) -> str | None:
         if not _speaks_grpc(connection):
             raise ValueError("what answers there is no Ray")
     _check_admitted(found)
-    return str(found)
+    return found
 
 
 def _check_admitted(address: str) -> None:
@@ -80,7 +76,7 @@ def _check_admitted(address: str) -> None:
             _use_tokens(address)
         try:
             with _silent():
-                nodes = GcsClient(address=address).get_all_node_info(timeout=SECONDS).values()
+                sockets = ray_internals.raylet_sockets(address, SECONDS)
             break
         except AuthenticationError:
             if with_token or os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
@@ -90,7 +86,6 @@ def _check_admitted(address: str) -> None:
                 ) from None
         except RayError as error:
             raise ValueError(f"{address} does not answer as a Ray cluster: {error!s:.100}") from None
-    sockets = [Path(node.raylet_socket_name) for node in nodes]
     here = [path for path in sockets if os.path.lexists(path)]
     if here and not any(os.access(path, os.W_OK) for path in here):
         owner = here[0].lstat().st_uid
@@ -102,10 +97,8 @@ def _check_admitted(address: str) -> None:
 
 def _use_tokens(address: str) -> None:
     """Send the token that this user has from now on: Ray does so by itself only to a cluster that it found itself."""
-    loader = AuthenticationTokenLoader.instance()
-    loader.reset_cache()
     try:
-        has_token = loader.has_token(ignore_auth_mode=True)
+        has_token = ray_internals.has_token()
     except AuthenticationError as error:  # RAY_AUTH_TOKEN_PATH names no file
         raise RefusedError(f"{address} asks for a token: {str(error).split('. ')[0]}") from None
     if not has_token:
@@ -114,7 +107,7 @@ def _use_tokens(address: str) -> None:
             "(`ray get-auth-token` prints it where the cluster was started)"
         )
     os.environ["RAY_AUTH_MODE"] = "token"
-    Config.initialize("")
+    ray_internals.read_settings_again()
 
 
 @contextmanager

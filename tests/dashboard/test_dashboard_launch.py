@@ -5,6 +5,7 @@ import pytest
 from browser import dashboard
 
 from sizewise_core.errors import InputError
+from sizewise_dashboard import streamlit_page
 from sizewise_dashboard.launch import arguments, serve
 
 
@@ -91,3 +92,10 @@ def _opened(host: str, origin: str) -> int:
     with socket.create_connection((name, int(port)), timeout=30) as client:
         client.sendall("\r\n".join([*lines, "", ""]).encode())
         return int(client.recv(64).split()[1])
+
+
+def test_a_streamlit_with_another_page_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamlit_page, "_INDEX", tmp_path / "index.html")
+    streamlit_page.page.cache_clear()
+    with pytest.raises(InputError, match=r"whose page the dashboard does not know.*'streamlit==1\.67\.\*'"):
+        serve(tmp_path, 8599)

@@ -26,7 +26,7 @@ from sizewise_core.atomic import BusyError
 from sizewise_core.errors import InputError
 from sizewise_core.private_ray import private_ray
 from sizewise_core.ray_address import RefusedError, joinable
-from sizewise_core.ray_job import InstalledCode
+from sizewise_core.ray_internals import InstalledCode
 from sizewise_prep.pipeline.options import Options
 from sizewise_prep.pipeline.prep import steps
 from sizewise_prep.pipeline.steps.progress import Progress

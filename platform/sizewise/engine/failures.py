@@ -14,15 +14,11 @@ from pathlib import Path
 import filelock
 import ray.exceptions
 from ray.train import ControllerError
-from ray.train.v2._internal.exceptions import (
-    WorkerGroupStartupFailedError,
-    WorkerHealthCheckFailedError,
-    WorkerHealthCheckTimeoutError,
-)
 from ray.train.v2.api.exceptions import PreemptionError
 
 from sizewise.engine.messages import Ending, Failed
 from sizewise_core.claims import SupersededError
+from sizewise_core.ray_internals import train_failures
 from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import StorageError
 
@@ -37,14 +33,15 @@ NODE_GONE = re.compile(r"node has died|node (is|was) (dead|terminated|preempted)
 PEER_GONE = re.compile(
     r"Connection (closed|reset) by peer|Connection refused|Broken pipe|remote process exited", re.I
 )
+_TRAIN = train_failures()
 LOST = (
     ray.exceptions.RayActorError,
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.NodeDiedError,
     ray.exceptions.OutOfMemoryError,
     ray.exceptions.RaySystemError,
-    WorkerHealthCheckFailedError,
-    WorkerHealthCheckTimeoutError,
+    _TRAIN.dead,
+    _TRAIN.silent,
     PreemptionError,
     ControllerError,
     filelock.Timeout,
@@ -146,11 +143,11 @@ def _loss(error: BaseException | None) -> str:
         return NO_MEMORY
     if NODE_GONE.search(text):
         return "its node died"
-    if isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupFailedError):
+    if isinstance(getattr(error, "controller_failure", None), _TRAIN.not_started):
         return "its worker process died while it started"
-    if isinstance(error, WorkerHealthCheckTimeoutError):
+    if isinstance(error, _TRAIN.silent):
         return "its worker does not answer"
-    if isinstance(error, WorkerHealthCheckFailedError | ray.exceptions.RayActorError):
+    if isinstance(error, _TRAIN.dead | ray.exceptions.RayActorError):
         return "its worker process died"
     return _last_line(error)
 

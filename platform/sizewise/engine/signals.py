@@ -5,12 +5,10 @@ process group: a private Ray is started in groups of its own, so that it lives u
 """
 
 import contextlib
-import functools
 import os
 import signal
 import socket
 import stat
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,23 +90,6 @@ def ended_within(seconds: float, force: Callable[[int], None]) -> Iterator[None]
         write.close()
         thread.join()
         read.close()
-
-
-@contextmanager
-def in_groups_of_their_own() -> Iterator[None]:
-    """The processes of a Ray that is started in the block get no signal that is sent to this process's group.
-
-    The kernel ends them with this process, whatever ends it. Where it cannot do that, on no Linux, they stay.
-    """
-    from ray._private import services
-
-    starting = services.ConsolePopen
-    if sys.platform.startswith("linux"):
-        services.ConsolePopen = functools.partial(starting, process_group=0)
-    try:
-        yield
-    finally:
-        services.ConsolePopen = starting
 
 
 def end_children() -> None:

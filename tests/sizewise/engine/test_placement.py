@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import ray
 import torch
-from ray._private import services
 from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
 
@@ -23,6 +22,7 @@ from sizewise.engine.ray_tune import cluster
 from sizewise.engine.ray_tune.cluster import ENVIRONMENT
 from sizewise.engine.ray_tune.placement import PlacementError, check_placement
 from sizewise.engine.ray_tune.worker_group import Workers
+from sizewise_core.ray_internals import running_address
 
 ROOT = Path(__file__).parents[3]
 
@@ -105,7 +105,7 @@ def test_the_note_of_a_cluster_that_has_died_is_not_believed(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
-    assert services.find_bootstrap_address(None) == "127.0.0.1:9"
+    assert running_address() == "127.0.0.1:9"
     assert cluster._answering(None) is None
     with pytest.raises(PlacementError, match="--ray auto: there is no such"):
         cluster._answering("auto")

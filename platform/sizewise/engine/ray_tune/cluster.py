@@ -12,16 +12,21 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import ray
-from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sizewise.config import StudySpec
 from sizewise.engine.ray_tune.placement import PlacementError, check_placement
-from sizewise.engine.signals import deferred, in_groups_of_their_own
+from sizewise.engine.signals import deferred
 from sizewise_core import limits
 from sizewise_core.private_ray import private_ray, temporary_folder
 from sizewise_core.ray_address import RefusedError, joinable
-from sizewise_core.ray_job import InstalledCode
+from sizewise_core.ray_internals import (
+    InstalledCode,
+    not_propagated,
+    own_node,
+    processes_in_own_groups,
+    sigterm_left_alone,
+)
 from sizewise_core.units import format_bytes
 from sizewise_core.yaml_files import load_yaml
 
@@ -104,7 +109,8 @@ def _joined(address: str | None, failed: Callable[[], bool] = lambda: False) -> 
             message = str(error).strip() or type(error).__name__
             raise StartError(f"Ray did not start: {message}{_fix(message)}") from error
         _log_where()
-        until_the_end.enter_context(_credentials_left_out())
+        # Tune would copy AWS's keys into runtime environments, which Ray writes into its logs on every node.
+        until_the_end.enter_context(not_propagated(CREDENTIALS))
         yield folder
 
 
@@ -170,13 +176,8 @@ def _uninterrupted() -> Iterator[None]:
 
     Nor may it handle SIGTERM, which it would do with exit code 15 and no message.
     """
-    setting = ray._private.utils.set_sigterm_handler
-    ray._private.utils.set_sigterm_handler = lambda handler: None
-    try:
-        with deferred(), in_groups_of_their_own():
-            yield
-    finally:
-        ray._private.utils.set_sigterm_handler = setting
+    with sigterm_left_alone(), deferred(), processes_in_own_groups():
+        yield
 
 
 def _answering(address: str | None) -> str | None:
@@ -198,17 +199,6 @@ def _answering(address: str | None) -> str | None:
         ) from None
 
 
-@contextmanager
-def _credentials_left_out() -> Iterator[None]:
-    """Keep Tune from copying AWS's keys into runtime environments, which Ray writes into its logs on every node."""
-    left_out = ENV_VARS_TO_PROPAGATE & set(CREDENTIALS)
-    ENV_VARS_TO_PROPAGATE.difference_update(left_out)
-    try:
-        yield
-    finally:
-        ENV_VARS_TO_PROPAGATE.update(left_out)
-
-
 def credentials() -> dict[str, str]:
     """Of this process's environment, what workers on other machines need to reach the object store."""
     return {} if _own() else {name: os.environ[name] for name in CREDENTIALS if name in os.environ}
@@ -216,7 +206,7 @@ def credentials() -> dict[str, str]:
 
 def _own() -> bool:
     """Whether this process has started the Ray that it is connected to."""
-    node = ray._private.worker._global_node
+    node = own_node()
     return node is not None and node.is_head()
 
 
@@ -229,7 +219,7 @@ def _watched(on_lost: Callable[[str], None], folder: Path | None) -> Iterator[No
     The `folder` of a Ray of the study's own stays, for its logs.
     """
     head = ray.get_runtime_context().gcs_address
-    node = ray._private.worker._global_node
+    node = own_node()
     raylet = f"{node.node_ip_address}:{node.node_manager_port}"
     ended = threading.Event()
 
