@@ -45,7 +45,6 @@ except ImportError as error:
 _NEEDED = {
     AuthenticationTokenLoader: ("instance", "has_token", "reset_cache"),
     Config: ("initialize",),
-    GcsClient: ("get_all_node_info",),
     JobConfig: ("_runtime_env_has_working_dir",),
     ray_constants: ("ENABLE_RAY_CLUSTER",),
     services: ("ConsolePopen", "canonicalize_bootstrap_address", "find_bootstrap_address"),
@@ -101,8 +100,11 @@ def raylet_sockets(address: str, seconds: float) -> list[Path]:
         ray.exceptions.AuthenticationError: the head asks for another token.
         ray.exceptions.RayError: it does not answer as a Ray cluster.
     """
-    nodes = GcsClient(address=address).get_all_node_info(timeout=seconds).values()
-    return [Path(node.raylet_socket_name) for node in nodes]
+    try:
+        nodes = GcsClient(address=address).get_all_node_info(timeout=seconds).values()
+        return [Path(node.raylet_socket_name) for node in nodes]
+    except AttributeError as error:
+        raise _unsupported(str(error)) from None
 
 
 def has_token() -> bool:
