@@ -13,8 +13,8 @@ from sizewise.results.commands import export, run_longer
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place
 from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
-from sizewise_dashboard import snapshots, tables
-from sizewise_dashboard.parts import current_study, plain, show_problems
+from sizewise_dashboard import tables
+from sizewise_dashboard.parts import opened, plain, show_problems
 
 _NO_LIMIT = "no limit"
 _MOST_RUNNERS_UP = 10
@@ -35,11 +35,7 @@ class Limits:
 
 def page(runs: Place, details: st.Page | None = None) -> None:
     """Ask for the limits and show the choice."""
-    try:
-        study = snapshots.read(runs, current_study()).study
-    except InputError as error:
-        st.error(plain(str(error)))
-        return
+    study = opened(runs).study
     if study.candidates.is_empty():
         st.info(plain(results.answer(study).sentence))
         show_problems(study)

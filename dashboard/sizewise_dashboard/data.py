@@ -9,7 +9,7 @@ from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, StorageError
 from sizewise_core.units import format_bytes, format_count
 from sizewise_dashboard import chart, snapshots, tables
-from sizewise_dashboard.parts import current_study, plain, show_problems
+from sizewise_dashboard.parts import opened, plain, show_problems
 from sizewise_dashboard.snapshots import Snapshot
 from sizewise_prep.shards.cautions import cautions
 from sizewise_prep.shards.manifest import Manifest
@@ -17,11 +17,7 @@ from sizewise_prep.shards.manifest import Manifest
 
 def page(runs: Place) -> None:
     """Show the data of the study that the address names."""
-    try:
-        now = snapshots.read(runs, current_study())
-    except InputError as error:
-        st.error(plain(str(error)))
-        return
+    now = opened(runs)
     record = now.study.record.data
     try:
         data = snapshots.kept(now, "data", lambda: results.data_of(now.study, runs))

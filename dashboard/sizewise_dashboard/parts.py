@@ -1,7 +1,7 @@
 """What the pages share: the study picker, states, problems, and text made safe to show."""
 
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
@@ -9,6 +9,9 @@ from sizewise import results
 from sizewise.results import Study
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, StorageError
+
+if TYPE_CHECKING:
+    from sizewise_dashboard.snapshots import Snapshot
 
 Color = Literal["blue", "green", "orange", "gray", "red"]
 COLORS: dict[str, Color] = {
@@ -72,6 +75,25 @@ def study_names(runs: Place) -> list[str]:
 def current_study() -> str:
     """The study that the address names."""
     return st.query_params["study"]
+
+
+def opened(runs: Place) -> "Snapshot":
+    """The study that the address names. Where it cannot be read, the page says why and ends."""
+    from sizewise_dashboard import snapshots
+
+    try:
+        return snapshots.read(runs, current_study())
+    except InputError as error:
+        st.error(plain(str(error)))
+        st.stop()
+
+
+def has_trials(study: Study) -> bool:
+    """Whether a trial has started; if not, the page says so."""
+    if study.trials.is_empty():
+        st.info("No trial has started yet.")
+        show_problems(study)
+    return not study.trials.is_empty()
 
 
 def badge(state: str) -> None:

@@ -9,11 +9,10 @@ from sizewise.figures import by_setting
 from sizewise.figures import searching as figures
 from sizewise.results import Study
 from sizewise.results import searching as results
-from sizewise_core.errors import InputError
 from sizewise_core.storage import Place
 from sizewise_dashboard import chart, picking, snapshots, tables
 from sizewise_dashboard.chart import Point
-from sizewise_dashboard.parts import current_study, plain, show_problems
+from sizewise_dashboard.parts import has_trials, opened, show_problems
 from sizewise_dashboard.snapshots import Snapshot
 
 _UNFINISHED = ("pruned", "infeasible", "failed")
@@ -21,15 +20,9 @@ _UNFINISHED = ("pruned", "infeasible", "failed")
 
 def page(runs: Place, details: st.Page | None = None) -> None:
     """Show the search of the study that the address names."""
-    try:
-        now = snapshots.read(runs, current_study())
-    except InputError as error:
-        st.error(plain(str(error)))
-        return
+    now = opened(runs)
     study = now.study
-    if study.trials.is_empty():
-        st.info("No trial has started yet.")
-        show_problems(study)
+    if not has_trials(study):
         return
     if st.session_state.pop("open", False) and details:
         trials = ",".join(map(str, picking.picked(study)))

@@ -16,7 +16,7 @@ from sizewise_core.errors import InputError
 from sizewise_core.storage import Place
 from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 from sizewise_dashboard import chart, picking, snapshots, tables
-from sizewise_dashboard.parts import badge, current_study, plain, show_problems
+from sizewise_dashboard.parts import badge, current_study, opened, plain, show_problems
 from sizewise_dashboard.snapshots import Drawing, Snapshot
 from sizewise_dashboard.studies import cost
 
@@ -43,11 +43,7 @@ _FIGURES: dict[str, Callable[[Study, _View], go.Figure]] = {
 def page(runs: Place, details: st.Page | None = None) -> None:
     """Show the study that the address names; picked trials are linked to the page `details`."""
     name = current_study()
-    try:
-        state = snapshots.read(runs, name).status["state"]
-    except InputError as error:
-        st.error(plain(str(error)))
-        return
+    state = opened(runs).status["state"]
     st.fragment(_live, run_every=_SECONDS.get(state))(runs, name, state, details)
 
 

@@ -11,11 +11,10 @@ from sizewise.figures import EFFORTS, SCORES
 from sizewise.metrics.registry import METRICS, with_listed
 from sizewise.results import Study, logs
 from sizewise.results.commands import run_longer
-from sizewise_core.errors import InputError
 from sizewise_core.storage import Place
 from sizewise_core.units import format_auc, format_bytes, format_seconds
 from sizewise_dashboard import chart, picking, snapshots, tables
-from sizewise_dashboard.parts import badge, current_study, plain, show_problems
+from sizewise_dashboard.parts import badge, has_trials, opened, plain, show_problems
 from sizewise_dashboard.snapshots import Snapshot
 
 _LAST = (
@@ -39,15 +38,9 @@ def _first() -> list[str]:
 
 def page(runs: Place) -> None:
     """Show the table and the trials that the address names."""
-    try:
-        now = snapshots.read(runs, current_study())
-    except InputError as error:
-        st.error(plain(str(error)))
-        return
+    now = opened(runs)
     study = now.study
-    if study.trials.is_empty():
-        st.info("No trial has started yet.")
-        show_problems(study)
+    if not has_trials(study):
         return
     shown = _table(study)
     trials = _ask(study, shown)
