@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from counted import ready
 from sizewise.embedding import Embedding, build, smallest_budget
+from sizewise.embedding.width import STRENGTH
 
 CARDINALITIES = [5, 30, 2]
 DIM = 8
@@ -39,6 +41,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "tt contiguous": ("tt", {"contiguous_ids": True, "max_rank": 2}),
     "cce": ("cce", {"clusterings": 0}),
     "cce contiguous": ("cce", {"clusterings": 0, "contiguous_ids": True}),
+    "hash narrow": ("hash", {"width": 2}),
+    "robe narrow": ("robe", {"width": 4}),
+    "hot": ("hot", {}),
+    "hot dim": ("hot", {"width": DIM}),
+    "hot pool": ("hot", {"hashed_share": 0.5, "width": 1}),
+    "hot narrow bfloat16": ("hot", {"width": 4, "storage": "bfloat16"}),
 }
 RATES = {"sgd": 0.1, "adagrad": 0.05, "adam": 0.01}
 
@@ -52,6 +60,7 @@ class Clicks(nn.Module):
         budget = smallest_budget(method, CARDINALITIES, DIM, **options)
         budget = budget if method == "full" else max(4_000, budget)
         self.embedding: Embedding = build(method, CARDINALITIES, DIM, budget, 1, **options)
+        ready(self.embedding, *(ids[: ROWS // 2] for ids, _ in batches(case)))
         self.head = nn.Linear(len(CARDINALITIES) * DIM, 1)
         with torch.no_grad():
             generator = torch.Generator().manual_seed(2)
@@ -102,7 +111,10 @@ class Transcription:
             with torch.no_grad():
                 (weights,) = self.probe.parameters()
                 numbers = probe(self.probe, weights, ids)
-            return tables[0].flatten()[numbers.abs().long() - 1] * numbers.sign()
+            tiles: Any = getattr(self.embedding, "tiles", None)
+            strength = STRENGTH if tiles is not None and tiles.repeats else 1.0
+            numbers = numbers / strength
+            return tables[0].flatten()[numbers.abs().long() - 1] * numbers.sign() * strength
         embedding: Any = self.embedding
         keys = embedding.keys(ids)
         if type(embedding).__name__ == "QuotientRemainder":

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from counted import build_ready, ready
 from sizewise.embedding import METHODS, build, smallest_budget
+from sizewise.embedding.width import STRENGTH
 from sizewise_core.errors import InputError
 
 CARDINALITIES = [1, 7, 300, 2]
@@ -22,6 +25,7 @@ CASES = {
     "hash": ("hash", {}),
     "hash shared": ("hash", {"feature_term": False}),
     "hash bfloat16": ("hash", {"storage": "bfloat16"}),
+    "hash narrow": ("hash", {"width": 2}),
     "robe": ("robe", {}),
     "robe row": ("robe", {"block_len": 16, "align": 16}),
     "robe elements": ("robe", {"block_len": 1, "align": 1}),
@@ -34,6 +38,11 @@ CASES = {
     "robe paper": ("robe", {"hash": "paper", "align": 1, "sign": True, "wrap": True}),
     "robe bfloat16": ("robe", {"storage": "bfloat16"}),
     "robe int8": ("robe", {"storage": "int8"}),
+    "robe narrow": ("robe", {"width": 4, "storage": "bfloat16"}),
+    "robe narrow paper": (
+        "robe",
+        {"width": 4, "block_len": 3, "hash": "paper", "align": 1, "sign": True, "wrap": True},
+    ),
     "qr product": ("qr", {}),
     "qr sum": ("qr", {"combine": "sum"}),
     "qr contiguous": ("qr", {"contiguous_ids": True}),
@@ -42,6 +51,11 @@ CASES = {
     "cce": ("cce", {"cluster_every": 3}),
     "cce paper's bytes": ("cce", {"cluster_every": 3, "count_pointers": False}),
     "cce contiguous": ("cce", {"cluster_every": 3, "contiguous_ids": True}),
+    "hot": ("hot", {}),
+    "hot number": ("hot", {"width": 1, "fingerprint_bits": 5}),
+    "hot dim": ("hot", {"width": DIM, "by": "chi2"}),
+    "hot int8": ("hot", {"width": 8, "storage": "int8"}),
+    "hot pool": ("hot", {"hashed_share": 0.3, "storage": "bfloat16"}),
 }
 CONTIGUOUS = [case for case, (method, o) in CASES.items() if method == "full" or o.get("contiguous_ids")]
 HASHED = [case for case in CASES if case not in CONTIGUOUS]
@@ -52,13 +66,17 @@ GRANULARITY = {
     "qr": DIM * 4,
     "tt": 4 * 16 * 4,
     "cce": 2 * DIM * 4,
+    "hot": DIM * 4 + 3,
 }
+MANY = [10**6] * len(CARDINALITIES)
 
 
 def make(case, budget=None, seed=1, **kwargs):
     method, options = CASES[case]
     budget = budget or max(30_000, smallest_budget(method, CARDINALITIES, DIM, **options))
-    return build(method, CARDINALITIES, DIM, budget, seed, **{**options, **kwargs})
+    embedding = build(method, CARDINALITIES, DIM, budget, seed, **{**options, **kwargs})
+    with torch.device("cpu"):
+        return ready(embedding, *(ids_for(case, rows) for rows in (64, 32, 3)))
 
 
 def ids_for(case, rows=64, seed=0):
@@ -71,7 +89,11 @@ def train(embedding, ids, steps, optimizer=torch.optim.Adagrad, rate=0.1):
     """Fit a random target vector for every value of every feature; the losses before each step."""
     generator = torch.Generator().manual_seed(9)
     values = [column.unique(return_inverse=True)[1] for column in ids.T]
-    target = torch.stack([torch.randn(len(ids), DIM, generator=generator)[v] for v in values], dim=1)
+    tiles = getattr(embedding, "tiles", None)
+    width = tiles.width if tiles else DIM  # narrow vectors can only be fitted to such
+    rate = rate if width == DIM else rate / STRENGTH
+    target = torch.stack([torch.randn(len(ids), width, generator=generator)[v] for v in values], dim=1)
+    target = target.repeat(1, 1, DIM // width)
     optimizer = optimizer(embedding.parameters(), lr=rate)
     losses = []
     for _ in range(steps):
@@ -115,8 +137,10 @@ def test_shape_and_dtype(case):
 @pytest.mark.parametrize("factor", [1, 1.5, 4, 50, 1000])
 def test_bytes_fill_the_budget(case, factor):
     method, options = CASES[case]
-    budget = int(factor * smallest_budget(method, CARDINALITIES, DIM, **options))
-    size = make(case, budget).embedding_bytes
+    # Nobody wants more rows than there are values.
+    cardinalities = MANY if method == "hot" else CARDINALITIES
+    budget = int(factor * smallest_budget(method, cardinalities, DIM, **options))
+    size = build(method, cardinalities, DIM, budget, 1, **options).embedding_bytes
     step = GRANULARITY[method]
     if method == "cce" and options.get("count_pointers", True):
         step += (
@@ -292,7 +316,7 @@ def test_cardinalities_up_to_2_to_the_32(case):
         with pytest.raises(InputError, match="at least"):
             build(method, [1, 2**32], DIM, 10**6, 1, chunks=4)
         return
-    embedding = build(method, [1, 2**32], DIM, 50_000, 1, **options)
+    embedding = build_ready(method, [1, 2**32], DIM, 50_000, 1, **options)
     assert embedding(torch.tensor([[0, 2**32 - 1]])).isfinite().all()
 
 
@@ -305,8 +329,12 @@ def test_any_dim(case, dim):
         options = {**options, "block_len": block_len, "align": 1}
     if method == "cce":
         options = {**options, "chunks": 1 if dim % 2 else 2}
+    if "width" in options:
+        options = {**options, "width": math.gcd(dim, options["width"])}
+        options["block_len"] = min(options["width"], options.get("block_len", 1))
+        options = {name: value for name, value in options.items() if name != "block_len" or method == "robe"}
     budget = max(100_000, smallest_budget(method, CARDINALITIES, dim, **options))
-    vectors = build(method, CARDINALITIES, dim, budget, 1, **options)(ids_for(case))
+    vectors = build_ready(method, CARDINALITIES, dim, budget, 1, **options)(ids_for(case))
     assert vectors.shape == (64, len(CARDINALITIES), dim)
     assert vectors.std() > 0
 
@@ -315,7 +343,7 @@ def test_any_dim(case, dim):
 @pytest.mark.parametrize("dim", [1, 2, 3, 5, 6, 7, 8, 16, 100, 511, 512])
 def test_what_is_left_out_suits_any_dim(method, dim):
     budget = max(10_000, smallest_budget(method, CARDINALITIES, dim))
-    vectors = build(method, CARDINALITIES, dim, budget, 1)(ids_for("full"))
+    vectors = build_ready(method, CARDINALITIES, dim, budget, 1)(ids_for("full"))
     assert vectors.shape == (64, len(CARDINALITIES), dim)
 
 
@@ -335,6 +363,12 @@ def test_what_is_left_out_suits_any_dim(method, dim):
         ("qr", {"combine": "concat"}, "embedding.combine"),
         ("tt", {"max_rank": 0}, "embedding.max_rank"),
         ("cce", {"chunks": 3}, "chunks 3 does not divide dim 16: set chunks: 2"),
+        ("hash", {"width": 3}, "width 3 does not divide dim 16: set width: 2"),
+        ("hot", {"width": 32}, "width 32 does not divide dim 16: set width: 16"),
+        ("robe", {"width": 4, "block_len": 8}, "block_len 8 exceeds width 4: set block_len: 4 or less"),
+        ("hot", {"fingerprint_bits": 3}, "embedding.fingerprint_bits"),
+        ("hot", {"by": "clicks"}, "embedding.by"),
+        ("hot", {"hashed_share": 1.0}, "embedding.hashed_share"),
     ],
 )
 def test_bad_options_name_the_field_and_the_mend(method, options, message):

@@ -22,7 +22,7 @@ from sizewise_prep.pipeline.prep import prepare
 GOLDEN = Path(__file__).parents[1] / "data" / "golden_traces.json"
 STEPS = 200
 CASES = {
-    **{method: {"method": method, "options": {}} for method in METHODS.own},
+    **{method: {"method": method, "options": {}} for method in METHODS.own if method != "hot"},
     "robe-signed-unaligned": {"method": "robe", "options": {"block_len": 4, "align": 1, "sign": True}},
     "robe-int8": {"method": "robe", "options": {"storage": "int8"}},
     "hash-bfloat16": {"method": "hash", "options": {"storage": "bfloat16"}},

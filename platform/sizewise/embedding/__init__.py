@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from sizewise.embedding.base import Embedding, Options, full_bytes
 from sizewise.embedding.clustered import Clustered
+from sizewise.embedding.counts import FeatureCounts
 from sizewise.embedding.full import Full
+from sizewise.embedding.hot import Hot
 from sizewise.embedding.in_backward import remaining_parameters
 from sizewise.embedding.quotient_remainder import QuotientRemainder
 from sizewise.embedding.robe import Robe
@@ -26,6 +28,7 @@ from sizewise_core.registry import Registry
 __all__ = [
     "METHODS",
     "Embedding",
+    "FeatureCounts",
     "Options",
     "build",
     "full_bytes",
@@ -44,6 +47,7 @@ METHODS: Registry[Embedding] = Registry(
         "qr": QuotientRemainder,
         "tt": TensorTrain,
         "cce": Clustered,
+        "hot": Hot,
     },
 )
 

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from sizewise.embedding.counts import FeatureCounts
 from sizewise.embedding.in_backward import step_tables
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.keys import ContiguousKeys
@@ -47,6 +48,9 @@ class Embedding(nn.Module, ABC):
     needs_contiguous_ids: ClassVar[bool] = False
     """Whether every id has to be below its feature's cardinality."""
 
+    needs_counts: ClassVar[bool] = False
+    """Whether it is to be given, before training, how often values occur (`assign_rows`)."""
+
     has_one_size: ClassVar[bool] = False
     """Whether the memory budget is no choice: it is always that of the full tables."""
 
@@ -78,7 +82,22 @@ class Embedding(nn.Module, ABC):
         """Say, before training, how long it will be; for methods whose schedule is written in epochs."""
 
     def pooled(self) -> tuple[Table, Blocks] | None:
-        """The table that fused kernels look vectors up in, and where they lie in it; None where no kernel can."""
+        """The table that fused kernels look vectors up in, and where they lie in it; None where no kernel can.
+
+        Narrow vectors lie there as they are stored: `blocks.dim` is their width.
+        """
+        return None
+
+    def addresses(self, ids: Tensor) -> Tensor:
+        """What the blocks of `pooled` take for checked ids."""
+        return ids
+
+    def assign_rows(self, counts: Sequence[FeatureCounts]) -> object:
+        """Say, before training, how often values occur in the training rows; for methods that need it.
+
+        Args:
+            counts: one a feature.
+        """
         return None
 
     def optimize_in_backward(

@@ -76,7 +76,9 @@ def interaction(embedding: "Embedding", bottom: Tensor, ids: Tensor, dtype: torc
     ):
         return None
     (table, blocks), ids = pooled, embedding.checked(ids)
-    pool = table()
+    if blocks.dim != embedding.dim:  # narrow vectors are repeated after they were looked up
+        return None
+    ids, pool = embedding.addresses(ids), table()
     if not valid(pool, ids) or (pool.is_cuda and torch.cuda.get_device_capability(pool.device) < AMPERE):
         return None
     kernels = _on_device(blocks, pool.device, "bf16" if dtype == torch.bfloat16 else "tf32x3")

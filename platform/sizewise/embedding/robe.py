@@ -18,6 +18,7 @@ from sizewise.embedding.base import Embedding, Options
 from sizewise.embedding.hashing import MAX_SLOTS, AuthorsHash, FastHash, PaperHash
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.table import Storage, Table, element_bytes, storage_overhead
+from sizewise.embedding.width import Tiles, checked_width
 from sizewise_core.errors import InputError
 
 
@@ -25,7 +26,7 @@ class RobeOptions(Options):
     """Options of ``robe``."""
 
     block_len: int = Field(16, ge=1, le=512)
-    """Consecutive floats that one hash fetches (Z in the papers); never a count of parts.  Left out: at most dim."""
+    """Consecutive floats that one hash fetches (Z in the papers); never a count of parts.  Left out: at most width."""
     align: int = Field(4, ge=1, le=512)
     """Blocks start on multiples of this many floats; divides block_len.  4 lets hardware move them as 16-byte
     vectors.  Left out: 2 or 1 where 4 does not divide, and 1 for ``hash: authors``."""
@@ -39,6 +40,8 @@ class RobeOptions(Options):
     """``sizewise.embedding.hashing`` writes the three out."""
     storage: Storage = "float32"
     """What a number is stored as."""
+    width: int | None = Field(None, ge=1, le=512)
+    """Numbers in a vector, repeated over the model's dim, which they divide. Left out: dim."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -54,7 +57,7 @@ class RobeOptions(Options):
     def fitted(self, dim: int) -> Self:
         """Blocks no longer than a vector, and starts that divide them."""
         given = self.model_fields_set
-        block_len = self.block_len if "block_len" in given else min(self.block_len, dim)
+        block_len = self.block_len if "block_len" in given else min(self.block_len, self.width or dim)
         possible = 1 if self.hash == "authors" else math.gcd(self.align, block_len)
         align = self.align if "align" in given else possible
         return self.model_copy(update={"block_len": block_len, "align": align})
@@ -71,6 +74,7 @@ class Robe(Embedding):
         super().__init__(cardinalities, dim, seed)
         self.block_len, self.align, self.wrap = options.block_len, options.align, options.wrap
         self.signed = options.sign
+        self.tiles = Tiles(width := checked_width(options.width, dim), dim)
         numbers = (memory_budget - storage_overhead(options.storage)) // element_bytes(options.storage)
         size = numbers // self.align * self.align
         self.slots = size // self.align if self.wrap else (size - self.block_len) // self.align + 1
@@ -81,27 +85,29 @@ class Robe(Embedding):
                 f"embedding.align {self.align} gives {memory_budget} bytes {self.slots} starts, more than "
                 f"32 bits reach; set {fix}"
             )
-        blocks = -(-dim // self.block_len)
+        blocks = -(-width // self.block_len)
         self.hash: FastHash | AuthorsHash | PaperHash
         if options.hash == "fast":
             self.hash = FastHash(self.features, blocks, seed, options.feature_term)
         elif options.hash == "authors":
             self.hash = AuthorsHash(self.cardinalities, blocks, options.feature_term)
         else:
-            self.hash = PaperHash(self.features, blocks, dim, seed, options.feature_term)
+            self.hash = PaperHash(self.features, blocks, width, seed, options.feature_term)
         self.pool = Table((size,), seed, options.storage)
         self.blocks: Blocks | None = None
         if isinstance(self.hash, FastHash) and not self.wrap:
             terms = self.hash.multiplier, self.hash.increment
-            self.blocks = Blocks(self.features, dim, self.block_len, self.align, *terms, self.signed)
+            self.blocks = Blocks(self.features, width, self.block_len, self.align, *terms, self.signed)
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
         """One block."""
         assert isinstance(options, RobeOptions)
-        if options.block_len > dim:
+        width = checked_width(options.width, dim)
+        if options.block_len > width:
+            what = "dim" if options.width is None else "width"
             raise InputError(
-                f"embedding.block_len {options.block_len} exceeds dim {dim}: set block_len: {dim} or less"
+                f"embedding.block_len {options.block_len} exceeds {what} {width}: set block_len: {width} or less"
             )
         return options.block_len * element_bytes(options.storage) + storage_overhead(options.storage)
 
@@ -117,15 +123,15 @@ class Robe(Embedding):
         """Blocks of the pool, side by side."""
         pool = self.pool()
         if self.fused and self.blocks and fused.valid(pool, ids):
-            return fused.lookup(self.pool, pool, self.blocks, ids)
+            return self.tiles.spread(fused.lookup(self.pool, pool, self.blocks, ids))
         slots, bits = self.hash(ids, self.slots)
         vectors: Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]
             pool, slots.flatten(), self.block_len, self.align, self.wrap
         )
-        vectors = vectors.view(*ids.shape, slots.shape[2] * self.block_len)[..., : self.dim]
+        vectors = vectors.view(*ids.shape, slots.shape[2] * self.block_len)[..., : self.tiles.width]
         if self.signed and not isinstance(self.hash, AuthorsHash):
-            vectors = vectors * self.hash.sign(ids, bits, self.block_len)[..., : self.dim]
-        return vectors
+            vectors = vectors * self.hash.sign(ids, bits, self.block_len)[..., : self.tiles.width]
+        return self.tiles.spread(vectors)
 
 
 class _Blocks(torch.autograd.Function):

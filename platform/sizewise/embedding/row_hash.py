@@ -6,6 +6,7 @@ its theorems).
 
 from collections.abc import Sequence
 
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import embedding
 
@@ -14,6 +15,7 @@ from sizewise.embedding.base import Embedding, Options
 from sizewise.embedding.hashing import MAX_SLOTS, FastHash
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.table import Storage, Table, element_bytes, storage_overhead
+from sizewise.embedding.width import Tiles, checked_width
 from sizewise_core.errors import InputError
 
 
@@ -24,10 +26,12 @@ class HashOptions(Options):
     """Hash each feature by itself; otherwise equal ids of two features share a row."""
     storage: Storage = "float32"
     """What a number is stored as."""
+    width: int | None = Field(None, ge=1, le=512)
+    """Numbers in a row, repeated over the model's dim, which they divide. Left out: dim."""
 
 
 class RowHash(Embedding):
-    """One (rows, dim) table; collisions are left to training."""
+    """One (rows, width) table; collisions are left to training."""
 
     options = HashOptions
 
@@ -36,20 +40,22 @@ class RowHash(Embedding):
     ) -> None:
         super().__init__(cardinalities, dim, seed)
         self.hash = FastHash(self.features, 1, seed, options.feature_term)
+        self.tiles = Tiles(width := checked_width(options.width, dim), dim)
         numbers = (memory_budget - storage_overhead(options.storage)) // element_bytes(options.storage)
-        if numbers // dim > MAX_SLOTS:
+        if numbers // width > MAX_SLOTS:
             raise InputError(
-                f"memory_budget {memory_budget} gives embedding.method hash {numbers // dim} rows, more than 32 "
+                f"memory_budget {memory_budget} gives embedding.method hash {numbers // width} rows, more than 32 "
                 "bits reach: set a smaller memory_budget"
             )
-        self.table = Table((numbers // dim, dim), seed, options.storage)
-        self.blocks = Blocks(self.features, dim, dim, dim, self.hash.multiplier, self.hash.increment)
+        self.table = Table((numbers // width, width), seed, options.storage)
+        self.blocks = Blocks(self.features, width, width, width, self.hash.multiplier, self.hash.increment)
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
         """One row."""
         assert isinstance(options, HashOptions)
-        return dim * element_bytes(options.storage) + storage_overhead(options.storage)
+        width = checked_width(options.width, dim)
+        return width * element_bytes(options.storage) + storage_overhead(options.storage)
 
     def takes_uint32(self, ids: Tensor) -> bool:
         """Where the fused kernels look them up."""
@@ -59,9 +65,9 @@ class RowHash(Embedding):
         """Rows of the shared table."""
         table = self.table()
         if self.fused and fused.valid(table, ids):
-            return fused.lookup(self.table, table, self.blocks, ids)
+            return self.tiles.spread(fused.lookup(self.table, table, self.blocks, ids))
         rows, _ = self.hash(ids, table.shape[0])
-        return embedding(rows.squeeze(-1), table)
+        return self.tiles.spread(embedding(rows.squeeze(-1), table))
 
     def pooled(self) -> tuple[Table, Blocks]:
         """The shared table."""

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sizewise.embedding import METHODS, build
+from counted import build_ready
+from sizewise.embedding import METHODS
 from sizewise.metrics.scores import evaluate_scores
 from sizewise.models.dlrm import DLRM
 
@@ -32,7 +33,7 @@ def planted():
 def trained_auc(planted, method, budget, epochs, **options):
     """AUC on the last TEST rows after training on the first ROWS."""
     dense, ids, labels, _ = (torch.as_tensor(column) for column in planted)
-    model = DLRM(build(method, CARDINALITIES, 8, budget, 1, **options), 2, [16], [32])
+    model = DLRM(build_ready(method, CARDINALITIES, 8, budget, 1, **options), 2, [16], [32])
     optimizer = torch.optim.Adagrad(model.parameters(), lr=0.02)
     order = torch.Generator().manual_seed(1)
     for _ in range(epochs):
