@@ -105,22 +105,22 @@ def measure(run: Run, work: Path, epochs: int, learning_rate: float) -> dict[str
     budget = full_bytes(cardinalities, 16) // run.ratio
     if budget < smallest_budget(method, cardinalities, 16, **options):
         return None
-    config = TrialConfig(
-        data=str(data),
-        dim=16,
-        bottom_mlp=[128, 64],
-        top_mlp=[256, 128],
-        method=method,
-        options=options,
-        memory_budget=budget,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        batch_size=512,
-        optimizer="adagrad",
-        evaluate_every=0.5,
-        checkpoint_seconds=600.0,
-        seed=run.seed,
-    )
+    settings = {
+        "data": str(data),
+        "dim": 16,
+        "bottom_mlp": [128, 64],
+        "top_mlp": [256, 128],
+        "method": method,
+        "memory_budget": budget,
+        "learning_rate": learning_rate,
+        "epochs": epochs,
+        "batch_size": 512,
+        "optimizer": "adagrad",
+        "evaluate_every": 0.5,
+        "checkpoint_seconds": 600.0,
+        "seed": run.seed,
+    }
+    config = TrialConfig.from_flat({**settings, **options})
     kept = work / "results" / f"{config.digest()}.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))

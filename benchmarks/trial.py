@@ -113,22 +113,22 @@ def _measured(rows: int, split: str, rounds: int, cpus: int) -> dict[str, list[T
         prepare([folder / "raw" / "day_0.tsv"], folder / "shards", split=split)
         (folder / "study.yaml").write_text(STUDY.format(data=folder / "shards", cpus=cpus))
         asked = spec.resolve(spec.load(folder / "study.yaml"), Manifest.load(folder / "shards"), "trial")
-        config = TrialConfig(
-            data=asked.data,
-            dim=16,
-            bottom_mlp=[128, 64],
-            top_mlp=[256, 128],
-            method="robe",
-            options={},
-            memory_budget=2_000_000,
-            learning_rate=0.02,
-            epochs=1,
-            batch_size=512,
-            optimizer="adagrad",
-            evaluate_every=0.25,
-            checkpoint_seconds=60.0,
-            seed=1,
-        ).model_dump()
+        settings = {
+            "data": asked.data,
+            "dim": 16,
+            "bottom_mlp": [128, 64],
+            "top_mlp": [256, 128],
+            "method": "robe",
+            "memory_budget": 2_000_000,
+            "learning_rate": 0.02,
+            "epochs": 1,
+            "batch_size": 512,
+            "optimizer": "adagrad",
+            "evaluate_every": 0.25,
+            "checkpoint_seconds": 60.0,
+            "seed": 1,
+        }
+        config = TrialConfig.from_flat(settings).model_dump()
         times: dict[str, list[Times]] = {"alone": [], "in a Ray Train worker": []}
         context = multiprocessing.get_context("spawn")
         # As nice as Ray makes its workers, or other work on the machine would slow only those.

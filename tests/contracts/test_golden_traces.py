@@ -40,21 +40,21 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trace(case: dict[str, Any], shards: Path, folder: Path) -> list[list[float]]:
     """(iteration, log-loss, AUC) at every evaluation."""
-    config = TrialConfig(
-        data=str(shards),
-        dim=8,
-        bottom_mlp=[16],
-        top_mlp=[16],
-        memory_budget=4_000_000 if case["method"] == "full" else 100_000,
-        learning_rate=0.005,
-        epochs=STEPS // 25,
-        batch_size=128,
-        optimizer="adagrad",
-        evaluate_every=25,
-        checkpoint_seconds=600.0,
-        seed=5,
-        **case,
-    )
+    settings = {
+        "data": str(shards),
+        "dim": 8,
+        "bottom_mlp": [16],
+        "top_mlp": [16],
+        "memory_budget": 4_000_000 if case["method"] == "full" else 100_000,
+        "learning_rate": 0.005,
+        "epochs": STEPS // 25,
+        "batch_size": 128,
+        "optimizer": "adagrad",
+        "evaluate_every": 25,
+        "checkpoint_seconds": 600.0,
+        "seed": 5,
+    }
+    config = TrialConfig.from_flat({**settings, "method": case["method"], **case["options"]})
     rows = train(config, folder, report=lambda row: None).evaluations
     return [[row["iteration"], row["logloss"], row["auc"]] for row in rows]
 

@@ -123,7 +123,7 @@ def test_one_objective_or_several(sampler: str, objectives: dict[str, str]) -> N
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_what_is_too_large_is_not_trained_and_not_hidden(sampler: str) -> None:
     spec = make_spec(sampler, constraints={"embedding_bytes": {"max": "30kB"}}, trials=8)
-    engine = study(spec, sizes=lambda config: {"embedding_bytes": config.memory_budget})
+    engine = study(spec, sizes=lambda config: {"embedding_bytes": config.search.memory_budget})
     records = engine.search.records
     infeasible = {n for n, r in records.items() if r.state == "infeasible"}
     assert infeasible
@@ -204,4 +204,4 @@ def test_quasi_random_points_are_spread_more_evenly_than_random_ones() -> None:
 def test_constraints_that_nothing_can_keep_are_said() -> None:
     spec = make_spec("random", constraints={"embedding_bytes": {"max": 1_000}})
     with pytest.raises(Exception, match="suggestions in a row cannot be trained"):
-        study(spec, sizes=lambda config: {"embedding_bytes": config.memory_budget})
+        study(spec, sizes=lambda config: {"embedding_bytes": config.search.memory_budget})

@@ -30,7 +30,7 @@ def contiguous_shards(shards: Path) -> Path:
 
 @pytest.fixture
 def trial_config(shards: Path) -> Callable[..., TrialConfig]:
-    """A small trial; keyword arguments replace fields."""
+    """A small trial; keyword arguments replace settings by their flat names, and `options` of the method or model."""
 
     def make(**changes: Any) -> TrialConfig:
         fields: dict[str, Any] = {
@@ -49,6 +49,8 @@ def trial_config(shards: Path) -> Callable[..., TrialConfig]:
             "checkpoint_seconds": 60.0,
             "seed": 5,
         }
-        return TrialConfig.model_validate({**fields, **changes})
+        fields |= changes
+        options = fields.pop("options") | fields.pop("model_options", {})
+        return TrialConfig.from_flat({**fields, **options})
 
     return make

@@ -13,7 +13,8 @@ Wherever a type here says `Searchable`, a study file may give one value, a range
 from sizewise.config.fields import Choices, Range, SizeRange
 from sizewise.config.reading import edited, from_text, load, to_text
 from sizewise.config.resolving import resolve, with_defaults
-from sizewise.config.study_file import Limit, PruningSpec, StudySpec
+from sizewise.config.sections.outcomes import Limit, PruningSpec
+from sizewise.config.study_file import StudySpec
 
 __all__ = [
     "Choices",

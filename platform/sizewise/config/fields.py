@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -52,11 +52,6 @@ def form_of(value: Any) -> str:
     return "range" if isinstance(value, Range | SizeRange) else "value"
 
 
-Searchable = Annotated[
-    Annotated[T, Tag("value")] | Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
-    Discriminator(form_of),
-]
-
 COMPRESSION = re.compile(r"\s*([0-9][0-9_,]*\.?[0-9]*)\s*x\s*")
 
 
@@ -98,6 +93,36 @@ class SizeRange(Strict):
                 f"low ({format_bytes(self.low)}) is above high ({format_bytes(self.high)}): swap them"
             )
         return self
+
+
+if TYPE_CHECKING:
+    # To whoever trains a trial, a setting is the one value that it has there. Whoever reads a study's sections, where
+    # it may be a range, asks `StudySpec.searched`, or `ends_of` for its extreme values.
+    Searchable = Annotated[T, "or a range, or choices"]
+    OneOf = Annotated[T, "or choices"]
+    SearchableSize = int
+else:
+    Searchable = Annotated[
+        Annotated[T, Tag("value")] | Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
+        Discriminator(form_of),
+    ]
+    OneOf = Union[T, Choices]  # noqa: UP007  # of a type variable
+    SearchableSize = Annotated[
+        Annotated[Size, Tag("value")]
+        | Annotated[SizeRange, Tag("range")]
+        | Annotated[Choices, Tag("choices")],
+        Discriminator(form_of),
+    ]
+
+
+def by_default(domain: Range | SizeRange | Choices) -> Any:
+    """A setting's default that is not one value: it is searched where a study file says nothing of it."""
+    return domain
+
+
+def is_domain(field: Any) -> bool:
+    """Whether a searchable field leaves a choice."""
+    return isinstance(field, Range | SizeRange | Choices)
 
 
 def ends_of(field: Any) -> list[Any]:

@@ -4,7 +4,7 @@ import logging
 from typing import Any, Literal
 
 from sizewise.config.fields import Choices, Range, SizeRange, bytes_of, ends_of, parse_size, within
-from sizewise.config.study_file import StudySpec
+from sizewise.config.study_file import StudySpec, holds_whole_numbers
 from sizewise.embedding import METHODS, full_bytes, smallest_budget
 from sizewise_core.errors import InputError
 from sizewise_core.storage import absolute, place
@@ -70,7 +70,7 @@ def _budget(spec: StudySpec, manifest: Manifest, source: str) -> int | SizeRange
     )
     if all(METHODS[method].has_one_size for method in spec.embedding.methods):
         return tables
-    given = spec.search.memory_budget
+    given: Any = spec.search.memory_budget
     ends = [bytes_of(parse_size(end), tables) for end in ends_of(given)]
     if isinstance(given, SizeRange):
         (low, written), (high, _) = sorted(zip(ends, ends_of(given), strict=True), key=lambda end: end[0])
@@ -104,10 +104,12 @@ def _first_trial(spec: StudySpec, number: int, tables: int, source: str) -> dict
         except ValueError as error:
             raise InputError(f"{where}.memory_budget: {error}") from None
         settings["memory_budget"] = bytes_of(size, tables)
-        if isinstance(size, str) and isinstance(spec.search.memory_budget, SizeRange):
-            settings["memory_budget"] = max(settings["memory_budget"], int(spec.search.memory_budget.low))
+        budgets: Any = spec.search.memory_budget
+        if isinstance(size, str) and isinstance(budgets, SizeRange):
+            settings["memory_budget"] = max(settings["memory_budget"], int(budgets.low))
     for field, domain in spec.searched():
-        if field in settings and _whole(field, domain) and isinstance(settings[field], float):
+        whole = isinstance(domain, Range) and holds_whole_numbers(field, domain)
+        if field in settings and whole and isinstance(settings[field], float):
             raise InputError(f"{where}.{field}: must be a whole number, not {settings[field]}")
         if field in settings and not within(settings[field], domain):
             raise InputError(
@@ -115,11 +117,3 @@ def _first_trial(spec: StudySpec, number: int, tables: int, source: str) -> dict
                 f"({', '.join(str(end) for end in ends_of(domain))}): widen the search or drop it"
             )
     return settings
-
-
-def _whole(field: str, domain: Any) -> bool:
-    return (
-        isinstance(domain, Range)
-        and field != "learning_rate"
-        and {type(end) for end in ends_of(domain)} == {int}
-    )

@@ -1,74 +1,192 @@
-"""One trial's configuration: every setting that decides what is trained, and nothing else."""
+"""One trial's configuration: the sections of its study's file that decide what is trained, each with one value a field.
+
+    config.train.batch_size, config.embedding.options, config.model.dim
+
+A setting is declared once, as a field of its section (see `sections.section`). All else follows from that: the flat
+names by which tables, the ledger and samplers know it, and the digest that tells configurations apart.
+"""
 
 import hashlib
 import json
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, model_validator
 
+from sizewise.config.fields import is_domain
+from sizewise.config.sections.embedding import EmbeddingSpec
+from sizewise.config.sections.model import ModelSpec
+from sizewise.config.sections.search import SearchSpec
+from sizewise.config.sections.section import Section, Setting
+from sizewise.config.sections.train import TrainSpec
 from sizewise.embedding import METHODS
 from sizewise.models import DEFAULT, MODELS
+from sizewise_core.errors import InputError
+
+SECTIONS: Mapping[str, type[Section]] = {
+    "model": ModelSpec,
+    "embedding": EmbeddingSpec,
+    "search": SearchSpec,
+    "train": TrainSpec,
+}
+# What records and digests of version 0.1 have, in the order of its records. All that came later is left out of digests
+# where it has its default, so that these stay what they were: a new setting is not to be added here.
+_OF_0_1 = (
+    *(
+        "data",
+        "dim",
+        "bottom_mlp",
+        "top_mlp",
+        "method",
+        "options",
+        "memory_budget",
+        "learning_rate",
+        "epochs",
+    ),
+    *("batch_size", "optimizer", "evaluate_every", "checkpoint_seconds", "seed"),
+)
+# Later ones that every record has; others are in the records of studies that say something of them.
+_ALWAYS_WRITTEN = (*_OF_0_1, "precision")
+_OPTIONS = ("options", "model_options")
+
+
+def flat_name(section: str, field: str) -> str:
+    """The name of a setting where all stand side by side."""
+    return "model" if (section, field) == ("model", "kind") else field
+
+
+@cache
+def all_settings() -> Mapping[str, Setting]:
+    """Every field of the sections that make up a trial, by its flat name."""
+    return {
+        flat_name(section, field): setting
+        for section, kind in SECTIONS.items()
+        for field, setting in kind.settings().items()
+    }
+
+
+@cache
+def reserved_names() -> frozenset[str]:
+    """Names that no option of a method or a model can have."""
+    return frozenset({"data", "seed", *_OPTIONS, *all_settings()})
+
+
+@cache
+def later_defaults() -> Mapping[str, Any]:
+    """What a record does not say that was written before a setting existed, or by a study that does not use it."""
+    return {
+        name: setting.default
+        for name, setting in all_settings().items()
+        if name not in _OF_0_1 and not is_domain(setting.default)
+    }
+
+
+def said_settings(section: str, values: Section) -> dict[str, Any]:
+    """What a study's section says, by flat names: also by default what every record has, and nothing newer."""
+    return {
+        name: getattr(values, field)
+        for field, setting in values.settings().items()
+        if (name := flat_name(section, field)) in _ALWAYS_WRITTEN
+        or is_domain(getattr(values, field))
+        or getattr(values, field) != setting.default
+    }
 
 
 class TrialConfig(BaseModel):
-    """All settings of one trial. Two equal configurations train equal models."""
+    """All settings of one trial. Two equal configurations train equal models.
+
+    Attributes:
+        data: folder of shards.
+        model: what is around the embeddings.
+        embedding: the method and its options.
+        search: the memory budget in bytes, and what else is searched by default.
+        train: how it trains.
+        seed: of its weights and of the order of its rows.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: str  # folder of shards
-    dim: int
-    bottom_mlp: list[int]
-    top_mlp: list[int]
-    method: str
-    options: dict[str, Any]  # of the embedding method
-    memory_budget: int  # bytes of embedding parameters
-    learning_rate: float
-    epochs: int
-    batch_size: int
-    optimizer: str
-    evaluate_every: float | int  # epochs, or iterations when an integer
-    checkpoint_seconds: float
+    data: str
+    model: ModelSpec
+    embedding: EmbeddingSpec
+    search: SearchSpec
+    train: TrainSpec
     seed: int
-    model: str = DEFAULT
-    model_options: dict[
-        str, Any
-    ] = {}  # of another model than DLRM; those that are fields above are none of these
-    precision: Literal["float32", "bfloat16"] = (
-        "float32"  # that the MLPs compute in; their weights stay float32
-    )
+
+    @model_validator(mode="after")
+    def _one_value_each(self) -> "TrialConfig":
+        for section in SECTIONS:
+            for name, value in getattr(self, section):
+                if is_domain(value):
+                    raise ValueError(f"{section}.{name}: a trial has one value, not {value!r}")
+        return self
+
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> "TrialConfig":
+        """The configuration that `flat` wrote; what is no setting of a section is an option of its model or method.
+
+        Options are taken as they are: whoever builds the model checks them.
+
+        Raises:
+            InputError: a setting is missing that every trial has.
+        """
+        if missing := [name for name in _OF_0_1 if name not in settings and name not in _OPTIONS]:
+            raise InputError(f"a trial's settings lack {missing[0]}: restore its record")
+        options = {name: value for name, value in settings.items() if name not in reserved_names()}
+        of_model = set(MODELS[settings.get("model", DEFAULT)].options.model_fields)
+        extra = {
+            "model": {name: value for name, value in options.items() if name in of_model},
+            "embedding": {name: value for name, value in options.items() if name not in of_model},
+        }
+        sections: dict[str, Any] = {
+            name: kind.model_construct(**_given(name, kind, settings), **extra.get(name, {}))
+            for name, kind in SECTIONS.items()
+        }
+        return cls.model_construct(data=str(settings["data"]), seed=int(settings["seed"]), **sections)
 
     def flat(self) -> dict[str, Any]:
-        """The settings as one level of names, for tables."""
-        fields = self.model_dump(exclude={"options", "model_options"})
-        return {**fields, **self.options, **self.model_options}
+        """The settings as one level of names, for tables and for the ledger.
 
-    @model_serializer(mode="wrap")
-    def _as_before_there_were_models(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is newer than many records of trials, where it says nothing."""
-        written: dict[str, Any] = handler(self)
-        if self.model == DEFAULT:
-            written = {k: v for k, v in written.items() if k not in ("model", "model_options")}
-        return written
+        A setting that is newer than many records is left out where the study says nothing of it.
+        """
+        silent = self._silent()
+        return {name: value for name, value in self.complete().items() if name not in silent}
+
+    def grouped(self) -> dict[str, Any]:
+        """As `flat`, with the options of the method and those of the model in a dictionary each."""
+        silent = self._silent()
+        silent |= {"model_options"} if "model" in silent else set()
+        return {name: value for name, value in self.settings().items() if name not in silent}
+
+    def _silent(self) -> set[str]:
+        said = {
+            flat_name(section, field)
+            for section in SECTIONS
+            for field in getattr(self, section).model_fields_set
+        }
+        return set(later_defaults()) - said - set(_ALWAYS_WRITTEN)
+
+    def complete(self) -> dict[str, Any]:
+        """Every setting as one level of names, also those that `flat` leaves out."""
+        fields = {name: value for name, value in self.settings().items() if name not in _OPTIONS}
+        return {**fields, **self.embedding.options, **self.model.options}
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting by its flat name; options of the method and of the model in a dictionary each."""
+        fields: dict[str, Any] = {"data": self.data, "seed": self.seed}
+        for section, kind in SECTIONS.items():
+            values = getattr(self, section)
+            fields |= {flat_name(section, field): _plain(getattr(values, field)) for field in kind.settings()}
+        fields |= {"options": self.embedding.options, "model_options": self.model.options}
+        order = dict.fromkeys([*_OF_0_1, "model", "model_options", *fields])
+        return {name: fields[name] for name in order}
 
     def options_of_model(self) -> dict[str, Any]:
         """All options of the model, the widths of hidden layers among them where it has such."""
-        declared = MODELS[self.model].options.model_fields
-        widths = {"bottom_mlp": self.bottom_mlp, "top_mlp": self.top_mlp}
-        return {**{name: value for name, value in widths.items() if name in declared}, **self.model_options}
-
-    @classmethod
-    def from_flat(cls, settings: dict[str, Any]) -> "TrialConfig":
-        """The configuration that `flat` wrote; what is no field of a trial is an option of its model or method."""
-        fields = {name: value for name, value in settings.items() if name in cls.model_fields}
-        others = {name: value for name, value in settings.items() if name not in cls.model_fields}
-        of_model = MODELS[fields.get("model", DEFAULT)].options.model_fields
-        return cls.model_validate(
-            {
-                **fields,
-                "options": {name: value for name, value in others.items() if name not in of_model},
-                "model_options": {name: value for name, value in others.items() if name in of_model},
-            }
-        )
+        declared = MODELS[self.model.kind].options.model_fields
+        widths = {"bottom_mlp": self.model.bottom_mlp, "top_mlp": self.model.top_mlp}
+        return {**{name: value for name, value in widths.items() if name in declared}, **self.model.options}
 
     def curve(self) -> str:
         """What tells this configuration's learning curve from others, whatever its length.
@@ -77,15 +195,34 @@ class TrialConfig(BaseModel):
         first part of the same curve; unless its method has a schedule that does (`Options.depends_on_epochs`).
         """
         exclude = {"checkpoint_seconds"}
-        if not METHODS[self.method].options(**self.options).depends_on_epochs:
+        if not METHODS[self.embedding.method].options(**self.embedding.options).depends_on_epochs:
             exclude.add("epochs")
-        return json.dumps(self._told(exclude=exclude), sort_keys=True)
+        return self._identity(exclude)
 
     def digest(self) -> str:
         """Eight hex digits that tell this configuration from others."""
-        text = json.dumps(self._told(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return hashlib.sha256(self._identity().encode()).hexdigest()[:8]
 
-    def _told(self, exclude: set[str] | None = None) -> dict[str, Any]:
-        """All settings but those left at a default, which are newer than some digests: these stay what they were."""
-        return self.model_dump(exclude=exclude, exclude_defaults=True)
+    def _identity(self, exclude: Collection[str] = ()) -> str:
+        """All settings as text but those left at a default, which are newer than some digests."""
+        later = {**later_defaults(), "model_options": {}}
+        said = {
+            name: value
+            for name, value in self.settings().items()
+            if name not in exclude and not (name in later and value == later[name])
+        }
+        return json.dumps(said, sort_keys=True)
+
+
+def _given(section: str, kind: type[Section], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a section that are among the settings, as their types read them."""
+    fields = {field: flat_name(section, field) for field in kind.settings()}
+    return {
+        field: kind.settings()[field].value.validate_python(settings[name])
+        for field, name in fields.items()
+        if name in settings
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, BaseModel) else value

@@ -82,25 +82,25 @@ class Generated:
     def curve(self, config: TrialConfig) -> Rows:
         """Evaluations of a configuration, by its memory budget, learning rate, epochs and seed."""
         rng = np.random.default_rng([self.seed, *config_numbers(config)])
-        size = min(config.memory_budget, self.full_bytes)
+        size = min(config.search.memory_budget, self.full_bytes)
         offset, shrink = self.seed_noise * rng.standard_normal(), math.sqrt(15_000 / self.rows)
         shared = rng.normal(0.0, self.trial_error * shrink / math.sqrt(GROUPS), GROUPS)
-        every = config.evaluate_every
+        every = config.train.evaluate_every
         step = float(every) if isinstance(every, int) else every * self.iterations_per_epoch
-        total = config.epochs * self.iterations_per_epoch
+        total = config.search.epochs * self.iterations_per_epoch
         points = sorted({min(max(round(k * step), 1), total) for k in range(1, math.ceil(total / step) + 1)})
         rows = []
         for iteration in points:
             epoch = iteration / self.iterations_per_epoch
             parts = shared + rng.normal(0.0, self.evaluation_error * shrink / math.sqrt(GROUPS), GROUPS)
-            auc = self.auc(size, config.learning_rate, epoch) + offset
+            auc = self.auc(size, config.search.learning_rate, epoch) + offset
             auc += self.step_noise * rng.standard_normal() + parts.sum()
-            seconds = iteration * config.batch_size * self.row_seconds
+            seconds = iteration * config.train.batch_size * self.row_seconds
             rows.append(
                 {
                     "iteration": iteration,
                     "epoch": epoch,
-                    "samples": iteration * config.batch_size,
+                    "samples": iteration * config.train.batch_size,
                     "auc": min(max(auc, 0.5), 1.0),
                     "logloss": 0.52 - (auc - 0.74),
                     "normalized_entropy": 0.9 - (auc - 0.74),
@@ -156,11 +156,13 @@ class Recorded:
     def curve(self, config: TrialConfig) -> Rows:
         """The nearest trial's evaluations, as far as the configuration trains."""
         wanted = config.flat()
-        same = [(c, rows) for c, rows in self.trials.values() if c["method"] == config.method and rows]
+        same = [
+            (c, rows) for c, rows in self.trials.values() if c["method"] == config.embedding.method and rows
+        ]
         near = min(same, key=lambda trial: _distance(trial[0], wanted), default=None)
         if near is None:
-            raise ValueError(f"nothing recorded with method {config.method}")
-        return [row for row in near[1] if row["epoch"] <= config.epochs + 1e-9] or near[1][:1]
+            raise ValueError(f"nothing recorded with method {config.embedding.method}")
+        return [row for row in near[1] if row["epoch"] <= config.search.epochs + 1e-9] or near[1][:1]
 
 
 class Memory(Ledger):

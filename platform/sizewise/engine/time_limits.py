@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sizewise.config.study_file import FailuresSpec
+from sizewise.config.sections.running import FailuresSpec
 from sizewise_core.units import format_seconds
 
 log = logging.getLogger(__name__)

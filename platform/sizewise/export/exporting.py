@@ -58,8 +58,8 @@ def export(
         problems += study.problems
     row = _row(study, trial_id)
     config = TrialConfig.from_flat(results.trial_report(runs, name, trial_id)["config"])
-    if reason := MODELS[config.model].not_exported:
-        raise InputError(f"model {config.model} cannot be exported: {reason}")
+    if reason := MODELS[config.model.kind].not_exported:
+        raise InputError(f"model {config.model.kind} cannot be exported: {reason}")
     data = local_shards(config.data)
     manifest = Manifest.load(data)
     model = build_model(config, manifest)
@@ -77,7 +77,7 @@ def export(
         study=name,
         trial_id=trial_id,
         iteration=row["iteration"],
-        config=config.model_dump(),
+        config=config.grouped(),
         layout=manifest.settings.layout or CRITEO,
         tokens=manifest.settings.tokens,
         validation={score: row[score] for score in _SCORES},
@@ -99,7 +99,7 @@ def export(
 
 def _program(config: TrialConfig, model: Model, tokens: Tokens, vocabulary: Vocabulary | None) -> bytes:
     """The file of a model's program; InputError where a model or method of another distribution has none."""
-    ours = config.model in MODELS.own and config.method in METHODS.own
+    ours = config.model.kind in MODELS.own and config.embedding.method in METHODS.own
     buffer = io.BytesIO()
     try:
         torch.export.save(to_program(model, tokens, vocabulary), buffer)
@@ -110,8 +110,8 @@ def _program(config: TrialConfig, model: Model, tokens: Tokens, vocabulary: Voca
         problem = f"torch.export: {' '.join(str(error).split())[:100]}"
     if problem:
         raise InputError(
-            f"model {config.model} with embedding.method {config.method} cannot be exported ({problem}): programs may "
-            "hold only the operators that exports of Sizewise's own models call"
+            f"model {config.model.kind} with embedding.method {config.embedding.method} cannot be exported "
+            f"({problem}): programs may hold only the operators that exports of Sizewise's own models call"
         )
     return buffer.getvalue()
 

@@ -8,6 +8,7 @@ import optuna
 
 from sizewise.config import Choices, StudySpec
 from sizewise.config.fields import within
+from sizewise.config.trial import later_defaults
 from sizewise.search.space import as_param, configure, seed_of
 from sizewise.store.ledger import Record
 
@@ -21,14 +22,15 @@ def disagreement(spec: StudySpec, records: Iterable[Record], full_bytes: int) ->
         for name, value in record.params.items():
             if name in searched and not _within(value, searched[name]):
                 return f"{name}: trial {record.trial_id} has {value}, outside what is searched now"
-        known = {name: as_param(value) for name, value in record.config.items()} | record.params
+        had = {**later_defaults(), **record.config}
+        known = {name: as_param(value) for name, value in had.items()} | record.params
         asked = optuna.trial.FixedTrial(known)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Optuna, whose answer is compared below
-            config = configure(spec, asked, full_bytes, seed_of(spec, record.replicate)).flat()
+            config = configure(spec, asked, full_bytes, seed_of(spec, record.replicate)).complete()
         for name in asked.params.keys() - record.params.keys():
             return f"{name}: is searched now, and was {known[name]} for trial {record.trial_id}"
-        for name, value in record.config.items():
+        for name, value in had.items():
             if name not in FREE and config.get(name) != value:
                 return f"{name}: was {value} for trial {record.trial_id}, and is {config.get(name)} now"
     return ""

@@ -10,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from sizewise.config import Choices, Range, SizeRange, StudySpec
-from sizewise.config.trial import TrialConfig
+from sizewise.config.study_file import holds_whole_numbers
+from sizewise.config.trial import TrialConfig, said_settings
 from sizewise.embedding import METHODS
 
 # From so many whole numbers on, samplers see a continuous range, whose values are rounded: to `tpe`, each whole
@@ -27,46 +28,45 @@ def configure(spec: StudySpec, trial: Any, full_bytes: int, seed: int | None = N
         full_bytes: of the full tables at the longest searched vector (`spec.model.largest_dim`).
         seed: of the trial, where it is not the study's.
     """
+    chosen = _choose(spec, trial, full_bytes)
+    return TrialConfig.from_flat({"data": spec.data, "seed": spec.seed if seed is None else seed, **chosen})
+
+
+def _choose(spec: StudySpec, trial: Any, full_bytes: int) -> dict[str, Any]:
+    """A value of every setting and option by its flat name, but of the settings that `flat` leaves out."""
+    plain = {n: {as_param(c): c for c in f.choices} for n, f in spec.searched() if isinstance(f, Choices)}
 
     def pick(name: str, field: Any) -> Any:
         if isinstance(field, Choices):
             # Optuna wants plain values, so lists go to it as text.
             return plain[name][trial.suggest_categorical(name, list(plain[name]))]
-        if isinstance(field, Range | SizeRange) and field.low == field.high:
+        if not isinstance(field, Range | SizeRange):
+            return field
+        if field.low == field.high:
             return field.low  # nothing to choose
-        if isinstance(field, Range | SizeRange):
-            whole = isinstance(field.low, int) and isinstance(field.high, int) and name != "learning_rate"
-            low, high = cast(float, field.low), cast(float, field.high)  # sizes are bytes by now
-            if whole and high - low < FEW:
-                return trial.suggest_int(name, low, high, log=field.log)
-            value = trial.suggest_float(name, low, high, log=field.log)
-            return round(value) if whole else value
-        return field
+        whole = holds_whole_numbers(name, field)
+        low, high = cast(float, field.low), cast(float, field.high)  # sizes are bytes by now
+        if whole and high - low < FEW:
+            return trial.suggest_int(name, low, high, log=field.log)
+        value = trial.suggest_float(name, low, high, log=field.log)
+        return round(value) if whole else value
 
-    plain = {n: {as_param(c): c for c in f.choices} for n, f in spec.searched() if isinstance(f, Choices)}
-    method = pick("method", spec.embedding.method)
-    dim = pick("dim", spec.model.dim)
-    widths = {name: pick(name, getattr(spec.model, name)) for name in ("bottom_mlp", "top_mlp")}
-    return TrialConfig(
-        data=spec.data,
-        dim=dim,
-        **widths,
-        method=method,
-        options={name: pick(name, field) for name, field in spec.embedding.options_of(method).items()},
-        memory_budget=full_bytes // spec.model.largest_dim * dim
-        if METHODS[method].has_one_size
-        else pick("memory_budget", spec.search.memory_budget),
-        learning_rate=pick("learning_rate", spec.search.learning_rate),
-        epochs=pick("epochs", spec.search.epochs),
-        batch_size=pick("batch_size", spec.train.batch_size),
-        optimizer=pick("optimizer", spec.train.optimizer),
-        evaluate_every=pick("evaluate_every", spec.train.evaluate_every),
-        checkpoint_seconds=spec.train.checkpoint_seconds,
-        precision=pick("precision", spec.train.precision),
-        model=spec.model.kind,
-        model_options={name: pick(name, field) for name, field in spec.model.options.items()},
-        seed=spec.seed if seed is None else seed,
-    )
+    def pick_section(section: str) -> dict[str, Any]:
+        fields = said_settings(section, getattr(spec, section))
+        return {name: pick(name, field) for name, field in fields.items() if name not in chosen}
+
+    # Samplers draw in this order.
+    chosen: dict[str, Any] = {"method": pick("method", spec.embedding.method)}
+    method = chosen["method"]
+    chosen |= pick_section("model")
+    chosen |= pick_section("embedding")
+    chosen |= {name: pick(name, field) for name, field in spec.embedding.options_of(method).items()}
+    if METHODS[method].has_one_size:
+        chosen["memory_budget"] = full_bytes // spec.model.largest_dim * chosen["dim"]
+    chosen |= pick_section("search")
+    chosen |= pick_section("train")
+    chosen |= {name: pick(name, field) for name, field in spec.model.options.items()}
+    return chosen
 
 
 def seed_of(spec: StudySpec, replicate: int) -> int:
@@ -87,7 +87,7 @@ def points(spec: StudySpec, full_bytes: int, most: int) -> int:
     found = 0
     while found < most:
         walker = _Walker(path)
-        configure(spec, walker, full_bytes)
+        _choose(spec, walker, full_bytes)
         found, path = found + 1, walker.path
         while path and path[-1][0] == path[-1][1] - 1:
             path.pop()

@@ -12,6 +12,7 @@ import optuna
 from pydantic import ValidationError
 
 from sizewise.config import Choices, StudySpec
+from sizewise.config.trial import later_defaults
 from sizewise.search.space import as_param, configure
 from sizewise.store.ledger import MOST_BYTES, NAME, Record
 from sizewise_core.errors import InputError
@@ -98,11 +99,11 @@ def load(folder: Place) -> list[Known]:
 def _fit(record: Record, spec: StudySpec, full_bytes: int) -> tuple[str, Known | None]:
     """A record as a trial of this study's space, or why it is none."""
     assert record.values is not None
-    searched = dict(spec.searched())
+    searched, had = dict(spec.searched()), {**later_defaults(), **record.config}
     params = {}
     for field, domain in searched.items():
-        if field in record.config:
-            value = record.config[field]
+        if field in had:
+            value = had[field]
             inside = (
                 value in domain.choices
                 if isinstance(domain, Choices)
@@ -113,11 +114,11 @@ def _fit(record: Record, spec: StudySpec, full_bytes: int) -> tuple[str, Known |
             params[field] = as_param(value)
     try:
         asked = optuna.trial.FixedTrial(params)
-        here = configure(spec, asked, full_bytes).flat()
+        here = configure(spec, asked, full_bytes).complete()
     except ValueError:  # Optuna's, where a parameter is missing
         return "has no value for a field that is searched here", None
     for field, value in here.items():
-        if field not in INDIFFERENT and record.config.get(field) != value:
+        if field not in INDIFFERENT and had.get(field) != value:
             return f"{field} differs", None
     missing = [metric for metric in (*spec.objectives, *spec.constraints) if metric not in record.values]
     if missing:

@@ -22,17 +22,17 @@ def training_bytes(config: TrialConfig, features: int, dense: int) -> int:
 
     Args:
         config: the trial.
-        features: categorical features, each of which gives one vector of `config.dim`.
+        features: categorical features, each of which gives one vector of `config.model.dim`.
         dense: dense values a row.
     """
-    method, model = METHODS[config.method], MODELS[config.model]
-    options = method.options(**config.options).fitted(config.dim)
-    around = model.floats(features, dense, config.dim, model.options(**config.options_of_model()))
-    parameters = FLOAT * around.parameters + method.trained_bytes(config.memory_budget, options)
-    row = FLOAT * (around.per_row + method.floats_per_row(features, config.dim, options))
-    row += INDEX * 2 * features * config.dim  # where each number of the vectors lies
-    rows = max(config.batch_size, EVALUATION_BATCH / 2)  # scoring keeps nothing for a backward pass
-    return int(parameters * (2 + STATES[config.optimizer]) + rows * row)
+    method, model = METHODS[config.embedding.method], MODELS[config.model.kind]
+    options = method.options(**config.embedding.options).fitted(config.model.dim)
+    around = model.floats(features, dense, config.model.dim, model.options(**config.options_of_model()))
+    parameters = FLOAT * around.parameters + method.trained_bytes(config.search.memory_budget, options)
+    row = FLOAT * (around.per_row + method.floats_per_row(features, config.model.dim, options))
+    row += INDEX * 2 * features * config.model.dim  # where each number of the vectors lies
+    rows = max(config.train.batch_size, EVALUATION_BATCH / 2)  # scoring keeps nothing for a backward pass
+    return int(parameters * (2 + STATES[config.train.optimizer]) + rows * row)
 
 
 def gpu_share(needed: int, card_bytes: int) -> float | None:

@@ -70,15 +70,22 @@ class DivergedError(RuntimeError):
 
 def build_model(config: TrialConfig, manifest: Manifest) -> Model:
     """The model of a configuration, with its initial weights; equal configurations give equal models."""
-    options = dict(config.options)
-    if "contiguous_ids" in METHODS[config.method].options.model_fields:
+    options = dict(config.embedding.options)
+    if "contiguous_ids" in METHODS[config.embedding.method].options.model_fields:
         # What the ids are is the data's to say; a study file may still say otherwise.
         options.setdefault("contiguous_ids", manifest.settings.tokens == "contiguous")
     embedding = build(
-        config.method, manifest.cardinalities, config.dim, config.memory_budget, config.seed, **options
+        config.embedding.method,
+        manifest.cardinalities,
+        config.model.dim,
+        config.search.memory_budget,
+        config.seed,
+        **options,
     )
     dense = len(manifest.dense_missing)
-    return models.build(config.model, embedding, dense, config.options_of_model(), config.precision)
+    return models.build(
+        config.model.kind, embedding, dense, config.options_of_model(), config.train.precision
+    )
 
 
 def model_sizes(config: TrialConfig, manifest: Manifest) -> dict[str, int]:
@@ -94,8 +101,8 @@ def model_sizes(config: TrialConfig, manifest: Manifest) -> dict[str, int]:
 
 def evaluation_points(config: TrialConfig, iterations_per_epoch: int) -> list[int]:
     """The iterations after which a trial is evaluated, the last one always among them."""
-    total = config.epochs * iterations_per_epoch
-    every = config.evaluate_every
+    total = config.search.epochs * iterations_per_epoch
+    every = config.train.evaluate_every
     step = max(every if isinstance(every, int) else every * iterations_per_epoch, 1)
     points = {min(max(round(k * step), 1), total) for k in range(1, math.ceil(total / step) + 1)}
     return sorted(points | {total})
@@ -193,13 +200,13 @@ class _Trial:
         torch.manual_seed(config.seed)  # a process that trained another trial before must not matter
         data = local_shards(config.data)
         manifest = Manifest.load(data)
-        self.full_bytes = full_bytes(manifest.cardinalities, config.dim)
+        self.full_bytes = full_bytes(manifest.cardinalities, config.model.dim)
         self.splits = {name: Split.open(data, name) for name in ("train", "validation", "test")}
-        self.per_epoch = self.splits["train"].iterations(config.batch_size)
+        self.per_epoch = self.splits["train"].iterations(config.train.batch_size)
         self.model = build_model(config, manifest).to(device)
-        self.model.embedding.set_schedule(self.per_epoch, config.epochs)
+        self.model.embedding.set_schedule(self.per_epoch, config.search.epochs)
         self.optimizer = build_optimizer(
-            config.optimizer, self.model, config.learning_rate, in_backward=world == 1
+            config.train.optimizer, self.model, config.search.learning_rate, in_backward=world == 1
         )
         self.iteration = 0
         self.samples = 0
@@ -217,18 +224,18 @@ class _Trial:
                 bucket_cap_mb=gradients // 2**20 + 1,
                 gradient_as_bucket_view=True,
             )
-        self.step = Step(self.parallel, self.optimizer, config.batch_size, self.device, world)
+        self.step = Step(self.parallel, self.optimizer, config.train.batch_size, self.device, world)
 
     def run(self, verdict: Verdict) -> Outcome:
         """Train to the end, or until `verdict` has a reason to stop."""
         points = set(evaluation_points(self.config, self.per_epoch))
         # Asked here too, because a trial that was interrupted may have been about to stop.
         pruned = self._ask(verdict) if self.evaluations else ""
-        total, split = self.config.epochs * self.per_epoch, self.splits["train"]
+        total, split = self.config.search.epochs * self.per_epoch, self.splits["train"]
         batches = split.stream(
             self.iteration,
             total,
-            self.config.batch_size,
+            self.config.train.batch_size,
             self.config.seed,
             self.rank,
             self.world,
@@ -245,7 +252,7 @@ class _Trial:
                 self.report(self.evaluations[-1] if self.rank == 0 else {})
                 pruned = self._ask(verdict)
                 saved = started = time.monotonic()
-            elif time.monotonic() - saved > self.config.checkpoint_seconds:
+            elif time.monotonic() - saved > self.config.train.checkpoint_seconds:
                 self._synchronize()
                 self.train_seconds += time.monotonic() - started
                 self._save()
@@ -254,14 +261,14 @@ class _Trial:
 
     def _ask(self, verdict: Verdict) -> str:
         """Rank 0's verdict, for all; at the last iteration there is nothing left to stop."""
-        ended = self.iteration >= self.config.epochs * self.per_epoch
+        ended = self.iteration >= self.config.search.epochs * self.per_epoch
         pruned = [verdict(self.evaluations) if self.rank == 0 and not ended else ""]
         if self.world > 1:
             torch.distributed.broadcast_object_list(pruned)
         return pruned[0]
 
     def _step(self, batch: Batch) -> None:
-        position, size = self.iteration % self.per_epoch, self.config.batch_size
+        position, size = self.iteration % self.per_epoch, self.config.train.batch_size
         rows = min(size, self.splits["train"].rows - position * size)
         self.step(batch, rows)
         self.iteration += 1
@@ -311,7 +318,7 @@ class _Trial:
         if not (np.isfinite(logits).all() and math.isfinite(loss)):
             raise DivergedError(
                 f"diverged: loss or predictions are not finite at iteration {self.iteration} "
-                f"(learning rate {self.config.learning_rate:g}): search lower learning rates"
+                f"(learning rate {self.config.search.learning_rate:g}): search lower learning rates"
             )
         return labels, logits
 

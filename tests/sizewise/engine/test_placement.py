@@ -16,7 +16,7 @@ import torch
 from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
 
-from sizewise.config.study_file import ResourcesSpec
+from sizewise.config.sections.running import ResourcesSpec
 from sizewise.engine.messages import Failed, Waiting
 from sizewise.engine.ray_tune import cluster
 from sizewise.engine.ray_tune.cluster import ENVIRONMENT

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from sizewise.config.study_file import FailuresSpec
+from sizewise.config.sections.running import FailuresSpec
 from sizewise.engine import time_limits as watch
 from sizewise.engine.time_limits import Watch
 

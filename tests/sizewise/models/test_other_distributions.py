@@ -131,11 +131,11 @@ def test_settings_of_a_trial_stand_side_by_side(
     monkeypatch.setattr(MODELS, "_classes", {name: MODELS[name] for name in MODELS.own})
     monkeypatch.setattr(MODELS, "_entry_points", None)
     ours = trial_config()
-    assert not {"model", "model_options"} & (set(ours.flat()) | set(ours.model_dump()))
+    assert not {"model", "model_options"} & (set(ours.flat()) | set(ours.grouped()))
     other = trial_config(model="shallow", model_options={"hidden": 3}, bottom_mlp=[], top_mlp=[])
     assert other.flat()["hidden"] == 3
     assert TrialConfig.from_flat(other.flat()) == other == TrialConfig.model_validate(other.model_dump())
-    wider = other.model_copy(update={"model_options": {"hidden": 4}})
+    wider = trial_config(model="shallow", model_options={"hidden": 4}, bottom_mlp=[], top_mlp=[])
     assert len({config.digest() for config in (ours, other, wider)}) == 3
     assert len({config.curve() for config in (ours, other, wider)}) == 3
 

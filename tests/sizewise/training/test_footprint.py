@@ -19,8 +19,8 @@ def kept(config: TrialConfig) -> int:
     """Bytes of parameters, gradients and optimizer state after a step, and of what its forward pass saved."""
     manifest = Manifest.load(Path(config.data))
     model = build_model(config, manifest)
-    optimizer = build_optimizer(config.optimizer, model, 0.01)  # with gradients of tables, as on GPUs
-    dense, ids, label = Split.open(Path(config.data), "train").batch(0, 0, config.batch_size, 1, 0, 1)
+    optimizer = build_optimizer(config.train.optimizer, model, 0.01)  # with gradients of tables, as on GPUs
+    dense, ids, label = Split.open(Path(config.data), "train").batch(0, 0, config.train.batch_size, 1, 0, 1)
     saved: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:

@@ -306,11 +306,11 @@ def test_two_workers_train_the_model_of_one(
         two, one = (checkpoint.load_newest(tmp_path / f"{name}-{number}") for name in ("shared", "alone"))
         assert two is not None
         assert one is not None
-        if config.method != "cce":  # whose clusters a last bit may change
+        if config.embedding.method != "cce":  # whose clusters a last bit may change
             for name, value in one["model"].items():
                 np.testing.assert_allclose(two["model"][name], value, rtol=1e-3, atol=1e-5, err_msg=name)
         assert [row["auc"] for row in two["evaluations"]] == pytest.approx(
-            [row["auc"] for row in one["evaluations"]], abs=1e-3 if config.method != "cce" else 2e-2
+            [row["auc"] for row in one["evaluations"]], abs=1e-3 if config.embedding.method != "cce" else 2e-2
         )
         assert {row["wire_bytes"] for row in one["evaluations"]} == {0}
         trained = sum(tensor.nbytes for tensor in one["model"].values() if tensor.is_floating_point())

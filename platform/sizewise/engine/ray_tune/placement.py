@@ -3,7 +3,7 @@
 import logging
 import math
 
-from sizewise.config.study_file import ResourcesSpec
+from sizewise.config.sections.running import ResourcesSpec
 from sizewise_core.errors import InputError
 
 log = logging.getLogger(__name__)

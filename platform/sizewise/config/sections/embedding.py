@@ -1,0 +1,73 @@
+"""`embedding`: the method that gives vectors, and its options."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, field_validator, model_validator
+
+from sizewise.config.fields import Choices, OneOf, did_you_mean, ends_of, form_of
+from sizewise.config.sections.options import check_options, searched
+from sizewise.config.sections.section import Section
+from sizewise.embedding import METHODS
+from sizewise_core.errors import shown
+
+
+class EmbeddingSpec(Section):
+    """The embedding method and its options; which options exist is for the method to say."""
+
+    model_config = ConfigDict(extra="allow")
+
+    method: OneOf[str] = "robe"
+
+    @property
+    def methods(self) -> list[str]:
+        """The method or methods that the study may use."""
+        return ends_of(self.method)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options as written: values, `Range`s and `Choices`."""
+        return dict(self.model_extra or {})
+
+    def options_of(self, method: str) -> dict[str, Any]:
+        """Those of the options that `method` has."""
+        return {k: v for k, v in self.options.items() if k in METHODS[method].options.model_fields}
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _known_method(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            value = Choices.model_validate(dict(value))
+        for method in value.choices if isinstance(value, Choices) else [value]:
+            if method not in METHODS:
+                raise ValueError(f"unknown method {shown(str(method))}: use one of {METHODS.choices(method)}")
+            _ = METHODS[method]  # InputError where it cannot be imported
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ranges(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        parsed = dict(data)
+        for name, value in data.items():
+            if name not in cls.model_fields:
+                parsed[name] = searched(value)
+        return parsed
+
+    @model_validator(mode="after")
+    def _known_options(self) -> "EmbeddingSpec":
+        known = {name for m in self.methods for name in METHODS[m].options.model_fields}
+        for name, given in self.options.items():
+            if name not in known:
+                raise ValueError(
+                    f"{name}: no such option of {', '.join(self.methods)}{did_you_mean(name, known)}; "
+                    f"options are: {', '.join(sorted(known)) or 'none'}"
+                )
+            for value in ends_of(given):
+                for method in self.methods:
+                    fields = METHODS[method].options.model_fields
+                    if name in fields:
+                        fixed = {k: v for k, v in self.options_of(method).items() if form_of(v) == "value"}
+                        check_options(METHODS[method].options, {**fixed, name: value})
+        return self
