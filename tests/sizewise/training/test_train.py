@@ -149,7 +149,7 @@ def test_a_checkpoint_between_evaluations_is_enough(
             raise KilledError
 
     monkeypatch.setattr(checkpoint, "save", save_then_die)
-    eager = config.model_copy(update={"checkpoint_seconds": 1e-9})
+    eager = trial_config(evaluate_every=25, checkpoint_seconds=1e-9)
     with pytest.raises(KilledError):
         train(eager, tmp_path / "killed", lambda row: None)
     monkeypatch.undo()
