@@ -1,10 +1,11 @@
 """Every kernel against its PyTorch twin in float32 on this device, before anything is timed."""
 
 import copy
+import math
 
 import torch
 from benchmarks.gpu.sizes import Sizes
-from benchmarks.gpu.ways import (
+from benchmarks.gpu.variants import (
     DeviceTables,
     draw_batch,
     draw_ids,
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from sizewise.embedding import Embedding
 from sizewise.embedding.kernels.gpu import DeviceBlocks, Launch
+from sizewise.embedding.quantization import dequantize, quantize
 from sizewise.models.dlrm import DLRM
 from sizewise.training.optimizers import build_optimizer
 from sizewise.training.step import Step
@@ -30,9 +32,18 @@ def check(sizes: Sizes, device: torch.device) -> tuple[bool, list[str]]:
     """Whether all are equal, and the table that says so."""
     lines = ["| kernel | greatest error, of the greatest value | allowed | |", "| --- | --- | --- | --- |"]
     good = True
-    tables = DeviceTables(sizes, 1_000, device)
-    for name, embedding, rows in (("pool", pool_embedding(sizes).to(device), 2**32), ("full", tables, 1_000)):
-        found = [*_whole(sizes, embedding, rows, device), *_pairs(sizes, embedding, rows, device)]
+    read = (
+        sizes.check_batch
+    )  # a feature's rows: of fewer a batch reads most, and gradients are summed over the table
+    tables, large = DeviceTables(sizes, read // 4 + 1, device), DeviceTables(sizes, 8 * read, device)
+    for name, embedding, rows in (
+        ("pool", pool_embedding(sizes).to(device), 2**32),
+        ("full", tables, read // 4 + 1),
+        ("full, large", large, 8 * read),
+    ):
+        found = _whole(sizes, embedding, rows, device)
+        if embedding is not large:
+            found += _pairs(sizes, embedding, rows, device)
         for what, ours, theirs, allowed in found:
             error = float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1e-30))
             fine = error <= allowed
@@ -89,6 +100,7 @@ def _pairs(
     twin.grad = sums.clone()  # the same sums: Adagrad's first step divides each by its own size
     torch.optim.Adagrad([twin], lr=0.1).step()
     moved, zero = twin.detach() - flat, torch.zeros(1, device=device)
+    _poison(vectors)
     found = [
         ("lookup", kernels.lookup(flat, ids), vectors.detach(), 0.0),
         ("scatter", sums, weight.grad, SUMS),
@@ -98,9 +110,12 @@ def _pairs(
     ]
     for precision, allowed in DOTS.items():
         kernels = DeviceBlocks(blocks, device, Launch(precision=precision))
+        _poison(above)
         out = kernels.interact(bottom.detach(), flat, ids)
         into = torch.zeros_like(flat)
+        _poison(bottom)
         passed, _ = kernels.interact_backward(bottom.detach(), flat, ids, above, into)
+        _poison(vectors)
         _, carried = kernels.interact_backward(bottom.detach(), flat, ids, above)
         found += [
             (f"interaction, {precision}", out[:, :used], expected.detach(), allowed),
@@ -108,4 +123,26 @@ def _pairs(
             (f"its backward to sums, {precision}", into, weight.grad, allowed),
             (f"its backward to vectors, {precision}", carried, vectors.grad, allowed),
         ]
-    return found  # type: ignore[return-value]
+    return [*found, *_packed(embedding, weight, kernels, ids)]  # type: ignore[list-item]
+
+
+@torch.no_grad()
+def _packed(
+    embedding: Embedding, weight: Tensor, kernels: DeviceBlocks, ids: Tensor
+) -> list[tuple[str, Tensor, Tensor, float]]:
+    """Lookup in packed numbers; the table holds what they stand for afterwards."""
+    found = []
+    before = weight.detach().clone()
+    for bits in (8, 4, 2):
+        codes, scales = quantize(before, bits)
+        weight.copy_(dequantize(codes, scales, bits, before.shape))
+        twin = embedding(ids)
+        _poison(twin)
+        ours = kernels.lookup_packed(codes, scales, ids, bits, before.numel())
+        found.append((f"lookup in numbers of {bits} bits", ours, twin, 0.0))
+    return found
+
+
+def _poison(like: Tensor) -> None:
+    """Fill memory that the next tensor of this size is likely to get, so that what a kernel leaves out shows."""
+    torch.full_like(like.detach(), math.nan)

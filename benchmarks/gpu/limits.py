@@ -67,10 +67,20 @@ def roofline_table(sizes: Sizes, batch: int, reached: dict[str, float], card: st
     return lines
 
 
+def _layers(sizes: Sizes) -> list[tuple[int, int]]:
+    """Columns in and out of all layers of both MLPs."""
+    widths = [[sizes.dense, *sizes.bottom], [sizes.dim + sizes.pairs, *sizes.top, 1]]
+    return [layer for mlp in widths for layer in pairwise(mlp)]
+
+
+def mlp_operations(sizes: Sizes, batch: int) -> float:
+    """Multiplications and additions of both MLPs in a step: forward, and backward to weights and to inputs."""
+    return 6.0 * batch * sum(a * b for a, b in _layers(sizes))
+
+
 def mlp_bytes(sizes: Sizes) -> int:
     """Of the gradients of both MLPs, float32."""
-    widths = [[sizes.dense, *sizes.bottom], [sizes.dim + sizes.pairs, *sizes.top, 1]]
-    return 4 * sum(a * b + b for mlp in widths for a, b in pairwise(mlp))
+    return 4 * sum(a * b + b for a, b in _layers(sizes))
 
 
 def exchange(sizes: Sizes, batch: int, cards: int, link: float) -> tuple[float, float]:

@@ -49,15 +49,17 @@ SMOKE = Sizes(
 FULL, POOL = "full tables, fused gather and update", "shared pool 10 MB, block 32 aligned"
 PLAIN, FUSED = "full tables fused, then PyTorch interaction", "shared pool 10 MB fused with the interaction"
 SAME = "full tables through the very same fused kernels"
-BAGS = "reference path, embeddings alone"
+BAGS, BAGS_DOTS = "reference path, embeddings alone", "reference path with its interaction"
 
 REFERENCE = "reference path, eager"
 PLAIN_STEP = "full tables fused + PyTorch interaction, CUDA graph, bf16"
+PLAIN_STEP_BF16 = "the same, its interaction in bf16 too"
 SAME_STEP = "full tables, same fused kernels, CUDA graph, bf16"
 POOL_STEP = "10 MB pool fused, CUDA graph, bf16"
+ROUNDED_STEP = "10 MB pool stored as bfloat16, fused, CUDA graph, bf16"
 MLPS = "MLPs alone, CUDA graph, bf16"
 
-# ms of the prototype on one H200, by (batch, way).
+# Milliseconds of the prototype on one H200, by (batch, variant).
 PROTOTYPE = {
     (65_536, FULL): 1.07,
     (65_536, POOL): 0.81,
@@ -78,15 +80,13 @@ PROTOTYPE = {
     (65_536, MLPS): 4.3,
 }
 
-# At most this share of that way's time, in the same run.
-GOALS = {
-    (65_536, POOL): (0.75, FULL),
-    (65_536, FUSED): (0.25, PLAIN),
-    (16_384, FUSED): (0.02, BAGS),
-    (2_048, POOL_STEP): (1 / 10, REFERENCE),
-    (16_384, POOL_STEP): (1 / 3.5, REFERENCE),
-    (65_536, POOL_STEP): (1 / 2.8, PLAIN_STEP),
+# By (batch, variant): at most this share of the time of another variant in the same run.
+GOALS: dict[tuple[int, str], list[tuple[float, str]]] = {
+    (65_536, POOL): [(0.75, FULL)],
+    (16_384, POOL): [(0.75, FULL)],
+    (65_536, FUSED): [(0.25, PLAIN)],
+    (16_384, FUSED): [(0.28, PLAIN), (0.02, BAGS_DOTS)],
+    (2_048, POOL_STEP): [(1 / 10, REFERENCE), (1 / 1.4, PLAIN_STEP)],
+    (16_384, POOL_STEP): [(1 / 3.5, REFERENCE), (1 / 2.3, PLAIN_STEP)],
+    (65_536, POOL_STEP): [(1 / 2.8, PLAIN_STEP)],
 }
-# Goals against a second opponent, and in milliseconds on the prototype's card.
-ALSO = {(16_384, POOL_STEP): (1 / 2.3, PLAIN_STEP)}
-GOAL_MS = {(2_048, POOL_STEP): 0.60, (16_384, POOL_STEP): 1.9, (65_536, POOL_STEP): 5.8}

@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from sizewise.embedding import build
 from sizewise.embedding.kernels import gpu
-from sizewise.embedding.kernels.gpu import interaction, vectors
+from sizewise.embedding.kernels.gpu import interaction, packed, vectors
 
 CPU = torch.device("cpu")
 DUMP = os.path.join(os.path.dirname(triton.__file__), "backends", "nvidia", "bin", "cuobjdump")
@@ -67,6 +67,14 @@ def of_vectors(where):
         for kernel in (vectors.lookup, vectors.scatter, vectors.adagrad, vectors.dense_step, vectors.round_bfloat16)
     }
 
+def of_packed(where):
+    device = gpu.DeviceBlocks(where, CPU)
+    kinds = {"codes_ptr": "*u8", "scale_ptr": "*bf16", **({} if device.constants["HASHED"] else {"b_ptr": "*i64"})}
+    tile = {**device.constants, "V": max(1, 2048 // (device.constants["B"] * device.constants["L"]))}
+    return {
+        f"{bits} bits": compiled(packed.lookup, {**tile, "BITS": bits}, kinds, num_warps=4) for bits in (8, 4, 2)
+    }
+
 def of_interaction(where, precision, made=("interact", "interact_backward")):
     device = gpu.DeviceBlocks(where, CPU, gpu.Launch(precision=precision))
     arguments = {**device._interaction(), "INTERPRETED": False}
@@ -83,6 +91,9 @@ json.dump({
     "vectors of 16": of_vectors(blocks(dim=16, block_len=16, align=4)),
     "vectors of full": of_vectors(blocks("full")),
     "unaligned": of_vectors(blocks(block_len=32, align=1)),
+    "packed": of_packed(blocks(**aligned)),
+    "packed, full": of_packed(blocks("full")),
+    "packed, unaligned": of_packed(blocks(block_len=32, align=1)),
     "float32": of_interaction(blocks(**aligned), "tf32x3"),
     "bfloat16": of_interaction(blocks(**aligned), "bf16"),
     "dim 16": of_interaction(blocks(dim=16, block_len=16, align=4), "bf16"),
@@ -117,6 +128,20 @@ def test_aligned_blocks_are_read_and_added_16_bytes_an_instruction(code: Any, ca
         assert "st.global.v4" in code[case]["lookup"]["ptx"]
 
 
+@pytest.mark.parametrize("case", ["packed", "packed, full"])
+def test_packed_numbers_are_read_several_a_load_and_written_16_bytes_an_instruction(
+    code: Any, case: str
+) -> None:
+    """A thread that writes four numbers reads their 4, 2 or 1 bytes, or those of more vectors, at once."""
+    for bits in (8, 4, 2):
+        ptx = code[case][f"{bits} bits"]["ptx"]
+        assert "st.global.v4" in ptx, bits
+        loads, stores = (len(re.findall(rf"{kind}\.global\S*\.[bu]8\b", ptx)) for kind in ("ld", "st"))
+        assert loads <= 16 // (8 // bits), (bits, loads)  # of the 16 numbers that a thread has
+        assert not stores
+        assert not re.search(r"\b(div|rem)\.[us]", ptx), bits
+
+
 def test_unaligned_blocks_are_not(code: Any) -> None:
     """Four atomic additions for one: what `align` is for. Hash terms some versions of Triton read wide all the same."""
     assert ".v4.f32" not in code["unaligned"]["scatter"]["ptx"]
@@ -146,7 +171,7 @@ def test_every_kernel_fits(code: Any) -> None:
             where = f"{case}: {name}"
             assert made["shared"] <= SHARED_BYTES, where
             assert made["registers"] * 32 * made["warps"] <= REGISTERS, where
-            if case in ("vectors", "vectors of 16", "vectors of full", "bfloat16", "dim 16"):
+            if case.startswith(("packed", "vectors")) or case in ("bfloat16", "dim 16"):
                 assert made["stack"] <= 16, where
 
 

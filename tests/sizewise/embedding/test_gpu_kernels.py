@@ -15,6 +15,7 @@ import torch
 
 from sizewise.embedding import Embedding, build
 from sizewise.embedding.hashing import FastHash
+from sizewise.embedding.quantization import dequantize, quantize
 from sizewise_core.errors import InputError
 
 COMPILED = os.environ["TRITON_INTERPRET"] == "0"  # tests/conftest.py asks for the interpreter
@@ -189,6 +190,25 @@ def test_rounding_is_that_of_the_table_to_the_last_bit(gpu: Any) -> None:
     blocks.round_bfloat16(theirs, ids.cpu(), 2**32 - 7)
     assert torch.equal(ours.cpu(), theirs)
     assert not torch.equal(ours, pool_of(embedding))
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("case", [*CASES, *RAGGED])
+def test_lookup_in_packed_numbers(gpu: Any, case: str, bits: int) -> None:
+    """Of pools of an odd number of numbers too, whose blocks begin in the middle of a byte."""
+    embedding, ids = make(case)
+    pool = pool_of(embedding).detach()
+    codes, scales = quantize(pool, bits)
+    read = dequantize(codes, scales, bits, pool.shape)
+    device = gpu.DeviceBlocks(embedding.blocks, DEVICE)
+    ours = device.lookup_packed(codes, scales, ids, bits, pool.numel())
+    with torch.no_grad():
+        pool_of(embedding).copy_(read)
+        assert torch.equal(ours, embedding(ids))
+    if case == "full":
+        bad = ids.clone()
+        bad[0, 0], bad[1, 4] = 1, 2**32 - 1
+        assert not device.lookup_packed(codes, scales, bad, bits, pool.numel())[[0, 1], [0, 4]].any()
 
 
 def test_ids_that_full_tables_have_no_row_for_reach_no_memory(gpu: Any) -> None:

@@ -24,7 +24,7 @@ import triton
 from torch import Tensor
 
 from sizewise.embedding.kernels.cpu import Blocks
-from sizewise.embedding.kernels.gpu import interaction, vectors
+from sizewise.embedding.kernels.gpu import interaction, packed, vectors
 from sizewise_core.errors import InputError
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
@@ -79,7 +79,22 @@ class DeviceBlocks:
     def lookup(self, pool: Tensor, ids: Tensor) -> Tensor:
         """Vectors of ids, float32 (batch, features, dim); zeros for an id that `full` has no row for."""
         out = torch.empty(*ids.shape, self.dim, device=ids.device)
-        self._run(vectors.lookup, ids, pool, ids, out, *self._hash(pool), ids.numel())
+        self._run(vectors.lookup, ids, pool, ids, out, *self._hash(pool.numel()), ids.numel())
+        return out
+
+    def lookup_packed(self, codes: Tensor, scale: Tensor, ids: Tensor, bits: int, numbers: int) -> Tensor:
+        """Vectors of ids from packed numbers, float32 (batch, features, dim); zeros as for `lookup`.
+
+        Args:
+            codes: uint8 (numbers * bits / 8, rounded up,), as `quantization.pack` makes them.
+            scale: (1,), of any float type.
+            ids: as elsewhere here.
+            bits: 8, 4 or 2.
+            numbers: of the pool.
+        """
+        out = torch.empty(*ids.shape, self.dim, device=ids.device)
+        arguments = codes, scale, ids, out, *self._hash(numbers), ids.numel()
+        self._run(packed.lookup, ids, *arguments, BITS=bits)
         return out
 
     def scatter(self, sums: Tensor, ids: Tensor, gradient: Tensor, factor: float = 1.0) -> None:
@@ -88,13 +103,15 @@ class DeviceBlocks:
         With the pool for sums and minus the rate for a factor it is backward and step of SGD in one launch.
         """
         gradient = gradient.contiguous()
-        self._run(vectors.scatter, ids, sums, ids, gradient, *self._hash(sums), ids.numel(), float(factor))
+        self._run(
+            vectors.scatter, ids, sums, ids, gradient, *self._hash(sums.numel()), ids.numel(), float(factor)
+        )
 
     def adagrad(
         self, pool: Tensor, sums: Tensor, squares: Tensor, ids: Tensor, rate: float, epsilon: float = 1e-10
     ) -> None:
         """Step the elements of ids by the sums that `scatter` left, which are zero afterwards."""
-        tensors = pool, sums, squares, ids, *self._hash(pool)
+        tensors = pool, sums, squares, ids, *self._hash(pool.numel())
         self._run(vectors.adagrad, ids, *tensors, ids.numel(), float(rate), float(epsilon))
 
     def dense_step(
@@ -136,7 +153,7 @@ class DeviceBlocks:
     def round_bfloat16(self, pool: Tensor, ids: Tensor, stream: Tensor | int) -> None:
         """Round the elements of ids stochastically to bfloat16, with the noise of `stream`."""
         noise = _on(stream, pool.device)
-        self._run(vectors.round_bfloat16, ids, pool, ids, noise, *self._hash(pool), ids.numel())
+        self._run(vectors.round_bfloat16, ids, pool, ids, noise, *self._hash(pool.numel()), ids.numel())
 
     @property
     def interacts(self) -> bool:
@@ -157,7 +174,7 @@ class DeviceBlocks:
             InputError: features and dim make more than a multiprocessor holds (`interacts`).
         """
         out = torch.empty(len(ids), self.width, dtype=dtype, device=ids.device)
-        arguments = bottom.contiguous(), pool, ids, out, *self._hash(pool)
+        arguments = bottom.contiguous(), pool, ids, out, *self._hash(pool.numel())
         _launch(interaction.interact, len(ids), *arguments, **self._interaction())
         return out
 
@@ -178,18 +195,19 @@ class DeviceBlocks:
             if sums is None
             else sums
         )
-        arguments = bottom.contiguous(), pool, to, ids, gradient.contiguous(), out, *self._hash(pool)
+        arguments = bottom.contiguous(), pool, to, ids, gradient.contiguous(), out, *self._hash(pool.numel())
         constants = {**self._interaction(), "SUM": sums is not None}
         _launch(interaction.interact_backward, len(ids), *arguments, **constants)
         return out, to if sums is None else None
 
-    def _run(self, kernel: Any, ids: Tensor, *arguments: Any) -> None:
+    def _run(self, kernel: Any, ids: Tensor, *arguments: Any, **constants: Any) -> None:
         count = max(1, self.launch.elements // (self.constants["B"] * self.constants["L"]))
         programs = triton.cdiv(ids.numel(), count)
-        _launch(kernel, programs, *arguments, **self.constants, V=count, num_warps=self.launch.warps)
+        constants = {**self.constants, **constants, "V": count, "num_warps": self.launch.warps}
+        _launch(kernel, programs, *arguments, **constants)
 
-    def _hash(self, pool: Tensor) -> tuple[Tensor, Tensor, int]:
-        return self.multiplier, self.increment, (pool.numel() - self.block_len) // self.align + 1
+    def _hash(self, numbers: int) -> tuple[Tensor, Tensor, int]:
+        return self.multiplier, self.increment, (numbers - self.block_len) // self.align + 1
 
     def _tile(self) -> tuple[int, int, int, int]:
         """Rows, columns, and the blocks and elements that make the columns. Tensor cores take 16 at least."""

@@ -19,7 +19,7 @@ def mixed(x):
 
 
 @triton.jit
-def places(
+def starts(
     ids,
     feature,
     known,
@@ -27,21 +27,16 @@ def places(
     b_ptr,
     slots,
     FEATURES: tl.constexpr,
-    DIM: tl.constexpr,
     BLOCKS: tl.constexpr,
-    BLOCK_LEN: tl.constexpr,
     ALIGN: tl.constexpr,
     HASHED: tl.constexpr,
     SIGNED: tl.constexpr,
     B: tl.constexpr,
-    L: tl.constexpr,
 ):
-    """Tiles (vectors, B, L) for ids, features and a mask of shape (vectors,).
-
-    Returns the position in the pool of every element, int64; the mask of those that exist; and the signs of the
-    blocks, (vectors, B). B and L are BLOCKS and BLOCK_LEN rounded up to powers of two.
+    """Tiles (vectors, B) for ids, features and a mask of shape (vectors,): where each block starts, int64; which
+    blocks there are; and their signs. B is BLOCKS rounded up to a power of two.
     """
-    block, i = tl.arange(0, B), tl.arange(0, L)
+    block = tl.arange(0, B)
     there = known[:, None] & (block < BLOCKS)[None, :]
     if HASHED:
         term = feature[:, None] * BLOCKS + block[None, :]
@@ -66,6 +61,36 @@ def places(
         there = there & (value >= 0) & (row < end)
         place = row * ALIGN
         sign = tl.full(place.shape, 1.0, tl.float32)
+    return place, there, sign
+
+
+@triton.jit
+def places(
+    ids,
+    feature,
+    known,
+    a_ptr,
+    b_ptr,
+    slots,
+    FEATURES: tl.constexpr,
+    DIM: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    BLOCK_LEN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    HASHED: tl.constexpr,
+    SIGNED: tl.constexpr,
+    B: tl.constexpr,
+    L: tl.constexpr,
+):
+    """Tiles (vectors, B, L) for ids, features and a mask of shape (vectors,).
+
+    Returns the position in the pool of every element, int64; the mask of those that exist; and the signs of the
+    blocks, (vectors, B). B and L are BLOCKS and BLOCK_LEN rounded up to powers of two.
+    """
+    place, there, sign = starts(
+        ids, feature, known, a_ptr, b_ptr, slots, FEATURES, BLOCKS, ALIGN, HASHED, SIGNED, B
+    )
+    i = tl.arange(0, L)
     # What lets Triton move 16 bytes an instruction: a block starts at a multiple of ALIGN elements.
     position = tl.multiple_of(place, [ALIGN, ALIGN])[:, :, None] + i[None, None, :]
     column = columns(BLOCK_LEN, B, L)

@@ -1,4 +1,4 @@
-"""What is compared: ours, and opponents as strong as we can make them. Each way is a function that takes no arguments.
+"""What is compared: ours, and opponents as strong as we can make them. A variant is a function without arguments.
 
 Whole steps are those of a study: `DLRM`, `build_optimizer`, `Step`. Only the reference path is not ours: 26
 torch.nn.EmbeddingBag with sparse gradients, PyTorch's interaction, torch.optim.SGD, launched step by step.
@@ -26,7 +26,7 @@ from sizewise.training.batches import Batch
 from sizewise.training.optimizers import build_optimizer
 from sizewise.training.step import WARM_UP, Step, cuda_graph, on_recording_stream
 
-Way = Callable[[], object]
+Variant = Callable[[], object]
 BATCHES = 4  # that a step takes turns with: of one batch of 2,048 rows the full tables' vectors stay in the L2 cache
 
 
@@ -41,14 +41,18 @@ def tf32() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def recorded(work: Callable[[], None], device: torch.device) -> Way:
+def recorded(work: Callable[[], object], device: torch.device) -> Variant:
     """The same work as a CUDA graph, as studies run it; without a GPU as it is."""
     if device.type != "cuda":
         return work
     with on_recording_stream(device):
         for _ in range(WARM_UP):
             work()
-    return cuda_graph(work, device)
+    return cuda_graph(lambda: void(work()), device)
+
+
+def void(_: object) -> None:
+    """Drops what a kernel returned."""
 
 
 def draw_ids(sizes: Sizes, rows: int, batch: int, device: torch.device) -> Tensor:
@@ -62,8 +66,8 @@ def draw_batch(sizes: Sizes, rows: int, batch: int, device: torch.device) -> Bat
     return Batch(torch.randn(batch, sizes.dense, device=device), draw_ids(sizes, rows, batch, device), label)
 
 
-def pool_embedding(sizes: Sizes) -> Embedding:
-    options = {"block_len": sizes.block_len, "align": sizes.block_len}
+def pool_embedding(sizes: Sizes, **more: Any) -> Embedding:
+    options = {"block_len": sizes.block_len, "align": sizes.block_len, **more}
     return build("robe", [2**32] * sizes.features, sizes.dim, sizes.pool_bytes, 1, **options)
 
 
@@ -129,15 +133,34 @@ class Embeddings:
             _, gradient = torch.autograd.grad(out, [self.bottom, vectors], self.above[:, : out.shape[1]])
         self.kernels.scatter(self.weight, self.ids, gradient, -RATE)
 
-    def summed(self) -> Callable[[], None]:
-        """Through the interaction's kernels, gradients summed over the pool."""
+    def summed(self, adagrad: bool = False, rounding: bool = False) -> Callable[[], None]:
+        """Through the interaction's kernels, gradients summed over the pool; `rounding` to bfloat16."""
         sums = torch.zeros_like(self.weight)
+        squares = torch.ones_like(self.weight) if adagrad else None
+        stream = torch.zeros((), dtype=torch.int64, device=self.device) if rounding else None
 
         def run() -> None:
             bottom = self.bottom.detach()
             self.kernels.interact(bottom, self.weight, self.ids)
             self.kernels.interact_backward(bottom, self.weight, self.ids, self.above, sums)
-            self.kernels.dense_step(self.weight, sums, RATE)
+            self.kernels.dense_step(self.weight, sums, RATE, squares, stream=stream)
+
+        return run
+
+    def adagrad(self, sums: Tensor, squares: Tensor) -> None:
+        """A gather, and Adagrad's step of what was read, for which gradients of one number are summed first."""
+        self.kernels.lookup(self.weight, self.ids)
+        self.kernels.scatter(sums, self.ids, self.gradient)
+        self.kernels.adagrad(self.weight, sums, squares, self.ids, RATE)
+
+    def whole_adagrad(self) -> Callable[[], None]:
+        """The same, Adagrad's step that of the whole pool, as studies take it."""
+        sums, squares = torch.zeros_like(self.weight), torch.ones_like(self.weight)
+
+        def run() -> None:
+            self.kernels.lookup(self.weight, self.ids)
+            self.kernels.scatter(sums, self.ids, self.gradient)
+            self.kernels.dense_step(self.weight, sums, RATE, squares)
 
         return run
 
@@ -167,21 +190,29 @@ class Bags(nn.Module):
         return torch.stack([bag(column, offsets) for bag, column in columns], dim=1)
 
 
-def bags_alone(sizes: Sizes, tables: Tensor, rows: int, batch: int, device: torch.device) -> Way:
+def bags_alone(
+    sizes: Sizes, tables: Tensor, rows: int, batch: int, device: torch.device, dots: bool = False
+) -> Variant:
+    """The reference path's embeddings, launched one by one; `dots`: and its interaction."""
     bags = Bags(tables, sizes.features, sizes.dim)
     optimizer = torch.optim.SGD(bags.parameters(), lr=RATE)
     ids = draw_ids(sizes, rows, batch, device)
-    gradient = torch.randn(batch, sizes.features, sizes.dim, device=device)
+    pairs = pair_positions(sizes.features, device)
+    bottom = torch.randn(batch, sizes.dim, device=device, requires_grad=True)
+    columns = (sizes.dim + sizes.pairs,) if dots else (sizes.features, sizes.dim)
+    gradient = torch.randn(batch, *columns, device=device)
 
     def run() -> None:
         optimizer.zero_grad()
-        bags(ids).backward(gradient)
+        bottom.grad = None
+        out = bags(ids)
+        (plain_interaction(bottom, out, pairs) if dots else out).backward(gradient)
         optimizer.step()
 
     return run
 
 
-def reference_step(sizes: Sizes, tables: Tensor, rows: int, batch: int, device: torch.device) -> Way:
+def reference_step(sizes: Sizes, tables: Tensor, rows: int, batch: int, device: torch.device) -> Variant:
     """The reference DLRM: float32, eager, torch.optim.SGD over sparse and dense gradients."""
     bags = Bags(tables, sizes.features, sizes.dim)
     around = _dlrm(sizes, pool_embedding(sizes), "float32").to(device)
@@ -200,6 +231,16 @@ def reference_step(sizes: Sizes, tables: Tensor, rows: int, batch: int, device: 
         optimizer.step()
 
     return run
+
+
+class RoundedInteraction(DLRM):
+    """PyTorch's interaction in bfloat16, its columns rounded up for the first layer: half of the bytes."""
+
+    def _interaction(self, bottom: Tensor, ids: Tensor) -> Tensor:
+        x = torch.cat([bottom.unsqueeze(1), self.embedding(ids).to(bottom.dtype)], dim=1)
+        dots = torch.bmm(x, x.transpose(1, 2)).flatten(1).index_select(1, self.pairs)
+        zeros = dots.new_zeros(len(dots), -(bottom.shape[1] + dots.shape[1]) % 16)
+        return torch.cat([bottom, dots, zeros], dim=1)
 
 
 class MlpsAlone(DLRM):
@@ -225,19 +266,21 @@ def step(
     *,
     interaction: bool = True,
     kind: type[DLRM] = DLRM,
-) -> Way:
+    optimizer: str = "sgd",
+) -> Variant:
     """A study's step, MLPs in bfloat16, recorded as a CUDA graph.
 
     Args:
         interaction: False leaves the interaction to PyTorch; lookup and update stay fused.
         kind: of model.
+        optimizer: of all parameters.
     """
     model = _dlrm(sizes, embedding, "bfloat16", kind).to(device)
     if not interaction:
         object.__setattr__(embedding, "pooled", lambda: None)
-    stepper = Step(model, build_optimizer("sgd", model, RATE, in_backward=True), batch, device)
+    stepper = Step(model, build_optimizer(optimizer, model, RATE, in_backward=True), batch, device)
     batches = cycle([draw_batch(sizes, rows, batch, device) for _ in range(BATCHES)])
-    run: Way = lambda: stepper(next(batches), batch)  # noqa: E731
+    run: Variant = lambda: stepper(next(batches), batch)  # noqa: E731
     with tf32():  # for PyTorch's interaction, which is float32
         for _ in range(WARM_UP + 1 if device.type == "cuda" else 0):  # until it is recorded
             run()
