@@ -45,7 +45,7 @@ class Split:
         return Split(self.dense[order], self.ids[order], self.label[order])
 
 
-@dataclass
+@dataclass(eq=False)
 class Values:
     """The values of the training rows, numbered.
 

@@ -9,7 +9,8 @@ method.shipped_bytes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from benchmarks.scale.arrays import CHUNK, Values
@@ -21,13 +22,15 @@ from sizewise.embedding.full import Full, FullOptions
 from sizewise.embedding.hashing import MASK32, FastHash, lowbias32
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.keys import ContiguousKeys
+from sizewise.embedding.quantization import SCALE_BYTES, Storage, most_numbers, rounded, stored_bytes
 from sizewise.embedding.table import INIT_BOUND, Table
 from sizewise.models.dlrm import DLRM
 
 DIM = 16
 BOTTOM, TOP = [128, 64], [256, 128]
 STRENGTH = 0.25  # of narrow vectors, which are repeated over all places of the interaction
-COUNT_BYTES = SCALE_BYTES = 4
+COUNT_BYTES = 4
+STORAGES: dict[int, Storage] = {32: "float32", 8: "int8", 4: "int4"}
 
 ToIds = Callable[[Tensor], Tensor]
 """Numbers of values, int32 (rows, features), to the ids that an embedding looks up, int64."""
@@ -105,7 +108,7 @@ class Method:
         pieces = self.pieces()
         kept = [piece.clone() for piece in pieces]
         for piece in pieces:
-            piece.copy_(rounded(piece, self.spec.bits))
+            piece.copy_(rounded(piece, STORAGES[self.spec.bits]))
         try:
             yield
         finally:
@@ -124,55 +127,61 @@ def make(spec: Spec, values: Values, seed: int, device: torch.device) -> Method:
         return Method(spec, table, lambda ids: ids.long(), known, lambda: _by_feature(table), budget)
     if spec.method in ("hot", "frequent"):
         return _hot(spec, values, budget, seed, device)
-    count = budget // 4 if spec.bits == 32 else (budget - SCALE_BYTES) * 8 // spec.bits
+    count = most_numbers(budget, storage := STORAGES[spec.bits])
     numbers = max(count // spec.width, DIM // spec.width) * spec.width  # one vector of a pool at least
     inner = build(spec.method, cardinalities, spec.width, numbers * 4, seed).to(device)
     as_they_are: ToIds = lambda ids: ids.long()  # noqa: E731
     pool = lambda: [next(inner.parameters()).detach()]  # noqa: E731
-    scale = SCALE_BYTES if spec.bits < 32 else 0
-    size = -(-inner.embedding_bytes // 4 * spec.bits // 8) + scale
+    size = stored_bytes(inner.embedding_bytes // 4, storage)
     return Method(spec, _repeated(inner), as_they_are, as_they_are, pool, size)
 
 
 def _hot(spec: Spec, values: Values, budget: int, seed: int, device: torch.device) -> Method:
-    features = len(values.sizes)
-    if spec.method == "frequent":
-        chosen, exact = torch.nonzero(values.counts >= spec.least).squeeze(1), True
-        extra = 0
-    else:
-        extra = features * (COUNT_BYTES + SCALE_BYTES + spec.width * spec.bits // 8 + 1)
-        row_bits = spec.fingerprint + 2 + spec.width * spec.bits
-        chosen, exact = _most_frequent(spec, values, max(budget - extra, 0) * 8 // row_bits), False
-    keys = FingerprintKeys(chosen, values, spec.fingerprint, seed, exact)
-    table = DeviceTable([count + 1 for count in keys.rows], spec.width, seed, device)
-    row_of = keys.of_training_values(values)
+    features, storage = len(values.sizes), STORAGES[spec.bits]
+    hot = _hot_rows(spec, values, budget, seed)
+    table = DeviceTable([count + 1 for count in hot.keys.rows], spec.width, seed, device)
     starts = values.starts()
 
     def train_ids(ids: Tensor) -> Tensor:
-        return row_of[(ids + starts).long()].long()
+        return hot.row_of[(ids + starts).long()].long()
 
     def any_ids(ids: Tensor) -> Tensor:
-        if exact:
-            seen = ids <= keys.sizes
-            return torch.where(seen, row_of[(torch.where(seen, ids, 0) + starts).long()], 0).long()
-        return keys(ids)
+        if not hot.keys.exact:
+            return hot.keys(ids)
+        seen = ids <= hot.keys.sizes
+        return torch.where(seen, train_ids(torch.where(seen, ids, 0)), 0)
 
-    rows = sum(keys.rows)
-    numbers = (rows + features) * spec.width
-    listed = 0 if exact else -(-rows * (spec.fingerprint + 2) // 8) + features * COUNT_BYTES
-    scales = features * SCALE_BYTES if spec.bits < 32 else 0
+    rows = sum(hot.keys.rows)
+    listed = 0 if hot.keys.exact else -(-rows * (spec.fingerprint + 2) // 8) + features * COUNT_BYTES
+    numbers = sum(stored_bytes((count + 1) * spec.width, storage) for count in hot.keys.rows)
     note = f"{rows:,} rows of their own"
-    if not exact:
-        note += f", {len(chosen) - rows:,} of them shared by fingerprint"
+    if not hot.keys.exact:
+        note += f", {hot.chosen - rows:,} values share one by fingerprint"
     return Method(
-        spec,
-        _repeated(table),
-        train_ids,
-        any_ids,
-        lambda: _by_feature(table),
-        -(-numbers * spec.bits // 8) + listed + scales,
-        note,
+        spec, _repeated(table), train_ids, any_ids, lambda: _by_feature(table), numbers + listed, note
     )
+
+
+class _HotRows(NamedTuple):
+    """Which row every value of the training rows reads, within its feature: int32, like `values.counts`."""
+
+    keys: "FingerprintKeys"
+    row_of: Tensor
+    chosen: int
+
+
+@lru_cache(maxsize=1)  # made in seconds, for several trainings that follow each other
+def _hot_rows(spec: Spec, values: Values, budget: int, seed: int) -> _HotRows:
+    features = len(values.sizes)
+    if spec.method == "frequent":
+        chosen = torch.nonzero(values.counts >= spec.least).squeeze(1)
+    else:
+        # Every feature may fill up a byte, has a scale, a row for all others, and a number that counts its rows.
+        row_bits = spec.width * spec.bits
+        fixed = features * (COUNT_BYTES + SCALE_BYTES[STORAGES[spec.bits]] + row_bits // 8 + 1) + 1
+        chosen = _most_frequent(spec, values, max(budget - fixed, 0) * 8 // (spec.fingerprint + 2 + row_bits))
+    keys = FingerprintKeys(chosen, values, spec.fingerprint, seed, exact=spec.method == "frequent")
+    return _HotRows(keys, keys.of_training_values(values), len(chosen))
 
 
 def _most_frequent(spec: Spec, values: Values, rows: int) -> Tensor:
@@ -184,7 +193,7 @@ def _most_frequent(spec: Spec, values: Values, rows: int) -> Tensor:
         rate = values.clicks.sum() / counts.sum().double()
         chi = torch.where(counts > 0, (values.clicks - expected) ** 2 / (expected * (1 - rate)), 0.0)
         return chi.topk(min(rows, int((counts > 0).sum()))).indices.sort().values
-    top = 1 << 16
+    top = 1 << 12
     histogram = torch.bincount(counts.clamp(max=top), minlength=top + 1)
     at_least = histogram.flip(0).cumsum(0).flip(0)  # how many values come so often or more often
     fitting = int((at_least > rows).sum())  # the smallest count of which all values fit
@@ -197,7 +206,7 @@ def _most_frequent(spec: Spec, values: Values, rows: int) -> Tensor:
         take = min(rows - len(chosen), len(ties))
         even = torch.arange(take, device=ties.device) * len(ties) // max(take, 1)
         chosen = torch.cat([chosen, ties[even]]).sort().values
-    return chosen
+    return chosen if len(chosen) <= rows else counts.topk(rows).indices.sort().values
 
 
 class FingerprintKeys:
@@ -332,24 +341,3 @@ def _repeated(narrow: Embedding) -> Embedding:
 
 def _by_feature(table: DeviceTable) -> list[Tensor]:
     return list(table.table.weight.detach().split(list(table.cardinalities)))
-
-
-def rounded(values: Tensor, bits: int) -> Tensor:
-    """Values as signed integers of so many bits times one scale, which is clipped for least squares."""
-    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
-    top = float(values.abs().max()) if values.numel() else 0.0
-    if not top:
-        return values
-
-    sample = values.flatten()
-    sample = sample[:: max(1, len(sample) >> 20)]
-
-    def error(scale: float) -> float:
-        return float((_at(sample, scale, low, high) - sample).square_().sum(dtype=torch.float64))
-
-    best = min((top / high * share / 32 for share in range(2, 33)), key=error)
-    return _at(values, best, low, high)
-
-
-def _at(values: Tensor, scale: float, low: int, high: int) -> Tensor:
-    return (values / scale).round_().clamp_(low, high).mul_(scale)

@@ -148,7 +148,7 @@ def written(record: Record, heading: list[str]) -> str:
     full = next((r for r in labels_alone if r.name == "full" and r.epoch == 1), None)
     lines = [*heading, ""]
     columns = [
-        "method", "compression", "bytes shipped", "trained on", "epochs", "iterations", "seconds",
+        "method", "compression", "bytes shipped", "trained on", "seed", "epochs", "iterations", "seconds",
         "test AUC", "against full", "test log-loss", "AUC in float32", "iterations to full's AUC",
         "to full's at a half, a quarter",
     ]  # fmt: skip
@@ -186,6 +186,7 @@ def _cells(record: Record, result: Result, full: Result | None) -> list[str]:
         f"{result.ratio:,}x" if result.ratio > 1 else "-",
         f"{result.shipped_bytes:,}",
         _trained_on(result) + schedule + (", cut short" if result.state == "cut short" else ""),
+        str(result.seed),
         f"{result.epoch:.2f}",
         f"{result.iterations:,}",
         f"{result.seconds:.1f}",

@@ -73,16 +73,14 @@ def fit(
     a_pass = math.ceil(len(rows) / schedule.batch)
     total = a_pass * schedule.epochs
     looks = sorted({min(max(1, round(look * a_pass)), total) for look in schedule.looks} | {total})
-    taken, seconds = 0, 0.0
-    begun = now(device)
-    for batch in _batches(rows, target, schedule, method.train_ids, seed):
+    seconds, begun = 0.0, now(device)
+    for taken, batch in enumerate(_batches(rows, target, schedule, method.train_ids, seed), 1):
         if schedule.falling:
-            stair = taken * STAIRS // total
+            stair = (taken - 1) * STAIRS // total
             rate = schedule.rate * (1 - (stair + 0.5) / STAIRS)
             for group in optimizer.param_groups:
                 group["lr"] = rate
         step(batch, len(batch.label))
-        taken += 1
         if taken == looks[0]:
             looks.pop(0)
             seconds += now(device) - begun
