@@ -5,10 +5,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from sizewise.embedding import Embedding, build, fused
+from sizewise.embedding.counts import FeatureCounts
+from sizewise.embedding.hot import Hot
 from sizewise.embedding.in_backward import InBackward, is_gradient
 from sizewise.models.dlrm import DLRM
 from sizewise.training.batches import Batch
@@ -32,6 +35,9 @@ CASES: dict[str, tuple[str, int, int, dict[str, Any]]] = {
     "robe, dim of 7": ("robe", 7, LARGE, {"block_len": 2}),
     "hash": ("hash", 16, SMALL, {}),
     "full": ("full", 16, 4 * 16 * sum(CARDINALITIES), {}),
+    "hash, narrow": ("hash", 16, SMALL, {"width": 2}),
+    "hot": ("hot", 16, LARGE // 4, {"width": 16}),
+    "hot, narrow": ("hot", 16, SMALL // 2, {"width": 1}),
 }
 # What no GPU kernel covers goes the plain way, or half of it.
 FALLBACKS: dict[str, tuple[str, int, int, dict[str, Any]]] = {
@@ -52,12 +58,15 @@ def make(case: str, use: bool, **options: Any) -> Embedding:
     method, dim, budget, given = {**CASES, **FALLBACKS}[case]
     embedding = build(method, CARDINALITIES, dim, budget, 3, **{**given, **options})
     embedding.fused = use
+    if isinstance(embedding, Hot):
+        values = [np.arange(0, n, 2, dtype=np.uint32) for n in CARDINALITIES]
+        embedding.assign_rows([FeatureCounts(ids, ids.astype(np.int64) + 1) for ids in values])
     return embedding
 
 
 def batch(case: str, seed: int) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    limits = CARDINALITIES if case == "full" else [2**32] * len(CARDINALITIES)
+    limits = CARDINALITIES if case.startswith(("full", "hot")) else [2**32] * len(CARDINALITIES)
     ids = torch.stack([torch.randint(0, n, (ROWS,), generator=generator) for n in limits], dim=1)
     ids[1] = ids[0]  # some come twice
     label = (torch.rand(ROWS, generator=generator) < 0.4).float()

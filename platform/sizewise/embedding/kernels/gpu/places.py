@@ -52,12 +52,14 @@ def starts(
             sign = tl.full(bits.shape, 1.0, tl.float32)
     else:
         # A row a value: b has where each feature's rows begin. What lies beyond them is read as zeros and never
-        # written: an id out of range must not reach memory that is not the table's.
+        # written: an id out of range must not reach memory that is not the table's. Where the next feature begins at
+        # the same row, all share one table: its end is theirs.
         value = ids.to(tl.int64)[:, None] + tl.zeros_like(there).to(tl.int64)
-        row = value + tl.load(b_ptr + feature, mask=known, other=0)[:, None]
+        begin = tl.load(b_ptr + feature, mask=known, other=0)
+        row = value + begin[:, None]
         follows = known & (feature + 1 < FEATURES)
         end = tl.load(b_ptr + feature + 1, mask=follows, other=0)
-        end = tl.where(follows, end, slots.to(tl.int64))[:, None]
+        end = tl.where(follows & (end > begin), end, slots.to(tl.int64))[:, None]
         there = there & (value >= 0) & (row < end)
         place = row * ALIGN
         sign = tl.full(place.shape, 1.0, tl.float32)
