@@ -25,6 +25,8 @@ _LABELS = {
     "cpu_seconds": "cpu seconds",
     "gpu_seconds": "gpu seconds",
     "samples_per_second": "samples/s",
+    "teacher_iterations": "teacher's iterations",
+    "teacher_seconds": "teacher's seconds",
 }
 _FORMATS = {
     "test_auc": "%.4f",
@@ -32,6 +34,8 @@ _FORMATS = {
     "missing_share": "%.4f",
     "cardinality": "%,d",
     "learning_rate": "%.3g",
+    "teacher_iterations": "%,d",
+    "teacher_seconds": "%,.1f",
 }
 _UNITS = [(1, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB")]
 

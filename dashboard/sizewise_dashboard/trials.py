@@ -33,7 +33,9 @@ _MORE = ("logloss", "normalized_entropy", "samples_per_second", "compression_rat
 def _first() -> list[str]:
     """The columns that come first in the table of all trials."""
     size = ["embedding_bytes", "model_bytes"]
-    return with_listed(["trial_id", "state", "auc", "test_auc", *size, "iteration", "epoch"], after="epoch")
+    return with_listed(
+        ["trial_id", "role", "state", "auc", "test_auc", *size, "iteration", "epoch"], after="epoch"
+    )
 
 
 def page(runs: Place) -> None:
@@ -105,7 +107,8 @@ def _facts(study: Study, trials: list[int]) -> None:
     for column, trial in zip(st.columns(max(len(trials), 2)), trials, strict=False):
         row = _row(study, trial)
         with column, st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**Trial {trial}**", width="content")
+            role = ", a teacher" if row.get("role") == "teacher" else ""
+            st.markdown(f"**Trial {trial}{role}**", width="content")
             badge(row["state"])
         lines = []
         if row["started"]:
@@ -172,7 +175,7 @@ def _differences(study: Study, trials: list[int]) -> None:
     """What differs between the picked trials: settings first, then what came of them."""
     rows = {trial: _row(study, trial) for trial in trials}
     settings = [name for name in study.config_columns if len({str(row[name]) for row in rows.values()}) > 1]
-    outcome = [name for name in (*_first()[2:], *_MORE, *_LAST[:5]) if name in study.trials.columns]
+    outcome = [name for name in (*_first()[3:], *_MORE, *_LAST[:5]) if name in study.trials.columns]
     outcome = [name for name in outcome if any(row[name] is not None for row in rows.values())]
     lines = [
         {

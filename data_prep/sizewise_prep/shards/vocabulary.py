@@ -54,6 +54,15 @@ class Vocabulary:
                 ids[:, column] = np.where(known[place] == wanted, place + 1, 0)
         return ids
 
+    def raw_tokens(self, ids: Words) -> Words:
+        """The raw tokens of ids that `ids` gave, (rows, columns) uint32; 0 where a token was missing or unknown."""
+        tokens = np.zeros_like(ids)
+        for column, known in enumerate(self.tokens):
+            found = ids[:, column]
+            if len(known):
+                tokens[:, column] = np.where(found > 0, known[np.maximum(found, 1) - 1], 0)
+        return tokens
+
     @staticmethod
     def load(folder: Path) -> Vocabulary:
         """Read the vocabulary of a folder of shards.

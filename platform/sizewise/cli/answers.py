@@ -32,10 +32,13 @@ class TableFormat(StrEnum):
     parquet = "parquet"
 
 
+_OF_TEACHERS = ("teacher_iterations", "teacher_seconds")
+
+
 def trial_columns() -> list[str]:
     """The columns of a table of trials."""
     own = ["epochs", "test_auc", "breaks", "cpu_seconds", "gpu_seconds", "money"]
-    return ["trial_id", "state", "replicate", *front_columns()[1:], *own]
+    return ["trial_id", "role", "state", "replicate", *front_columns()[1:], *own, *_OF_TEACHERS]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -166,8 +166,9 @@ def _event_line(event: str, record: Record, values: dict[str, Any] | None) -> st
     if event == "started":
         config, again = record.config, f", attempt {record.attempts}" if record.attempts > 1 else ""
         epochs = f"{config['epochs']} epoch{'s' if config['epochs'] != 1 else ''}"
+        role = "a teacher, " if record.teacher is not None else ""
         return (
-            f"{config['method']} {format_bytes(config['memory_budget'])}, learning rate "
+            f"{role}{config['method']} {format_bytes(config['memory_budget'])}, learning rate "
             f"{config['learning_rate']:.3g}, {epochs}{again}"
         )
     if event == "finished" and values:

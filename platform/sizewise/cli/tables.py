@@ -22,7 +22,7 @@ from sizewise.cli.shared import front_columns
 from sizewise.metrics.registry import METRICS
 from sizewise.results import Study
 from sizewise_core.printable import printable
-from sizewise_core.units import format_auc, format_bytes
+from sizewise_core.units import format_auc, format_bytes, format_count, format_seconds
 
 MOST_ROWS = 50  # that are printed of a table
 GAP = 2  # spaces between two columns
@@ -41,6 +41,8 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "memory_budget": ("budget", format_bytes),
     "learning_rate": ("learning rate", "{:.3g}".format),
     "money": ("money", "{:,.2f}".format),
+    "teacher_iterations": ("teacher's iterations", format_count),
+    "teacher_seconds": ("teacher's seconds", format_seconds),
 }
 
 # Columns that are left out, without a word, where every row has this.

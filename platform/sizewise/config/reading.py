@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
 from sizewise.config.fields import Range, did_you_mean
+from sizewise.config.sections.grouped import place_of
+from sizewise.config.sections.train import GROUPS
 from sizewise.config.study_file import StudySpec
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import LAST_LINE, last_line_holds
@@ -123,7 +125,7 @@ def _explain(
     kind = error["type"]
     # pydantic's location also names the form it tried (value, range, ...), which is no key of the file.
     steps: list[Any] = []
-    for step in error["loc"]:
+    for step in _as_written(error["loc"]):
         if (isinstance(raw, Mapping) and step in raw) or (isinstance(raw, list) and isinstance(step, int)):
             steps.append(step)
             raw = raw[step]
@@ -142,6 +144,14 @@ def _explain(
     override = next((k for k in overrides if field == k or field.startswith(k + ".")), None)
     where = f"--set {override}" if override else f"{path}{line_of(document, steps)}"
     return field, f"{where}: {field}: {message}" if field else f"{where}: {message}"
+
+
+def _as_written(location: tuple[Any, ...]) -> list[Any]:
+    """A location in the records as one in the study file, which groups some settings."""
+    steps = list(location)
+    if steps[:1] == ["train"] and len(steps) > 1:
+        steps[1:2] = place_of(str(steps[1]), GROUPS)
+    return steps
 
 
 def _written(value: Any) -> str:

@@ -26,6 +26,12 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
             f"{source}: embedding.method: {fixed[0]} needs contiguous ids, and {spec.data} has none: prepare the "
             "data with `sizewise prep --tokens contiguous`, or use another method"
         )
+    trained = [name for name in spec.train.distill_teacher if name in METHODS]
+    if trained and METHODS[trained[0]].needs_contiguous_ids and manifest.settings.tokens != "contiguous":
+        raise InputError(
+            f"{source}: train.distill.teacher: {trained[0]} needs contiguous ids, and {spec.data} has none: prepare "
+            "the data with `sizewise prep --tokens contiguous`, or use another teacher"
+        )
     budget = _budget(spec, manifest, source)
     settled = spec.model_copy(
         update={

@@ -1,6 +1,6 @@
 """The study file: its sections and single fields, and what must agree between them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -48,6 +48,18 @@ class StudySpec(Strict):
     resources: ResourcesSpec = ResourcesSpec()
     failures: FailuresSpec = FailuresSpec()
     prices: PricesSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_students(cls, data: Any) -> Any:
+        """With a teacher: up to 16 epochs, at a learning rate that falls to zero, unless the file says otherwise."""
+        train = data.get("train") if isinstance(data, Mapping) else None
+        if not isinstance(train, Mapping) or not train.get("distill"):
+            return data
+        search = data.get("search", {})
+        if isinstance(search, Mapping):
+            search = {"epochs": {"low": 1, "high": 16, "log": True}, **search}
+        return {**data, "search": search, "train": {"schedule": {"decay": "linear"}, **train}}
 
     @field_validator("name")
     @classmethod
@@ -114,6 +126,22 @@ class StudySpec(Strict):
                     f"model {self.model.kind} with embedding.method {method}: two settings of a trial would be named "
                     f"{taken[0]}: rename that option in the distribution that provides it"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_go_together(self) -> "StudySpec":
+        names = self.train.distill_teacher
+        trained = [name for name in names if name in METHODS]
+        if trained and len(names) > 1:
+            raise ValueError(
+                f"train.distill.teacher: {trained[0]} is trained by the study itself, which then has no other "
+                "teachers: give it alone, and how many in distill.teachers"
+            )
+        if names and not trained and self.train.distill_teachers > 1:
+            raise ValueError(
+                "train.distill.teachers: counts the models that the study trains itself, as with `teacher: full`: give "
+                "other teachers as a list"
+            )
         return self
 
     @model_validator(mode="after")

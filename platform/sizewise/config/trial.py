@@ -192,10 +192,12 @@ class TrialConfig(BaseModel):
         """What tells this configuration's learning curve from others, whatever its length.
 
         A step does not depend on how many steps there will be, so one configuration with fewer epochs has the
-        first part of the same curve; unless its method has a schedule that does (`Options.depends_on_epochs`).
+        first part of the same curve; unless its learning rate decays, or its method has a schedule that does
+        (`Options.depends_on_epochs`).
         """
         exclude = {"checkpoint_seconds"}
-        if not METHODS[self.embedding.method].options(**self.embedding.options).depends_on_epochs:
+        options = METHODS[self.embedding.method].options(**self.embedding.options)
+        if self.train.decay == "none" and not options.depends_on_epochs:
             exclude.add("epochs")
         return self._identity(exclude)
 

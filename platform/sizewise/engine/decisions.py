@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from sizewise.metrics.evaluation import best
 from sizewise.search import pruning
 from sizewise.search.pruning import Front, Rule
 from sizewise.search.suggest import Search
+from sizewise.search.teachers import method_of
 from sizewise.store import facts
 from sizewise.store.ledger import Event, Record
 from sizewise.store.usage import Sign, Usage
 from sizewise.training import checkpoint
 from sizewise.training.footprint import gpu_share, training_bytes
+from sizewise.training.teacher_sources import Source, trained_here
 from sizewise_core.claims import SupersededError
 from sizewise_core.own_folder import own_folder
 from sizewise_core.storage import Place, make_folder, write
@@ -50,6 +52,7 @@ class Engine:
         on_event: called with what happens, as it happens.
         rule: when a trial is stopped early; None for never.
         usage: where it is kept what the trials hold.
+        teacher: what students learn from, unless the study trains that itself.
     """
 
     def __init__(
@@ -60,10 +63,12 @@ class Engine:
         on_event: Event,
         rule: Rule | None = None,
         usage: Usage | None = None,
+        teacher: Sequence[Source] = (),
     ) -> None:
         self.spec, self.folder, self.search, self.on_event, self.rule = spec, folder, search, on_event, rule
         self.paused: str | None = None  # why nothing goes on
         self.usage = usage or Usage(folder)
+        self.teacher = list(teacher)
         self._too_large: set[int] = set()  # trials with a warning that they need more than a GPU has
         self.data_problem: Callable[[], str] = lambda: (
             ""
@@ -116,6 +121,8 @@ class Engine:
                 return self._started(self.search.again(self._again.popleft()[0]))
             while (record := self.search.ask()) is not None:
                 self._started(record)
+                if not self._can_learn(record):
+                    return None
                 if not self._answered(record):
                     return record
             self._report_set_aside()
@@ -136,9 +143,32 @@ class Engine:
             "uses": self._uses(record),
             "how": {
                 "continues": str(self.folder / "checkpoints" / shorter.key) if shorter else None,
-                "pruning": {"rule": self.rule.model_dump(), "path": str(path)} if self.rule else None,
+                "pruning": {"rule": self.rule.model_dump(), "path": str(path)}
+                if self.rule and record.teacher is None
+                else None,
+                **self._teacher(record),
             },
         }
+
+    def _can_learn(self, record: Record) -> bool:
+        """Whether a trial has the teacher that it needs; where none of the study's has finished, it pauses."""
+        teachers = self.search.teachers
+        if record.teacher is not None or not teachers or any(r.state == "finished" for r in teachers):
+            return True
+        errors = dict.fromkeys(r.error for r in teachers if r.error)
+        self.pause(
+            f"no teacher of this study's could be trained ({'; '.join(errors)}): start another study with another "
+            "distill.teacher"
+        )
+        return False
+
+    def _teacher(self, record: Record) -> dict[str, Any]:
+        """The argument of `train` by which a student learns from its teacher."""
+        if record.teacher is not None or not self.spec.train.distill_teacher:
+            return {}
+        if method_of(self.spec) and not self.teacher:
+            self.teacher = trained_here(self.folder, self.search.teachers)
+        return {"teacher": [source.model_dump() for source in self.teacher]}
 
     def began(self, trial_id: int) -> None:
         """Take that a trial's workers have begun, and hold what they asked for."""

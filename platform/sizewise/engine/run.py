@@ -14,11 +14,13 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from pydantic import ValidationError
 
 from sizewise import config as study_file
 from sizewise.config import StudySpec
@@ -33,10 +35,12 @@ from sizewise.search import warm_start
 from sizewise.search.edited import disagreement
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
+from sizewise.search.teachers import method_of
 from sizewise.store import data_identity, facts
 from sizewise.store.ledger import NAME, Event, Ledger, Record
 from sizewise.store.usage import Usage, last_seen
-from sizewise.training.loop import model_sizes
+from sizewise.training.building import model_sizes
+from sizewise.training.teacher_sources import Source
 from sizewise_core.claims import SupersededError
 from sizewise_core.errors import InputError
 from sizewise_core.local_files import open_file
@@ -98,6 +102,7 @@ def run(
     _scorable(spec, manifest)
     folder = absolute(runs) / spec.name
     _check_free(folder)
+    teacher = _find_teacher(spec, absolute(runs), manifest, source)
     refuse_odd_files(folder)
     _check_writable(absolute(runs))
     known = _learn(spec, absolute(runs), manifest)
@@ -106,9 +111,9 @@ def run(
     except OSError as error:
         raise _unwritable(folder, error) from None
     # Before Ray starts, so that whatever happens from here on can be resumed.
-    begin = partial(_create, spec, folder, manifest, known)
+    begin = partial(_create, spec, folder, manifest, known, teacher)
     try:
-        finished = _drive(spec, folder, manifest, on_event, mirror_url, ray, begin)
+        finished = _drive(spec, folder, manifest, on_event, mirror_url, ray, teacher, begin)
         if not exists(folder / "study.yaml"):
             raise KeyboardInterrupt  # before there was a study to resume
         return finished
@@ -173,7 +178,8 @@ def resume(
                 "(`warm_start` lets it learn from this one)"
             )
     records = ledger.records().values()
-    closed = sum(r.state not in ("running", "infeasible") for r in records)
+    teacher = _known_teacher(folder) or _find_teacher(spec, absolute(runs), manifest, str(path))
+    closed = sum(r.state not in ("running", "infeasible") and r.teacher is None for r in records)
     more = (
         mirror_url
         or (spec.replicates and _search(spec, manifest, ledger).remaining)
@@ -181,7 +187,29 @@ def resume(
     )
     if closed >= spec.trials and not more:
         raise InputError(f"{folder}: all {closed} trials have run: there is nothing to resume")
-    return _drive(spec, folder, manifest, on_event, mirror_url, ray)
+    return _drive(spec, folder, manifest, on_event, mirror_url, ray, teacher)
+
+
+def _find_teacher(spec: StudySpec, runs: Place, manifest: Manifest, source: str) -> list[Source]:
+    """What the study's students learn from, checked; nothing where there is none, or the study trains it itself."""
+    names = spec.train.distill_teacher
+    if not names or method_of(spec):
+        return []
+    from sizewise.engine import teachers  # few studies have some
+
+    try:
+        return teachers.find(names, runs, spec.data, manifest, spec.name)
+    except InputError as error:
+        raise InputError(f"{source}: train.{error}") from None
+
+
+def _known_teacher(folder: Place) -> list[Source]:
+    """What its students have learned from so far."""
+    known = facts.load(folder) or {}
+    try:
+        return [Source.model_validate(one) for one in known.get("teacher", [])]
+    except (ValidationError, TypeError):
+        return []
 
 
 def _check_free(folder: Place) -> None:
@@ -215,7 +243,7 @@ def _check_writable(runs: Place) -> None:
         raise InputError(f"{runs}: {there} is not a folder that can be written to: choose another --runs")
 
 
-def _facts(spec: StudySpec, manifest: Manifest) -> dict[str, Any]:
+def _facts(spec: StudySpec, manifest: Manifest, teacher: Sequence[Source] = ()) -> dict[str, Any]:
     """What readers need to know of the study beside its trials."""
     return {
         "schema_version": 1,
@@ -232,6 +260,7 @@ def _facts(spec: StudySpec, manifest: Manifest) -> dict[str, Any]:
             "click_rate": manifest.click_rate,
             "validation_click_rate": manifest.splits["validation"].click_rate,
         },
+        **({"teacher": [source.model_dump() for source in teacher]} if teacher else {}),
     }
 
 
@@ -244,7 +273,7 @@ def _wanted(spec: StudySpec) -> dict[str, Any]:
     }
 
 
-def _update_facts(spec: StudySpec, folder: Place, manifest: Manifest) -> None:
+def _update_facts(spec: StudySpec, folder: Place, manifest: Manifest, teacher: Sequence[Source] = ()) -> None:
     """Bring what readers need to know up to date: the study file may have been edited, or these facts damaged."""
     known = facts.load(folder)
     try:
@@ -253,7 +282,7 @@ def _update_facts(spec: StudySpec, folder: Place, manifest: Manifest) -> None:
         wanted = None
     if wanted is None:
         log.warning("%s is damaged: written again from study.yaml and the data", folder / facts.FILE)
-        wanted = _facts(spec, manifest)
+        wanted = _facts(spec, manifest, teacher)
     if wanted != known:
         facts.save(folder, wanted)
 
@@ -288,11 +317,17 @@ def _learn(spec: StudySpec, runs: Place, manifest: Manifest) -> list[warm_start.
     return known
 
 
-def _create(spec: StudySpec, folder: Place, manifest: Manifest, known: list[warm_start.Known]) -> None:
+def _create(
+    spec: StudySpec,
+    folder: Place,
+    manifest: Manifest,
+    known: list[warm_start.Known],
+    teacher: Sequence[Source],
+) -> None:
     """Create a new study's folder; `study.yaml` comes last, and with it the study exists."""
     _check_free(folder)  # again, now that nobody else can begin one here
     try:
-        facts.save(folder, _facts(spec, manifest))
+        facts.save(folder, _facts(spec, manifest, teacher))
         if known:
             warm_start.save(known, folder)
         for name in ("study.before", "study.yaml"):
@@ -312,13 +347,14 @@ def _drive(
     on_event: Event | None,
     mirror_url: "URL | None",
     ray: str | None,
+    teacher: Sequence[Source] = (),
     begin: Callable[[], None] | None = None,
 ) -> bool:
     """Drive a study to its end, or until it is interrupted. `begin` makes it, where it is new."""
     seen = last_seen(folder)  # of a driver that died
     # First the lock, so that a second driver is refused before Ray has started. Tune catches the interrupts that come
     # while trials run, except for the second.
-    begin = begin or partial(_update_facts, spec, folder, manifest)
+    begin = begin or partial(_update_facts, spec, folder, manifest, teacher)
     with (
         suppress(KeyboardInterrupt),
         only_driver(folder, begin) as driver,
@@ -332,7 +368,7 @@ def _drive(
         rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
         with _mirrored(mirror_url, search, _unless_closed(on_event)) as report:
             usage = Usage(folder, driver.claim, driver.check)
-            engine = Engine(spec, folder, search, report, rule, usage)
+            engine = Engine(spec, folder, search, report, rule, usage, teacher)
             engine.inputs = len(manifest.cardinalities), len(manifest.dense_missing)
             engine.data_problem = partial(data_identity.problem, spec.data, _known_data(folder))
             driver.on_taken = engine.pause
@@ -378,6 +414,10 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
     try:
         with terminate_as_interrupt(), cluster.connect(engine.spec, on_lost, ray, failed) as placed:
             engine.spec = placed
+            if engine.teacher:
+                from sizewise.engine.ray_tune import teacher_scores
+
+                teacher_scores.compute(engine.teacher, engine.spec.data)
             tune.run_trials(engine)
     except cluster.StartError as error:
         engine.pause(str(error))

@@ -45,6 +45,7 @@ class Description(BaseModel):
         embedding_bytes, model_bytes: as in the study's tables; the file also holds the program and a vocabulary.
         latency: on the machine and with the threads that `measured_on` names.
         program_bytes, sha256: of `model.pt2`.
+        data_sha256: the fingerprint of the shards that it was trained on; empty where an older version exported it.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -66,6 +67,7 @@ class Description(BaseModel):
     measured_on: str
     program_bytes: _Count
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    data_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description
 from sizewise.export.program import to_program
 from sizewise.models import MODELS, Model
 from sizewise.results.commands import run_longer
+from sizewise.store.data_identity import fingerprint
 from sizewise.training import checkpoint
-from sizewise.training.loop import build_model
+from sizewise.training.building import build_model
 from sizewise_core.atomic import atomic_folder, write_atomic
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
@@ -89,6 +90,7 @@ def export(
         measured_on=f"{_processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
         program_bytes=len(program),
         sha256=hashlib.sha256(program).hexdigest(),
+        data_sha256=fingerprint(manifest),
     )
     with atomic_folder(out) as working:
         write_atomic(working / PROGRAM, program)
@@ -133,23 +135,40 @@ def _row(study: results.Study, trial_id: int) -> dict[str, Any]:
 
 
 def _weights(study: results.Study, row: dict[str, Any], of: str) -> dict[str, torch.Tensor]:
-    """Those of the trial's best evaluation: its own, or of the trial whose curve it shares."""
+    """Those of the trial's best evaluation."""
+    path = weights_file(study, row)
+    try:
+        return checkpoint.load_weights(path, of)
+    except DamagedError as error:
+        raise InputError(f"{error}; {_train_again(study, row)}") from None
+
+
+def weights_file(study: results.Study, row: dict[str, Any]) -> Place:
+    """The file of weights of a trial's best evaluation: the trial's own, or of the one whose curve it shares.
+
+    Args:
+        study: the trial's.
+        row: the trial's, of its table.
+
+    Raises:
+        InputError: there is none any more.
+    """
     name = f"best-{row['iteration']:012d}.safetensors"
-    again = f"train the trial again: {run_longer(study, row['trial_id'], 1.0)}"
     for trial_id in (row["trial_id"], row["reuses"]):
         for key in study.trials.filter(trial_id=trial_id)["key"].to_list() if trial_id is not None else []:
             if not any(entry.is_folder for entry in entries(study.folder / "checkpoints", key)):
                 continue  # gone, or a link, which is not followed
             folder = checkpoint.current(study.folder / "checkpoints" / key)
             if any(entry.path.name == name for entry in entries(folder, "best-*.safetensors")):
-                try:
-                    return checkpoint.load_weights(folder / name, of)
-                except DamagedError as error:
-                    raise InputError(f"{error}; {again}") from None
+                return folder / name
     raise InputError(
         f"{study.folder / 'checkpoints'}: no weights of trial {row['trial_id']} at iteration "
-        f"{row['iteration']}; {again}"
+        f"{row['iteration']}; {_train_again(study, row)}"
     )
+
+
+def _train_again(study: results.Study, row: dict[str, Any]) -> str:
+    return f"train the trial again: {run_longer(study, row['trial_id'], 1.0)}"
 
 
 def _latency(program: bytes, integers: int, features: int) -> list[Latency]:

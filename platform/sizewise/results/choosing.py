@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from sizewise.metrics.scores import SMALL
+from sizewise.results import teachers
 from sizewise.results.reading import NEAR, Study
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
@@ -98,7 +99,7 @@ def answer(study: Study, tolerance: float = NEAR) -> Answer:
     near = points.filter(pl.col("auc") >= best["auc"] - tolerance - _EPSILON)
     smallest = near.sort(size, "iteration", "auc", descending=[False, False, True]).row(0, named=True)
     return Answer(
-        f"{_sentence(study, best, smallest, tolerance)}{_uncertainty(study)}",
+        f"{_sentence(study, best, smallest, tolerance)}{_teachers(study, smallest)}{_uncertainty(study)}",
         tolerance,
         _choice(best, f"the highest validation AUC{_failed_seeds(study, best)}"),
         _choice(
@@ -106,6 +107,14 @@ def answer(study: Study, tolerance: float = NEAR) -> Answer:
             f"the smallest model within {tolerance:g} AUC of the best{_failed_seeds(study, smallest)}",
         ),
     )
+
+
+def _teachers(study: Study, row: dict[str, Any]) -> str:
+    """What the teachers took of a model that had some."""
+    if study.teachers is None:
+        return ""
+    role = study.trials.filter(trial_id=row["trial_id"])["role"].to_list()
+    return teachers.sentence(study.teachers) if role == ["student"] else ""
 
 
 def _uncertainty(study: Study) -> str:

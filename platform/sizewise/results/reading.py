@@ -20,6 +20,8 @@ from sizewise.results import checks
 from sizewise.results.constraints import broken, kept
 from sizewise.results.front import column, nondominated
 from sizewise.results.replicates import means
+from sizewise.results.teachers import COLUMNS as TEACHER_COLUMNS
+from sizewise.results.teachers import Teachers, teachers_of, with_roles
 from sizewise.results.time_left import seconds_left
 from sizewise.store.curves import read_curves
 from sizewise.store.files import StudyFiles
@@ -55,7 +57,7 @@ _TRIAL: dict[str, pl.DataType] = {
 }
 _USED = {"cpu_seconds": pl.Float64(), "gpu_seconds": pl.Float64(), "money": pl.Float64()}
 _RESERVED = {*_TRIAL, *_USED, "evaluations", "test_auc", "test_logloss", "test_normalized_entropy"}
-_RESERVED |= {"breaks", "auc_low", "auc_high", "replicates"}
+_RESERVED |= {"breaks", "auc_low", "auc_high", "replicates", *TEACHER_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Study:
       in unix seconds, sizes in bytes.
     evaluations: a row an evaluation, with the trial's state and configuration; all on the validation split.
     problems: what could not be read, a line each.
+    teachers: what its students learn from; None where it has no students.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Study:
     objectives: dict[str, Direction]
     config_columns: list[str]
     problems: list[str] = field(default_factory=list)
+    teachers: Teachers | None = None
 
     @cached_property
     def candidates(self) -> pl.DataFrame:
@@ -275,9 +279,13 @@ def load(runs: Place, name: str) -> Study:
     held = _used(files.folder, record, state == "running", problems)
     trials = trials.join(held, on="trial_id", how="left", maintain_order="left")
     trials = trials.with_columns(broken(record.constraints, trials.columns))
+    learned_from = teachers_of(record, ledger, evaluations)
+    trials = with_roles(trials, ledger, learned_from)
     of_trial = trials.select("trial_id", "configuration", "state", *config_columns)
     joined = evaluations.join(of_trial, on="trial_id", how="left", maintain_order="left")
-    return Study(name, files.folder, record, state, trials, joined, objectives, config_columns, problems)
+    return Study(
+        name, files.folder, record, state, trials, joined, objectives, config_columns, problems, learned_from
+    )
 
 
 def fingerprint(runs: Place, name: str) -> str:

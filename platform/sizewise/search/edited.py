@@ -10,6 +10,7 @@ from sizewise.config import Choices, StudySpec
 from sizewise.config.fields import within
 from sizewise.config.trial import later_defaults
 from sizewise.search.space import as_param, configure, seed_of
+from sizewise.search.teachers import teacher_config, wanted
 from sizewise.store.ledger import Record
 
 FREE = {"data", "checkpoint_seconds"}  # settings of a trial that change nothing about what it learns
@@ -19,6 +20,10 @@ def disagreement(spec: StudySpec, records: Iterable[Record], full_bytes: int) ->
     """Where the file and the settings of a trial on record differ; empty where they agree."""
     searched = dict(spec.searched())
     for record in records:
+        if record.teacher is not None:
+            if problem := _other_teacher(spec, record, full_bytes):
+                return problem
+            continue
         for name, value in record.params.items():
             if name in searched and not _within(value, searched[name]):
                 return f"{name}: trial {record.trial_id} has {value}, outside what is searched now"
@@ -33,6 +38,19 @@ def disagreement(spec: StudySpec, records: Iterable[Record], full_bytes: int) ->
         for name, value in had.items():
             if name not in FREE and config.get(name) != value:
                 return f"{name}: was {value} for trial {record.trial_id}, and is {config.get(name)} now"
+    return ""
+
+
+def _other_teacher(spec: StudySpec, record: Record, full_bytes: int) -> str:
+    """How a teacher on record differs from those that the file asks for."""
+    if (record.teacher or 0) >= wanted(spec):
+        return f"distill: trial {record.trial_id} is a teacher, and no longer wanted"
+    config = teacher_config(spec, seed_of(spec, record.replicate), full_bytes).complete()
+    for name, value in {**later_defaults(), **record.config}.items():
+        if name not in FREE and config.get(name) != value:
+            return (
+                f"{name}: was {value} for trial {record.trial_id}, a teacher, and is {config.get(name)} now"
+            )
     return ""
 
 

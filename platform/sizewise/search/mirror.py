@@ -248,12 +248,13 @@ def mirrored(
     """`on_event`, extended to keep the mirror while the block lasts; `warn` is called with the first failure."""
     writer = _Writer(lambda: Mirror(url, spec, ledger, full_bytes), url, warn)
     for record in ledger.records().values():  # what an earlier attempt could not write
-        writer.put(record)
+        if record.teacher is None:  # teachers are none of the search
+            writer.put(record)
     several = len(spec.objectives) > 1
 
     def both(event: str, record: Record, values: dict[str, Any] | None) -> None:
         on_event(event, record, values)
-        if event != "began" and (event != "evaluated" or not several):
+        if record.teacher is None and event != "began" and (event != "evaluated" or not several):
             writer.put(record)
 
     writer.start()

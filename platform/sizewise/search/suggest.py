@@ -1,7 +1,8 @@
 """The search: which trial is next, and which outcomes the sampler gets. No Ray here.
 
 A *configuration* is one suggestion of the sampler's; its replicates repeat it with other seeds; each of these is
-a *trial* with a ledger record of its own. Nothing is held that the ledger does not hold: at every start the
+a *trial* with a ledger record of its own. Trials that a study trains as teachers (see `teachers`) come before all
+others, and are no configurations. Nothing is held that the ledger does not hold: at every start the
 sampler gets the records in order (see `samplers`), interrupted trials are asked for first, and a resumed
 search suggests what the uninterrupted one would have.
 
@@ -25,6 +26,8 @@ from sizewise.metrics.evaluation import best
 from sizewise.metrics.registry import SCORES, column_of
 from sizewise.search.samplers import Outcome, Suggester
 from sizewise.search.space import as_param, configure, points, seed_of
+from sizewise.search.teachers import teacher_config
+from sizewise.search.teachers import wanted as wanted_teachers
 from sizewise.search.warm_start import Known
 from sizewise.store.ledger import Ledger, Record
 from sizewise_core.errors import InputError
@@ -74,12 +77,16 @@ class Search:
         self._curves: dict[str, Record] = {}  # the longest trial of each learning curve
         self._due: deque[tuple[int, int]] = deque()  # (configuration, replicate) to train when there is room
         self._interrupted = deque(n for n in sorted(self.records) if self.records[n].state == "running")
-        self._suggested = {record.configuration for record in self.records.values()}
+        self._teachers = wanted_teachers(spec)
+        self._known_teachers = [n for n, r in sorted(self.records.items()) if r.teacher is not None]
+        self._suggested = {record.configuration for record in self.records.values() if record.teacher is None}
         self._infeasible = sum(record.state == "infeasible" for record in self.records.values())
         self._open = len(self._interrupted)
-        self._open_firsts = sum(self.records[n].replicate == 0 for n in self._interrupted)
+        self._open_firsts = sum(_is_first(self.records[n]) for n in self._interrupted)
         self._front_decided = False
-        self._free_trial = self._free_configuration = 0  # none below is free
+        self._free_trial = 0  # none below is free
+        # Teachers have the number 0 together, as replicates of each other.
+        self._free_configuration = self._first_configuration = int(self._teachers > 0)
         for number in sorted(self.records):
             if self.records[number].state != "running":
                 self._account(self.records[number], self._suggester.add_known_trial)
@@ -99,7 +106,15 @@ class Search:
     def planned(self) -> int:
         """Trials in all, as far as is known: which replicates the front needs shows only in the end."""
         begun = len(self.records) - self._infeasible
-        return begun + self.left * self._seeds + self._open_firsts * (self._seeds - 1) + len(self._due)
+        coming = self._teachers - len(self._known_teachers)
+        return (
+            begun + coming + self.left * self._seeds + self._open_firsts * (self._seeds - 1) + len(self._due)
+        )
+
+    @property
+    def teachers(self) -> list[Record]:
+        """The trials that are teachers of the others, begun so far."""
+        return [self.records[number] for number in self._known_teachers]
 
     @property
     def remaining(self) -> int:
@@ -115,6 +130,12 @@ class Search:
         """
         if self._interrupted:
             return self._reopen(self.records[self._interrupted.popleft()])
+        if self._teachers:
+            begun = self.teachers
+            if len(begun) < self._teachers:
+                return self._begin(self._teacher(len(begun)))
+            if any(record.state == "running" for record in begun):
+                return None  # students wait for all of them
         self._replicate_front()
         if self._due:
             return self._replicate(*self._due.popleft())
@@ -132,6 +153,8 @@ class Search:
 
     def config(self, record: Record) -> TrialConfig:
         """The configuration of a record."""
+        if record.teacher is not None:
+            return TrialConfig.from_flat(record.config)
         asked = optuna.trial.FixedTrial(record.params)
         return configure(self.spec, asked, self.full_bytes, seed_of(self.spec, record.replicate))
 
@@ -169,7 +192,7 @@ class Search:
     # -- what is next
 
     def _reopen(self, record: Record) -> Record:
-        if record.replicate == 0:
+        if _is_first(record):
             self._suggester.ask(record.configuration, record.params)
         return self.again(record.trial_id)
 
@@ -181,7 +204,8 @@ class Search:
             while self._free_configuration in self._suggested:
                 self._free_configuration += 1
             number = self._free_configuration
-            first = self.spec.first_trials[number] if number < len(self.spec.first_trials) else {}
+            place = number - self._first_configuration
+            first = self.spec.first_trials[place] if place < len(self.spec.first_trials) else {}
             params = self._suggester.ask(number, {k: as_param(v) for k, v in first.items()})
             self._suggested.add(number)
             record = self._new(number, 0, params)
@@ -219,10 +243,29 @@ class Search:
             started=time.time(),
         )
 
+    def _teacher(self, number: int) -> Record:
+        """One of the teachers that the study trains itself."""
+        config = teacher_config(self.spec, seed_of(self.spec, number), self.full_bytes)
+        while self._free_trial in self.records:
+            self._free_trial += 1
+        return Record(
+            trial_id=self._free_trial,
+            configuration=0,
+            replicate=number,
+            state="running",
+            key=f"{self._free_trial:04d}-{config.digest()}",
+            params={},
+            config=config.flat(),
+            teacher=number,
+            started=time.time(),
+        )
+
     def _begin(self, record: Record) -> Record:
         self._write(record)
         self._open += 1
-        self._open_firsts += record.replicate == 0
+        self._open_firsts += _is_first(record)
+        if record.teacher is not None:
+            self._known_teachers.append(record.trial_id)
         return record
 
     def _replicate_front(self) -> None:
@@ -248,7 +291,11 @@ class Search:
         ]
 
     def _enqueue(self, configuration: int, seeds: int) -> None:
-        there = {r.replicate for r in self.records.values() if r.configuration == configuration}
+        there = {
+            r.replicate
+            for r in self.records.values()
+            if r.configuration == configuration and r.teacher is None
+        }
         self._due.extend((configuration, replicate) for replicate in range(seeds) if replicate not in there)
 
     # -- outcomes
@@ -258,12 +305,14 @@ class Search:
         record = self.records[trial_id].model_copy(update={**changes, **written})
         self._write(record)
         self._open -= 1
-        self._open_firsts -= record.replicate == 0
+        self._open_firsts -= _is_first(record)
         self._account(record, lambda number, params, outcome: self._suggester.tell(number, outcome))
         return record
 
     def _account(self, record: Record, report: Callable[[int, dict[str, Any], Outcome], None]) -> None:
         """Take in a closed trial, and `report` the outcome of its configuration when that is known."""
+        if record.teacher is not None:
+            return
         if record.state == "infeasible":
             report(record.configuration, record.params, Outcome(None, record.violations))
             return
@@ -348,6 +397,11 @@ class Search:
         self.ledger.write(record)  # first: what the disk does not have is not known either
         self.records[record.trial_id] = record
         return record
+
+
+def _is_first(record: Record) -> bool:
+    """Whether a trial is the first of a configuration that the sampler suggested."""
+    return record.replicate == 0 and record.teacher is None
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:

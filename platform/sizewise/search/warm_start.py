@@ -57,6 +57,9 @@ def learn(folder: Place, spec: StudySpec, full_bytes: int) -> tuple[list[Known],
         except (ValidationError, DamagedError):
             left_out["has a record that cannot be read"] += 1
             continue
+        if record.teacher is not None:
+            left_out["is a teacher of that study's"] += 1
+            continue
         if record.values is None or record.replicate:
             left_out[f"is {record.state}" if not record.replicate else "is a replicate"] += 1
             continue

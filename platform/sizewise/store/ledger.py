@@ -73,6 +73,7 @@ class Record(BaseModel):
     ] = {}  # why an attempt lost its worker, by its number; the next attempt continued
     evaluations: int | None = None  # how many were written; unknown while it runs, and to older versions
     tested: bool | None = None  # whether test scores were written
+    teacher: Identity | None = None  # its number among the teachers that the study trains for its students
 
     @model_validator(mode="before")
     @classmethod
@@ -115,7 +116,8 @@ class Ledger:
         """Write one record, atomically: after a crash there is the old one or the new one, never half."""
         self.check()
         path = self._path("trials", record.trial_id, ".json")
-        new = sealed(record.model_dump_json(indent=1)).encode()
+        silent = {"teacher"} if record.teacher is None else None  # as in most studies, and in those of before
+        new = sealed(record.model_dump_json(indent=1, exclude=silent)).encode()
         old = _content(path)
         # Needed only where the record itself is damaged, which a power cut does not do to it.
         write(path.with_suffix(".before"), old if _readable(path, old) else new, durable=False)

@@ -74,6 +74,14 @@ class Limit(_Record):
     max: float | None = None
 
 
+class TeacherRecord(_Record):
+    """A model or a file that the study's students learn from: its name, and what it took to train, where known."""
+
+    name: str
+    iterations: Count | None = None
+    train_seconds: Annotated[float, Field(ge=0)] | None = None
+
+
 class StudyRecord(_Record):
     """study.json: what the study asks; `trials` is how many it asks for, replicates included."""
 
@@ -87,6 +95,7 @@ class StudyRecord(_Record):
     prices: Prices | None = None
     constraints: dict[str, Limit] = {}
     data: DataRecord = DataRecord()
+    teacher: list[TeacherRecord] = []
 
 
 class DriverRecord(_Record):
@@ -123,6 +132,7 @@ class TrialRecord(_Record):
     lost: dict[Identity, str] = {}  # attempt: why it lost its worker
     evaluations: Count | None = None  # how many there are; unknown while it runs, and to older versions
     tested: bool | None = None  # whether there are test scores
+    teacher: Identity | None = None  # its number among the teachers that the study trains for its students
 
     @field_validator("config")
     @classmethod

@@ -150,6 +150,10 @@ class Split:
             self, files=files, rows_per_file=rows, teacher=None, _mapped={}, _orders={}, _shuffled={}
         )
 
+    def stored(self, index: int = 0) -> Rows:
+        """A shard's rows as they are stored, mapped into memory."""
+        return self._shard(index)
+
     @property
     def rows(self) -> int:
         """Rows in the split."""

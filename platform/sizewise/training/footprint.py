@@ -8,7 +8,7 @@ holds it against what PyTorch really keeps, method by method, on the CPU.
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS
 from sizewise.models import MODELS
-from sizewise.training.loop import EVALUATION_BATCH
+from sizewise.training.predicting import EVALUATION_BATCH
 
 FLOAT, INDEX = 4, 8  # bytes
 STATES = {"sgd": 0, "adagrad": 1, "adam": 2}  # tensors that an optimizer keeps beside a parameter

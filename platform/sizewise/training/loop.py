@@ -11,7 +11,7 @@ import logging
 import math
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,30 +24,33 @@ import torch.distributed
 from filelock import FileLock
 from torch import nn
 
-from sizewise import models
 from sizewise.config.trial import TrialConfig
-from sizewise.embedding import METHODS, build, full_bytes
+from sizewise.embedding import full_bytes
 from sizewise.metrics.evaluation import best
 from sizewise.metrics.registry import computed
 from sizewise.metrics.scores import Scores, evaluate_scores
-from sizewise.models import Model
 from sizewise.search.pruning import Rule, auc_error, verdict_from
 from sizewise.theory.communication import wire_bytes
 from sizewise.training import checkpoint
 from sizewise.training.batches import Batch, Split
+from sizewise.training.building import build_model as build_model  # also known by these names here
+from sizewise.training.building import model_sizes as model_sizes
 from sizewise.training.optimizers import build_optimizer
 from sizewise.training.optimizers import restore as restore_optimizer
-from sizewise.training.step import Step
+from sizewise.training.predicting import evaluation_rows
+from sizewise.training.predicting import predict as predict
+from sizewise.training.schedule import STAIRS, Rates
+from sizewise.training.step import Distill, Step
+from sizewise.training.teacher import TeacherScores
+from sizewise.training.teacher_sources import Source, teacher_of
 from sizewise_core.claims import Claim, SupersededError
+from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import Place, entries, place, remove
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 
 log = logging.getLogger(__name__)
-EVALUATION_BATCH = 16_384  # rows; on a CPU fewer, so that what lies between layers stays within its cache
-EVALUATION_BATCH_CPU = 2_048
-EVALUATED_AT_ONCE = 64  # batches
 ORPHAN_SECONDS = 300.0  # how long a worker whose driver died may hold its trial's folder
 Report = Callable[[dict[str, Any]], None]
 # Called once where a trial continues from a checkpoint, with the evaluations that it carried, and what was damaged.
@@ -66,37 +69,6 @@ class Outcome:
 
 class DivergedError(RuntimeError):
     """The loss is no longer a number; the message names the iteration and the fix."""
-
-
-def build_model(config: TrialConfig, manifest: Manifest) -> Model:
-    """The model of a configuration, with its initial weights; equal configurations give equal models."""
-    options = dict(config.embedding.options)
-    if "contiguous_ids" in METHODS[config.embedding.method].options.model_fields:
-        # What the ids are is the data's to say; a study file may still say otherwise.
-        options.setdefault("contiguous_ids", manifest.settings.tokens == "contiguous")
-    embedding = build(
-        config.embedding.method,
-        manifest.cardinalities,
-        config.model.dim,
-        config.search.memory_budget,
-        config.seed,
-        **options,
-    )
-    dense = len(manifest.dense_missing)
-    return models.build(
-        config.model.kind, embedding, dense, config.options_of_model(), config.train.precision
-    )
-
-
-def model_sizes(config: TrialConfig, manifest: Manifest) -> dict[str, int]:
-    """Bytes of a configuration's model, without making it.
-
-    Raises:
-        InputError: there is no such model, for its budget is too small or its options do not go together.
-    """
-    with torch.device("meta"):  # tensors without memory
-        model = build_model(config, manifest)
-    return {"embedding_bytes": model.embedding.embedding_bytes, "model_bytes": model.model_bytes}
 
 
 def evaluation_points(config: TrialConfig, iterations_per_epoch: int) -> list[int]:
@@ -120,6 +92,7 @@ def train(
     uses: Mapping[str, float] | None = None,
     continues: str | None = None,
     pruning: dict[str, Any] | None = None,
+    teacher: Sequence[Mapping[str, Any]] = (),
 ) -> Outcome:
     """Train one configuration to its last iteration, going on from the newest checkpoint in `folder`.
 
@@ -135,6 +108,7 @@ def train(
             how much of it led to them.
         continues: the checkpoints of a shorter trial of the same curve, to begin with.
         pruning: when to stop early: a `pruning.Rule` as a dictionary, and `path`, what the driver keeps on record.
+        teacher: what a student learns from: each one's `teacher_sources.Source` as a dictionary.
 
     Every worker calls `report` at every evaluation (rank 0 with the evaluation's row, the others with an empty
     one), after the checkpoint that holds it has been written; and `resumed` once where there was something to
@@ -145,11 +119,13 @@ def train(
         DamagedError: the weights of the best evaluation were damaged since; the next attempt starts anew.
         Timeout: another process has been training this trial for minutes.
         SupersededError: another process has begun to train this trial (in an object store).
+        InputError: a teacher cannot be used.
     """
     with _held(folder, rank, world) as (own, claim):
         if continues and rank == 0:
             checkpoint.adopt(checkpoint.current(place(continues)), own)
-        trial = _Trial(config, own, report, rank, world, device or torch.device("cpu"), claim, uses or {})
+        where, sources = device or torch.device("cpu"), [Source.model_validate(dict(one)) for one in teacher]
+        trial = _Trial(config, own, report, rank, world, where, claim, uses or {}, sources)
         trial.compared = pruning is not None
         trial.restore(resumed or _log_damage)
         return trial.run(_verdict(pruning) if pruning else lambda rows: "")
@@ -192,10 +168,11 @@ class _Trial:
         device: torch.device,
         claim: Claim | None,
         uses: Mapping[str, float],
+        teacher: Sequence[Source],
     ) -> None:
         self.config, self.folder, self.report = config, folder, report
         self.rank, self.world, self.device, self.claim = rank, world, device, claim
-        self.uses = uses
+        self.uses, self.teacher = uses, teacher
         self.of = checkpoint.identity(config)
         torch.manual_seed(config.seed)  # a process that trained another trial before must not matter
         data = local_shards(config.data)
@@ -224,15 +201,27 @@ class _Trial:
                 bucket_cap_mb=gradients // 2**20 + 1,
                 gradient_as_bucket_view=True,
             )
-        self.step = Step(self.parallel, self.optimizer, config.train.batch_size, self.device, world)
+        distill = None
+        if config.train.distill_teacher:
+            distill = Distill(config.train.distill_weight, config.train.distill_temperature)
+        self.step = Step(
+            self.parallel, self.optimizer, config.train.batch_size, self.device, world, distill=distill
+        )
+        self.rates = Rates(
+            config.train.decay,
+            config.search.learning_rate,
+            config.search.epochs * self.per_epoch,
+            STAIRS if self.step.recorder else None,
+        )
 
     def run(self, verdict: Verdict) -> Outcome:
         """Train to the end, or until `verdict` has a reason to stop."""
         points = set(evaluation_points(self.config, self.per_epoch))
         # Asked here too, because a trial that was interrupted may have been about to stop.
         pruned = self._ask(verdict) if self.evaluations else ""
-        total, split = self.config.search.epochs * self.per_epoch, self.splits["train"]
-        batches = split.stream(
+        total = self.config.search.epochs * self.per_epoch
+        ended = bool(pruned) or self.iteration >= total
+        batches = self._rows(ended).stream(
             self.iteration,
             total,
             self.config.train.batch_size,
@@ -259,6 +248,20 @@ class _Trial:
                 saved = started = time.monotonic()
         return Outcome(self.evaluations, self._test(), pruned)
 
+    def _rows(self, ended: bool) -> Split:
+        """The training split, with a teacher's scores where there is one, and anything is left to train."""
+        split = self.splits["train"]
+        if not self.config.train.distill_teacher or ended:
+            return split
+        if not self.teacher:
+            raise InputError(f"distill.teacher: {', '.join(self.config.train.distill_teacher)} was not found")
+        data = local_shards(self.config.data)
+        scores = TeacherScores.of(
+            teacher_of(self.teacher, data, self.device), self.config.data, Manifest.load(data), split
+        )
+        scores.complete()
+        return split.with_teacher(scores.shard)
+
     def _ask(self, verdict: Verdict) -> str:
         """Rank 0's verdict, for all; at the last iteration there is nothing left to stop."""
         ended = self.iteration >= self.config.search.epochs * self.per_epoch
@@ -270,6 +273,7 @@ class _Trial:
     def _step(self, batch: Batch) -> None:
         position, size = self.iteration % self.per_epoch, self.config.train.batch_size
         rows = min(size, self.splits["train"].rows - position * size)
+        self.rates.set(self.optimizer, self.iteration)
         self.step(batch, rows)
         self.iteration += 1
         self.samples += rows
@@ -304,7 +308,7 @@ class _Trial:
 
     def _predict(self, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Labels and logits of a split, every worker computing its share of each batch; rank 0 gets them all."""
-        size = EVALUATION_BATCH_CPU if self.device.type == "cpu" else EVALUATION_BATCH
+        size = evaluation_rows(self.device)
         ahead = self.device.type == "cuda"
         rows = self.splits[split].in_order(size, self.rank, self.world, ahead=ahead)
         labels, logits = predict(self.model, rows, self.device)
@@ -399,27 +403,6 @@ class _Trial:
 def _verdict(pruning: dict[str, Any]) -> Verdict:
     rule, path = Rule.model_validate(pruning["rule"]), place(pruning["path"])
     return lambda rows: verdict_from(path, rule, rows)
-
-
-@torch.no_grad()
-def predict(
-    model: nn.Module, batches: Iterable[Batch], device: torch.device
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Labels and logits (rows,) of all batches; the host waits for a GPU once in `EVALUATED_AT_ONCE` of them."""
-    model.eval()
-    labels: list[npt.NDArray[np.float32]] = []
-    logits: list[torch.Tensor] = []
-    waiting: list[torch.Tensor] = []
-    for batch in batches:
-        labels.append(batch.label.numpy().copy())  # page-locked memory is to be used again
-        dense, ids = (column.to(device, non_blocking=True) for column in (batch.dense, batch.ids))
-        waiting.append(model(dense, ids).float())
-        if len(waiting) == EVALUATED_AT_ONCE:
-            logits.append(torch.cat(waiting).cpu())
-            waiting = []
-    logits += [scores.cpu() for scores in waiting]
-    model.train()
-    return np.concatenate(labels), torch.cat(logits).numpy()
 
 
 def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:

@@ -1,6 +1,6 @@
 """A teacher's log-odds for the training rows: computed once, a shard at a time, kept beside the shards.
 
-    scores = Scores.of(teacher, "data/criteo", manifest, split)
+    scores = TeacherScores.of(teacher, "data/criteo", manifest, split)
     scores.complete()                       # computes what is not there yet, or waits for whoever does
     split = split.with_teacher(scores.shard)
 
@@ -87,7 +87,7 @@ def mean_of(teachers: Sequence[Teacher]) -> Teacher:
 
 
 @dataclass(frozen=True)
-class Scores:
+class TeacherScores:
     """The scores of one teacher for the training rows of one data set.
 
     Attributes:
@@ -104,7 +104,7 @@ class Scores:
     _mapped: dict[int, Numbers] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, teacher: Teacher, data: str, manifest: Manifest, split: Split) -> "Scores":
+    def of(cls, teacher: Teacher, data: str, manifest: Manifest, split: Split) -> "TeacherScores":
         """A teacher's scores, computed or not.
 
         Args:

@@ -21,24 +21,26 @@ _FIX = "give one log-odds a training row, in the shards' order"
 _NAMED = ("log_odds", "probability")
 
 
-def file_teacher(path: Path, rows: int) -> Teacher:
-    """The teacher whose scores are in a file; all of them are read and checked.
+def file_teacher(path: Path, rows: int, known: str | None = None) -> Teacher:
+    """The teacher whose scores are in a file.
 
     Args:
         path: the file, by whose ending its format is known.
         rows: of the training split.
+        known: the digest of the file; where it is left out, all scores are read and checked now.
 
     Raises:
         InputError: no such file, another format, another number of scores, or some that are not finite.
     """
-    scores = read_scores(path, rows)
-    del scores  # whoever computes reads them again, perhaps on another machine
+    if known is None:
+        read_scores(path, rows)
+        known = digest(path)
 
     def load() -> Scorer:
         read = read_scores(path, rows)
         return lambda shard, first: read[first : first + shard.rows]
 
-    return Teacher(path.name, digest(path), load)
+    return Teacher(path.name, known, load)
 
 
 def read_scores(path: Path, rows: int) -> Numbers:

@@ -12,7 +12,8 @@ import torch
 from sizewise.config.trial import TrialConfig
 from sizewise.training import checkpoint
 from sizewise.training.batches import Split
-from sizewise.training.loop import EVALUATION_BATCH, EVALUATION_BATCH_CPU, build_model, predict
+from sizewise.training.building import build_model
+from sizewise.training.predicting import evaluation_rows, predict
 from sizewise.training.teacher import Numbers, Scorer, Teacher
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
@@ -50,7 +51,7 @@ def model_teacher(
             )
             raise InputError(f"distill.teacher: {name}: {what}: use another teacher") from None
         model.to(where)
-        rows = EVALUATION_BATCH_CPU if where.type == "cpu" else EVALUATION_BATCH
+        rows = evaluation_rows(where)
 
         def score(shard: Split, first: int) -> Numbers:
             with _one_thread():

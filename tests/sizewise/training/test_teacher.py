@@ -15,7 +15,7 @@ from sizewise.config.trial import TrialConfig
 from sizewise.training import checkpoint
 from sizewise.training.batches import DistilledBatch, Split
 from sizewise.training.loop import build_model, predict, train
-from sizewise.training.teacher import Numbers, Scorer, Scores, Teacher, mean_of
+from sizewise.training.teacher import Numbers, Scorer, Teacher, TeacherScores, mean_of
 from sizewise.training.teacher_files import file_teacher
 from sizewise.training.teacher_models import model_teacher
 from sizewise_core.errors import InputError
@@ -49,8 +49,8 @@ class Counted:
         return np.arange(first, first + shard.rows, dtype=np.float32) + self.shift
 
 
-def scores_of(teacher: Teacher, data: Path) -> Scores:
-    return Scores.of(teacher, str(data), Manifest.load(data), Split.open(data, "train"))
+def scores_of(teacher: Teacher, data: Path) -> TeacherScores:
+    return TeacherScores.of(teacher, str(data), Manifest.load(data), Split.open(data, "train"))
 
 
 @pytest.mark.parametrize("world", [1, 3])

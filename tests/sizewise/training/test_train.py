@@ -218,7 +218,7 @@ def test_scores_are_those_of_all_rows_in_order(
     at_once: int, trial_config: Callable[..., TrialConfig], shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many batches a GPU is left alone with."""
-    monkeypatch.setattr("sizewise.training.loop.EVALUATED_AT_ONCE", at_once)
+    monkeypatch.setattr("sizewise.training.predicting.EVALUATED_AT_ONCE", at_once)
     model, split = build_model(trial_config(), Manifest.load(shards)), Split.open(shards, "validation")
     (whole,) = split.in_order(split.rows)
     labels, logits = predict(model, split.in_order(split.rows // 7, ahead=True), torch.device("cpu"))

@@ -43,6 +43,11 @@ class Section(Strict):
         """The fields by name, in order."""
         return _settings(cls)
 
+    @classmethod
+    def written_as(cls, field: str) -> str:
+        """The key of the study file, dotted, by which the section has a setting."""
+        return field
+
 
 @cache
 def _settings(section: type[Section]) -> dict[str, Setting]:
@@ -85,5 +90,5 @@ def check_ends(name: str, section: Section) -> None:
             except ValidationError as error:
                 message = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise ValueError(
-                    f"{name}.{field}: {message[0].lower()}{message[1:]}, not {value!r}"
+                    f"{name}.{section.written_as(field)}: {message[0].lower()}{message[1:]}, not {value!r}"
                 ) from None

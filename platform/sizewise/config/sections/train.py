@@ -4,10 +4,25 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from sizewise.config.fields import Choices, OneOf, Searchable, ends_of, form_of
+from sizewise.config.sections.grouped import Groups, grouped, place_of, ungrouped
 from sizewise.config.sections.section import Section
+from sizewise_core.errors import shown
+
+GROUPS: Groups = {
+    "schedule": {"decay": "decay"},
+    "distill": {
+        "teacher": "distill_teacher",
+        "teachers": "distill_teachers",
+        "weight": "distill_weight",
+        "temperature": "distill_temperature",
+        "epochs": "distill_epochs",
+        "learning_rate": "distill_learning_rate",
+    },
+}
+_ABSENT = {"decay": "none", "distill_teacher": []}
 
 
 class TrainSpec(Section):
@@ -19,6 +34,49 @@ class TrainSpec(Section):
     evaluate_every: OneOf[float | int] = 0.25
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0  # between evaluations, at most this far apart
     precision: Searchable[Literal["float32", "bfloat16"]] = "float32"  # that the MLPs compute in
+    # `schedule`: how the learning rate falls from its first value, over the trial
+    decay: Searchable[Literal["none", "linear"]] = "none"
+    # `distill`: what the models learn from beside the labels: nothing, or the mean of these teachers
+    distill_teacher: list[str] = []
+    distill_teachers: Annotated[int, Field(ge=1, le=64)] = 1  # of a method that is trained for it: how many
+    distill_weight: Searchable[Annotated[float, Field(gt=0, le=1)]] = 0.9  # the teacher's share of the loss
+    distill_temperature: Searchable[Annotated[float, Field(ge=0.1, le=100)]] = 1.0
+    # how teachers are trained that a study trains itself
+    distill_epochs: Annotated[int, Field(ge=1)] = 1
+    distill_learning_rate: Annotated[float, Field(gt=0)] = 0.02
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ungrouped(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("distill"), Mapping):
+            distill = dict(data["distill"])
+            teacher = distill.get("teacher")
+            if isinstance(teacher, Mapping) and "column" in teacher:
+                raise ValueError(
+                    f"distill.teacher: shards hold no column of scores such as {shown(str(teacher['column']))}: write "
+                    "its log-odds for the training rows to a file (.npy, .parquet or .csv), and give that"
+                )
+            if isinstance(teacher, str):
+                distill["teacher"] = [teacher]
+            elif not isinstance(teacher, list) or not teacher or not all(isinstance(t, str) for t in teacher):
+                raise ValueError(
+                    "distill.teacher: give STUDY/NUMBER of a finished trial, the folder of an exported model, a file "
+                    "of scores, a list of these, or `full` for models that the study trains first"
+                )
+            data = {**data, "distill": distill}
+        return ungrouped(data, GROUPS)
+
+    @model_serializer(mode="wrap")
+    def _grouped(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = grouped(handler(self), GROUPS, _ABSENT)
+        if "distill" in written:  # without which a study's students would have a decay by default
+            written.setdefault("schedule", {"decay": self.decay})
+        return written
+
+    @classmethod
+    def written_as(cls, field: str) -> str:
+        """The key of the study file, dotted, by which the section has a setting."""
+        return ".".join(place_of(field, GROUPS))
 
     @field_validator("evaluate_every", mode="before")
     @classmethod

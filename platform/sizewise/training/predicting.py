@@ -1,0 +1,40 @@
+"""What a model predicts for many rows."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from sizewise.training.batches import Batch
+
+EVALUATION_BATCH = 16_384  # rows; on a CPU fewer, so that what lies between layers stays within its cache
+EVALUATION_BATCH_CPU = 2_048
+EVALUATED_AT_ONCE = 64  # batches
+
+
+def evaluation_rows(device: torch.device) -> int:
+    """Rows that are scored together."""
+    return EVALUATION_BATCH_CPU if device.type == "cpu" else EVALUATION_BATCH
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, batches: Iterable[Batch], device: torch.device
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Labels and logits (rows,) of all batches; the host waits for a GPU once in `EVALUATED_AT_ONCE` of them."""
+    model.eval()
+    labels: list[npt.NDArray[np.float32]] = []
+    logits: list[torch.Tensor] = []
+    waiting: list[torch.Tensor] = []
+    for batch in batches:
+        labels.append(batch.label.numpy().copy())  # page-locked memory is to be used again
+        dense, ids = (column.to(device, non_blocking=True) for column in (batch.dense, batch.ids))
+        waiting.append(model(dense, ids).float())
+        if len(waiting) == EVALUATED_AT_ONCE:
+            logits.append(torch.cat(waiting).cpu())
+            waiting = []
+    logits += [scores.cpu() for scores in waiting]
+    model.train()
+    return np.concatenate(labels), torch.cat(logits).numpy()

@@ -1,0 +1,128 @@
+"""What a teacher is made of, as plain records that go to workers, and the teacher out of them.
+
+sources = [Source(kind="trial", name="criteo/0007", path=..., digest=..., config=...)]
+teacher = teacher_of(sources, Path("data/criteo"))          # the mean of all of them
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from sizewise.config.trial import TrialConfig
+from sizewise.store.ledger import Record
+from sizewise.training import checkpoint
+from sizewise.training.teacher import Teacher, mean_of
+from sizewise.training.teacher_files import file_teacher
+from sizewise.training.teacher_models import model_teacher
+from sizewise_core.errors import InputError
+from sizewise_core.sealed import DamagedError
+from sizewise_core.storage import Place, place
+
+log = logging.getLogger(__name__)
+
+
+class Source(BaseModel):
+    """One model, or one file of scores, that a student learns from.
+
+    Attributes:
+        kind: a trial's weights, an exported model's folder, or a file of scores.
+        name: what messages and tables call it.
+        path: of the weights, the folder or the file.
+        digest: of the content.
+        config: all settings of a trial, flat.
+        rows: of the training split, for a file of scores.
+        iterations: that it was trained for, over all of it; None where that is not known.
+        train_seconds: what its training took; None where that is not known.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["trial", "export", "scores"]
+    name: str
+    path: str
+    digest: str
+    config: dict[str, Any] = {}
+    rows: int = 0
+    iterations: int | None = None
+    train_seconds: float | None = None
+
+
+Opener = Callable[[Source, Path], Teacher]
+
+
+def teacher_of(
+    sources: Sequence[Source],
+    data: Path,
+    device: torch.device | None = None,
+    openers: Mapping[str, Opener] | None = None,
+) -> Teacher:
+    """The mean of some sources.
+
+    Args:
+        sources: at least one.
+        data: the shards whose rows it scores, on this machine.
+        device: where models compute; the CPU where it is left out.
+        openers: for kinds that this room cannot open; without one, their scores must have been computed before.
+    """
+
+    def one(source: Source) -> Teacher:
+        if openers and source.kind in openers:
+            return openers[source.kind](source, data)
+        if source.kind == "scores":
+            return file_teacher(Path(source.path), source.rows, source.digest)
+        if source.kind == "trial":
+            config = TrialConfig.from_flat(source.config)
+            return model_teacher(source.name, config, place(source.path), source.digest, data, device)
+        return Teacher(source.name, source.digest, lambda: _not_here(source))
+
+    return mean_of([one(source) for source in sources])
+
+
+def _not_here(source: Source) -> Any:
+    raise InputError(
+        f"distill.teacher: the scores of {source.name} are not on this machine, which cannot run it: share the data's "
+        "folder between machines"
+    )
+
+
+def trained_here(folder: Place, teachers: Sequence[Record]) -> list[Source]:
+    """The teachers that a study has trained itself, by their last weights, which no validation row has chosen.
+
+    Args:
+        folder: the study's.
+        teachers: their records.
+
+    Raises:
+        InputError: the weights of one of them are gone or damaged.
+    """
+    found = []
+    for record in teachers:
+        if record.state != "finished":
+            log.warning(
+                "distill.teacher: trial %d has %s: its students learn from the others",
+                record.trial_id,
+                record.state,
+            )
+            continue
+        name = f"{folder.name}/{record.trial_id:04d}"
+        newest = checkpoint.newest(folder / "checkpoints" / record.key)
+        try:
+            if newest is None:
+                raise DamagedError("its checkpoint is gone")
+            digest = checkpoint.digest_of(place(newest))
+        except DamagedError as error:
+            raise InputError(f"distill.teacher: {name}: {error}: start another study") from None
+        found.append(
+            Source(
+                kind="trial",
+                name=name,
+                path=newest,
+                digest=digest,
+                config=record.config,
+            )
+        )
+    return found
