@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from sizewise.embedding import METHODS, build
+from counted import build_ready
+from sizewise.embedding import METHODS
 from sizewise.export.program import to_program
 from sizewise.models.dlrm import DLRM
 from sizewise_prep.shards.manifest import Tokens
@@ -40,6 +41,11 @@ CASES = [
     Case("tt", {"contiguous_ids": True}, "contiguous"),
     Case("cce", {}),
     Case("cce", {"contiguous_ids": True}, "contiguous"),
+    Case("hash", {"width": 2}),
+    Case("robe", {"width": 4, "storage": "bfloat16"}, "mlperf"),
+    Case("hot", {}),
+    Case("hot", {"width": 8, "storage": "int8"}, "contiguous"),
+    Case("hot", {"width": 1, "hashed_share": 0.3, "storage": "bfloat16"}, "mlperf"),
 ]
 
 
@@ -48,7 +54,7 @@ def program(case: Case) -> bytes:
     method = METHODS[case.method]
     options = method.options(**case.options).fitted(DIM)
     budget = max(method.smallest_budget(CARDINALITIES, DIM, options), 0 if case.method == "full" else 12_000)
-    embedding = build(case.method, CARDINALITIES, DIM, budget, 1, **case.options)
+    embedding = build_ready(case.method, CARDINALITIES, DIM, budget, 1, **case.options)
     model = DLRM(embedding, INTEGERS, [8], [8], precision=case.precision)
     known = np.arange(7, 56, dtype=np.uint32)
     vocabulary = Vocabulary([known] * len(CARDINALITIES)) if case.tokens == "contiguous" else None

@@ -22,10 +22,13 @@ from sizewise_prep.pipeline.prep import prepare
 GOLDEN = Path(__file__).parents[1] / "data" / "golden_traces.json"
 STEPS = 200
 CASES = {
-    **{method: {"method": method, "options": {}} for method in METHODS.own if method != "hot"},
+    **{method: {"method": method, "options": {}} for method in METHODS.own},
     "robe-signed-unaligned": {"method": "robe", "options": {"block_len": 4, "align": 1, "sign": True}},
     "robe-int8": {"method": "robe", "options": {"storage": "int8"}},
     "hash-bfloat16": {"method": "hash", "options": {"storage": "bfloat16"}},
+    "hash-narrow": {"method": "hash", "options": {"width": 1}},
+    "robe-narrow": {"method": "robe", "options": {"width": 4}},
+    "hot-chi2-pool": {"method": "hot", "options": {"by": "chi2", "hashed_share": 0.3, "width": 4}},
 }
 
 

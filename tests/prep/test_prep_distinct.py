@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizewise_prep.shards.distinct import Run, distinct, ranges, union
+from sizewise_prep.shards.distinct import Run, merged, ranges, union
 
 word = st.one_of(st.integers(0, 50), st.integers(0, 2**32 - 1), st.integers(2**32 - 20, 2**32 - 1))
 sets = st.lists(st.sets(word, max_size=40), max_size=12)
@@ -26,23 +26,45 @@ def test_ranges_cover_every_word_once_within_the_limit(sets: list[set[int]], lim
         assert not found or found[-1] < words[0]
         found += words
     assert found == sorted(set().union(*sets))
-    assert distinct(runs, limit) == len(found)
 
 
 @pytest.mark.parametrize("counted", [True, False])
-def test_a_run_holds_the_words_and_counts_of_every_column(tmp_path: Path, counted: bool) -> None:
+def test_a_run_holds_the_words_counts_and_clicks_of_every_column(tmp_path: Path, counted: bool) -> None:
     random = np.random.default_rng(1)
     ids = np.stack([random.integers(0, high, 5000, dtype=np.uint32) for high in (1, 9, 2**32)], axis=1)
-    run, size, _ = Run.written(tmp_path / "run.u32", ids, counted)
-    assert size == (tmp_path / "run.u32").stat().st_size == 4 * run.starts[-1] * (1 + counted)
+    labels = (random.random(5000) < 0.2).astype(np.uint8)
+    run, size, _ = Run.written(tmp_path / "run.u32", ids, labels if counted else None)
+    assert size == (tmp_path / "run.u32").stat().st_size == 4 * run.starts[-1] * (3 if counted else 1)
     for column in range(3):
         words, counts = np.unique(ids[:, column], return_counts=True)
         assert np.array_equal(run.column(column), words)
         if counted:
             assert np.array_equal(run.counts(column), counts)
+            clicks = [labels[ids[:, column] == word].sum() for word in words[:50]]
+            assert run.clicks(column)[:50].tolist() == clicks
+            assert run.clicks(column).sum() == labels.sum()
 
 
 def test_a_run_of_no_rows_is_empty(tmp_path: Path) -> None:
-    run, size, _ = Run.written(tmp_path / "run.u32", np.empty((0, 2), np.uint32), counted=True)
-    assert (size, run.starts, len(run.column(1))) == (0, [0, 0, 0], 0)
-    assert distinct([run.column(0)], 10) == 0
+    for labels in (None, np.empty(0, np.uint8)):
+        run, size, _ = Run.written(tmp_path / "run.u32", np.empty((0, 2), np.uint32), labels)
+        assert (size, run.starts, len(run.column(1))) == (0, [0, 0, 0], 0)
+        assert list(merged([run], 0, 10)) == []
+
+
+@pytest.mark.parametrize("limit", [1, 40, 10**6])
+def test_merged_runs_count_training_rows_only(tmp_path: Path, limit: int) -> None:
+    random = np.random.default_rng(2)
+    parts = [random.integers(0, 60, (300, 2), dtype=np.uint32) * 70_000_000 for _ in range(4)]
+    labels = [(random.random(300) < 0.5).astype(np.uint8) for _ in parts]
+    runs = [
+        Run.written(tmp_path / f"{number}.u32", ids, labels[number] if number < 3 else None)[0]
+        for number, ids in enumerate(parts)
+    ]
+    found = list(merged(runs, 1, limit))
+    words = np.concatenate([part.words for part in found])
+    every, training = np.concatenate(parts)[:, 1], np.concatenate(parts[:3])[:, 1]
+    assert words.tolist() == np.unique(every).tolist()
+    assert np.concatenate([part.counts for part in found]).tolist() == [(training == w).sum() for w in words]
+    clicked = training[np.concatenate(labels[:3]) == 1]
+    assert np.concatenate([part.clicks for part in found]).tolist() == [(clicked == w).sum() for w in words]

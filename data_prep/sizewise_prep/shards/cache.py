@@ -13,6 +13,7 @@ import errno
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -45,7 +46,16 @@ def local_shards(data: str | Place) -> Path:
     if isinstance(source, Path):
         return source
     manifest = Manifest.load(source)
-    content = read(source / NAME, links=True)
+    folder = fetched(source, [shard for split in manifest.splits.values() for shard in split.shards])
+    if not (folder / NAME).exists():
+        write_atomic(folder / NAME, read(source / NAME, links=True))
+    return folder
+
+
+def fetched(source: Place, files: Sequence[Shard]) -> Path:
+    """The folder on this machine that holds these files of a manifest in an object store; raises as `local_shards`."""
+    manifest, content = Manifest.load(source), read(source / NAME, links=True)
+    rows = {shard.file for split in manifest.splits.values() for shard in split.shards}
     named = hashlib.sha256(str(source).encode() + b"\n" + content).hexdigest()[:16]
     folder = cache_folder() / "shards" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', source.name)}-{named}"
     try:
@@ -53,11 +63,9 @@ def local_shards(data: str | Place) -> Path:
         with FileLock(
             folder.with_name(f"{folder.name}.lock")
         ):  # beside it: in it there is nothing but the data
-            for shard in (shard for split in manifest.splits.values() for shard in split.shards):
-                if not _is_there(folder, shard):
-                    _bring(source, folder, shard, manifest.shape(shard))
-            if not (folder / NAME).exists():
-                write_atomic(folder / NAME, content)
+            for file in files:
+                if not _is_there(folder, file):
+                    _bring(source, folder, file, manifest.shape(file) if file.file in rows else None)
     except OSError as error:
         if error.errno not in _UNUSABLE:
             raise
@@ -73,7 +81,7 @@ def _is_there(folder: Path, shard: Shard) -> bool:
     return path.exists() and path.stat().st_size == shard.bytes
 
 
-def _bring(source: Place, folder: Path, shard: Shard, shape: Shape) -> None:
+def _bring(source: Place, folder: Path, shard: Shard, shape: Shape | None) -> None:
     temporary, target = folder / f"{shard.file}.part", folder / shard.file
     try:
         fetch(source / shard.file, temporary)
@@ -82,7 +90,8 @@ def _bring(source: Place, folder: Path, shard: Shard, shape: Shape) -> None:
                 f"{source / shard.file}: is not the shard that {source / NAME} describes (its SHA-256 differs): upload "
                 "the folder again, or prepare it again"
             )
-        read_shard(temporary, shape)
+        if shape is not None:
+            read_shard(temporary, shape)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(target)

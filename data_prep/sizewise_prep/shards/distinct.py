@@ -1,9 +1,10 @@
 """Exact counts of 32-bit values in bounded memory: how many distinct ones there are, and how often each occurs.
 
-    Run.written(path, ids, counted=True)     # a shard's distinct values, column by column, on the disk
-    distinct([run.column(0) for run in runs], limit)
+    Run.written(path, ids, labels)           # a shard's distinct values, column by column, on the disk
+    for words, counts, clicks in merged(runs, 0, limit): ...
 
-Every shard leaves a run behind: for each column its distinct values, ascending, and how often each occurs.
+Every shard leaves a run behind: for each column its distinct values, ascending; that of training rows also how often
+each occurs, and in how many rows with a click.
 Runs are merged column by column, in ranges of values so narrow that what all runs hold of a range stays within
 a limit. So memory does not grow with the number of distinct values, whatever they are.
 """
@@ -15,6 +16,7 @@ import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,37 +29,42 @@ Counts = npt.NDArray[np.int64]
 _TOGETHER = 4  # columns that are copied at a time
 _TILE = 2048  # rows, which stay in the processor's cache meanwhile
 
-BYTES_PER_WORD = 32
-"""What merging takes for each word of a range: the copy, what is distinct of it, counts, ids and positions."""
+BYTES_PER_WORD = 48
+"""What merging takes for each word of a range: the copy, what is distinct of it, counts, clicks, ids and positions."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The distinct values of a shard's columns, in a file: all columns' words, then their counts if counted.
+    """The distinct values of a shard's columns, in a file: all columns' words; if counted their counts, then clicks.
 
     Attributes:
         path: the file, little-endian uint32.
         starts: where each column's words begin, and where the last one's end.
+        counted: whether it says how often words occur.
     """
 
     path: Path
     starts: list[int]
+    counted: bool
 
     @staticmethod
-    def written(path: Path, ids: Words, counted: bool) -> tuple[Run, int, str]:
-        """Write the run of (rows, columns) ids; the run, its file's bytes and SHA-256."""
-        counts, starts = [], [0]
+    def written(path: Path, ids: Words, labels: npt.NDArray[np.uint8] | None) -> tuple[Run, int, str]:
+        """Write the run of (rows, columns) ids, counted if there are labels; it, its file's bytes and SHA-256."""
+        counts, clicks, starts = [], [], [0]
+        clicked = iter(()) if labels is None else _sorted_columns(ids[labels != 0])
         with hashed_file(path, durable=False) as writer:  # of use until the shards are made
             for ascending in _sorted_columns(ids):
-                first = is_first(ascending)
-                words = ascending[first]
+                words, occurrences = _occurrences(ascending)
                 writer.write(words.data)
                 starts.append(starts[-1] + len(words))
-                if counted:
-                    counts.append(np.diff(np.flatnonzero(first), append=len(ascending)).astype(np.uint32))
-            for part in counts:
+                if labels is not None:
+                    counts.append(occurrences)
+                    clicks.append(np.zeros_like(occurrences))
+                    clicked_words, clicked_occurrences = _occurrences(next(clicked))
+                    clicks[-1][np.searchsorted(words, clicked_words)] = clicked_occurrences
+            for part in (*counts, *clicks):
                 writer.write(part.data)
-        return Run(path, starts), writer.bytes, writer.sha256
+        return Run(path, starts, labels is not None), writer.bytes, writer.sha256
 
     def column(self, column: int) -> Words:
         """A column's distinct words, ascending, mapped into memory."""
@@ -68,10 +75,21 @@ class Run:
         shift = self.starts[-1]
         return self._part(shift + self.starts[column], shift + self.starts[column + 1])
 
+    def clicks(self, column: int) -> Words:
+        """In how many rows with a click each of a column's words occurs; of a counted run only."""
+        shift = 2 * self.starts[-1]
+        return self._part(shift + self.starts[column], shift + self.starts[column + 1])
+
     def _part(self, start: int, stop: int) -> Words:
         if start == stop:
             return np.empty(0, np.uint32)
         return np.memmap(self.path, np.uint32, "r", offset=4 * start, shape=(stop - start,))
+
+
+def _occurrences(ascending: Words) -> tuple[Words, Words]:
+    """The distinct ones of ascending words, and how often each is there."""
+    first = is_first(ascending)
+    return ascending[first], np.diff(np.flatnonzero(first), append=len(ascending)).astype(np.uint32)
 
 
 def _sorted_columns(ids: Words) -> Iterator[Words]:
@@ -115,9 +133,37 @@ def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[slice]]:
                 run._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
 
 
-def distinct(runs: Sequence[Words], limit: int) -> int:
-    """How many distinct words the runs hold together, with at most `limit` of them in memory."""
-    return sum(len(union(runs, parts)) for parts in ranges(runs, limit))
+class Merged(NamedTuple):
+    """What runs hold of a range of values.
+
+    Attributes:
+        words: distinct, ascending.
+        counts, clicks: how often each occurs in the counted runs, and in how many of those rows with a click.
+        parts: which part of each run it is.
+        positions: where the words of each of these parts are among `words`.
+    """
+
+    words: Words
+    counts: Counts
+    clicks: Counts
+    parts: list[slice]
+    positions: list[npt.NDArray[np.int64]]
+
+
+def merged(runs: Sequence[Run], column: int, limit: int) -> Iterator[Merged]:
+    """The words of a column of all runs, range by range, with at most `limit` of them in memory."""
+    words = [run.column(column) for run in runs]
+    counts = [run.counts(column) if run.counted else None for run in runs]
+    clicks = [run.clicks(column) if run.counted else None for run in runs]
+    for parts in ranges(words, limit):
+        union_ = union(words, parts)
+        positions = [np.searchsorted(union_, w[part]) for w, part in zip(words, parts, strict=True)]
+        totals = np.zeros(len(union_), np.int64), np.zeros(len(union_), np.int64)
+        for total, counted in zip(totals, (counts, clicks), strict=True):
+            for position, count, part in zip(positions, counted, parts, strict=True):
+                if count is not None:
+                    total[position] += count[part]
+        yield Merged(union_, *totals, parts, positions)
 
 
 def union(runs: Sequence[Words], parts: Sequence[slice]) -> Words:

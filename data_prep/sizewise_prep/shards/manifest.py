@@ -30,6 +30,8 @@ from sizewise_prep.shards.splits import SPLITS
 NAME = "manifest.json"
 TEACHERS = "teachers"
 """The folder in which the platform keeps models' scores of the training rows: no part of the data."""
+COUNTS = "counts"
+"""The folder with what was counted of shards that were prepared without counts: no part of the data either."""
 Tokens = Literal["raw", "contiguous", "mlperf"]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -140,6 +142,8 @@ class Manifest(_Frozen):
         rows_in: rows_out + rows_quarantined.
         click_rate: over all rows out.
         vocabulary: with contiguous ids, the files that hold each column's tokens.
+        counts: the files that say how often each value of a column occurs in training rows; none where an older version
+            has not counted them.
         dense_inexact: per integer column, the values that float32 does not hold exactly, so that different ones
             became one; empty where an older version has not counted them.
         time_order: of the rows; None where no column holds the time.
@@ -158,6 +162,7 @@ class Manifest(_Frozen):
     token_missing: list[Share]
     quarantine: Quarantine
     vocabulary: list[Shard] = []
+    counts: list[Shard] = []
     dense_inexact: list[Count] = []
     time_order: TimeOrder | None = None
 
@@ -184,6 +189,7 @@ class Manifest(_Frozen):
             != self.rows_out + self.rows_quarantined,
             f"dense_inexact has not one count for each of {dense} columns": len(self.dense_inexact)
             not in (0, dense),
+            f"counts has not one file for each of {tokens} columns": len(self.counts) not in (0, tokens),
             "click_rate is not that of all splits": not math.isclose(
                 self.click_rate * self.rows_out,
                 sum((split.click_rate or 0.0) * split.rows for split in self.splits.values()),
@@ -208,7 +214,7 @@ class Manifest(_Frozen):
         """Every file that the folder holds besides the manifest."""
         shards = [shard for split in self.splits.values() for shard in split.shards]
         kept = [self.quarantine.file] if self.quarantine.file else []
-        return [*shards, *self.vocabulary, *kept]
+        return [*shards, *self.vocabulary, *self.counts, *kept]
 
     @staticmethod
     def load(folder: str | Place) -> Manifest:
@@ -256,6 +262,8 @@ def verify(folder: str | Path) -> list[str]:
     rows = {shard.file for split in manifest.splits.values() for shard in split.shards}
 
     def problem(file: Shard) -> str | None:
+        if file in manifest.counts and not (folder / file.file).exists():
+            return None  # whoever wants them counts the rows again
         return problem_of(folder, file) or (
             rows_problem(folder, manifest, file) if file.file in rows else None
         )
@@ -264,7 +272,8 @@ def verify(folder: str | Path) -> list[str]:
         problems = list(pool.map(problem, manifest.files))
     known = {NAME, *(shard.file for shard in manifest.files)}
     there = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if not path.is_dir())
-    names = [path.as_posix() for path in there if path.parts[0] != TEACHERS]
+    aside = TEACHERS, COUNTS, f".{COUNTS}.partial"  # made of the data later; whoever reads it checks it
+    names = [path.as_posix() for path in there if path.parts[0] not in aside]
     extra = [f"{name}: is not in the manifest; remove it" for name in names if name not in known]
     return [problem for problem in problems if problem] + extra
 

@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict
 
 from sizewise_core.atomic import atomic_file, hashed_file, write_atomic
 from sizewise_core.errors import InputError
+from sizewise_prep.shards import counts
 from sizewise_prep.shards.arrow_files import Column, MalformedError, mapped
-from sizewise_prep.shards.distinct import Run, Words, is_first, ranges, union
+from sizewise_prep.shards.distinct import Run, Words, is_first, merged
 from sizewise_prep.shards.files import column_of, digest
 from sizewise_prep.shards.manifest import Manifest, Shard, problem_of
 
@@ -94,12 +95,13 @@ def file_of(column: int) -> str:
 
 
 class Numbered(BaseModel):
-    """A column that has been numbered: its vocabulary, and the ids of every run's words, one run after another."""
+    """A column that has been numbered: its vocabulary, counts, and the ids of every run's words, run after run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     column: int
     vocabulary: Shard
+    counts: Shard
     ids: Shard
 
 
@@ -110,8 +112,7 @@ class NumberJob:
     Attributes:
         folder: where the work lies.
         column: which token column.
-        runs: counted runs of all shards.
-        training: which of them are of training rows.
+        runs: of all shards; those of training rows are counted.
         min_count: a token that occurs fewer times in training rows has id 0.
         limit: words in memory at a time.
     """
@@ -119,7 +120,6 @@ class NumberJob:
     folder: Path
     column: int
     runs: tuple[Run, ...]
-    training: tuple[bool, ...]
     min_count: int
     limit: int
 
@@ -132,43 +132,45 @@ class NumberJob:
 def check(job: NumberJob) -> Iterator[Numbered | None]:
     """What an earlier run has numbered, when it is as it was written."""
     found = Numbered.model_validate_json(job.record_path.read_bytes())
-    files = (found.vocabulary, found.ids)
+    files = (found.vocabulary, found.counts, found.ids)
     yield None if any(problem_of(job.folder, file) for file in files) else found
 
 
 def number(job: NumberJob) -> Iterator[Numbered]:
-    """Number a column's tokens: write its vocabulary, the ids of all runs' words, and the record of both."""
-    words = [run.column(job.column) for run in job.runs]
-    counts = [run.counts(job.column) for run in job.runs]
-    begins = np.concatenate([[0], np.cumsum([len(one) for one in words], dtype=np.int64)])
+    """Number a column's tokens: write its vocabulary, counts, the ids of all runs' words, and the record of them."""
+    lengths = [run.starts[job.column + 1] - run.starts[job.column] for run in job.runs]
+    begins = np.cumsum([0, *lengths], dtype=np.int64)
     ids_file, path = _ids_file(job.column), job.folder / file_of(job.column)
     path.parent.mkdir(exist_ok=True)
     spilled, known_so_far = (job.folder / ids_file).with_suffix(".known"), 0
-    with atomic_file(job.folder / ids_file, durable=False) as stream, spilled.open("wb") as kept:
-        for parts in ranges(words, job.limit):
-            union_ = union(words, parts)
-            places = [np.searchsorted(union_, w[part]) for w, part in zip(words, parts, strict=True)]
-            occurrences = np.zeros(len(union_), np.int64)
-            for place, count, part, counted in zip(places, counts, parts, job.training, strict=True):
-                if counted:
-                    occurrences[place] += count[part]
-            known = (occurrences >= job.min_count) & (union_ != 0)
+    unknown = np.zeros(2, np.int64)  # rows without a known token, and those with a click
+    with (
+        atomic_file(job.folder / ids_file, durable=False) as stream,
+        spilled.open("wb") as kept,
+        counts.Writer(job.folder / counts.file_of(job.column), job.column, numbered=True) as writer,
+    ):
+        for part in merged(job.runs, job.column, job.limit):
+            known = (part.counts >= job.min_count) & (part.words != 0)
             ids = np.where(known, known_so_far + np.cumsum(known), 0).astype(np.uint32)
-            for begin, place, part in zip(begins, places, parts, strict=False):
-                stream.seek(4 * (int(begin) + part.start))
-                stream.write(ids[place].data)
-            kept.write(union_[known].data)
+            for begin, position, of_run in zip(begins, part.positions, part.parts, strict=False):
+                stream.seek(4 * (int(begin) + of_run.start))
+                stream.write(ids[position].data)
+            kept.write(part.words[known].data)
             known_so_far += int(known.sum())
+            writer.add(ids[known], part.counts[known], part.clicks[known])
+            unknown += part.counts[~known].sum(), part.clicks[~known].sum()
+        counted = writer.written(zero=(int(unknown[0]), int(unknown[1])))
     tokens = np.memmap(spilled, np.uint32, "r") if known_so_far else np.empty(0, np.uint32)
-    with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), _SCHEMA) as file:
+    with hashed_file(path) as hashed, pa.ipc.new_file(pa.PythonFile(hashed, "w"), _SCHEMA) as file:
         file.write_batch(pa.record_batch([column_of(pa.uint32(), tokens)], schema=_SCHEMA))
     spilled.unlink()
     size, sha256 = 4 * int(begins[-1]), digest(job.folder / ids_file)
     numbered = Numbered(
         column=job.column,
         vocabulary=Shard(
-            file=file_of(job.column), rows=known_so_far, bytes=writer.bytes, sha256=writer.sha256
+            file=file_of(job.column), rows=known_so_far, bytes=hashed.bytes, sha256=hashed.sha256
         ),
+        counts=counted,
         ids=Shard(file=ids_file, rows=int(begins[-1]), bytes=size, sha256=sha256),
     )
     write_atomic(job.record_path, numbered.model_dump_json().encode())

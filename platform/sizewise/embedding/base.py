@@ -100,6 +100,10 @@ class Embedding(nn.Module, ABC):
         """
         return None
 
+    def prepare_export(self) -> None:
+        """Make ready for `torch.export`, once and for good: no kernels, and nothing that only they look up in."""
+        self.fused = False
+
     def optimize_in_backward(
         self, kind: type[torch.optim.Optimizer], **settings: Any
     ) -> torch.optim.Optimizer:

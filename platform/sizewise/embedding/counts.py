@@ -37,7 +37,7 @@ class Ranking:
         min_count: values that occur fewer times take no part.
 
     Raises:
-        InputError: no value occurs so often, or chi-square is wanted without clicks.
+        InputError: chi-square is wanted without clicks.
     """
 
     def __init__(self, counts: Sequence[FeatureCounts], by: By, min_count: int) -> None:
@@ -47,12 +47,6 @@ class Ranking:
         self._score = np.concatenate([_score(feature, by) for feature in counts])
         self._score[occurring < min_count] = -1
         self.size = int(np.count_nonzero(self._score >= 0))
-        if not self.size:
-            most = int(occurring.max(initial=0))
-            raise InputError(
-                f"embedding.min_count {min_count}: no value occurs so often in the training rows (at most {most:,} "
-                "times): set a lower min_count"
-            )
 
     def top(self, most: int) -> tuple[npt.NDArray[np.int64], Words]:
         """Features and ids of the first values, at most so many."""
@@ -66,6 +60,18 @@ class Ranking:
             of_feature = features == feature
             ids[of_feature] = self._counts[feature].ids[chosen[of_feature] - self._starts[feature]]
         return features, ids
+
+
+def often_enough(counts: Sequence[FeatureCounts], min_count: int) -> int:
+    """How many values occur at least so often; InputError if none does."""
+    values = sum(int(np.count_nonzero(feature.counts >= min_count)) for feature in counts)
+    if not values:
+        most = max(int(feature.counts.max(initial=0)) for feature in counts)
+        raise InputError(
+            f"embedding.min_count {min_count}: no value occurs so often in the training rows (at most {most:,} "
+            "times): set a lower min_count"
+        )
+    return values
 
 
 def checked_counts(counts: Sequence[Any], features: int) -> list[FeatureCounts]:

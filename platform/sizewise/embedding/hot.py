@@ -22,7 +22,7 @@ from torch.nn.functional import embedding
 
 from sizewise.embedding import fused
 from sizewise.embedding.base import Embedding, Options
-from sizewise.embedding.counts import By, FeatureCounts, Ranking, checked_counts
+from sizewise.embedding.counts import By, FeatureCounts, Ranking, checked_counts, often_enough
 from sizewise.embedding.hashing import FastHash, derived_seed
 from sizewise.embedding.hot_ids import HotIds, coded_bytes
 from sizewise.embedding.kernels.cpu import Blocks
@@ -134,12 +134,13 @@ class Hot(Embedding):
                 `min_count` times.
         """
         counts = checked_counts(counts, self.features)
-        ranking = Ranking(counts, self.settings.by, self.settings.min_count)
-        if ranking.size < self.hot.values:
-            self._resize(ranking.size)
+        values = often_enough(counts, self.settings.min_count)
+        if values < self.hot.values:
+            self._resize(values)
         self.assigned = True
-        if self.table.weight.device.type == "meta":
+        if self.table.weight.device.type == "meta":  # whose size is all that is asked for
             return Assignment(0, 0, 0, 0, 0.0, 0.0)
+        ranking = Ranking(counts, self.settings.by, self.settings.min_count)
         offered, taken = self.hot.values, self.hot.values
         while True:  # a few share a place, so that a few more fit
             offered += offered // 8 + 64
@@ -170,6 +171,11 @@ class Hot(Embedding):
     def pooled(self) -> tuple[Table, Blocks]:
         """The table, looked up by `addresses`."""
         return self.table, self.blocks
+
+    def prepare_export(self) -> None:
+        """As for any embedding; a program reads the coded list."""
+        super().prepare_export()
+        self.hot.keep_coded()
 
     @property
     def _cold(self) -> Cold:

@@ -61,6 +61,7 @@ class HotIds(nn.Module):
                 "fewer fingerprint_bits, a larger width or a smaller memory_budget"
             )
         self.features, self.most, self.bits = features, most, bits
+        self.coded_only = False
         self.hash = FastHash(features, 1, seed)
         # Stored: values of each feature; the lowest bits of all places; the others, in unary.
         self.register_buffer("sizes", torch.zeros(-(-features * most.bit_length() // 8), dtype=torch.uint8))
@@ -146,12 +147,16 @@ class HotIds(nn.Module):
             (ids & MASK32) * self.hash.multiplier.view(-1) + self.hash.increment.view(-1) & MASK32
         )
         wanted = self.begins + (bits * self.spans >> 32)
-        places = self.places
-        if torch.compiler.is_compiling():  # a program carries the coded list
-            places = self.decoded()
+        places = self.decoded() if self.coded_only else self.places
         wanted = wanted.to(places.dtype)
         positions = torch.searchsorted(places, wanted)
         return positions, places[positions.clamp(max=self.values - 1)] == wanted
+
+    def keep_coded(self) -> None:
+        """Keep the stored form only, which every lookup then decodes."""
+        self.coded_only = True
+        for name in ("places", "buckets"):
+            self.register_buffer(name, None, persistent=False)
 
     def decoded(self) -> Tensor:
         """The places in the list, int64 (values,), ascending."""

@@ -106,4 +106,4 @@ class Model(nn.Module, ABC):
 
     def prepare_export(self) -> None:
         """Make ready for `torch.export`, once and for good: no kernels of ours, which nobody else has."""
-        self.embedding.fused = False
+        self.embedding.prepare_export()

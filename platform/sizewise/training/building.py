@@ -4,8 +4,9 @@ import torch
 
 from sizewise import models
 from sizewise.config.trial import TrialConfig
-from sizewise.embedding import METHODS, build
+from sizewise.embedding import METHODS, FeatureCounts, build
 from sizewise.models import Model
+from sizewise_prep.shards.counts import training_counts
 from sizewise_prep.shards.manifest import Manifest
 
 
@@ -23,6 +24,8 @@ def build_model(config: TrialConfig, manifest: Manifest) -> Model:
         config.seed,
         **options,
     )
+    if embedding.needs_counts:
+        embedding.assign_rows([FeatureCounts(*counts) for counts in training_counts(config.data)])
     dense = len(manifest.dense_missing)
     return models.build(
         config.model.kind, embedding, dense, config.options_of_model(), config.train.precision

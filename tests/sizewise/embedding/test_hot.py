@@ -202,9 +202,12 @@ def test_a_traced_program_reads_the_coded_list() -> None:
     hot = build("hot", CARDINALITIES, 16, 9_000, 1, hashed_share=0.2)
     hot.assign_rows(counts)
     ids, expected = tokens_of(counts), hot(tokens_of(counts))
-    hot.fused = False
+    hot.prepare_export()
+    assert torch.equal(hot(ids), expected)
     program = torch.export.export(hot.eval(), (ids[:5],), dynamic_shapes=({0: torch.export.Dim("rows")},))
     assert torch.equal(program.module()(ids), expected)
+    carried = [*program.state_dict.values(), *program.constants.values()]
+    assert max(part.nbytes for part in carried) <= hot.table.weight.nbytes  # no list beside the coded one
 
 
 def test_what_counts_cannot_be_used_is_said() -> None:

@@ -100,6 +100,7 @@ def test_it_learns_and_reports_every_evaluation(
         {"method": "cce", "options": {"cluster_every": 20, "count_pointers": False}},
         # after the first epoch and the second, at iterations 25 and 50
         {"method": "cce", "options": {"count_pointers": False}, "evaluate_every": 0.6, "epochs": 3},
+        {"method": "hot", "options": {"storage": "bfloat16", "hashed_share": 0.2}},
     ],
     ids=lambda changes: " ".join(map(str, changes.values())),
 )
@@ -319,7 +320,7 @@ def test_two_workers_train_the_model_of_one(
         }  # half of it twice, around the ring
 
 
-@pytest.mark.parametrize("method", ["robe", "hash", "qr", "tt", "cce"])
+@pytest.mark.parametrize("method", ["robe", "hash", "qr", "tt", "cce", "hot"])
 def test_sizes_are_known_before_training(method: str, trial_config: Callable[..., TrialConfig]) -> None:
     config = trial_config(method=method, options={}, memory_budget=1_000_000)
     manifest = Manifest.load(Path(config.data))

@@ -27,6 +27,7 @@ from sizewise_prep.shards.manifest import Settings, Shard, Tokens, problem_of
 from sizewise_prep.shards.vocabulary import renumber
 
 MLPERF_IDS = 40_000_000
+TRAINING = "train-"  # begins the names of shards whose values are counted
 _BASE_MEMORY = 300 * 10**6  # interpreter and libraries
 _COPIES = 2.5  # of a shard's rows in memory: as read, as treated, and a half for columns
 
@@ -125,7 +126,7 @@ class Made(BaseModel):
     def run_in(self, folder: Path) -> Run:
         """The run in the folder of the work."""
         assert self.run is not None
-        return Run(folder / self.run.file, self.run_starts)
+        return Run(folder / self.run.file, self.run_starts, self.name.startswith(TRAINING))
 
 
 def finished(job: ShardJob) -> Made | None:
@@ -168,10 +169,11 @@ def make(job: ShardJob) -> Iterator[Made]:
         file = f"{job.name}.arrow"
         size, sha256 = write_shard(job.folder / file, rows)
         shard = Shard(file=file, rows=len(rows), bytes=size, sha256=sha256)
+    labels = rows.labels if job.name.startswith(TRAINING) else None
     del rows
     if not numbering:
         run_path = job.folder / "work" / "runs" / f"{job.name}.u32"
-        written, size, sha256 = Run.written(run_path, ids, counted=job.counting)
+        written, size, sha256 = Run.written(run_path, ids, labels)
         starts = written.starts
         run = Shard(file=str(run_path.relative_to(job.folder)), rows=starts[-1], bytes=size, sha256=sha256)
     made = Made(

@@ -16,14 +16,15 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from sizewise_prep.pipeline.steps import assembly, parts
+from sizewise_prep.pipeline.steps import assembly, merging, parts
 from sizewise_prep.pipeline.steps.assembly import Made, ShardJob, shard_jobs
 from sizewise_prep.pipeline.steps.log import Log
+from sizewise_prep.pipeline.steps.merging import Merged, MergeJob
 from sizewise_prep.pipeline.steps.progress import Progress
 from sizewise_prep.pipeline.workers import Workers
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.shards import vocabulary
-from sizewise_prep.shards.distinct import BYTES_PER_WORD, Run, distinct
+from sizewise_prep.shards.distinct import BYTES_PER_WORD, Run
 from sizewise_prep.shards.manifest import Manifest, Quarantine, Settings, Shard, Split
 from sizewise_prep.shards.splits import Rule
 from sizewise_prep.shards.vocabulary import Numbered, NumberJob
@@ -32,8 +33,8 @@ _MERGE_MEMORY = 300 * 10**6  # of a worker that merges, its words aside
 _WORDS_OF_A_RUN = 1 << 16  # in a range of a merge
 
 Steps = Generator[Progress, None, Manifest]
-Job = TypeVar("Job", ShardJob, NumberJob)
-Done = TypeVar("Done", Made, Numbered)
+Job = TypeVar("Job", ShardJob, NumberJob, MergeJob)
+Done = TypeVar("Done", Made, Numbered, Merged)
 
 
 def make(folder: Path, settings: Settings, log: Log, rule: Rule, workers: Workers, memory: int) -> Steps:
@@ -66,17 +67,19 @@ class _Making:
         jobs = shard_jobs(self._folder, self._settings, spilled, sizes)
         if self._settings.tokens == "contiguous":
             figures = yield from self._make([replace(job, counting=True) for job in jobs], "count")
-            numbered = yield from self._number(jobs, [one.run_in(self._folder) for one in figures])
+            numbered = yield from self._number([one.run_in(self._folder) for one in figures])
             begins = _begins(figures)
             jobs = [replace(job, ids_begin=begin) for job, begin in zip(jobs, begins, strict=True)]
             made = yield from self._make(jobs, "shards")
             files = [column.vocabulary for column in numbered]
             cardinalities = [file.rows + 1 for file in files]
+            counts = [column.counts for column in numbered]
         else:
             made = figures = yield from self._make(jobs, "shards")
-            cardinalities = yield from self._distinct([one.run_in(self._folder) for one in figures])
-            files = []
-        return self._manifest(quarantine, sizes, made, figures, files, cardinalities)
+            merged = yield from self._merge([one.run_in(self._folder) for one in figures])
+            files, cardinalities = [], [column.values for column in merged]
+            counts = [column.counts for column in merged]
+        return self._manifest(quarantine, sizes, made, figures, files, counts, cardinalities)
 
     def _make(
         self, jobs: list[ShardJob], step: Literal["count", "shards"]
@@ -111,12 +114,9 @@ class _Making:
             yield self._log.progress("check", len(found), len(started))
         return found
 
-    def _number(self, shards: list[ShardJob], runs: list[Run]) -> Generator[Progress, None, list[Numbered]]:
-        training = tuple(job.name.startswith("train-") for job in shards)
+    def _number(self, runs: list[Run]) -> Generator[Progress, None, list[Numbered]]:
         jobs = [
-            NumberJob(
-                self._folder, column, tuple(runs), training, self._settings.min_count, self._words(len(runs))
-            )
+            NumberJob(self._folder, column, tuple(runs), self._settings.min_count, self._words(len(runs)))
             for column in range(len(self._layout.tokens))
         ]
         done = {one.column: one for one in (yield from self._standing(jobs, vocabulary.check))}
@@ -127,15 +127,18 @@ class _Making:
             yield self._log.progress("number", len(done), len(jobs))
         return [done[job.column] for job in jobs]
 
-    def _distinct(self, runs: list[Run]) -> Generator[Progress, None, list[int]]:
-        columns = range(len(self._layout.tokens))
-        counts: dict[int, int] = {}
-        jobs = [(column, runs, self._words(len(runs))) for column in columns]
-        for found in self._workers.run(_distinct, jobs, self._memory):
-            if found is not None:
-                counts[found[0]] = found[1]
-            yield self._log.progress("distinct", len(counts), len(columns))
-        return [counts[column] for column in columns]
+    def _merge(self, runs: list[Run]) -> Generator[Progress, None, list[Merged]]:
+        jobs = [
+            MergeJob(self._folder, column, tuple(runs), self._words(len(runs)))
+            for column in range(len(self._layout.tokens))
+        ]
+        done = {one.column: one for one in (yield from self._standing(jobs, merging.check))}
+        left = [job for job in jobs if job.column not in done]
+        for merged in self._workers.run(merging.merge, left, self._memory):
+            if merged is not None:
+                done[merged.column] = merged
+            yield self._log.progress("distinct", len(done), len(jobs))
+        return [done[job.column] for job in jobs]
 
     def _words(self, runs: int) -> int:
         """How many words of so many runs a worker may merge at a time: as fit, but no more than are of use.
@@ -152,6 +155,7 @@ class _Making:
         made: list[Made],
         figures: list[Made],
         vocabulary: list[Shard],
+        counts: list[Shard],
         cardinalities: list[int],
     ) -> Manifest:
         rows, splits = sum(sizes.values()), {}
@@ -179,6 +183,7 @@ class _Making:
             token_missing=tokens,
             quarantine=quarantine,
             vocabulary=vocabulary,
+            counts=counts,
             dense_inexact=self._log.inexact(),
             time_order=self._log.time_order(),
         )
@@ -188,8 +193,3 @@ def _begins(figures: Sequence[Made]) -> list[tuple[int, ...]]:
     """For each shard and column, how many words the runs of the shards before it hold."""
     counts = np.array([np.diff(one.run_starts) for one in figures], np.int64)  # (shards, columns)
     return [tuple(begin) for begin in (np.cumsum(counts, axis=0) - counts).tolist()]
-
-
-def _distinct(job: tuple[int, list[Run], int]) -> Iterator[tuple[int, int]]:
-    column, runs, limit = job
-    yield column, distinct([run.column(column) for run in runs], limit)

@@ -20,9 +20,9 @@ from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.shards.manifest import NAME, Manifest, Settings
 
 _STATE = "work/state.json"
-_RECORDS = 2
+_RECORDS = 3
 """Grows with what the records of parts hold: those of an older version are of no use to this one."""
-_FROM_PARTS = ("made", "counted", "runs", "numbered", "ids")  # what other rows make worthless
+_FROM_PARTS = ("made", "counted", "runs", "numbered", "ids", "merged")  # what other rows make worthless
 _FIX = "name a new folder or remove this one first"
 
 
