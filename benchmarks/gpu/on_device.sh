@@ -73,6 +73,6 @@ fi
 "$python" -m benchmarks.gpu --out "$KEPT" --results "$OUT/results.md" --seconds $((limit - SECONDS - 5)) ${FLAGS:-} \
   2>&1 | tee -a "$OUT/log.txt"
 [ "${PIPESTATUS[0]}" = 0 ] || failed=1
-cp "$KEPT/tiles.md" "$OUT/" 2> /dev/null
+cp "$KEPT/tuning.md" "$OUT/" 2> /dev/null
 say "done"
 exit $failed

@@ -199,7 +199,46 @@ def _ceilings(bench: Bench) -> list[str]:
     ]
 
 
-def tiles(bench: Bench) -> None:
+def tuning(bench: Bench) -> None:
+    """For whoever makes it faster: where a step's time goes, and other tile sizes and warps."""
+    for named in (65_536, 16_384):
+        with bench.leaving_out("profile"):
+            _profile(bench, named)
+        bench.free()
+    with bench.leaving_out("tiles"):
+        _tiles(bench)
+
+
+def _profile(bench: Bench, named: int) -> None:
+    """The kernels of a step by their time, and the MLPs with columns rounded up."""
+    of, device, rows, batch = bench.sizes, bench.device, bench.rows_of(60.0), bench.sizes.batches[named]
+    found = bench.times(
+        {
+            name: lambda k=kind: variants.step(of, variants.pool_embedding(of), rows, batch, device, kind=k)
+            for name, kind in (("as they are", variants.MlpsAlone), ("padded", variants.PaddedMlps))
+        },
+        5,
+    )
+    cells = ", ".join(f"{name} {bench.out.get(name, f'{value:.3f} ms')}" for name, value in found.items())
+    bench.write("", f"MLPs alone, batch {batch:,}, the first layer's columns: {cells}", "")
+    run = variants.step(of, variants.pool_embedding(of), rows, batch, device, graph=False)
+    run()
+    kinds = [torch.profiler.ProfilerActivity.CUDA if bench.on_gpu else torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=kinds) as profile:
+        for _ in range(4):
+            run()
+        if bench.on_gpu:
+            torch.cuda.synchronize()
+    bench.write("| kernel | times a step | microseconds a step |", "| --- | --- | --- |")
+    spent = {
+        event.key: (event.count / 4, (event.self_device_time_total or event.self_cpu_time_total) / 4)
+        for event in profile.key_averages()
+    }
+    for name, (count, time_) in sorted(spent.items(), key=lambda pair: -pair[1][1])[:16]:
+        bench.write(f"| {name[:110].replace('|', '/')} | {count:g} | {time_:.0f} |")
+
+
+def _tiles(bench: Bench) -> None:
     """Other tile sizes and warps, for the defaults of `Launch`."""
     named, of, device = 65_536, bench.sizes, bench.device
     pool = variants.Embeddings(
@@ -251,5 +290,5 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "kernels": kernels,
     "reads": reads.reads,
     "optimizers": optimizers,
-    "tiles": tiles,
+    "tuning": tuning,
 }

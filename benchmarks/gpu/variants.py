@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from benchmarks.gpu.sizes import RATE, Sizes
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, linear, pad
 
 from sizewise.embedding import Embedding, build
 from sizewise.embedding.full import Full
@@ -253,6 +253,29 @@ class MlpsAlone(DLRM):
         return torch.cat([bottom, self.still], dim=1)
 
 
+class PaddedMlps(MlpsAlone):
+    """The floor where dense values come in 16 columns, as bfloat16's matrix multiplications want them."""
+
+    def _interaction(self, bottom: Tensor, ids: Tensor) -> Tensor:
+        if not isinstance(self.bottom, _Padded):
+            self.bottom = _Padded(self.bottom)
+        return super()._interaction(bottom, ids)
+
+
+class _Padded(nn.Module):
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, dense: Tensor) -> Tensor:
+        first, rest = self.layers[0], self.layers[1:]
+        assert isinstance(first, nn.Linear)
+        assert isinstance(rest, nn.Sequential)
+        extra = -dense.shape[1] % 16
+        hidden: Tensor = rest(linear(pad(dense, (0, extra)), pad(first.weight, (0, extra)), first.bias))
+        return hidden
+
+
 def _dlrm(sizes: Sizes, embedding: Embedding, precision: Any, kind: type[DLRM] = DLRM) -> DLRM:
     return kind(embedding, sizes.dense, list(sizes.bottom), list(sizes.top), precision=precision)
 
@@ -267,6 +290,7 @@ def step(
     interaction: bool = True,
     kind: type[DLRM] = DLRM,
     optimizer: str = "sgd",
+    graph: bool = True,
 ) -> Variant:
     """A study's step, MLPs in bfloat16, recorded as a CUDA graph.
 
@@ -274,16 +298,19 @@ def step(
         interaction: False leaves the interaction to PyTorch; lookup and update stay fused.
         kind: of model.
         optimizer: of all parameters.
+        graph: False launches it step by step, for a profiler to see its kernels.
     """
     model = _dlrm(sizes, embedding, "bfloat16", kind).to(device)
     if not interaction:
         object.__setattr__(embedding, "pooled", lambda: None)
     stepper = Step(model, build_optimizer(optimizer, model, RATE, in_backward=True), batch, device)
+    if not graph:
+        stepper.recorder = None
     batches = cycle([draw_batch(sizes, rows, batch, device) for _ in range(BATCHES)])
     run: Variant = lambda: stepper(next(batches), batch)  # noqa: E731
     with tf32():  # for PyTorch's interaction, which is float32
         for _ in range(WARM_UP + 1 if device.type == "cuda" else 0):  # until it is recorded
             run()
-    if device.type == "cuda" and stepper.recorder is None:
+    if device.type == "cuda" and graph and stepper.recorder is None:
         raise RuntimeError("the step could not be recorded as a CUDA graph: see the log")
     return run
