@@ -14,5 +14,6 @@ the exit code is 1. A variant that fails is said to have failed in its row. With
 one line and ends with exit code 2: nothing was measured.
 
 `sizes` has what is measured and the goals, `variants` what is compared, `checks` the twins, `bench` how times are
-taken, `parts` and `reads` the tables, `limits` the rooflines and what exchanging embeddings between cards costs.
+taken, `parts`, `reads` and `memory` the tables, `limits` the rooflines and what exchanging embeddings between cards
+costs.
 """

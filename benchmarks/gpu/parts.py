@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 import triton
-from benchmarks.gpu import checks, limits, reads, sizes, variants
+from benchmarks.gpu import checks, limits, memory, reads, sizes, variants
 from benchmarks.gpu.bench import NOT_MEASURED, RUNS, TURN, Bench
 from benchmarks.gpu.variants import Variant
 from benchmarks.timing import machine
@@ -290,5 +290,6 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "kernels": kernels,
     "reads": reads.reads,
     "optimizers": optimizers,
+    "memory": memory.memory,
     "tuning": tuning,
 }
