@@ -151,6 +151,11 @@ class StudySpec(Strict):
                 f"pruning: compares AUC at equal bytes and iterations, so objectives must be auc and any of "
                 f"{', '.join(sorted(COMPARED - {'auc'}))}: change objectives or drop pruning"
             )
+        if self.pruning and self.train.decay == "linear":
+            raise ValueError(
+                "pruning: compares AUC at equal iterations, and says little of trials whose learning rate is still to "
+                "fall (train.schedule.decay): drop pruning, or write decay: none"
+            )
         return self
 
     @model_validator(mode="after")

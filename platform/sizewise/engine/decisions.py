@@ -30,7 +30,7 @@ from sizewise.store.ledger import Event, Record
 from sizewise.store.usage import Sign, Usage
 from sizewise.training import checkpoint
 from sizewise.training.footprint import gpu_share, training_bytes
-from sizewise.training.teacher_sources import Source, trained_here
+from sizewise.training.teacher_sources import Source, scored, trained_here
 from sizewise_core.claims import SupersededError
 from sizewise_core.own_folder import own_folder
 from sizewise_core.storage import Place, make_folder, write
@@ -136,15 +136,18 @@ class Engine:
             self._read = True
             self._write_front()
         shorter = self.search.records[record.reuses] if record.reuses is not None else None
+        config = self.search.config(record)
+        # Not teachers, which students need; nor trials whose rate is still to fall, and their AUC to rise with it.
+        pruned = self.rule and record.teacher is None and config.train.decay == "none"
         return {
-            "config": self.search.config(record).model_dump(),
+            "config": config.model_dump(),
             "folder": str(self.folder / "checkpoints" / record.key),
             "resources": self.resources(record),
             "uses": self._uses(record),
             "how": {
                 "continues": str(self.folder / "checkpoints" / shorter.key) if shorter else None,
                 "pruning": {"rule": self.rule.model_dump(), "path": str(path)}
-                if self.rule and record.teacher is None
+                if self.rule and pruned
                 else None,
                 **self._teacher(record),
             },
@@ -197,8 +200,10 @@ class Engine:
         return {**wanted.model_dump(), "gpus_per_worker": share or 1.0}
 
     def progress(self, trial_id: int) -> Any:
-        """What changes while a trial makes progress without a message: its newest checkpoint."""
-        return checkpoint.newest(self.folder / "checkpoints" / self.search.records[trial_id].key)
+        """What changes while a trial makes progress without a message: its newest checkpoint, its teacher's scores."""
+        record = self.search.records[trial_id]
+        newest = checkpoint.newest(self.folder / "checkpoints" / record.key)
+        return newest if newest or not self._teacher(record) else scored(self.teacher, self.spec.data)
 
     def resumed(self, trial_id: int, evaluations: list[dict[str, Any]], damage: list[str]) -> None:
         """Take what a trial's checkpoint carried: the crash may have come before its report.

@@ -21,6 +21,9 @@ _PLACES = {
     "batch_size": "train.batch_size",
     "optimizer": "train.optimizer",
     "precision": "train.precision",
+    "decay": "train.schedule.decay",
+    "distill_weight": "train.distill.weight",
+    "distill_temperature": "train.distill.temperature",
 }
 # what else a trial's configuration holds; the rest are options of its embedding method or model
 _OTHERS = (
@@ -33,6 +36,10 @@ _OTHERS = (
     "checkpoint_seconds",
     "seed",
     "model",
+    "distill_teacher",
+    "distill_teachers",
+    "distill_epochs",
+    "distill_learning_rate",
 )
 
 
@@ -69,6 +76,8 @@ def run_longer(study: Study, trial_id: int, factor: float = 2.0) -> str:
         settings["embedding"] = embedding
     settings |= {f"model.{name}": row[name] for name in options if row[name] is not None and name in of_model}
     settings |= {place: row[name] for name, place in _PLACES.items() if row.get(name) is not None}
+    if row.get("role") == "teacher":  # which learned from labels alone
+        settings["train.distill"] = None
     settings["search.epochs"] = math.ceil((row.get("epochs") or row.get("epoch") or 1) * factor)
     words = [f"--set {shlex.quote(f'{place}={_text(value)}')}" for place, value in settings.items()]
     return f"sizewise run {shlex.quote(str(study.folder / 'study.yaml'))} " + " ".join(words)

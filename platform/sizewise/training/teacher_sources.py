@@ -15,12 +15,14 @@ from pydantic import BaseModel, ConfigDict
 from sizewise.config.trial import TrialConfig
 from sizewise.store.ledger import Record
 from sizewise.training import checkpoint
-from sizewise.training.teacher import Teacher, mean_of
+from sizewise.training.batches import Split
+from sizewise.training.teacher import Teacher, TeacherScores, mean_of
 from sizewise.training.teacher_files import file_teacher
 from sizewise.training.teacher_models import model_teacher
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import Place, place
+from sizewise_prep.shards.manifest import Manifest
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,17 @@ def teacher_of(
         return Teacher(source.name, source.digest, lambda: _not_here(source))
 
     return mean_of([one(source) for source in sources])
+
+
+def scored(sources: Sequence[Source], data: str) -> int:
+    """How many shards have the scores of some sources, as far as this machine sees; 0 of data in an object store."""
+    folder = place(data)
+    if not isinstance(folder, Path):
+        return 0
+    scores = TeacherScores.of(
+        teacher_of(sources, folder), data, Manifest.load(folder), Split.open(folder, "train")
+    )
+    return len(scores.shards) - len(scores.missing())
 
 
 def _not_here(source: Source) -> Any:

@@ -1,5 +1,7 @@
 """Studies whose models learn from a teacher: found and checked first, or trained first; exact however interrupted."""
 
+import itertools
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from ruamel.yaml import YAML
 
 import real_study
 from sizewise import config as study_file
@@ -20,6 +23,7 @@ from sizewise.engine import run, teachers
 from sizewise.engine.decisions import Engine
 from sizewise.export import export
 from sizewise.results.choosing import answer
+from sizewise.results.commands import run_longer
 from sizewise.search.edited import disagreement
 from sizewise.search.suggest import Search
 from sizewise.store import facts
@@ -293,6 +297,7 @@ def test_a_study_file_that_asks_for_an_impossible_teacher_is_refused(
         ", distill: {teacher: full, weight: 0}": "distill.weight",
         ", distill: {teacher: full, weigth: 0.5}": "did you mean weight",
         ", distill: full": "distill: holds fields",
+        ", distill: {teacher: full}}\npruning: {risk: 0.1": "pruning: compares AUC at equal iterations",
     }
     for train, message in asked.items():
         text = refusal(lambda train=train: load(tmp_path, data, train))
@@ -320,3 +325,40 @@ def test_teachers_take_nothing_from_what_is_searched(made: tuple[Path, Path]) ->
     frame = results.load(made[1], "mine").trials
     assert frame.filter(pl.col("role") == "student")["configuration"].to_list() == [1, 2]
     assert frame.filter(pl.col("role") == "teacher")["configuration"].to_list() == [0, 0]
+
+
+def test_commands_for_longer_training_keep_what_a_trial_learned_from(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, runs = made
+    asked = {}
+    for trial in (0, 2):
+        words = shlex.split(run_longer(results.load(runs, "mine"), trial))
+        pairs = [word.partition("=")[::2] for flag, word in itertools.pairwise(words) if flag == "--set"]
+        settings = {name: YAML(typ="safe").load(value) for name, value in pairs}
+        asked[trial] = study_file.load(Path(words[2]), settings)
+    assert (asked[0].train.distill_teacher, asked[0].train.decay, asked[0].embedding.method) == (
+        [],
+        "none",
+        "full",
+    )
+    assert (asked[2].train.distill_teacher, asked[2].train.decay) == (["full"], "linear")
+    assert (asked[0].search.epochs, asked[2].search.epochs) == (2, 4)
+
+
+def test_a_trial_that_scores_for_its_teacher_is_not_silent(made: tuple[Path, Path], tmp_path: Path) -> None:
+    """Whoever watches it sees shards become complete, until there is a checkpoint."""
+    data = Path(shutil.copytree(made[0], tmp_path / "shards"))
+    shutil.rmtree(data / "teachers")
+    np.save(tmp_path / "scores.npy", np.linspace(-1, 1, 3_200))
+    name = str(tmp_path / "scores.npy")
+    sources = teachers.find([name], tmp_path, str(data), Manifest.load(data), "mine")
+    engine = engine_of(load(tmp_path, data, f", distill: {{teacher: {name}}}"), tmp_path / "mine", sources)
+    record = engine.next_trial()
+    assert record is not None
+    assert engine.progress(record.trial_id) == 0
+    teachers.scores_of(sources, str(data)).compute(3)
+    assert engine.progress(record.trial_id) == 1
+    (tmp_path / "mine" / "checkpoints" / record.key).mkdir(parents=True)
+    (tmp_path / "mine" / "checkpoints" / record.key / "000000000010.ckpt").touch()
+    assert str(engine.progress(record.trial_id)).endswith("10.ckpt")

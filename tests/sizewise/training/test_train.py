@@ -1,5 +1,7 @@
 """The training loop: learns, resumes to the last bit, scores the test split once, fails with a reason."""
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -274,14 +276,15 @@ def test_evaluation_points(
 
 # A process of its own rather than a fork of pytest's, whose __main__ other tests may have replaced.
 WORKER = """
-import sys, torch.distributed
+import json, os, sys, torch.distributed
 from pathlib import Path
 from sizewise.training.loop import train
 from sizewise.config.trial import TrialConfig
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 for number, config in enumerate(map(TrialConfig.model_validate_json, sys.argv[3:])):
-    train(config, folder / f"shared-{number}", lambda row: None, rank=rank, world=2)
+    teacher = json.loads(os.environ["TEACHER"]) if config.train.distill_teacher else ()
+    train(config, folder / f"shared-{number}", lambda row: None, rank=rank, world=2, teacher=teacher)
 torch.distributed.destroy_process_group()
 """
 
@@ -289,7 +292,15 @@ torch.distributed.destroy_process_group()
 def test_two_workers_train_the_model_of_one(
     trial_config: Callable[..., TrialConfig], contiguous_shards: Path, tmp_path: Path
 ) -> None:
-    """Each with half of every batch: pool or tables, and MLPs. And say what they send."""
+    """Each with half of every batch: pool or tables, and MLPs. And say what they send. So do students."""
+    np.save(tmp_path / "scores.npy", np.linspace(-3, 1, 3_200, dtype=np.float32))
+    scores = {
+        "kind": "scores",
+        "name": "s",
+        "path": str(tmp_path / "scores.npy"),
+        "digest": "s",
+        "rows": 3_200,
+    }
     settings: dict[str, Any] = {"evaluate_every": 1.0, "learning_rate": 0.1}
     full = {"data": str(contiguous_shards), "method": "full", "options": {}, "memory_budget": 10_000_000}
     configs = [
@@ -298,12 +309,20 @@ def test_two_workers_train_the_model_of_one(
         trial_config(
             evaluate_every=1.0, epochs=1, method="cce", options={"cluster_every": 10}, memory_budget=200_000
         ),
+        trial_config(
+            **settings, optimizer="sgd", decay="linear", distill_teacher=["s"], distill_temperature=2.0
+        ),
     ]
     arguments = [str(tmp_path), *(config.model_dump_json() for config in configs)]
-    workers = [subprocess.Popen([sys.executable, "-c", WORKER, str(rank), *arguments]) for rank in (0, 1)]
+    environment = {**os.environ, "TEACHER": json.dumps([scores])}
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, str(rank), *arguments], env=environment)
+        for rank in (0, 1)
+    ]
     assert [worker.wait(timeout=300) for worker in workers] == [0, 0]
     for number, config in enumerate(configs):
-        train(config, tmp_path / f"alone-{number}", lambda row: None)
+        teacher = [scores] if config.train.distill_teacher else []
+        train(config, tmp_path / f"alone-{number}", lambda row: None, teacher=teacher)
         two, one = (checkpoint.load_newest(tmp_path / f"{name}-{number}") for name in ("shared", "alone"))
         assert two is not None
         assert one is not None
