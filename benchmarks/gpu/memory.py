@@ -65,7 +65,7 @@ def memory(bench: Bench) -> None:
     )
     own = 0
     for name, changes in TRIALS.items():
-        config = _config(changes)
+        config = trial_config(changes)
         with bench.leaving_out(name):
             _train(config, bench.device)
             computed = training_bytes(config, 26, 13)
@@ -83,7 +83,7 @@ def memory(bench: Bench) -> None:
         bench.write("", f"CUDA itself, with its libraries, took {own / 1e6:.0f} MB in this process.")
 
 
-def _config(changes: dict[str, Any]) -> Any:
+def trial_config(changes: dict[str, Any]) -> Any:
     from sizewise.config.trial import TrialConfig
 
     fields: dict[str, Any] = {
