@@ -1,0 +1,41 @@
+"""One training, in whatever process."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from benchmarks.quality.arms import made
+from benchmarks.quality.rows import load
+from benchmarks.scale.runs import Training, log_odds, train
+from benchmarks.scale.table import Record
+from benchmarks.scale.training import Schedule, free, mixed
+
+SEED_OF_THE_WORLD = 1
+
+
+def trained(
+    training: Training, source: str, rows: int, batch: int, rate: float, taught_by: list[Path], device: str
+) -> Record:
+    """Train once, in whatever process; returns all that is to be kept. A teacher's scores go to a file."""
+    on = torch.device(device)
+    torch.set_num_threads(1)
+    data, _ = load(source, rows, SEED_OF_THE_WORLD, on)
+    method = made(training.spec, data.values, training.seed, on)
+    model = method.model(data.train.dense.shape[1])
+    target = data.train.label
+    if training.taught:
+        scores = np.mean([np.load(file) for file in taught_by], axis=0)
+        target = mixed(target, torch.from_numpy(scores).to(on))
+    looks = tuple(quarter / 4 for quarter in range(1, 4 * training.epochs))
+    schedule = Schedule(training.epochs, batch, rate, training.falling, looks, shuffled=True)
+    record = Record(None)
+    train(training, method, model, data, target, schedule, record, len(taught_by) if training.taught else 0)
+    if training.teacher:
+        # Under another name first: a kill must not leave half of it.
+        file = taught_by[training.seed % 100 - 1]
+        with (part := file.with_suffix(".part")).open("wb") as stream:
+            np.save(stream, log_odds(method, model, data).cpu().numpy())
+        part.replace(file)
+    del method, model
+    free(on)
+    return record
