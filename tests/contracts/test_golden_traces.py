@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sizewise.config.trial import TrialConfig
@@ -28,6 +29,11 @@ CASES = {
     "hash-bfloat16": {"method": "hash", "options": {"storage": "bfloat16"}},
     "hash-narrow": {"method": "hash", "options": {"width": 1}},
     "robe-narrow": {"method": "robe", "options": {"width": 4}},
+    "robe-decayed": {"method": "robe", "options": {"decay": "linear"}},
+    "robe-student": {
+        "method": "robe",
+        "options": {"decay": "linear", "distill_teacher": ["scores.npy"], "distill_temperature": 2.0},
+    },
     "hot-chi2-pool": {"method": "hot", "options": {"by": "chi2", "hashed_share": 0.3, "width": 4}},
 }
 
@@ -58,8 +64,20 @@ def trace(case: dict[str, Any], shards: Path, folder: Path) -> list[list[float]]
         "seed": 5,
     }
     config = TrialConfig.from_flat({**settings, "method": case["method"], **case["options"]})
-    rows = train(config, folder, report=lambda row: None).evaluations
+    rows = train(
+        config,
+        folder,
+        report=lambda row: None,
+        teacher=scores(folder) if config.train.distill_teacher else (),
+    ).evaluations
     return [[row["iteration"], row["logloss"], row["auc"]] for row in rows]
+
+
+def scores(folder: Path) -> list[dict[str, Any]]:
+    """A teacher that is a file: a wave over the 3,200 training rows."""
+    np.save(folder / "scores.npy", np.sin(np.arange(3_200) / 7, dtype=np.float32) * 2 - 1)
+    path = str(folder / "scores.npy")
+    return [{"kind": "scores", "name": "scores.npy", "path": path, "digest": "wave", "rows": 3_200}]
 
 
 @pytest.mark.parametrize("name", CASES)

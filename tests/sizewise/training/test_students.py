@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sizewise.config.trial import TrialConfig
+from sizewise.embedding import METHODS
 from sizewise.training import checkpoint, loop
 from sizewise.training.schedule import STAIRS
 from sizewise.training.step import Step
@@ -196,3 +197,20 @@ def test_a_teacher_that_is_not_there_is_named(
     other = [{**teacher[0], "kind": "export", "path": "/nowhere"}]
     with pytest.raises(InputError, match="not on this machine"):
         loop.train(config, tmp_path / "c", lambda row: None, teacher=other)
+
+
+@pytest.mark.parametrize("method", METHODS.own)
+def test_every_method_can_learn_from_a_teacher(
+    trial_config: Make, contiguous_shards: Path, teacher: list[dict[str, Any]], tmp_path: Path, method: str
+) -> None:
+    """What the teacher says makes a difference, and what it learned comes back from a checkpoint."""
+    settings = {"method": method, "options": {}, "memory_budget": 10**7 if method == "full" else 100_000}
+    data = shutil.copytree(contiguous_shards, tmp_path / "data")
+    models = []
+    for weight in (0.5, 1.0):
+        config = student(trial_config, data, **settings, epochs=1, evaluate_every=1.0, distill_weight=weight)
+        outcome = loop.train(config, tmp_path / str(weight), lambda row: None, teacher=teacher)
+        again = loop.train(config, tmp_path / str(weight), lambda row: None, teacher=teacher)
+        assert again.evaluations == outcome.evaluations
+        models.append(model_of(tmp_path / str(weight)))
+    assert not equal(*models)
