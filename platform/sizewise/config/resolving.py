@@ -26,12 +26,7 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
             f"{source}: embedding.method: {fixed[0]} needs contiguous ids, and {spec.data} has none: prepare the "
             "data with `sizewise prep --tokens contiguous`, or use another method"
         )
-    trained = [name for name in spec.train.distill_teacher if name in METHODS]
-    if trained and METHODS[trained[0]].needs_contiguous_ids and manifest.settings.tokens != "contiguous":
-        raise InputError(
-            f"{source}: train.distill.teacher: {trained[0]} needs contiguous ids, and {spec.data} has none: prepare "
-            "the data with `sizewise prep --tokens contiguous`, or use another teacher"
-        )
+    _check_teacher(spec, manifest, source)
     budget = _budget(spec, manifest, source)
     settled = spec.model_copy(
         update={
@@ -43,6 +38,26 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
     tables = full_bytes(manifest.cardinalities, spec.model.largest_dim)
     first = [_first_trial(settled, number, tables, source) for number in range(len(spec.first_trials))]
     return settled.model_copy(update={"first_trials": first})
+
+
+def _check_teacher(spec: StudySpec, manifest: Manifest, source: str) -> None:
+    """Refuse teachers that the study cannot train itself."""
+    trained = [name for name in spec.train.distill_teacher if name in METHODS]
+    if not trained:
+        return
+    method, dim = METHODS[trained[0]], spec.model.largest_dim
+    if method.needs_contiguous_ids and manifest.settings.tokens != "contiguous":
+        raise InputError(
+            f"{source}: train.distill.teacher: {trained[0]} needs contiguous ids, and {spec.data} has none: prepare "
+            "the data with `sizewise prep --tokens contiguous`, or use another teacher, such as hot"
+        )
+    needed = smallest_budget(trained[0], manifest.cardinalities, dim)
+    given = bytes_of(spec.train.distill_memory_budget, full_bytes(manifest.cardinalities, dim))
+    if not method.has_one_size and given < needed:
+        raise InputError(
+            f"{source}: train.distill.memory_budget: {format_bytes(given)} is too small for {trained[0]} at dim {dim}: "
+            f"give at least {format_bytes(needed)}"
+        )
 
 
 def with_defaults(spec: StudySpec, of: Literal["today", "0.1"]) -> StudySpec:

@@ -110,11 +110,13 @@ def answer(study: Study, tolerance: float = NEAR) -> Answer:
 
 
 def _teachers(study: Study, row: dict[str, Any]) -> str:
-    """What the teachers took of a model that had some."""
+    """What the teachers of the study's models took, of the one in `row` or of others."""
     if study.teachers is None:
         return ""
+    if "student" not in study.trials["role"]:
+        return ""
     role = study.trials.filter(trial_id=row["trial_id"])["role"].to_list()
-    return teachers.sentence(study.teachers) if role == ["student"] else ""
+    return teachers.sentence(study.teachers, "It" if role == ["student"] else "The study's students")
 
 
 def _uncertainty(study: Study) -> str:

@@ -40,6 +40,7 @@ _OTHERS = (
     "distill_teachers",
     "distill_epochs",
     "distill_learning_rate",
+    "distill_memory_budget",
 )
 
 

@@ -78,12 +78,14 @@ def with_roles(
     )
 
 
-def sentence(teachers: Teachers) -> str:
-    """What the teachers of the models that an answer is about took beside them."""
+def sentence(teachers: Teachers, who: str = "It") -> str:
+    """What the teachers took beside those who learned from them."""
     several = len(teachers.names) > 1
     whom = f"{len(teachers.names)} teachers" if several else f"a teacher ({teachers.names[0]})"
     if teachers.iterations is None:
-        return f" It learned from {whom}, whose training is not counted."
+        return f" {who} learned from {whom}, whose training is not counted."
     seconds = "" if teachers.train_seconds is None else f" ({format_seconds(teachers.train_seconds)})"
     own = "iteration" if teachers.iterations == 1 else "iterations"
-    return f" It learned from {whom}, which took {format_count(teachers.iterations)} {own}{seconds} on top."
+    return (
+        f" {who} learned from {whom}, which took {format_count(teachers.iterations)} {own}{seconds} on top."
+    )

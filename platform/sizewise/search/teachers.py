@@ -1,6 +1,7 @@
 """The teachers that a study trains itself, before its first student: models of one method, alike but for their seeds.
 
     train: {distill: {teacher: full, teachers: 4, epochs: 1, learning_rate: 0.02}}
+    train: {distill: {teacher: hot, teachers: 4, memory_budget: 10x}}
 
 They are trials of the study with records of their own, which say so, and no suggestions of the sampler's. They learn
 from labels alone, and their last weights are taken, so that nothing about them depends on the validation split.
@@ -9,7 +10,7 @@ from labels alone, and their last weights are taken, so that nothing about them 
 from typing import Any
 
 from sizewise.config import Choices, StudySpec
-from sizewise.config.fields import ends_of, is_domain
+from sizewise.config.fields import bytes_of, is_domain
 from sizewise.config.trial import SECTIONS, TrialConfig, flat_name
 from sizewise.embedding import METHODS
 
@@ -42,13 +43,16 @@ def teacher_config(spec: StudySpec, seed: int, full_bytes: int) -> TrialConfig:
             settings[flat_name(section, field)] = _one(getattr(values, field))
     settings |= {name: _one(value) for name, value in spec.model.options.items()}
     settings = {name: value for name, value in settings.items() if not name.startswith("distill_")}
-    budget = spec.search.memory_budget
+    one_size = METHODS[method].has_one_size
     return TrialConfig.from_flat(
         {
             **settings,
+            "dim": spec.model.largest_dim,
             "decay": "none",
             "method": method,
-            "memory_budget": full_bytes if METHODS[method].has_one_size else max(ends_of(budget)),
+            "memory_budget": full_bytes
+            if one_size
+            else bytes_of(spec.train.distill_memory_budget, full_bytes),
             "epochs": spec.train.distill_epochs,
             "learning_rate": spec.train.distill_learning_rate,
         }

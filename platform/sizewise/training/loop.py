@@ -7,6 +7,7 @@ and benchmarks with a reporter of their own.
 """
 
 import contextlib
+import gc
 import logging
 import math
 import resource
@@ -43,6 +44,7 @@ from sizewise.training.schedule import STAIRS, Rates
 from sizewise.training.step import Distill, Step
 from sizewise.training.teacher import TeacherScores
 from sizewise.training.teacher_sources import Source, teacher_of
+from sizewise_core import allocator
 from sizewise_core.claims import Claim, SupersededError
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
@@ -259,7 +261,11 @@ class _Trial:
         scores = TeacherScores.of(
             teacher_of(self.teacher, data, self.device), self.config.data, Manifest.load(data), split
         )
-        scores.complete()
+        if scores.missing():
+            scores.complete()
+            gc.collect()
+            allocator.give_back()
+            reset_peak_memory(self.device)  # the trial's own peak comes without its teacher's
         return split.with_teacher(scores.shard)
 
     def _ask(self, verdict: Verdict) -> str:

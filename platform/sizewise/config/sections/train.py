@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from sizewise.config.fields import Choices, OneOf, Searchable, ends_of, form_of
+from sizewise.config.fields import Choices, OneOf, Searchable, Size, ends_of, form_of
 from sizewise.config.sections.grouped import Groups, grouped, place_of, ungrouped
 from sizewise.config.sections.section import Section
 from sizewise_core.errors import shown
@@ -20,6 +20,7 @@ GROUPS: Groups = {
         "temperature": "distill_temperature",
         "epochs": "distill_epochs",
         "learning_rate": "distill_learning_rate",
+        "memory_budget": "distill_memory_budget",
     },
 }
 _ABSENT = {"decay": "none", "distill_teacher": []}
@@ -44,6 +45,7 @@ class TrainSpec(Section):
     # how teachers are trained that a study trains itself
     distill_epochs: Annotated[int, Field(ge=1)] = 1
     distill_learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    distill_memory_budget: Size = "1x"  # bytes of embedding parameters, or a compression
 
     @model_validator(mode="before")
     @classmethod
