@@ -10,6 +10,8 @@
 # KEPT    folder for what parts have measured: a second call goes on there (default: build/gpu_parts)
 # PYTHON  default: python3
 #
+# FBGEMM  an archive (tar.xz) of FBGEMM's package, reduced to what this card and these kernels take; left out: not measured
+#
 # Tests of the kernels run first, in several processes, and beside them NVIDIA's memory checker on a few of them, where
 # it is installed; then `python -m benchmarks.gpu`, each part in a process of its own. A failure of one leaves the others.
 set -u
@@ -36,6 +38,10 @@ if [ -n "${WHEELS:-}" ]; then
   fi
 fi
 rm -f "$OUT/numba.log"
+if [ -n "${FBGEMM:-}" ]; then
+  mkdir -p "$KEPT/fbgemm" && "$python" -m tarfile -e "$FBGEMM" "$KEPT/fbgemm" > /dev/null 2>&1 || say "FBGEMM: unpacking failed"
+  case $KEPT in /*) export PYTHONPATH=$KEPT/fbgemm:$PYTHONPATH ;; *) export PYTHONPATH=$PWD/$KEPT/fbgemm:$PYTHONPATH ;; esac
+fi
 say "commit ${COMMIT:-unknown}; $(nvidia-smi --query-gpu=name,memory.total,memory.used,driver_version --format=csv,noheader 2>&1 | head -n 1)"
 say "$("$python" -c "
 import numba, numpy, pyarrow, pydantic, torch, triton

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 import triton
-from benchmarks.gpu import checks, limits, memory, reads, sizes, variants
+from benchmarks.gpu import checks, fbgemm, limits, memory, reads, sizes, variants
 from benchmarks.gpu.bench import NOT_MEASURED, RUNS, TURN, Bench
 from benchmarks.gpu.variants import Variant
 from benchmarks.timing import machine
@@ -291,5 +291,6 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "reads": reads.reads,
     "optimizers": optimizers,
     "memory": memory.memory,
+    "fbgemm": fbgemm.fbgemm,
     "tuning": tuning,
 }

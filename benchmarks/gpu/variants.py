@@ -74,11 +74,12 @@ def pool_embedding(sizes: Sizes, **more: Any) -> Embedding:
 class DeviceTables(Full):
     """`full`, drawn on the device: 96 GB would take hours to draw on the host, and more memory than it has."""
 
-    def __init__(self, sizes: Sizes, rows: int, device: torch.device) -> None:
+    def __init__(self, sizes: Sizes, rows: int, device: torch.device, values: Tensor | None = None) -> None:
         Embedding.__init__(self, [rows] * sizes.features, sizes.dim, 1)
         self.keys = ContiguousKeys("full", self.cardinalities)
         self.table = Table((1, sizes.dim), 1)
-        values = torch.empty(sizes.features * rows, sizes.dim, device=device).uniform_(-0.01, 0.01)
+        if values is None:
+            values = torch.empty(sizes.features * rows, sizes.dim, device=device).uniform_(-0.01, 0.01)
         self.table.weight = nn.Parameter(values)
         self.blocks = Blocks(sizes.features, sizes.dim, sizes.dim, sizes.dim, None, self.keys.offsets)
         self.to(device)
