@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from sizewise import config as study_file
 from sizewise.config import StudySpec
-from sizewise.embedding import METHODS, full_bytes
+from sizewise.embedding import full_bytes
 from sizewise.engine.decisions import Engine, scratch
 from sizewise.engine.driver import only_driver
 from sizewise.engine.leaving import STOP_SECONDS, give_up, leave_moved, stop_now
@@ -39,7 +39,7 @@ from sizewise.search.teachers import method_of
 from sizewise.store import data_identity, facts
 from sizewise.store.ledger import NAME, Event, Ledger, Record
 from sizewise.store.usage import Usage, last_seen
-from sizewise.training.building import model_sizes
+from sizewise.training.building import check_counts, model_sizes
 from sizewise.training.teacher_sources import Source
 from sizewise_core.claims import SupersededError
 from sizewise_core.errors import InputError
@@ -56,7 +56,6 @@ from sizewise_core.storage import (
     remove_folder,
     write,
 )
-from sizewise_prep.shards.counts import training_counts
 from sizewise_prep.shards.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ def run(
     spec = study_file.resolve(spec, manifest, source)
     if wrong := data_identity.problem(spec.data, None):
         raise InputError(wrong)
-    _count(spec)
+    check_counts(spec, manifest)
     _scorable(spec, manifest)
     folder = absolute(runs) / spec.name
     _check_free(folder)
@@ -170,7 +169,6 @@ def resume(
     spec = study_file.with_defaults(study_file.from_text(text, path), "0.1")
     if wrong := data_identity.problem(spec.data, _known_data(folder)):
         raise InputError(f"{path}: {wrong}")
-    _count(spec)
     manifest = Manifest.load(spec.data)
     ledger = Ledger(folder)
     if study_file.edited(text):
@@ -190,6 +188,7 @@ def resume(
     )
     if closed >= spec.trials and not more:
         raise InputError(f"{folder}: all {closed} trials have run: there is nothing to resume")
+    check_counts(spec, manifest)
     return _drive(spec, folder, manifest, on_event, mirror_url, ray, teacher)
 
 
@@ -400,12 +399,6 @@ def _search(spec: StudySpec, manifest: Manifest, ledger: Ledger) -> Search:
         sizes=lambda config: model_sizes(config, manifest),
         known=warm_start.load(ledger.study) if spec.warm_start else (),
     )
-
-
-def _count(spec: StudySpec) -> None:
-    """Have the counts of values at hand, where a method needs them: made now, if need be, for all trials."""
-    if any(METHODS[method].needs_counts for method in spec.embedding.methods):
-        training_counts(spec.data)
 
 
 def _tables(spec: StudySpec, manifest: Manifest) -> int:

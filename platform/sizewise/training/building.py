@@ -3,8 +3,10 @@
 import torch
 
 from sizewise import models
+from sizewise.config import StudySpec
+from sizewise.config.fields import bytes_of, ends_of
 from sizewise.config.trial import TrialConfig
-from sizewise.embedding import METHODS, FeatureCounts, build
+from sizewise.embedding import METHODS, FeatureCounts, build, full_bytes
 from sizewise.models import Model
 from sizewise_prep.shards.counts import training_counts
 from sizewise_prep.shards.manifest import Manifest
@@ -41,3 +43,24 @@ def model_sizes(config: TrialConfig, manifest: Manifest) -> dict[str, int]:
     with torch.device("meta"):  # tensors without memory
         model = build_model(config, manifest)
     return {"embedding_bytes": model.embedding.embedding_bytes, "model_bytes": model.model_bytes}
+
+
+def check_counts(spec: StudySpec, manifest: Manifest) -> None:
+    """Have the counts of values at hand where a method of a study needs them: made now, if need be, for all trials.
+
+    Raises:
+        InputError: they are damaged, or an option leaves nothing to do with them.
+    """
+    for method in (m for m in spec.embedding.methods if METHODS[m].needs_counts):
+        counts = [FeatureCounts(*counts) for counts in training_counts(spec.data)]
+        dim, options = spec.model.largest_dim, spec.embedding.options_of(method)
+        tables = full_bytes(manifest.cardinalities, dim)
+        budget = max(bytes_of(end, tables) for end in ends_of(spec.search.memory_budget))
+        last = {name: ends_of(field)[-1] for name, field in options.items()}
+        ends = [(name, end) for name, field in options.items() for end in ends_of(field)]
+        for name, end in ends or [("seed", spec.seed)]:
+            with torch.device("meta"):
+                sketch = build(
+                    method, manifest.cardinalities, dim, budget, **{"seed": spec.seed, **last, name: end}
+                )
+                sketch.assign_rows(counts)

@@ -75,6 +75,9 @@ def trained(raw: Path) -> Callable[..., tuple[Path, str]]:
         ("raw", {"method": "qr"}),
         ("contiguous", {"method": "tt"}),
         ("raw", {"method": "cce", "cluster_every": 5}),
+        ("raw", {"method": "robe", "width": 2}),
+        ("raw", {"method": "hot", "storage": "int8", "hashed_share": 0.2}),
+        ("contiguous", {"method": "hot", "width": 4}),
     ],
 )
 def test_a_deployed_model_scores_raw_rows_as_the_study_scored_its_test_split(
