@@ -17,7 +17,7 @@ from sizewise_core.storage import place, write
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import generate
 from sizewise_prep.shards import counts as counting
-from sizewise_prep.shards.counts import RECORD, training_counts
+from sizewise_prep.shards.counts import FILE, RECORD, training_counts
 from sizewise_prep.shards.manifest import COUNTS, NAME, Manifest, verify
 
 TREATMENTS = {
@@ -44,8 +44,7 @@ def without_counts(folder: Path, to: Path) -> Path:
     manifest = json.loads((to / NAME).read_text())
     del manifest["counts"]
     (to / NAME).write_text(json.dumps(manifest))
-    for path in to.glob("*.counts"):
-        path.unlink()
+    (to / FILE).unlink()
     return to
 
 
@@ -67,15 +66,15 @@ def test_counts_are_those_of_the_training_rows_whoever_counted(
     for column in (0, 2, 25):
         assert list(zip(*(part.tolist() for part in counts[column]), strict=True)) == expected(folder, column)
     assert verify(folder) == []
-    manifest = Manifest.load(folder)
-    assert [file.rows for file in manifest.counts] == [len(feature.ids) for feature in counts]
+    file = Manifest.load(folder).counts
+    assert file is not None
+    assert file.rows == sum(len(feature.ids) for feature in counts)
 
     older = without_counts(folder, tmp_path / "older")
-    assert Manifest.load(older).counts == []
+    assert Manifest.load(older).counts is None
     for mine, theirs in zip(training_counts(older), counts, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
-    for file in manifest.counts:  # to the last byte
-        assert (older / COUNTS / file.file).read_bytes() == (folder / file.file).read_bytes()
+    assert (older / COUNTS / FILE).read_bytes() == (folder / FILE).read_bytes()
     assert verify(older) == []
 
 
@@ -92,13 +91,13 @@ def test_a_folder_that_cannot_be_written_is_counted_in_the_cache(
 
 def test_damaged_counts_are_named_with_what_to_do(prepared: Path, tmp_path: Path) -> None:
     named = shutil.copytree(prepared / "raw", tmp_path / "named")
-    file = named / "C3.counts"
+    file = named / FILE
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(
-        InputError, match=r"C3\.counts: its content has changed.*remove that file, and the rows"
+        InputError, match=r"values\.counts: its content has changed.*remove that file, and the rows"
     ):
         training_counts(named)
-    assert [problem.split(":")[0] for problem in verify(named)] == ["C3.counts"]
+    assert [problem.split(":")[0] for problem in verify(named)] == ["values.counts"]
     file.unlink()
     for mine, theirs in zip(training_counts(named), training_counts(prepared / "raw"), strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
@@ -107,9 +106,9 @@ def test_damaged_counts_are_named_with_what_to_do(prepared: Path, tmp_path: Path
     older = without_counts(prepared / "raw", tmp_path / "older")
     training_counts(older)
     counting._local.cache_clear()
-    (older / COUNTS / "C3.counts").unlink()
+    (older / COUNTS / FILE).unlink()
     with pytest.raises(
-        InputError, match=r"C3\.counts: is missing: remove .*counts, and the rows are counted"
+        InputError, match=r"values\.counts: is missing: remove .*counts, and the rows are counted"
     ):
         training_counts(older)
     other = without_counts(prepared / "contiguous", tmp_path / "other")

@@ -3,9 +3,12 @@
     counts = training_counts("data/criteo")         # one a token column
     counts[0].ids, counts[0].counts, counts[0].clicks
 
-`sizewise prep` writes them beside the shards, named in the manifest. A folder that has none, as older versions left it,
-is counted when somebody first asks, a shard in memory at a time; the result is kept in the folder, or in the cache
-where the folder cannot be written, with the digest of the shards that it is of.
+`sizewise prep` writes them to a file beside the shards, named in the manifest. A folder without it, as older versions
+left it, is counted when somebody first asks, a shard in memory at a time; the result is kept in the folder, or in the
+cache where the folder cannot be written, with the digest of the shards that it is of.
+
+The file holds little-endian numbers: how many values each column has (int64), then column by column their counts
+(int64), their clicks (int64) and the values themselves (uint32, and zeros up to a multiple of eight bytes).
 """
 
 from __future__ import annotations
@@ -23,25 +26,24 @@ from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sizewise_core.atomic import BusyError, atomic_folder, hashed_file, write_atomic
+from sizewise_core.atomic import CACHED, BusyError, atomic_folder, hashed_file, write_atomic
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, place
-from sizewise_prep.shards.arrow_files import Column, MalformedError, mapped
 from sizewise_prep.shards.cache import cache_folder, fetched, local_shards
 from sizewise_prep.shards.distinct import Counts, Run, Words, merged
-from sizewise_prep.shards.files import column_of, read_shard
+from sizewise_prep.shards.files import read_shard
 from sizewise_prep.shards.manifest import COUNTS, NAME, Manifest, Shard, problem_of
 
 log = logging.getLogger(__name__)
 
+FILE = "values.counts"
 RECORD = "counts.json"
 _WORDS = 1 << 22  # in memory at a time, where a folder is counted afterwards: some 200 MB
 _WAIT_SECONDS = 0.5  # between looks at what another process counts
-_COLUMNS = [Column("id", np.uint32), Column("count", np.int64), Column("clicks", np.int64)]
-_SCHEMA = pa.schema([pa.field(column.name, column.arrow, nullable=False) for column in _COLUMNS])
+_KINDS: list[np.dtype[Any]] = [np.dtype("<i8"), np.dtype("<i8"), np.dtype("<u4")]  # counts, clicks, values
+_ROUNDED = 8  # bytes of a column are a multiple of
 
 
 class ValueCounts(NamedTuple):
@@ -56,17 +58,12 @@ class ValueCounts(NamedTuple):
 
 
 class Record(BaseModel):
-    """What was counted afterwards: of which shards, and the files that hold it."""
+    """What was counted afterwards: of which shards, and the file that holds it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     of: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    files: list[Shard]
-
-
-def file_of(column: int) -> str:
-    """The file of a token column's counts in a folder of shards. Its name is not that of a shard, but it is Arrow's."""
-    return f"C{column + 1}.counts"
+    file: Shard
 
 
 def training_counts(data: str | Place) -> list[ValueCounts]:
@@ -78,10 +75,10 @@ def training_counts(data: str | Place) -> list[ValueCounts]:
     """
     manifest, source = Manifest.load(data), place(data)
     if isinstance(source, Path):
-        there = bool(manifest.counts) and all((source / file.file).exists() for file in manifest.counts)
+        there = manifest.counts is not None and (source / manifest.counts.file).exists()
         return _local(source, there, (source / NAME).stat().st_mtime_ns)
     if manifest.counts:
-        return _read(fetched(source, manifest.counts), manifest, manifest.counts)
+        return _read(fetched(source, [manifest.counts]), manifest, manifest.counts)
     return training_counts(local_shards(data))
 
 
@@ -89,33 +86,30 @@ def training_counts(data: str | Place) -> list[ValueCounts]:
 def _local(folder: Path, prepared: bool, stamp: int) -> list[ValueCounts]:
     """Read and checked once a process; `stamp` is when the manifest was written."""
     manifest = Manifest.load(folder)
-    if prepared:
+    if prepared and manifest.counts:
         return _read(folder, manifest, manifest.counts)
     where = _counted(folder, manifest)
-    return _read(where / COUNTS, manifest, _record(where, manifest).files)
+    return _read(where / COUNTS, manifest, _record(where, manifest).file)
 
 
 class Writer:
     """Writes the counts of a column, which may come a range of values after another.
 
     Args:
-        path: of the file.
-        column: which token column.
+        path: of the column's file, which `joined` makes a part of the file of all.
         numbered: whether ids are contiguous: then the first is 0, and its counts come last.
     """
 
-    def __init__(self, path: Path, column: int, numbered: bool = False) -> None:
-        self._path, self._file, self._numbered = path, file_of(column), numbered
-        self._spilled = [self._path.with_suffix(f".{column.name}") for column in _COLUMNS]
+    def __init__(self, path: Path, numbered: bool = False) -> None:
+        self._path, self._numbered = path, numbered
+        self._spilled = [path.with_suffix(f".{part}") for part in ("count", "clicks", "id")]
         self._open = ExitStack()
         self._size = 0
 
     def __enter__(self) -> Self:
         self._streams = [self._open.enter_context(path.open("w+b")) for path in self._spilled]
         if self._numbered:
-            for stream, column in zip(self._streams, _COLUMNS, strict=True):
-                stream.write(np.zeros(1, column.kind).tobytes())
-            self._size = 1
+            self._write([np.zeros(1, np.int64)] * 3)
         return self
 
     def __exit__(
@@ -127,40 +121,53 @@ class Writer:
 
     def add(self, ids: Words, counts: Counts, clicks: Counts) -> None:
         """Write values of a range, ascending; those that occur in no training row are left out."""
-        there, columns = counts > 0, list[npt.NDArray[Any]]([ids, counts, clicks])
-        for stream, values in zip(self._streams, columns, strict=True):
-            stream.write(values[there].tobytes())
-        self._size += int(there.sum())
+        there = counts > 0
+        self._write([counts[there], clicks[there], ids[there]])
 
-    def written(self, zero: tuple[int, int] = (0, 0)) -> Shard:
-        """Make the file of what was written; `zero` is how often id 0 of numbered ids occurs, and with a click."""
+    def written(self, zero: tuple[int, int] = (0, 0)) -> tuple[int, int, str]:
+        """Make the column's file of what was written; its values, bytes and SHA-256.
+
+        `zero` is how often id 0 of numbered ids occurs, and in how many rows with a click.
+        """
         first = int(self._numbered and not zero[0])
-        for stream, value in zip(self._streams[1:], zero, strict=True):
-            if self._numbered:
+        if self._numbered:
+            for stream, value in zip(self._streams, zero, strict=False):
                 stream.seek(0)
                 stream.write(np.int64(value).tobytes())
-            stream.flush()
-        self._streams[0].flush()
-        arrays = [
-            np.memmap(path, column.kind, "r", shape=(self._size,))[first:]
-            if self._size
-            else np.empty(0, column.kind)
-            for path, column in zip(self._spilled, _COLUMNS, strict=True)
-        ]
-        batch = [column_of(column.arrow, array) for column, array in zip(_COLUMNS, arrays, strict=True)]
-        with hashed_file(self._path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), _SCHEMA) as file:
-            file.write_batch(pa.record_batch(batch, schema=_SCHEMA))
-        return Shard(file=self._file, rows=self._size - first, bytes=writer.bytes, sha256=writer.sha256)
+        with hashed_file(self._path, durable=False) as writer:
+            for stream, kind in zip(self._streams, _KINDS, strict=True):
+                stream.seek(first * kind.itemsize)
+                while block := stream.read(CACHED):
+                    writer.write(block)
+            writer.write(bytes(-writer.bytes % _ROUNDED))
+        return self._size - first, writer.bytes, writer.sha256
+
+    def _write(self, columns: list[npt.NDArray[Any]]) -> None:
+        for stream, values, kind in zip(self._streams, columns, _KINDS, strict=True):
+            stream.write(values.astype(kind, copy=False).tobytes())
+        self._size += len(columns[0])
 
 
-def merge(path: Path, runs: Sequence[Run], column: int, limit: int) -> tuple[int, Shard]:
-    """How many distinct values a column has in all runs; and the file, at `path`, of the counts in counted ones."""
+def merge(path: Path, runs: Sequence[Run], column: int, limit: int) -> tuple[int, tuple[int, int, str]]:
+    """How many distinct values a column has in all runs; and what `Writer.written` says of the counted ones."""
     values = 0
-    with Writer(path, column) as writer:
+    with Writer(path) as writer:
         for part in merged(runs, column, limit):
             values += len(part.words)
             writer.add(part.words, part.counts, part.clicks)
         return values, writer.written()
+
+
+def joined(folder: Path, columns: Sequence[tuple[Path, int]]) -> Shard:
+    """The file of all columns, made in a folder of each one's file and number of values."""
+    sizes = [values for _, values in columns]
+    with hashed_file(folder / FILE) as writer:
+        writer.write(np.array(sizes, "<i8").tobytes())
+        for path, _ in columns:
+            with path.open("rb") as stream:
+                while block := stream.read(CACHED):
+                    writer.write(block)
+    return Shard(file=FILE, rows=sum(sizes), bytes=writer.bytes, sha256=writer.sha256)
 
 
 def _counted(folder: Path, manifest: Manifest) -> Path:
@@ -200,12 +207,14 @@ def _make(folder: Path, manifest: Manifest, working: Path) -> None:
     for shard in shards:
         rows = read_shard(folder / shard.file, manifest.shape(shard))
         runs.append(Run.written(working / f"{len(runs)}.u32", rows.ids, rows.labels)[0])
-    files = []
+    columns = []
     for column in range(len(manifest.cardinalities)):
-        files.append(merge(working / file_of(column), runs, column, max(_WORDS, len(runs)))[1])
-    for run in runs:
-        run.path.unlink()
-    record = Record(of=_digest(manifest), files=files)
+        path = working / f"C{column + 1}.counts"
+        columns.append((path, merge(path, runs, column, max(_WORDS, len(runs)))[1][0]))
+    file = joined(working, columns)
+    for path in (*(run.path for run in runs), *(path for path, _ in columns)):
+        path.unlink()
+    record = Record(of=_digest(manifest), file=file)
     write_atomic(working / RECORD, record.model_dump_json(indent=2).encode() + b"\n")
 
 
@@ -216,8 +225,7 @@ def _record(where: Path, manifest: Manifest) -> Record:
         record = Record.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         raise InputError(f"{path}: cannot be read: {fix}") from None
-    expected = [file_of(column) for column in range(len(manifest.cardinalities))]
-    if record.of != _digest(manifest) or [file.file for file in record.files] != expected:
+    if record.of != _digest(manifest) or record.file.file != FILE:
         raise InputError(f"{path}: counts other rows than those of the shards here: {fix}")
     return record
 
@@ -228,22 +236,38 @@ def _digest(manifest: Manifest) -> str:
     return hashlib.sha256(repr(shards).encode()).hexdigest()
 
 
-def _read(folder: Path, manifest: Manifest, files: list[Shard]) -> list[ValueCounts]:
+def _read(folder: Path, manifest: Manifest, file: Shard) -> list[ValueCounts]:
     """The counts in a folder, as far as they are those of its training rows."""
-    train, found = manifest.splits["train"], []
+    path, train = folder / file.file, manifest.splits["train"]
+    where = folder if folder.name == COUNTS else "that file"
+    fix = f"remove {where}, and the rows are counted anew"
+    if problem := problem_of(folder, file):
+        raise InputError(f"{folder}/{problem}: {fix}")
+    columns = len(manifest.cardinalities)
+    content = np.memmap(path, np.uint8, "r")
+    sizes = content[: 8 * columns].view(_KINDS[0]).tolist() if len(content) >= 8 * columns else [-1]
+    lengths = [_bytes_of(size) for size in sizes]
+    if min(sizes) < 0 or sum(sizes) != file.rows or 8 * columns + sum(lengths) != len(content):
+        raise InputError(f"{path}: does not hold the counts of {columns} columns: {fix}")
+    found, at = [], 8 * columns
     clicks = round((train.click_rate or 0) * train.rows)
-    for file, cardinality in zip(files, manifest.cardinalities, strict=True):
-        path = folder / file.file
-        if problem := problem_of(folder, file):
-            raise InputError(f"{folder}/{problem}: {_fix(folder)}")
-        try:
-            counts = ValueCounts(*mapped(path, _COLUMNS, file.rows))
-        except MalformedError as error:
-            raise InputError(f"{path}: {error}: {_fix(folder)}") from None
+    for size, length, cardinality in zip(sizes, lengths, manifest.cardinalities, strict=True):
+        counts = _column(content[at : at + length], size)
         if not _of_these_rows(counts, train.rows, clicks, cardinality):
-            raise InputError(f"{path}: does not count the training rows: {_fix(folder)}")
+            raise InputError(f"{path}: does not count the training rows: {fix}")
         found.append(counts)
+        at += length
     return found
+
+
+def _bytes_of(values: int) -> int:
+    """Bytes of a column with so many values."""
+    return -(-values * sum(kind.itemsize for kind in _KINDS) // _ROUNDED) * _ROUNDED
+
+
+def _column(content: npt.NDArray[np.uint8], values: int) -> ValueCounts:
+    counts, clicks = (content[8 * values * n : 8 * values * (n + 1)].view(_KINDS[n]) for n in range(2))
+    return ValueCounts(content[16 * values : 20 * values].view(_KINDS[2]), counts, clicks)
 
 
 def _of_these_rows(counts: ValueCounts, rows: int, clicks: int, cardinality: int) -> bool:
@@ -255,7 +279,3 @@ def _of_these_rows(counts: ValueCounts, rows: int, clicks: int, cardinality: int
         and int(counts.counts.sum()) == rows
         and int(counts.clicks.sum()) == clicks
     )
-
-
-def _fix(folder: Path) -> str:
-    return f"remove {folder if folder.name == COUNTS else 'that file'}, and the rows are counted anew"

@@ -142,8 +142,8 @@ class Manifest(_Frozen):
         rows_in: rows_out + rows_quarantined.
         click_rate: over all rows out.
         vocabulary: with contiguous ids, the files that hold each column's tokens.
-        counts: the files that say how often each value of a column occurs in training rows; none where an older version
-            has not counted them.
+        counts: the file that says how often each value occurs in training rows (see `counts`); None where an older
+            version has not counted them.
         dense_inexact: per integer column, the values that float32 does not hold exactly, so that different ones
             became one; empty where an older version has not counted them.
         time_order: of the rows; None where no column holds the time.
@@ -162,7 +162,7 @@ class Manifest(_Frozen):
     token_missing: list[Share]
     quarantine: Quarantine
     vocabulary: list[Shard] = []
-    counts: list[Shard] = []
+    counts: Shard | None = None
     dense_inexact: list[Count] = []
     time_order: TimeOrder | None = None
 
@@ -189,7 +189,6 @@ class Manifest(_Frozen):
             != self.rows_out + self.rows_quarantined,
             f"dense_inexact has not one count for each of {dense} columns": len(self.dense_inexact)
             not in (0, dense),
-            f"counts has not one file for each of {tokens} columns": len(self.counts) not in (0, tokens),
             "click_rate is not that of all splits": not math.isclose(
                 self.click_rate * self.rows_out,
                 sum((split.click_rate or 0.0) * split.rows for split in self.splits.values()),
@@ -213,8 +212,8 @@ class Manifest(_Frozen):
     def files(self) -> list[Shard]:
         """Every file that the folder holds besides the manifest."""
         shards = [shard for split in self.splits.values() for shard in split.shards]
-        kept = [self.quarantine.file] if self.quarantine.file else []
-        return [*shards, *self.vocabulary, *self.counts, *kept]
+        kept = [file for file in (self.counts, self.quarantine.file) if file]
+        return [*shards, *self.vocabulary, *kept]
 
     @staticmethod
     def load(folder: str | Place) -> Manifest:
@@ -262,7 +261,7 @@ def verify(folder: str | Path) -> list[str]:
     rows = {shard.file for split in manifest.splits.values() for shard in split.shards}
 
     def problem(file: Shard) -> str | None:
-        if file in manifest.counts and not (folder / file.file).exists():
+        if file == manifest.counts and not (folder / file.file).exists():
             return None  # whoever wants them counts the rows again
         return problem_of(folder, file) or (
             rows_problem(folder, manifest, file) if file.file in rows else None

@@ -147,7 +147,7 @@ def number(job: NumberJob) -> Iterator[Numbered]:
     with (
         atomic_file(job.folder / ids_file, durable=False) as stream,
         spilled.open("wb") as kept,
-        counts.Writer(job.folder / counts.file_of(job.column), job.column, numbered=True) as writer,
+        counts.Writer((job.folder / ids_file).with_suffix(".counts"), numbered=True) as writer,
     ):
         for part in merged(job.runs, job.column, job.limit):
             known = (part.counts >= job.min_count) & (part.words != 0)
@@ -159,7 +159,8 @@ def number(job: NumberJob) -> Iterator[Numbered]:
             known_so_far += int(known.sum())
             writer.add(ids[known], part.counts[known], part.clicks[known])
             unknown += part.counts[~known].sum(), part.clicks[~known].sum()
-        counted = writer.written(zero=(int(unknown[0]), int(unknown[1])))
+        values, size, sha256 = writer.written(zero=(int(unknown[0]), int(unknown[1])))
+    counted = Shard(file=str(Path(ids_file).with_suffix(".counts")), rows=values, bytes=size, sha256=sha256)
     tokens = np.memmap(spilled, np.uint32, "r") if known_so_far else np.empty(0, np.uint32)
     with hashed_file(path) as hashed, pa.ipc.new_file(pa.PythonFile(hashed, "w"), _SCHEMA) as file:
         file.write_batch(pa.record_batch([column_of(pa.uint32(), tokens)], schema=_SCHEMA))

@@ -10,6 +10,7 @@ from real_study import Command
 from sizewise import cli, results
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.shards.counts import FILE
 from sizewise_prep.shards.manifest import COUNTS, NAME, verify
 
 STUDY = """\
@@ -32,8 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = json.loads((folder / "shards" / NAME).read_text())
     del manifest["counts"]
     (folder / "shards" / NAME).write_text(json.dumps(manifest))
-    for path in (folder / "shards").glob("*.counts"):
-        path.unlink()
+    (folder / "shards" / FILE).unlink()
     return folder
 
 

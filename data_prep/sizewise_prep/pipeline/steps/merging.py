@@ -54,8 +54,9 @@ def check(job: MergeJob) -> Iterator[Merged | None]:
 
 def merge(job: MergeJob) -> Iterator[Merged]:
     """Write a column's counts, and the record of them."""
-    path = job.folder / counts.file_of(job.column)
-    values, file = counts.merge(path, job.runs, job.column, job.limit)
-    merged = Merged(column=job.column, values=values, counts=file)
+    file = f"work/merged/C{job.column + 1}.counts"
+    values, (rows, size, sha256) = counts.merge(job.folder / file, job.runs, job.column, job.limit)
+    counted = Shard(file=file, rows=rows, bytes=size, sha256=sha256)
+    merged = Merged(column=job.column, values=values, counts=counted)
     write_atomic(job.record_path, merged.model_dump_json().encode())
     yield merged

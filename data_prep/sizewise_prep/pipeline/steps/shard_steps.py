@@ -24,6 +24,7 @@ from sizewise_prep.pipeline.steps.progress import Progress
 from sizewise_prep.pipeline.workers import Workers
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.shards import vocabulary
+from sizewise_prep.shards.counts import joined
 from sizewise_prep.shards.distinct import BYTES_PER_WORD, Run
 from sizewise_prep.shards.manifest import Manifest, Quarantine, Settings, Shard, Split
 from sizewise_prep.shards.splits import Rule
@@ -79,7 +80,8 @@ class _Making:
             merged = yield from self._merge([one.run_in(self._folder) for one in figures])
             files, cardinalities = [], [column.values for column in merged]
             counts = [column.counts for column in merged]
-        return self._manifest(quarantine, sizes, made, figures, files, counts, cardinalities)
+        counted = joined(self._folder, [(self._folder / column.file, column.rows) for column in counts])
+        return self._manifest(quarantine, sizes, made, figures, files, counted, cardinalities)
 
     def _make(
         self, jobs: list[ShardJob], step: Literal["count", "shards"]
@@ -155,7 +157,7 @@ class _Making:
         made: list[Made],
         figures: list[Made],
         vocabulary: list[Shard],
-        counts: list[Shard],
+        counts: Shard,
         cardinalities: list[int],
     ) -> Manifest:
         rows, splits = sum(sizes.values()), {}
