@@ -112,8 +112,9 @@ def test_every_pool_takes_what_its_compression_allows(name: str) -> None:
 
 @pytest.mark.skipif(not REAL.exists(), reason="no real rows here")
 def test_real_rows_are_read_as_they_are() -> None:
-    label, dense, tokens = real(REAL)
-    assert (len(label), dense.shape[1], tokens.shape[1]) == (137_139, 13, 26)
-    assert label.mean() == pytest.approx(0.2568, abs=1e-4)
-    assert dense.min() == 0
-    assert len(set(tokens[:, 8].tolist())) == 3
+    split, universe = real(REAL, CPU)
+    assert (len(split), split.dense.shape[1], split.ids.shape[1]) == (137_139, 13, 26)
+    assert float(split.label.float().mean()) == pytest.approx(0.2568, abs=1e-4)
+    assert split.dense.min() == 0
+    assert universe[8] == 3
+    assert [int(limit) for limit in split.ids.amax(0) + 1] == universe

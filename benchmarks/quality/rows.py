@@ -1,21 +1,18 @@
 """Rows in arrays: a planted log, or a real one in Criteo's layout."""
 
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from benchmarks.scale.arrays import Data, Split, number_values, scored
-from benchmarks.scale.rows import bayes
+from benchmarks.scale.rows import DeviceWorld, Rows, bayes
 
 from sizewise.training.batches import transform_dense
 from sizewise_prep.planted import World
 
 REAL = Path("../shared/data/criteo_kaggle_sample.tsv.gz")
 DENSE, TOKENS = 13, 26
-CHUNK = 1 << 16
 
 
 def sizes(rows: int) -> tuple[int, int, int]:
@@ -33,73 +30,48 @@ def load(source: str, rows: int, seed: int, device: torch.device) -> tuple[Data,
         source: `planted`, or a path of raw rows.
         rows: of a planted log.
         seed: of its world.
-        device: where the arrays lie.
+        device: where the arrays lie, and where planted rows are made.
     """
-    best = ""
     if source == "planted":
-        label, dense, tokens, probability = planted(rows, seed)
-        held = slice(-sizes(rows)[2], None)
-        true = torch.from_numpy(probability[held])
-        drawn = scored(torch.from_numpy(label[held]), torch.logit(true))
+        world = DeviceWorld(World(seed, rows), device)
+        made = world.rows(0, rows, out=Rows.empty(rows, device, dense=torch.float32))
+        whole, universe = Split(*made), world.cardinalities
+    else:
+        whole, universe = real(Path(source), device)
+    train, validation, test = sizes(len(whole))
+    splits = [
+        whole.part(0, train),
+        whole.part(train, train + validation),
+        whole.part(len(whole) - test, len(whole)),
+    ]
+    values = number_values(splits[0], splits[1:], universe, with_clicks=True)
+    best = ""
+    if whole.probability is not None:
+        true = whole.probability[-test:].double()
+        drawn = scored(whole.label[-test:], torch.logit(true))
         best = (
             f"Bayes AUC on the test rows {bayes(true)[0]:.4f} expected, {drawn.auc:.4f} on the labels drawn"
         )
-    else:
-        label, dense, tokens = real(Path(source))
-    ids = np.empty(tokens.shape, np.int32)
-    universe = []
-    for column in range(tokens.shape[1]):
-        distinct, ids[:, column] = np.unique(tokens[:, column], return_inverse=True)
-        universe.append(len(distinct))
-    train, validation, _ = sizes(len(label))
-    edges = (0, train, train + validation, len(label))
-    splits = [
-        Split(*(torch.from_numpy(array[low:high]).to(device) for array in (dense, ids, label)))
-        for low, high in pairwise(edges)
-    ]
-    values = number_values(splits[0], splits[1:], universe, with_clicks=True)
     return Data(*splits, values), best
 
 
-def planted(
-    rows: int, seed: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.uint32], npt.NDArray[np.float64]]:
-    """Labels, dense values as models take them, tokens and true probabilities of a planted log."""
-    world = World(seed, rows)
-    parts = []
-    for start in range(0, rows, CHUNK):
-        chunk = world.chunk(start, min(start + CHUNK, rows))
-        dense = np.where(chunk.observed, chunk.integers, 0).T.astype(np.float32)
-        parts.append((chunk.labels, transform_dense(dense), chunk.tokens.T, chunk.probability))
-    label, dense, tokens, probability = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return label, dense, tokens, probability
-
-
-def real(path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.uint32]]:
-    """Labels, dense values as models take them, and tokens of raw rows in Criteo's layout, gzipped or not."""
+def real(path: Path, device: torch.device) -> tuple[Split, list[int]]:
+    """Raw rows in Criteo's layout, gzipped or not, and what the ids of each column are below."""
     import pyarrow as pa
     from pyarrow import csv
 
-    integers = [f"i{n}" for n in range(DENSE)]
-    names = ["label", *integers, *(f"c{n}" for n in range(TOKENS))]
-    kinds = {name: pa.float32() if name[0] == "i" else pa.string() for name in names[1:]}
+    integers, tokens = [f"i{n}" for n in range(DENSE)], [f"c{n}" for n in range(TOKENS)]
+    kinds = {"label": pa.uint8()} | dict.fromkeys(integers, pa.float32()) | dict.fromkeys(tokens, pa.string())
     table = csv.read_csv(
         path,
-        csv.ReadOptions(column_names=names),
+        csv.ReadOptions(column_names=list(kinds)),
         csv.ParseOptions(delimiter="\t", quote_char=False),
-        csv.ConvertOptions(column_types={**kinds, "label": pa.uint8()}),
+        csv.ConvertOptions(column_types=kinds),
     )
-    dense = np.stack([table[name].to_numpy(zero_copy_only=False) for name in integers], axis=1)
-    words = [
-        table[name]
-        .combine_chunks()
-        .dictionary_encode()
-        .indices.to_numpy(zero_copy_only=False)
-        .astype(np.uint32)
-        for name in names[1 + DENSE :]
-    ]
-    return (
-        table["label"].to_numpy(),
-        transform_dense(np.ascontiguousarray(dense, np.float32)),
-        np.stack(words, 1),
-    )
+    columns = [table[name].to_numpy(zero_copy_only=False) for name in integers]
+    dense = transform_dense(np.stack(columns, axis=1).astype(np.float32))
+    coded = [table[name].combine_chunks().dictionary_encode() for name in tokens]
+    ids = np.stack([column.indices.to_numpy(zero_copy_only=False) for column in coded], axis=1)
+    arrays = dense, ids.astype(np.int32), table["label"].to_numpy().copy()
+    split = Split(*(torch.from_numpy(array).to(device) for array in arrays))
+    return split, [len(column.dictionary) for column in coded]

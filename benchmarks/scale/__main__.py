@@ -347,6 +347,11 @@ def main() -> None:
     )
     bench.trainings = tuple(t for t in TRAININGS if arguments.only in t.key or t.teacher or t == TRAININGS[0])
     bench.choose(data, arguments.batch, arguments.choosing_seconds)
+    bench.say(
+        "AUC and log-loss of models as they ship; ± is 1.96 standard errors of the difference on the same test rows. "
+        "Iterations are compared on validation rows, as multiples of those of full tables; a teacher takes as many as "
+        "an epoch, once for all students."
+    )
     for training in bench.trainings:
         bench.run(training, data)
     now(device)

@@ -37,8 +37,13 @@ class Split:
 
     def head(self, rows: int) -> "Split":
         """The first rows, in the same memory."""
-        probability = None if self.probability is None else self.probability[:rows]
-        return Split(self.dense[:rows], self.ids[:rows], self.label[:rows], probability)
+        return self.part(0, rows)
+
+    def part(self, start: int, stop: int) -> "Split":
+        """Rows start to stop (exclusive), in the same memory."""
+        part = slice(start, stop)
+        probability = None if self.probability is None else self.probability[part]
+        return Split(self.dense[part], self.ids[part], self.label[part], probability)
 
     def ordered(self, order: Tensor) -> "Split":
         """The rows in another order, copied."""

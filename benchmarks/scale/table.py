@@ -155,7 +155,10 @@ def written(record: Record, heading: list[str]) -> str:
     ]  # fmt: skip
     lines += ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
     for result in record.results:
-        lines.append("| " + " | ".join(_cells(record, result, full)) + " |")
+        if not (
+            result.falling and result.state == "epoch"
+        ):  # whose rate has not fallen yet: no model to ship
+            lines.append("| " + " | ".join(_cells(record, result, full)) + " |")
     text = "\n".join(lines) + "\n"
     assert record.folder is not None
     (record.folder / TABLE).write_text(text)
