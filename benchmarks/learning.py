@@ -128,8 +128,8 @@ def measure(run: Run, work: Path, epochs: int, learning_rate: float) -> dict[str
     last = outcome.evaluations[-1]
     result = {
         "run": run,
-        "auc": outcome.test["auc"],
-        "iteration": outcome.test["iteration"],
+        "auc": outcome.test.scores.auc,
+        "iteration": outcome.test.iteration,
         "embedding_bytes": last["embedding_bytes"],
         "train_seconds": last["train_seconds"],
     }

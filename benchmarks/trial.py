@@ -28,6 +28,8 @@ from sizewise.config.trial import TrialConfig
 from sizewise.engine.messages import Evaluated, Failed, Finished, Started
 from sizewise.engine.ray_tune import cluster
 from sizewise.engine.ray_tune.worker_group import Workers
+from sizewise.engine.resources import asked_for
+from sizewise.metrics.evaluation import Evaluation
 from sizewise.training.loop import train
 from sizewise_core import allocator
 from sizewise_prep import planted
@@ -47,18 +49,21 @@ def alone(config: dict[str, Any], folder: str, threads: int) -> Times:
     """One trial in this process."""
     torch.set_num_threads(threads)
     allocator.keep_freed()  # as workers do
-    reports: list[tuple[float, dict[str, Any]]] = []
+    reports: list[tuple[float, Evaluation]] = []
     started = time.monotonic()
-    train(
-        TrialConfig.model_validate(config), Path(folder), lambda row: reports.append((time.monotonic(), row))
-    )
+
+    def report(evaluation: Evaluation | None) -> None:
+        assert evaluation is not None  # of the only worker
+        reports.append((time.monotonic(), evaluation))
+
+    train(TrialConfig.model_validate(config), Path(folder), report)
     return _times(started, reports)
 
 
 def in_worker(workers: Workers, config: dict[str, Any], folder: str) -> Times:
     """One trial by the worker group."""
-    workers.begin({"config": config, "folder": folder, "how": {}})
-    reports: list[tuple[float, dict[str, Any]]] = []
+    workers.begin({"config": config, "folder": folder, "how": {"continues": None, "pruning": None}})
+    reports: list[tuple[float, Evaluation]] = []
     started = time.monotonic()
     while not isinstance(message := workers.next(), Finished):
         if isinstance(message, Failed):
@@ -70,7 +75,7 @@ def in_worker(workers: Workers, config: dict[str, Any], folder: str) -> Times:
     return _times(started, reports)
 
 
-def _times(started: float, reports: list[tuple[float, dict[str, Any]]]) -> Times:
+def _times(started: float, reports: list[tuple[float, Evaluation]]) -> Times:
     # From the first report on: before it lie the opening of the data and the making of the model, once a trial.
     (begun, first), (ended, last) = reports[0], reports[-1]
     training = last["train_seconds"] - first["train_seconds"]
@@ -135,7 +140,7 @@ def _measured(rows: int, split: str, rounds: int, cpus: int) -> dict[str, list[T
         with ProcessPoolExecutor(1, mp_context=context, initializer=os.nice, initargs=(15,)) as process:
             process.submit(alone, config, str(folder / "warm"), cpus).result()
             with cluster.connect(asked):
-                workers = Workers(asked.resources.model_dump(), "bench", str(folder / "logs"))
+                workers = Workers(asked_for(asked.resources, 0), "bench", str(folder / "logs"))
                 in_worker(workers, config, str(folder / "warm-ray"))
                 for turn in range(rounds):
                     plain = process.submit(alone, config, str(folder / f"plain-{turn}"), cpus)

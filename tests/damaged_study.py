@@ -21,6 +21,7 @@ from real_study import one_thread
 from sizewise import config
 from sizewise.engine import run as study
 from sizewise.engine.decisions import Engine
+from sizewise.metrics.evaluation import Evaluation
 from sizewise.training.loop import train
 from sizewise_core.sealed import LAST_LINE, sealed, unsealed
 
@@ -69,7 +70,7 @@ def run_trials(engine: Engine, *_: Any, kill_in: int = -1) -> None:
             continue
         payload = engine.payload(record)
 
-        def report(row: dict[str, Any], number: int = number) -> None:
+        def report(row: Evaluation, number: int = number) -> None:
             engine.evaluated(number, row)
             if number == kill_in:
                 raise _Killed

@@ -21,7 +21,7 @@ import pandas  # type: ignore[import-untyped]  # noqa: F401
 import plotly.graph_objects as go
 
 from sizewise import results
-from sizewise.results import Answer, Study
+from sizewise.results import Answer, Status, Study
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, StorageError
 
@@ -39,7 +39,7 @@ class Snapshot(NamedTuple):
 
     study: Study
     answer: Answer
-    status: dict[str, Any]
+    status: Status
     version: str
 
 
@@ -142,18 +142,18 @@ def _snapshot(runs: Place, name: str) -> Snapshot:
     return Snapshot(study, answer, _status(runs, name, version), f"{runs}/{name}/{version}")
 
 
-def _now(runs: Place, name: str) -> dict[str, Any]:
+def _now(runs: Place, name: str) -> Status:
     return _status(runs, name, _version(runs, name))
 
 
-def _status(runs: Place, name: str, version: str) -> dict[str, Any]:
+def _status(runs: Place, name: str, version: str) -> Status:
     # how long is left changes with the clock as well, but nobody counts single seconds
     tick = int(time.time() / 2) if version.startswith("running") else 0
-    status: dict[str, Any] = _STATES.get((str(runs), name, version, tick), lambda: results.status(runs, name))
+    status: Status = _STATES.get((str(runs), name, version, tick), lambda: results.status(runs, name))
     return status
 
 
-def listed(runs: Place) -> list[dict[str, Any]]:
+def listed(runs: Place) -> list[Status]:
     """How every study under `runs` stands (`results.status`), most recently changed first.
 
     One that cannot be read has the state "unreadable", and `problems` say why.

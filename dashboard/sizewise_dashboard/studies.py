@@ -1,10 +1,10 @@
 """The first page: every study under the runs folder, how far it is, what it has found and cost; live."""
 
-from typing import Any
-
 import streamlit as st
 
-from sizewise.results.reading import NEAR
+from sizewise.results import Point
+from sizewise.results.cost import Cost
+from sizewise.results.status import NEAR
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, exists
 from sizewise_core.units import format_auc, format_bytes, format_seconds
@@ -66,20 +66,17 @@ def _table(runs: Place, target: st.Page) -> None:
     st.caption(f"Best: the highest validation AUC, and the size of its model. Smallest near it: {near}.")
 
 
-def _point(point: dict[str, Any] | None) -> str:
+def _point(point: Point | None) -> str:
     """A trial's AUC and its model's size."""
     if point is None:
         return ""
     return format_auc(point["auc"]) + ("" if point["bytes"] is None else f", {format_bytes(point['bytes'])}")
 
 
-def cost(used: dict[str, Any]) -> str:
+def cost(used: Cost) -> str:
     """What trials cost so far, in money where the study names prices, otherwise in time."""
     if used["money"]:
         return f"{used['money']:,.2f} {used['currency']}"
-    parts = [
-        f"{format_seconds(used[f'{kind}_seconds'])} {kind.upper()}"
-        for kind in ("gpu", "cpu")
-        if used[f"{kind}_seconds"]
-    ]
+    held = {"GPU": used["gpu_seconds"], "CPU": used["cpu_seconds"]}
+    parts = [f"{format_seconds(seconds)} {kind}" for kind, seconds in held.items() if seconds]
     return ", ".join(parts)

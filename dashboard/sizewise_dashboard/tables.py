@@ -14,11 +14,10 @@ from typing import Any, Literal
 import polars as pl
 import streamlit as st
 
-from sizewise.metrics.registry import METRICS, with_listed
+from sizewise.metrics.registry import of_column, with_listed
 
 # What metrics are called where there is room for more than their labels, and what is no metric.
 _LABELS = {
-    "test_auc": "test AUC",
     "memory_budget": "memory budget",
     "epoch": "epochs done",
     "train_seconds": "training seconds",
@@ -29,7 +28,6 @@ _LABELS = {
     "teacher_seconds": "teacher's seconds",
 }
 _FORMATS = {
-    "test_auc": "%.4f",
     "money": "%,.4f",
     "missing_share": "%.4f",
     "cardinality": "%,d",
@@ -88,23 +86,27 @@ def label(name: str) -> str:
     """What a column is called for people."""
     if name in _LABELS:
         return _LABELS[name]
-    return METRICS[name].label if name in METRICS else name.replace("_", " ")
+    metric = of_column(name)
+    return metric.label if metric else name.replace("_", " ")
 
 
 def _spreadsheet(name: str) -> str | None:
     """How a browser writes a column's numbers, as a printf format; None for its own way."""
-    return (METRICS[name].spreadsheet or None) if name in METRICS else _FORMATS.get(name)
+    metric = of_column(name)
+    return (metric.spreadsheet or None) if metric else _FORMATS.get(name)
 
 
 def is_size(name: str) -> bool:
     """Whether a column holds bytes."""
-    unit = METRICS[name].unit if name in METRICS else ""
-    return unit == "bytes" or name.endswith("_bytes") or name == "memory_budget"
+    metric = of_column(name)
+    return (
+        (metric is not None and metric.unit == "bytes") or name.endswith("_bytes") or name == "memory_budget"
+    )
 
 
-def _formatted(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
+def _formatted(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, object]]:
     """The table with sizes in one unit a column, which its heading names, and how each column is written."""
-    config: dict[str, Any] = {}
+    config: dict[str, object] = {}
     names: dict[str, str] = {}
     for name in table.columns:
         heading, form = label(name), _spreadsheet(name)

@@ -1,6 +1,7 @@
 """The trials of one study as a table, and the picked ones in full, side by side."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -8,11 +9,11 @@ import streamlit as st
 
 from sizewise import figures
 from sizewise.figures import EFFORTS, SCORES
-from sizewise.metrics.registry import METRICS, with_listed
+from sizewise.metrics.registry import columns_of_test, of_column, with_listed
 from sizewise.results import Study, logs
 from sizewise.results.commands import run_longer
 from sizewise_core.storage import Place
-from sizewise_core.units import format_auc, format_bytes, format_seconds
+from sizewise_core.units import format_bytes, format_seconds
 from sizewise_dashboard import chart, picking, snapshots, tables
 from sizewise_dashboard.parts import badge, has_trials, opened, plain, show_problems
 from sizewise_dashboard.snapshots import Snapshot
@@ -33,9 +34,8 @@ _MORE = ("logloss", "normalized_entropy", "samples_per_second", "compression_rat
 def _first() -> list[str]:
     """The columns that come first in the table of all trials."""
     size = ["embedding_bytes", "model_bytes"]
-    return with_listed(
-        ["trial_id", "role", "state", "auc", "test_auc", *size, "iteration", "epoch"], after="epoch"
-    )
+    scores = ["auc", *columns_of_test(listed=True).values()]
+    return with_listed(["trial_id", "role", "state", *scores, *size, "iteration", "epoch"], after="epoch")
 
 
 def page(runs: Place) -> None:
@@ -61,7 +61,9 @@ def _table(study: Study) -> pl.DataFrame:
     hidden = {"data", "bottom_mlp", "top_mlp", "checkpoint_seconds", "evaluate_every"}
     configuration = [name for name in study.config_columns if name not in hidden]
     columns = [name for name in (*_first(), *configuration, *_LAST) if name in study.trials.columns]
-    empty = {"test_auc", "reason", "error", "cpu_seconds", "gpu_seconds", "money"} & set(columns)
+    empty = {*columns_of_test().values(), "reason", "error", "cpu_seconds", "gpu_seconds", "money"} & set(
+        columns
+    )
     columns = [name for name in columns if name not in empty or study.trials[name].is_not_null().any()]
     table = study.trials.select(*columns, pl.exclude(columns))
     tables.show(
@@ -221,7 +223,7 @@ def _one(study: Study, trial: int, alone: bool) -> None:
         st.code(run_longer(study, trial), language="bash", wrap_lines=True)
 
 
-def _row(study: Study, trial: int) -> dict[str, Any]:
+def _row(study: Study, trial: int) -> Mapping[str, Any]:
     return study.trials.filter(pl.col("trial_id") == trial).row(0, named=True)
 
 
@@ -231,8 +233,6 @@ def _text(name: str, value: Any) -> str:
         return ""
     if tables.is_size(name):
         return format_bytes(value)
-    if name == "test_auc":
-        return format_auc(value)
-    if name in METRICS and name != "epoch":
-        return format_seconds(value) if METRICS[name].unit == "seconds" else METRICS[name].text(value)
+    if (metric := of_column(name)) and name != "epoch":
+        return format_seconds(value) if metric.unit == "seconds" else metric.text(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

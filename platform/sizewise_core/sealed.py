@@ -9,6 +9,7 @@ as it is (an older version or another tool wrote it): a single damage can take t
 
 import json
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 SEAL = b', "crc32": "'
@@ -81,7 +82,7 @@ def _is_shallow(value: Any, most: int) -> bool:
     return most > 0 and all(_is_shallow(v, most - 1) for v in inner if isinstance(v, dict | list))
 
 
-def _is_text(fields: dict[str, Any]) -> bool:
+def _is_text(fields: Mapping[str, object]) -> bool:
     """Whether all of it can be written as UTF-8: JSON may spell half a character, which nothing can print."""
     try:
         json.dumps(fields, ensure_ascii=False).encode()

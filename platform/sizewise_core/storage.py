@@ -24,6 +24,7 @@ import logging
 import os
 import shutil
 import stat
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, cast
@@ -317,7 +318,7 @@ def _local_entry(path: Path, info: os.stat_result) -> Entry:
     return Entry(path, kinds[0], info.st_size, info.st_mtime, version, kinds[1])
 
 
-def _entry(path: UPath, listed: dict[str, Any]) -> Entry:
+def _entry(path: UPath, listed: Mapping[str, Any]) -> Entry:
     modified = next(
         (listed[key] for key in ("LastModified", "mtime", "updated", "created") if listed.get(key)), 0.0
     )

@@ -9,9 +9,7 @@ Every number that a table, a figure or a sentence shows goes through here, so th
 
 import math
 import re
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
 
 _SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[a-z]*)")
 _UNITS = {"": 1, "b": 1}
@@ -95,11 +93,13 @@ def _digits(value: float) -> str:
     return text.rstrip("0").rstrip(".")
 
 
-def describe_cost(cost: Mapping[str, Any]) -> str:
+def describe_cost(
+    cpu_seconds: float, gpu_seconds: float, money: float | None = None, currency: str | None = None
+) -> str:
     """What a study has used, and money where there are prices: "2 h 5 min of CPU, 31 min 2 s of GPU, 1.20 USD"."""
-    parts = [f"{format_seconds(cost['cpu_seconds'])} of CPU"]
-    if cost["gpu_seconds"]:
-        parts.append(f"{format_seconds(cost['gpu_seconds'])} of GPU")
-    if cost["money"] is not None:
-        parts.append(f"{cost['money']:,.2f} {cost['currency']}")
+    parts = [f"{format_seconds(cpu_seconds)} of CPU"]
+    if gpu_seconds:
+        parts.append(f"{format_seconds(gpu_seconds)} of GPU")
+    if money is not None:
+        parts.append(f"{money:,.2f} {currency}")
     return ", ".join(parts)

@@ -242,7 +242,8 @@ def _found(folder: Path) -> str:
     found = []
     for number, record in ledger.records().items():
         rows = [{k: v for k, v in row.items() if k not in TIMED} for row in ledger.evaluations(number)]
-        found.append((number, record.state, record.params, rows, (ledger.test(number) or {}).get("auc")))
+        test = ledger.test(number)
+        found.append((number, record.state, record.params, rows, test and test.scores.auc))
     return repr(found)
 
 

@@ -17,6 +17,8 @@ from s3_server import S3Server
 from sizewise import results
 from sizewise.engine import driver
 from sizewise.engine.driver import only_driver
+from sizewise.metrics.evaluation import Evaluation, TestScores
+from sizewise.metrics.scores import Scores
 from sizewise.store import heartbeat
 from sizewise.store.ledger import Ledger, Record
 from sizewise.store.usage import Usage
@@ -50,8 +52,11 @@ def record(trial_id: int, **changes: Any) -> Record:
     return Record.model_validate({**fields, "config": {"dim": 8}, "started": 1.5, **changes})
 
 
-def evaluation(iteration: int, auc: float) -> dict[str, Any]:
-    return {"iteration": iteration, "auc": auc, "embedding_bytes": 1_000, "model_bytes": 5_000}
+def evaluation(iteration: int, auc: float) -> Evaluation:
+    return Evaluation({"iteration": iteration, "auc": auc, "embedding_bytes": 1_000, "model_bytes": 5_000})
+
+
+TEST = TestScores(10, Scores(0.6, 0.5, 0.9, 1.0))
 
 
 # Files
@@ -160,7 +165,7 @@ def test_results_are_read_back_equal(study: Place, runs: Place, tmp_path: Path) 
             for step in range(1, 5):
                 ledger.append_evaluation(trial_id, evaluation(step * 10, 0.6 + step / 100 + trial_id / 1000))
         ledger.write_evaluations(1, [evaluation(10, 0.61), evaluation(20, float("nan"))])
-        ledger.write_test(1, {"iteration": 10, "auc": 0.6, "logloss": 0.5, "normalized_entropy": 0.9})
+        ledger.write_test(1, TEST)
         ledger.write(record(1, state="finished", values={"auc": 0.61}, finished=9.0))
 
     fill(Ledger(study))
@@ -300,7 +305,7 @@ def test_a_superseded_driver_writes_nothing_more(study: Place, monkeypatch: pyte
             lambda: ledger.write(record(1)),
             lambda: ledger.append_evaluation(0, evaluation(1, 0.7)),
             lambda: ledger.write_evaluations(0, [evaluation(1, 0.7)]),
-            lambda: ledger.write_test(0, {"auc": 0.7}),
+            lambda: ledger.write_test(0, TEST),
             lambda: usage.begin(0, 1, cpus=1, gpus=0),
         ):
             with pytest.raises(SupersededError, match="process 1 on elsewhere has taken this study over"):

@@ -22,6 +22,7 @@ Figures come from `marginals.json` (fitted to real rows; aggregates only). All r
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -97,7 +98,7 @@ class Column:
         return len(self.cuts) - 1
 
     @staticmethod
-    def fitted(figures: dict[str, Any], dials: Dials) -> Column:
+    def fitted(figures: Mapping[str, Any], dials: Dials) -> Column:
         """The column of the fitted figures, with the dials applied.
 
         `zipf` raises every value's probability to a power and renormalizes, tail included (its sum as an
@@ -319,7 +320,7 @@ class IntegerModel:
         intercept, linear, square, absent: the effect on a click, see `effects`.
     """
 
-    def __init__(self, figures: dict[str, Any], dials: Dials) -> None:
+    def __init__(self, figures: Mapping[str, Any], dials: Dials) -> None:
         columns = figures["integer"]
         self.count = len(columns)
         self.missing = [min(column["missing"] * dials.missing, 1.0) for column in columns]

@@ -37,7 +37,9 @@ _OF_TEACHERS = ("teacher_iterations", "teacher_seconds")
 
 def trial_columns() -> list[str]:
     """The columns of a table of trials."""
-    own = ["epochs", "test_auc", "breaks", "cpu_seconds", "gpu_seconds", "money"]
+    from sizewise.metrics.registry import columns_of_test
+
+    own = ["epochs", *columns_of_test(listed=True).values(), "breaks", "cpu_seconds", "gpu_seconds", "money"]
     return ["trial_id", "role", "state", "replicate", *front_columns()[1:], *own, *_OF_TEACHERS]
 
 

@@ -7,7 +7,7 @@ with running("mine", place("runs"), asked=12, quiet=False) as shown:
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from sizewise import results
 from sizewise.cli.terminal import Bars, err
 from sizewise.engine.leaving import before_leaving
-from sizewise.store.ledger import Record
+from sizewise.store.records import Record
 from sizewise_core.printable import printable
 from sizewise_core.storage import Place
 from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
@@ -90,7 +90,7 @@ class Running:
         self._best = max((auc for auc in (best, self._best) if auc is not None), default=None)
         self._show()
 
-    def event(self, event: str, record: Record, values: dict[str, Any] | None) -> None:
+    def event(self, event: str, record: Record, values: Mapping[str, float] | None) -> None:
         """Take what happens in the study (see `sizewise.store.ledger.Event`)."""
         self._waits = ""
         if values and (auc := values.get("auc")) is not None and auc == auc:
@@ -109,7 +109,7 @@ class Running:
         if line and not self._quiet:
             err.print(f"trial {record.trial_id}: {printable(line)}", markup=False, soft_wrap=True)
 
-    def _running(self, record: Record, event: str, values: dict[str, Any] | None) -> None:
+    def _running(self, record: Record, event: str, values: Mapping[str, float] | None) -> None:
         """Bring the line of a running trial up to date."""
         epochs = float(record.config["epochs"])
         task = self._trials.get(record.trial_id)
@@ -161,7 +161,7 @@ def _every(evaluate_every: Any) -> str:
     return f"every {evaluate_every:g} epochs" if isinstance(evaluate_every, float) else "as it goes"
 
 
-def _event_line(event: str, record: Record, values: dict[str, Any] | None) -> str:
+def _event_line(event: str, record: Record, values: Mapping[str, float] | None) -> str:
     """One readable line an event; evaluations, and workers that have begun, pass without one."""
     if event == "started":
         config, again = record.config, f", attempt {record.attempts}" if record.attempts > 1 else ""

@@ -3,7 +3,8 @@
 import json
 import os
 import shlex
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated
 
 import typer
 
@@ -79,6 +80,6 @@ def auc_text(value: float | None) -> str:
     return "undefined" if value is None else format_auc(value)
 
 
-def print_json(value: dict[str, Any]) -> None:
+def print_json(value: Mapping[str, object]) -> None:
     """Print one object, which is all that goes to standard output."""
     print(json.dumps(value, default=str))

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from sizewise.cli.shared import (
 from sizewise.engine import signals
 from sizewise_core.errors import InputError
 from sizewise_core.storage import place
+
+if TYPE_CHECKING:
+    from sizewise.results import Status
 
 _MOST_REASONS = 10  # for which trials failed, that are said of one study
 _MOST_LETTERS = 1_000  # of each
@@ -172,15 +175,16 @@ def _print_trial(name: str, runs: str, trial: int, as_json: bool) -> None:
     from sizewise.cli.terminal import print_problems, say
 
     report = results.trial_report(place(runs), name, trial)
-    print_problems(report["problems"], command("results", name, runs, "--problems"))
+    print_problems(report.problems, command("results", name, runs, "--problems"))
     if as_json:
-        print_json(report)
+        print_json(report.as_json())
         return
-    again = f", {report['attempts']} attempts" if report["attempts"] > 1 else ""
-    say(f"trial {trial} of {name}: {report['state']}{again}")
-    for attempt, reason in report["lost"].items():
+    record = report.record
+    again = f", {record.attempts} attempts" if record.attempts > 1 else ""
+    say(f"trial {trial} of {name}: {record.state}{again}")
+    for attempt, reason in record.lost.items():
         say(f"attempt {attempt} lost its worker: {reason}")
-    for text in filter(None, (report["error"], report["traceback"].rstrip())):
+    for text in filter(None, (record.error, report.traceback.rstrip())):
         say(text)
 
 
@@ -210,13 +214,13 @@ def _print_status(name: str, runs: str, as_json: bool) -> None:
     from sizewise_core.units import describe_cost
 
     study = results.load(place(runs), name)
-    found = {**results.status(place(runs), name), "problems": study.problems}
+    found: results.Status = {**results.status(place(runs), name), "problems": study.problems}
     print_problems(study.problems, command("results", name, runs, "--problems"))
     if as_json:
         print_json(found)
         return
     say(_progress(name, found))
-    say(f"cost so far: {describe_cost(found['cost'])}")
+    say(f"cost so far: {describe_cost(**found['cost'])}")
     if found["message"]:
         say(found["message"])
     for reason, ids in found["lost"].items():
@@ -232,7 +236,7 @@ def _print_status(name: str, runs: str, as_json: bool) -> None:
         print(f"tracebacks: {command('status', name, runs, '--trial', 'ID')}")
 
 
-def _progress(name: str, found: dict[str, Any]) -> str:
+def _progress(name: str, found: "Status") -> str:
     """One line: the study's state and its trials by state."""
     from sizewise_core.units import format_seconds
 
@@ -260,11 +264,11 @@ def _first_problem(study: str, problems: list[str]) -> str:
     return f"{study}: {problems[0]}{more}"
 
 
-def overrides(pairs: list[str]) -> dict[str, Any]:
+def overrides(pairs: list[str]) -> dict[str, object]:
     """The fields that `--set KEY=VALUE` replace, by dotted key; InputError for what is none."""
     from sizewise_core.yaml_files import YamlError, parse_yaml
 
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not key or not equals:

@@ -7,7 +7,7 @@ and `wide` shows it: on a terminal in several tables below one another. A pipe h
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sizewise.cli.shared import front_columns
-from sizewise.metrics.registry import METRICS
+from sizewise.metrics.registry import of_column
 from sizewise.results import Study
 from sizewise_core.printable import printable
 from sizewise_core.units import format_auc, format_bytes, format_count, format_seconds
@@ -32,7 +32,6 @@ LEAST_TEXT = 16  # a column of words may be folded to this width; numbers never 
 # How columns that are no metric, or are headed in fewer words, are headed and written; the others as they are.
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "state": ("state", str),
-    "test_auc": ("test AUC", format_auc),
     "best_auc": ("best AUC", format_auc),
     "auc_low": ("from", format_auc),
     "auc_high": ("to (95 %)", format_auc),
@@ -46,7 +45,13 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 # Columns that are left out, without a word, where every row has this.
-USUAL: dict[str, Any] = {"replicate": 0, "replicates": 1, "auc_low": None, "auc_high": None, "breaks": None}
+USUAL: Mapping[str, object] = {
+    "replicate": 0,
+    "replicates": 1,
+    "auc_low": None,
+    "auc_high": None,
+    "breaks": None,
+}
 
 # What there is least need to see, first; after these, columns are left out from the right.
 LEAST = ["gpu_seconds", "money", "cpu_seconds", "epochs", "compression_ratio", "epoch", "model_bytes"]
@@ -157,7 +162,7 @@ def _heading(name: str) -> tuple[str, Callable[[Any], str]]:
     """How a column is headed, and what writes its values."""
     if name in COLUMNS:
         return COLUMNS[name]
-    metric = METRICS.get(name)
+    metric = of_column(name)
     return (metric.label, metric.text) if metric else (name.replace("_", " "), str)
 
 

@@ -107,7 +107,7 @@ def _plain(node: Any) -> Any:
     return node
 
 
-def _validated(raw: dict[str, Any], path: Place, document: Any, overrides: Mapping[str, Any]) -> StudySpec:
+def _validated(raw: Mapping[str, Any], path: Place, document: Any, overrides: Mapping[str, Any]) -> StudySpec:
     try:
         return StudySpec.model_validate(raw)
     except ValidationError as error:

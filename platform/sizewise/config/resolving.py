@@ -66,7 +66,7 @@ def with_defaults(spec: StudySpec, of: Literal["today", "0.1"]) -> StudySpec:
     A study that begins is given today's. One that is resumed and has none was begun by version 0.1, and goes on with
     those of then: its trials must be comparable.
     """
-    missing: dict[str, Any] = {}
+    missing: dict[str, object] = {}
     for method in spec.embedding.methods:
         options = METHODS[method].options
         for name, before in options.defaults_of_0_1.items():
@@ -116,7 +116,7 @@ def _budget(spec: StudySpec, manifest: Manifest, source: str) -> int | SizeRange
     return Choices(choices=ends) if isinstance(given, Choices) else ends[0]
 
 
-def _first_trial(spec: StudySpec, number: int, tables: int, source: str) -> dict[str, Any]:
+def _first_trial(spec: StudySpec, number: int, tables: int, source: str) -> dict[str, object]:
     """The settings of one of the first trials, within what is searched."""
     settings, where = dict(spec.first_trials[number]), f"{source}: first_trials[{number}]"
     if "memory_budget" in settings:

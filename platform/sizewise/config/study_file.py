@@ -17,7 +17,7 @@ from sizewise.config.trial import SECTIONS, all_settings, flat_name, reserved_na
 from sizewise.embedding import METHODS
 from sizewise.metrics import registry
 from sizewise.models import MODELS, precision_fault
-from sizewise.store.ledger import NAME
+from sizewise.store.study_folder import NAME
 
 # The objectives by which pruning can tell that one trial is better than another.
 COMPARED = {"auc", "embedding_bytes", "model_bytes", "iterations"}
@@ -196,7 +196,7 @@ class StudySpec(Strict):
 
     def searched(self) -> Iterable[tuple[str, Any]]:
         """(field, range or choices) of everything that is searched, in a fixed order."""
-        fields: dict[str, Any] = {}
+        fields: dict[str, object] = {}
         for section in ("search", "embedding", "train", "model"):
             values: Any = getattr(self, section)
             fields |= {

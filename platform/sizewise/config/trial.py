@@ -67,13 +67,23 @@ def all_settings() -> Mapping[str, Setting]:
 
 
 @cache
+def dotted_names() -> Mapping[str, str]:
+    """Where a study file has each setting, by its flat name: `search.epochs` for `epochs`."""
+    return {
+        flat_name(section, field): f"{section}.{kind.written_as(field)}"
+        for section, kind in SECTIONS.items()
+        for field in kind.settings()
+    }
+
+
+@cache
 def reserved_names() -> frozenset[str]:
     """Names that no option of a method or a model can have."""
     return frozenset({"data", "seed", *_OPTIONS, *all_settings()})
 
 
 @cache
-def later_defaults() -> Mapping[str, Any]:
+def later_defaults() -> Mapping[str, object]:
     """What a record does not say that was written before a setting existed, or by a study that does not use it."""
     return {
         name: setting.default
@@ -82,7 +92,7 @@ def later_defaults() -> Mapping[str, Any]:
     }
 
 
-def said_settings(section: str, values: Section) -> dict[str, Any]:
+def said_settings(section: str, values: Section) -> Mapping[str, object]:
     """What a study's section says, by flat names: also by default what every record has, and nothing newer."""
     return {
         name: getattr(values, field)
@@ -139,13 +149,13 @@ class TrialConfig(BaseModel):
             "model": {name: value for name, value in options.items() if name in of_model},
             "embedding": {name: value for name, value in options.items() if name not in of_model},
         }
-        sections: dict[str, Any] = {
+        sections: Mapping[str, Any] = {
             name: kind.model_construct(**_given(name, kind, settings), **extra.get(name, {}))
             for name, kind in SECTIONS.items()
         }
         return cls.model_construct(data=str(settings["data"]), seed=int(settings["seed"]), **sections)
 
-    def flat(self) -> dict[str, Any]:
+    def flat(self) -> dict[str, object]:
         """The settings as one level of names, for tables and for the ledger.
 
         A setting that is newer than many records is left out where the study says nothing of it.
@@ -153,7 +163,7 @@ class TrialConfig(BaseModel):
         silent = self._silent()
         return {name: value for name, value in self.complete().items() if name not in silent}
 
-    def grouped(self) -> dict[str, Any]:
+    def grouped(self) -> dict[str, object]:
         """As `flat`, with the options of the method and those of the model in a dictionary each."""
         silent = self._silent()
         silent |= {"model_options"} if "model" in silent else set()
@@ -167,14 +177,14 @@ class TrialConfig(BaseModel):
         }
         return set(later_defaults()) - said - set(_ALWAYS_WRITTEN)
 
-    def complete(self) -> dict[str, Any]:
+    def complete(self) -> dict[str, object]:
         """Every setting as one level of names, also those that `flat` leaves out."""
         fields = {name: value for name, value in self.settings().items() if name not in _OPTIONS}
         return {**fields, **self.embedding.options, **self.model.options}
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """Every setting by its flat name; options of the method and of the model in a dictionary each."""
-        fields: dict[str, Any] = {"data": self.data, "seed": self.seed}
+        fields: dict[str, object] = {"data": self.data, "seed": self.seed}
         for section, kind in SECTIONS.items():
             values = getattr(self, section)
             fields |= {flat_name(section, field): _plain(getattr(values, field)) for field in kind.settings()}
@@ -182,7 +192,7 @@ class TrialConfig(BaseModel):
         order = dict.fromkeys([*_OF_0_1, "model", "model_options", *fields])
         return {name: fields[name] for name in order}
 
-    def options_of_model(self) -> dict[str, Any]:
+    def options_of_model(self) -> Mapping[str, Any]:
         """All options of the model, the widths of hidden layers among them where it has such."""
         declared = MODELS[self.model.kind].options.model_fields
         widths = {"bottom_mlp": self.model.bottom_mlp, "top_mlp": self.model.top_mlp}
@@ -216,7 +226,7 @@ class TrialConfig(BaseModel):
         return json.dumps(said, sort_keys=True)
 
 
-def _given(section: str, kind: type[Section], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _given(section: str, kind: type[Section], settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """The fields of a section that are among the settings, as their types read them."""
     fields = {field: flat_name(section, field) for field in kind.settings()}
     return {

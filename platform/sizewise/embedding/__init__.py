@@ -7,7 +7,7 @@
 Each method lives in a file of its own, with its options as a pydantic class beside it; see ``METHODS``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -84,7 +84,7 @@ def smallest_budget(method: str, cardinalities: Sequence[int], dim: int, **optio
     return METHODS[method].smallest_budget(cardinalities, dim, checked)
 
 
-def _checked(method: str, cardinalities: Sequence[int], dim: int, options: dict[str, Any]) -> Options:
+def _checked(method: str, cardinalities: Sequence[int], dim: int, options: Mapping[str, Any]) -> Options:
     if method not in METHODS:
         raise InputError(
             f"embedding.method {shown(method)} is unknown: choose one of {METHODS.choices(method)}"

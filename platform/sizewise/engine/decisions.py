@@ -8,7 +8,6 @@ resumed.
 """
 
 import logging
-import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,28 +15,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sizewise.config import StudySpec
 from sizewise.engine.early_failures import EarlyFailures, Failure
-from sizewise.metrics.evaluation import best
-from sizewise.search import pruning
-from sizewise.search.pruning import Front, Rule
+from sizewise.engine.front_on_record import FrontOnRecord
+from sizewise.engine.messages import Assignment, Resources
+from sizewise.engine.resources import Sharing, held
+from sizewise.engine.restoring import kept_evaluations
+from sizewise.metrics.evaluation import Evaluation, TestScores, best
+from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
 from sizewise.search.teachers import method_of
 from sizewise.store import facts
-from sizewise.store.ledger import Event, Record
+from sizewise.store.ledger import Event
+from sizewise.store.records import Record
+from sizewise.store.study_folder import StudyFolder
 from sizewise.store.usage import Sign, Usage
 from sizewise.training import checkpoint
-from sizewise.training.footprint import gpu_share, training_bytes
+from sizewise.training.how import How
 from sizewise.training.teacher_sources import Source, scored, trained_here
 from sizewise_core.claims import SupersededError
 from sizewise_core.own_folder import own_folder
 from sizewise_core.storage import Place, make_folder, write
-from sizewise_core.units import format_bytes
-
-# What running trials are compared with may be this old; a trial that begins gets it fresh.
-FRONT_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -65,26 +63,22 @@ class Engine:
         usage: Usage | None = None,
         teacher: Sequence[Source] = (),
     ) -> None:
-        self.spec, self.folder, self.search, self.on_event, self.rule = spec, folder, search, on_event, rule
+        self.spec, self.folder, self.search, self.on_event = spec, folder, search, on_event
+        self.files = StudyFolder(folder)
         self.paused: str | None = None  # why nothing goes on
         self.usage = usage or Usage(folder)
         self.teacher = list(teacher)
-        self._too_large: set[int] = set()  # trials with a warning that they need more than a GPU has
+        self._sharing = Sharing((0, 0))
         self.data_problem: Callable[[], str] = lambda: (
             ""
         )  # what is wrong with the data, asked when a trial begins and when one fails
-        self.inputs = (0, 0)  # categorical features and dense values of the data's rows
         self._open: set[int] = set()  # trials that the backend has
         self._again: deque[tuple[int, float]] = deque()  # trials to be started once more, and from when on
         self._losses: Counter[int] = Counter()  # of a trial, since it last got on
         self._began: set[int] = set()  # trials whose workers have begun
         self._early = EarlyFailures()
-        self.front = Front()
-        self._written = -math.inf  # when the front was; never where nobody reads it
-        self._read = False
+        self.front = FrontOnRecord(rule, search, folder) if rule else None
         self._planned = -1
-        if rule:
-            self._fill()
 
     @property
     def remaining(self) -> int:
@@ -129,26 +123,21 @@ class Engine:
             self._judge_early_failures(none_is_next=True)
         return None
 
-    def payload(self, record: Record) -> dict[str, Any]:
-        """What a worker needs to train a trial; `how` are arguments of `train.train`."""
-        path = self.folder / pruning.FILE
-        if self.rule:
-            self._read = True
-            self._write_front()
+    def payload(self, record: Record) -> Assignment:
+        """What a worker needs to train a trial."""
+        compared = self.front.comparison() if self.front else None
         shorter = self.search.records[record.reuses] if record.reuses is not None else None
         config = self.search.config(record)
         # Not teachers, which students need; nor trials whose rate is still to fall, and their AUC to rise with it.
-        pruned = self.rule and record.teacher is None and config.train.decay == "none"
+        pruned = record.teacher is None and config.train.decay == "none"
         return {
             "config": config.model_dump(),
-            "folder": str(self.folder / "checkpoints" / record.key),
+            "folder": str(self.files.checkpoints_of(record.key).path),
             "resources": self.resources(record),
-            "uses": self._uses(record),
+            "uses": held(self.resources(record)),
             "how": {
-                "continues": str(self.folder / "checkpoints" / shorter.key) if shorter else None,
-                "pruning": {"rule": self.rule.model_dump(), "path": str(path)}
-                if self.rule and pruned
-                else None,
+                "continues": str(self.files.checkpoints_of(shorter.key).path) if shorter else None,
+                "pruning": compared.as_plain() if compared and pruned else None,
                 **self._teacher(record),
             },
         }
@@ -165,7 +154,7 @@ class Engine:
         )
         return False
 
-    def _teacher(self, record: Record) -> dict[str, Any]:
+    def _teacher(self, record: Record) -> How:
         """The argument of `train` by which a student learns from its teacher."""
         if record.teacher is not None or not self.spec.train.distill_teacher:
             return {}
@@ -176,36 +165,27 @@ class Engine:
     def began(self, trial_id: int) -> None:
         """Take that a trial's workers have begun, and hold what they asked for."""
         record = self.search.records[trial_id]
-        uses = self._uses(record)
+        uses = held(self.resources(record))
         self._began.add(trial_id)
         with self._or_pause():
             self.usage.begin(trial_id, record.attempts, uses["cpu_seconds"], uses["gpu_seconds"])
             self.on_event("began", record, None)
 
-    def resources(self, record: Record) -> dict[str, Any]:
+    def resources(self, record: Record) -> Resources:
         """What a trial's workers ask for; a share of a GPU that is left to us follows from the configuration."""
-        wanted = self.spec.resources
-        if wanted.gpus_per_worker != "auto":
-            return wanted.model_dump()
-        needed = training_bytes(self.search.config(record), *self.inputs)
-        share = gpu_share(needed, wanted.gpu_memory or 0)
-        if share is None and record.trial_id not in self._too_large:
-            self._too_large.add(record.trial_id)
-            log.warning(
-                "trial %d: training takes about %s, and a card has %s: it gets a whole one, and may run out of memory",
-                record.trial_id,
-                format_bytes(needed),
-                format_bytes(wanted.gpu_memory or 0),
-            )
-        return {**wanted.model_dump(), "gpus_per_worker": share or 1.0}
+        return self._sharing.resources(self.spec.resources, record.trial_id, self.search.config(record))
+
+    def share_gpus(self, inputs: tuple[int, int]) -> None:
+        """Let shares of GPUs follow from configurations, for data of so many categorical features and dense values."""
+        self._sharing = Sharing(inputs)
 
     def progress(self, trial_id: int) -> Any:
         """What changes while a trial makes progress without a message: its newest checkpoint, its teacher's scores."""
         record = self.search.records[trial_id]
-        newest = checkpoint.newest(self.folder / "checkpoints" / record.key)
+        newest = checkpoint.newest(self.files.checkpoints_of(record.key).path)
         return newest if newest or not self._teacher(record) else scored(self.teacher, self.spec.data)
 
-    def resumed(self, trial_id: int, evaluations: list[dict[str, Any]], damage: list[str]) -> None:
+    def resumed(self, trial_id: int, evaluations: Sequence[Evaluation], damage: Sequence[str]) -> None:
         """Take what a trial's checkpoint carried: the crash may have come before its report.
 
         Args:
@@ -218,26 +198,23 @@ class Engine:
         with self._or_pause():
             self._write_evaluations(trial_id, evaluations)
 
-    def evaluated(self, trial_id: int, evaluation: dict[str, Any]) -> None:
+    def evaluated(self, trial_id: int, evaluation: Evaluation) -> None:
         """Take an evaluation, as it happens."""
         del self._losses[trial_id]
         record = self.search.records[trial_id]
         with self._or_pause():
-            self.search.ledger.append_evaluation(trial_id, {"replicate": record.replicate, **evaluation})
+            self.search.ledger.append_evaluation(trial_id, evaluation.of_replicate(record.replicate))
             self._trials_are_possible()
-            changed = self.rule and self.front.add(self.rule.cost(evaluation), evaluation)
-            if changed and self._read and time.monotonic() - self._written > FRONT_SECONDS:
-                self._write_front()
+            if self.front:
+                self.front.add([evaluation])
             self.on_event("evaluated", record, evaluation)
 
-    def verdict(self, rows: list[dict[str, Any]]) -> str:
-        """Why the trial with these evaluations should stop now; "" to train on. Workers ask `pruning.verdict_from`."""
-        if not self.rule:
-            return ""
-        return self.rule.verdict(rows, self.front, len(self.search.records), self.seed_variance)
+    def verdict(self, rows: Sequence[Evaluation]) -> str:
+        """Why the trial with these evaluations should stop now; "" to train on."""
+        return self.front.verdict(rows) if self.front else ""
 
     def finished(
-        self, trial_id: int, evaluations: list[dict[str, Any]], test: dict[str, Any] | None, pruned: str = ""
+        self, trial_id: int, evaluations: Sequence[Evaluation], test: TestScores | None, pruned: str = ""
     ) -> None:
         """Close a trial that was trained.
 
@@ -251,8 +228,8 @@ class Engine:
             self._write_evaluations(trial_id, evaluations)
             if test is not None:
                 self.search.ledger.write_test(trial_id, test)
-            for row in evaluations if self.rule else ():
-                self.front.add(self.rule.cost(row), row)  # type: ignore[union-attr]
+            if self.front:
+                self.front.add(evaluations)
             self._closed(self.search.finish(trial_id, evaluations, pruned, test is not None))
             self._judge_early_failures()
 
@@ -274,8 +251,8 @@ class Engine:
         with self._or_pause():
             self.search.ledger.check()  # the study's folder is ours, and where it was
             if traceback:
-                make_folder(self.folder / "logs")
-                write(self.folder / "logs" / f"{trial_id:04d}.txt", traceback.encode())
+                make_folder(self.files.logs)
+                write(self.files.traceback(trial_id), traceback.encode())
             if self._early.doubtful(reason):
                 self._early.add(trial_id, Failure(reason, trial_id in self._began))
                 self.usage.end(trial_id)
@@ -287,8 +264,8 @@ class Engine:
 
     def _close_failed(self, trial_id: int, reason: str) -> None:
         self._closed(self.search.fail(trial_id, reason))
-        if self.rule:
-            self._fill()  # a failed trial's models are on no front
+        if self.front:
+            self.front.fill()
 
     def _trials_are_possible(self) -> None:
         """One was evaluated, so those that failed before are themselves to blame."""
@@ -346,35 +323,12 @@ class Engine:
         """Write the evaluations of ended trials again where some are damaged or gone: checkpoints have them too."""
         for trial_id in self.search.ledger.incomplete(self.search.records.values()):
             with self._or_pause():
-                rows = self._kept_evaluations(self.search.records[trial_id])
+                rows = kept_evaluations(self.search, trial_id, self.files)
                 better = bool(rows) and len(rows) >= len(self.search.ledger.evaluations(trial_id))
                 how = "written again from its checkpoint" if better else "no checkpoint has them"
                 log.warning("trial %d: its evaluations are damaged: %s", trial_id, how)
                 if better:
                     self._write_evaluations(trial_id, rows)
-
-    def _kept_evaluations(self, record: Record) -> list[dict[str, Any]]:
-        """An ended trial's evaluations as its checkpoint has them, or the longer trial whose curve it shares."""
-        rows: list[dict[str, Any]] = []
-        for key in (
-            record.key,
-            *(self.search.records[n].key for n in [record.reuses] if n in self.search.records),
-        ):
-            folder = checkpoint.current(self.folder / "checkpoints" / key)
-            state = checkpoint.load_newest(folder, of=checkpoint.identity(self.search.config(record)))
-            rows = state["evaluations"] if state else []
-            if rows:
-                break
-        reached = record.trained_epochs
-        return rows if reached is None else [row for row in rows if row.get("epoch", 0.0) <= reached + 1e-9]
-
-    @property
-    def seed_variance(self) -> float:
-        """Of AUC over replicates, pooled over the configurations that have some; 0 while there are none."""
-        groups = [[r.values["auc"] for r in group if r.values] for group in self.search.replicated]
-        groups = [aucs for aucs in groups if len(aucs) > 1]
-        freedom = sum(len(aucs) - 1 for aucs in groups)
-        return float(sum(np.var(aucs) * len(aucs) for aucs in groups) / freedom) if groups else 0.0
 
     def _started(self, record: Record) -> Record:
         self._open.add(record.trial_id)
@@ -389,9 +343,9 @@ class Engine:
             record = self.search.set_aside.popleft()
             self.on_event(record.state, record, None)
 
-    def _write_evaluations(self, trial_id: int, evaluations: list[dict[str, Any]]) -> None:
+    def _write_evaluations(self, trial_id: int, evaluations: Sequence[Evaluation]) -> None:
         replicate = self.search.records[trial_id].replicate
-        rows = [{"replicate": replicate, **row} for row in evaluations]
+        rows = [evaluation.of_replicate(replicate) for evaluation in evaluations]
         self.search.ledger.write_evaluations(trial_id, rows)
 
     def _answered(self, record: Record) -> bool:
@@ -409,22 +363,9 @@ class Engine:
             return False
         # Test scores are of one model, so they are this trial's only if its best model is the same.
         test = self.search.ledger.test(longer.trial_id)
-        same = test is not None and test.get("iteration") == best(rows)["iteration"]
+        same = test is not None and test.iteration == best(rows).iteration
         self.finished(record.trial_id, rows, test if same else None)
         return True
-
-    def _fill(self) -> None:
-        """What is on record, out of the ledger."""
-        assert self.rule
-        self.front = Front()
-        for number, record in self.search.records.items():
-            if record.state in ("running", "finished", "pruned"):
-                for row in self.search.ledger.evaluations(number):
-                    self.front.add(self.rule.cost(row), row)
-
-    def _write_front(self) -> None:
-        pruning.save(self.folder, self.front, len(self.search.records), self.seed_variance)
-        self._written = time.monotonic()
 
     def _save_planned(self) -> None:
         """Keep study.json's number of trials up to date: replicates and infeasible suggestions change it on the way."""
@@ -435,14 +376,6 @@ class Engine:
         known = facts.load(self.folder)
         if known and known.get("trials") != planned:
             facts.save(self.folder, {**known, "trials": planned})
-
-    def _uses(self, record: Record) -> dict[str, float]:
-        """CPUs and GPUs of all workers of a trial."""
-        wanted = self.resources(record)
-        return {
-            "cpu_seconds": wanted["workers"] * wanted["cpus_per_worker"],
-            "gpu_seconds": wanted["workers"] * wanted["gpus_per_worker"],
-        }
 
     def _closed(self, record: Record) -> None:
         self.usage.end(record.trial_id)
@@ -467,5 +400,5 @@ class Engine:
 def scratch(spec: StudySpec, folder: Place) -> Path:
     """Where logs go, and Ray's own files, which nothing ever needs again: beside ours, if Ray can write there."""
     if isinstance(folder, Path):
-        return folder / "logs"
+        return folder / StudyFolder(folder).logs.name
     return own_folder() / spec.name

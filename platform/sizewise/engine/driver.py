@@ -18,13 +18,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from sizewise.engine.held_folder import HeldFolder
 from sizewise.engine.signals import deferred
-from sizewise.store.heartbeat import HEARTBEAT_SECONDS, born, claim, drives, identity, lives, machine
+from sizewise.store.heartbeat import (
+    HEARTBEAT_SECONDS,
+    DriverFacts,
+    born,
+    claim,
+    drives,
+    identity,
+    lives,
+    machine,
+)
+from sizewise.store.study_folder import StudyFolder
 from sizewise_core.claims import Claim, SupersededError
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import sealed
@@ -46,24 +55,24 @@ class Driver:
     def __init__(
         self,
         folder: Place,
-        facts: dict[str, Any],
+        facts: DriverFacts,
         mine: Claim | None = None,
         held: HeldFolder | None = None,
     ) -> None:
         self.finished = False
         self.message = ""  # why the study stopped, for `sizewise status`
-        self.claim: str = facts["claim"]  # unique to this driver
+        self.claim = facts["claim"]  # unique to this driver
         self.on_taken: Callable[[str], None] = lambda reason: None  # called when another driver took over
         # Called when the study's folder was moved (and where it is now) or removed; should end this process, which
         # is not to make anything at the old path any more.
         self.on_moved: Callable[[Path | None], None] = lambda now: None
-        self._path, self._facts, self._claim, self._held = folder / "driver.json", facts, mine, held
+        self._path, self._facts, self._claim, self._held = StudyFolder(folder).driver, facts, mine, held
         self._taken = ""  # by whom
         self._moved = False  # to where nobody knows
         # Where a full disk keeps this claim from being written, the dead driver's is still there.
-        self._known = {facts["claim"], None}
+        self._known: set[str | None] = {facts["claim"], None}
         with suppress(OSError):
-            self._known.add((claim(self._path) or {}).get("claim"))
+            self._known.add((claim(self._path) or DriverFacts()).get("claim"))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name="heartbeat")
         self.write("running")
@@ -103,7 +112,7 @@ class Driver:
         """Why nothing can be written any more, or nothing."""
         if not self._held or not self._held.gone():
             return ""
-        known = claim(self._path) or {}
+        known = claim(self._path) or DriverFacts()
         if known.get("claim") == self.claim:
             return ""  # there is a file system that gives folders new numbers now and then
         now = self._held.now()
@@ -138,7 +147,7 @@ def only_driver(folder: Place, begin: Callable[[], None] = lambda: None) -> Iter
 
     `begin` is called as soon as nobody else can hold it.
     """
-    facts = {
+    facts: DriverFacts = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "machine": machine(),
@@ -166,25 +175,27 @@ def only_driver(folder: Place, begin: Callable[[], None] = lambda: None) -> Iter
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """The study's lock, where files can be locked; where not, the heartbeat alone has to do."""
-    lock = FileLock(folder / "driver.lock")
+    files = StudyFolder(folder)
+    lock = FileLock(str(files.driver_lock))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise _refused(folder, claim(folder / "driver.json")) from None
+        raise _refused(folder, claim(files.driver)) from None
     except (OSError, NotImplementedError):
         pass  # what filelock raises where the file system has no locks
     try:
-        other = claim(folder / "driver.json")
-        if other and other.get("state") == "running" and lives(folder / "driver.json", other):
+        other = claim(files.driver)
+        if other and other.get("state") == "running" and lives(files.driver, other):
             raise _refused(folder, other)
         yield
     finally:
         lock.release()
 
 
-def _claimed(folder: Place, facts: dict[str, Any]) -> Claim:
+def _claimed(folder: Place, facts: DriverFacts) -> Claim:
     """The next claim on a study in an object store, once whoever holds the newest one is known to be gone."""
-    path, newest = folder / "driver.json", Claim.newest(folder / "drivers")
+    files = StudyFolder(folder)
+    path, newest = files.driver, Claim.newest(files.drivers)
     if newest.number:
         holder = json.loads(newest.content())
         other = claim(path)
@@ -195,25 +206,25 @@ def _claimed(folder: Place, facts: dict[str, Any]) -> Claim:
             raise _refused(folder, other)
     mine = newest.next(json.dumps(facts).encode())
     if mine is None:  # somebody was faster by a moment
-        raise _refused(folder, json.loads(Claim.newest(folder / "drivers").content()))
+        raise _refused(folder, json.loads(Claim.newest(files.drivers).content()))
     return mine
 
 
-def _starts(path: Place, holder: dict[str, Any]) -> bool:
+def _starts(path: Place, holder: DriverFacts) -> bool:
     """Whether a driver that has claimed a study, but not written `driver.json` yet, is about to."""
     if holder.get("machine") and holder["machine"] == machine():
         return drives(path.parent, holder)
     end = time.monotonic() + STORE_WATCH_SECONDS
     while time.monotonic() < end:
-        if (claim(path) or {}).get("claim") == holder["claim"]:
+        if (claim(path) or DriverFacts()).get("claim") == holder["claim"]:
             return True
         time.sleep(0.2)
     return False
 
 
-def _refused(folder: Place, other: dict[str, Any] | None) -> InputError:
+def _refused(folder: Place, other: DriverFacts | None) -> InputError:
     return InputError(f"{folder}: {_who(other)} is running this study: wait for it, or stop it first")
 
 
-def _who(other: dict[str, Any] | None) -> str:
+def _who(other: DriverFacts | None) -> str:
     return f"process {other['pid']} on {other['host']}" if other else "another process"

@@ -9,11 +9,35 @@ A worker sends them through the `Mailbox` of its group; `TrialActor` hands them 
 dictionaries only (`to_result`), and `EngineSearcher` reads them there (`from_result`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
+
+from sizewise.metrics.evaluation import Evaluation, TestScores, as_rows, from_rows
+from sizewise.training.how import How
 
 _KEY = "message"  # of Tune's results
+
+
+class Resources(TypedDict):
+    """What a trial's workers ask for: the study file's section, with `gpus_per_worker` a number."""
+
+    workers: int
+    cpus_per_worker: float
+    gpus_per_worker: float
+
+
+class Assignment(TypedDict, total=False):
+    """What a worker needs to train a trial. Plain values: Tune copies it, and writes it to files of its own."""
+
+    config: Mapping[str, Any]  # a `TrialConfig`
+    folder: str
+    resources: Resources
+    uses: Mapping[str, float]
+    how: How
+    attempt: str  # names it, as no other attempt was named
+    logs: str  # the folder of Ray Train's own files
+    credentials: Mapping[str, str]  # environment variables
 
 
 class Ending(NamedTuple):
@@ -46,23 +70,23 @@ class Started:
 class Resumed:
     """There was a checkpoint to go on from, or a damaged one."""
 
-    evaluations: list[dict[str, Any]]  # all those in the checkpoint
-    damage: list[str]  # what could not be read, a sentence each
+    evaluations: Sequence[Evaluation]  # all those in the checkpoint
+    damage: Sequence[str]  # what could not be read, a sentence each
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """The model was evaluated."""
 
-    evaluation: dict[str, Any]
+    evaluation: Evaluation
 
 
 @dataclass(frozen=True)
 class Finished:
     """The trial was trained to its end, or pruned."""
 
-    evaluations: list[dict[str, Any]]  # all of them
-    test: dict[str, Any] | None  # scores of its best model
+    evaluations: Sequence[Evaluation]  # all of them
+    test: TestScores | None  # scores of its best model
     pruned: str = ""  # why it was stopped before its last iteration, if it was
 
 
@@ -83,7 +107,8 @@ _KINDS: dict[str, type[Message]] = {
 def to_result(message: Message) -> dict[str, Any]:
     """A message as a result of Ray Tune's, which flattens dictionaries and leaves lists as they are."""
     values = {field.name: getattr(message, field.name) for field in fields(message)}
-    return {_KEY: [type(message).__name__, values], "done": isinstance(message, Finished | Failed)}
+    plain = {name: _WRITTEN[name](value) if name in _WRITTEN else value for name, value in values.items()}
+    return {_KEY: [type(message).__name__, plain], "done": isinstance(message, Finished | Failed)}
 
 
 def from_result(result: Mapping[str, Any] | None) -> Message | None:
@@ -91,4 +116,17 @@ def from_result(result: Mapping[str, Any] | None) -> Message | None:
     if not result or _KEY not in result:
         return None
     name, values = result[_KEY]
-    return _KINDS[name](**values)
+    return _KINDS[name](**{name: _READ[name](v) if name in _READ else v for name, v in values.items()})
+
+
+# How fields that are no plain values go into a result, and come out of it.
+_WRITTEN: dict[str, Callable[[Any], Any]] = {
+    "evaluation": Evaluation.as_row,
+    "evaluations": as_rows,
+    "test": lambda scores: scores and scores.as_row(),
+}
+_READ: dict[str, Callable[[Any], Any]] = {
+    "evaluation": Evaluation.from_row,
+    "evaluations": from_rows,
+    "test": lambda row: row and TestScores.from_row(row),
+}

@@ -8,54 +8,52 @@ again over a search that is filled from the ledger: no private file of Ray or Op
     resume("quickstart", Path("runs"))
 """
 
-import io
 import logging
 import os
 import shlex
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, NamedTuple
 
 from sizewise import config as study_file
 from sizewise.config import StudySpec
-from sizewise.embedding import full_bytes
+from sizewise.engine.creating import (
+    check_free,
+    check_writable,
+    create,
+    find_teacher,
+    known_data,
+    known_teacher,
+    learn,
+    scorable,
+    tables_bytes,
+    unwritable,
+    update_facts,
+)
 from sizewise.engine.decisions import Engine, scratch
 from sizewise.engine.driver import only_driver
 from sizewise.engine.leaving import STOP_SECONDS, give_up, leave_moved, stop_now
 from sizewise.engine.ray_tune.placement import PlacementError
 from sizewise.engine.signals import ended_within, terminate_as_interrupt
+from sizewise.engine.study_log import logged
 from sizewise.metrics.scores import too_small
 from sizewise.search import warm_start
 from sizewise.search.edited import disagreement
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
-from sizewise.search.teachers import method_of
 from sizewise.store import data_identity, facts
-from sizewise.store.ledger import NAME, Event, Ledger, Record
+from sizewise.store.ledger import Event, Ledger
+from sizewise.store.records import Record
+from sizewise.store.study_folder import MOST_YAML_BYTES, NAME, StudyFolder
 from sizewise.store.usage import Usage, last_seen
 from sizewise.training.building import check_counts, model_sizes
 from sizewise.training.teacher_sources import Source
 from sizewise_core.claims import SupersededError
 from sizewise_core.errors import InputError
-from sizewise_core.local_files import open_file
-from sizewise_core.printable import printable_lines
 from sizewise_core.sealed import is_cut_short
-from sizewise_core.storage import (
-    Place,
-    absolute,
-    exists,
-    make_folder,
-    read,
-    refuse_odd_files,
-    remove_folder,
-    write,
-)
+from sizewise_core.storage import Place, absolute, exists, make_folder, read, refuse_odd_files, remove_folder
 from sizewise_prep.shards.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -66,6 +64,14 @@ log = logging.getLogger(__name__)
 
 class PausedError(RuntimeError):
     """The study stopped because nothing could be written, or somebody else drives it; it can be resumed."""
+
+
+class _Caller(NamedTuple):
+    """What the caller of `run` or `resume` wants besides the study."""
+
+    on_event: Event | None
+    mirror_url: "URL | None"
+    ray: str | None  # address of the cluster
 
 
 def run(
@@ -94,28 +100,28 @@ def run(
         InputError: the name is taken, the data is missing or too small, the folder cannot be written.
         PausedError: there is no room to write to; everything written so far is complete.
     """
-    mirror_url = _mirror_url(optuna_storage)
+    caller = _Caller(on_event, _mirror_url(optuna_storage), ray)
     manifest = Manifest.load(spec.data)
     spec = study_file.resolve(spec, manifest, source)
     if wrong := data_identity.problem(spec.data, None):
         raise InputError(wrong)
     check_counts(spec, manifest)
-    _scorable(spec, manifest)
+    scorable(spec, manifest)
     folder = absolute(runs) / spec.name
-    _check_free(folder)
-    teacher = _find_teacher(spec, absolute(runs), manifest, source)
+    check_free(folder)
+    teacher = find_teacher(spec, absolute(runs), manifest, source)
     refuse_odd_files(folder)
-    _check_writable(absolute(runs))
-    known = _learn(spec, absolute(runs), manifest)
+    check_writable(absolute(runs))
+    known = learn(spec, absolute(runs), manifest)
     try:
         make_folder(folder)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
     # Before Ray starts, so that whatever happens from here on can be resumed.
-    begin = partial(_create, spec, folder, manifest, known, teacher)
+    begin = partial(create, spec, folder, manifest, known, teacher)
     try:
-        finished = _drive(spec, folder, manifest, on_event, mirror_url, ray, teacher, begin)
-        if not exists(folder / "study.yaml"):
+        finished = _drive(spec, folder, manifest, caller, teacher, begin)
+        if not exists(StudyFolder(folder).study_yaml):
             raise KeyboardInterrupt  # before there was a study to resume
         return finished
     except PlacementError:  # no trial can ever have started
@@ -147,208 +153,73 @@ def resume(
         InputError: no such study, it is finished, or its data is gone.
         PausedError: as `run`.
     """
-    mirror_url = _mirror_url(optuna_storage)
-    if not NAME.fullmatch(name):
-        raise InputError(f"{name!r} is not a study name: use letters, digits, - and _ only")
-    folder = absolute(runs) / name
-    refuse_odd_files(folder)
-    path = folder / "study.yaml"
-    if not exists(path) and exists(path.with_suffix(".before")):
-        raise InputError(f"{path}: is gone: bring it back with `cp {path.with_suffix('.before')} {path}`")
-    if not exists(path):
-        raise InputError(
-            f"{folder}: there is no such study; `sizewise status --runs {shlex.quote(str(runs))}` lists those there are"
-        )
-    back = f"bring it back with `cp {path.with_suffix('.before')} {path}`"
-    try:
-        text = read(path, facts.MOST_YAML_BYTES)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}): {back}") from None
-    if is_cut_short(text, facts.yaml_before(folder)):
-        raise InputError(f"{path}: ends too early: {back}")
+    caller = _Caller(on_event, _mirror_url(optuna_storage), ray)
+    folder = _folder_of(name, runs)
+    path = StudyFolder(folder).study_yaml
+    text = _study_text(folder, runs)
     spec = study_file.with_defaults(study_file.from_text(text, path), "0.1")
-    if wrong := data_identity.problem(spec.data, _known_data(folder)):
+    if wrong := data_identity.problem(spec.data, known_data(folder)):
         raise InputError(f"{path}: {wrong}")
     manifest = Manifest.load(spec.data)
     ledger = Ledger(folder)
     if study_file.edited(text):
         spec = study_file.resolve(spec, manifest, str(path))
-        if wrong := disagreement(spec, ledger.records().values(), _tables(spec, manifest)):
+        if wrong := disagreement(spec, ledger.records().values(), tables_bytes(spec, manifest)):
             raise InputError(
                 f"{path}: {wrong}: put that back, or start another study: trials of one study must be comparable "
                 "(`warm_start` lets it learn from this one)"
             )
     records = ledger.records().values()
-    teacher = _known_teacher(folder) or _find_teacher(spec, absolute(runs), manifest, str(path))
+    teacher = known_teacher(folder) or find_teacher(spec, absolute(runs), manifest, str(path))
     closed = sum(r.state not in ("running", "infeasible") and r.teacher is None for r in records)
     more = (
-        mirror_url
+        caller.mirror_url
         or (spec.replicates and _search(spec, manifest, ledger).remaining)
         or ledger.incomplete(records)  # whose evaluations a checkpoint may have
     )
     if closed >= spec.trials and not more:
         raise InputError(f"{folder}: all {closed} trials have run: there is nothing to resume")
     check_counts(spec, manifest)
-    return _drive(spec, folder, manifest, on_event, mirror_url, ray, teacher)
+    return _drive(spec, folder, manifest, caller, teacher)
 
 
-def _find_teacher(spec: StudySpec, runs: Place, manifest: Manifest, source: str) -> list[Source]:
-    """What the study's students learn from, checked; nothing where there is none, or the study trains it itself."""
-    names = spec.train.distill_teacher
-    if not names or method_of(spec):
-        return []
-    from sizewise.engine import teachers  # few studies have some
-
-    try:
-        return teachers.find(names, runs, spec.data, manifest, spec.name)
-    except InputError as error:
-        raise InputError(f"{source}: train.{error}") from None
+def _folder_of(name: str, runs: Place) -> Place:
+    """A study's folder by its name. Raises InputError."""
+    if not NAME.fullmatch(name):
+        raise InputError(f"{name!r} is not a study name: use letters, digits, - and _ only")
+    folder = absolute(runs) / name
+    refuse_odd_files(folder)
+    return folder
 
 
-def _known_teacher(folder: Place) -> list[Source]:
-    """What its students have learned from so far."""
-    known = facts.load(folder) or {}
-    try:
-        return [Source.model_validate(one) for one in known.get("teacher", [])]
-    except (ValidationError, TypeError):
-        return []
+def _study_text(folder: Place, runs: Place) -> bytes:
+    """What is in a study's file.
 
-
-def _check_free(folder: Place) -> None:
-    if exists(folder / "study.yaml"):
+    Raises:
+        InputError: there is no such study, or its file is gone, unreadable or cut short.
+    """
+    files = StudyFolder(folder)
+    path, back = files.study_yaml, f"bring it back with `cp {files.study_before} {files.study_yaml}`"
+    if not exists(path) and exists(files.study_before):
+        raise InputError(f"{path}: is gone: {back}")
+    if not exists(path):
         raise InputError(
-            f"{folder}: a study of this name exists: continue it with `sizewise resume {folder.name}`, or give another "
-            "name (`--set name=...`)"
+            f"{folder}: there is no such study; `sizewise status --runs {shlex.quote(str(runs))}` lists those there are"
         )
-
-
-def _scorable(spec: StudySpec, manifest: Manifest) -> None:
-    """Refuse data on which no trial could be scored."""
-    validation = manifest.splits["validation"]
-    if not manifest.splits["train"].rows or not validation.rows:
-        raise InputError(
-            f"{spec.data}: has no training or no validation rows: prepare it with another --split"
-        )
-    if "auc" in spec.objectives and validation.click_rate in (0.0, 1.0):
-        raise InputError(
-            f"{spec.data}: all {validation.rows} rows of the validation split have the same label, so their AUC is "
-            "undefined: prepare more rows, or with another --split"
-        )
-
-
-def _check_writable(runs: Place) -> None:
-    """Refuse a folder that no study can be written to before anything has started."""
-    if not isinstance(runs, Path):
-        return  # the first write will show it
-    there = next(path for path in (runs, *runs.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InputError(f"{runs}: {there} is not a folder that can be written to: choose another --runs")
-
-
-def _facts(spec: StudySpec, manifest: Manifest, teacher: Sequence[Source] = ()) -> dict[str, Any]:
-    """What readers need to know of the study beside its trials."""
-    return {
-        "schema_version": 1,
-        "name": spec.name,
-        "created": time.time(),
-        "trials": spec.trials,  # the engine updates it where replicates or a grid's end change it
-        **_wanted(spec),
-        "data": {
-            "path": spec.data,
-            "fingerprint": data_identity.fingerprint(manifest),
-            "rows": {name: split.rows for name, split in manifest.splits.items()},
-            "full_bytes": full_bytes(manifest.cardinalities, spec.model.largest_dim),
-            "features": len(manifest.cardinalities),
-            "click_rate": manifest.click_rate,
-            "validation_click_rate": manifest.splits["validation"].click_rate,
-        },
-        **({"teacher": [source.model_dump() for source in teacher]} if teacher else {}),
-    }
-
-
-def _wanted(spec: StudySpec) -> dict[str, Any]:
-    """What is wanted of trials."""
-    return {
-        "objectives": spec.objectives,
-        "prices": spec.prices.model_dump() if spec.prices else None,
-        "constraints": {metric: limit.model_dump() for metric, limit in spec.constraints.items()},
-    }
-
-
-def _update_facts(spec: StudySpec, folder: Place, manifest: Manifest, teacher: Sequence[Source] = ()) -> None:
-    """Bring what readers need to know up to date: the study file may have been edited, or these facts damaged."""
-    known = facts.load(folder)
     try:
-        wanted = {**known, **_wanted(spec), "trials": int(known["trials"])} if known else None
-    except (ValueError, KeyError, TypeError):
-        wanted = None
-    if wanted is None:
-        log.warning("%s is damaged: written again from study.yaml and the data", folder / facts.FILE)
-        wanted = _facts(spec, manifest, teacher)
-    if wanted != known:
-        facts.save(folder, wanted)
-
-
-def _known_data(folder: Place) -> str | None:
-    """The fingerprint of the data when the study began."""
-    try:
-        return str((facts.load(folder) or {})["data"]["fingerprint"])
-    except (KeyError, TypeError):
-        return None
-
-
-def _learn(spec: StudySpec, runs: Place, manifest: Manifest) -> list[warm_start.Known]:
-    """The trials of `warm_start`'s study that the sampler may use; those that do not fit are reported."""
-    if spec.warm_start is None:
-        return []
-    source = warm_start.find(spec.warm_start, runs)
-    known, left_out = warm_start.learn(source, spec, _tables(spec, manifest))
-    reasons = "; ".join(f"{count} whose trial {reason}" for reason, count in left_out.most_common())
-    if not known:
-        raise InputError(
-            f"warm_start: none of the trials of {source} fits this study ({reasons or 'it has none'}): "
-            "search the same fields, or drop warm_start"
-        )
-    report = log.warning if left_out else log.info
-    report(
-        "warm_start: the sampler learns from %d trials of %s%s",
-        len(known),
-        source,
-        reasons and f", without {reasons}",
-    )
-    return known
-
-
-def _create(
-    spec: StudySpec,
-    folder: Place,
-    manifest: Manifest,
-    known: list[warm_start.Known],
-    teacher: Sequence[Source],
-) -> None:
-    """Create a new study's folder; `study.yaml` comes last, and with it the study exists."""
-    _check_free(folder)  # again, now that nobody else can begin one here
-    try:
-        facts.save(folder, _facts(spec, manifest, teacher))
-        if known:
-            warm_start.save(known, folder)
-        for name in ("study.before", "study.yaml"):
-            write(folder / name, study_file.to_text(spec))
+        text = read(path, MOST_YAML_BYTES)
     except OSError as error:
-        raise _unwritable(folder, error) from None
-
-
-def _unwritable(folder: Place, error: OSError) -> InputError:
-    return InputError(f"{folder}: cannot be written ({error.strerror or error}): choose another --runs")
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): {back}") from None
+    if is_cut_short(text, facts.yaml_before(folder)):
+        raise InputError(f"{path}: ends too early: {back}")
+    return text
 
 
 def _drive(
     spec: StudySpec,
     folder: Place,
     manifest: Manifest,
-    on_event: Event | None,
-    mirror_url: "URL | None",
-    ray: str | None,
+    caller: _Caller,
     teacher: Sequence[Source] = (),
     begin: Callable[[], None] | None = None,
 ) -> bool:
@@ -356,7 +227,7 @@ def _drive(
     seen = last_seen(folder)  # of a driver that died
     # First the lock, so that a second driver is refused before Ray has started. Tune catches the interrupts that come
     # while trials run, except for the second.
-    begin = begin or partial(_update_facts, spec, folder, manifest, teacher)
+    begin = begin or partial(update_facts, spec, folder, manifest, teacher)
     with (
         suppress(KeyboardInterrupt),
         only_driver(folder, begin) as driver,
@@ -368,18 +239,18 @@ def _drive(
         if small := too_small(validation.rows, validation.click_rate):
             log.warning("%s: %s", spec.data, small)
         rule = Rule.of(spec, validation.rows, validation.click_rate or 0.0) if spec.pruning else None
-        with _mirrored(mirror_url, search, _unless_closed(on_event)) as report:
+        with _mirrored(caller.mirror_url, search, _unless_closed(caller.on_event)) as report:
             usage = Usage(folder, driver.claim, driver.check)
             engine = Engine(spec, folder, search, report, rule, usage, teacher)
-            engine.inputs = len(manifest.cardinalities), len(manifest.dense_missing)
-            engine.data_problem = partial(data_identity.problem, spec.data, _known_data(folder))
+            engine.share_gpus((len(manifest.cardinalities), len(manifest.dense_missing)))
+            engine.data_problem = partial(data_identity.problem, spec.data, known_data(folder))
             driver.on_taken = engine.pause
             driver.on_moved = partial(leave_moved, driver, folder)
             engine.settle(seen)
             engine.restore_evaluations()
             if search.remaining and not engine.paused:
                 try:
-                    _run_trials(engine, partial(give_up, driver, folder), ray)
+                    _run_trials(engine, partial(give_up, driver, folder), caller.ray)
                 except InputError as error:
                     driver.message = str(error)
                     raise
@@ -395,14 +266,10 @@ def _search(spec: StudySpec, manifest: Manifest, ledger: Ledger) -> Search:
     return Search(
         spec,
         ledger,
-        _tables(spec, manifest),
+        tables_bytes(spec, manifest),
         sizes=lambda config: model_sizes(config, manifest),
         known=warm_start.load(ledger.study) if spec.warm_start else (),
     )
-
-
-def _tables(spec: StudySpec, manifest: Manifest) -> int:
-    return full_bytes(manifest.cardinalities, spec.model.largest_dim)
 
 
 def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None) -> None:
@@ -432,10 +299,21 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
             engine.usage.close()
 
 
+@contextmanager
+def _logged(logs: Path) -> Iterator[None]:
+    """As `logged`. Raises InputError where the folder cannot be made."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(logged(logs))
+        except OSError as error:
+            raise unwritable(logs, error) from None
+        yield
+
+
 def _unless_closed(on_event: Event | None) -> Event:
     """`on_event`, for a study that goes on after its output was closed: a terminal, a pipe."""
 
-    def report(event: str, record: Record, values: dict[str, Any] | None) -> None:
+    def report(event: str, record: Record, values: Mapping[str, float] | None) -> None:
         # SystemExit is how rich takes a broken pipe.
         with suppress(OSError, SystemExit):
             if on_event:
@@ -459,65 +337,3 @@ def _mirrored(url: "URL | None", search: Search, on_event: Event) -> AbstractCon
     from sizewise.search.mirror import mirrored
 
     return mirrored(url, search.spec, search.ledger, search.full_bytes, on_event, log.warning)
-
-
-@contextmanager
-def _logged(logs: Path) -> Iterator[None]:
-    """Write Sizewise's messages (where it runs, damage, losses) to the study's logs as well as to the terminal.
-
-    What Ray prints goes to the logs alone: standard output is for results.
-    """
-    try:
-        logs.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(logs, error) from None
-    logger, shown, kept = (
-        logging.getLogger("sizewise"),
-        _Shown(),
-        logging.StreamHandler(_Log(logs / "study.log")),
-    )
-    kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for handler in (shown, kept):
-        logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    ray_tune = logging.getLogger("ray.tune")  # whose files nobody needs, nor its messages about them
-    ray_tune.addHandler(kept)
-    ray_tune.propagate = False
-    printed = _Log(logs / "ray.txt", passes_on=sys.stdout)
-    try:
-        with redirect_stdout(printed):
-            yield
-    finally:
-        printed.over = True
-        for handler in (shown, kept):
-            logger.removeHandler(handler)
-        ray_tune.removeHandler(kept)
-
-
-class _Shown(logging.Handler):
-    """Lines on standard error as it is at the time: above the progress bar, while there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print."""
-        with suppress(OSError):  # whoever read it has gone, and the study goes on
-            print(printable_lines(self.format(record)), file=sys.stderr, flush=True)
-
-
-class _Log(io.TextIOBase):
-    """Text appended to a file as far as the disk has room for it.
-
-    Once it is `over`, text goes to what this stood in for: a progress bar of a caller's, begun in its time and ended
-    after it, puts it back as standard output.
-    """
-
-    def __init__(self, path: Path, passes_on: TextIO | None = None) -> None:
-        self._path, self._passes_on = path, passes_on
-        self.over = False
-
-    def write(self, text: str) -> int:
-        """Append."""
-        if self.over and self._passes_on is not None:
-            return self._passes_on.write(text)
-        with suppress(OSError), open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
-            file.write(text.encode("utf-8", "backslashreplace"))
-        return len(text)

@@ -9,10 +9,9 @@ real thing: sampler, pruning rule, replicates, reuse and (where a folder is give
 """
 
 import heapq
-import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,12 +21,16 @@ import numpy as np
 from sizewise.config import StudySpec
 from sizewise.config.trial import TrialConfig
 from sizewise.engine.decisions import Engine
+from sizewise.metrics.evaluation import Evaluation, TestScores
 from sizewise.metrics.scores import GROUPS
-from sizewise.search.pruning import PARTS, Rule, encoded
+from sizewise.search.pruning import Rule, encoded
 from sizewise.search.suggest import Search
-from sizewise.store.ledger import Ledger, Record
+from sizewise.store import facts
+from sizewise.store.ledger import Ledger
+from sizewise.store.records import Record
+from sizewise.training.points import evaluation_points
 
-Rows = list[dict[str, Any]]
+Rows = list[Evaluation]
 
 
 class Curves(Protocol):
@@ -85,32 +88,26 @@ class Generated:
         size = min(config.search.memory_budget, self.full_bytes)
         offset, shrink = self.seed_noise * rng.standard_normal(), math.sqrt(15_000 / self.rows)
         shared = rng.normal(0.0, self.trial_error * shrink / math.sqrt(GROUPS), GROUPS)
-        every = config.train.evaluate_every
-        step = float(every) if isinstance(every, int) else every * self.iterations_per_epoch
-        total = config.search.epochs * self.iterations_per_epoch
-        points = sorted({min(max(round(k * step), 1), total) for k in range(1, math.ceil(total / step) + 1)})
         rows = []
-        for iteration in points:
+        for iteration in evaluation_points(config, self.iterations_per_epoch):
             epoch = iteration / self.iterations_per_epoch
             parts = shared + rng.normal(0.0, self.evaluation_error * shrink / math.sqrt(GROUPS), GROUPS)
             auc = self.auc(size, config.search.learning_rate, epoch) + offset
             auc += self.step_noise * rng.standard_normal() + parts.sum()
             seconds = iteration * config.train.batch_size * self.row_seconds
-            rows.append(
-                {
-                    "iteration": iteration,
-                    "epoch": epoch,
-                    "samples": iteration * config.train.batch_size,
-                    "auc": min(max(auc, 0.5), 1.0),
-                    "logloss": 0.52 - (auc - 0.74),
-                    "normalized_entropy": 0.9 - (auc - 0.74),
-                    "embedding_bytes": size,
-                    "model_bytes": size + self.mlp_bytes,
-                    "compression_ratio": self.full_bytes / size,
-                    "train_seconds": seconds,
-                    PARTS: encoded(parts),
-                }
-            )
+            measured = {
+                "iteration": iteration,
+                "epoch": epoch,
+                "samples": iteration * config.train.batch_size,
+                "auc": min(max(auc, 0.5), 1.0),
+                "logloss": 0.52 - (auc - 0.74),
+                "normalized_entropy": 0.9 - (auc - 0.74),
+                "embedding_bytes": size,
+                "model_bytes": size + self.mlp_bytes,
+                "compression_ratio": self.full_bytes / size,
+                "train_seconds": seconds,
+            }
+            rows.append(Evaluation(measured, encoded(parts)))
         return rows
 
     def auc(self, size: float, rate: float, epoch: float) -> float:
@@ -140,7 +137,7 @@ class Recorded:
         simulate(simulated_engine(spec, curves), curves)
     """
 
-    trials: Mapping[int, tuple[dict[str, Any], Rows]]
+    trials: Mapping[int, tuple[Mapping[str, Any], Rows]]
     full_bytes: int
     rows: int
     click_rate: float
@@ -148,10 +145,10 @@ class Recorded:
     @staticmethod
     def of(study: Path) -> "Recorded":
         """The curves in a study's folder."""
-        data, ledger = json.loads((study / "study.json").read_bytes())["data"], Ledger(study)
+        ledger, data = Ledger(study), (facts.load(study) or facts.Facts())["data"]
         records = {n: r for n, r in ledger.records().items() if r.state == "finished"}
         curves = {n: (record.config, ledger.evaluations(n)) for n, record in records.items()}
-        return Recorded(curves, data["full_bytes"], data["rows"]["validation"], data["click_rate"])
+        return Recorded(curves, data["full_bytes"], data["rows"]["validation"], data["click_rate"] or 0.0)
 
     def curve(self, config: TrialConfig) -> Rows:
         """The nearest trial's evaluations, as far as the configuration trains."""
@@ -162,7 +159,7 @@ class Recorded:
         near = min(same, key=lambda trial: _distance(trial[0], wanted), default=None)
         if near is None:
             raise ValueError(f"nothing recorded with method {config.embedding.method}")
-        return [row for row in near[1] if row["epoch"] <= config.search.epochs + 1e-9] or near[1][:1]
+        return [row for row in near[1] if row.epoch <= config.search.epochs + 1e-9] or near[1][:1]
 
 
 class Memory(Ledger):
@@ -181,13 +178,13 @@ class Memory(Ledger):
         """All records by trial id."""
         return dict(self._records)
 
-    def append_evaluation(self, trial_id: int, row: Mapping[str, Any]) -> None:
+    def append_evaluation(self, trial_id: int, evaluation: Evaluation) -> None:
         """Keep an evaluation."""
-        self.rows.setdefault(trial_id, []).append(dict(row))
+        self.rows.setdefault(trial_id, []).append(evaluation)
 
-    def write_evaluations(self, trial_id: int, rows: Rows) -> None:
+    def write_evaluations(self, trial_id: int, evaluations: Sequence[Evaluation]) -> None:
         """Keep a trial's evaluations."""
-        self.rows[trial_id] = list(rows)
+        self.rows[trial_id] = list(evaluations)
 
     def evaluations(self, trial_id: int) -> Rows:
         """A trial's evaluations."""
@@ -197,10 +194,10 @@ class Memory(Ledger):
         """How many evaluations a trial has."""
         return len(self.rows.get(trial_id, ()))
 
-    def write_test(self, trial_id: int, scores: Mapping[str, Any]) -> None:
+    def write_test(self, trial_id: int, scores: TestScores) -> None:
         """Nothing is tested in a simulation."""
 
-    def test(self, trial_id: int) -> dict[str, Any] | None:
+    def test(self, trial_id: int) -> TestScores | None:
         """Nothing is tested in a simulation."""
         return None
 
@@ -275,7 +272,7 @@ def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | Non
             rows[trial], spent[trial] = curves.curve(engine.search.config(record)), seconds
             known = engine.search.ledger.evaluations(record.reuses) if record.reuses is not None else []
             begin = min(sum(row in rows[trial] for row in _plain(known)), len(rows[trial]) - 1)
-            found.iterations -= rows[trial][begin - 1]["iteration"] if begin else 0
+            found.iterations -= rows[trial][begin - 1].iteration if begin else 0
             schedule(trial, begin)
         if not events or (trials is not None and found.trials >= trials):
             break
@@ -288,7 +285,7 @@ def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | Non
         if last or pruned:
             engine.finished(trial, so_far, None, pruned)
             found.trials += 1
-            found.iterations += so_far[-1]["iteration"]
+            found.iterations += so_far[-1].iteration
             found.engine_seconds.append(spent.pop(trial) + time.perf_counter() - started)
             del rows[trial]
             idle += 1
@@ -313,4 +310,4 @@ def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
 
 
 def _plain(rows: Rows) -> Rows:
-    return [{k: v for k, v in row.items() if k != "replicate"} for row in rows]
+    return [Evaluation({k: v for k, v in row.items() if k != "replicate"}, row.auc_parts) for row in rows]

@@ -102,7 +102,7 @@ def _trial(study: str, number: int, runs: Place, data: str, manifest: Manifest, 
         raise refused("is still training: wait for its end, or use a trial that has ended")
     if not row["evaluations"]:
         raise refused(f"({row['state']}) was never evaluated: use a finished trial")
-    settings = results.trial_report(runs, study, number)["config"]
+    settings = results.trial_report(runs, study, number).record.config
     if study == own and settings.get("distill_teacher"):
         raise refused("is itself a student of this study: use a trial that learned without it")
     config = TrialConfig.from_flat(settings)
@@ -184,7 +184,7 @@ def _check_data(name: str, trained_on: str, known: str | None, data: str, manife
 
 def _known_data(folder: Place) -> str | None:
     try:
-        return str((facts.load(folder) or {})["data"]["fingerprint"])
+        return str((facts.load(folder) or facts.Facts())["data"]["fingerprint"])
     except (KeyError, TypeError):
         return None
 

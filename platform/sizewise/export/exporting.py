@@ -10,6 +10,7 @@ import io
 import platform
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sizewise.export.program import to_program
 from sizewise.models import MODELS, Model
 from sizewise.results.commands import run_longer
 from sizewise.store.data_identity import fingerprint
+from sizewise.store.study_folder import StudyFolder, TrialFolder
 from sizewise.training import checkpoint
 from sizewise.training.building import build_model
 from sizewise_core.atomic import atomic_folder, write_atomic
@@ -58,7 +60,7 @@ def export(
     if problems is not None:
         problems += study.problems
     row = _row(study, trial_id)
-    config = TrialConfig.from_flat(results.trial_report(runs, name, trial_id)["config"])
+    config = TrialConfig.from_flat(results.trial_report(runs, name, trial_id).record.config)
     if reason := MODELS[config.model.kind].not_exported:
         raise InputError(f"model {config.model.kind} cannot be exported: {reason}")
     data = local_shards(config.data)
@@ -118,7 +120,7 @@ def _program(config: TrialConfig, model: Model, tokens: Tokens, vocabulary: Voca
     return buffer.getvalue()
 
 
-def _row(study: results.Study, trial_id: int) -> dict[str, Any]:
+def _row(study: results.Study, trial_id: int) -> Mapping[str, Any]:
     """The trial's line of the table; InputError if there is nothing to export."""
     found = study.trials.filter(trial_id=trial_id)
     if found.is_empty():
@@ -134,7 +136,7 @@ def _row(study: results.Study, trial_id: int) -> dict[str, Any]:
     return row
 
 
-def _weights(study: results.Study, row: dict[str, Any], of: str) -> dict[str, torch.Tensor]:
+def _weights(study: results.Study, row: Mapping[str, Any], of: str) -> dict[str, torch.Tensor]:
     """Those of the trial's best evaluation."""
     path = weights_file(study, row)
     try:
@@ -143,7 +145,7 @@ def _weights(study: results.Study, row: dict[str, Any], of: str) -> dict[str, to
         raise InputError(f"{error}; {_train_again(study, row)}") from None
 
 
-def weights_file(study: results.Study, row: dict[str, Any]) -> Place:
+def weights_file(study: results.Study, row: Mapping[str, Any]) -> Place:
     """The file of weights of a trial's best evaluation: the trial's own, or of the one whose curve it shares.
 
     Args:
@@ -153,21 +155,22 @@ def weights_file(study: results.Study, row: dict[str, Any]) -> Place:
     Raises:
         InputError: there is none any more.
     """
-    name = f"best-{row['iteration']:012d}.safetensors"
+    files = StudyFolder(study.folder)
     for trial_id in (row["trial_id"], row["reuses"]):
         for key in study.trials.filter(trial_id=trial_id)["key"].to_list() if trial_id is not None else []:
-            if not any(entry.is_folder for entry in entries(study.folder / "checkpoints", key)):
+            if not any(entry.is_folder for entry in entries(files.checkpoints, key)):
                 continue  # gone, or a link, which is not followed
-            folder = checkpoint.current(study.folder / "checkpoints" / key)
-            if any(entry.path.name == name for entry in entries(folder, "best-*.safetensors")):
-                return folder / name
+            folder = checkpoint.current(files.checkpoints_of(key).path)
+            path = TrialFolder(folder).weights(row["iteration"])
+            if any(entry.path.name == path.name for entry in entries(folder, "best-*.safetensors")):
+                return path
     raise InputError(
-        f"{study.folder / 'checkpoints'}: no weights of trial {row['trial_id']} at iteration "
+        f"{files.checkpoints}: no weights of trial {row['trial_id']} at iteration "
         f"{row['iteration']}; {_train_again(study, row)}"
     )
 
 
-def _train_again(study: results.Study, row: dict[str, Any]) -> str:
+def _train_again(study: results.Study, row: Mapping[str, Any]) -> str:
     return f"train the trial again: {run_longer(study, row['trial_id'], 1.0)}"
 
 

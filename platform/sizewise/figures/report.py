@@ -11,7 +11,7 @@ import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,14 @@ from sizewise.figures import (
     tradeoff_3d,
 )
 from sizewise.figures import searching as search
+from sizewise.metrics.registry import columns_of_test, of_column
 from sizewise.results import Study, answer, hypervolume
 from sizewise.results.commands import problems as problems_command
 from sizewise.results.searching import searched
+from sizewise.store.study_folder import StudyFolder
 from sizewise_core.errors import InputError
 from sizewise_core.storage import read
-from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio
+from sizewise_core.units import format_bytes, format_count, format_ratio
 
 MOST_ROWS = 200  # of a table; the figures show the rest, and `sizewise results` exports everything
 MOST_COLUMNS = 40  # settings in the table of trials
@@ -119,7 +121,7 @@ def _page(study: Study) -> str:
 <h2>Pareto front</h2><p class="quiet">Evaluations that no other beats in {escape(_objectives(study))}.
 Scores are on the validation split.</p>{_table(_front_rows(study))}
 <h2>Trials</h2><p class="quiet">Each at its best validation AUC; the test AUC was never used to choose.</p>
-{_table(_trial_rows(study))}
+{_table(trial_rows(study))}
 <h2>Search</h2>{_search(study)}
 <h2>Configuration</h2><pre>{escape(_configuration(study))}</pre>
 {f"<h2>Problems</h2><ul>{problems}</ul>" if problems else ""}
@@ -173,11 +175,17 @@ def _search(study: Study) -> str:
     return "\n".join(_figure(figure, name) for name, figure in figures.items())
 
 
+def _scores(row: Mapping[str, Any], columns: Iterable[str]) -> dict[str, str]:
+    """The cells of scores, by their headings."""
+    metrics = {column: metric for column in columns if (metric := of_column(column))}
+    return {metric.label: _maybe(row[column], metric.text) for column, metric in metrics.items()}
+
+
 def _front_rows(study: Study) -> list[dict[str, str]]:
     return [
         {
             "trial": str(row["trial_id"]),
-            "AUC": format_auc(row["auc"]),
+            **_scores(row, columns_of_test(listed=True)),
             "embeddings": _maybe(row["embedding_bytes"], format_bytes),
             "compression": _maybe(row["compression_ratio"], format_ratio),
             "whole model": _maybe(row["model_bytes"], format_bytes),
@@ -188,13 +196,13 @@ def _front_rows(study: Study) -> list[dict[str, str]]:
     ]
 
 
-def _trial_rows(study: Study) -> list[dict[str, str]]:
+def trial_rows(study: Study) -> list[dict[str, str]]:
+    """The cells of the table of trials, by their headings."""
     return [
         {
             "trial": str(row["trial_id"]),
             "state": row["state"],
-            "AUC": _maybe(row["auc"], format_auc),
-            "test AUC": _maybe(row["test_auc"], format_auc),
+            **_scores(row, [*columns_of_test(listed=True), *columns_of_test(listed=True).values()]),
             "embeddings": _maybe(row["embedding_bytes"], format_bytes),
             "iterations": _maybe(row["iteration"], format_count),
             **{name: _maybe(row[name], _plain) for name in study.config_columns},
@@ -228,7 +236,7 @@ def _plain(value: object) -> str:
 
 def _configuration(study: Study) -> str:
     try:
-        text = read(study.folder / "study.yaml").decode(errors="replace")
+        text = read(StudyFolder(study.folder).study_yaml).decode(errors="replace")
     except OSError:
         return "study.yaml is missing"
     return _short(text, MOST_CONFIGURATION)

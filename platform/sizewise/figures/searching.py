@@ -1,7 +1,7 @@
 """How a search went: what it gained, what mattered, the spread of an objective, and when trials ran."""
 
 import heapq
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -212,7 +212,11 @@ def timeline(study: Study) -> go.Figure:
 def _timeline_info(study: Study) -> _TimelineInfo:
     rows = study.trials.filter(pl.col("started").is_not_null()).sort("started", "trial_id")
     rows = rows.tail(style.MOST_TRIALS)
-    schema: dict[str, Any] = {"trial_id": pl.Int64, "state": pl.String, "lane": pl.Int64}
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {
+        "trial_id": pl.Int64,
+        "state": pl.String,
+        "lane": pl.Int64,
+    }
     schema |= {"start": pl.Float64, "length": pl.Float64}
     if rows.is_empty():
         return _TimelineInfo(study.name, pl.DataFrame(schema=schema))

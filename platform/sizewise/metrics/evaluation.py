@@ -1,9 +1,129 @@
-"""Evaluations: one row of a trial's curve."""
+"""Evaluations: one row of a trial's curve. And the scores of a trial's best model on the test split.
+
+Both are frozen. What of them lies on disk, in a checkpoint or on its way through Ray is a `Row`: plain values by name,
+as `as_row` gives them and `from_row` reads them.
+"""
 
 import math
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from sizewise.metrics.scores import Scores
+
+Row = dict[str, float | str | None]
+_PARTS = "auc_parts"
 
 
-def best(evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Evaluation(Mapping[str, float]):
+    """What was measured of a model on the validation split, by the names in METRICS; undefined metrics are NaN.
+
+        evaluation["auc"], evaluation.get("train_seconds")
+
+    It equals another one, or a dictionary, of the same measurements.
+
+    Attributes:
+        measured: in the order in which it is written.
+        auc_parts: what its AUC's error is made of, as text (see `search.pruning`); empty where that was not kept.
+    """
+
+    measured: Mapping[str, float]
+    auc_parts: str = ""
+
+    def __getitem__(self, metric: str) -> float:
+        return self.measured[metric]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.measured)
+
+    def __len__(self) -> int:
+        return len(self.measured)
+
+    @property
+    def iteration(self) -> int:
+        """After how many optimizer steps."""
+        return int(self.measured["iteration"])
+
+    @property
+    def epoch(self) -> float:
+        """After how many epochs; NaN where that was not kept."""
+        return self.measured.get("epoch", math.nan)
+
+    @property
+    def auc(self) -> float:
+        """Its AUC; NaN where that is undefined."""
+        return self.measured["auc"]
+
+    def of_replicate(self, replicate: int) -> "Evaluation":
+        """The evaluation with its trial's replicate, where it has none yet."""
+        return Evaluation({"replicate": replicate, **self.measured}, self.auc_parts)
+
+    def as_row(self) -> Row:
+        """The evaluation as plain values."""
+        return {**self.measured, **({_PARTS: self.auc_parts} if self.auc_parts else {})}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """The evaluation that `as_row` gave; null stands for NaN, and text that no metric is for nothing."""
+        measured = {
+            name: math.nan if value is None else value
+            for name, value in row.items()
+            if not isinstance(value, str) and name != _PARTS
+        }
+        parts = row.get(_PARTS)
+        return cls(measured, parts if isinstance(parts, str) else "")
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """How good the best model of a trial is on the test split: to be reported, and never to decide by.
+
+    Attributes:
+        iteration: of the model.
+        scores: on the test split.
+        others: further metrics that `metrics.registry.computed` has, by name.
+    """
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    iteration: int
+    scores: Scores
+    others: Mapping[str, float] = field(default_factory=dict)
+
+    def as_row(self) -> Row:
+        """The scores as plain values."""
+        return {"iteration": self.iteration, **self.scores._asdict(), **self.others}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """The scores that `as_row` gave; null stands for NaN."""
+
+        def score(name: str) -> float:
+            value = row.get(name)
+            return math.nan if value is None else float(value)
+
+        scores = Scores(
+            score("auc"),
+            score("logloss"),
+            score("normalized_entropy"),
+            score("calibration"),
+            row.get("undefined", ""),
+        )
+        others = {name: score(name) for name in row if name not in ("iteration", *Scores._fields)}
+        return cls(row["iteration"], scores, others)
+
+
+def best(evaluations: Sequence[Evaluation]) -> Evaluation:
     """The evaluation with the highest AUC, the earliest of equals; undefined AUCs come last."""
     return max(evaluations, key=lambda row: -math.inf if math.isnan(row["auc"]) else row["auc"])
+
+
+def as_rows(evaluations: Iterable[Evaluation]) -> list[Row]:
+    """Evaluations as plain values."""
+    return [evaluation.as_row() for evaluation in evaluations]
+
+
+def from_rows(rows: Iterable[Mapping[str, Any]]) -> list[Evaluation]:
+    """The evaluations that `as_rows` gave."""
+    return [Evaluation.from_row(row) for row in rows]

@@ -10,7 +10,7 @@ read whenever it is needed, so a metric that is added is found everywhere.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -165,6 +165,23 @@ class OfKind(Mapping[str, Metric]):
 SCORES = OfKind("score")
 SIZES = OfKind("size")
 EFFORTS = OfKind("effort")
+
+
+def columns_of_test(listed: bool = False) -> dict[str, str]:
+    """The columns of scores on the test split, by metric.
+
+    Args:
+        listed: of the metrics that every table has, however short.
+    """
+    return {name: f"test_{name}" for name, metric in SCORES.items() if metric.listed or not listed}
+
+
+def of_column(column: str) -> Metric | None:
+    """The metric in a column of a table, on the validation or on the test split; None where it holds something else."""
+    if column in METRICS:
+        return METRICS[column]
+    name = next((name for name, tested in columns_of_test().items() if tested == column), None)
+    return replace(METRICS[name], label=f"test {METRICS[name].label}") if name else None
 
 
 def column_of(objective: str) -> str:

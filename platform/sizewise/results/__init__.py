@@ -11,14 +11,19 @@ Reading never changes a study and never fails on a damaged file: what could not 
 """
 
 from sizewise.results.choosing import Answer, Choice, answer, choose
+from sizewise.results.finding import names
 from sizewise.results.hypervolume import Hypervolume, hypervolume
-from sizewise.results.reading import Study, fingerprint, isolated, load, names, status, studies, trial_report
+from sizewise.results.reading import Study, TrialReport, fingerprint, load, trial_report
+from sizewise.results.status import Point, Status, isolated, status, studies
 
 __all__ = [
     "Answer",
     "Choice",
     "Hypervolume",
+    "Point",
+    "Status",
     "Study",
+    "TrialReport",
     "answer",
     "choose",
     "fingerprint",

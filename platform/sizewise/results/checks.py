@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from sizewise.store.facts import MOST_YAML_BYTES, VERSION, yaml_before
+from sizewise.store.evaluations import counted, missing_evaluations
+from sizewise.store.facts import yaml_before
 from sizewise.store.files import StudyFiles, batches
-from sizewise.store.ledger import MOST_BYTES, counted, missing_evaluations
-from sizewise.store.records import StudyRecord, TrialRecord
+from sizewise.store.records import VERSION, StudyRecord, TrialRecord
+from sizewise.store.study_folder import MOST_BYTES, MOST_YAML_BYTES, file_name
 from sizewise_core.sealed import is_cut_short, last_line_holds
 from sizewise_core.storage import read
 from sizewise_core.storage_contents import read_entries
@@ -26,18 +27,19 @@ def study(files: StudyFiles, record: StudyRecord, problems: list[str]) -> None:
             f"study.json was written by a newer version (schema_version {record.schema_version}): what is new in it is "
             "left out; update Sizewise"
         )
-    if "study.yaml" in files:
+    paths = files.paths
+    if paths.study_yaml in files:
         try:
-            text = read(files.folder / "study.yaml", MOST_YAML_BYTES)
+            text = read(paths.study_yaml, MOST_YAML_BYTES)
             if not last_line_holds(text) or is_cut_short(text, yaml_before(files.folder)):
                 problems.append(
                     "study.yaml is not what was written: `sizewise resume` says how to bring it back"
                 )
         except OSError as error:
             problems.append(f"study.yaml was skipped ({error.strerror or error})")
-    elif "study.before" in files:
+    elif paths.study_before in files:
         problems.append("study.yaml is missing: bring it back from study.before")
-    if "driver.json" not in files and "driver.lock" in files:
+    if paths.driver not in files and paths.driver_lock in files:
         problems.append("driver.json is missing, so it is not known how the study stands")
 
 
@@ -54,7 +56,7 @@ def ledger(files: StudyFiles, problems: list[str]) -> None:
 
 def counts(files: StudyFiles, trials: Sequence[TrialRecord]) -> dict[int, int]:
     """How many evaluations running trials had so far; to be read before these are, for they grow."""
-    running = {f"{trial.trial_id:04d}.count" for trial in trials if trial.evaluations is None}
+    running = {files.paths.count(trial.trial_id).name for trial in trials if trial.evaluations is None}
     listed = [entry for entry in files.listed("evaluations") if entry.path.name in running]
     found = {}
     for batch in batches(listed):
@@ -76,13 +78,13 @@ def curves(
         lack = missing_evaluations(trial, found.get(trial.trial_id, []), known.get(trial.trial_id))
         if lack:
             problems.append(
-                f"evaluations/{trial.trial_id:04d}.jsonl {lack}: `sizewise resume` restores what it can"
+                f"evaluations/{file_name('evaluations', trial.trial_id)} {lack}: `sizewise resume` restores what it can"
             )
 
 
 def orphans(files: StudyFiles, trials: Sequence[TrialRecord], growing: bool, problems: list[str]) -> None:
     """Evaluations without a record; a trial that began just now has none that was read yet."""
-    known = {f"{trial.trial_id:04d}.jsonl" for trial in trials}
+    known = {file_name("evaluations", trial.trial_id) for trial in trials}
     newest = max((trial.trial_id for trial in trials), default=-1)
     for entry in files.evaluations:
         name = entry.path.name
@@ -95,7 +97,7 @@ def listed(files: StudyFiles, trials: Sequence[TrialRecord], problems: list[str]
     """What a look at the listings alone shows to be missing."""
     sizes = {entry.path.name: entry.size for entry in files.evaluations}
     for trial in trials:
-        name = f"{trial.trial_id:04d}.jsonl"
+        name = file_name("evaluations", trial.trial_id)
         expected = trial.evaluations is None or trial.evaluations > 0
         if trial.state in _ENDED and expected and not sizes.get(name):
             problems.append(f"evaluations/{name} is {'empty' if name in sizes else 'missing'}")
@@ -106,5 +108,6 @@ def tests(files: StudyFiles, trials: Sequence[TrialRecord], problems: list[str])
     """Test scores that are gone."""
     names = {entry.path.name for entry in files.test}
     for trial in trials:
-        if trial.tested and f"{trial.trial_id:04d}.json" not in names:
-            problems.append(f"test/{trial.trial_id:04d}.json is missing")
+        name = file_name("test", trial.trial_id)
+        if trial.tested and name not in names:
+            problems.append(f"test/{name} is missing")

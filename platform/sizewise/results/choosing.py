@@ -1,14 +1,15 @@
 """Which model to take: the answer in a sentence, and the best model within limits."""
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Self
 
 import polars as pl
 
 from sizewise.metrics.scores import SMALL
 from sizewise.results import teachers
-from sizewise.results.reading import NEAR, Study
+from sizewise.results.reading import Study
+from sizewise.results.status import NEAR
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 
@@ -31,6 +32,34 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class _Point:
+    """One candidate; sizes in bytes."""
+
+    configuration: int
+    trial_id: int
+    iteration: int
+    epoch: float | None
+    auc: float
+    embedding_bytes: int
+    model_bytes: int | None
+    compression_ratio: float | None
+    size: int
+    """By what the study means by it."""
+
+    @classmethod
+    def first(cls, points: pl.DataFrame, size: str) -> Self:
+        """The first row of a table of candidates."""
+        row = points.row(0, named=True)
+        return cls(**{one.name: row[one.name] for one in fields(cls) if one.name != "size"}, size=row[size])
+
+    def chosen(self, why: str) -> Choice:
+        """It, chosen for that reason."""
+        return Choice(
+            **{one.name: getattr(self, one.name) for one in fields(Choice) if one.name != "why"}, why=why
+        )
+
+
+@dataclass(frozen=True)
 class Answer:
     """The study's answer; `best` and `smallest` are None before anything was evaluated."""
 
@@ -50,9 +79,9 @@ class _Limit:
     by: list[str]
     descending: bool = False
 
-    def closest(self, points: pl.DataFrame) -> dict[str, Any]:
+    def closest(self, points: pl.DataFrame, size: str) -> _Point:
         down = [self.descending] + [False] * (len(self.by) - 1)
-        return points.sort(self.by, descending=down).row(0, named=True)
+        return _Point.first(points.sort(self.by, descending=down), size)
 
 
 def choose(
@@ -81,12 +110,12 @@ def choose(
             f"study {study.name}: no model has {wanted}. Nearest: {_nearest(points, limits, size)}."
         )
     if min_auc is not None:
-        row = fitting.sort(size, "iteration", "auc", descending=[False, False, True]).row(0, named=True)
+        found = _Point.first(fitting.sort(size, "iteration", "auc", descending=[False, False, True]), size)
         why = f"the smallest model with {wanted}"
     else:
-        row = _best(fitting, size)
+        found = _best(fitting, size)
         why = f"the highest validation AUC with {wanted}" if limits else "the highest validation AUC"
-    return _choice(row, f"{why}, out of {_evaluations(len(fitting))} that fit{_failed_seeds(study, row)}")
+    return found.chosen(f"{why}, out of {_evaluations(len(fitting))} that fit{_failed_seeds(study, found)}")
 
 
 def answer(study: Study, tolerance: float = NEAR) -> Answer:
@@ -96,26 +125,25 @@ def answer(study: Study, tolerance: float = NEAR) -> Answer:
         return Answer(_nothing(study), tolerance)
     size = study.size
     best = _best(points, size)
-    near = points.filter(pl.col("auc") >= best["auc"] - tolerance - _EPSILON)
-    smallest = near.sort(size, "iteration", "auc", descending=[False, False, True]).row(0, named=True)
+    near = points.filter(pl.col("auc") >= best.auc - tolerance - _EPSILON)
+    smallest = _Point.first(near.sort(size, "iteration", "auc", descending=[False, False, True]), size)
     return Answer(
         f"{_sentence(study, best, smallest, tolerance)}{_teachers(study, smallest)}{_uncertainty(study)}",
         tolerance,
-        _choice(best, f"the highest validation AUC{_failed_seeds(study, best)}"),
-        _choice(
-            smallest,
+        best.chosen(f"the highest validation AUC{_failed_seeds(study, best)}"),
+        smallest.chosen(
             f"the smallest model within {tolerance:g} AUC of the best{_failed_seeds(study, smallest)}",
         ),
     )
 
 
-def _teachers(study: Study, row: dict[str, Any]) -> str:
-    """What the teachers of the study's models took, of the one in `row` or of others."""
+def _teachers(study: Study, point: _Point) -> str:
+    """What the teachers of the study's models took, of the one that is meant or of others."""
     if study.teachers is None:
         return ""
     if "student" not in study.trials["role"]:
         return ""
-    role = study.trials.filter(trial_id=row["trial_id"])["role"].to_list()
+    role = study.trials.filter(trial_id=point.trial_id)["role"].to_list()
     return teachers.sentence(study.teachers, "It" if role == ["student"] else "The study's students")
 
 
@@ -157,34 +185,33 @@ def _limits(
     return limits
 
 
-def _sentence(study: Study, best: dict[str, Any], smallest: dict[str, Any], tolerance: float) -> str:
-    size = study.size
-    weight, auc = format_bytes(smallest[size]), format_auc(smallest["auc"])
+def _sentence(study: Study, best: _Point, smallest: _Point, tolerance: float) -> str:
+    weight, auc = format_bytes(smallest.size), format_auc(smallest.auc)
     full = study.record.data.full_bytes
     against_full = ""
-    if full and full > smallest[size]:
-        against_full = f", {format_ratio(full / smallest[size])} smaller than the full tables"
+    if full and full > smallest.size:
+        against_full = f", {format_ratio(full / smallest.size)} smaller than the full tables"
     if study.candidates["trial_id"].n_unique() == 1:
-        found = f"AUC {format_auc(best['auc'])} at {weight} after {_iterations(best['iteration'])}"
+        found = f"AUC {format_auc(best.auc)} at {weight} after {_iterations(best.iteration)}"
         so_far = "" if study.state == "finished" else " so far"
         return f"Only one trial has been evaluated{so_far}: {found}{against_full}."
-    if smallest[size] == best[size]:
-        alone = study.candidates.filter(pl.col("auc") >= best["auc"] - tolerance - _EPSILON)
+    if smallest.size == best.size:
+        alone = study.candidates.filter(pl.col("auc") >= best.auc - tolerance - _EPSILON)
         rest = "no other model" if alone["trial_id"].n_unique() == 1 else "no smaller model"
         sentence = (
-            f"The best model (AUC {format_auc(best['auc'])}, {weight}) is also the smallest: {rest} comes "
+            f"The best model (AUC {format_auc(best.auc)}, {weight}) is also the smallest: {rest} comes "
             f"within {tolerance:g} AUC of it{against_full.replace(', ', '; it is ', 1)}."
         )
     else:
-        iterations = smallest["iteration"] / best["iteration"] if best["iteration"] else 1.0
+        iterations = smallest.iteration / best.iteration if best.iteration else 1.0
         cost = "the same number of" if f"{iterations:.3g}" == "1" else f"{_short(iterations)} the"
         sentence = (
-            f"The smallest model within {tolerance:g} AUC of the best ({format_auc(best['auc'])}, "
-            f"{format_bytes(best[size])}) is {weight} (AUC {auc}): {_short(best[size] / smallest[size])} "
+            f"The smallest model within {tolerance:g} AUC of the best ({format_auc(best.auc)}, "
+            f"{format_bytes(best.size)}) is {weight} (AUC {auc}): {_short(best.size / smallest.size)} "
             f"smaller, for {cost} iterations"
         )
         # Where the best model is about as large as the full tables, it has been said already.
-        sentence += f"{against_full.replace(', ', ', and ', 1)}." if full and full > 1.1 * best[size] else "."
+        sentence += f"{against_full.replace(', ', ', and ', 1)}." if full and full > 1.1 * best.size else "."
     if failed := _failed_seeds(study, smallest):
         sentence = f"{sentence[:-1]}{failed}."
     if study.state == "finished":
@@ -194,9 +221,9 @@ def _sentence(study: Study, best: dict[str, Any], smallest: dict[str, Any], tole
     return f"So far, with {done} of {asked} trials finished, {sentence[0].lower()}{sentence[1:]}"
 
 
-def _failed_seeds(study: Study, row: dict[str, Any]) -> str:
+def _failed_seeds(study: Study, point: _Point) -> str:
     """What a mean over the seeds of a configuration hides: how many of them failed, for example by diverging."""
-    seeds = study.trials.filter(configuration=row["configuration"])["state"]
+    seeds = study.trials.filter(configuration=point.configuration)["state"]
     failed = (seeds == "failed").sum()
     return f"; {failed} of its {len(seeds)} seeds failed" if failed else ""
 
@@ -228,23 +255,18 @@ def _nearest(points: pl.DataFrame, limits: list[_Limit], size: str) -> str:
             nearest[limit] = rest
     among = " within the other limits" if nearest and len(limits) > 1 else ""
     return "; ".join(
-        f"{limit.extreme}{among} is {_point(limit.closest(rest), size)}"
+        f"{limit.extreme}{among} is {_point(limit.closest(rest, size))}"
         for limit, rest in (nearest or dict.fromkeys(limits, points)).items()
     )
 
 
-def _point(row: dict[str, Any], size: str) -> str:
-    steps = _iterations(row["iteration"])
-    return f"trial {row['trial_id']} (AUC {format_auc(row['auc'])}, {format_bytes(row[size])}, {steps})"
+def _point(point: _Point) -> str:
+    steps = _iterations(point.iteration)
+    return f"trial {point.trial_id} (AUC {format_auc(point.auc)}, {format_bytes(point.size)}, {steps})"
 
 
-def _best(points: pl.DataFrame, size: str) -> dict[str, Any]:
-    return points.sort("auc", size, "iteration", descending=[True, False, False]).row(0, named=True)
-
-
-def _choice(row: dict[str, Any], why: str) -> Choice:
-    fields = ("trial_id", "iteration", "epoch", "auc", "embedding_bytes", "model_bytes", "compression_ratio")
-    return Choice(**{name: row[name] for name in fields}, why=why)
+def _best(points: pl.DataFrame, size: str) -> _Point:
+    return _Point.first(points.sort("auc", size, "iteration", descending=[True, False, False]), size)
 
 
 def _iterations(count: int) -> str:

@@ -11,37 +11,17 @@ from typing import Any
 
 import polars as pl
 
+from sizewise.config.trial import dotted_names, reserved_names
 from sizewise.models import DEFAULT, MODELS
 from sizewise.results.reading import Study
+from sizewise.store.study_folder import StudyFolder
 
-# settings of a trial by their dotted place in the study file
-_PLACES = {
-    "memory_budget": "search.memory_budget",
-    "learning_rate": "search.learning_rate",
-    "batch_size": "train.batch_size",
-    "optimizer": "train.optimizer",
-    "precision": "train.precision",
-    "decay": "train.schedule.decay",
-    "distill_weight": "train.distill.weight",
-    "distill_temperature": "train.distill.temperature",
-}
-# what else a trial's configuration holds; the rest are options of its embedding method or model
-_OTHERS = (
-    "data",
-    "dim",
-    "bottom_mlp",
-    "top_mlp",
-    "epochs",
-    "evaluate_every",
-    "checkpoint_seconds",
-    "seed",
-    "model",
-    "distill_teacher",
-    "distill_teachers",
-    "distill_epochs",
-    "distill_learning_rate",
+_TEACHER = (
+    *("distill_teacher", "distill_teachers", "distill_epochs", "distill_learning_rate"),
     "distill_memory_budget",
 )
+# Settings that the study file has already, unless its trials differ in them.
+_OF_THE_STUDY = ("dim", "bottom_mlp", "top_mlp", "evaluate_every", "checkpoint_seconds", "model", *_TEACHER)
 
 
 def export(study: Study, trial_id: int) -> str:
@@ -63,25 +43,29 @@ def _where(study: Study) -> str:
 
 def run_longer(study: Study, trial_id: int, factor: float = 2.0) -> str:
     """`sizewise run` with everything that the trial was, and `factor` times its epochs."""
-    row: dict[str, Any] = study.trials.filter(pl.col("trial_id") == trial_id).row(0, named=True)
-    settings: dict[str, Any] = {
+    row = study.trials.filter(pl.col("trial_id") == trial_id).row(0, named=True)
+    settings: dict[str, object] = {
         "name": f"{study.name}-trial{trial_id}-longer",
         "trials": 1,
         "first_trials": [],
     }
-    options = [name for name in study.config_columns if name not in (*_PLACES, *_OTHERS)]
+    options = [name for name in study.config_columns if name not in reserved_names()]
     kind = row.get("model") or DEFAULT
     of_model = MODELS[kind].options.model_fields if kind in MODELS else {}
     embedding = {name: row[name] for name in options if row[name] is not None and name not in of_model}
-    if "method" in embedding:
-        settings["embedding"] = embedding
+    if row.get("method") is not None:
+        settings["embedding"] = {"method": row["method"], **embedding}
     settings |= {f"model.{name}": row[name] for name in options if row[name] is not None and name in of_model}
-    settings |= {place: row[name] for name, place in _PLACES.items() if row.get(name) is not None}
+    places = {name: place for name, place in dotted_names().items() if name in study.config_columns}
+    for name, place in places.items():
+        given = name in _OF_THE_STUDY and study.trials[name].drop_nulls().n_unique() == 1
+        if name not in ("method", "epochs") and row[name] is not None and not given:
+            settings[place] = row[name]
     if row.get("role") == "teacher":  # which learned from labels alone
         settings["train.distill"] = None
     settings["search.epochs"] = math.ceil((row.get("epochs") or row.get("epoch") or 1) * factor)
     words = [f"--set {shlex.quote(f'{place}={_text(value)}')}" for place, value in settings.items()]
-    return f"sizewise run {shlex.quote(str(study.folder / 'study.yaml'))} " + " ".join(words)
+    return f"sizewise run {shlex.quote(str(StudyFolder(study.folder).study_yaml))} " + " ".join(words)
 
 
 def _text(value: Any) -> str:

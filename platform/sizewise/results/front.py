@@ -10,8 +10,7 @@ import moocore
 import numpy as np
 import polars as pl
 
-from sizewise.metrics.registry import column_of
-from sizewise.store.records import Direction
+from sizewise.metrics.registry import Direction, column_of
 
 
 def column(objective: str) -> str:

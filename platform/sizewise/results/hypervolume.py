@@ -7,10 +7,9 @@ import moocore
 import numpy as np
 import numpy.typing as npt
 
-from sizewise.metrics.registry import METRICS
+from sizewise.metrics.registry import METRICS, Direction
 from sizewise.results.front import column
 from sizewise.results.reading import Study
-from sizewise.store.records import Direction
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from sizewise.results import reading
 from sizewise.results.reading import Study
+from sizewise.store.study_folder import StudyFolder, TrialFolder
 from sizewise_core.names import is_plain_name
 from sizewise_core.storage import Entry, entries
 from sizewise_core.units import format_bytes
@@ -26,6 +27,10 @@ def checkpoints(study: Study, trial_id: int) -> list[str]:
 
 def _kept(study: Study, key: str) -> list[Entry]:
     """What lies in a trial's folder of checkpoints, if that, and what it lies in, is none of a link."""
-    folders = [entry for entry in entries(study.folder / "checkpoints", key) if entry.is_folder]
+    folders = [entry for entry in entries(StudyFolder(study.folder).checkpoints, key) if entry.is_folder]
     files = [entry for folder in folders for entry in entries(folder.path)]
-    return [entry for entry in files if not entry.is_folder and entry.path.name != "lock"]
+    return [
+        entry
+        for entry in files
+        if not entry.is_folder and entry.path.name != TrialFolder(entry.path.parent).lock.name
+    ]

@@ -11,7 +11,7 @@ from sizewise.config.fields import within
 from sizewise.config.trial import later_defaults
 from sizewise.search.space import as_param, configure, seed_of
 from sizewise.search.teachers import teacher_config, wanted
-from sizewise.store.ledger import Record
+from sizewise.store.records import Record
 
 FREE = {"data", "checkpoint_seconds"}  # settings of a trial that change nothing about what it learns
 

@@ -11,11 +11,12 @@ digest of what defines a study, kept with it in the storage, distinguishes them.
 
 import hashlib
 import json
+import math
 import queue
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,24 +28,28 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL, make_url
 
 from sizewise.config import StudySpec
+from sizewise.metrics.registry import METRICS, SCORES
 from sizewise.search.space import configure
 from sizewise.store import facts
-from sizewise.store.curves import read_evaluations
-from sizewise.store.ledger import Event, Ledger, Record
+from sizewise.store.ledger import Event, Ledger
+from sizewise.store.records import Record
 from sizewise_core.errors import InputError
-from sizewise_core.storage import exists, read
 
 # A trial that was interrupted waits: its study runs it again. What a pruner stopped is pruned.
 STATES = {"running": TrialState.RUNNING, "finished": TrialState.COMPLETE, "failed": TrialState.FAIL}
-SUMMARY = ("iteration", "epoch", "auc", "logloss", "normalized_entropy", "train_seconds")
 RETRY_SECONDS = 30.0  # after a failure, before the storage is tried again
 LAST_SECONDS = 20.0  # how long the end of a study waits for the storage
 # Fields of a study file that may change while the study stays the same one; its data is known by its rows.
 CHANGEABLE: set[str] = {"name", "data", "trials", "resources", "failures", "prices"}
-TIMEOUTS: dict[str, dict[str, Any]] = {
+TIMEOUTS: Mapping[str, Mapping[str, int | str]] = {
     "sqlite": {"timeout": 10},
     "postgresql": {"connect_timeout": 5, "options": "-c statement_timeout=20000"},
 }
+
+
+def summary() -> list[str]:
+    """What the mirror has of each evaluation: when it was, and its scores."""
+    return [name for name in METRICS if name in SCORES or name in ("iteration", "epoch", "train_seconds")]
 
 
 def storage_url(text: str) -> URL:
@@ -78,8 +83,12 @@ def identity(spec: StudySpec, ledger: Ledger) -> dict[str, str]:
         rows' fingerprint is taken where the study's folder has it, and the path only where not.
         "search": of what it searches and how, which stays too, unless its file is edited.
     """
-    known = facts.load(ledger.study) or {}
-    origin = [spec.seed, known.get("created"), (known.get("data") or {}).get("fingerprint") or spec.data]
+    known = facts.load(ledger.study) or facts.Facts()
+    origin = [
+        spec.seed,
+        known.get("created"),
+        (known.get("data") or facts.DataFacts()).get("fingerprint") or spec.data,
+    ]
     search = spec.model_dump(mode="json", exclude=CHANGEABLE)
     del search["train"]["checkpoint_seconds"]
     return {"origin": _digest(origin), "search": _digest(search)}
@@ -130,7 +139,9 @@ class Mirror:
             if self.study.metric_names is None:
                 self.study.set_metric_names(list(self.spec.objectives))
 
-    def _check_contents(self, noted: dict[str, Any], trials: list[FrozenTrial], ours: dict[str, str]) -> None:
+    def _check_contents(
+        self, noted: Mapping[str, Any], trials: list[FrozenTrial], ours: dict[str, str]
+    ) -> None:
         """ForeignStudyError unless the storage's study is an earlier state of this one.
 
         That is so where its origin is known and the same, or was not kept (by version 0.1), and its objectives and all
@@ -185,9 +196,7 @@ class Mirror:
         self.storage.engine.dispose()
 
     def _trial(self, record: Record, state: TrialState) -> FrozenTrial:
-        path = self.ledger.study / "evaluations" / f"{record.trial_id:04d}.jsonl"
-        content = {path: read(path)} if exists(path) else {}
-        rows = read_evaluations(content, True, []).to_dicts() if content else []
+        rows = self.ledger.evaluations(record.trial_id)
         attributes = {
             "trial_id": record.trial_id,
             "key": record.key,
@@ -195,19 +204,21 @@ class Mirror:
             "config": record.config,
             "metrics": record.values,
             "error": record.error,
-            "evaluations": [{k: row[k] for k in SUMMARY if row.get(k) is not None} for row in rows],
+            "evaluations": [{k: row[k] for k in summary() if _defined(row.get(k))} for row in rows],
         }
         values = [(record.values or {}).get(metric, float("nan")) for metric in self.spec.objectives]
         # Optuna has no intermediate values where there are several objectives.
         metric = next(iter(self.spec.objectives))
-        curve = {row["iteration"]: row.get(metric) for row in rows} if len(self.spec.objectives) == 1 else {}
+        curve = {row.iteration: row.get(metric) for row in rows} if len(self.spec.objectives) == 1 else {}
         trial = optuna.trial.create_trial(
             state=state,
             params=record.params,
             distributions=self._distributions(record),
             values=values if state == TrialState.COMPLETE else None,
             user_attrs={k: v for k, v in attributes.items() if v is not None},
-            intermediate_values={step: value for step, value in curve.items() if value is not None},
+            intermediate_values={
+                step: value for step, value in curve.items() if value is not None and _defined(value)
+            },
         )
         return trial
 
@@ -215,6 +226,10 @@ class Mirror:
         asked = optuna.trial.FixedTrial(record.params)
         configure(self.spec, asked, self.full_bytes)
         return {name: found for name, found in asked.distributions.items() if name in record.params}
+
+
+def _defined(value: float | None) -> bool:
+    return value is not None and not math.isnan(value)
 
 
 def _state(record: Record) -> TrialState:
@@ -252,7 +267,7 @@ def mirrored(
             writer.put(record)
     several = len(spec.objectives) > 1
 
-    def both(event: str, record: Record, values: dict[str, Any] | None) -> None:
+    def both(event: str, record: Record, values: Mapping[str, float] | None) -> None:
         on_event(event, record, values)
         if record.teacher is None and event != "began" and (event != "evaluated" or not several):
             writer.put(record)

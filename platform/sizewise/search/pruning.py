@@ -24,9 +24,9 @@ later: against that there is `grace`. Differences are compared with Student's t 
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +34,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.special import stdtrit
 
 from sizewise.config import PruningSpec, StudySpec
+from sizewise.metrics.evaluation import Evaluation
 from sizewise.metrics.scores import GROUPS, auc_parts
+from sizewise.store.study_folder import StudyFolder
 from sizewise_core.storage import Place, read, write
-
-FILE = "pruning.json"
-PARTS = "auc_parts"  # of an evaluation: as text, for no table shows it
 
 
 @dataclass
@@ -52,9 +51,9 @@ class Front:
     aucs: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     parts: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, GROUPS), np.float32))
 
-    def add(self, cost: Sequence[float], row: dict[str, Any]) -> bool:
+    def add(self, cost: Sequence[float], row: Evaluation) -> bool:
         """Take in a model by its evaluation; False when one on record is as good in everything."""
-        point, auc = np.asarray(cost, float), row["auc"]
+        point, auc = np.asarray(cost, float), row.auc
         if math.isnan(auc) or ((self.costs <= point).all(axis=1) & (self.aucs >= auc)).any():
             return False
         kept = ~((self.costs >= point).all(axis=1) & (self.aucs <= auc))
@@ -107,12 +106,12 @@ class Rule(BaseModel):
             bytes_metric=sizes[0] if sizes else "",
         )
 
-    def cost(self, row: dict[str, Any]) -> tuple[float, float]:
+    def cost(self, row: Evaluation) -> tuple[float, float]:
         """Bytes and iterations of an evaluation."""
-        return (float(row[self.bytes_metric]) if self.bytes_metric else 0.0, float(row["iteration"]))
+        return (float(row[self.bytes_metric]) if self.bytes_metric else 0.0, float(row.iteration))
 
     def verdict(
-        self, rows: Sequence[dict[str, Any]], front: Front, trials: int = 1, seed_variance: float = 0.0
+        self, rows: Sequence[Evaluation], front: Front, trials: int = 1, seed_variance: float = 0.0
     ) -> str:
         """Why the trial whose evaluations so far are `rows` should stop now; "" to train on.
 
@@ -124,14 +123,14 @@ class Rule(BaseModel):
         """
         row = rows[-1]
         tests = sum(map(self._past_grace, rows))
-        if not self._past_grace(row) or math.isnan(row["auc"]):
+        if not self._past_grace(row) or math.isnan(row.auc):
             return ""
         earlier, there = rows[:-1], front.within(self.cost(row))
-        rivals = np.append(front.aucs[there], [r["auc"] for r in earlier])
+        rivals = np.append(front.aucs[there], [r.auc for r in earlier])
         parts = np.vstack([front.parts[there], *(parts_of(r) for r in earlier)])
         between = np.repeat([2 * seed_variance, 0.0], [there.sum(), len(earlier)])
         noise = self.noise(row, rivals, parts, between)
-        ahead = np.divide(rivals - row["auc"], noise, out=np.zeros(len(rivals)), where=rivals > row["auc"])
+        ahead = np.divide(rivals - row.auc, noise, out=np.zeros(len(rivals)), where=rivals > row.auc)
         level = self.spec.risk / (tests * (tests + 1) * max(trials, 1) * len(rows))
         limit = -float(stdtrit(GROUPS - 1, level))
         if not ahead.max(initial=0.0) > limit:
@@ -139,13 +138,13 @@ class Rule(BaseModel):
         best = int(ahead.argmax())
         size = f"{self.bytes_metric.removesuffix('_bytes')} bytes and " if self.bytes_metric else ""
         return (
-            f"AUC {row['auc']:.4f} at iteration {row['iteration']:,}, where {rivals[best]:.4f} was reached with no "
+            f"AUC {row.auc:.4f} at iteration {row.iteration:,}, where {rivals[best]:.4f} was reached with no "
             f"more {size}iterations, and noise explains {limit * noise[best]:.4f}"
         )
 
     def noise(
         self,
-        row: dict[str, Any],
+        row: Evaluation,
         rivals: npt.NDArray[np.float64],
         parts: npt.NDArray[np.float32],
         between: npt.NDArray[np.float64],
@@ -153,22 +152,38 @@ class Rule(BaseModel):
         """Standard error of the difference between an evaluation's AUC and each rival's; `between`: what seeds add."""
         measured = ((parts - parts_of(row)).astype(np.float64) ** 2).sum(axis=1)
         apart = [
-            standard_error(row["auc"], self.clicks, self.others) ** 2
+            standard_error(row.auc, self.clicks, self.others) ** 2
             + standard_error(rival, self.clicks, self.others) ** 2
             for rival in rivals[np.isnan(measured)]
         ]
         measured[np.isnan(measured)] = apart
         return np.asarray(np.sqrt(measured + between))
 
-    def _past_grace(self, row: dict[str, Any]) -> bool:
+    def _past_grace(self, row: Evaluation) -> bool:
         grace = self.spec.grace
-        return bool(row["iteration"] >= grace if isinstance(grace, int) else row["epoch"] >= grace - 1e-9)
+        return row.iteration >= grace if isinstance(grace, int) else row.epoch >= grace - 1e-9
 
 
-def auc_error(labels: npt.ArrayLike, logits: npt.ArrayLike) -> dict[str, str]:
-    """What an evaluation keeps of its AUC's error."""
+class Comparison(NamedTuple):
+    """What a trial's worker needs to know when to stop: the rule, and where the driver writes what is on record."""
+
+    rule: Rule
+    path: str
+
+    def as_plain(self) -> Mapping[str, Any]:
+        """The same as plain values."""
+        return {"rule": self.rule.model_dump(), "path": self.path}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Comparison":
+        """What `as_plain` gave."""
+        return cls(Rule.model_validate(plain["rule"]), plain["path"])
+
+
+def auc_error(labels: npt.ArrayLike, logits: npt.ArrayLike) -> str:
+    """What an evaluation keeps of its AUC's error; nothing where that is undefined."""
     parts = auc_parts(labels, logits)
-    return {} if np.isnan(parts).any() else {PARTS: encoded(parts)}
+    return "" if np.isnan(parts).any() else encoded(parts)
 
 
 def encoded(parts: npt.NDArray[Any]) -> str:
@@ -176,9 +191,9 @@ def encoded(parts: npt.NDArray[Any]) -> str:
     return base64.b64encode(parts.astype("<f4").tobytes()).decode()
 
 
-def parts_of(row: dict[str, Any]) -> npt.NDArray[np.float32]:
+def parts_of(row: Evaluation) -> npt.NDArray[np.float32]:
     """(GROUPS,): what an evaluation kept; NaN where it kept nothing."""
-    return _decoded(row[PARTS])[0] if PARTS in row else np.full(GROUPS, np.nan, np.float32)
+    return _decoded(row.auc_parts)[0] if row.auc_parts else np.full(GROUPS, np.nan, np.float32)
 
 
 def _decoded(text: str) -> npt.NDArray[np.float32]:
@@ -201,10 +216,10 @@ def save(folder: Place, front: Front, trials: int, seed_variance: float) -> None
         trials=trials,
         seed_variance=seed_variance,
     )
-    write(folder / FILE, snapshot.model_dump_json().encode())
+    write(StudyFolder(folder).pruning, snapshot.model_dump_json().encode())
 
 
-def verdict_from(path: Place, rule: Rule, rows: Sequence[dict[str, Any]]) -> str:
+def verdict_from(path: Place, rule: Rule, rows: Sequence[Evaluation]) -> str:
     """`Rule.verdict` by what the driver last wrote to `path`; without it no trial is stopped."""
     try:
         found = FrontSnapshot.model_validate_json(read(path))

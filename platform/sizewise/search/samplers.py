@@ -59,7 +59,7 @@ class _Open(NamedTuple):
 
     number: int
     trial: optuna.Trial | None
-    params: dict[str, Any]
+    params: Mapping[str, Any]
     distributions: dict[str, BaseDistribution]
 
 
@@ -81,7 +81,7 @@ class Suggester:
         self._open: dict[int, _Open] = {}
         self._start([])
 
-    def ask(self, number: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, number: int, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Parameters of configuration `number`: as given where they are in `given`, suggested elsewhere."""
         self._sampler.reseed(number)
         if given:
@@ -134,7 +134,7 @@ class Suggester:
         self._study.add_trials(known)
         for position, (number, asked) in enumerate(self._open.items(), len(known)):
             running = optuna.trial.create_trial(
-                state=TrialState.RUNNING, params=asked.params, distributions=asked.distributions
+                state=TrialState.RUNNING, params=dict(asked.params), distributions=asked.distributions
             )
             self._study.add_trial(running)
             self._open[number] = _Open(position, None, asked.params, asked.distributions)
@@ -166,7 +166,7 @@ class Suggester:
 
 def _frozen(asked: Any, outcome: Outcome) -> FrozenTrial:
     return optuna.trial.create_trial(
-        params=asked.params,
+        params=dict(asked.params),
         distributions=asked.distributions,
         values=outcome.values,
         state=outcome.state,

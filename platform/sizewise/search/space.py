@@ -5,6 +5,7 @@ itself: an option is asked for only where its method was chosen.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -32,7 +33,7 @@ def configure(spec: StudySpec, trial: Any, full_bytes: int, seed: int | None = N
     return TrialConfig.from_flat({"data": spec.data, "seed": spec.seed if seed is None else seed, **chosen})
 
 
-def _choose(spec: StudySpec, trial: Any, full_bytes: int) -> dict[str, Any]:
+def _choose(spec: StudySpec, trial: Any, full_bytes: int) -> Mapping[str, object]:
     """A value of every setting and option by its flat name, but of the settings that `flat` leaves out."""
     plain = {n: {as_param(c): c for c in f.choices} for n, f in spec.searched() if isinstance(f, Choices)}
 
@@ -51,18 +52,18 @@ def _choose(spec: StudySpec, trial: Any, full_bytes: int) -> dict[str, Any]:
         value = trial.suggest_float(name, low, high, log=field.log)
         return round(value) if whole else value
 
-    def pick_section(section: str) -> dict[str, Any]:
+    def pick_section(section: str) -> dict[str, object]:
         fields = said_settings(section, getattr(spec, section))
         return {name: pick(name, field) for name, field in fields.items() if name not in chosen}
 
     # Samplers draw in this order.
-    chosen: dict[str, Any] = {"method": pick("method", spec.embedding.method)}
-    method = chosen["method"]
+    method: str = pick("method", spec.embedding.method)
+    chosen: dict[str, object] = {"method": method}
     chosen |= pick_section("model")
     chosen |= pick_section("embedding")
     chosen |= {name: pick(name, field) for name, field in spec.embedding.options_of(method).items()}
     if METHODS[method].has_one_size:
-        chosen["memory_budget"] = full_bytes // spec.model.largest_dim * chosen["dim"]
+        chosen["memory_budget"] = full_bytes // spec.model.largest_dim * cast(int, chosen["dim"])
     chosen |= pick_section("search")
     chosen |= pick_section("train")
     chosen |= {name: pick(name, field) for name, field in spec.model.options.items()}

@@ -22,14 +22,16 @@ import optuna
 
 from sizewise.config import StudySpec
 from sizewise.config.trial import TrialConfig
-from sizewise.metrics.evaluation import best
+from sizewise.metrics.evaluation import Evaluation, best
 from sizewise.metrics.registry import SCORES, column_of
+from sizewise.search.limits import Limits
 from sizewise.search.samplers import Outcome, Suggester
 from sizewise.search.space import as_param, configure, points, seed_of
 from sizewise.search.teachers import teacher_config
 from sizewise.search.teachers import wanted as wanted_teachers
 from sizewise.search.warm_start import Known
-from sizewise.store.ledger import Ledger, Record
+from sizewise.store.ledger import Ledger
+from sizewise.store.records import Record
 from sizewise_core.errors import InputError
 
 # Bytes of a configuration's model, by metric, before it is trained; InputError where there can be no such model.
@@ -53,6 +55,7 @@ class Search:
         window: int | None = None,
     ) -> None:
         self.spec, self.ledger, self.full_bytes, self._sizes = spec, ledger, full_bytes, sizes
+        self._limits = Limits(spec.constraints)
         self.records = ledger.records()
         self._points = points(spec, full_bytes, GRID) if spec.sampler == "grid" else GRID
         replicates = spec.replicates
@@ -159,18 +162,14 @@ class Search:
         return configure(self.spec, asked, self.full_bytes, seed_of(self.spec, record.replicate))
 
     def finish(
-        self, trial_id: int, evaluations: list[dict[str, Any]], pruned: str = "", tested: bool | None = None
+        self, trial_id: int, evaluations: Sequence[Evaluation], pruned: str = "", tested: bool | None = None
     ) -> Record:
         """Close a trial that was trained: its best evaluation within the constraints is its outcome.
 
         `pruned` says why it was stopped before its end, if it was; `tested` whether test scores were written.
         """
-        row = best([r for r in evaluations if not self._broken(r)] or evaluations)
-        measured = {
-            k: float(v)
-            for k, v in row.items()
-            if isinstance(v, int | float) and math.isfinite(v) and k != "replicate"
-        }
+        row = best([r for r in evaluations if not self._limits.broken(r)] or evaluations)
+        measured = {k: float(v) for k, v in row.items() if math.isfinite(v) and k != "replicate"}
         values = measured | {"iterations": float(row["iteration"])}
         undefined = [metric for metric in self.spec.objectives if metric not in values]
         if undefined:
@@ -180,7 +179,7 @@ class Search:
             state="pruned" if pruned else "finished",
             reason=pruned or None,
             values=values,
-            violations=self._violations(row),
+            violations=self._limits.violations(row),
             trained_epochs=evaluations[-1].get("epoch"),
             tested=tested,
         )
@@ -225,10 +224,10 @@ class Search:
     def _replicate(self, configuration: int, replicate: int) -> Record:
         return self._begin(self._new(configuration, replicate, self._groups[configuration][0].params))
 
-    def _new(self, configuration: int, replicate: int, params: dict[str, Any]) -> Record:
+    def _new(self, configuration: int, replicate: int, params: Mapping[str, Any]) -> Record:
         while self._free_trial in self.records:
             self._free_trial += 1
-        asked = optuna.trial.FixedTrial(params)
+        asked = optuna.trial.FixedTrial(dict(params))
         config = configure(self.spec, asked, self.full_bytes, seed_of(self.spec, replicate))
         longest = self._curves.get(config.curve())
         return Record(
@@ -280,7 +279,11 @@ class Search:
     def _near_front(self, within: float) -> list[int]:
         """Configurations whose AUC is at most `within` below the best of no more bytes and iterations."""
         firsts = {number: group[0] for number, group in sorted(self._groups.items())}
-        valid = {n: r.values for n, r in firsts.items() if r.values and not _any_broken(r.violations)}
+        valid = {
+            n: r.values
+            for n, r in firsts.items()
+            if r.values and not any(violation > 0 for violation in r.violations.values())
+        }
         costs = [metric for metric, direction in self.spec.objectives.items() if direction == "minimize"]
         points = np.array([[values[metric] for metric in costs] for values in valid.values()])
         aucs = np.array([values["auc"] for values in valid.values()])
@@ -309,7 +312,7 @@ class Search:
         self._account(record, lambda number, params, outcome: self._suggester.tell(number, outcome))
         return record
 
-    def _account(self, record: Record, report: Callable[[int, dict[str, Any], Outcome], None]) -> None:
+    def _account(self, record: Record, report: Callable[[int, Mapping[str, Any], Outcome], None]) -> None:
         """Take in a closed trial, and `report` the outcome of its configuration when that is known."""
         if record.teacher is not None:
             return
@@ -370,28 +373,11 @@ class Search:
     def _before_training(self, config: TrialConfig) -> tuple[str, dict[str, float]]:
         """Why a configuration need not be trained, if its size alone breaks a constraint, and by how much."""
         try:
-            sizes: dict[str, Any] = dict(self._sizes(config))
+            sizes = self._sizes(config)
         except InputError as error:
             return str(error), {"size": 1.0}
-        problem = self._broken(sizes)
-        return problem, self._violations(sizes) if problem else {}
-
-    def _violations(self, row: dict[str, Any]) -> dict[str, float]:
-        """By how much each constraint on a metric that `row` has is broken."""
-        named = _named(row)
-        return {
-            metric: limit.violation(named[metric])
-            for metric, limit in self.spec.constraints.items()
-            if metric in named
-        }
-
-    def _broken(self, row: dict[str, Any]) -> str:
-        """The broken constraints in words; nothing when all are kept."""
-        return "; ".join(
-            self.spec.constraints[metric].text(metric, _named(row)[metric])
-            for metric, violation in self._violations(row).items()
-            if violation > 0
-        )
+        problem = self._limits.broken(sizes)
+        return problem, self._limits.violations(sizes) if problem else {}
 
     def _write(self, record: Record) -> Record:
         self.ledger.write(record)  # first: what the disk does not have is not known either
@@ -402,12 +388,3 @@ class Search:
 def _is_first(record: Record) -> bool:
     """Whether a trial is the first of a configuration that the sampler suggested."""
     return record.replicate == 0 and record.teacher is None
-
-
-def _named(row: dict[str, Any]) -> dict[str, Any]:
-    """An evaluation's metrics by the names that objectives and constraints have."""
-    return {**row, "iterations": row["iteration"]} if "iteration" in row else row
-
-
-def _any_broken(violations: dict[str, float]) -> bool:
-    return any(violation > 0 for violation in violations.values())

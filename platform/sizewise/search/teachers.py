@@ -36,7 +36,7 @@ def teacher_config(spec: StudySpec, seed: int, full_bytes: int) -> TrialConfig:
     """
     method = method_of(spec)
     assert method is not None
-    settings: dict[str, Any] = {"data": spec.data, "seed": seed}
+    settings: dict[str, object] = {"data": spec.data, "seed": seed}
     for section in SECTIONS:
         values: Any = getattr(spec, section)
         for field in SECTIONS[section].settings():

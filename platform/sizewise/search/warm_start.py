@@ -6,6 +6,7 @@ resumed study must not depend on what became of the other one since.
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import optuna
@@ -14,13 +15,13 @@ from pydantic import ValidationError
 from sizewise.config import Choices, StudySpec
 from sizewise.config.trial import later_defaults
 from sizewise.search.space import as_param, configure
-from sizewise.store.ledger import MOST_BYTES, NAME, Record
+from sizewise.store.records import Record
+from sizewise.store.study_folder import MOST_BYTES, NAME, StudyFolder
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError, sealed, unsealed
 from sizewise_core.storage import Place, exists, place, read, write
 from sizewise_core.storage_contents import read_all
 
-FILE = "warm_start.json"
 # What may differ between two studies without the outcome of a trial becoming another.
 INDIFFERENT = {"data", "seed", "checkpoint_seconds", "evaluate_every"}
 
@@ -28,7 +29,7 @@ INDIFFERENT = {"data", "seed", "checkpoint_seconds", "evaluate_every"}
 class Known(NamedTuple):
     """One configuration that is known: parameters as Optuna keeps them, a value for each objective, violations."""
 
-    params: dict[str, Any]
+    params: Mapping[str, Any]
     values: list[float]
     violations: dict[str, float]
 
@@ -40,7 +41,7 @@ def find(name: str, runs: Place) -> Place:
         InputError: there is no such study.
     """
     for folder in ([runs / name] if NAME.fullmatch(name) else []) + [place(name)]:
-        if exists(folder / "study.yaml"):
+        if exists(StudyFolder(folder).study_yaml):
             return folder
     raise InputError(
         f"warm_start: {name}: no study of that name under {runs}, and no folder with a study.yaml: "
@@ -51,7 +52,7 @@ def find(name: str, runs: Place) -> Place:
 def learn(folder: Place, spec: StudySpec, full_bytes: int) -> tuple[list[Known], Counter[str]]:
     """The trials of the study in `folder` that fit this one's space, and why how many others do not."""
     known, left_out = [], Counter[str]()
-    for content in read_all(folder / "trials", "*.json", MOST_BYTES).values():
+    for content in read_all(StudyFolder(folder).part("trials"), "*.json", MOST_BYTES).values():
         try:  # read as it is: only that study's own driver repairs it
             record = Record.model_validate(unsealed(content) if isinstance(content, bytes) else {})
         except (ValidationError, DamagedError):
@@ -74,7 +75,7 @@ def learn(folder: Place, spec: StudySpec, full_bytes: int) -> tuple[list[Known],
 def save(known: list[Known], folder: Place) -> None:
     """Keep what was learnt in the study's own folder."""
     content = {"known": [trial._asdict() for trial in known]}
-    write(folder / FILE, sealed(json.dumps(content, indent=1)).encode())
+    write(StudyFolder(folder).warm_start, sealed(json.dumps(content, indent=1)).encode())
 
 
 def load(folder: Place) -> list[Known]:
@@ -83,7 +84,7 @@ def load(folder: Place) -> list[Known]:
     Raises:
         InputError: it is gone or damaged: without it the sampler would suggest other trials than it began with.
     """
-    path = folder / FILE
+    path = StudyFolder(folder).warm_start
     try:
         content = read(path, MOST_BYTES)
         # An older version wrote the list alone.

@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 
 from sizewise.metrics.registry import METRICS
+from sizewise.store.evaluations import evaluation_of, lines_of
 from sizewise.store.files import batches
-from sizewise.store.ledger import MOST_CURVE_BYTES, MOST_LINE_BYTES, evaluation_of
+from sizewise.store.study_folder import MOST_CURVE_BYTES, MOST_LINE_BYTES
 from sizewise_core.sealed import DamagedError, whole
 from sizewise_core.storage import Entry, Place
 from sizewise_core.storage_contents import read_entries
@@ -76,10 +77,10 @@ def _undamaged(file: Place, text: bytes | OSError, growing: bool, problems: list
             problems.append(f"evaluations/{file.name}: its last line is half-written and was left out")
         text = text[:end]
     lines, numbers = [], []
-    for number, line in enumerate(text.split(b"\n"), 1):
+    for number, line in lines_of(text):
         if len(line) > MOST_LINE_BYTES or not whole(line):
             problems.append(_left_out(file.name, number, "damaged"))
-        elif line.strip():
+        else:
             lines.append(line)
             numbers.append(number)
     return _Lines(file.name, trial_id, lines, numbers)
@@ -123,18 +124,17 @@ def _measured() -> pl.Expr:
     )
 
 
-def _one_by_one(file: _Lines, problems: list[str]) -> Iterator[dict[str, object]]:
+def _one_by_one(file: _Lines, problems: list[str]) -> Iterator[Mapping[str, float | None]]:
     """The evaluations of a file, naming each line that is none."""
     for number, line in zip(file.numbers, file.lines, strict=True):
         try:
-            row = evaluation_of(line, file.trial_id)
+            evaluation = evaluation_of(line, file.trial_id)
         except DamagedError as error:
             other = str(error).startswith("of trial")
             problems.append(_left_out(file.name, number, str(error) if other else "damaged"))
         else:
-            yield {
-                name: value if isinstance(value := row.get(name), int | float) else None for name in METRICS
-            }
+            row = {"trial_id": file.trial_id, **evaluation}
+            yield {name: value if (value := row.get(name)) == value else None for name in METRICS}
 
 
 def _left_out(name: str, number: int, why: str) -> str:

@@ -3,9 +3,9 @@
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
-from sizewise.store.ledger import MOST_BYTES
+from sizewise.store.study_folder import MOST_BYTES
 from sizewise_core.sealed import DamagedError, unsealed
 from sizewise_core.storage import Place, StorageError, read
 
@@ -13,7 +13,23 @@ HEARTBEAT_SECONDS = 2.0
 WATCH_SECONDS = 4 * HEARTBEAT_SECONDS  # a living driver's heart beats several times in this time
 
 
-def claim(path: Place) -> dict[str, Any] | None:
+class DriverFacts(TypedDict, total=False):
+    """What `driver.json` says: `pid` and `host` always."""
+
+    host: str
+    pid: int
+    machine: str
+    born: int | None
+    folder: str | None
+    claim: str
+    started: float
+    beat: float
+    monotonic: float
+    state: str
+    message: str
+
+
+def claim(path: Place) -> DriverFacts | None:
     """What `driver.json` says; None where there is none to be read."""
     try:
         facts = unsealed(read(path, MOST_BYTES))
@@ -24,10 +40,10 @@ def claim(path: Place) -> dict[str, Any] | None:
     known = (
         isinstance(facts.get("pid"), int) and 0 <= facts["pid"] < 2**31 and isinstance(facts.get("host"), str)
     )
-    return facts if known else None
+    return cast(DriverFacts, facts) if known else None
 
 
-def lives(path: Place, driver: dict[str, Any], seconds: float = WATCH_SECONDS) -> bool:
+def lives(path: Place, driver: DriverFacts, seconds: float = WATCH_SECONDS) -> bool:
     """Whether the driver that wrote `driver` is alive: looked up on its own machine, else watched for a while."""
     if driver.get("machine") and driver["machine"] == machine():
         return drives(path.parent, driver)
@@ -41,7 +57,7 @@ def lives(path: Place, driver: dict[str, Any], seconds: float = WATCH_SECONDS) -
     return False
 
 
-def drives(folder: Place, driver: dict[str, Any]) -> bool:
+def drives(folder: Place, driver: DriverFacts) -> bool:
     """Whether a driver of this machine is alive and means this folder, of which its own may be the original."""
     here = identity(folder)
     return born(driver["pid"]) == driver.get("born") and (driver.get("folder") or here) == here

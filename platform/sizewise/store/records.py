@@ -4,20 +4,23 @@ Unknown fields are ignored, so that a newer writer's folder can still be read. A
 what it should be becomes one readable line, never a traceback: see `parse`.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from sizewise.metrics.registry import SCORES, Direction
 from sizewise.metrics.scores import expected_error
-from sizewise.store.facts import VERSION
-from sizewise.store.ledger import Identity
 from sizewise_core.errors import first_problem
 from sizewise_core.names import PlainName
 from sizewise_core.sealed import DamagedError, unsealed
 from sizewise_core.storage import Place
 
-Direction = Literal["maximize", "minimize"]
+VERSION = 1
+"""Of `study.json`."""
+# `pruned` was stopped early; `infeasible` was never trained, for its size breaks a constraint
 TrialState = Literal["running", "finished", "pruned", "failed", "infeasible"]
+Identity = Annotated[int, Field(ge=0, le=10**9)]  # of a trial, a configuration, a replicate, an attempt
 # What tables and clocks can hold: JSON's numbers have no end.
 Count = Annotated[int, Field(ge=0, le=2**62)]
 Instant = Annotated[float, Field(ge=-1e11, le=1e11)]  # unix seconds
@@ -113,35 +116,61 @@ class DriverRecord(_Record):
 
 
 class TrialRecord(_Record):
-    """trials/NNNN.json: one trial of the ledger; times in unix seconds."""
+    """trials/NNNN.json: one trial of the ledger, as far as readers rely on it; times in unix seconds."""
 
     trial_id: Identity
-    configuration: Identity | None = None  # which suggestion it is of; its own where no replicates are
+    configuration: Identity | None = None  # which suggestion it is of; replicates share it
     replicate: Identity = 0
     state: TrialState
-    key: PlainName | Literal[""] = ""
-    config: dict[str, Any] = {}
-    values: dict[str, float | None] | None = None
-    error: str | None = None
-    reason: str | None = None
+    key: PlainName | Literal[""] = ""  # names the trial's checkpoints
+    params: dict[str, Any] = {}  # what the sampler chose
+    config: dict[str, Any] = {}  # all settings, flat
+    values: dict[str, float | None] | None = None  # metrics of the best evaluation by validation AUC
+    error: str | None = None  # why it failed
+    reason: str | None = None  # why it was pruned or not trained
+    # By constraint: the share of the limit by which it is broken, if above 0
+    violations: dict[str, float] = {}
+    # The trial whose training this one continues, or whose evaluations answer it
     reuses: Identity | None = None
-    trained_epochs: float | None = None
+    trained_epochs: float | None = None  # epochs that it was trained for
     started: Instant | None = None
     finished: Instant | None = None
     attempts: Identity = 1
-    lost: dict[Identity, str] = {}  # attempt: why it lost its worker
+    # Why an attempt lost its worker, by its number; the next attempt continued
+    lost: dict[Identity, str] = {}
     evaluations: Count | None = None  # how many there are; unknown while it runs, and to older versions
     tested: bool | None = None  # whether there are test scores
     teacher: Identity | None = None  # its number among the teachers that the study trains for its students
 
     @field_validator("config")
     @classmethod
-    def _measurable(cls, config: dict[str, Any]) -> dict[str, Any]:
+    def _measurable(cls, config: Mapping[str, object]) -> Mapping[str, object]:
         """Settings may be anything but numbers that neither tables nor JSON can hold."""
         for name, value in config.items():
             if isinstance(value, int | float) and not abs(value) <= 2**62:
                 raise ValueError(f"{name} is beyond all measure")
         return config
+
+
+class Record(TrialRecord):
+    """The same as the driver writes it and reads it again: complete, and with no field that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=True)
+
+    configuration: Identity
+    key: PlainName
+    params: dict[str, Any]
+    config: dict[str, Any]
+    values: dict[str, float] | None = None  # type: ignore[assignment]  # narrower, and frozen
+    started: float
+    finished: float | None = None
+    evaluations: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, data: Any) -> Any:
+        """Before there were replicates, every trial was a configuration of its own."""
+        return {"configuration": data["trial_id"], **data} if "trial_id" in data else data
 
 
 class TestRecord(_Record):
@@ -150,15 +179,20 @@ class TestRecord(_Record):
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
     trial_id: Identity
-    auc: float | None = None
-    logloss: float | None = None
-    normalized_entropy: float | None = None
+    scores: dict[str, float | None]  # by metric
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_metric(cls, data: Any) -> Any:
+        """The file has them beside each other."""
+        scores = {name: data[name] for name in SCORES if name in data}
+        return {**({"trial_id": data["trial_id"]} if "trial_id" in data else {}), "scores": scores}
 
 
-Record = TypeVar("Record", bound=BaseModel)
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
-def parse(path: Place, content: bytes | OSError, kind: type[Record], problems: list[str]) -> Record | None:
+def parse(path: Place, content: bytes | OSError, kind: type[Kind], problems: list[str]) -> Kind | None:
     """The record that `path` holds; None, with a line added to `problems`, when it is missing or unreadable."""
     try:
         if isinstance(content, OSError):

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sizewise.store.heartbeat import claim
-from sizewise.store.ledger import MOST_BYTES, MOST_CURVE_BYTES
+from sizewise.store.heartbeat import DriverFacts, claim
+from sizewise.store.study_folder import MOST_BYTES, MOST_CURVE_BYTES, StudyFolder
 from sizewise_core.sealed import DamagedError, sealed, unsealed
 from sizewise_core.storage import Place, append_line, read, write
 
@@ -40,6 +40,17 @@ class Used(NamedTuple):
     seconds: float
     cpu_seconds: float
     gpu_seconds: float
+
+
+class Held(NamedTuple):
+    """What `holding.json` says: the attempts under way, of which driver, and how many have ended by its count."""
+
+    driver: object
+    attempts: list[Attempt]
+    ended: int
+
+
+NOTHING = Held(None, [], 0)  # where there is no such file, or a damaged one
 
 
 class Sign(NamedTuple):
@@ -99,25 +110,25 @@ class Usage:
         self._check()
         line = {**attempt._asdict(), "seconds": seconds}
         before = self._before()
-        append_line(self.folder / "usage.jsonl", (sealed(json.dumps(line)) + "\n").encode())
+        append_line(StudyFolder(self.folder).usage, (sealed(json.dumps(line)) + "\n").encode())
         self._ended = before + 1
 
     def _before(self) -> int:
         """How many attempts had ended before this: as was counted, even where their lines are gone since."""
         if self._ended is None:
-            self._ended = max(_ended(_held(self.folder)), len(_lines(self.folder, [], False)))
+            self._ended = max(_held(self.folder).ended, len(_lines(self.folder, [], False)))
         return self._ended
 
     def _write(self) -> None:
         self._check()
         held = [attempt._asdict() for attempt in self._under_way.values()]
         content = {"driver": self._claim, "attempts": held, "ended": self._before()}
-        write(self.folder / "holding.json", sealed(json.dumps(content)).encode())
+        write(StudyFolder(self.folder).holding, sealed(json.dumps(content)).encode())
 
 
 def last_seen(folder: Place) -> Sign | None:
     """The last sign of life of the study's last driver."""
-    driver = claim(folder / "driver.json") or {}
+    driver = claim(StudyFolder(folder).driver) or DriverFacts()
     at: Any = driver.get("monotonic")
     measured = isinstance(at, int | float) and abs(at) <= _MOST
     return Sign(str(driver.get("claim")), float(at)) if measured else None
@@ -129,9 +140,9 @@ def under_way(folder: Place, seen: Sign | None) -> list[tuple[Attempt, float]]:
     What is damaged is left out; an attempt of another driver than the one `seen` is of no known length.
     """
     held = _held(folder)
-    own = seen is not None and held.get("driver") == seen.claim
+    own = seen is not None and held.driver == seen.claim
     return [
-        (attempt, max(seen.at - attempt.since, 0.0) if own and seen else 0.0) for attempt in _attempts(held)
+        (attempt, max(seen.at - attempt.since, 0.0) if own and seen else 0.0) for attempt in held.attempts
     ]
 
 
@@ -145,11 +156,11 @@ def used(
     problems = [] if problems is None else problems
     known = len(problems)
     held = _held(folder, problems)
-    unsaid = not held and len(problems) == known
+    unsaid = held is NOTHING and len(problems) == known
     seconds = {attempt[:2]: (attempt, length) for attempt, length in under_way(folder, seen)}
     lines = _lines(folder, problems, growing)
-    if len(lines) < _ended(held):
-        problems.append(f"usage.jsonl holds {len(lines):,} of {_ended(held):,} attempts: the cost is too low")
+    if len(lines) < held.ended:
+        problems.append(f"usage.jsonl holds {len(lines):,} of {held.ended:,} attempts: the cost is too low")
     if lines and unsaid:
         problems.append("holding.json is missing: the cost of attempts under way is not counted")
     for attempt, length in lines:
@@ -165,29 +176,24 @@ def used(
     return totals
 
 
-def _held(folder: Place, problems: list[str] | None = None) -> dict[str, Any]:
+def _held(folder: Place, problems: list[str] | None = None) -> Held:
     """What `holding.json` says; nothing, with a line in `problems`, where it cannot be read."""
     try:
-        held = unsealed(read(folder / "holding.json", MOST_BYTES))
-        _attempts(held)
-        return held
+        fields = unsealed(read(StudyFolder(folder).holding, MOST_BYTES))
+        listed, ended = fields.get("attempts", []), fields.get("ended")
+        if not isinstance(listed, list):
+            raise DamagedError("attempts: not a list")
+        # An older version did not count those that ended.
+        return Held(fields.get("driver"), [_attempt(a) for a in listed], ended if type(ended) is int else 0)
     except FileNotFoundError:
-        return {}
+        return NOTHING
     except OSError as error:
         why = error.strerror or str(error)
     except DamagedError as error:
         why = str(error)
     if problems is not None:
         problems.append(f"holding.json was skipped ({why})")
-    return {}
-
-
-def _attempts(held: dict[str, Any]) -> list[Attempt]:
-    """The attempts that are under way. Raises DamagedError."""
-    listed = held.get("attempts", [])
-    if not isinstance(listed, list):
-        raise DamagedError("attempts: not a list")
-    return [_attempt(fields) for fields in listed]
+    return NOTHING
 
 
 def _attempt(fields: Any) -> Attempt:
@@ -203,16 +209,10 @@ def _attempt(fields: Any) -> Attempt:
     return attempt
 
 
-def _ended(held: dict[str, Any]) -> int:
-    """How many attempts have ended, as was counted; 0 where an older version did not count."""
-    ended = held.get("ended")
-    return ended if type(ended) is int else 0
-
-
 def _lines(folder: Place, problems: list[str], growing: bool) -> list[tuple[Attempt, float]]:
     """Attempts that have ended, and how many seconds they took; `problems` gets a line for each that is damaged."""
     try:
-        text = read(folder / "usage.jsonl", MOST_CURVE_BYTES)
+        text = read(StudyFolder(folder).usage, MOST_CURVE_BYTES)
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -3,7 +3,7 @@
 import math
 import textwrap
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ class SharedPool(NamedTuple):
     """Where those of the ids are from."""
     maps: dict[str, tuple[PoolMap, list[IdError]]]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """As one object."""
         maps = [
             {"map": name, **pool._asdict(), "ids": [error._asdict() for error in errors]}

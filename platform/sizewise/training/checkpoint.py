@@ -14,15 +14,17 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import safetensors
 import safetensors.torch
 import torch
 
 from sizewise.config.trial import TrialConfig
+from sizewise.metrics.evaluation import Row
+from sizewise.store.study_folder import TrialFolder, damaged
 from sizewise_core.claims import Claim
 from sizewise_core.local_files import OddFileError, open_file
 from sizewise_core.sealed import DamagedError
@@ -52,13 +54,27 @@ def make(folder: Place) -> None:
             made.mkdir(exist_ok=True)
 
 
-def save(folder: Place, iteration: int, state: dict[str, Any]) -> None:
+class State(TypedDict):
+    """What a checkpoint holds: tensors and plain values, for whoever loads it runs no code."""
+
+    config: str  # its digest
+    of: NotRequired[str]  # the curve's identity; older versions kept none
+    iteration: int
+    samples: int
+    train_seconds: float
+    model: Mapping[str, torch.Tensor]
+    optimizer: Mapping[str, Any]
+    random: torch.Tensor
+    evaluations: list[Row]
+
+
+def save(folder: Place, iteration: int, state: State) -> None:
     """Write `state` as the checkpoint of `iteration` and drop all but the newest `KEPT`."""
     make(folder)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    write(folder / f"{iteration:012d}.ckpt", payload + hashlib.sha256(payload).digest())
+    write(TrialFolder(folder).checkpoint(iteration), payload + hashlib.sha256(payload).digest())
     for old in entries(folder, "*.ckpt")[:-KEPT]:
         remove(old.path)
 
@@ -72,9 +88,7 @@ def adopt(source: Place, folder: Place) -> None:
         write(folder / path.name, read(path))
 
 
-def load_newest(
-    folder: Place, say: Callable[[str], None] = log.warning, of: str = ""
-) -> dict[str, Any] | None:
+def load_newest(folder: Place, say: Callable[[str], None] = log.warning, of: str = "") -> State | None:
     """The newest checkpoint whose digest holds, or None. A damaged one is set aside (`.damaged`), saying so.
 
     Args:
@@ -96,7 +110,7 @@ def load_newest(
     return None
 
 
-def load(path: Place, of: str) -> dict[str, Any]:
+def load(path: Place, of: str) -> State:
     """What one checkpoint holds; `of` as for `load_newest`.
 
     Raises:
@@ -132,7 +146,7 @@ def digest_of(path: Place) -> str:
         raise DamagedError(f"{path}: {why}") from None
 
 
-def _state(payload: bytes) -> dict[str, Any] | None:
+def _state(payload: bytes) -> State | None:
     """What a checkpoint holds; None where Sizewise did not write it: anyone can make a file with a correct digest."""
     try:
         # To the host, whatever it was saved from: the worker that goes on may have another device, or none.
@@ -140,7 +154,8 @@ def _state(payload: bytes) -> dict[str, Any] | None:
     except Exception as error:  # UnpicklingError where it holds code, and many others
         log.debug("no checkpoint", exc_info=error)
         return None
-    return state if isinstance(state, dict) and isinstance(state.get("evaluations", []), list) else None
+    fine = isinstance(state, dict) and isinstance(state.get("evaluations", []), list)
+    return cast(State, state) if fine else None
 
 
 def identity(config: TrialConfig) -> str:
@@ -158,14 +173,18 @@ def newest(folder: Place) -> str | None:
 
 def current(folder: Place) -> Place:
     """Where a trial's newest checkpoints lie: in its folder, or in an object store in one of its own folders."""
-    return folder if isinstance(folder, Path) else _newest_own(folder, Claim.newest(folder / "claims").number)
+    if isinstance(folder, Path):
+        return folder
+    trial = TrialFolder(folder)
+    return _newest_own(trial, Claim.newest(trial.claims).number)
 
 
 def take_over(folder: Place) -> tuple[Place, Claim]:
     """Claim a trial in an object store: a folder for this process alone, with copies of its checkpoints."""
-    mine = Claim.take(folder / "claims")
-    own = folder / f"{mine.number:04d}"
-    while not _copied(_newest_own(folder, mine.number - 1), own):
+    trial = TrialFolder(folder)
+    mine = Claim.take(trial.claims)
+    own = trial.of_claim(mine.number).path
+    while not _copied(_newest_own(trial, mine.number - 1), own):
         pass  # a worker left behind is still busy there: look again
     for entry in entries(folder):
         if entry.is_folder and entry.path.name.isdigit() and int(entry.path.name) < mine.number:
@@ -174,12 +193,12 @@ def take_over(folder: Place) -> tuple[Place, Claim]:
     return own, mine
 
 
-def _newest_own(folder: Place, number: int) -> Place:
+def _newest_own(trial: TrialFolder, number: int) -> Place:
     """The folder of the newest claim up to `number` under which a checkpoint was saved; else that of `number`."""
     for older in range(number, 0, -1):
-        if entries(folder / f"{older:04d}", "*.ckpt"):
-            return folder / f"{older:04d}"
-    return folder / f"{number:04d}"
+        if entries(trial.of_claim(older).path, "*.ckpt"):
+            return trial.of_claim(older).path
+    return trial.of_claim(number).path
 
 
 def _copied(before: Place, own: Place) -> bool:
@@ -195,7 +214,7 @@ def _copied(before: Place, own: Place) -> bool:
 
 def set_aside(path: Place) -> None:
     """Rename a file so that nothing reads it again, and people can look at it."""
-    rename(path, f"{path.stem}.damaged")
+    rename(path, damaged(path))
 
 
 def save_weights(path: Place, weights: dict[str, torch.Tensor], of: str = "") -> None:

@@ -6,38 +6,39 @@ and benchmarks with a reporter of their own.
     outcome = train(config, Path("checkpoints/0000"), report=print)
 """
 
-import contextlib
 import gc
 import logging
 import math
-import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed
-from filelock import FileLock
 from torch import nn
 
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import full_bytes
-from sizewise.metrics.evaluation import best
+from sizewise.metrics.evaluation import Evaluation, TestScores, as_rows, best, from_rows
 from sizewise.metrics.registry import computed
 from sizewise.metrics.scores import Scores, evaluate_scores
-from sizewise.search.pruning import Rule, auc_error, verdict_from
+from sizewise.search.pruning import Comparison, auc_error, verdict_from
+from sizewise.store.study_folder import TrialFolder
 from sizewise.theory.communication import wire_bytes
 from sizewise.training import checkpoint
 from sizewise.training.batches import Batch, Split
 from sizewise.training.building import build_model as build_model  # also known by these names here
 from sizewise.training.building import model_sizes as model_sizes
+from sizewise.training.holding import held
+from sizewise.training.how import How
+from sizewise.training.memory import optimizer_bytes, peak_memory
+from sizewise.training.memory import reset_peak_memory as reset_peak_memory
 from sizewise.training.optimizers import build_optimizer
 from sizewise.training.optimizers import restore as restore_optimizer
+from sizewise.training.points import evaluation_points as evaluation_points
 from sizewise.training.predicting import evaluation_rows
 from sizewise.training.predicting import predict as predict
 from sizewise.training.schedule import STAIRS, Rates
@@ -53,19 +54,39 @@ from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 
 log = logging.getLogger(__name__)
-ORPHAN_SECONDS = 300.0  # how long a worker whose driver died may hold its trial's folder
-Report = Callable[[dict[str, Any]], None]
+Report = Callable[[Evaluation | None], None]
 # Called once where a trial continues from a checkpoint, with the evaluations that it carried, and what was damaged.
-Resumed = Callable[[list[dict[str, Any]], list[str]], None]
-Verdict = Callable[[list[dict[str, Any]]], str]  # why a trial with these evaluations should stop, or nothing
+Resumed = Callable[[Sequence[Evaluation], Sequence[str]], None]
+Verdict = Callable[[Sequence[Evaluation]], str]  # why a trial with these evaluations should stop, or nothing
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One of the processes that train a trial together.
+
+    Attributes:
+        rank: its number, from 0.
+        world: how many there are.
+        device: to train on.
+        uses: what all of them hold while they train (`cpu_seconds`: CPUs, `gpu_seconds`: GPUs), for evaluations to
+            say how much of it led to them.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    uses: Mapping[str, float] = field(default_factory=dict)
+
+
+ONLY = Worker()
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a finished trial leaves: all its evaluations, and the test scores of its best one."""
 
-    evaluations: list[dict[str, Any]]
-    test: dict[str, Any]
+    evaluations: Sequence[Evaluation]
+    test: TestScores
     pruned: str = ""  # why it ended before its last iteration, if it did
 
 
@@ -73,28 +94,14 @@ class DivergedError(RuntimeError):
     """The loss is no longer a number; the message names the iteration and the fix."""
 
 
-def evaluation_points(config: TrialConfig, iterations_per_epoch: int) -> list[int]:
-    """The iterations after which a trial is evaluated, the last one always among them."""
-    total = config.search.epochs * iterations_per_epoch
-    every = config.train.evaluate_every
-    step = max(every if isinstance(every, int) else every * iterations_per_epoch, 1)
-    points = {min(max(round(k * step), 1), total) for k in range(1, math.ceil(total / step) + 1)}
-    return sorted(points | {total})
-
-
 def train(
     config: TrialConfig,
     folder: Place,
     report: Report,
     *,
-    rank: int = 0,
-    world: int = 1,
-    device: torch.device | None = None,
+    worker: Worker = ONLY,
     resumed: Resumed | None = None,
-    uses: Mapping[str, float] | None = None,
-    continues: str | None = None,
-    pruning: dict[str, Any] | None = None,
-    teacher: Sequence[Mapping[str, Any]] = (),
+    **how: Unpack[How],
 ) -> Outcome:
     """Train one configuration to its last iteration, going on from the newest checkpoint in `folder`.
 
@@ -102,19 +109,13 @@ def train(
         config: what to train.
         folder: where its checkpoints are.
         report: called with every evaluation.
-        rank: of this worker.
-        world: workers in all.
-        device: to train on.
+        worker: which of its workers this is.
         resumed: called once where there was something to go on from, or something damaged.
-        uses: what the trial holds while it trains (`cpu_seconds`: CPUs, `gpu_seconds`: GPUs), for evaluations to say
-            how much of it led to them.
-        continues: the checkpoints of a shorter trial of the same curve, to begin with.
-        pruning: when to stop early: a `pruning.Rule` as a dictionary, and `path`, what the driver keeps on record.
-        teacher: what a student learns from: each one's `teacher_sources.Source` as a dictionary.
+        how: as `how.How` describes.
 
-    Every worker calls `report` at every evaluation (rank 0 with the evaluation's row, the others with an empty
-    one), after the checkpoint that holds it has been written; and `resumed` once where there was something to
-    go on from, or something damaged.
+    Every worker calls `report` at every evaluation (rank 0 with the evaluation, the others with None), after the
+    checkpoint that holds it has been written; and `resumed` once where there was something to go on from, or something
+    damaged.
 
     Raises:
         DivergedError: the model's loss or output is not finite.
@@ -123,36 +124,18 @@ def train(
         SupersededError: another process has begun to train this trial (in an object store).
         InputError: a teacher cannot be used.
     """
-    with _held(folder, rank, world) as (own, claim):
-        if continues and rank == 0:
+    continues, pruning = how.get("continues"), how.get("pruning")
+    with held(folder, worker.rank, worker.world) as (own, claim):
+        if continues and worker.rank == 0:
             checkpoint.adopt(checkpoint.current(place(continues)), own)
-        where, sources = device or torch.device("cpu"), [Source.model_validate(dict(one)) for one in teacher]
-        trial = _Trial(config, own, report, rank, world, where, claim, uses or {}, sources)
+        teacher = [Source.model_validate(dict(one)) for one in how.get("teacher", ())]
+        trial = _Trial(config, own, worker, claim, teacher)
         trial.compared = pruning is not None
         trial.restore(resumed or _log_damage)
-        return trial.run(_verdict(pruning) if pruning else lambda rows: "")
+        return trial.run(report, _verdict(pruning) if pruning else lambda rows: "")
 
 
-@contextlib.contextmanager
-def _held(folder: Place, rank: int, world: int) -> Iterator[tuple[Place, Claim | None]]:
-    """The folder to work in, which no other process works in: a worker orphaned by a killed driver may train on.
-
-    A folder is locked: wait until the kernel has freed the orphan's lock. An object store has none: leave the
-    orphan its files, work on copies, and hold a claim by which this worker learns that it has become an orphan.
-    """
-    if isinstance(folder, Path):
-        checkpoint.make(folder)
-        with FileLock(folder / "lock", timeout=ORPHAN_SECONDS) if rank == 0 else nullcontext():
-            yield folder, None
-        return
-    own, claim = checkpoint.take_over(folder) if rank == 0 else (folder, None)
-    shared = [str(own)]
-    if world > 1:
-        torch.distributed.broadcast_object_list(shared)
-    yield place(shared[0]), claim
-
-
-def _log_damage(evaluations: list[dict[str, Any]], damage: list[str]) -> None:
+def _log_damage(evaluations: Sequence[Evaluation], damage: Sequence[str]) -> None:
     for line in damage:
         log.warning(line)
 
@@ -164,17 +147,12 @@ class _Trial:
         self,
         config: TrialConfig,
         folder: Place,
-        report: Report,
-        rank: int,
-        world: int,
-        device: torch.device,
+        worker: Worker,
         claim: Claim | None,
-        uses: Mapping[str, float],
         teacher: Sequence[Source],
     ) -> None:
-        self.config, self.folder, self.report = config, folder, report
-        self.rank, self.world, self.device, self.claim = rank, world, device, claim
-        self.uses, self.teacher = uses, teacher
+        self.config, self.folder, self.claim, self.teacher = config, folder, claim, teacher
+        self.rank, self.world, self.device, self.uses = worker.rank, worker.world, worker.device, worker.uses
         self.of = checkpoint.identity(config)
         torch.manual_seed(config.seed)  # a process that trained another trial before must not matter
         data = local_shards(config.data)
@@ -182,20 +160,20 @@ class _Trial:
         self.full_bytes = full_bytes(manifest.cardinalities, config.model.dim)
         self.splits = {name: Split.open(data, name) for name in ("train", "validation", "test")}
         self.per_epoch = self.splits["train"].iterations(config.train.batch_size)
-        self.model = build_model(config, manifest).to(device)
+        self.model = build_model(config, manifest).to(self.device)
         self.model.embedding.set_schedule(self.per_epoch, config.search.epochs)
         self.optimizer = build_optimizer(
-            config.train.optimizer, self.model, config.search.learning_rate, in_backward=world == 1
+            config.train.optimizer, self.model, config.search.learning_rate, in_backward=self.world == 1
         )
         self.iteration = 0
         self.samples = 0
         self.train_seconds = 0.0
-        self.evaluations: list[dict[str, Any]] = []
+        self.evaluations: list[Evaluation] = []
         self.compared = False  # with other trials, by their scores of the same rows
         self.parallel: nn.Module = self.model
         gradients = sum(4 * p.numel() for p in self.model.parameters())
-        self.wire_bytes = wire_bytes(gradients, world)
-        if world > 1:
+        self.wire_bytes = wire_bytes(gradients, self.world)
+        if self.world > 1:
             # One all-reduce of all gradients, made where they are; buffers are the same on every worker.
             self.parallel = nn.parallel.DistributedDataParallel(
                 self.model,
@@ -207,7 +185,7 @@ class _Trial:
         if config.train.distill_teacher:
             distill = Distill(config.train.distill_weight, config.train.distill_temperature)
         self.step = Step(
-            self.parallel, self.optimizer, config.train.batch_size, self.device, world, distill=distill
+            self.parallel, self.optimizer, config.train.batch_size, self.device, self.world, distill=distill
         )
         self.rates = Rates(
             config.train.decay,
@@ -216,8 +194,8 @@ class _Trial:
             STAIRS if self.step.recorder else None,
         )
 
-    def run(self, verdict: Verdict) -> Outcome:
-        """Train to the end, or until `verdict` has a reason to stop."""
+    def run(self, report: Report, verdict: Verdict) -> Outcome:
+        """Train to the end, or until `verdict` has a reason to stop, and report every evaluation."""
         points = set(evaluation_points(self.config, self.per_epoch))
         # Asked here too, because a trial that was interrupted may have been about to stop.
         pruned = self._ask(verdict) if self.evaluations else ""
@@ -240,7 +218,7 @@ class _Trial:
                 self.train_seconds += time.monotonic() - started
                 self._evaluate()
                 self._save()
-                self.report(self.evaluations[-1] if self.rank == 0 else {})
+                report(self.evaluations[-1] if self.rank == 0 else None)
                 pruned = self._ask(verdict)
                 saved = started = time.monotonic()
             elif time.monotonic() - saved > self.config.train.checkpoint_seconds:
@@ -289,7 +267,7 @@ class _Trial:
         if self.rank:
             return
         scores = evaluate_scores(labels, logits)
-        row = {
+        measured = {
             "iteration": self.iteration,
             "epoch": self.iteration / self.per_epoch,
             "samples": self.samples,
@@ -306,8 +284,8 @@ class _Trial:
             "samples_per_second": self.samples / max(self.train_seconds, 1e-9),
             "peak_memory_bytes": peak_memory(self.device),
             "wire_bytes": self.wire_bytes,
-            **(auc_error(labels, logits) if self.compared else {}),
         }
+        row = Evaluation(measured, auc_error(labels, logits) if self.compared else "")
         self.evaluations.append(row)
         if best(self.evaluations) is row:
             checkpoint.save_weights(self._weights(self.iteration), self.model.state_dict(), self.of)
@@ -332,22 +310,26 @@ class _Trial:
             )
         return labels, logits
 
-    def _test(self) -> dict[str, Any]:
+    def _test(self) -> TestScores:
         """Score the test split once, with the weights of the best evaluation on the validation split."""
-        iteration = [best(self.evaluations)["iteration"] if self.rank == 0 else 0]
+        iteration = [best(self.evaluations).iteration if self.rank == 0 else 0]
         if self.world > 1:
             torch.distributed.broadcast_object_list(iteration)
         self.model.load_state_dict(checkpoint.load_weights(self._weights(iteration[0]), self.of))
         undefined = Scores(math.nan, math.nan, math.nan, math.nan, "the data has no test rows")
-        scores = evaluate_scores(*self._predict("test")) if self.splits["test"].rows else undefined
-        return {"iteration": iteration[0], **scores._asdict()}
+        if not self.splits["test"].rows:
+            return TestScores(iteration[0], undefined)
+        labels, logits = self._predict("test")
+        # Where ranks share the work, those of rank 0 count.
+        others = {} if self.rank else computed(labels, logits)
+        return TestScores(iteration[0], evaluate_scores(labels, logits), others)
 
     def _save(self) -> None:
         if self.rank:
             return
         if self.claim and self.claim.superseded():
             raise SupersededError(f"{self.folder}: another process trains this trial now")
-        state = {
+        state: checkpoint.State = {
             "config": self.config.digest(),
             "of": self.of,
             "iteration": self.iteration,
@@ -356,11 +338,11 @@ class _Trial:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
-            "evaluations": self.evaluations,
+            "evaluations": as_rows(self.evaluations),
         }
         checkpoint.save(self.folder, self.iteration, state)
         # Only now may older best weights go: until here the checkpoint before this one needed them.
-        keep = self._weights(best(self.evaluations)["iteration"]) if self.evaluations else None
+        keep = self._weights(best(self.evaluations).iteration) if self.evaluations else None
         for old, *_ in entries(self.folder, "best-*.safetensors"):
             if old != keep and int(old.stem.removeprefix("best-")) < self.iteration:
                 remove(old)
@@ -376,20 +358,22 @@ class _Trial:
             self.iteration = state["iteration"]
             self.samples = state["samples"]
             self.train_seconds = state["train_seconds"]
-            self.evaluations = state["evaluations"]
+            self.evaluations = from_rows(state["evaluations"])
             self.model.load_state_dict(state["model"])
             restore_optimizer(self.optimizer, state["optimizer"])
             torch.set_rng_state(state["random"])
         if state is not None or damage:
             resumed(list(self.evaluations), damage)
 
-    def _newest(self) -> tuple[dict[str, Any] | None, list[str]]:
+    def _newest(self) -> tuple[checkpoint.State | None, list[str]]:
         """The newest intact checkpoint, if any, and what was found damaged on the way to it."""
         damage: list[str] = []
         state = checkpoint.load_newest(self.folder, damage.append, self.of)
         if state is not None and state["evaluations"]:
             try:
-                checkpoint.load_weights(self._weights(best(state["evaluations"])["iteration"]), self.of)
+                checkpoint.load_weights(
+                    self._weights(best(from_rows(state["evaluations"])).iteration), self.of
+                )
             except DamagedError as error:
                 # No later checkpoint brings these weights back: only training does, which gives the same ones.
                 damage.append(f"{error}: the trial starts anew")
@@ -399,36 +383,13 @@ class _Trial:
         return state, damage
 
     def _weights(self, iteration: int) -> Place:
-        return self.folder / f"best-{iteration:012d}.safetensors"
+        return TrialFolder(self.folder).weights(iteration)
 
     def _synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
 
-def _verdict(pruning: dict[str, Any]) -> Verdict:
-    rule, path = Rule.model_validate(pruning["rule"]), place(pruning["path"])
-    return lambda rows: verdict_from(path, rule, rows)
-
-
-def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of the optimizer's state: memory that training takes and the deployed model does not."""
-    tensors = (
-        value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)
-    )
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: of device memory on a GPU, of resident memory of this process otherwise."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Count peaks of memory from here on, as Linux and CUDA allow; elsewhere they stay those of the process."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak becomes what is resident now
+def _verdict(pruning: Mapping[str, Any]) -> Verdict:
+    rule, path = Comparison.from_plain(pruning)
+    return lambda rows: verdict_from(place(path), rule, rows)

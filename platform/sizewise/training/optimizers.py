@@ -8,7 +8,7 @@ every number at every step, and keeps its gradient of the table; so do data-para
 Without `in_backward` all gradients are ordinary ones, which can be clipped, and accumulated over several batches.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -53,23 +53,23 @@ def build_optimizer(
         table.stepped_by_kernels = on_gpu and table in taken
     # Beside tables in fewer bits not fused, as in studies of version 0.1, whose last digits would differ.
     fused = all(table.storage == "float32" or table.stepped_by_kernels for table in tables)
-    settings: dict[str, Any] = {"lr": learning_rate, "fused": True if fused and (on_cpu or on_gpu) else None}
+    together = True if fused and (on_cpu or on_gpu) else None
     if name == "adam":
         # Capturable: fit for a CUDA graph, for it counts its steps on the device.
-        return torch.optim.Adam(parameters, **settings, capturable=on_gpu)
+        return torch.optim.Adam(parameters, lr=learning_rate, fused=together, capturable=on_gpu)
     optimizer: torch.optim.Optimizer
     if name == "sgd":
-        optimizer = torch.optim.SGD(parameters, **settings)
+        optimizer = torch.optim.SGD(parameters, lr=learning_rate, fused=together)
+    elif on_gpu and torch.__version__ < ADAGRAD_FUSES_ON_GPUS:
+        optimizer = AdagradCountedThere(parameters, lr=learning_rate, fused=None)
     else:
-        counted_there = on_gpu and torch.__version__ < ADAGRAD_FUSES_ON_GPUS
-        settings["fused"] = None if counted_there else settings["fused"]
-        optimizer = (AdagradCountedThere if counted_there else torch.optim.Adagrad)(parameters, **settings)
+        optimizer = torch.optim.Adagrad(parameters, lr=learning_rate, fused=together)
     if taken:
         step_tables(optimizer, taken)
     return optimizer
 
 
-def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def restore(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Load the state of a checkpoint, whichever machine saved it, with the options that suit this one."""
     groups = [
         {name: value for name, value in saved.items() if name not in HOW}

@@ -65,7 +65,7 @@ def model_teacher(
 def _weights(path: Place, of: str) -> dict[str, torch.Tensor]:
     if path.suffix != ".ckpt":
         return checkpoint.load_weights(path, of)
-    model: dict[str, torch.Tensor] = checkpoint.load(path, of)["model"]
+    model = dict(checkpoint.load(path, of)["model"])
     return model
 
 

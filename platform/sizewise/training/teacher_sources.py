@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sizewise.config.trial import TrialConfig
 from sizewise.store.ledger import Record
+from sizewise.store.study_folder import StudyFolder, number_name
 from sizewise.training import checkpoint
 from sizewise.training.batches import Split
 from sizewise.training.teacher import Teacher, TeacherScores, mean_of
@@ -121,8 +122,8 @@ def trained_here(folder: Place, teachers: Sequence[Record]) -> list[Source]:
                 record.state,
             )
             continue
-        name = f"{folder.name}/{record.trial_id:04d}"
-        newest = checkpoint.newest(folder / "checkpoints" / record.key)
+        name = f"{folder.name}/{number_name(record.trial_id)}"
+        newest = checkpoint.newest(StudyFolder(folder).checkpoints_of(record.key).path)
         try:
             if newest is None:
                 raise DamagedError("its checkpoint is gone")

@@ -10,11 +10,14 @@ import pytest
 
 from sizewise.config import SizeRange, StudySpec
 from sizewise.engine.decisions import Engine
+from sizewise.metrics.evaluation import Evaluation, TestScores, as_rows
+from sizewise.metrics.scores import Scores
 from sizewise.search.suggest import Search
 from sizewise.store.ledger import Ledger
 from sizewise.training import checkpoint
 
-ROW = {"auc": 0.7, "embedding_bytes": 1000, "model_bytes": 2000, "iteration": 10}
+ROW = Evaluation({"auc": 0.7, "embedding_bytes": 1000, "model_bytes": 2000, "iteration": 10})
+TEST = TestScores(10, Scores(0.7, 0.5, 0.9, 1.0))
 
 
 @pytest.fixture
@@ -52,8 +55,8 @@ def test_a_lost_trial_is_next_again_with_another_attempt(
     assert study.waiting == 0
     records = study.search.records
     assert [(r.state, r.attempts) for r in records.values()] == [("running", 2), ("running", 1)]
-    study.finished(0, [ROW], {"auc": 0.7})
-    study.finished(1, [ROW], {"auc": 0.7})
+    study.finished(0, [ROW], TEST)
+    study.finished(1, [ROW], TEST)
     assert study.remaining == 0
 
 
@@ -112,7 +115,7 @@ def test_a_disk_without_room_pauses_the_study_and_resuming_goes_on(
     arguments: dict[str, tuple[Any, ...]] = {
         "next_trial": (),
         "evaluated": (0, ROW),
-        "finished": (0, [ROW], {"auc": 0.7}),
+        "finished": (0, [ROW], TEST),
         "failed": (0, "DivergedError: no"),
     }
     assert getattr(study, call)(*arguments[call]) is None
@@ -128,12 +131,12 @@ def test_damaged_evaluations_of_a_finished_trial_come_back_from_its_checkpoint(
 ) -> None:
     study = engine()
     begin(study)
-    rows = [ROW, {**ROW, "iteration": 20, "auc": 0.8}]
-    study.finished(0, rows, {"auc": 0.7})
+    rows = [ROW, Evaluation({**ROW, "iteration": 20, "auc": 0.8})]
+    study.finished(0, rows, TEST)
     path = tmp_path / "evaluations" / "0000.jsonl"
     whole = path.read_bytes()
     key = study.search.records[0].key
-    checkpoint.save(tmp_path / "checkpoints" / key, 20, {"evaluations": rows})
+    checkpoint.save(tmp_path / "checkpoints" / key, 20, {"evaluations": as_rows(rows)})
     engine().restore_evaluations()
     assert not caplog.text
     path.write_bytes(whole.replace(b"0.8", b"0.9"))
@@ -148,16 +151,16 @@ def test_missing_evaluations_of_a_finished_trial_come_back_from_its_checkpoint(
     """Cut between two lines, a file has no damage in it: the record tells how far its trial went."""
     study = engine()
     begin(study)
-    rows = [{**ROW, "epoch": 0.5}, {**ROW, "epoch": 1.0, "iteration": 20}]
-    study.finished(0, rows, {"auc": 0.7})
+    rows = [Evaluation({**ROW, "epoch": 0.5}), Evaluation({**ROW, "epoch": 1.0, "iteration": 20})]
+    study.finished(0, rows, TEST)
     path = tmp_path / "evaluations" / "0000.jsonl"
     whole = path.read_bytes()
     folder = tmp_path / "checkpoints" / study.search.records[0].key
     path.write_bytes(whole[: whole.index(b"\n") + 1])
-    checkpoint.save(folder, 10, {"evaluations": rows[:1]})
+    checkpoint.save(folder, 10, {"evaluations": as_rows(rows[:1])})
     engine().restore_evaluations()
     assert path.read_bytes() == whole[: whole.index(b"\n") + 1]  # this checkpoint knows no more
-    checkpoint.save(folder, 20, {"evaluations": rows})
+    checkpoint.save(folder, 20, {"evaluations": as_rows(rows)})
     engine().restore_evaluations()
     assert path.read_bytes() == whole
 

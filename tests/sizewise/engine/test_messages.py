@@ -19,8 +19,11 @@ from sizewise.engine.messages import (
     from_result,
     to_result,
 )
+from sizewise.metrics.evaluation import Evaluation, TestScores
+from sizewise.metrics.scores import Scores
 
-ROW = {"iteration": 12, "auc": 0.75, "note": None}
+ROW = Evaluation({"iteration": 12, "auc": 0.75}, "c2V2ZW4=")
+TEST = TestScores(12, Scores(0.7, 0.5, 0.9, 1.0), {"brier": 0.2})
 
 
 @pytest.mark.parametrize(
@@ -30,7 +33,7 @@ ROW = {"iteration": 12, "auc": 0.75, "note": None}
         (Started(4711, "a0", 3, actor_pid=4712, actor_node="b1"), False),
         (Resumed([ROW], ["0001.ckpt is damaged"]), False),
         (Evaluated(ROW), False),
-        (Finished([ROW, ROW], {"test_auc": 0.7}, "dominated"), True),
+        (Finished([ROW, ROW], TEST, "dominated"), True),
         (Finished([ROW], None), True),
         (Failed(Ending("lost", "its node died"), "Traceback"), True),
     ],

@@ -14,10 +14,11 @@ from rich.live import Live
 from sizewise import config as spec
 from sizewise import results
 from sizewise.engine import run as study
+from sizewise.metrics.evaluation import Evaluation
 from sizewise.store.ledger import Ledger
 from sizewise_core.errors import InputError
 
-ROW = {"auc": 0.7, "embedding_bytes": 1000, "model_bytes": 2000, "iteration": 10, "epoch": 1.0}
+ROW = Evaluation({"auc": 0.7, "embedding_bytes": 1000, "model_bytes": 2000, "iteration": 10, "epoch": 1.0})
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def run_trials(engine: Any, *_: Any) -> None:
         while (record := engine.next_trial()) is not None:
-            engine.finished(record.trial_id, [ROW], {"auc": 0.7})
+            engine.finished(record.trial_id, [ROW], None)
 
     monkeypatch.setattr(study, "_run_trials", run_trials)
 
@@ -43,7 +44,7 @@ def test_of_two_who_start_a_study_of_one_name_the_first_one_keeps_it(
 ) -> None:
     """The second one has found the name free, but is not there first."""
     looked, begun = threading.Event(), threading.Event()
-    learn = study._learn
+    learn = study.learn
 
     def slowly(spec: spec.StudySpec, *arguments: Any) -> Any:
         if spec.seed == 2:
@@ -51,7 +52,7 @@ def test_of_two_who_start_a_study_of_one_name_the_first_one_keeps_it(
             assert begun.wait(60)
         return learn(spec, *arguments)
 
-    monkeypatch.setattr(study, "_learn", slowly)
+    monkeypatch.setattr(study, "learn", slowly)
     refused: list[str] = []
 
     def second() -> None:

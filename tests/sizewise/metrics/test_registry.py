@@ -14,9 +14,11 @@ from streamlit.testing.v1 import AppTest
 from sizewise import config, figures, results
 from sizewise.cli.answers import TableName, results_
 from sizewise.config.trial import TrialConfig
+from sizewise.figures.report import trial_rows
 from sizewise.metrics.registry import METRICS, Metric, constrainable, objectives
 from sizewise.results.hypervolume import hypervolume
 from sizewise.results.searching import importances
+from sizewise.search.mirror import summary
 from sizewise.search.suggest import Search
 from sizewise.store.ledger import Ledger
 from sizewise.training.loop import Outcome, train
@@ -62,7 +64,8 @@ def study(outcome: Outcome, tmp_path: Path) -> results.Study:
     )
     for row in outcome.evaluations:
         writer.evaluation(0, **row)
-    writer.ledger(0, evaluations=len(outcome.evaluations), tested=False)
+    writer.ledger(0, evaluations=len(outcome.evaluations), tested=True)
+    writer.json("test/0000.json", {"trial_id": 0, **outcome.test.as_row()})
     writer.driver("finished")
     return results.load(tmp_path / "runs", "scored")
 
@@ -76,6 +79,8 @@ def test_trained_and_read_from_disk(outcome: Outcome, study: results.Study) -> N
     assert study.evaluations["brier"].to_list() == values
     assert study.front["brier"].min() == min(values)
     assert study.trials["brier"].is_not_null().all()
+    assert study.trials["test_brier"].to_list() == [outcome.test.others["brier"]]
+    assert 0 < outcome.test.others["brier"] < 0.5
 
 
 def test_objective_and_constraint(added: None, shards: Path, tmp_path: Path) -> None:
@@ -126,10 +131,24 @@ def test_axis(study: results.Study) -> None:
 def test_terminal_table(study: results.Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its heading and its values stand in the tables that the commands print."""
     for table in (TableName.trials, TableName.front):
-        results_("scored", str(tmp_path / "runs"), table=table)
+        results_(name="scored", runs=str(tmp_path / "runs"), table=table, wide=True)
         printed = capsys.readouterr().out
         assert "Brier" in printed
         assert f"{getattr(study, table.value)['brier'][0]:.3f}" in printed
+        tested = f"{study.trials['test_brier'][0]:.3f}" in printed
+        assert tested or table is TableName.front
+
+
+def test_report_and_mirror(study: results.Study) -> None:
+    """The report's table of trials has it, on both splits, and Optuna's tools get it with each evaluation."""
+    (row,) = trial_rows(study)
+    assert row["Brier score"] == f"{study.trials['brier'][0]:.3f}"
+    assert row["test Brier score"] == f"{study.trials['test_brier'][0]:.3f}"
+    assert summary() == [
+        *("iteration", "epoch", "auc", "logloss", "normalized_entropy"),
+        "train_seconds",
+        "brier",
+    ]
 
 
 def test_dashboard_download(study: results.Study, tmp_path: Path) -> None:

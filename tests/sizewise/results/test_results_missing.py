@@ -11,6 +11,7 @@ import pytest
 
 from sizewise import cli, results
 from sizewise.figures.report import write
+from sizewise.metrics.evaluation import Evaluation
 from sizewise.results import load, status, studies
 from sizewise.store.ledger import Ledger, Record
 from sizewise.store.usage import Usage
@@ -87,7 +88,7 @@ def test_lines_that_vanish_from_a_running_trial_are_missed(tmp_path: Path) -> No
     writer.ledger(0, "running")
     ledger = Ledger(writer.folder)
     for iteration in (10, 20, 30):
-        ledger.append_evaluation(0, {"iteration": iteration, "auc": 0.6})
+        ledger.append_evaluation(0, Evaluation({"iteration": iteration, "auc": 0.6}))
     assert load(tmp_path, "s").problems == status(tmp_path, "s")["problems"] == []
     path = writer.folder / "evaluations/0000.jsonl"
     lines = path.read_text().splitlines(keepends=True)

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from postgres import PASSWORD, PROGRAMS, PostgreSQL
 from sizewise.config import StudySpec
+from sizewise.metrics.evaluation import Evaluation
 from sizewise.search.mirror import mirrored, storage_url
 from sizewise.search.suggest import Search
 from sizewise.store.ledger import Ledger
@@ -56,8 +57,10 @@ def spec(request: pytest.FixtureRequest) -> StudySpec:
     return make_spec(request.node.name.translate(str.maketrans("[]", "--")).rstrip("-"))
 
 
-def evaluation(iteration: int, auc: float) -> dict[str, Any]:
-    return {"iteration": iteration, "epoch": 1.0, "auc": auc, "logloss": 0.5, "embedding_bytes": 2000}
+def evaluation(iteration: int, auc: float) -> Evaluation:
+    return Evaluation(
+        {"iteration": iteration, "epoch": 1.0, "auc": auc, "logloss": 0.5, "embedding_bytes": 2000}
+    )
 
 
 def drive(

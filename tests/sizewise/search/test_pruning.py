@@ -12,8 +12,9 @@ from sklearn.metrics import roc_auc_score
 from sizewise import results
 from sizewise.config import PruningSpec, StudySpec
 from sizewise.engine.decisions import Engine
+from sizewise.metrics.evaluation import Evaluation
 from sizewise.metrics.scores import GROUPS, auc_parts
-from sizewise.search.pruning import PARTS, Front, Rule, encoded, save, standard_error, verdict_from
+from sizewise.search.pruning import Front, Rule, encoded, save, standard_error, verdict_from
 from sizewise.search.suggest import Search
 from sizewise.store.ledger import Ledger
 from sizewise.training.loop import train
@@ -27,11 +28,13 @@ def make_rule(**changes: Any) -> Rule:
     )
 
 
-def row(auc: float, iteration: int = 100, size: int = 1_000, epoch: float = 1.0) -> dict[str, Any]:
-    return {"auc": auc, "iteration": iteration, "epoch": epoch, "embedding_bytes": size}
+def row(
+    auc: float, iteration: int = 100, size: int = 1_000, epoch: float = 1.0, parts: str = ""
+) -> Evaluation:
+    return Evaluation({"auc": auc, "iteration": iteration, "epoch": epoch, "embedding_bytes": size}, parts)
 
 
-def front_of(*rows: dict[str, Any]) -> Front:
+def front_of(*rows: Evaluation) -> Front:
     front = Front()
     for r in rows:
         front.add((r["embedding_bytes"], r["iteration"]), r)
@@ -82,8 +85,8 @@ def test_a_trial_stops_when_no_larger_model_was_better_by_more_than_noise() -> N
     # With parts, what two models share does not count, and what differs does.
     shared, apart = np.random.default_rng(0).normal(0, 0.005 / math.sqrt(GROUPS), (2, GROUPS))
     for own, stops in ((0.1, True), (3.0, False)):
-        here, there = ({PARTS: encoded(shared + own * sign * apart)} for sign in (1, -1))
-        verdict = rule.verdict([row(0.75 - margin / 2) | here], front_of(rival | there))
+        here, there = (encoded(shared + own * sign * apart) for sign in (1, -1))
+        verdict = rule.verdict([row(0.75 - margin / 2, parts=here)], front_of(Evaluation(rival, there)))
         assert (verdict != "") == stops
 
 
@@ -142,12 +145,12 @@ def test_noise_alone_stops_no_more_trials_than_the_risk_says(risk: float, with_p
     for _ in range(100):
         front = Front()
         for trial in range(1, 21):
-            rows: list[dict[str, Any]] = []
+            rows: list[Evaluation] = []
             seen += 1
             for iteration in range(100, 900, 100):
                 parts = rng.normal(0, error / math.sqrt(GROUPS), GROUPS)
-                kept = {PARTS: encoded(parts)} if with_parts else {}
-                rows.append(row(0.75 + parts.sum(), iteration) | kept)
+                kept = encoded(parts) if with_parts else ""
+                rows.append(row(0.75 + parts.sum(), iteration, parts=kept))
                 front.add((1_000, iteration), rows[-1])
                 if rule.verdict(rows, front, trials=trial):
                     stopped += 1
@@ -182,7 +185,7 @@ def drive(spec: StudySpec, folder: Path, shards: Path, evaluations: float = math
     while (record := engine.next_trial()) is not None:
         payload = engine.payload(record)
 
-        def report(evaluation: dict[str, Any], trial_id: int = record.trial_id) -> None:
+        def report(evaluation: Evaluation, trial_id: int = record.trial_id) -> None:
             left[0] -= 1
             if left[0] < 0:
                 raise KilledError  # its checkpoint is written, its verdict is not
@@ -241,7 +244,7 @@ def test_a_stopped_trial_counts_for_what_it_was_and_resumes_exactly(
     stopped = calm[1]
     assert "was reached with no more embedding bytes" in stopped[2]
     assert 1 <= len(stopped[4]) < 8
-    assert stopped[5]["auc"] > 0  # its best model was scored on the test split all the same
+    assert stopped[5].scores.auc > 0  # its best model was scored on the test split all the same
 
     # Killed just before the verdict that stops it, and at other moments.
     for kills in ((8,), (8 + len(stopped[4]) - 1,), (3, 4)):

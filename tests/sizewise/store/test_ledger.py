@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from sizewise.metrics.evaluation import Evaluation, TestScores
+from sizewise.metrics.scores import Scores
 from sizewise.store.curves import read_evaluations
 from sizewise.store.ledger import Ledger, Record
 from sizewise.store.records import TrialRecord, parse
 from sizewise_core.storage_contents import read_all
+
+TEST = TestScores(10, Scores(0.7, 0.5, 0.9, 1.0))
 
 
 def record(trial_id: int, **changes: object) -> Record:
@@ -97,8 +101,8 @@ def test_what_belongs_to_another_trial_counts_as_damaged(
     for trial_id in range(2):
         ledger.write(record(trial_id))
         ledger.write(record(trial_id, state="finished", values={"auc": 0.7}, finished=2.0))
-        ledger.write_evaluations(trial_id, [{"iteration": 10, "auc": 0.7}])
-        ledger.write_test(trial_id, {"auc": 0.7})
+        ledger.write_evaluations(trial_id, [Evaluation({"iteration": 10, "auc": 0.7})])
+        ledger.write_test(trial_id, TEST)
     for name in ("trials/000{}.json", "evaluations/000{}.jsonl", "test/000{}.json"):
         (tmp_path / name.format(0)).write_bytes((tmp_path / name.format(1)).read_bytes())
     found = ledger.records()
@@ -109,7 +113,7 @@ def test_what_belongs_to_another_trial_counts_as_damaged(
     assert ledger.intact(found[1])
     assert ledger.evaluations(0) == []
     assert ledger.test(0) is None
-    assert ledger.test(1) == {"auc": 0.7}
+    assert ledger.test(1) == TEST
 
 
 def read(folder: Path) -> tuple[list[object], list[str]]:
@@ -121,7 +125,7 @@ def read(folder: Path) -> tuple[list[object], list[str]]:
 def test_a_flipped_bit_in_an_evaluation_leaves_that_line_out(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     for iteration in (1, 2, 3):
-        ledger.append_evaluation(4, {"iteration": iteration, "auc": iteration / 4})
+        ledger.append_evaluation(4, Evaluation({"iteration": iteration, "auc": iteration / 4}))
     path = tmp_path / "evaluations" / "0004.jsonl"
     flip(path, 8 * path.read_bytes().index(b"0.5"))  # 1.5 is as good a number as 0.5
     assert b"1.5" in path.read_bytes()
@@ -133,10 +137,10 @@ def test_a_flipped_bit_in_an_evaluation_leaves_that_line_out(tmp_path: Path) -> 
 
 def test_what_follows_a_line_cut_short_is_kept(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.append_evaluation(4, {"iteration": 1, "auc": 0.25})
+    ledger.append_evaluation(4, Evaluation({"iteration": 1, "auc": 0.25}))
     path = tmp_path / "evaluations" / "0004.jsonl"
     path.write_bytes(path.read_bytes() + b'{"trial_id": 4, "iteration": 2, "au')
-    ledger.append_evaluation(4, {"iteration": 3, "auc": 0.75})
+    ledger.append_evaluation(4, Evaluation({"iteration": 3, "auc": 0.75}))
     assert read(tmp_path) == (
         [0.25, 0.75],
         ["evaluations/0004.jsonl: line 2 is damaged and was left out"],
@@ -145,8 +149,8 @@ def test_what_follows_a_line_cut_short_is_kept(tmp_path: Path) -> None:
 
 def test_undefined_scores_are_null_in_strict_json(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.append_evaluation(4, {"iteration": 1, "auc": float("nan"), "logloss": float("inf")})
-    ledger.append_evaluation(4, {"iteration": 2, "auc": 0.5, "logloss": 0.6})
+    ledger.append_evaluation(4, Evaluation({"iteration": 1, "auc": float("nan"), "logloss": float("inf")}))
+    ledger.append_evaluation(4, Evaluation({"iteration": 2, "auc": 0.5, "logloss": 0.6}))
     lines = (tmp_path / "evaluations" / "0004.jsonl").read_text().splitlines()
     rows = [json.loads(line, parse_constant=lambda name: 1 / 0) for line in lines]
     assert [{k: v for k, v in row.items() if k != "crc32"} for row in rows] == [

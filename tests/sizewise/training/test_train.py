@@ -211,8 +211,8 @@ def test_the_test_split_is_scored_at_the_best_evaluation(
         trial_config(epochs=6, learning_rate=0.3, memory_budget=2_000_000), tmp_path, lambda row: None
     )
     top = best(outcome.evaluations)
-    assert outcome.test["iteration"] == top["iteration"] < outcome.evaluations[-1]["iteration"]
-    assert 0.5 < outcome.test["auc"] < 1.0
+    assert outcome.test.iteration == top["iteration"] < outcome.evaluations[-1]["iteration"]
+    assert 0.5 < outcome.test.scores.auc < 1.0
     assert len(list(tmp_path.glob("best-*.safetensors"))) == 1
 
 
@@ -236,8 +236,8 @@ def test_without_test_rows_there_is_no_test_score(
     outcome = train(
         trial_config(data=str(tmp_path / "shards"), epochs=1), tmp_path / "trial", lambda row: None
     )
-    assert np.isnan(outcome.test["auc"])
-    assert outcome.test["undefined"] == "the data has no test rows"
+    assert np.isnan(outcome.test.scores.auc)
+    assert outcome.test.scores.undefined == "the data has no test rows"
 
 
 def test_a_diverged_trial_says_so(trial_config: Callable[..., TrialConfig], tmp_path: Path) -> None:
@@ -278,13 +278,13 @@ def test_evaluation_points(
 WORKER = """
 import json, os, sys, torch.distributed
 from pathlib import Path
-from sizewise.training.loop import train
+from sizewise.training.loop import Worker, train
 from sizewise.config.trial import TrialConfig
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 for number, config in enumerate(map(TrialConfig.model_validate_json, sys.argv[3:])):
     teacher = json.loads(os.environ["TEACHER"]) if config.train.distill_teacher else ()
-    train(config, folder / f"shared-{number}", lambda row: None, rank=rank, world=2, teacher=teacher)
+    train(config, folder / f"shared-{number}", lambda row: None, worker=Worker(rank, 2), teacher=teacher)
 torch.distributed.destroy_process_group()
 """
 

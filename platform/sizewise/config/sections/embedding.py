@@ -25,11 +25,11 @@ class EmbeddingSpec(Section):
         return ends_of(self.method)
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> Mapping[str, Any]:
         """The options as written: values, `Range`s and `Choices`."""
         return dict(self.model_extra or {})
 
-    def options_of(self, method: str) -> dict[str, Any]:
+    def options_of(self, method: str) -> Mapping[str, Any]:
         """Those of the options that `method` has."""
         return {k: v for k, v in self.options.items() if k in METHODS[method].options.model_fields}
 

@@ -35,7 +35,7 @@ def ungrouped(data: Any, groups: Groups) -> Any:
     return settings
 
 
-def grouped(written: Mapping[str, Any], groups: Groups, absent: Mapping[str, Any]) -> dict[str, Any]:
+def grouped(written: Mapping[str, Any], groups: Groups, absent: Mapping[str, Any]) -> dict[str, object]:
     """A section's settings as a study file writes them.
 
     Args:

@@ -35,7 +35,7 @@ class ModelSpec(Section):
     top_mlp: Searchable[list[Annotated[int, Field(ge=1, le=WIDEST)]]] = [256, 128]
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> Mapping[str, Any]:
         """What a model of another kind declares beyond these fields: values, `Range`s and `Choices`."""
         return dict(self.model_extra or {})
 
@@ -99,9 +99,8 @@ class ModelSpec(Section):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_the_default_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = handler(self)
-        return {k: v for k, v in written.items() if (k, v) != ("kind", DEFAULT)}
+    def _without_the_default_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return {k: v for k, v in handler(self).items() if (k, v) != ("kind", DEFAULT)}
 
     @model_validator(mode="after")
     def _possible(self) -> "ModelSpec":

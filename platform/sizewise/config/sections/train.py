@@ -69,7 +69,7 @@ class TrainSpec(Section):
         return ungrouped(data, GROUPS)
 
     @model_serializer(mode="wrap")
-    def _grouped(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _grouped(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         written = grouped(handler(self), GROUPS, _ABSENT)
         if "distill" in written:  # without which a study's students would have a decay by default
             written.setdefault("schedule", {"decay": self.decay})

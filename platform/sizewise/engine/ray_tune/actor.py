@@ -1,13 +1,14 @@
 """Tune's process of a trial. Apart from the rest of `tune`, so that it imports no more than it needs."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import ray
 from ray import tune
 
-from sizewise.engine.messages import Started, to_result
+from sizewise.engine.messages import Assignment, Started, to_result
 from sizewise.engine.ray_tune.worker_group import Workers
 
 
@@ -19,12 +20,12 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]  # Ray is untyped
 
     workers: Workers | None = None
 
-    def setup(self, payload: dict[str, Any], credentials: dict[str, str]) -> None:
+    def setup(self, payload: Assignment, credentials: Mapping[str, str]) -> None:
         """Begin the first trial. The credentials are environment variables for all of the actor's workers."""
         self.credentials = credentials
         self.reset_config(payload)
 
-    def reset_config(self, payload: dict[str, Any]) -> bool:
+    def reset_config(self, payload: Assignment) -> bool:
         """End the trial before, where Tune stopped it, and begin the next."""
         if self.workers:
             self.workers.stop()

@@ -3,14 +3,14 @@
 import asyncio
 from typing import Any
 
-from sizewise.engine.messages import Message
+from sizewise.engine.messages import Assignment, Message
 
 
 class Mailbox:
-    """An actor through which the owner hands trials (payloads) to all workers, and rank 0 answers with messages."""
+    """An actor through which the owner hands trials to all workers, and rank 0 answers with messages."""
 
     def __init__(self) -> None:
-        self._trials: list[dict[str, Any] | None] = []  # None: the workers shut down
+        self._trials: list[Assignment | None] = []  # None: the workers shut down
         self._workers: list[Any] = []
         self._trial_added = asyncio.Condition()
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
@@ -24,14 +24,14 @@ class Mailbox:
         """The workers' actor handles."""
         return self._workers
 
-    async def put_trial(self, payload: dict[str, Any] | None) -> None:
+    async def put_trial(self, assignment: Assignment | None) -> None:
         """Give all workers their next trial; None shuts them down."""
         async with self._trial_added:
-            self._trials.append(payload)
+            self._trials.append(assignment)
             self._trial_added.notify_all()
 
-    async def next_trial(self, number: int) -> dict[str, Any] | None:
-        """The payload of the group's trial of that number, as soon as there is one."""
+    async def next_trial(self, number: int) -> Assignment | None:
+        """The group's trial of that number, as soon as there is one."""
         async with self._trial_added:
             await self._trial_added.wait_for(lambda: len(self._trials) > number)
             return self._trials[number]

@@ -1,7 +1,7 @@
 """The scores of a study's teacher, computed on the cluster before the first student: a task for each shard."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -43,5 +43,5 @@ def compute(sources: Sequence[Source], data: str) -> None:
         raise
 
 
-def _compute(records: list[dict[str, Any]], data: str, index: int) -> None:
+def _compute(records: Sequence[Mapping[str, Any]], data: str, index: int) -> None:
     scores_of([Source.model_validate(record) for record in records], data).compute(index)

@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sizewise.engine.decisions import Engine
 from sizewise.engine.failures import NO_MEMORY, ending, memory_kills, no_room
 from sizewise.engine.messages import (
+    Assignment,
     Ending,
     Evaluated,
     Failed,
@@ -82,7 +84,7 @@ class _Paused(tune.Stopper):  # type: ignore[misc]  # Ray is untyped
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """No single trial."""
         return False
 
@@ -90,7 +92,7 @@ class _Paused(tune.Stopper):  # type: ignore[misc]  # Ray is untyped
         """Whether nothing is to go on."""
         return self._engine.paused is not None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Nothing: Tune pickles what it is given, and never reads this again."""
         return {}
 
@@ -125,8 +127,8 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         self._broken: set[str] = set()  # Tune's names of trials whose own process died
         self.watch = Watch(engine.spec.failures, _end, engine.progress)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's payload for its `TrialActor`; None while others may still come, else FINISHED."""
+    def suggest(self, trial_id: str) -> Assignment | str | None:
+        """The next trial's assignment for its `TrialActor`; None while others may still come, else FINISHED."""
         record = self.engine.next_trial() if self.engine.waiting else None
         if record is None:
             done = self.engine.paused or not self.engine.remaining
@@ -139,7 +141,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
             "logs": str(self.engine.scratch / "train"),
         }
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Pass a trial's message on to the engine, as it comes."""
         number = self.trial_ids[trial_id]
         match from_result(result):
@@ -160,7 +162,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
                 self.engine.evaluated(number, evaluation)
 
     def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         """Pass on how a trial ended.
 
@@ -200,7 +202,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         else:
             self.engine.pause(f"trial {number}: {how.reason}")
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Nothing: Tune pickles its searcher again and again, and the ledger already has all there is to keep."""
         return {}
 

@@ -7,6 +7,7 @@ models and data are its own, and peaks of memory start at zero.
 import gc
 import os
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -18,13 +19,15 @@ import torch.distributed
 
 from sizewise.config.trial import TrialConfig
 from sizewise.engine.failures import failed, memory_kills
-from sizewise.engine.messages import Evaluated, Finished, Message, Resumed, Started
-from sizewise.training.loop import DivergedError, reset_peak_memory, train
+from sizewise.engine.messages import Assignment, Evaluated, Finished, Message, Resumed, Started
+from sizewise.metrics.evaluation import Evaluation
+from sizewise.training.loop import DivergedError, Worker, train
+from sizewise.training.memory import reset_peak_memory
 from sizewise_core import allocator
 from sizewise_core.storage import place
 
 
-def serve(config: dict[str, Any]) -> None:
+def serve(config: Mapping[str, Any]) -> None:
     """What every Train worker of a group does."""
     context = ray.train.get_context()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or 1))
@@ -33,8 +36,8 @@ def serve(config: dict[str, Any]) -> None:
     allocator.keep_freed()
     mailbox, number = config["mailbox"], 0
     ray.get(mailbox.register.remote(ray.get_runtime_context().current_actor))
-    while (payload := ray.get(mailbox.next_trial.remote(number))) is not None:
-        _train(payload, mailbox, context.get_world_rank(), context.get_world_size())
+    while (assignment := ray.get(mailbox.next_trial.remote(number))) is not None:
+        _train(assignment, mailbox, context.get_world_rank(), context.get_world_size())
         number += 1
 
 
@@ -42,7 +45,7 @@ class _StoppedError(Exception):
     """The trial is to end at the evaluation that it has just reported."""
 
 
-def _train(payload: dict[str, Any], mailbox: Any, rank: int, world: int) -> None:
+def _train(assignment: Assignment, mailbox: Any, rank: int, world: int) -> None:
     """One trial on this worker."""
     device = ray.train.torch.get_device()
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -50,10 +53,10 @@ def _train(payload: dict[str, Any], mailbox: Any, rank: int, world: int) -> None
             "this node offers a GPU that PyTorch cannot use: install its driver and a CUDA build of torch"
         )
     _tidy(device)
-    os.environ.update(payload.get("credentials", {}))
+    os.environ.update(assignment.get("credentials", {}))
 
-    def report(row: dict[str, Any]) -> None:
-        go_on = [rank == 0 and ray.get(mailbox.send_and_wait.remote(Evaluated(row)))]
+    def report(evaluation: Evaluation | None) -> None:
+        go_on = [evaluation is not None and ray.get(mailbox.send_and_wait.remote(Evaluated(evaluation)))]
         if world > 1:
             torch.distributed.broadcast_object_list(go_on)
         if not go_on[0]:
@@ -68,15 +71,12 @@ def _train(payload: dict[str, Any], mailbox: Any, rank: int, world: int) -> None
     send(Started(os.getpid(), node, memory_kills()))
     try:
         outcome = train(
-            TrialConfig.model_validate(payload["config"]),
-            place(payload["folder"]),
+            TrialConfig.model_validate(assignment["config"]),
+            place(assignment["folder"]),
             report,
-            rank=rank,
-            world=world,
-            device=device,
-            uses=payload.get("uses"),
+            worker=Worker(rank, world, device, assignment.get("uses", {})),
             resumed=lambda evaluations, damage: send(Resumed(evaluations, damage)),
-            **payload["how"],
+            **assignment["how"],
         )
     except _StoppedError:
         return

@@ -6,7 +6,7 @@ workers, joins them into a process group and ends them; what a trial needs and w
 a small actor of the group's owner.
 
     workers = Workers(resources, "0000-1a2b3c4d-1", logs)
-    workers.begin(payload)
+    workers.begin(assignment)
     while not isinstance(message := workers.next(), Finished | Failed): ...   # at an `Evaluated` the trial waits
     workers.stop()                                            # ends it there; `next` lets it go on
 
@@ -16,6 +16,7 @@ A trial that ends by anything but its own loss takes its group with it, whose pr
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -25,7 +26,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sizewise.engine.failures import failed
-from sizewise.engine.messages import Evaluated, Failed, Finished, Message, Waiting
+from sizewise.engine.messages import Assignment, Evaluated, Failed, Finished, Message, Resources, Waiting
 from sizewise.engine.ray_tune.mailbox import Mailbox
 
 # After so long a group is closed between two trials: others that wait for its CPUs get them, and memory is freed.
@@ -43,7 +44,7 @@ class Workers:
         logs: the folder of Ray Train's own files.
     """
 
-    def __init__(self, resources: dict[str, Any], name: str, logs: str) -> None:
+    def __init__(self, resources: Resources, name: str, logs: str) -> None:
         self.resources, self.name, self.logs = resources, name, logs
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
@@ -62,10 +63,10 @@ class Workers:
         young = time.monotonic() - self._started < RENEW_SECONDS
         return self._thread.is_alive() and not self._training and young
 
-    def begin(self, payload: dict[str, Any]) -> None:
+    def begin(self, assignment: Assignment) -> None:
         """Begin a trial."""
         self._training = True
-        ray.get(self._mailbox.put_trial.remote(payload))
+        ray.get(self._mailbox.put_trial.remote(assignment))
 
     def next(self) -> Message:
         """Let the trial go on, and wait for its next message.
@@ -142,7 +143,7 @@ class Workers:
             self._error, self._traceback = error, traceback.format_exc()
 
 
-def _trainer(wanted: dict[str, Any], **settings: Any) -> DataParallelTrainer:
+def _trainer(wanted: Resources, **settings: Any) -> DataParallelTrainer:
     if wanted["workers"] == 1 and not wanted["gpus_per_worker"]:
         # Ray's TorchTrainer without PyTorch, whose import costs two more processes seconds: one CPU joins nothing.
         return DataParallelTrainer(_serve, **settings)
@@ -151,23 +152,23 @@ def _trainer(wanted: dict[str, Any], **settings: Any) -> DataParallelTrainer:
     return TorchTrainer(_serve, torch_config=TorchConfig(backend=_backend(wanted)), **settings)
 
 
-def _serve(config: dict[str, Any]) -> None:
+def _serve(config: Mapping[str, Any]) -> None:
     from sizewise.engine.ray_tune.worker import serve  # PyTorch is for the workers alone
 
     serve(config)
 
 
-def _per_worker(wanted: dict[str, Any]) -> dict[str, float]:
+def _per_worker(wanted: Resources) -> dict[str, float]:
     asked = {"CPU": wanted["cpus_per_worker"], "GPU": wanted["gpus_per_worker"]}
     return {kind: count for kind, count in asked.items() if count}
 
 
-def _backend(wanted: dict[str, Any]) -> str:
+def _backend(wanted: Resources) -> str:
     """How workers exchange tensors: NCCL between whole GPUs; it refuses two on one, and one alone needs none."""
     return "nccl" if wanted["workers"] > 1 and wanted["gpus_per_worker"] >= 1 else "gloo"
 
 
-def _in_words(wanted: dict[str, Any]) -> str:
+def _in_words(wanted: Resources) -> str:
     gpus = f" and {wanted['gpus_per_worker']:.4g} GPU" if wanted["gpus_per_worker"] else ""
     many = f"{wanted['workers']} workers of " if wanted["workers"] > 1 else ""
     return f"{many}{wanted['cpus_per_worker']:g} CPU{gpus}"

@@ -1,0 +1,190 @@
+"""How studies stand, quickly: from their ledgers and the curves of running trials only."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, TypedDict
+
+import polars as pl
+
+from sizewise.results import checks
+from sizewise.results.cost import Cost, cost_of
+from sizewise.results.finding import driver_state, files_of, names
+from sizewise.results.time_left import seconds_left
+from sizewise.store.curves import read_curves
+from sizewise.store.records import StudyRecord, TrialRecord
+from sizewise.store.study_folder import file_name
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place, StorageError
+
+log = logging.getLogger(__name__)
+NEAR = 0.002  # differences of AUC that people call small: a tenth of what a thousandfold compression costs
+Count = Literal["asked", "finished", "pruned", "failed", "infeasible", "running", "waiting"]
+COUNTS: tuple[Count, ...] = ("asked", "finished", "pruned", "failed", "infeasible", "running", "waiting")
+
+
+class Point(TypedDict):
+    """A trial's AUC and the bytes of its model."""
+
+    trial_id: int
+    auc: float
+    bytes: float | None
+
+
+class Status(TypedDict):
+    """How a study stands.
+
+    state: "running", "interrupted" (the driver died), "stopped", "finished", "created" (no driver yet) or "unreadable".
+    message: the driver's last one.
+    trials: by state.
+    progress: from 0 to 1.
+    seconds_left: null when unknown.
+    best_auc: on the validation split, null before anything was evaluated.
+    best, smallest: the best trial, and the smallest within NEAR of its AUC.
+    lost: by reason, the trials that lost a worker for it, and continued.
+    last_change: unix seconds.
+    problems: what could not be read or is missing, as far as this looked.
+    """
+
+    name: str
+    state: str
+    message: str
+    trials: dict[Count, int]
+    progress: float
+    seconds_left: float | None
+    best_auc: float | None
+    best: Point | None
+    smallest: Point | None
+    lost: dict[str, list[int]]
+    cost: Cost
+    last_change: float
+    problems: list[str]
+
+
+def studies(runs: Place) -> pl.DataFrame:
+    """A row a study under `runs`, most recently changed first.
+
+    Columns: name, state, asked, finished, pruned, failed, running (trials), progress (0 to 1), seconds_left
+    (null when unknown), best_auc (validation), last_change (unix seconds), problems (what could not be read, a line
+    each). A study that cannot be read at all has the state "unreadable", and takes none of the others with it.
+    """
+    rows: list[dict[str, object]] = []
+    for name in names(runs):
+        now = isolated(name, partial(status, runs, name))
+        rows.append(dict(now.items()) | dict(now["trials"].items()))
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {"name": pl.String, "state": pl.String}
+    schema |= dict.fromkeys(("asked", "finished", "pruned", "failed", "running"), pl.Int64)
+    schema |= dict.fromkeys(("progress", "seconds_left", "best_auc", "last_change"), pl.Float64)
+    schema["problems"] = pl.List(pl.String)
+    return pl.DataFrame(rows, schema=schema, orient="row").sort(
+        "last_change", "name", descending=[True, False]
+    )
+
+
+def isolated(name: str, read: Callable[[], Status]) -> Status:
+    """What `read` returns for a study, or a row that says why it cannot be read, so that one study does not end a list.
+
+    Raises:
+        StorageError: what holds them all cannot be reached.
+    """
+    try:
+        return read()
+    except StorageError:
+        raise
+    except InputError as error:
+        why = str(error)
+    except OSError as error:
+        why = f"{error.filename or name}: {error.strerror or error}"
+    except Exception as error:  # whatever somebody made of its files, the other studies are fine
+        log.debug("study %s", name, exc_info=True)
+        why = f"{name}: cannot be read ({type(error).__name__}: {error!s:.200})"
+    return {
+        "name": name,
+        "state": "unreadable",
+        "message": "",
+        "trials": dict.fromkeys(COUNTS, 0),
+        "progress": 0.0,
+        "seconds_left": None,
+        "best_auc": None,
+        "best": None,
+        "smallest": None,
+        "lost": {},
+        "cost": {"cpu_seconds": 0.0, "gpu_seconds": 0.0, "money": None, "currency": None},
+        "last_change": 0.0,
+        "problems": [why],
+    }
+
+
+def status(runs: Place, name: str) -> Status:
+    """The state of a study, quickly: this reads the ledger and the curves of running trials only."""
+    files = files_of(runs, name)
+    problems = files.problems
+    study = files.facts(problems) or StudyRecord()
+    checks.study(files, study, problems)
+    state, message = driver_state(files, problems)
+    ledger = files.ledger(problems)
+    checks.ledger(files, problems)
+    by_state = Counter(trial.state for trial in ledger)
+    begun = len(ledger) - by_state["infeasible"]
+    asked = max(study.trials or 0, begun)
+    done = by_state["finished"] + by_state["pruned"] + by_state["failed"]
+
+    running = {file_name("evaluations", t.trial_id) for t in ledger if t.state == "running"}
+    known = checks.counts(files, ledger)
+    growing = [entry for entry in files.evaluations if entry.path.name in running]
+    live = read_curves(growing, state == "running", problems)
+    checks.curves([trial for trial in ledger if trial.state == "running"], live, known, problems)
+    checks.listed(files, ledger, problems)
+    checks.orphans(files, ledger, state == "running", problems)
+    best, smallest = _best_points(study, ledger, live)
+    return {
+        "name": name,
+        "state": state,
+        "message": message,
+        "trials": {
+            "asked": asked,
+            "finished": by_state["finished"],
+            "pruned": by_state["pruned"],
+            "failed": by_state["failed"],
+            "infeasible": by_state["infeasible"],
+            "running": by_state["running"],
+            "waiting": asked - begun,
+        },
+        "progress": done / asked if asked else 0.0,
+        "seconds_left": seconds_left(files.folder, ledger, live, asked) if state == "running" else None,
+        "best_auc": best["auc"] if best else None,
+        "best": best,
+        "smallest": smallest,
+        "lost": _lost(ledger),
+        "cost": cost_of(files.folder, study, state == "running", problems),
+        "last_change": files.last_change,
+        "problems": problems,
+    }
+
+
+def _lost(ledger: list[TrialRecord]) -> dict[str, list[int]]:
+    """By reason: the trials that lost a worker for it, in order."""
+    found: dict[str, list[int]] = {}
+    for trial in ledger:
+        for reason in dict.fromkeys(trial.lost.values()):
+            found.setdefault(reason, []).append(trial.trial_id)
+    return found
+
+
+def _best_points(
+    study: StudyRecord, ledger: list[TrialRecord], live: pl.DataFrame
+) -> tuple[Point | None, Point | None]:
+    """The best trial by AUC, and the smallest within NEAR of it, by what the ledger and running trials hold."""
+    size = "model_bytes" if "model_bytes" in study.objectives else "embedding_bytes"
+    ended = [(t.trial_id, t.values.get("auc"), t.values.get(size)) for t in ledger if t.values]
+    points = [*ended, *live.select("trial_id", "auc", size).iter_rows()]
+    rows: list[Point] = [
+        {"trial_id": trial, "auc": auc, "bytes": at} for trial, auc, at in points if auc is not None
+    ]
+    if not rows:
+        return None, None
+    best = min(rows, key=lambda row: (-row["auc"], row["bytes"] or math.inf))
+    near = [row for row in rows if row["bytes"] is not None and row["auc"] >= best["auc"] - NEAR]
+    return best, min(near, key=lambda row: (row["bytes"], -row["auc"]), default=None)
