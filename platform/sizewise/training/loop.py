@@ -129,8 +129,7 @@ def train(
         if continues and worker.rank == 0:
             checkpoint.adopt(checkpoint.current(place(continues)), own)
         teacher = [Source.model_validate(dict(one)) for one in how.get("teacher", ())]
-        trial = _Trial(config, own, worker, claim, teacher)
-        trial.compared = pruning is not None
+        trial = _Trial(config, own, worker, claim, teacher, compared=pruning is not None)
         trial.restore(resumed or _log_damage)
         return trial.run(report, _verdict(pruning) if pruning else lambda rows: "")
 
@@ -150,6 +149,7 @@ class _Trial:
         worker: Worker,
         claim: Claim | None,
         teacher: Sequence[Source],
+        compared: bool,
     ) -> None:
         self.config, self.folder, self.claim, self.teacher = config, folder, claim, teacher
         self.rank, self.world, self.device, self.uses = worker.rank, worker.world, worker.device, worker.uses
@@ -169,7 +169,7 @@ class _Trial:
         self.samples = 0
         self.train_seconds = 0.0
         self.evaluations: list[Evaluation] = []
-        self.compared = False  # with other trials, by their scores of the same rows
+        self.compared = compared  # with other trials, by their scores of the same rows
         self.parallel: nn.Module = self.model
         gradients = sum(4 * p.numel() for p in self.model.parameters())
         self.wire_bytes = wire_bytes(gradients, self.world)
