@@ -10,17 +10,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import optuna
-from pydantic import ValidationError
 
 from sizewise.config import Choices, StudySpec
 from sizewise.config.trial import later_defaults
 from sizewise.search.space import as_param, configure
-from sizewise.store.records import Record
+from sizewise.store.files import StudyFiles
+from sizewise.store.records import TrialRecord
 from sizewise.store.study_folder import MOST_BYTES, NAME, StudyFolder
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError, sealed, unsealed
 from sizewise_core.storage import Place, exists, place, read, write
-from sizewise_core.storage_contents import read_all
 
 # What may differ between two studies without the outcome of a trial becoming another.
 INDIFFERENT = {"data", "seed", "checkpoint_seconds", "evaluate_every"}
@@ -52,12 +51,8 @@ def find(name: str, runs: Place) -> Place:
 def learn(folder: Place, spec: StudySpec, full_bytes: int) -> tuple[list[Known], Counter[str]]:
     """The trials of the study in `folder` that fit this one's space, and why how many others do not."""
     known, left_out = [], Counter[str]()
-    for content in read_all(StudyFolder(folder).part("trials"), "*.json", MOST_BYTES).values():
-        try:  # read as it is: only that study's own driver repairs it
-            record = Record.model_validate(unsealed(content) if isinstance(content, bytes) else {})
-        except (ValidationError, DamagedError):
-            left_out["has a record that cannot be read"] += 1
-            continue
+    unreadable: list[str] = []
+    for record in StudyFiles(folder).ledger(unreadable):  # as it is: only that study's own driver repairs it
         if record.teacher is not None:
             left_out["is a teacher of that study's"] += 1
             continue
@@ -69,6 +64,8 @@ def learn(folder: Place, spec: StudySpec, full_bytes: int) -> tuple[list[Known],
             left_out[problem] += 1
         else:
             known.append(trial)
+    if unreadable:
+        left_out["has a record that cannot be read"] = len(unreadable)
     return known, left_out
 
 
@@ -100,7 +97,7 @@ def load(folder: Place) -> list[Known]:
     )
 
 
-def _fit(record: Record, spec: StudySpec, full_bytes: int) -> tuple[str, Known | None]:
+def _fit(record: TrialRecord, spec: StudySpec, full_bytes: int) -> tuple[str, Known | None]:
     """A record as a trial of this study's space, or why it is none."""
     assert record.values is not None
     searched, had = dict(spec.searched()), {**later_defaults(), **record.config}
@@ -124,11 +121,12 @@ def _fit(record: Record, spec: StudySpec, full_bytes: int) -> tuple[str, Known |
     for field, value in here.items():
         if field not in INDIFFERENT and had.get(field) != value:
             return f"{field} differs", None
-    missing = [metric for metric in (*spec.objectives, *spec.constraints) if metric not in record.values]
+    measured = {metric: value for metric, value in record.values.items() if value is not None}
+    missing = [metric for metric in (*spec.objectives, *spec.constraints) if metric not in measured]
     if missing:
         return f"{missing[0]} was not measured", None
     return "", Known(
         asked.params,
-        [record.values[metric] for metric in spec.objectives],
-        {m: limit.violation(record.values[m]) for m, limit in spec.constraints.items()},
+        [measured[metric] for metric in spec.objectives],
+        {m: limit.violation(measured[m]) for m, limit in spec.constraints.items()},
     )

@@ -19,7 +19,7 @@ from sizewise.store.evaluations import (
     lines_of,
     missing_evaluations,
 )
-from sizewise.store.records import Record
+from sizewise.store.records import Record, read_record
 from sizewise.store.study_folder import (
     MOST_BYTES,
     MOST_CURVE_BYTES,
@@ -207,25 +207,23 @@ def _refuse(path: Place, content: bytes | OSError) -> None:
     Raises:
         InputError: its disk or its permissions are at fault, or a newer version wrote it.
     """
-    if isinstance(content, OSError):
-        if not isinstance(content, TooLargeError):
-            raise InputError(f"{path}: cannot be read ({content.strerror or content}): restore the file")
-        return
     try:
-        Record.model_validate(unsealed(content))
+        read_record(content, Record)
+    except (TooLargeError, DamagedError):
+        return
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}): restore the file") from None
     except ValidationError as error:
-        if has_seal(content):
+        if isinstance(content, bytes) and has_seal(content):
             raise InputError(
                 f"{path}: is not what this version writes ({first_problem(error)}): use the newer version that did"
             ) from None
-    except DamagedError:
-        return
 
 
 def _readable(path: Place, content: bytes | OSError) -> Record | None:
     """The record that a file holds; None where there is none, a damaged one, or that of another trial."""
     try:
-        record = None if isinstance(content, OSError) else Record.model_validate(unsealed(content))
-    except (DamagedError, ValidationError):
+        record = read_record(content, Record)
+    except (OSError, DamagedError, ValidationError):
         return None
-    return record if record and path.stem == number_name(record.trial_id) else None
+    return record if path.stem == number_name(record.trial_id) else None

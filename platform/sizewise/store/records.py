@@ -192,12 +192,23 @@ class TestRecord(_Record):
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
+def read_record(content: bytes | OSError, kind: type[Kind]) -> Kind:
+    """The record in a file's content.
+
+    Raises:
+        OSError: the file could not be read.
+        DamagedError: it is not what was written.
+        ValidationError: it is no such record.
+    """
+    if isinstance(content, OSError):
+        raise content
+    return kind.model_validate(unsealed(content))
+
+
 def parse(path: Place, content: bytes | OSError, kind: type[Kind], problems: list[str]) -> Kind | None:
     """The record that `path` holds; None, with a line added to `problems`, when it is missing or unreadable."""
     try:
-        if isinstance(content, OSError):
-            raise content
-        return kind.model_validate(unsealed(content))
+        return read_record(content, kind)
     except ValidationError as error:
         problem = first_problem(error)
     except DamagedError as error:
