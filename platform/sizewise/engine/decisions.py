@@ -21,6 +21,7 @@ from sizewise.engine.front_on_record import FrontOnRecord
 from sizewise.engine.messages import Assignment, Resources
 from sizewise.engine.resources import Sharing, held
 from sizewise.engine.restoring import kept_evaluations
+from sizewise.engine.study_log import scratch
 from sizewise.metrics.evaluation import Evaluation, TestScores, best
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
@@ -34,7 +35,6 @@ from sizewise.training import checkpoint
 from sizewise.training.how import How
 from sizewise.training.teacher_sources import Source, scored, trained_here
 from sizewise_core.claims import SupersededError
-from sizewise_core.own_folder import own_folder
 from sizewise_core.storage import Place, make_folder, write
 
 log = logging.getLogger(__name__)
@@ -395,10 +395,3 @@ class Engine:
                 self.search.ledger.check()  # ends this process where the study's folder has gone
             where = f"{error.filename}: " if error.filename else ""
             self.pause(f"{where}{error.strerror or error}")
-
-
-def scratch(spec: StudySpec, folder: Place) -> Path:
-    """Where logs go, and Ray's own files, which nothing ever needs again: beside ours, if Ray can write there."""
-    if isinstance(folder, Path):
-        return folder / StudyFolder(folder).logs.name
-    return own_folder() / spec.name

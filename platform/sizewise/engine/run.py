@@ -32,12 +32,12 @@ from sizewise.engine.creating import (
     unwritable,
     update_facts,
 )
-from sizewise.engine.decisions import Engine, scratch
+from sizewise.engine.decisions import Engine
 from sizewise.engine.driver import only_driver
 from sizewise.engine.leaving import STOP_SECONDS, give_up, leave_moved, stop_now
 from sizewise.engine.ray_tune.placement import PlacementError
 from sizewise.engine.signals import ended_within, terminate_as_interrupt
-from sizewise.engine.study_log import logged
+from sizewise.engine.study_log import logged, scratch
 from sizewise.metrics.scores import too_small
 from sizewise.search import warm_start
 from sizewise.search.edited import disagreement

@@ -1,4 +1,4 @@
-"""A study's logs: Sizewise's messages, and what Ray prints, for as long as a driver runs."""
+"""A study's logs: where they go, and what is written to them while a driver runs."""
 
 import io
 import logging
@@ -9,8 +9,19 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TextIO
 
+from sizewise.config import StudySpec
+from sizewise.store.study_folder import StudyFolder
 from sizewise_core.local_files import open_file
+from sizewise_core.own_folder import own_folder
 from sizewise_core.printable import printable_lines
+from sizewise_core.storage import Place
+
+
+def scratch(spec: StudySpec, folder: Place) -> Path:
+    """Where logs go, and Ray's own files, which nothing ever needs again: beside ours, if Ray can write there."""
+    if isinstance(folder, Path):
+        return folder / StudyFolder(folder).logs.name
+    return own_folder() / spec.name
 
 
 @contextmanager
