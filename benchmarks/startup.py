@@ -32,8 +32,9 @@ from sizewise.engine.decisions import Engine
 from sizewise.engine.messages import Evaluated, Finished, Message, to_result
 from sizewise.engine.ray_tune import cluster, tune
 from sizewise.search.suggest import Search
-from sizewise.store.ledger import Ledger, Record
-from sizewise.training.loop import train
+from sizewise.store.ledger import Ledger
+from sizewise.store.records import Record
+from sizewise.training.loop import Worker, train
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.shards.manifest import Manifest
@@ -56,8 +57,7 @@ def plain_worker(payload: dict[str, Any]) -> dict[str, Any]:
         TrialConfig.model_validate(payload["config"]),
         Path(payload["folder"]),
         lambda row: ray.train.report(_metrics(Evaluated(row)) if row else {}),
-        rank=ray.train.get_context().get_world_rank(),
-        world=ray.train.get_context().get_world_size(),
+        worker=Worker(ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()),
     )
     return {"evaluations": outcome.evaluations, "test": outcome.test}
 
