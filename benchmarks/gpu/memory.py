@@ -110,8 +110,9 @@ def _train(config: Any, device: torch.device) -> None:
     """As a trial does it: a few steps, the last ones from a CUDA graph, and scores of a few batches."""
     from benchmarks.gpu.sizes import Sizes
 
-    from sizewise.training.loop import EVALUATION_BATCH, build_model, predict
+    from sizewise.training.building import build_model
     from sizewise.training.optimizers import build_optimizer
+    from sizewise.training.predicting import EVALUATION_BATCH, predict
     from sizewise.training.step import Step
 
     manifest: Any = SimpleNamespace(
