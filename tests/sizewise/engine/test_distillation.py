@@ -19,7 +19,7 @@ from sizewise import config as study_file
 from sizewise import results
 from sizewise.config import StudySpec
 from sizewise.embedding import full_bytes
-from sizewise.engine import run, teachers
+from sizewise.engine import creating, teachers
 from sizewise.engine.decisions import Engine
 from sizewise.export import export
 from sizewise.results.choosing import answer
@@ -63,7 +63,7 @@ def engine_of(spec: StudySpec, folder: Path, sources: list[Source] | None = None
     manifest = Manifest.load(spec.data)
     if not folder.exists():
         folder.mkdir(parents=True)
-        run._create(spec, folder, manifest, [], sources or [])
+        creating.create(spec, folder, manifest, [], sources or [])
     search = Search(spec, Ledger(folder), full_bytes(manifest.cardinalities, spec.model.largest_dim))
     return Engine(spec, folder, search, lambda *_: None, teacher=sources or [])
 
@@ -239,7 +239,7 @@ def test_a_finished_trial_an_export_and_a_file_are_teachers(made: tuple[Path, Pa
     assert study.trials["role"].to_list() == ["student"] * 2
     sentence = answer(study).sentence
     assert "It learned from 3 teachers, whose training is not counted." in sentence
-    assert run._known_teacher(runs / "other") == found
+    assert creating.known_teacher(runs / "other") == found
 
 
 def refusal(call: Callable[[], object]) -> str:
