@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from sizewise.training.teacher import Numbers, Scorer, Teacher
 from sizewise_core.errors import InputError, shown
@@ -88,6 +87,8 @@ def _npy(path: Path) -> tuple[str, np.ndarray[Any, Any]]:
 
 def _column(path: Path) -> tuple[str, np.ndarray[Any, Any]]:
     """The name and values of the column of scores in a table."""
+    import polars as pl  # here alone: training takes no Polars, and where GPUs are there may be none
+
     try:
         if path.suffix == ".csv":
             table = pl.read_csv(path, has_header=not _begins_with_a_number(path))
