@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from counted import ready
 from sizewise.embedding import Embedding, build, smallest_budget
+from sizewise.embedding.quantization import PACKED
+from sizewise.embedding.table import Table
 from sizewise.embedding.width import STRENGTH
 
 CARDINALITIES = [5, 30, 2]
@@ -34,6 +36,10 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "robe paper": ("robe", {"hash": "paper", "align": 1, "sign": True, "wrap": True}),
     "robe bfloat16": ("robe", {"storage": "bfloat16"}),
     "robe int8": ("robe", {"storage": "int8"}),
+    "full int4": ("full", {"storage": "int4", "group": "row"}),
+    "hash int2": ("hash", {"storage": "int2"}),
+    "robe int4": ("robe", {"storage": "int4", "group": 20}),
+    "qr int4": ("qr", {"storage": "int4"}),
     "qr product": ("qr", {}),
     "qr sum": ("qr", {"combine": "sum"}),
     "qr contiguous": ("qr", {"contiguous_ids": True}),
@@ -63,6 +69,11 @@ class Clicks(nn.Module):
         ready(self.embedding, *(ids[: ROWS // 2] for ids, _ in batches(case)))
         self.head = nn.Linear(len(CARDINALITIES) * DIM, 1)
         with torch.no_grad():
+            for module in self.embedding.modules():
+                if (
+                    isinstance(module, Table) and module.storage in PACKED
+                ):  # at first all are nearest to one level
+                    module.weight.sub_(module.center).mul_(20).add_(module.center)
             generator = torch.Generator().manual_seed(2)
             for parameter in self.head.parameters():
                 parameter.normal_(0, 0.5, generator=generator)
@@ -97,19 +108,20 @@ class Transcription:
         }
         self.steps = 0
         self.probe = None
-        if len(list(self.embedding.parameters())) == 1:
+        if len(weights_of(self.embedding)) == 1:
             # A vector is made of numbers of the one table, each perhaps times -1: number them to find where.
             self.probe = copy.deepcopy(self.embedding)
             with torch.no_grad():
-                (table,) = self.probe.parameters()
+                (table,) = weights_of(self.probe)
                 table.copy_(torch.arange(1.0, table.numel() + 1, dtype=torch.float64).view(table.shape))
                 self.probe.fused = False
 
     def vectors(self, values: dict[str, Tensor], ids: Tensor) -> Tensor:
-        tables = [value for name, value in values.items() if name.startswith("embedding.")]
+        names = [name for name in values if name.startswith("embedding.") and name.endswith(".weight")]
+        tables = [self.stored(values, name.removesuffix(".weight")) for name in names]
         if self.probe is not None:
             with torch.no_grad():
-                (weights,) = self.probe.parameters()
+                (weights,) = weights_of(self.probe)
                 numbers = probe(self.probe, weights, ids)
             tiles: Any = getattr(self.embedding, "tiles", None)
             strength = STRENGTH if tiles is not None and tiles.repeats else 1.0
@@ -133,6 +145,22 @@ class Transcription:
         rows = embedding.pointers[keys].long() + embedding.starts
         helpers = embedding._slots(embedding.helper_hash, keys) + embedding.starts
         return (tables[0][rows] + tables[1][helpers]).flatten(-2)
+
+    def stored(self, values: dict[str, Tensor], table: str) -> Tensor:
+        """The values that a lookup in a table gives: of packed ones the levels that they are nearest to."""
+        weight, logarithms = values[f"{table}.weight"], values.get(f"{table}.log_steps")
+        if logarithms is None:
+            return weight
+        of: Any = self.embedding.get_submodule(table.removeprefix("embedding."))
+        bits, center = (4 if of.storage == "int4" else 2), of.center
+        lowest, highest, offset = {4: (-8, 7, 0.0), 2: (-2, 1, 0.5)}[bits]
+        numbers = weight.numel() // len(logarithms)
+        # Values and slopes apart: the stored step times e to a difference of zero, whose slope is the logarithm's.
+        difference = (logarithms - logarithms.detach()) / (numbers * max(highest, 1)) ** 0.5
+        steps = (logarithms.detach().exp().bfloat16().double() * difference.exp()).unsqueeze(1)
+        x = ((weight.view(-1, numbers) - center) / steps - offset).clamp(lowest, highest)
+        levels = x + (x.round() - x).detach() + offset
+        return (levels * steps + center).view(weight.shape)
 
     def gradients(self, ids: Tensor, target: Tensor) -> dict[str, Tensor]:
         values = {name: value.clone().requires_grad_() for name, value in self.values.items()}
@@ -181,6 +209,10 @@ def probe(embedding: Embedding, weights: Tensor, ids: Tensor) -> Tensor:
         return embedding(ids)
     finally:
         table[0].storage = storage
+
+
+def weights_of(embedding: Embedding) -> list[Tensor]:
+    return [parameter for name, parameter in embedding.named_parameters() if name.endswith("weight")]
 
 
 def low_precision(case: str) -> bool:

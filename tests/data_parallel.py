@@ -9,7 +9,17 @@ from torch import nn
 
 # One of each method and storage: what differs between the others is how an element is found.
 TRAINED = [
-    *("full", "full bfloat16", "full int8", "hash", "robe", "robe paper", "robe int8"),
+    *(
+        "full",
+        "full bfloat16",
+        "full int8",
+        "hash",
+        "robe",
+        "robe paper",
+        "robe int8",
+        "robe int4",
+        "hash int2",
+    ),
     *("qr product", "tt", "cce", "cce contiguous"),
 ]
 

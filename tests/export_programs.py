@@ -8,6 +8,8 @@ import torch
 
 from counted import build_ready
 from sizewise.embedding import METHODS
+from sizewise.embedding.quantization import PACKED
+from sizewise.embedding.table import Table
 from sizewise.export.program import to_program
 from sizewise.models.dlrm import DLRM
 from sizewise_prep.shards.manifest import Tokens
@@ -46,6 +48,14 @@ CASES = [
     Case("hot", {}),
     Case("hot", {"width": 8, "storage": "int8"}, "contiguous"),
     Case("hot", {"width": 1, "hashed_share": 0.3, "storage": "bfloat16"}, "mlperf"),
+    Case("robe", {"block_len": 8, "storage": "int4", "group": 24}),
+    Case("robe", {"block_len": 3, "align": 1, "storage": "int4", "group": 24}, "contiguous"),
+    Case("hash", {"storage": "int2", "group": "row"}),
+    Case("full", {"storage": "int4"}, "contiguous"),
+    Case("qr", {"storage": "int4"}, precision="bfloat16"),
+    Case("tt", {"storage": "int2"}),
+    Case("hot", {"storage": "int4"}),
+    Case("cce", {"storage": "int4", "group": "row"}),
 ]
 
 
@@ -55,6 +65,9 @@ def program(case: Case) -> bytes:
     options = method.options(**case.options).fitted(DIM)
     budget = max(method.smallest_budget(CARDINALITIES, DIM, options), 0 if case.method == "full" else 12_000)
     embedding = build_ready(case.method, CARDINALITIES, DIM, budget, 1, **case.options)
+    for module in embedding.modules():
+        if isinstance(module, Table) and module.storage in PACKED:
+            module.weight.data.sub_(module.center).mul_(20).add_(module.center)  # some next to another level
     model = DLRM(embedding, INTEGERS, [8], [8], precision=case.precision)
     known = np.arange(7, 56, dtype=np.uint32)
     vocabulary = Vocabulary([known] * len(CARDINALITIES)) if case.tokens == "contiguous" else None

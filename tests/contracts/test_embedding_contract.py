@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from counted import build_ready, ready
 from sizewise.embedding import METHODS, build, smallest_budget
+from sizewise.embedding.quantization import PACKED
+from sizewise.embedding.table import Table, shipped
 from sizewise.embedding.width import STRENGTH
 from sizewise_core.errors import InputError
 
@@ -56,7 +58,26 @@ CASES = {
     "hot dim": ("hot", {"width": DIM, "by": "chi2"}),
     "hot int8": ("hot", {"width": 8, "storage": "int8"}),
     "hot pool": ("hot", {"hashed_share": 0.3, "storage": "bfloat16"}),
+    "hot int4": ("hot", {"storage": "int4", "hashed_share": 0.2}),
+    "hot int2": ("hot", {"storage": "int2", "width": 8, "group": "row"}),
+    "full int4": ("full", {"storage": "int4"}),
+    "full int2 row": ("full", {"storage": "int2", "group": "row"}),
+    "hash int4": ("hash", {"storage": "int4", "group": 24}),
+    "hash int2": ("hash", {"storage": "int2"}),
+    "robe int4": ("robe", {"storage": "int4"}),
+    "robe int4 elements": ("robe", {"storage": "int4", "block_len": 1, "align": 1, "group": 10}),
+    "robe int4 wrap": ("robe", {"storage": "int4", "block_len": 8, "align": 4, "wrap": True, "sign": True}),
+    "robe int2": ("robe", {"storage": "int2", "block_len": 6, "align": 2, "sign": True, "group": 12}),
+    "qr bfloat16": ("qr", {"storage": "bfloat16"}),
+    "qr int8": ("qr", {"storage": "int8", "combine": "sum"}),
+    "qr int4": ("qr", {"storage": "int4"}),
+    "qr int2": ("qr", {"storage": "int2", "combine": "sum", "group": "row"}),
+    "tt int8": ("tt", {"storage": "int8"}),
+    "tt int4": ("tt", {"storage": "int4"}),
+    "cce int8": ("cce", {"storage": "int8", "cluster_every": 3}),
+    "cce int4": ("cce", {"storage": "int4", "cluster_every": 3, "group": "row"}),
 }
+LOW = ("bfloat16", "int8", "int4", "int2")
 CONTIGUOUS = [case for case, (method, o) in CASES.items() if method == "full" or o.get("contiguous_ids")]
 HASHED = [case for case in CASES if case not in CONTIGUOUS]
 # The smallest step in bytes by which a method can grow, where that is coarser than 1 % of the budget.
@@ -77,6 +98,15 @@ def make(case, budget=None, seed=1, **kwargs):
     embedding = build(method, CARDINALITIES, DIM, budget, seed, **{**options, **kwargs})
     with torch.device("cpu"):
         return ready(embedding, *(ids_for(case, rows) for rows in (64, 32, 3)))
+
+
+def enlarge(embedding):
+    """Move packed numbers so far from zero that some are nearest to another level."""
+    with torch.no_grad():
+        for module in embedding.modules():
+            if isinstance(module, Table) and module.storage in PACKED:
+                module.weight.sub_(module.center).mul_(20).add_(module.center)
+    return embedding
 
 
 def ids_for(case, rows=64, seed=0):
@@ -161,6 +191,8 @@ def test_bytes_are_known_without_making_the_model(case):
 def test_bytes_of_full_are_the_tables():
     assert make("full").embedding_bytes == sum(CARDINALITIES) * DIM * 4
     assert make("full int8").embedding_bytes == sum(CARDINALITIES) * DIM + 4
+    assert make("full int4").embedding_bytes == sum(CARDINALITIES) * DIM / 2 + 2
+    assert make("full int2 row").embedding_bytes == sum(CARDINALITIES) * (DIM / 4 + 2)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -177,8 +209,8 @@ def test_smallest_budget_is_the_smallest(case):
 @pytest.mark.parametrize("case", CASES)
 def test_seeds_decide(case):
     ids = ids_for(case)
-    assert torch.equal(make(case, seed=5)(ids), make(case, seed=5)(ids))
-    assert not torch.equal(make(case, seed=5)(ids), make(case, seed=6)(ids))
+    assert torch.equal(enlarge(make(case, seed=5))(ids), enlarge(make(case, seed=5))(ids))
+    assert not torch.equal(enlarge(make(case, seed=5))(ids), enlarge(make(case, seed=6))(ids))
 
 
 @pytest.mark.slow
@@ -216,7 +248,7 @@ def test_every_tensor_goes_where_its_module_goes(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_equal_finite_differences(case):
-    if "int8" in case or "bfloat16" in case:
+    if any(storage in case for storage in LOW):
         pytest.skip("rounded values have no derivative; float32 of the same method is checked")
     method, options = CASES[case]
     smallest = smallest_budget(method, CARDINALITIES, DIM, **options)
@@ -261,12 +293,29 @@ def test_state_survives_safetensors(case, tmp_path):
     assert torch.equal(copy(ids), embedding(ids))
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][1].get("storage") in PACKED])
+def test_what_is_shipped_of_a_packed_table_gives_the_same_vectors(case):
+    """In a model of its own, which reads packed numbers, or values made of them."""
+    embedding, ids = make(case), ids_for(case)
+    train(embedding, ids, steps=8)
+    vectors = embedding(ids)
+    served = make(case)
+    served.load_state_dict(shipped(embedding.state_dict()))
+    assert torch.equal(served(ids), vectors)
+    for model in (embedding, served):
+        model.eval()
+        with torch.no_grad():
+            assert torch.equal(model(ids), vectors)
+            model.fused = False
+            assert torch.equal(model(ids), vectors)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_file_weighs_what_is_reported(case, tmp_path):
     embedding = make(case)
     state = embedding.state_dict()
     counters = {"lookups", "roundings"}  # eight bytes each, needed only to train on
-    stored = sum(t.nbytes for name, t in state.items() if name.split(".")[-1] not in counters)
+    stored = sum(t.nbytes for name, t in shipped(state).items() if name.split(".")[-1] not in counters)
     if not CASES[case][1].get("count_pointers", True):
         stored -= embedding.pointer_bytes
     assert stored == embedding.embedding_bytes
@@ -334,7 +383,7 @@ def test_any_dim(case, dim):
         options["block_len"] = min(options["width"], options.get("block_len", 1))
         options = {name: value for name, value in options.items() if name != "block_len" or method == "robe"}
     budget = max(100_000, smallest_budget(method, CARDINALITIES, dim, **options))
-    vectors = build_ready(method, CARDINALITIES, dim, budget, 1, **options)(ids_for(case))
+    vectors = enlarge(build_ready(method, CARDINALITIES, dim, budget, 1, **options))(ids_for(case))
     assert vectors.shape == (64, len(CARDINALITIES), dim)
     assert vectors.std() > 0
 
@@ -357,7 +406,11 @@ def test_what_is_left_out_suits_any_dim(method, dim):
         ("robe", {"block_len": 8, "align": 3}, "align 3 does not divide block_len 8"),
         ("robe", {"hash": "authors", "align": 4}, "set sign: false, wrap: false, align: 1"),
         ("robe", {"hash": "md5"}, "embedding.hash"),
-        ("robe", {"storage": "int4"}, "embedding.storage"),
+        ("robe", {"storage": "int3"}, "embedding.storage"),
+        ("robe", {"storage": "int4", "group": 0}, "embedding.group"),
+        ("full", {"storage": "int4", "group": 24}, "group 24 does not divide a row of 16 numbers"),
+        ("qr", {"storage": "int2", "group": 3}, "group 3 does not divide a row of 16 numbers"),
+        ("tt", {"storage": "int4", "group": "row"}, "embedding.group"),
         ("hash", {"sign": True}, "embedding.sign"),
         ("full", {"block_len": 8}, "embedding.block_len"),
         ("qr", {"combine": "concat"}, "embedding.combine"),

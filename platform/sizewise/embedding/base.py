@@ -6,16 +6,17 @@ it can be built in, and looks ids up.  ``sizewise.embedding.build`` is the way t
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from sizewise.embedding.counts import FeatureCounts
 from sizewise.embedding.in_backward import step_tables
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.keys import ContiguousKeys
+from sizewise.embedding.quantization import BITS, PACKED, Storage
 from sizewise.embedding.table import FLOAT_BYTES, Table
 from sizewise_core.errors import InputError
 
@@ -38,6 +39,34 @@ class Options(BaseModel):
     def fitted(self, dim: int) -> Self:
         """These options with the defaults that suit vectors of length ``dim``; what was given stays as it is."""
         return self
+
+
+class StoredOptions(Options):
+    """Options of a method whose numbers can be stored in fewer bits."""
+
+    storage: Storage = "float32"
+    """What a number is stored as."""
+
+
+class GroupedOptions(StoredOptions):
+    """The same where numbers are stored in rows or in one pool."""
+
+    group: Annotated[int, Field(ge=1)] | Literal["pool", "row"] = "pool"
+    """Numbers that share a scale, for ``int4`` and ``int2``: all of a table, a row (a vector's length), or so many."""
+
+    def numbers_a_scale(self, row: int) -> int | None:
+        """The group of a table with rows of that length; None: all of the table."""
+        if self.storage not in PACKED or self.group == "pool":
+            return None
+        return row if self.group == "row" else self.group
+
+    def check_rows(self, row: int) -> None:
+        """InputError where rows of that length cannot be cut into groups."""
+        group = self.numbers_a_scale(row)
+        if group and row % group:
+            raise InputError(
+                f"embedding.group {group} does not divide a row of {row} numbers: set a divisor, or group: row"
+            )
 
 
 class Embedding(nn.Module, ABC):
@@ -156,8 +185,10 @@ class Embedding(nn.Module, ABC):
     @classmethod
     def trained_bytes(cls, memory_budget: int, options: Options) -> int:
         """Bytes of the parameters while training: a table stored in fewer bits trains on numbers of 32."""
-        # int8 holds four numbers to a budget's four bytes.
-        return memory_budget * {"bfloat16": 2, "int8": 4}.get(str(getattr(options, "storage", "float32")), 1)
+        storage: Storage = getattr(options, "storage", "float32")
+        # int8 holds four numbers to a budget's four bytes. Of packed tables the values that are looked up, and their
+        # gradient, are tensors of their own.
+        return memory_budget * 32 // BITS[storage] * (2 if storage in PACKED else 1)
 
     @classmethod
     def floats_per_row(cls, features: int, dim: int, options: Options) -> int:

@@ -23,12 +23,12 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import embedding
 
-from sizewise.embedding.base import Embedding, Options
+from sizewise.embedding.base import Embedding, GroupedOptions, Options
 from sizewise.embedding.hashing import MAX_SLOTS, FastHash, derived_seed, splitmix64
 from sizewise.embedding.keys import ContiguousKeys, HashedKeys
-from sizewise.embedding.table import FLOAT_BYTES, Table
+from sizewise.embedding.quantization import least_bytes, most_numbers
+from sizewise.embedding.table import Table
 from sizewise_core.errors import InputError
 
 # 100,000 points, 11,000 means, one core: 0.2 s by tree and 4 s by distances at width 4; 20 s and 6 s at 16.
@@ -38,7 +38,7 @@ LATEST = 0.75  # share of the training after which nothing is clustered any more
 ROUNDING = 1e-9  # of products of epochs
 
 
-class ClusteredOptions(Options):
+class ClusteredOptions(GroupedOptions):
     """Options of ``cce``."""
 
     chunks: int = Field(4, ge=1, le=512)
@@ -107,9 +107,10 @@ class Clustered(Embedding):
             else HashedKeys(self.features, sum(self.cardinalities), seed)
         )
         self.clusters = size.clusters
-        rows = options.chunks * self.clusters
-        self.centroids = Table((rows, dim // options.chunks), seed)
-        self.helpers = Table((rows, dim // options.chunks), derived_seed(seed, 1))
+        shape = options.chunks * self.clusters, dim // options.chunks
+        group = options.numbers_a_scale(dim // options.chunks)
+        self.centroids = Table(shape, seed, options.storage, group=group)
+        self.helpers = Table(shape, derived_seed(seed, 1), options.storage, group=group)
         # Before the first clustering the pointers are a hash as well.
         every_key = torch.arange(self.keys.count)
         pointers = self._hash(0, every_key).to(size.pointer)
@@ -148,8 +149,10 @@ class Clustered(Embedding):
                 f"embedding.chunks {options.chunks} does not divide dim {dim}: "
                 f"set chunks: {most_chunks(options.chunks, dim)}"
             )
+        options.check_rows(dim // options.chunks)
         pointers = sum(cardinalities) * options.chunks if options.count_pointers else 0
-        return 2 * dim * FLOAT_BYTES + pointers
+        group = options.numbers_a_scale(dim // options.chunks)
+        return least_bytes(2 * dim, options.storage, group, multiple=dim, tables=2) + pointers
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Centroids and helpers, chunk by chunk; in training this also keeps the schedule."""
@@ -167,9 +170,8 @@ class Clustered(Embedding):
 
     def _vectors(self, keys: Tensor) -> Tensor:
         """(...) keys -> (..., chunks, dim / chunks)."""
-        return embedding(self.pointers[keys].long() + self.starts, self.centroids()) + embedding(
-            self._slots(self.helper_hash, keys) + self.starts, self.helpers()
-        )
+        centroids = self.centroids.rows(self.pointers[keys].long() + self.starts)
+        return centroids + self.helpers.rows(self._slots(self.helper_hash, keys) + self.starts)
 
     def _hasher(self, number: int) -> FastHash:
         """Hash number 0 gives the first pointers, number n the helper rows after n - 1 clusterings."""
@@ -268,8 +270,9 @@ def _nearest(points: Tensor, means: Tensor) -> Tensor:
 def _size(keys: int, dim: int, memory_budget: int, options: ClusteredOptions) -> Size:
     """The most clusters within the budget, with the pointer type that reaches them."""
     types = {torch.uint8: 2**8, torch.int16: 2**15, torch.int32: MAX_SLOTS}
-    sizes = []
+    sizes, group = [], options.numbers_a_scale(dim // options.chunks)
     for pointer, reach in types.items():
         pointers = keys * options.chunks * pointer.itemsize if options.count_pointers else 0
-        sizes.append(Size(min(reach, (memory_budget - pointers) // (2 * dim * FLOAT_BYTES)), pointer))
+        numbers = most_numbers(memory_budget - pointers, options.storage, group, multiple=dim, tables=2)
+        sizes.append(Size(min(reach, numbers // (2 * dim)), pointer))
     return max(sizes, key=lambda size: size.clusters)

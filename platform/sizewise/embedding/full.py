@@ -3,20 +3,17 @@
 from collections.abc import Sequence
 
 from torch import Tensor
-from torch.nn.functional import embedding
 
 from sizewise.embedding import fused
-from sizewise.embedding.base import Embedding, Options
+from sizewise.embedding.base import Embedding, GroupedOptions, Options
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.keys import ContiguousKeys
-from sizewise.embedding.table import Storage, Table, element_bytes, storage_overhead
+from sizewise.embedding.quantization import stored_bytes
+from sizewise.embedding.table import Table
 
 
-class FullOptions(Options):
+class FullOptions(GroupedOptions):
     """Options of ``full``."""
-
-    storage: Storage = "float32"
-    """What a number is stored as."""
 
 
 class Full(Embedding):
@@ -31,22 +28,26 @@ class Full(Embedding):
     ) -> None:
         super().__init__(cardinalities, dim, seed)
         self.keys = ContiguousKeys("full", self.cardinalities)
-        self.table = Table((self.keys.count, dim), seed, options.storage)
+        group = options.numbers_a_scale(dim)
+        self.table = Table((self.keys.count, dim), seed, options.storage, group=group)
         self.blocks = Blocks(self.features, dim, dim, dim, None, self.keys.offsets)
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
         """One row per value, neither more nor less."""
         assert isinstance(options, FullOptions)
-        return sum(cardinalities) * dim * element_bytes(options.storage) + storage_overhead(options.storage)
+        options.check_rows(dim)
+        return stored_bytes(sum(cardinalities) * dim, options.storage, options.numbers_a_scale(dim))
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the tables."""
-        table = self.table()
-        if self.fused and fused.valid(table, ids):
+        if self.fused and fused.reads_codes(self.table, ids):
             self.keys.check(ids)
-            return fused.lookup(self.table, table, self.blocks, ids)
-        return embedding(self.keys(ids), table)
+            return fused.from_codes(self.table, self.blocks, ids)
+        if self.fused and fused.valid(self.table.weight, ids):
+            self.keys.check(ids)
+            return fused.lookup(self.table, self.table(), self.blocks, ids)
+        return self.table.rows(self.keys(ids))
 
     def pooled(self) -> tuple[Table, Blocks]:
         """The tables."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from sizewise.embedding.in_backward import InBackward, Pending
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.kernels.dots import interact, interact_backward
+from sizewise.embedding.quantization import PACKED
 from sizewise.embedding.table import Table
 
 if TYPE_CHECKING:
@@ -39,6 +40,24 @@ def valid(pool: Tensor, ids: Tensor) -> bool:
 def served(device: torch.device) -> bool:
     """Whether there are kernels for a device: always on CPUs, with Triton installed on GPUs."""
     return device.type == "cpu" or (device.type in TRITON_ON and _triton_is_there())
+
+
+def reads_codes(table: Table, ids: Tensor) -> bool:
+    """Whether a lookup reads packed numbers as they are stored, for it needs no gradient.
+
+    Triton's kernel knows one scale a table.
+    """
+    if table.storage not in PACKED or torch.is_grad_enabled() or not valid(table.weight, ids):
+        return False
+    return table.weight.device.type not in TRITON_ON or len(table.log_steps) == 1
+
+
+def from_codes(table: Table, blocks: Blocks, ids: Tensor) -> Tensor:
+    """Vectors of ids, (batch, features, dim), out of packed numbers where `reads_codes`."""
+    stored, device = table.packed(), table.weight.device
+    assert stored is not None
+    kernels = blocks if device.type not in TRITON_ON else _on_device(blocks, device)
+    return kernels.lookup_packed(*stored, ids.contiguous(), PACKED[table.storage], table.weight.numel())
 
 
 def lookup(table: Table, pool: Tensor, blocks: Blocks, ids: Tensor) -> Tensor:

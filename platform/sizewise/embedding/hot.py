@@ -18,27 +18,25 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import embedding
 
 from sizewise.embedding import fused
-from sizewise.embedding.base import Embedding, Options
+from sizewise.embedding.base import Embedding, GroupedOptions, Options
 from sizewise.embedding.counts import By, FeatureCounts, Ranking, checked_counts, often_enough
 from sizewise.embedding.hashing import FastHash, derived_seed
 from sizewise.embedding.hot_ids import HotIds, coded_bytes
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.kernels.hot_rows import Cold, RowFinder
-from sizewise.embedding.table import Storage, Table, element_bytes, storage_overhead
+from sizewise.embedding.quantization import BITS, SCALE_BYTES, stored_bytes
+from sizewise.embedding.table import Table
 from sizewise.embedding.width import Tiles, checked_width
 from sizewise_core.errors import InputError
 
 
-class HotOptions(Options):
+class HotOptions(GroupedOptions):
     """Options of ``hot``."""
 
     width: int | None = Field(None, ge=1, le=512)
     """Numbers in a row, repeated over the model's dim, which they divide.  Left out: 2, or 1 where dim is odd."""
-    storage: Storage = "float32"
-    """What a number is stored as."""
     fingerprint_bits: int = Field(6, ge=4, le=16)
     """Of a hot value's hash: of the other values one in 2 to the power of that many is taken for a hot one."""
     min_count: int = Field(1, ge=1)
@@ -116,6 +114,7 @@ class Hot(Embedding):
         """One hot value, and a row for all others of each feature."""
         assert isinstance(options, HotOptions)
         width, budget = checked_width(options.width, dim), 0
+        options.check_rows(width)
         while (needed := _bytes(cardinalities, width, 1, 1, budget, options)) > budget:
             budget = needed
         return budget
@@ -152,10 +151,12 @@ class Hot(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the table."""
-        table = self.table()
-        if self.fused and fused.valid(table, ids):
-            return self.tiles.spread(fused.lookup(self.table, table, self.blocks, self.addresses(ids)))
-        return self.tiles.spread(embedding(self._rows(ids), table))
+        if self.fused and fused.reads_codes(self.table, ids):
+            return self.tiles.spread(fused.from_codes(self.table, self.blocks, self.addresses(ids)))
+        if self.fused and fused.valid(self.table.weight, ids):
+            rows = self.addresses(ids)
+            return self.tiles.spread(fused.lookup(self.table, self.table(), self.blocks, rows))
+        return self.tiles.spread(self.table.rows(self._rows(ids)))
 
     def addresses(self, ids: Tensor) -> Tensor:
         """Rows of ids, uint32 on the CPU and int64 elsewhere, (batch, features); nothing waits for the device."""
@@ -200,7 +201,8 @@ class Hot(Embedding):
 
     def _made_table(self) -> Table:
         rows = self.hot.values + (self.hashed or self.features)
-        return Table((rows, self.tiles.width), self.seed, self.settings.storage)
+        group = self.settings.numbers_a_scale(self.tiles.width)
+        return Table((rows, self.tiles.width), self.seed, self.settings.storage, group=group)
 
     def _resize(self, values: int) -> None:
         """Make room for so many hot values; rows start anew."""
@@ -237,7 +239,10 @@ class Hot(Embedding):
 def _hashed_rows(memory_budget: int, width: int, options: HotOptions) -> int:
     if not options.hashed_share:
         return 0
-    return max(1, int(options.hashed_share * memory_budget // (width * element_bytes(options.storage))))
+    bits, group = width * BITS[options.storage], options.numbers_a_scale(width)
+    if group is not None:
+        bits += width // group * SCALE_BYTES[options.storage] * 8
+    return max(1, int(options.hashed_share * memory_budget * 8 // bits))
 
 
 def _bytes(
@@ -246,7 +251,7 @@ def _bytes(
     """Bytes of an embedding with so many hot values, in that budget."""
     features = len(cardinalities)
     rows = values + (_hashed_rows(memory_budget, width, options) or features)
-    table = rows * width * element_bytes(options.storage) + storage_overhead(options.storage)
+    table = stored_bytes(rows * width, options.storage, options.numbers_a_scale(width))
     return table + coded_bytes(features, values, most, options.fingerprint_bits)
 
 

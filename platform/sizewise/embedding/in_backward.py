@@ -154,7 +154,9 @@ class InBackward:
             table: one of those to step.
             node: of the graph, to which its ordinary gradient would go.
         """
-        if table.storage == "int8" or not isinstance(self.optimizer, (torch.optim.SGD, torch.optim.Adagrad)):
+        if not table.steps_in_kernels or not isinstance(
+            self.optimizer, (torch.optim.SGD, torch.optim.Adagrad)
+        ):
             return False
         group = self._group(table)
         if any(group.get(name) for name in SETTINGS_OF_NO_KERNEL):

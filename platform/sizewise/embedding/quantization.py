@@ -55,6 +55,11 @@ class Grid(NamedTuple):
             raise InputError(f"numbers of {bits} bits cannot be stored: choose 8, 4 or 2")
         return Grid(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1, 0.5 if bits == 2 else 0.0)
 
+    @property
+    def bits(self) -> int:
+        """Bits of a code."""
+        return (self.high - self.low).bit_length()
+
     def codes(self, values: Tensor, scales: Tensor) -> Tensor:
         """The code nearest to each value, in the values' dtype; scales of zero, and all else, must broadcast."""
         steps = values / torch.where(scales > 0, scales, 1.0)
@@ -142,17 +147,45 @@ def rounded(values: Tensor, storage: Storage, group: int | None = None) -> Tenso
 def stored_bytes(numbers: int, storage: Storage, group: int | None = None) -> int:
     """Bytes that so many numbers take, their scales included; raises as `rounded`."""
     _check_group(storage, group)
-    return -(-numbers * BITS[storage] // 8) + SCALE_BYTES[storage] * _group_count(numbers, group)
+    return -(-numbers * BITS[storage] // 8) + SCALE_BYTES[storage] * group_count(numbers, group)
 
 
-def most_numbers(budget: int, storage: Storage, group: int | None = None, multiple: int = 1) -> int:
-    """The most numbers that a budget of bytes has room for, a multiple of `multiple` and of the group."""
+def most_numbers(
+    budget: int, storage: Storage, group: int | None = None, multiple: int = 1, tables: int = 1
+) -> int:
+    """The most numbers that a budget of bytes has room for, a multiple of `multiple` and of the group.
+
+    Args:
+        budget: bytes.
+        storage, group: as elsewhere here.
+        multiple: such as the numbers of a row.
+        tables: that share the budget; each may begin with any row, on a byte of its own.
+    """
     _check_group(storage, group)
+    bits = BITS[storage]
+    if multiple * bits % 8:
+        budget -= tables - 1
     if group is None:
-        return max(0, budget - SCALE_BYTES[storage]) * 8 // BITS[storage] // multiple * multiple
+        return max(0, budget - tables * SCALE_BYTES[storage]) * 8 // bits // multiple * multiple
     unit = math.lcm(multiple, group)
-    bits = unit * BITS[storage] + unit // group * SCALE_BYTES[storage] * 8
-    return 8 * budget // bits * unit
+    return max(0, 8 * budget) // (unit * bits + unit // group * SCALE_BYTES[storage] * 8) * unit
+
+
+def least_bytes(
+    numbers: int, storage: Storage, group: int | None = None, multiple: int = 1, tables: int = 1
+) -> int:
+    """The least budget in which `most_numbers` finds room for so many."""
+    numbers = least_numbers(numbers, group, multiple)
+    more = (tables - 1) * (
+        (SCALE_BYTES[storage] if group is None else 0) + bool(multiple * BITS[storage] % 8)
+    )
+    return stored_bytes(numbers, storage, group) + more
+
+
+def least_numbers(needed: int, group: int | None = None, multiple: int = 1) -> int:
+    """The least multiple of `multiple` and of the group that is not below `needed`."""
+    unit = math.lcm(multiple, group or 1)
+    return -(-needed // unit) * unit
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:
@@ -167,16 +200,22 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 def unpack(codes: Tensor, bits: int, numbers: int) -> Tensor:
     """The first codes of packed bytes: int8 (numbers,)."""
+    return unpack_bytes(codes, bits)[:numbers]
+
+
+def unpack_bytes(codes: Tensor, bits: int) -> Tensor:
+    """All codes of packed bytes: uint8 (..., bytes) -> int8 (..., codes)."""
     if bits == 8:
-        return codes[:numbers].view(torch.int8)
-    shifts = torch.arange(0, 8, bits, device=codes.device, dtype=torch.uint8)
-    fields = (codes.unsqueeze(1) >> shifts).view(-1)[:numbers] & (2**bits - 1)
+        return codes.view(torch.int8)
+    shifts = torch.arange(8 // bits, device=codes.device, dtype=torch.uint8) * bits
+    fields = (codes.unsqueeze(-1) >> shifts).flatten(-2) & (2**bits - 1)
     half = 2 ** (bits - 1)
     signed: Tensor = (fields ^ half).to(torch.int8) - half
     return signed
 
 
-def _group_count(numbers: int, group: int | None) -> int:
+def group_count(numbers: int, group: int | None) -> int:
+    """Scales of so many numbers; InputError where the group does not divide them."""
     if group is None:
         return 1
     if group < 1 or numbers % group:
@@ -195,7 +234,7 @@ def _check_group(storage: Storage, group: int | None) -> None:
 
 def _grouped(values: Tensor, group: int | None) -> Tensor:
     """Values as (groups, numbers of a group)."""
-    return values.reshape(_group_count(values.numel(), group), group or values.numel())
+    return values.reshape(group_count(values.numel(), group), group or values.numel())
 
 
 def _scales(groups: Tensor, grid: Grid) -> Tensor:

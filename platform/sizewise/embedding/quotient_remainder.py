@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor
-from torch.nn.functional import embedding
 
-from sizewise.embedding.base import Embedding, Options
+from sizewise.embedding.base import Embedding, GroupedOptions, Options
 from sizewise.embedding.hashing import derived_seed
 from sizewise.embedding.keys import ContiguousKeys, HashedKeys
-from sizewise.embedding.table import FLOAT_BYTES, Table
+from sizewise.embedding.quantization import least_bytes, most_numbers
+from sizewise.embedding.table import Table
 
 
-class QuotientRemainderOptions(Options):
+class QuotientRemainderOptions(GroupedOptions):
     """Options of ``qr``."""
 
     combine: Literal["sum", "product"] = "product"
@@ -42,30 +42,33 @@ class QuotientRemainder(Embedding):
     ) -> None:
         super().__init__(cardinalities, dim, seed)
         self.combine = options.combine
-        remainders, quotients = _split(memory_budget // (dim * FLOAT_BYTES), sum(self.cardinalities))
+        group = options.numbers_a_scale(dim)
+        numbers = most_numbers(memory_budget, options.storage, group, multiple=dim, tables=2)
+        remainders, quotients = _split(numbers // dim, sum(self.cardinalities))
         self.keys = (
             ContiguousKeys("qr", self.cardinalities)
             if options.contiguous_ids
             else HashedKeys(self.features, remainders * quotients, seed)
         )
-        self.remainders = Table((remainders, dim), seed)
+        self.remainders = Table((remainders, dim), seed, options.storage, group=group)
         # Quotients of a product start near one, so that it starts as small as its remainder.
         center = 1.0 if self.combine == "product" else 0.0
-        self.quotients = Table((quotients, dim), derived_seed(seed, 1), center=center)
+        seed = derived_seed(seed, 1)
+        self.quotients = Table((quotients, dim), seed, options.storage, center=center, group=group)
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
         """Twice the square root of all values, in rows, with contiguous ids; two rows with hashed ones."""
         assert isinstance(options, QuotientRemainderOptions)
         rows = _ceil_twice_root(sum(cardinalities)) if options.contiguous_ids else 2
-        return rows * dim * FLOAT_BYTES
+        options.check_rows(dim)
+        group = options.numbers_a_scale(dim)
+        return least_bytes(rows * dim, options.storage, group, multiple=dim, tables=2)
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Remainder rows combined with quotient rows."""
-        keys = self.keys(ids)
-        remainders, quotients = self.remainders(), self.quotients()
-        left = embedding(keys % len(remainders), remainders)
-        right = embedding(keys // len(remainders), quotients)
+        keys, count = self.keys(ids), self.remainders.shape[0]
+        left, right = self.remainders.rows(keys % count), self.quotients.rows(keys // count)
         return left * right if self.combine == "product" else left + right
 
 

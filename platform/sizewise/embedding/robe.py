@@ -14,15 +14,17 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from sizewise.embedding import fused
-from sizewise.embedding.base import Embedding, Options
+from sizewise.embedding.base import Embedding, GroupedOptions, Options
 from sizewise.embedding.hashing import MAX_SLOTS, AuthorsHash, FastHash, PaperHash
 from sizewise.embedding.kernels.cpu import Blocks
-from sizewise.embedding.table import Storage, Table, element_bytes, storage_overhead
+from sizewise.embedding.quantization import least_numbers, most_numbers, stored_bytes
+from sizewise.embedding.stored import Stored
+from sizewise.embedding.table import Table
 from sizewise.embedding.width import Tiles, checked_width
 from sizewise_core.errors import InputError
 
 
-class RobeOptions(Options):
+class RobeOptions(GroupedOptions):
     """Options of ``robe``."""
 
     block_len: int = Field(16, ge=1, le=512)
@@ -38,8 +40,6 @@ class RobeOptions(Options):
     """Blocks may run past the end of the pool and go on at its start."""
     hash: Literal["fast", "authors", "paper"] = "fast"
     """``sizewise.embedding.hashing`` writes the three out."""
-    storage: Storage = "float32"
-    """What a number is stored as."""
     width: int | None = Field(None, ge=1, le=512)
     """Numbers in a vector, repeated over the model's dim, which they divide. Left out: dim."""
 
@@ -75,8 +75,8 @@ class Robe(Embedding):
         self.block_len, self.align, self.wrap = options.block_len, options.align, options.wrap
         self.signed = options.sign
         self.tiles = Tiles(width := checked_width(options.width, dim), dim)
-        numbers = (memory_budget - storage_overhead(options.storage)) // element_bytes(options.storage)
-        size = numbers // self.align * self.align
+        group = options.numbers_a_scale(width)
+        size = most_numbers(memory_budget, options.storage, group, multiple=self.align)
         self.slots = size // self.align if self.wrap else (size - self.block_len) // self.align + 1
         if self.slots > MAX_SLOTS:
             wider = [a for a in range(-(-size // MAX_SLOTS), self.block_len + 1) if self.block_len % a == 0]
@@ -93,7 +93,7 @@ class Robe(Embedding):
             self.hash = AuthorsHash(self.cardinalities, blocks, options.feature_term)
         else:
             self.hash = PaperHash(self.features, blocks, width, seed, options.feature_term)
-        self.pool = Table((size,), seed, options.storage)
+        self.pool = Table((size,), seed, options.storage, group=group)
         self.blocks: Blocks | None = None
         if isinstance(self.hash, FastHash) and not self.wrap:
             terms = self.hash.multiplier, self.hash.increment
@@ -101,7 +101,7 @@ class Robe(Embedding):
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
-        """One block."""
+        """One block, or as many numbers as share their scales."""
         assert isinstance(options, RobeOptions)
         width = checked_width(options.width, dim)
         if options.block_len > width:
@@ -109,7 +109,8 @@ class Robe(Embedding):
             raise InputError(
                 f"embedding.block_len {options.block_len} exceeds {what} {width}: set block_len: {width} or less"
             )
-        return options.block_len * element_bytes(options.storage) + storage_overhead(options.storage)
+        group = options.numbers_a_scale(width)
+        return stored_bytes(least_numbers(options.block_len, group, options.align), options.storage, group)
 
     def takes_uint32(self, ids: Tensor) -> bool:
         """Where the fused kernels look them up."""
@@ -121,17 +122,24 @@ class Robe(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Blocks of the pool, side by side."""
-        pool = self.pool()
-        if self.fused and self.blocks and fused.valid(pool, ids):
-            return self.tiles.spread(fused.lookup(self.pool, pool, self.blocks, ids))
+        if self.fused and self.blocks and fused.reads_codes(self.pool, ids):
+            return self.tiles.spread(fused.from_codes(self.pool, self.blocks, ids))
+        if self.fused and self.blocks and fused.valid(self.pool.weight, ids):
+            return self.tiles.spread(fused.lookup(self.pool, self.pool(), self.blocks, ids))
         slots, bits = self.hash(ids, self.slots)
-        vectors: Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]
-            pool, slots.flatten(), self.block_len, self.align, self.wrap
-        )
-        vectors = vectors.view(*ids.shape, slots.shape[2] * self.block_len)[..., : self.tiles.width]
+        vectors = self._read(slots.flatten()).view(*ids.shape, slots.shape[2] * self.block_len)
+        vectors = vectors[..., : self.tiles.width]
         if self.signed and not isinstance(self.hash, AuthorsHash):
             vectors = vectors * self.hash.sign(ids, bits, self.block_len)[..., : self.tiles.width]
         return self.tiles.spread(vectors)
+
+    def _read(self, slots: Tensor) -> Tensor:
+        """Blocks (n, block_len) of slots (n,)."""
+        pool: Table | Stored = self.pool
+        if isinstance(pool, Stored) and not self.wrap and pool.reads_blocks(self.block_len, self.align):
+            return pool.blocks(slots, self.block_len, self.align)
+        out: Tensor = _Blocks.apply(pool(), slots, self.block_len, self.align, self.wrap)  # type: ignore[no-untyped-call]
+        return out
 
 
 class _Blocks(torch.autograd.Function):

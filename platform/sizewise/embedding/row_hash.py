@@ -8,24 +8,22 @@ from collections.abc import Sequence
 
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import embedding
 
 from sizewise.embedding import fused
-from sizewise.embedding.base import Embedding, Options
+from sizewise.embedding.base import Embedding, GroupedOptions, Options
 from sizewise.embedding.hashing import MAX_SLOTS, FastHash
 from sizewise.embedding.kernels.cpu import Blocks
-from sizewise.embedding.table import Storage, Table, element_bytes, storage_overhead
+from sizewise.embedding.quantization import least_numbers, most_numbers, stored_bytes
+from sizewise.embedding.table import Table
 from sizewise.embedding.width import Tiles, checked_width
 from sizewise_core.errors import InputError
 
 
-class HashOptions(Options):
+class HashOptions(GroupedOptions):
     """Options of ``hash``."""
 
     feature_term: bool = True
     """Hash each feature by itself; otherwise equal ids of two features share a row."""
-    storage: Storage = "float32"
-    """What a number is stored as."""
     width: int | None = Field(None, ge=1, le=512)
     """Numbers in a row, repeated over the model's dim, which they divide. Left out: dim."""
 
@@ -41,21 +39,23 @@ class RowHash(Embedding):
         super().__init__(cardinalities, dim, seed)
         self.hash = FastHash(self.features, 1, seed, options.feature_term)
         self.tiles = Tiles(width := checked_width(options.width, dim), dim)
-        numbers = (memory_budget - storage_overhead(options.storage)) // element_bytes(options.storage)
+        group = options.numbers_a_scale(width)
+        numbers = most_numbers(memory_budget, options.storage, group, multiple=width)
         if numbers // width > MAX_SLOTS:
             raise InputError(
                 f"memory_budget {memory_budget} gives embedding.method hash {numbers // width} rows, more than 32 "
                 "bits reach: set a smaller memory_budget"
             )
-        self.table = Table((numbers // width, width), seed, options.storage)
+        self.table = Table((numbers // width, width), seed, options.storage, group=group)
         self.blocks = Blocks(self.features, width, width, width, self.hash.multiplier, self.hash.increment)
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
-        """One row."""
+        """One row, or as many as share their scales."""
         assert isinstance(options, HashOptions)
         width = checked_width(options.width, dim)
-        return width * element_bytes(options.storage) + storage_overhead(options.storage)
+        group = options.numbers_a_scale(width)
+        return stored_bytes(least_numbers(width, group, multiple=width), options.storage, group)
 
     def takes_uint32(self, ids: Tensor) -> bool:
         """Where the fused kernels look them up."""
@@ -63,11 +63,12 @@ class RowHash(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the shared table."""
-        table = self.table()
-        if self.fused and fused.valid(table, ids):
-            return self.tiles.spread(fused.lookup(self.table, table, self.blocks, ids))
-        rows, _ = self.hash(ids, table.shape[0])
-        return self.tiles.spread(embedding(rows.squeeze(-1), table))
+        if self.fused and fused.reads_codes(self.table, ids):
+            return self.tiles.spread(fused.from_codes(self.table, self.blocks, ids))
+        if self.fused and fused.valid(self.table.weight, ids):
+            return self.tiles.spread(fused.lookup(self.table, self.table(), self.blocks, ids))
+        rows, _ = self.hash(ids, self.table.shape[0])
+        return self.tiles.spread(self.table.rows(rows.squeeze(-1)))
 
     def pooled(self) -> tuple[Table, Blocks]:
         """The shared table."""

@@ -1,4 +1,4 @@
-"""Where an embedding keeps its numbers: a parameter stored as float32, bfloat16 or int8.
+"""Where an embedding keeps its numbers: a parameter stored as float32, bfloat16, int8, int4 or int2.
 
     table = Table((1000, 16), seed=1, storage="int8")
     table()             # float32 (1000, 16), holding only values that int8 times the scale can hold
@@ -6,7 +6,13 @@
     table.state_dict()  # int8 numbers and their scale: what files and deployed models carry
 
 Training keeps a float32 working copy for gradients and optimizer, so that any optimizer works: storage makes
-the model smaller, not its training.  After every change the copy is rounded to what the storage can hold.
+the model smaller, not its training.
+
+`int4` and `int2` leave the working copy as it is, and look up the levels that its numbers are nearest to; the step
+between levels is learnt (`learned_step`). Their packed form is what files and deployed models carry. To train on, a
+state holds the working copy and the steps' logarithms as well, which `shipped` leaves out.
+
+For `bfloat16` and `int8`, after every change the working copy is rounded to what the storage can hold.
 Rounding is stochastic, up or down with odds that keep the mean, because rounding to nearest would lose every
 step smaller than half the spacing (Gupta et al., "Deep Learning with Limited Numerical Precision", 2015).
 Changes are noticed by the tensor's version, which PyTorch's fused optimizers (``fused=True``) leave as it was: after
@@ -16,21 +22,27 @@ their steps it is counted on here.  Kernels round what they have stepped.
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from sizewise.embedding import learned_step
 from sizewise.embedding.hashing import MASK32, lowbias32
+from sizewise.embedding.quantization import PACKED, Grid, Quantized, Storage, group_count, stored_bytes
 
 if TYPE_CHECKING:
     from sizewise.embedding.in_backward import InBackward
 
 FLOAT_BYTES = 4
 
-Storage = Literal["float32", "bfloat16", "int8"]
+ROUNDED: tuple[Storage, ...] = ("bfloat16", "int8")
+"""Storages whose working copy is rounded after every change."""
+TO_TRAIN_ON = ("master", "log_steps")
+"""What a packed table's state holds beyond its stored form: its working copy, and the steps' logarithms."""
 
 # Small beside the 1/sqrt(dim) of dense layers: a value that training rarely sees then adds almost nothing to
 # the interaction, instead of noise.  Measured in benchmarks/RESULTS.md.
@@ -52,24 +64,25 @@ def _count_fused_steps() -> None:
     register_optimizer_step_post_hook(count)
 
 
-def storage_overhead(storage: Storage) -> int:
-    """Bytes that a table takes beyond its numbers: the scale of int8."""
-    return 4 if storage == "int8" else 0
-
-
-def element_bytes(storage: Storage) -> int:
-    """Bytes of one number."""
-    return {"float32": FLOAT_BYTES, "bfloat16": 2, "int8": 1}[storage]
-
-
 class Table(nn.Module):
     """A float32 parameter of values drawn from center + U(-bound, bound), and its stored form.
 
     Uniform, not normal: it needs no transcendental function, so equal seeds give equal bits on every machine.
+
+    Args:
+        shape: of the values.
+        seed: of their draw.
+        storage: what they are stored as.
+        bound, center: of the distribution that they are drawn from.
+        group: consecutive numbers that share a scale, for `int4` and `int2`; None: all of them.
+
+    Raises:
+        InputError: the group does not divide the numbers.
     """
 
     roundings: Tensor
     scale: Tensor
+    log_steps: nn.Parameter
 
     def __init__(
         self,
@@ -78,6 +91,7 @@ class Table(nn.Module):
         storage: Storage = "float32",
         bound: float = INIT_BOUND,
         center: float = 0.0,
+        group: int | None = None,
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
@@ -89,7 +103,14 @@ class Table(nn.Module):
         self.stepper: InBackward | None = None
         self.stepped_by_kernels = False  # which round what they step
         self._sums: Tensor | None = None
-        if storage != "float32":
+        self.group = group if storage in PACKED else None
+        self.center = center
+        if storage in PACKED:
+            self.grid = Grid.of(PACKED[storage])
+            steps = torch.full((group_count(values.numel(), group),), learned_step.STARTING_STEP[storage])
+            self.log_steps = nn.Parameter(steps.log())
+            self._read: tuple[Any, ...] = ()  # what was made of which versions of weight and steps
+        if storage in ROUNDED:
             # Rounding number n draws the same noise on every device, on every worker and after a resume.
             self.register_buffer("roundings", torch.zeros((), dtype=torch.int64))
             self._rounded_version = -1
@@ -100,20 +121,25 @@ class Table(nn.Module):
     @property
     def host_decides(self) -> str:
         """Why steps on this table cannot be recorded as a CUDA graph, if they cannot."""
-        if self.storage == "float32" or self.stepped_by_kernels:
+        if self.storage not in ROUNDED or self.stepped_by_kernels:
             return ""
         return f"storage {self.storage} is rounded where the host finds that it was stepped"
+
+    @property
+    def steps_in_kernels(self) -> bool:
+        """Whether fused kernels can step this table by gradients of vectors."""
+        return self.storage in ("float32", "bfloat16")
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the stored form."""
+        return stored_bytes(self.weight.numel(), self.storage, self.group)
 
     def sums(self) -> Tensor:
         """A buffer like the table for kernels to sum gradients in; whoever steps by them leaves zeros."""
         if self._sums is None or self._sums.device != self.weight.device:
             self._sums = torch.zeros_like(self.weight, requires_grad=False)
         return self._sums
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of the stored form."""
-        return self.weight.numel() * element_bytes(self.storage) + storage_overhead(self.storage)
 
     def forward(self) -> Tensor:
         """The values, rounded to the storage if an optimizer may have moved them since.
@@ -122,25 +148,82 @@ class Table(nn.Module):
             RuntimeError: traced code would read values that are not rounded; or see `InBackward.lookup_begins`.
         """
         if torch.compiler.is_compiling():
-            if self.storage != "float32" and (self._trained_on or self._rounded_version < 0):
-                raise RuntimeError(
-                    f"traced code cannot round to storage {self.storage}: call eval() before torch.export, and have "
-                    "torch.compile work on the rest of the model"
-                )
-            return self.weight
+            return self._traced()
         if self.stepper is not None:
             self.stepper.lookup_begins()
-        if self.storage != "float32" and self.training and torch.is_grad_enabled():
+        if self.storage in PACKED:
+            return self._levels()
+        if self.storage in ROUNDED and self.training and torch.is_grad_enabled():
             self._trained_on = True
         return self._rounded()
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the values."""
+        return self.weight.shape
+
+    def rows(self, numbers: Tensor) -> Tensor:
+        """Rows of the values.
+
+        Args:
+            numbers: int64, of any shape.
+        """
+        return embedding(numbers, self())
 
     def train(self, mode: bool = True) -> Self:
         """As `nn.Module.train`; for evaluation the values are rounded at once, so that they can be traced."""
         super().train(mode)
-        if not mode and self.storage != "float32" and self.weight.device.type != "meta":
+        if self.storage in PACKED:
+            self._read = ()
+        elif not mode and self.storage in ROUNDED and self.weight.device.type != "meta":
             self._rounded()
             self._trained_on = False
         return self
+
+    def packed(self) -> Quantized | None:
+        """The packed form of `int4` and `int2`, for look-ups that need no gradient; None of other storages.
+
+        It is made once for values that stay as they are.
+        """
+        if self.storage not in PACKED:
+            return None
+        codes: Quantized = self._made_once("codes", learned_step.coded)
+        return codes
+
+    def _levels(self) -> Tensor:
+        if torch.is_grad_enabled() and (self.weight.requires_grad or self.log_steps.requires_grad):
+            return learned_step.trained_levels(self.weight, self.log_steps, self.grid, self.center)
+        values: Tensor = self._made_once("values", learned_step.levels)
+        return values
+
+    @torch.no_grad()
+    def _made_once(self, what: str, make: Callable[..., Any]) -> Any:
+        """What is made of the weight and its steps, unless they have been the same since the last call."""
+        tensors = self.weight, self.log_steps
+        versions = tuple(tensor._version for tensor in tensors)
+        if not self._read or self._read[0] != what or self._read[2] != versions:
+            same = False
+        else:
+            same = all(one is other for one, other in zip(self._read[1], tensors, strict=True))
+        if not same:
+            self._read = what, tensors, versions, make(*tensors, self.grid, self.center)
+            for tensor in tensors:
+                _rounded_weights[tensor] = None
+            _count_fused_steps()
+        return self._read[3]
+
+    def _traced(self) -> Tensor:
+        unfit = self.storage in ROUNDED and (self._trained_on or self._rounded_version < 0)
+        if unfit or (self.storage in PACKED and self.training):
+            raise RuntimeError(
+                f"traced code cannot round to storage {self.storage}: call eval() before torch.export, and have "
+                "torch.compile work on the rest of the model"
+            )
+        if self.storage not in PACKED:
+            return self.weight
+        steps = learned_step.steps_of(self.log_steps).unsqueeze(1)
+        codes = self.grid.codes(self.weight.view(len(steps), -1) - self.center, steps)
+        return (self.grid.values(codes, steps) + self.center).view(self.weight.shape)
 
     def was_stepped(self) -> None:
         """Note that kernels have changed the values, and rounded them.
@@ -151,12 +234,12 @@ class Table(nn.Module):
         self._note_rounded()
 
     def _rounded(self) -> Tensor:
-        if self.storage != "float32" and self.weight._version != self._rounded_version:
+        if self.storage in ROUNDED and self.weight._version != self._rounded_version:
             self._round()
         return self.weight
 
     def _note_rounded(self) -> None:
-        if self.storage != "float32":
+        if self.storage in ROUNDED:
             self._rounded_version = self.weight._version
             _rounded_weights[self.weight] = None
             _count_fused_steps()
@@ -210,27 +293,69 @@ class Table(nn.Module):
             destination[prefix + "weight"] = weight.detach().to(torch.bfloat16)
         elif self.storage == "int8":
             destination[prefix + "weight"] = (weight.detach() / self.scale).to(torch.int8)
+        elif self.storage in PACKED:
+            destination[prefix + "master"] = destination[prefix + "weight"]
+            codes, scales = learned_step.coded(
+                weight.detach(), self.log_steps.detach(), self.grid, self.center
+            )
+            destination[prefix + "weight"], destination[prefix + "scale"] = codes, scales
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         key = prefix + "weight"
         if self.storage == "int8" and key in state_dict and state_dict[key].dtype == torch.int8:
             state_dict = {**state_dict, key: state_dict[key].float() * state_dict[prefix + "scale"]}
+        elif self.storage in PACKED and key in state_dict:
+            state_dict = self._unpacked(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._note_rounded()
 
+    def _unpacked(self, state: dict[str, Any], prefix: str) -> dict[str, Any]:
+        """A state with the working copy for its weight: its own, or one that the stored form follows from."""
+        weight, log_steps = state[prefix + "weight"], state.get(prefix + "log_steps")
+        if weight.dtype != torch.uint8:  # of a table in float32, which is rounded
+            if log_steps is None and weight.shape == self.weight.shape:
+                weight, log_steps = learned_step.fitted(
+                    weight, self.storage, len(self.log_steps), self.center
+                )
+        elif prefix + "master" in state and log_steps is not None:
+            weight = state[prefix + "master"]
+        elif len(weight) == -(-self.weight.numel() * self.grid.bits // 8):
+            stored = Quantized(weight, state[prefix + "scale"])
+            weight, log_steps = learned_step.decoded(stored, self.storage, self.weight.shape, self.center)
+        others = {k: v for k, v in state.items() if k not in (prefix + "master", prefix + "scale")}
+        return {**others, prefix + "weight": weight, prefix + "log_steps": log_steps}
+
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        if self.storage != "float32":  # a copy's tensor counts from the start
+        if self.storage in ROUNDED:  # a copy's tensor counts from the start
             state["_rounded_version"] = 0 if self._rounded_version == self.weight._version else -1
+        if self.storage in PACKED:
+            state["_read"] = ()
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        if self.storage != "float32" and self._rounded_version == 0:
+        if self.storage in ROUNDED and self._rounded_version == 0:
             self._note_rounded()
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         if self.stepper is not None:  # what lies in the place of a gradient need not go anywhere
             self.stepper.drop_marks()
+        if self.storage in PACKED:
+            self._read = ()
         super()._apply(function, recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+def shipped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without what only training on needs: as much as a deployed model carries.
+
+    Args:
+        state: of any module, whole.
+    """
+    packed = {name.rpartition(".")[0] for name in state if name.rpartition(".")[2] == "master"}
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if name.rpartition(".")[0] not in packed or name.rpartition(".")[2] not in TO_TRAIN_ON
+    }

@@ -11,16 +11,16 @@ from typing import NamedTuple
 
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import embedding
 
-from sizewise.embedding.base import Embedding, Options
+from sizewise.embedding.base import Embedding, Options, StoredOptions
 from sizewise.embedding.hashing import derived_seed
 from sizewise.embedding.keys import ContiguousKeys, HashedKeys
-from sizewise.embedding.table import FLOAT_BYTES, INIT_BOUND, Table
+from sizewise.embedding.quantization import least_bytes, most_numbers
+from sizewise.embedding.table import INIT_BOUND, Table
 
 
-class TensorTrainOptions(Options):
-    """Options of ``tt``."""
+class TensorTrainOptions(StoredOptions):
+    """Options of ``tt``; a core is one pool, whose numbers share a scale."""
 
     max_rank: int = Field(16, ge=1, le=256)
     """Largest rank; time and memory of a step grow with its square.  More budget buys more middle cores."""
@@ -56,7 +56,8 @@ class TensorTrain(Embedding):
         options: TensorTrainOptions,
     ) -> None:
         super().__init__(cardinalities, dim, seed)
-        self.shape = _shape(sum(self.cardinalities), dim, memory_budget // FLOAT_BYTES, options)
+        numbers = most_numbers(memory_budget, options.storage, tables=3)
+        self.shape = _shape(sum(self.cardinalities), dim, numbers, options)
         (n1, n2, n3), (d1, d2, d3), r = self.shape.modes, self.shape.factors, self.shape.rank
         self.keys = (
             ContiguousKeys("tt", self.cardinalities)
@@ -66,16 +67,18 @@ class TensorTrain(Embedding):
         # An element is the sum of r^2 products of three numbers, each of variance bound^2 / 3: so it gets the
         # variance INIT_BOUND^2 / 3 that an element has in the other methods.
         bound = (9 * INIT_BOUND**2 / r**2) ** (1 / 6)
-        self.first = Table((n1, d1 * r), seed, bound=bound)
-        self.middle = Table((n2, r * d2 * r), derived_seed(seed, 1), bound=bound)
-        self.last = Table((n3, r * d3), derived_seed(seed, 2), bound=bound)
+        storage = options.storage
+        self.first = Table((n1, d1 * r), seed, storage, bound=bound)
+        self.middle = Table((n2, r * d2 * r), derived_seed(seed, 1), storage, bound=bound)
+        self.last = Table((n3, r * d3), derived_seed(seed, 2), storage, bound=bound)
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
         """Cores of rank one: for every value with contiguous ids, for a single key with hashed ones."""
         assert isinstance(options, TensorTrainOptions)
         modes = _cube(sum(cardinalities)) if options.contiguous_ids else 1
-        return Shape(1, (modes, modes, modes), _factors(dim)).numbers * FLOAT_BYTES
+        numbers = Shape(1, (modes, modes, modes), _factors(dim)).numbers
+        return least_bytes(numbers, options.storage, tables=3)
 
     @classmethod
     def floats_per_row(cls, features: int, dim: int, options: Options) -> int:
@@ -88,9 +91,9 @@ class TensorTrain(Embedding):
         """Products of the cores."""
         (_, n2, n3), (d1, d2, d3), r = self.shape.modes, self.shape.factors, self.shape.rank
         keys = self.keys(ids).flatten()  # (n,)
-        first = embedding(keys // (n2 * n3), self.first()).view(-1, d1, r)
-        middle = embedding(keys // n3 % n2, self.middle()).view(-1, r, d2 * r)
-        last = embedding(keys % n3, self.last()).view(-1, r, d3)
+        first = self.first.rows(keys // (n2 * n3)).view(-1, d1, r)
+        middle = self.middle.rows(keys // n3 % n2).view(-1, r, d2 * r)
+        last = self.last.rows(keys % n3).view(-1, r, d3)
         vectors = (first @ middle).view(-1, d1 * d2, r) @ last  # (n, d1*d2, d3)
         return vectors.reshape(*ids.shape, self.dim)
 

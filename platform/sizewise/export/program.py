@@ -4,8 +4,8 @@
     program.module()(dense, tokens)            # log-odds
 
 What preparation did to the training rows (the logarithm of integers, the numbering of tokens) is part of the
-program, so that whoever serves it cannot do it differently. Low-precision tables stay in their stored form, and are
-read out to float32 at each call.
+program, so that whoever serves it cannot do it differently. Low-precision tables stay in their stored form; what a
+call looks up becomes float32.
 """
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from sizewise.embedding.stored import Stored
 from sizewise.embedding.table import Table
 from sizewise.models import Model
 from sizewise_prep.pipeline.steps.assembly import MLPERF_IDS
@@ -52,7 +53,7 @@ class _Served(nn.Module):
         for parent in list(model.embedding.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, Table) and child.storage != "float32":
-                    setattr(parent, name, _Stored(child))
+                    setattr(parent, name, Stored(child))
         if vocabulary is not None:
             sizes = torch.tensor([len(known) for known in vocabulary.tokens])
             # One sorted list for all columns: a token under its column's number.
@@ -82,21 +83,3 @@ class _Served(nn.Module):
         places = torch.searchsorted(self.known, wanted)
         found = self.known[places.clamp(max=len(self.known) - 1)] == wanted
         return torch.where(found, places - self.starts + 1, torch.zeros_like(places))
-
-
-class _Stored(nn.Module):
-    """A low-precision table as it is stored."""
-
-    weight: Tensor
-
-    def __init__(self, table: Table) -> None:
-        super().__init__()
-        stored = table.state_dict()
-        self.register_buffer("weight", stored["weight"])
-        self.register_buffer("scale", stored.get("scale", torch.ones(())))
-
-    scale: Tensor
-
-    def forward(self) -> Tensor:
-        """The values as float32."""
-        return self.weight.float() * self.scale

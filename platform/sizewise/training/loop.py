@@ -22,6 +22,7 @@ from torch import nn
 
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import full_bytes
+from sizewise.embedding.table import shipped
 from sizewise.metrics.evaluation import Evaluation, TestScores, as_rows, best, from_rows
 from sizewise.metrics.registry import computed
 from sizewise.metrics.scores import Scores, evaluate_scores
@@ -288,7 +289,7 @@ class _Trial:
         row = Evaluation(measured, auc_error(labels, logits) if self.compared else "")
         self.evaluations.append(row)
         if best(self.evaluations) is row:
-            checkpoint.save_weights(self._weights(self.iteration), self.model.state_dict(), self.of)
+            checkpoint.save_weights(self._weights(self.iteration), shipped(self.model.state_dict()), self.of)
 
     def _predict(self, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Labels and logits of a split, every worker computing its share of each batch; rank 0 gets them all."""

@@ -17,7 +17,7 @@ from torch import nn
 from sizewise.embedding import Embedding
 from sizewise.embedding.fused import served
 from sizewise.embedding.in_backward import step_tables
-from sizewise.embedding.table import Table
+from sizewise.embedding.table import ROUNDED, Table
 
 OPTIMIZERS = ("sgd", "adagrad", "adam")
 ADAGRAD_FUSES_ON_GPUS = "2.12"  # the first version of PyTorch whose fused Adagrad takes tensors on a GPU
@@ -48,11 +48,11 @@ def build_optimizer(
         if isinstance(module, Embedding):
             module.ordinary_gradients()
     sparse = in_backward and name != "adam" and all(served(device) for device in devices)
-    taken = [table for table in tables if sparse and table.storage != "int8"]
+    taken = [table for table in tables if sparse and table.steps_in_kernels]
     for table in _of_kernels(model):
         table.stepped_by_kernels = on_gpu and table in taken
-    # Beside tables in fewer bits not fused, as in studies of version 0.1, whose last digits would differ.
-    fused = all(table.storage == "float32" or table.stepped_by_kernels for table in tables)
+    # Beside tables that are rounded not fused, as in studies of version 0.1, whose last digits would differ.
+    fused = all(table.storage not in ROUNDED or table.stepped_by_kernels for table in tables)
     together = True if fused and (on_cpu or on_gpu) else None
     if name == "adam":
         # Capturable: fit for a CUDA graph, for it counts its steps on the device.

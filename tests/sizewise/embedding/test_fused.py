@@ -10,6 +10,7 @@ from sizewise.embedding import Embedding, build
 from sizewise.embedding.in_backward import is_gradient
 from sizewise.embedding.kernels import cpu
 from sizewise.embedding.kernels.threads import share_out
+from sizewise.embedding.quantization import dequantize, quantize
 from sizewise.training.optimizers import build_optimizer
 
 CARDINALITIES = [1, 7, 300, 2, 40]
@@ -223,3 +224,49 @@ def test_ids_as_shards_hold_them_are_looked_up_as_they_are(case: str) -> None:
     assert ours is not None
     assert theirs is not None
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("storage", ["int4", "int2"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_packed_numbers_are_read_as_the_values_that_they_stand_for(
+    case: str, storage: str, streamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "STREAMED_BYTES", 0 if streamed else 2**40)
+    (kind, _, _), ids = CASES[case], ids_for(case)
+    bits = {"int4": 4, "int2": 2}[storage]
+    embedding = make(case, True)
+    pooled = embedding.pooled()
+    assert pooled
+    table, blocks = pooled
+    numbers = table.weight.numel()
+    groups = [None, *(group for group in (1, 6, 16, 40) if numbers % group == 0)]
+    for group in groups[:1] if kind == "full" else groups:
+        codes, scales = quantize(table.weight, bits, group)
+        values = dequantize(codes, scales, bits, table.shape, group)
+        expected = blocks.lookup(values, ids)
+        for count in (1, 3):
+            with threads(count):
+                assert torch.equal(blocks.lookup_packed(codes, scales, ids, bits, numbers), expected)
+
+
+@pytest.mark.parametrize("group", ["pool", 40])
+def test_scoring_reads_packed_numbers_and_training_goes_on(
+    group: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedding = build("robe", CARDINALITIES, 16, 20_000, 3, storage="int4", group=group)
+    optimizer = torch.optim.Adagrad(embedding.parameters(), lr=0.1, fused=True)
+    read: list[int] = []
+    lookup_packed = cpu.Blocks.lookup_packed
+    monkeypatch.setattr(
+        cpu.Blocks, "lookup_packed", lambda *given: (read.append(1), lookup_packed(*given))[1]
+    )
+    for count in range(3):
+        (embedding(ids_for("robe")) - 1).square().mean().backward()
+        optimizer.step()  # which PyTorch's fused steps do not count as a version
+        embedding.eval()
+        values = embedding(ids_for("robe")).detach()
+        with torch.no_grad():
+            assert torch.equal(embedding(ids_for("robe")), values)
+        assert len(read) == count + 1
+        embedding.train()

@@ -78,6 +78,7 @@ def trained(raw: Path) -> Callable[..., tuple[Path, str]]:
         ("raw", {"method": "robe", "width": 2}),
         ("raw", {"method": "hot", "storage": "int8", "hashed_share": 0.2}),
         ("contiguous", {"method": "hot", "width": 4}),
+        ("raw", {"method": "robe", "storage": "int4", "group": 32}),
     ],
 )
 def test_a_deployed_model_scores_raw_rows_as_the_study_scored_its_test_split(

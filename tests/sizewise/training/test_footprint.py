@@ -44,6 +44,7 @@ def kept(config: TrialConfig) -> int:
     [
         ("robe", {"block_len": 8}),
         ("robe", {"block_len": 8, "storage": "int8"}),
+        ("robe", {"block_len": 8, "storage": "int4"}),
         ("hash", {}),
         ("qr", {}),
         ("tt", {}),

@@ -15,7 +15,7 @@ import torch
 from numba import int64, uint32, uint64
 from torch import Tensor
 
-from sizewise.embedding.kernels.cpu import _mixed
+from sizewise.embedding.kernels.blocks import mixed
 from sizewise.embedding.kernels.threads import share_out
 from sizewise.embedding.kernels.vectors import prefetch
 from sizewise_core.compiled import jit
@@ -70,7 +70,7 @@ def _find(
         stop, n = min(start + rows, high), 0
         for row in range(start, stop):
             for f in range(features):
-                h = _mixed(uint32(uint32(uint32(ids[row, f]) * a[f]) + b[f]))
+                h = mixed(uint32(uint32(uint32(ids[row, f]) * a[f]) + b[f]))
                 wanted[n + f] = begins[f] + int64((uint64(h) * uint64(spans[f])) >> uint64(32))
             for f in range(features):
                 prefetch(buckets, wanted[n + f] >> bits)
@@ -87,7 +87,7 @@ def _find(
                 if found < 0:
                     found = int64(first + f)
                     if hashed:
-                        h = _mixed(uint32(uint32(uint32(ids[row, f]) * cold_a[f]) + cold_b[f]))
+                        h = mixed(uint32(uint32(uint32(ids[row, f]) * cold_a[f]) + cold_b[f]))
                         found = int64(first) + int64((uint64(h) * uint64(hashed)) >> uint64(32))
                 out[row, f] = uint32(found)
             n += features

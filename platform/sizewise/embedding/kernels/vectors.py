@@ -75,6 +75,25 @@ def stream_floats(
     return types.void(to, at, source, place, scale, length), generate
 
 
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def unpack_floats(
+    typing_context: Any, to: Any, at: Any, codes: Any, byte: Any, scale: Any, bits: Any, length: Any
+) -> Any:
+    """to[at + i] = scale times the level of code i, from codes[byte] on, for i < length.
+
+    Codes are packed as `quantization.pack` does; bits and length are constants, and end on a byte.
+    """
+    return types.void(to, at, codes, byte, scale, bits, length), _unpack(bits, length, streamed=False)
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def unpack_stream(
+    typing_context: Any, to: Any, at: Any, codes: Any, byte: Any, scale: Any, bits: Any, length: Any
+) -> Any:
+    """`unpack_floats` past the caches, as `stream_floats` does."""
+    return types.void(to, at, codes, byte, scale, bits, length), _unpack(bits, length, streamed=True)
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def drained(typing_context: Any) -> Any:
     """Let other threads see what was streamed before they see what is written from here on."""
@@ -231,6 +250,36 @@ def _move(length: Any, element: Any, change: Callable[[Any, Any], Any]) -> Calla
         here, there = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
         for _, out, values in _pieces(b, length, here, there, element=element):
             b.store(change(b, b.load(values, align=4)), out, align=4)
+        return context.get_dummy_value()
+
+    return generate
+
+
+def _unpack(bits: Any, length: Any, streamed: bool) -> Callable[..., Any]:
+    """Each byte goes to as many lanes of 32 bits; shifted up, and down again with its sign, a lane is a code."""
+    word, width = ir.IntType(32), bits.literal_value
+    each = 8 // width
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        here, codes = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        for at, (kind, out) in zip(
+            range(0, length.literal_value, WIDEST), _pieces(b, length, here), strict=True
+        ):
+            lanes = range(kind.count)
+            whole = ir.VectorType(ir.IntType(8), kind.count // each)
+            start = b.bitcast(b.gep(codes, [ir.IntType(64)(at // each)]), whole.as_pointer())
+            spread = ir.Constant(ir.VectorType(word, kind.count), [i // each for i in lanes])
+            read = b.load(start, align=1)
+            lane = b.zext(b.shuffle_vector(read, read, spread), spread.type)
+            up = ir.Constant(spread.type, [32 - width * (i % each + 1) for i in lanes])
+            down = ir.Constant(spread.type, [32 - width] * kind.count)
+            level = b.sitofp(b.ashr(b.shl(lane, up), down), kind)
+            if width == 2:
+                level = b.fadd(level, ir.Constant(kind, [0.5] * kind.count))
+            value = b.fmul(level, _splat(b, arguments[4], kind))
+            store = b.store(value, out, align=4 * WIDEST if streamed else 4)
+            if streamed:
+                store.set_metadata("nontemporal", b.module.add_metadata([word(1)]))
         return context.get_dummy_value()
 
     return generate

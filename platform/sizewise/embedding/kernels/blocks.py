@@ -1,0 +1,340 @@
+"""The compiled functions behind `kernels.cpu`: blocks of a flat pool, found by hashes, for one shape of blocks each.
+
+Compiled code is specialised for the length of a block, or its copies would not be vector instructions, and
+cached on disk (`NUMBA_CACHE_DIR`, by default beside this file): a length's first use on a machine takes some
+seconds.
+
+All take `ids` (batch, features) and a `Layout`. Those that look up work on the rows `low` to `high`; those that change
+a pool work on its elements `low` to `high`, and read all rows.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import int64, uint32, uint64
+
+from sizewise.embedding.kernels.vectors import (
+    WIDEST,
+    adagrad_floats,
+    add_floats,
+    copy_floats,
+    drained,
+    inlined,
+    prefetch,
+    stream_floats,
+    unpack_floats,
+    unpack_stream,
+)
+from sizewise_core.compiled import jit
+
+CHUNK_BLOCKS = 4096  # hashed at a time, into 32 KB
+AHEAD = 32  # blocks prefetched ahead: enough loads in flight to hide the latency of the last-level cache
+
+Array = npt.NDArray[Any]
+
+
+class Layout(NamedTuple):
+    """Where blocks lie in a pool.
+
+    Attributes:
+        multiplier, increment: uint32 (features * blocks,), the terms of the hashes; where ids are not hashed, int64
+            (features,), of which the second says where each feature's rows begin.
+        slots: where a block may start.
+        align: elements from one such start to the next.
+    """
+
+    multiplier: Array
+    increment: Array
+    slots: int
+    align: int
+
+
+class Shape(NamedTuple):
+    """What functions are compiled for; the blocks of a vector are as many as `dim` takes, the last may be cut."""
+
+    dim: int
+    block_len: int
+    signed: bool
+    hashed: bool
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of a vector."""
+        return -(-self.dim // self.block_len)
+
+    @property
+    def last(self) -> int:
+        """Elements of a vector's last block."""
+        return self.dim - (self.blocks - 1) * self.block_len
+
+    @property
+    def of_lines(self) -> bool:
+        """Whether every block fills complete cache lines of the vectors."""
+        return self.dim % WIDEST == self.block_len % WIDEST == 0
+
+
+@jit
+def mixed(x: Any) -> Any:
+    """`lowbias32` of a uint32."""
+    x ^= x >> uint32(16)
+    x = uint32(x * uint32(0x7FEB352D))
+    x ^= x >> uint32(15)
+    x = uint32(x * uint32(0x846CA68B))
+    return x ^ (x >> uint32(16))
+
+
+@inlined
+def _room(ids: Array, blocks: int) -> tuple[int, Array, Array]:
+    """Rows in a chunk, and room for its blocks."""
+    rows = max(1, CHUNK_BLOCKS // (ids.shape[1] * blocks))
+    count = rows * ids.shape[1] * blocks
+    return rows, np.empty(count, np.int64), np.empty(count, np.int64)
+
+
+@inlined
+def _find(places: Array, ids: Array, rows: tuple[int, int], layout: Layout, blocks: int, hashed: bool) -> int:
+    """For each block of the rows: twice the position of its first element, plus its sign's bit."""
+    a, b, slots, align = layout.multiplier, layout.increment, layout.slots, layout.align
+    features, n = ids.shape[1], 0
+    for row in range(rows[0], rows[1]):
+        if not hashed:  # a table with a row for each value: b says where each feature's rows begin
+            for f in range(features):
+                places[n + f] = (int64(ids[row, f]) + int64(b[f])) * align * 2
+            n += features
+        elif blocks == 1:  # a loop over features is one of vector instructions, too
+            for f in range(features):
+                h = mixed(uint32(uint32(uint32(ids[row, f]) * a[f]) + b[f]))
+                slot = (uint64(h) * uint64(slots)) >> uint64(32)
+                places[n + f] = int64(slot) * align * 2 + int64(h & uint32(1))
+            n += features
+        else:
+            for f in range(features):
+                x = uint32(ids[row, f])
+                for c in range(blocks):
+                    h = mixed(uint32(uint32(x * a[f * blocks + c]) + b[f * blocks + c]))
+                    slot = (uint64(h) * uint64(slots)) >> uint64(32)
+                    places[n + c] = int64(slot) * align * 2 + int64(h & uint32(1))
+                n += blocks
+    return n
+
+
+@inlined
+def _find_within(
+    places: Array,
+    numbers: Array,
+    ids: Array,
+    rows: tuple[int, int],
+    bounds: tuple[int, int],
+    layout: Layout,
+    blocks: int,
+    block_len: int,
+    hashed: bool,
+) -> int:
+    """`_find`, but only those blocks that reach into the elements within the bounds, and their numbers."""
+    count, kept = _find(places, ids, rows, layout, blocks, hashed), 0
+    low, high = bounds
+    for n in range(count):  # without a branch: it would be mispredicted half of the time
+        doubled = places[n]
+        places[kept], numbers[kept] = doubled, n
+        kept += int64(((doubled >> 1) < high) & ((doubled >> 1) + block_len > low))
+    return kept
+
+
+@lru_cache(maxsize=64)
+def lookup_of(shape: Shape) -> Callable[..., None]:
+    """Copies blocks of a pool to `out`, all vectors one after the other."""
+    dim, block_len, signed, hashed = shape
+    blocks, last, of_lines = shape.blocks, shape.last, shape.of_lines
+    ragged = last != block_len
+
+    @jit
+    def lookup(
+        pool: Array, ids: Array, low: int, high: int, layout: Layout, out: Array, streamed: bool
+    ) -> None:
+        rows, places, _ = _room(ids, blocks)
+        at, one = low * ids.shape[1] * dim, np.float32(1)
+        for first in range(low, high, rows):
+            count = _find(places, ids, (first, min(first + rows, high)), layout, blocks, hashed)
+            for n in range(count):
+                coming = places[min(n + AHEAD, count - 1)] >> 1
+                prefetch(pool, coming)
+                prefetch(pool, coming + block_len - 1)
+                scale = np.float32(1 - 2 * (places[n] & 1)) if signed else one
+                length = last if ragged and n % blocks == blocks - 1 else block_len
+                if ragged and length == last:
+                    copy_floats(out, at, pool, places[n] >> 1, scale, last)
+                elif of_lines and streamed:
+                    stream_floats(out, at, pool, places[n] >> 1, scale, block_len)
+                else:
+                    copy_floats(out, at, pool, places[n] >> 1, scale, block_len)
+                at += length
+        if of_lines and streamed:
+            drained()
+
+    return lookup  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def packed_lookup_of(shape: Shape, bits: int, on_bytes: bool) -> Callable[..., None]:
+    """The same out of packed codes; `scales` are float32, one for so many (`group`) numbers.
+
+    Args:
+        shape: of the blocks.
+        bits: of a code.
+        on_bytes: every block begins on a byte.
+    """
+    dim, block_len, signed, hashed = shape
+    blocks, last, of_lines = shape.blocks, shape.last, shape.of_lines
+    ragged, each, offset = last != block_len, 8 // bits, np.float32(0.5 if bits == 2 else 0.0)
+    by_bytes = on_bytes and block_len % each == 0
+    last_by_bytes = on_bytes and last % each == 0
+    # A constant where it is not used, too: of none such would the intrinsic make instructions.
+    taken, last_taken = (block_len if by_bytes else each), (last if last_by_bytes else each)
+    mask, half = 2**bits - 1, 2 ** (bits - 1)
+
+    @jit
+    def lookup(
+        codes: Array,
+        scales: Array,
+        group: int,
+        ids: Array,
+        low: int,
+        high: int,
+        layout: Layout,
+        out: Array,
+        streamed: bool,
+    ) -> None:
+        rows, places, _ = _room(ids, blocks)
+        at, one_scale = low * ids.shape[1] * dim, len(scales) == 1
+        for first in range(low, high, rows):
+            count = _find(places, ids, (first, min(first + rows, high)), layout, blocks, hashed)
+            for n in range(count):
+                prefetch(codes, (places[min(n + AHEAD, count - 1)] >> 1) // each)
+                place, sign = places[n] >> 1, np.float32(1 - 2 * (places[n] & 1) if signed else 1)
+                is_last = ragged and n % blocks == blocks - 1
+                length = last if is_last else block_len
+                number = 0 if one_scale else place // group
+                scale = scales[number] * sign
+                alike = one_scale or place + length <= (number + 1) * group
+                if alike and is_last and last_by_bytes:
+                    unpack_floats(out, at, codes, place // each, scale, bits, last_taken)
+                elif alike and not is_last and by_bytes and of_lines and streamed:
+                    unpack_stream(out, at, codes, place // each, scale, bits, taken)
+                elif alike and not is_last and by_bytes:
+                    unpack_floats(out, at, codes, place // each, scale, bits, taken)
+                else:
+                    for i in range(place, place + length):
+                        code = (int64(codes[i // each]) >> (i % each * bits)) & mask
+                        level = np.float32((code ^ half) - half) + offset
+                        out[at + i - place] = level * scales[0 if one_scale else i // group] * sign
+                at += length
+        if of_lines and streamed:
+            drained()
+
+    return lookup  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def scatter_of(shape: Shape) -> Callable[..., None]:
+    """Adds a factor times the gradient of vectors to the elements that they were looked up from."""
+    dim, block_len, signed, hashed = shape
+    blocks, last = shape.blocks, shape.last
+    ragged = last != block_len
+
+    @jit
+    def scatter(
+        sums: Array, ids: Array, low: int, high: int, layout: Layout, gradient: Array, factor: float
+    ) -> None:
+        rows, places, numbers = _room(ids, blocks)
+        for first in range(0, ids.shape[0], rows):
+            before = first * ids.shape[1] * blocks
+            chunk = first, min(first + rows, ids.shape[0])
+            kept = _find_within(places, numbers, ids, chunk, (low, high), layout, blocks, block_len, hashed)
+            for n in range(kept):
+                coming = min(n + AHEAD, kept - 1)
+                prefetch(sums, places[coming] >> 1)
+                prefetch(sums, (places[coming] >> 1) + block_len - 1)
+                prefetch(gradient, (before + numbers[coming]) * dim // blocks)
+                place, number = places[n] >> 1, before + numbers[n]
+                scale = factor * np.float32(1 - 2 * (places[n] & 1)) if signed else factor
+                at = number // blocks * dim + number % blocks * block_len
+                length = last if ragged and number % blocks == blocks - 1 else block_len
+                if low > place or place + length > high:
+                    for i in range(max(0, low - place), min(length, high - place)):
+                        sums[place + i] += scale * gradient[at + i]
+                elif ragged and length == last:
+                    add_floats(sums, place, gradient, at, scale, last)
+                else:
+                    add_floats(sums, place, gradient, at, scale, block_len)
+
+    return scatter  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def adagrad_of(shape: Shape) -> Callable[..., None]:
+    """Steps the elements that blocks of ids hold by their sums, and clears these.
+
+    A sum that is zero changes nothing, so blocks may come again and overlap.
+    """
+    block_len, hashed, blocks = shape.block_len, shape.hashed, shape.blocks
+
+    @jit
+    def adagrad(
+        pool: Array,
+        sums: Array,
+        squares: Array,
+        ids: Array,
+        low: int,
+        high: int,
+        layout: Layout,
+        rate: float,
+        epsilon: float,
+    ) -> None:
+        rows, places, numbers = _room(ids, blocks)
+        for first in range(0, ids.shape[0], rows):
+            chunk = first, min(first + rows, ids.shape[0])
+            kept = _find_within(places, numbers, ids, chunk, (low, high), layout, blocks, block_len, hashed)
+            for n in range(kept):
+                coming = places[min(n + AHEAD, kept - 1)] >> 1
+                for end in (coming, coming + block_len - 1):
+                    prefetch(pool, end)
+                    prefetch(sums, end)
+                    prefetch(squares, end)
+                place = places[n] >> 1
+                if low <= place and place + block_len <= high:
+                    adagrad_floats(pool, sums, squares, place, rate, epsilon, block_len)
+                else:
+                    for i in range(max(0, low - place), min(block_len, high - place)):
+                        g = sums[place + i]
+                        square = squares[place + i] + g * g
+                        squares[place + i] = square
+                        pool[place + i] -= rate * g / (np.sqrt(square) + epsilon)
+                        sums[place + i] = 0
+
+    return adagrad  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def round_bfloat16_of(shape: Shape) -> Callable[..., None]:
+    """Rounds the elements that blocks of ids hold as `Table` does; what is rounded already stays."""
+    block_len, hashed, blocks = shape.block_len, shape.hashed, shape.blocks
+
+    @jit
+    def round_bfloat16(bits: Array, ids: Array, low: int, high: int, layout: Layout, stream: int) -> None:
+        rows, places, numbers = _room(ids, blocks)
+        for first in range(0, ids.shape[0], rows):
+            chunk = first, min(first + rows, ids.shape[0])
+            kept = _find_within(places, numbers, ids, chunk, (low, high), layout, blocks, block_len, hashed)
+            for n in range(kept):
+                prefetch(bits, places[min(n + AHEAD, kept - 1)] >> 1)
+                place = places[n] >> 1
+                for i in range(max(0, low - place), min(block_len, high - place)):
+                    value = bits[place + i]
+                    noise = mixed(uint32(place + i + stream)) & uint32(0xFFFF)
+                    if value & uint32(0xFFFF):
+                        bits[place + i] = uint32(value + noise) & uint32(0xFFFF0000)
+
+    return round_bfloat16  # type: ignore[no-any-return]
