@@ -315,7 +315,7 @@ def test_two_data_parallel_processes_learn_what_one_does(tmp_path: Path) -> None
         "stderr": subprocess.STDOUT,
         "text": True,
         # Named, because other tests may have had processes leave their working folder out of what they import.
-        "env": {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+        "env": {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", *sys.path)))},
     }
     processes = [subprocess.Popen([*command, str(rank)], **pipes) for rank in range(2)]
     outputs = [process.communicate(timeout=240)[0] for process in processes]
