@@ -19,8 +19,11 @@ def check(bench: Bench) -> None:
     if bench.on_gpu:
         memory = torch.cuda.get_device_properties(0).total_memory / 1e9
         on = f"{torch.cuda.get_device_name()}, {memory:.0f} GB, CUDA {torch.version.cuda}"
+    smoke = bench.sizes is sizes.SMOKE
     bench.write(
-        f"`python -m benchmarks.gpu`, {time.strftime('%d %B %Y')}, {on}; {machine()}, Triton {triton.__version__}.",
+        f"`python -m benchmarks.gpu{' --smoke' if smoke else ''}`, {time.strftime('%d %B %Y')}, {on}; {machine()}, "
+        f"Triton {triton.__version__}."
+        + (" **A smoke test: sizes are tiny and times mean nothing.**" if smoke else ""),
         "",
     )
     good, table = checks.check(bench.sizes, bench.device)
