@@ -77,8 +77,14 @@ def _zstd(data: bytes) -> bytes:
 
 
 FOREIGN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "xz": (lzma.compress, "is an xz file: unpack it with `unxz`"),
-    "bzip2": (bz2.compress, "is a bzip2 file"),
+    "xz of gzip": (
+        lambda data: lzma.compress(gzip.compress(data)),
+        "is gzip within another|is xz within another",
+    ),
+    "bzip2 of xz": (
+        lambda data: bz2.compress(lzma.compress(data)),
+        "is xz within another|is bzip2 within another",
+    ),
     "zip": (_zip, "is a zip archive"),
     "tar": (_tar, "is a tar archive"),
     "npz": (_numpy(np.savez), r"is a NumPy archive \(npz\)"),

@@ -37,6 +37,7 @@ from sizewise_prep.pipeline.steps.work_folder import (
 )
 from sizewise_prep.pipeline.workers import Local, Workers
 from sizewise_prep.raw.layout import CRITEO
+from sizewise_prep.raw.row_readers import check
 from sizewise_prep.raw.sources import resolve
 from sizewise_prep.shards.manifest import NAME, Manifest
 from sizewise_prep.shards.splits import Rule
@@ -64,7 +65,7 @@ def prepare(
     them. A run that was killed or that failed is continued by the next one with the same arguments.
 
     Args:
-        raw: files, URIs or glob patterns in time order; plain, gzip or Zstandard.
+        raw: files, URIs or glob patterns in time order; any format of `raw.row_readers`, text also compressed.
         out: a folder that is absent or empty. One made in this way from these sources is left as it is.
         options: what to do; its fields may be given by name instead.
         workers: how many local processes. With more than one, the main module must be importable.
@@ -110,12 +111,15 @@ def steps(
     """What `prepare` does, as its progress step by step; the manifest is the generator's return value."""
     out, settings = Path(out), options.settings()
     found = resolve(raw)
+    check(found, settings.layout or CRITEO)
     rule = Rule.parse(settings.split)
     rule.check_files(len(found))
     if (manifest := finished_manifest(out, settings)) is not None:
         sizes = [source.bytes for source in manifest.sources]
         recorded = [source.sha256 for source in manifest.sources]
-        if sizes != [one.bytes for one in found] or recorded != digests(found, workers):
+        if sizes != [one.bytes for one in found] or recorded != digests(
+            found, settings.layout or CRITEO, workers
+        ):
             raise InputError(
                 f"{out}: was made from other raw files; name a new folder or remove this one first"
             )

@@ -1,6 +1,6 @@
 """Why a raw log's row is none, in one sentence: what its file seems to be, and what to do.
 
-    bad_row(raw.path, layout, BadRow(1, b"label,I1", fault), by_schema=True)
+    explained(layout, BadRow(1, b"label,I1", fault), by_schema=True)
 
 The first row says most: a header that no schema file speaks of, another separator, another kind of file. Who cannot
 give a schema file (`score` and `evaluate`, whose model has its layout) never reads of one.
@@ -30,20 +30,14 @@ _BY_KIND = ("not_an_integer", "integer_range", "not_decimal", "token_range", "no
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")
 
 
-def bad_row(path: str, layout: Layout, row: BadRow, by_schema: bool) -> str:
-    """Where a row is, what is wrong with it, and what to do.
+def explained(layout: Layout, row: BadRow, by_schema: bool) -> str:
+    """What is wrong with a row, and what to do.
 
     Args:
-        path: of its file.
         layout: that it should have.
         row: as the parser found it, counted from its file's first line.
         by_schema: whether a schema file can be given.
     """
-    return f"{path}, line {row.line}: {explained(layout, row, by_schema)}"
-
-
-def explained(layout: Layout, row: BadRow, by_schema: bool) -> str:
-    """What is wrong with a row, and what to do."""
     first = row.line == 1
     cause = _cause(layout, row.raw, by_schema, first)
     if cause:
@@ -141,7 +135,7 @@ def _is_header(fields: list[bytes], layout: Layout) -> bool:
         return len(fields) > 2 and all(_NAME.fullmatch(field) for field in fields)
     numbers = [
         field
-        for field, kind in zip(fields, layout.columns.values(), strict=True)
+        for field, kind in zip(fields, layout.kinds.values(), strict=True)
         if kind in ("label", "integer", "decimal")
     ]
     return all(_NAME.fullmatch(field) for field in numbers)

@@ -1,6 +1,6 @@
-"""What a file is that is no raw log, by its first bytes, and what to do about it.
+"""What a file is, by its first bytes; and what to do about one that is no raw log.
 
-    foreign(b"PAR1\\x15...")       # "is a Parquet file; write it as text, one row a line"
+    foreign(b"FEA1...")            # "is a Feather file: write its rows as Parquet, or as text, one row a line"
 
 Logs may begin with any text, so a format counts as recognized only where its first bytes are no text at all, or say
 more than a word of a log would.
@@ -9,24 +9,27 @@ more than a word of a log would.
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 START_BYTES = 512
 """So many first bytes are looked at."""
 
-_TEXT = "write its rows as text, one a line, with no header and no quotes"
+_TEXT = "write its rows as Parquet, or as text, one row a line"
 _UNPACK = "unpack it and give the files that it holds"
+_JSON_LINES = "write an object a line (JSON lines), such as with `jq -c '.[]'`"
+_UNPACK_OUTER = "unpack it; its own compression is read"
 _LEAVE_OUT = "leave it out, or give the log that was meant"
 
 # Beginnings that only count where bytes that no text holds follow: a log's first field may begin with these letters.
 _BINARY = {
-    b"PAR1": f"a Parquet file: {_TEXT}",
-    b"ARROW1": f"an Arrow file: {_TEXT}; shards are what `prep` writes, not what it reads",
+    b"PAR1": f"a Parquet file: {_UNPACK_OUTER}",
+    b"ARROW1": f"an Arrow file: {_UNPACK_OUTER}",
     b"FEA1": f"a Feather file: {_TEXT}",
     b"ORC": f"an ORC file: {_TEXT}",
     b"Obj\x01": f"an Avro file: {_TEXT}",
     b"PK\x03\x04": f"a zip archive: {_UNPACK}",
     b"PK\x05\x06": "an empty zip archive: give the log that was meant",
-    b"BZh": "a bzip2 file: unpack it with `bunzip2`, or compress it with gzip or zstd",
+    b"BZh": "bzip2 within another compression: unpack the outer one",
     b"7z\xbc\xaf": f"a 7z archive: {_UNPACK}",
     b"Rar!": f"a RAR archive: {_UNPACK}",
     b"%PDF-": f"a PDF document: {_LEAVE_OUT}",
@@ -34,7 +37,7 @@ _BINARY = {
 }
 # Beginnings that are no text.
 _CERTAIN = {
-    b"\xfd7zXZ\0": "an xz file: unpack it with `unxz`, or compress it with gzip or zstd",
+    b"\xfd7zXZ\0": "xz within another compression: unpack the outer one",
     b"\x04\x22\x4d\x18": "an LZ4 file: unpack it with `unlz4`, or compress it with gzip or zstd",
     b"\xff\x06\0\0sNaPpY": "a Snappy file: unpack it, or compress it with gzip or zstd",
     b"\x1f\x9d": "a file of `compress`: unpack it with `uncompress`",
@@ -45,13 +48,14 @@ _CERTAIN = {
     b"\x89PNG": f"a PNG image: {_LEAVE_OUT}",
     b"\xff\xd8\xff": f"a JPEG image: {_LEAVE_OUT}",
     b"\x7fELF": f"a program: {_LEAVE_OUT}",
-    b"\xff\xff\xff\xff": f"an Arrow stream: {_TEXT}",
+    b"\xff\xff\xff\xff": f"an Arrow stream: {_UNPACK_OUTER}",
     b"\xff\xfe\0\0": "UTF-32 text: convert it with `iconv -f UTF-32 -t UTF-8`",
     b"\xff\xfe": "UTF-16 text: convert it with `iconv -f UTF-16 -t UTF-8`",
     b"\xfe\xff": "UTF-16 text: convert it with `iconv -f UTF-16 -t UTF-8`",
 }
 _PICKLE = re.compile(rb"\x80[\x02-\x05](\x95|[\]}cX(])", re.DOTALL)
 _MARKUP = re.compile(rb"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
+_JSON_LINE = re.compile(rb'\s*\{\s*("[^"]{0,200}"\s*:|\})')
 _JSON = re.compile(rb'\s*(\{\s*("|\}|$)|\[\s*[\[{"])')
 _UTF16 = (re.compile(rb"(?:[\t\n\r -~]\0){4}"), re.compile(rb"(?:\0[\t\n\r -~]){4}"))
 _NPY = re.compile(rb"PK\x03\x04.{26}[^/]{1,80}\.npy", re.DOTALL)
@@ -64,7 +68,7 @@ def foreign(start: bytes, name: str) -> str | None:
     """What a file is, and what to do, as a predicate ("is a zip archive: ..."); None where it may be a log.
 
     Args:
-        start: its first bytes, `START_BYTES` of them if there are so many; unpacked, if it is gzip or Zstandard.
+        start: its first bytes, `START_BYTES` of them if there are so many; unpacked, if it is compressed.
         name: the last part of its path.
     """
     if name == "truth.json":
@@ -74,7 +78,7 @@ def foreign(start: bytes, name: str) -> str | None:
     if len(start) < _LEAST_BYTES:
         return None
     if name.endswith((".json", ".jsonl", ".ndjson")) and _JSON.match(start):
-        return f"is JSON: {_TEXT}"
+        return f"is JSON: {_JSON_LINES}"
     if start[257:262] == b"ustar":
         return f"is a tar archive: {_UNPACK}"
     if _NPY.match(start):
@@ -90,6 +94,25 @@ def foreign(start: bytes, name: str) -> str | None:
     return None
 
 
+def table_format(start: bytes, name: str) -> Literal["jsonl", "parquet", "arrow", "arrow stream"] | None:
+    """Which of the formats that `prep` reads beside text a file is; None where it is none of them.
+
+    Args:
+        start, name: as of `foreign`.
+    """
+    if len(start) < _LEAST_BYTES and not start.startswith((b"PAR1", b"ARROW1")):
+        return "jsonl" if name.endswith((".jsonl", ".ndjson")) and _JSON_LINE.match(start) else None
+    if start.startswith(b"PAR1") and _NO_TEXT.search(start):
+        return "parquet"
+    if start.startswith(b"ARROW1\0\0"):
+        return "arrow"
+    if start.startswith(b"\xff\xff\xff\xff"):
+        return "arrow stream"
+    line, ended, _ = start.partition(b"\n")
+    whole = not ended or line.rstrip().endswith(b"}")  # or it is one object over many lines
+    return "jsonl" if whole and name != "truth.json" and _JSON_LINE.match(line) else None
+
+
 def text_format(start: bytes) -> str | None:
     """The same for formats that are text, once a file's first row has turned out to be none.
 
@@ -99,7 +122,7 @@ def text_format(start: bytes) -> str | None:
     if _MARKUP.match(start):
         return "is a web page or XML, perhaps an error page in place of a download: fetch the log again"
     if _JSON.match(start):
-        return f"is JSON: {_TEXT}"
+        return f"is JSON: {_JSON_LINES}"
     if start.startswith(b"%PDF-"):
         return f"is {_BINARY[b'%PDF-']}"
     if start.startswith(b"version https://git-lfs"):

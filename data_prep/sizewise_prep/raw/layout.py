@@ -3,7 +3,8 @@
     layout = Layout.load(Path("avazu.yaml"))
     layout.dense, layout.tokens             # the names of the shards' columns
 
-Criteo's layout is the default. Any other comes from a small YAML file (docs/data_prep.md shows Avazu's):
+Criteo's layout is the default. Any other comes from a small YAML file (docs/data_prep.md shows Avazu's,
+docs/your_own_data.md others):
 
     separator: ","
     header: true
@@ -13,40 +14,70 @@ Criteo's layout is the default. Any other comes from a small YAML file (docs/dat
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sizewise_core.errors import InputError, first_problem
 from sizewise_core.yaml_files import line_of, load_yaml
 
-Kind = Literal["label", "integer", "hex", "decimal", "string", "time", "skip"]
+Kind = Literal["label", "integer", "number", "hex", "decimal", "string", "token", "time", "skip"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-TOKEN_KINDS = ("hex", "decimal", "string")
+DENSE_KINDS = ("integer", "number")
+TOKEN_KINDS = ("hex", "decimal", "string", "token")
+_OF_TABLES = ("number", "token")
+"""Kinds that the parser of plain lines does not know."""
+_RULE = re.compile(r"label\s*(>=|<=|==|!=|>|<)\s*(\S(?:.*\S)?)\s*")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+class LabelRule(NamedTuple):
+    """What makes a row a click where its column says more than 0 and 1: `label >= 4`.
+
+    Attributes:
+        sign: how the value is compared.
+        operand: a number, or with == and != any text.
+    """
+
+    sign: str
+    operand: float | str
 
 
 class Layout(BaseModel):
-    """The columns of a raw log, in the order of the file.
+    """The columns of a raw log: of text in the order of the file, of tables (see `by_name`) in any.
 
     Attributes:
-        separator: one character between fields; there is no quoting.
-        header: whether each file's first line names the columns.
-        columns: what each column holds: `label` 0 or 1; `integer` a signed number of 64 bits, which becomes a
-            dense column; a token as `hex` (up to 8 digits), `decimal` (up to 4,294,967,295) or free `string`
-            (hashed, see `hashing`); `time`, one column at most, by which the order of rows is checked, and which
-            is not kept (see `time_order`); or `skip`.
+        separator: one character between the fields of text.
+        header: whether each text file's first line names the columns.
+        columns: what each column holds: `label` 0 or 1 (or `label >= 4`, see `LabelRule`); `integer` a signed number
+            of 64 bits and `number` any real one, which become dense columns; a token as `hex` (up to 8 digits),
+            `decimal` (up to 4,294,967,295), free `string` (hashed, see `hashing`) or `token` (a string, an integer
+            of 64 bits or a truth value, hashed as its text is); `time`, one column at most, by which the order of rows
+            is checked, and which is not kept (see `time_order`); or `skip`.
+        quotes: whether fields of text may stand in double quotes (RFC 4180), and so hold separators, line breaks and
+            doubled quotes.
+        others: `skip`: files may have columns that are not named here.
+        nulls: texts that stand for a missing value; an empty field always does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     separator: str = "\t"
     header: bool = False
-    columns: dict[str, Kind]
+    columns: dict[str, str]
+    # Left out of manifests where they are not used, which so stay what they were.
+    quotes: Annotated[bool, Field(exclude_if=lambda used: not used)] = False
+    others: Annotated[Literal["skip"] | None, Field(exclude_if=lambda used: used is None)] = None
+    nulls: Annotated[tuple[str, ...], Field(exclude_if=lambda used: not used)] = ()
 
     @model_validator(mode="after")
     def _usable(self) -> Layout:
-        kinds = list(self.columns.values())
+        for name, kind in self.columns.items():
+            if kind not in KINDS and not _rule(kind):
+                raise ValueError(f"columns.{name:.40}: {_no_kind(kind)}")
+        kinds = list(self.kinds.values())
         if len(self.separator) != 1 or self.separator in '-"\0\r\n' or not self.separator.isascii():
             raise ValueError(
                 f"separator {self.separator[:20]!r}: give one character, such as a tab or a comma"
@@ -57,24 +88,51 @@ class Layout(BaseModel):
             raise ValueError(f"{kinds.count('label')} columns are the label; name one")
         if kinds.count("time") > 1:
             raise ValueError(f"{kinds.count('time')} columns are the time; name one, and `skip` the others")
-        if "integer" not in kinds or not self.tokens:
-            raise ValueError("name at least one integer column and one token column (hex, decimal, string)")
+        if not self.tokens:
+            raise ValueError("name at least one token column (token, hex, decimal, string)")
         return self
 
     @property
+    def kinds(self) -> dict[str, Kind]:
+        """The kind of each column, a rule for the label aside."""
+        return {name: kind if kind in KINDS else "label" for name, kind in self.columns.items()}
+
+    @property
+    def label(self) -> str:
+        """The label's column."""
+        return next(name for name, kind in self.kinds.items() if kind == "label")
+
+    @property
+    def label_rule(self) -> LabelRule | None:
+        """What makes a row a click, where that is more than a 1."""
+        return _rule(self.columns[self.label])
+
+    @property
+    def time(self) -> str | None:
+        """The column that is declared as the time, if any."""
+        return next((name for name, kind in self.kinds.items() if kind == "time"), None)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether lines of text in this layout are separated fields without quotes, of kinds that need no table."""
+        more = self.quotes or self.others or self.nulls or self.label_rule
+        return not more and not any(kind in _OF_TABLES for kind in self.kinds.values())
+
+    @property
     def dense(self) -> list[str]:
-        """The integer columns' names."""
-        return [name for name, kind in self.columns.items() if kind == "integer"]
+        """The names of the columns of numbers."""
+        return [name for name, kind in self.kinds.items() if kind in DENSE_KINDS]
 
     @property
     def tokens(self) -> list[str]:
         """The token columns' names."""
-        return [name for name, kind in self.columns.items() if kind in TOKEN_KINDS]
+        return [name for name, kind in self.kinds.items() if kind in TOKEN_KINDS]
 
     @property
     def shape(self) -> str:
         """What a line holds, in words."""
-        return f"label, {len(self.dense)} integers, {len(self.tokens)} tokens"
+        numbers = "numbers" if "number" in self.kinds.values() else "integers"
+        return f"label, {len(self.dense)} {numbers}, {len(self.tokens)} tokens"
 
     def header_fault(self, line: bytes) -> str:
         """What is wrong with a file's first line (without its ending) as a header; empty where nothing is."""
@@ -127,19 +185,21 @@ def _unusable(document: dict[Any, Any]) -> tuple[list[Any], str] | None:
             near = difflib.get_close_matches(str(key), known, 1)
             maybe = f" (did you mean {near[0]}?)" if near else ""
             return [key], f"unknown key{maybe}; known keys: {', '.join(known)}"
-    separator, header, columns = (
-        document.get("separator", "\t"),
-        document.get("header", False),
-        document["columns"],
-    )
+    separator, columns = document.get("separator", "\t"), document["columns"]
     if separator in ("\\t", "/t"):
         return [
             "separator"
         ], 'is a backslash and a t in single quotes or none: write "\\t" in double quotes for a tab'
     if not isinstance(separator, str) or not separator:
         return ["separator"], 'write one character in double quotes, such as "," or "\\t"'
-    if not isinstance(header, bool):
-        return ["header"], f"write true or false, not {header!r:.40}"
+    for key in ("header", "quotes"):
+        if not isinstance(document.get(key, False), bool):
+            return [key], f"write true or false, not {document[key]!r:.40}"
+    if document.get("others") not in (None, "skip"):
+        return ["others"], f"write `skip`, or leave it out; not {document['others']!s:.40}"
+    nulls = document.get("nulls", [])
+    if not isinstance(nulls, list) or not all(isinstance(null, str) for null in nulls):
+        return ["nulls"], 'write a list of texts in quotes, such as ["", "NULL", "-1"]'
     if not isinstance(columns, dict):
         return ["columns"], "write one `name: kind` a line, in the order of the file"
     for name, kind in columns.items():
@@ -149,17 +209,36 @@ def _unusable(document: dict[Any, Any]) -> tuple[list[Any], str] | None:
                 "columns",
                 name,
             ], f"quote the key, for it is not text as it is: '{written:.40}': {kind!s:.20}"
-        if kind not in KINDS:
-            near = difflib.get_close_matches(str(kind), KINDS, 1)
-            maybe = f" (did you mean {near[0]}?)" if near else ""
-            what = "has no kind" if kind is None else f"{kind!s:.40} is not a kind{maybe}"
-            return ["columns", name], f"{what}; the kinds are {', '.join(KINDS)}"
+        if kind not in KINDS and not _rule(str(kind)):
+            return ["columns", name], _no_kind(kind)
     return None
+
+
+def _no_kind(kind: object) -> str:
+    """Why that is no kind."""
+    if str(kind).startswith("label"):
+        return f"{kind!s:.40} is no rule: write `label`, or such as `label >= 4` or `label == yes`"
+    near = difflib.get_close_matches(str(kind), KINDS, 1)
+    maybe = f" (did you mean {near[0]}?)" if near else ""
+    what = "has no kind" if kind is None else f"{kind!s:.40} is not a kind{maybe}"
+    return f"{what}; the kinds are {', '.join(KINDS)}"
+
+
+def _rule(kind: str) -> LabelRule | None:
+    """The rule for the label that a column's kind states, if it does."""
+    found = _RULE.fullmatch(kind)
+    if not found:
+        return None
+    sign, operand = found.groups()
+    if _NUMBER.fullmatch(operand):
+        return LabelRule(sign, float(operand))
+    return LabelRule(sign, operand) if sign in ("==", "!=") else None
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
     """The same without what remembers lines."""
-    return {**document, "separator": str(document.get("separator", "\t")), "columns": {**document["columns"]}}
+    plain = {"separator": str(document.get("separator", "\t")), "columns": {**document["columns"]}}
+    return {**document, **plain, "nulls": tuple(document.get("nulls", ()))}
 
 
 CRITEO = Layout(

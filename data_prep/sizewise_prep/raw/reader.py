@@ -4,7 +4,7 @@
     for block in reader: ...
     reader.sha256                              # of the bytes as they lie there, known at the end
 
-Plain, gzip and Zstandard files are told apart by their first bytes, not by their names. A plain file can be read in
+Plain and compressed files are distinguished by their first bytes, not by their names. A plain file can be read in
 ranges, each of which has the lines that begin in it. Reading and decompressing run one block ahead in a thread of
 their own.
 """
@@ -14,20 +14,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO, Protocol
-
-import pyarrow as pa
+from typing import BinaryIO
 
 from sizewise_core.errors import InputError
-from sizewise_prep.raw.sources import CODECS, RawFile
+from sizewise_prep.raw.compression import Readable, codec_of, unpacked
+from sizewise_prep.raw.formats import START_BYTES
+from sizewise_prep.raw.sources import RawFile
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 class Reader:
@@ -77,10 +73,9 @@ class Reader:
             if not self.raw.compressed:
                 yield from self._lines(self._range(counted, raw))
                 return
-            start = raw.read(4)
-            codec = next((codec for magic, codec in CODECS.items() if start.startswith(magic)), "gzip")
+            codec = codec_of(raw.read(START_BYTES)) or "gzip"
             raw.seek(0)
-            stream = pa.CompressedInputStream(pa.PythonFile(counted, "r"), codec)
+            stream = unpacked(counted, codec)
             yield from self._lines(iter(lambda: self._read(stream, self._block_bytes, codec), b""))
             while self._read(
                 counted, self._block_bytes
@@ -137,7 +132,7 @@ class Reader:
         if carry:
             yield carry + b"\n"
 
-    def _read(self, stream: _Readable, wanted: int, codec: str | None = None) -> bytes:
+    def _read(self, stream: Readable, wanted: int, codec: str | None = None) -> bytes:
         parts = []
         try:
             while wanted and (part := stream.read(wanted)):

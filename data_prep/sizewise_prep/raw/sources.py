@@ -13,17 +13,17 @@ import glob
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from sizewise_core import storage
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, StorageError, place
-from sizewise_prep.raw.formats import START_BYTES, foreign
+from sizewise_prep.raw.compression import codec_of, unpacked
+from sizewise_prep.raw.formats import START_BYTES, foreign, table_format
 
-CODECS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-"""By the first bytes of a compressed file, what reads it."""
+Format = Literal["text", "jsonl", "parquet", "arrow", "arrow stream"]
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,24 @@ class RawFile:
         bytes: its size.
         mark: of this content; another one where the file was written again.
         compressed: whether it can only be read from its start.
+        format: what it holds; text may turn out to be something else when its first row is read.
     """
 
     path: str
     bytes: int
     mark: str
     compressed: bool
+    format: Format = "text"
 
     @property
     def name(self) -> str:
         """The last part of the path."""
         return self.path.rsplit("/", 1)[-1]
+
+    @property
+    def counted_by(self) -> str:
+        """What messages count in it: lines of text, or rows."""
+        return "line" if self.format in ("text", "jsonl") else "row"
 
     def open(self) -> BinaryIO:
         """The file's own bytes.
@@ -81,7 +88,7 @@ def resolve(sources: str | Path | Sequence[str | Path]) -> list[RawFile]:
     """
     paths: list[str] = []
     for source in [sources] if isinstance(sources, str | Path) else sources:
-        matches = _matches(str(source))
+        matches = _in_folder(str(source)) or _matches(str(source))
         if glob.has_magic(str(source)) and len(matches) > 1:  # markers that systems leave beside part files
             matches = [match for match in matches if match.rsplit("/", 1)[-1][0] not in "_."] or matches
         if not matches:
@@ -103,6 +110,17 @@ def resolve(sources: str | Path | Sequence[str | Path]) -> list[RawFile]:
 def natural(name: str) -> list[tuple[int, str]]:
     """A key that sorts numbers in names as numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _in_folder(source: str) -> list[str]:
+    """The files of a folder that holds a table: Parquet files, as many programs write one, and markers."""
+    if glob.has_magic(source):
+        return []
+    where = place(source)
+    if not isinstance(where, Path) or not where.is_dir():
+        return []
+    files = [path for path in where.rglob("*") if path.is_file() and path.name[0] not in "_."]
+    return [str(path) for path in files] if all(path.suffix == ".parquet" for path in files) else []
 
 
 def _matches(source: str) -> list[str]:
@@ -141,8 +159,12 @@ def _found(path: str) -> RawFile:
     if not start:
         what = foreign(start, path.rsplit("/", 1)[-1])
         raise InputError(f"{path}: {what or 'is empty; leave it out or add its rows'}")
-    raw = RawFile(path, entry.size, _mark(entry), any(start.startswith(magic) for magic in CODECS))
-    if what := foreign(_unpacked(raw) if raw.compressed else start, raw.name):
+    raw = RawFile(path, entry.size, _mark(entry), codec_of(start) is not None)
+    inner = _unpacked(raw) if raw.compressed else start
+    found = table_format(inner, raw.name)
+    if found and not (raw.compressed and found != "jsonl"):
+        return replace(raw, format=found)
+    if what := foreign(inner, raw.name):
         inside = " (within its compression)" if raw.compressed else ""
         raise InputError(f"{path}{inside}: {what}")
     return raw
@@ -150,14 +172,11 @@ def _found(path: str) -> RawFile:
 
 def _unpacked(raw: RawFile) -> bytes:
     """The first bytes of what a compressed file holds; none where it is damaged, which reading it will show."""
-    import pyarrow as pa
-
     with raw.open() as stream:
-        magic = stream.read(4)
+        codec = codec_of(stream.read(START_BYTES))
         stream.seek(0)
-        codec = next(codec for known, codec in CODECS.items() if magic.startswith(known))
         try:
-            return bytes(pa.CompressedInputStream(pa.PythonFile(stream, "r"), codec).read(START_BYTES))
+            return bytes(unpacked(stream, codec or "gzip").read(START_BYTES))
         except OSError:
             return b""
 

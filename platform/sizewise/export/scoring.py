@@ -18,11 +18,10 @@ from sizewise.metrics.scores import Scores, evaluate_scores
 from sizewise_core.atomic import atomic_file
 from sizewise_core.errors import InputError
 from sizewise_core.storage import StorageError
-from sizewise_prep.raw.explain import bad_header, bad_row
-from sizewise_prep.raw.layout import Layout
-from sizewise_prep.raw.parsing.parser import Parser
+from sizewise_prep.raw.parsing.parser import Parsed
 from sizewise_prep.raw.parsing.rows import Rows
-from sizewise_prep.raw.reader import Reader
+from sizewise_prep.raw.reader import BLOCK_BYTES
+from sizewise_prep.raw.row_readers import Stretch, check, open_rows
 from sizewise_prep.raw.sources import RawFile, resolve
 
 _SCHEMA = pa.schema(
@@ -113,25 +112,24 @@ def _scored(
     model: Deployed, files: list[RawFile], max_bad_fraction: float, progress: Progress | None
 ) -> Iterator[_Block]:
     layout = model.description.layout
+    check(files, layout, by_schema=False)
     total, before = sum(file.bytes for file in files), 0
-    parser = Parser(layout)
     for file in files:
-        reader, line = Reader(file), 1
-        for number, text in enumerate(reader):
-            if number == 0 and layout.header:
-                text, line = _without_header(layout, text, file.path), 2
+        reader = open_rows(file, layout, Stretch(0, file.bytes), BLOCK_BYTES, by_schema=False)
+        line = 1 + reader.header_lines
+        for block in reader:
             good: list[Rows] = []
             lines: list[npt.NDArray[np.int64]] = []
-            bad_rows = 0
-            for found in parser.parts(text, first_line=line):
+            first, bad_rows = line, 0
+            for found in block.parsed(line):
                 bad = found.bad
                 if bad and not max_bad_fraction:
-                    raise InputError(bad_row(file.path, layout, bad[0], by_schema=False))
-                count = len(found.rows) + len(bad)
-                numbers = np.arange(line, line + count)
-                lines.append(np.setdiff1d(numbers, [row.line for row in bad], assume_unique=True))
+                    what = f"{reader.position(bad[0].line)}: {reader.explained(bad[0])}"
+                    raise InputError(f"{file.path}, {what}")
+                lines.append(_lines(found, line))
                 good.append(found.rows)
-                line, bad_rows = line + count, bad_rows + len(bad)
+                line, bad_rows = line + len(found.rows) + len(bad), bad_rows + len(bad)
+            line = first + block.lines  # of which rows may take several
             if good:
                 rows = Rows.concatenated(good)
                 logits = np.concatenate(
@@ -147,12 +145,12 @@ def _scored(
         before += file.bytes
 
 
-def _without_header(layout: Layout, text: bytes, path: str) -> bytes:
-    first, _, rest = text.partition(b"\n")
-    first = first.removesuffix(b"\r")
-    if wrong := layout.header_fault(first):
-        raise InputError(bad_header(path, layout, first, wrong, by_schema=False))
-    return rest
+def _lines(found: Parsed, first: int) -> npt.NDArray[np.int64]:
+    """The numbers of the good rows' lines."""
+    if found.lines is not None:
+        return found.lines
+    numbers = np.arange(first, first + len(found.rows) + len(found.bad))
+    return np.setdiff1d(numbers, [row.line for row in found.bad], assume_unique=True)
 
 
 def _check(rows: int, bad: int, max_bad_fraction: float) -> None:

@@ -11,7 +11,6 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from sizewise_core.errors import InputError
@@ -20,8 +19,9 @@ from sizewise_prep.pipeline.steps.parts import ParseJob, Part
 from sizewise_prep.pipeline.steps.progress import FileProgress, Progress, Step
 from sizewise_prep.pipeline.workers import Workers
 from sizewise_prep.raw import reader
-from sizewise_prep.raw.layout import CRITEO
+from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.parsing.time_order import out_of_order
+from sizewise_prep.raw.row_readers import Stretch, stretches
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.shards.manifest import Quarantine, Settings, Source, TimeOrder
 
@@ -41,6 +41,7 @@ class Log:
     ) -> None:
         self._time_column = time_column
         self._folder, self._settings, self._found, self._workers = folder, settings, found, workers
+        self._layout = settings.layout or CRITEO
         self._began = time.monotonic()
         self._parts = parts.recorded(folder)
         self._before = self._amount()
@@ -115,8 +116,9 @@ class Log:
     def _first_bad(self, log: list[Part]) -> str:
         first = next(part for part in log if part.first_bad)
         line, detail = first.first_bad or (0, "")
-        line += sum(p.lines + p.header for p in log if p.file == first.file and p.piece < first.piece)
-        return f"{self._found[first.file].path}, line {line}: {detail}"
+        line += sum(part.all_lines for part in log if part.file == first.file and part.piece < first.piece)
+        raw = self._found[first.file]
+        return f"{raw.path}, {raw.counted_by} {line}: {detail}"
 
     def sources(self) -> list[Source]:
         """What the manifest says of the raw files."""
@@ -142,34 +144,38 @@ class Log:
         return self._progress(step, done, total, self._amount()[1], ())
 
     def _jobs(self) -> list[ParseJob]:
-        """What is not parsed yet: pieces of plain files, and compressed files as far as they go."""
+        """What is not parsed yet: stretches of raw files, of those that are read from their start as far as they go."""
         jobs = []
         for file, raw in enumerate(self._found):
-            done = frozenset(piece for at, piece in self._parts if at == file)
+            parsed = {piece for at, piece in self._parts if at == file}
             ended = any(part.last for part in self._parts.values() if part.file == file)
-            whole = ParseJob(
-                folder=self._folder,
-                file=file,
-                raw=raw,
-                layout=self._settings.layout or CRITEO,
-                piece=0,
-                start=0,
-                stop=raw.bytes,
-                done=done,
-                piece_bytes=parts.PIECE_BYTES,
-                block_bytes=min(reader.BLOCK_BYTES, parts.PIECE_BYTES),
-                strict=not self._settings.max_bad_fraction,
-                time=self._time_column,
-            )
-            if not raw.compressed:
-                jobs += [
-                    replace(whole, piece=piece, start=start, stop=stop)
-                    for piece, (start, stop) in enumerate(parts.pieces(raw))
-                    if piece not in done
-                ]
-            elif not ended or done != frozenset(range(len(done))):
-                jobs.append(whole)
+            for stretch in self._stretches(raw):
+                if stretch.pieces is None:
+                    done = frozenset(parsed)
+                    left = not ended or done != frozenset(range(len(done)))
+                else:
+                    pieces = range(stretch.piece, stretch.piece + stretch.pieces)
+                    done = frozenset(parsed.intersection(pieces))
+                    left = len(done) < stretch.pieces
+                if left:
+                    jobs.append(
+                        ParseJob(
+                            folder=self._folder,
+                            file=file,
+                            raw=raw,
+                            layout=self._layout,
+                            stretch=stretch,
+                            done=done,
+                            piece_bytes=parts.PIECE_BYTES,
+                            block_bytes=_block_bytes(),
+                            strict=not self._settings.max_bad_fraction,
+                            time=self._time_column,
+                        )
+                    )
         return jobs
+
+    def _stretches(self, raw: RawFile) -> list[Stretch]:
+        return stretches(raw, self._layout, parts.PIECE_BYTES, _block_bytes())
 
     def _amount(self) -> tuple[int, int]:
         """Bytes and rows read so far."""
@@ -190,21 +196,24 @@ class Log:
         return Progress(step, done, total, rows, time.monotonic() - self._began, *self._before, files)
 
 
-def digests(found: list[RawFile], workers: Workers) -> list[str]:
+def digests(found: list[RawFile], layout: Layout, workers: Workers) -> list[str]:
     """The digests of raw files as `Source` has them."""
-    jobs = [(file, raw, *piece) for file, raw in enumerate(found) for piece in parts.pieces(raw)]
+    cut = [stretches(raw, layout, parts.PIECE_BYTES, _block_bytes()) for raw in found]
+    jobs = [(file, raw, at.start, at.stop) for file, raw in enumerate(found) for at in cut[file]]
     known: dict[tuple[int, int], str] = {}
     for result in workers.run(_digest, jobs, parts.MEMORY):
         if result is not None:
             file, start, digest = result
             known[file, start] = digest
-    return [
-        _combined([known[file, start] for start, _ in parts.pieces(raw)]) for file, raw in enumerate(found)
-    ]
+    return [_combined([known[file, at.start] for at in of_file]) for file, of_file in enumerate(cut)]
+
+
+def _block_bytes() -> int:
+    return min(reader.BLOCK_BYTES, parts.PIECE_BYTES)
 
 
 def _source(raw: RawFile, log: list[Part]) -> Source:
-    found = [log[-1].sha256] if raw.compressed else [part.sha256 for part in log]
+    found = [part.sha256 for part in log if part.sha256]
     rows = sum(part.lines for part in log)
     return Source(path=raw.path, bytes=raw.bytes, sha256=_combined(found), rows=rows, pieces=len(found))
 

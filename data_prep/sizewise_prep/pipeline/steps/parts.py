@@ -1,6 +1,6 @@
-"""The first step of a preparation: raw text to parts, each the good rows of one piece of a raw file.
+"""The first step of a preparation: raw logs to parts, each the good rows of one piece of a raw file.
 
-A piece is a range of a plain file, or as much of a compressed one as decompresses to such a range. Its rows go
+A piece is a range of a plain file, or as much of another one as comes to about such a range. Its rows go
 to `work/parts/FILE-PIECE.rows` (see `row_files`), its bad lines to `.bad`, and then a record of both to `.json`: a
 piece that has a record is done. Pieces are the same whoever works on them, so any number of workers leave the same
 parts.
@@ -25,14 +25,15 @@ from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.steps import row_files
 from sizewise_prep.pipeline.steps.row_files import Spilled
 from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing import time_order
 from sizewise_prep.raw.parsing.rows import Rows
-from sizewise_prep.raw.parsing.time_order import Stretch
 from sizewise_prep.raw.reader import Reader
+from sizewise_prep.raw.row_readers import Block, RowReader, Stretch, open_rows
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.shards.manifest import Shard, problem_of
 
 if TYPE_CHECKING:
-    from sizewise_prep.raw.parsing.parser import BadRow, Parser
+    from sizewise_prep.raw.parsing.parser import BadRow
 
 PIECE_BYTES = 64 << 20
 FOLDER = "work/parts"
@@ -47,12 +48,13 @@ class Part(BaseModel):
 
     Attributes:
         file, piece: which raw file, and which piece of it, from 0.
-        lines: good rows and bad ones; `header` lines come on top.
+        lines: good rows and bad ones; `header` lines come on top, and line breaks `within` rows.
         reasons: how many bad ones, by reason; the first of them: its line in the piece, from 1, and what is
             wrong.
         inexact: of each integer column, how many values float32 does not hold exactly.
         times: of the rows; None where no column has any.
-        raw_bytes, sha256: of the raw file's bytes. The digest of a compressed file is with its last piece.
+        raw_bytes, sha256: of the raw file's bytes. Of pieces that are read one after another, the digest of all their
+            bytes is with the last one.
         last: whether it is the file's last piece.
         data, bad: the files written, None where there is nothing.
     """
@@ -64,10 +66,11 @@ class Part(BaseModel):
     rows: int
     lines: int
     header: int
+    within: int = 0
     reasons: dict[str, int]
     first_bad: tuple[int, str] | None
     inexact: list[int] = []
-    times: Stretch | None = None
+    times: time_order.Stretch | None = None
     raw_bytes: int
     sha256: str
     last: bool
@@ -79,6 +82,11 @@ class Part(BaseModel):
         """Where it comes in the log."""
         return self.file, self.piece
 
+    @property
+    def all_lines(self) -> int:
+        """Lines of the raw file that it takes."""
+        return self.lines + self.header + self.within
+
     def is_whole(self, folder: Path) -> bool:
         """Whether the files that hold it are as they were written."""
         data = self.data is None or row_files.is_whole(folder, self.data)
@@ -87,14 +95,13 @@ class Part(BaseModel):
 
 @dataclass(frozen=True)
 class ParseJob:
-    """A range of a plain file, or a whole compressed file, to be parsed.
+    """A stretch of a raw file to be parsed.
 
     Attributes:
         folder: where the work lies.
         file: the raw file's place in the log.
-        piece: number of its first piece.
-        start, stop: of a plain file, the piece's bytes.
-        done: pieces of a compressed file that need not be parsed again.
+        stretch: of the file.
+        done: pieces of it that need not be parsed again.
         piece_bytes, block_bytes: text in a piece of a compressed file, and text that is parsed at a time.
         strict: whether the first bad row is an error.
         time: the column that holds the time, if any.
@@ -104,21 +111,12 @@ class ParseJob:
     file: int
     raw: RawFile
     layout: Layout
-    piece: int
-    start: int
-    stop: int
+    stretch: Stretch
     done: frozenset[int]
     piece_bytes: int
     block_bytes: int
     strict: bool
     time: str | None = None
-
-
-def pieces(raw: RawFile) -> list[tuple[int, int]]:
-    """The pieces that a file's own bytes are read in."""
-    if raw.compressed:
-        return [(0, raw.bytes)]
-    return [(start, min(start + PIECE_BYTES, raw.bytes)) for start in range(0, raw.bytes, PIECE_BYTES)]
 
 
 def record_path(folder: Path, file: int, piece: int) -> Path:
@@ -141,6 +139,8 @@ def time_column(raw: RawFile, layout: Layout) -> str | None:
     """
     from sizewise_prep.raw.parsing.time_order import find_time
 
+    if layout.time or raw.format != "text" or not layout.is_plain:
+        return layout.time
     lines = next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"").split(b"\n")[:-1]
     return find_time(layout, lines[1:] if layout.header else lines)
 
@@ -151,25 +151,21 @@ def parse(job: ParseJob) -> Iterator[Part]:
     Raises:
         InputError: the file is damaged, has vanished or changed, or has a bad row where none is allowed.
     """
-    # Here, because it imports Polars, which a process that only has others parse need not.
-    from sizewise_prep.raw.parsing.parser import Parser
-
-    reader = Reader(job.raw, job.start, job.stop, job.block_bytes)
-    parser = Parser(job.layout, job.time)
-    piece, before = job.piece, 0  # lines of this job before the piece
-    blocks_in_piece = max(1, job.piece_bytes // job.block_bytes) if job.raw.compressed else None
+    reader = open_rows(job.raw, job.layout, job.stretch, job.block_bytes, job.time)
+    piece, before = job.stretch.piece, 0  # lines of this job before the piece
+    blocks_in_piece = None if job.stretch.pieces == 1 else max(1, job.piece_bytes // job.block_bytes)
     collected = _Collected(job, reader, piece)
     try:
         for block in reader:
             if blocks_in_piece and collected.blocks == blocks_in_piece:
                 if piece not in job.done:
-                    yield collected.written(last=False)
-                before += collected.lines + collected.header
+                    yield collected.written(ended=False)
+                before += collected.all_lines
                 piece += 1
                 collected = _Collected(job, reader, piece)
-            collected.add(block, parser, before)
+            collected.add(block, before)
         if piece not in job.done:
-            yield collected.written(last=job.raw.compressed or job.stop == job.raw.bytes)
+            yield collected.written(ended=True)
     except BaseException as error:
         collected.bad.discard(error)
         raise
@@ -209,7 +205,7 @@ class _BadRows:
 class _Collected:
     """The rows of a piece so far."""
 
-    def __init__(self, job: ParseJob, reader: Reader, piece: int) -> None:
+    def __init__(self, job: ParseJob, reader: RowReader, piece: int) -> None:
         self._job, self._reader, self._piece = job, reader, piece
         self._stem = f"{FOLDER}/{job.file:05d}-{piece:06d}"
         self._bytes_before = reader.bytes_read
@@ -218,66 +214,61 @@ class _Collected:
         self._inexact = np.zeros(len(job.layout.dense), np.int64)
         self._times: list[npt.NDArray[np.int64]] = []
         self.bad = _BadRows(job.folder, f"{self._stem}.bad")
-        self.blocks = self.lines = self.header = 0
+        self.blocks = self._lines = self._header = self._within = 0
 
-    def add(self, block: bytes, parser: Parser, before: int) -> None:
+    @property
+    def all_lines(self) -> int:
+        """Lines of the file that the piece takes."""
+        return self._lines + self._header + self._within
+
+    def add(self, block: Block, before: int) -> None:
         """Parse a block; `before` lines of the job come before this piece."""
-        if self._piece == 0 and not self.blocks and parser.layout.header:
-            block, self.header = self._without_header(block), 1
+        if self._piece == 0 and not self.blocks:
+            self._header = self._reader.header_lines
         self.blocks += 1
         if self._piece in self._job.done:
-            self.lines += block.count(b"\n")
+            self._lines += block.lines
             return
-        for found in parser.parts(block, first_line=1 + self.header + self.lines):
+        rows_before = self._lines
+        for found in block.parsed(first=1 + self.all_lines):
             if found.bad:
                 self._set_aside(found.bad, before)
-            self.lines += len(found.rows) + len(found.bad)
+            self._lines += len(found.rows) + len(found.bad)
             self._inexact += found.inexact
             self._times.append(found.times)
             if len(found.rows):
                 self._rows.append(found.rows)
-
-    def _without_header(self, block: bytes) -> bytes:
-        from sizewise_prep.raw.explain import bad_header
-
-        first, _, rest = block.partition(b"\n")
-        first = first.removesuffix(b"\r")
-        if wrong := self._job.layout.header_fault(first):
-            raise InputError(bad_header(self._job.raw.path, self._job.layout, first, wrong, by_schema=True))
-        return rest
+        self._within += block.lines - (self._lines - rows_before)
 
     def _set_aside(self, bad: list[BadRow], before: int) -> None:
         """Write bad rows; where none is allowed, the first is an error."""
-        from sizewise_prep.raw.explain import explained
-
-        first, job = bad[0], self._job
+        first, job, reader = bad[0], self._job, self._reader
         if job.strict:
-            line = first.line + before + self._reader.lines_before()
-            what = explained(job.layout, first._replace(line=line), by_schema=True)
-            raise InputError(f"{job.raw.path}, line {line}: {what}")
+            row = first._replace(line=first.line + before + reader.lines_before())
+            raise InputError(f"{job.raw.path}, {reader.position(row.line)}: {reader.explained(row)}")
         if self._first_bad is None:
-            begins = first.line == 1 and self._piece == 0 and job.start == 0
-            what = explained(job.layout, first._replace(line=1 if begins else 2), by_schema=True)
-            self._first_bad = first.line, what
+            begins = first.line == 1 and self._piece == 0
+            self._first_bad = first.line, reader.explained(first._replace(line=1 if begins else 2))
         self.bad.add(bad)
 
-    def written(self, last: bool) -> Part:
-        """Write the rows, the bad lines and the record."""
-        folder = self._job.folder
+    def written(self, ended: bool) -> Part:
+        """Write the rows, the bad lines and the record; `ended`: the piece is the last of the job."""
+        folder, stretch = self._job.folder, self._job.stretch
         data = row_files.write(folder, f"{self._stem}.rows", self._rows) if self._rows else None
         part = Part(
             file=self._job.file,
             piece=self._piece,
             rows=data.rows if data else 0,
-            lines=self.lines,
-            header=self.header,
+            lines=self._lines,
+            header=self._header,
+            within=self._within,
             reasons=dict(sorted(self.bad.reasons.items())),
             first_bad=self._first_bad,
             inexact=self._inexact.tolist(),
-            times=Stretch.of(np.concatenate(self._times)) if self._times else None,
+            times=time_order.Stretch.of(np.concatenate(self._times)) if self._times else None,
             raw_bytes=self._reader.bytes_read - self._bytes_before,
-            sha256=self._reader.sha256 if last or not self._job.raw.compressed else "",
-            last=last,
+            sha256=self._reader.sha256 if ended else "",
+            last=ended and stretch.stop == self._job.raw.bytes,
             data=data,
             bad=self.bad.written(),
         )
@@ -302,5 +293,5 @@ def write_quarantine(folder: Path, name: str, raw: list[RawFile], parts: list[Pa
                             entries[at] = b"%s\t%d\t%s" % (source, int(line) + before[part.file], rest)
                         writer.write(b"".join(entries))
                         rows += len(entries)
-            before[part.file] += part.lines + part.header
+            before[part.file] += part.all_lines
     return Shard(file=name, rows=rows, bytes=writer.bytes, sha256=writer.sha256)

@@ -20,6 +20,7 @@ import polars as pl
 
 from sizewise_prep.raw.layout import CRITEO, Kind, Layout, quoted
 from sizewise_prep.raw.parsing import hashing, lines
+from sizewise_prep.raw.parsing.exactness import inexact
 from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.raw.parsing.time_order import instant, instants
 
@@ -30,7 +31,6 @@ _BOM = b"\xef\xbb\xbf"
 _LIKE_COMPRESSED = (b"x", b"\x1f", b"(")  # zlib, gzip, Zstandard
 _DECIMAL = re.compile(rb"0*([0-9]+)")
 _SLICE_BYTES = 64 << 10  # of text that is looked at line by line at a time
-_EXACT = 1 << 24  # float32 holds every integer up to this
 
 
 class Fault(NamedTuple):
@@ -57,12 +57,14 @@ class Parsed:
         bad: the others.
         inexact: (integer columns,), int64: values of good rows that float32 does not hold exactly.
         times: (rows with a time,), int64: of good rows, in the column that the parser was given.
+        lines: (good rows,), int64: where each begins; None where every row takes one line.
     """
 
     rows: Rows
     bad: list[BadRow]
     inexact: npt.NDArray[np.int64]
     times: npt.NDArray[np.int64]
+    lines: npt.NDArray[np.int64] | None = None
 
 
 class Parser:
@@ -75,15 +77,14 @@ class Parser:
 
     def __init__(self, layout: Layout = CRITEO, time: str | None = None) -> None:
         self.layout = layout
-        declared = (name for name, kind in layout.columns.items() if kind == "time")
-        self._time = time or next(declared, None)
+        self._time = time or layout.time
         self._separator = layout.separator.encode()
-        self._kinds: list[Kind] = list(layout.columns.values())
+        self._kinds: list[Kind] = list(layout.kinds.values())
         self._names = list(layout.columns)
         self._blank = Fault(
             "field_count", f"is blank; {len(self._kinds)} fields are expected ({layout.shape})"
         )
-        (self._label,) = (name for name, kind in layout.columns.items() if kind == "label")
+        self._label = layout.label
         # Free text may hold any byte: then numbers are read as text first, and looked at column by column.
         self._free = any(kind in ("string", "decimal", "time", "skip") for kind in self._kinds)
         # What Polars would quietly skip or take for a part of a number.
@@ -94,12 +95,12 @@ class Parser:
         self._good = re.compile(re.escape(self._separator).join(patterns[kind] for kind in self._kinds))
         # Where the hexadecimal fields go, and what Polars expects of the others.
         self._places = [
-            layout.tokens.index(name) if kind == "hex" else -1 for name, kind in layout.columns.items()
+            layout.tokens.index(name) if kind == "hex" else -1 for name, kind in layout.kinds.items()
         ]
         numbers = {"label": pl.UInt8(), "integer": pl.Int64()}
         self._schema = {
             name: pl.String() if self._free else numbers[kind]
-            for name, kind in layout.columns.items()
+            for name, kind in layout.kinds.items()
             if kind != "hex"
         }
 
@@ -209,7 +210,7 @@ class Parser:
         times = np.empty(0, np.int64)
         if self._time is not None:
             found_times = instants(frame[self._time])
-            declared = self.layout.columns[self._time] == "time"
+            declared = self.layout.kinds[self._time] == "time"
             if declared and found_times.null_count() != frame[self._time].null_count():
                 return None
             times = found_times.drop_nulls().to_numpy()
@@ -219,17 +220,7 @@ class Parser:
 
     def _inexact(self, frame: pl.DataFrame) -> npt.NDArray[np.int64]:
         """Of each integer column, how many values become another number in float32."""
-        found = np.zeros(len(self.layout.dense), np.int64)
-        columns = pl.col(self.layout.dense)
-        bounds = frame.select(columns.max()).row(0), frame.select(columns.min()).row(0)
-        for place, (highest, lowest) in enumerate(zip(*bounds, strict=True)):
-            if highest is not None and (highest > _EXACT or lowest < -_EXACT):
-                values = frame[self.layout.dense[place]].drop_nulls()
-                back = (
-                    values.cast(pl.Float32).cast(pl.Float64).cast(pl.Int64, strict=False)
-                )  # null beyond 64 bits
-                found[place] = values.ne_missing(back).sum()
-        return found
+        return np.array([inexact(frame[name]) for name in self.layout.dense], np.int64)
 
     def _numbers(self, frame: pl.DataFrame) -> pl.DataFrame | None:
         """Labels and integers that were read as text, as numbers; None when one of them is none."""
@@ -245,7 +236,7 @@ class Parser:
     def _tokens(self, frame: pl.DataFrame, ids: npt.NDArray[np.uint32]) -> bool:
         """Write the tokens that are not hexadecimal as 32-bit numbers; False when one of them is no token."""
         for place, name in enumerate(self.layout.tokens):
-            kind = self.layout.columns[name]
+            kind = self.layout.kinds[name]
             if kind == "hex":
                 continue
             texts = frame[name]

@@ -101,13 +101,12 @@ def find_time(layout: Layout, lines: Sequence[bytes]) -> str | None:
         layout: of the lines.
         lines: the first lines of a log, without their endings and without a header.
     """
-    declared = [name for name, kind in layout.columns.items() if kind == "time"]
-    if declared:
-        return declared[0]
+    if layout.time:
+        return layout.time
     rows = [line.split(layout.separator.encode()) for line in lines[:_SAMPLE_ROWS]]
     rows = [row for row in rows if len(row) == len(layout.columns)]
     found: dict[str, float] = {}
-    for index, (name, kind) in enumerate(layout.columns.items()):
+    for index, (name, kind) in enumerate(layout.kinds.items()):
         if kind in ("label", "hex"):
             continue
         values = [value for row in rows if (value := row[index].strip(b"\r"))]

@@ -1,0 +1,284 @@
+"""Columns of values to rows, and what is wrong with a row that cannot be one: for tables and for text by columns.
+
+    found = Converter(layout).convert(frame)      # frame: a Polars data frame with the layout's columns by name
+    found.rows, found.faults
+
+A value may come as text or as a number, a truth value, a date: what it stands for is the same. So a log that was
+written as CSV and as Parquet gives the same rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sizewise_prep.raw.layout import Kind, LabelRule, Layout, quoted
+from sizewise_prep.raw.parsing import hashing
+from sizewise_prep.raw.parsing.exactness import inexact
+from sizewise_prep.raw.parsing.parser import Fault
+from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.raw.parsing.time_order import instants
+
+_CLICK = r"\A(?i:0*1(\.0*)?|true)\z"
+_NO_CLICK = r"\A(?i:0+(\.0*)?|false)\z"
+_REAL = r"\A[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
+
+_BEYOND = float(1 << 63)
+
+_LABEL = "label", "is not 0 or 1"
+_NO_RULE = "label", "cannot be compared with the label's rule"
+_WRONG: dict[Kind, tuple[str, str]] = {
+    "label": _LABEL,
+    "integer": ("not_an_integer", "is not an integer"),
+    "number": ("not_a_number", "is not a number"),
+    "hex": ("not_hex", "is not a hexadecimal token of up to 8 digits"),
+    "decimal": ("token_range", "is not a decimal token of 32 bits"),
+    "string": ("not_a_token", "is neither a string nor an integer"),
+    "token": ("not_a_token", "is neither a string nor an integer"),
+    "time": ("not_a_time", "is no time: digits (at most 18), or an ISO date and time"),
+}
+_RANGE = {
+    "integer": ("integer_range", "does not fit into 64 bits"),
+    "number": ("number_range", "is not finite in 32 bits"),
+}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What some rows hold.
+
+    Attributes:
+        rows: the good ones.
+        faults: of the others: which, in ascending order, and what is wrong with each.
+        inexact: (dense columns,), int64: values of good rows in integer columns that float32 does not hold exactly.
+        times: (good rows with a time,), int64.
+    """
+
+    rows: Rows
+    faults: list[tuple[int, Fault]]
+    inexact: npt.NDArray[np.int64]
+    times: npt.NDArray[np.int64]
+
+
+class _Column(NamedTuple):
+    """A column's values, null where missing, and rows that have none: with what is wrong, by what it is."""
+
+    values: pl.Series
+    wrong: list[tuple[pl.Series, tuple[str, str]]]
+
+
+class Converter:
+    """Turns columns of a layout into rows.
+
+    Args:
+        layout: of the log. Frames must have all its columns but those to be skipped.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._rule = layout.label_rule
+        self.columns = [name for name, kind in layout.kinds.items() if kind != "skip"]
+        integers = [text for text in layout.nulls if text.removeprefix("-").isdecimal()]
+        self._nulls = ["", *layout.nulls]
+        self._null_numbers = [int(text) for text in integers]
+
+    def convert(self, frame: pl.DataFrame) -> Converted:
+        """The rows of a frame; what its columns hold must be of types that `unusable` has nothing against."""
+        found = {name: self._column(name, frame[name]) for name in self.columns}
+        bad = [wrong for column in found.values() for wrong in column.wrong]
+        faults: list[tuple[int, Fault]] = []
+        if bad:
+            good = ~pl.select(pl.any_horizontal([mask for mask, _ in bad])).to_series()
+            faults = self._faults(frame, found)
+            found = {name: _Column(column.values.filter(good), []) for name, column in found.items()}
+        return self._rows(found, faults)
+
+    def _rows(self, found: dict[str, _Column], faults: list[tuple[int, Fault]]) -> Converted:
+        labels = found[self._layout.label].values.to_numpy().astype(np.uint8, copy=False)
+        dense = np.empty((len(labels), len(self._layout.dense)), np.float32)
+        lost = np.zeros(len(self._layout.dense), np.int64)
+        for place, name in enumerate(self._layout.dense):
+            values = found[name].values
+            dense[:, place] = values.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+            if values.dtype == pl.Int64:
+                lost[place] = inexact(values)
+        ids = np.empty((len(labels), len(self._layout.tokens)), np.uint32)
+        for place, name in enumerate(self._layout.tokens):
+            ids[:, place] = found[name].values.fill_null(0).to_numpy()
+        time = self._layout.time
+        times = found[time].values.drop_nulls().to_numpy() if time else np.empty(0, np.int64)
+        return Converted(Rows(labels, dense, ids), faults, lost, times)
+
+    def _faults(self, frame: pl.DataFrame, found: dict[str, _Column]) -> list[tuple[int, Fault]]:
+        """Of each bad row the first column that is wrong, in the layout's order."""
+        faults: dict[int, Fault] = {}
+        for name, column in found.items():
+            for mask, (reason, detail) in column.wrong:
+                for row in mask.arg_true():
+                    if row not in faults:
+                        value = frame[name][row]
+                        said = "a missing value" if value is None else quoted(str(value).encode())
+                        faults[row] = Fault(reason, f"column {name:.40}: {said} {detail}")
+        return sorted(faults.items())
+
+    def _column(self, name: str, raw: pl.Series) -> _Column:
+        kind = self._layout.kinds[name]
+        values, wrong = self._known(raw)
+        made = self._made(kind, values)
+        lost = made.is_null() & values.is_not_null()
+        reason = _NO_RULE if kind == "label" and self._rule else _WRONG[kind]
+        if kind in _RANGE:
+            beyond = lost & _is_number(kind, values)
+            wrong += [(beyond, _RANGE[kind])]
+            lost &= ~beyond
+        wrong.append((lost, reason))
+        if kind == "label":
+            wrong.append((values.is_null(), _LABEL))
+        return _Column(made, [one for one in wrong if one[0].any()])
+
+    def _known(self, raw: pl.Series) -> _Column:
+        """The values, null where one is missing; as texts where they are not numbers, truth values or times."""
+        wrong: list[tuple[pl.Series, tuple[str, str]]] = []
+        if raw.dtype == pl.Null:
+            return _Column(raw.cast(pl.String), wrong)
+        if raw.dtype == pl.Binary:
+            texts = raw.cast(pl.String, strict=False)
+            no_text = texts.is_null() & raw.is_not_null()
+            wrong.append((no_text, ("not_text", "is not text in UTF-8")))
+            raw = texts
+        if raw.dtype in (pl.Categorical, pl.Enum):
+            raw = raw.cast(pl.String)
+        if raw.dtype.is_decimal():
+            numbers = raw.cast(pl.Int64, strict=False)
+            raw = (
+                numbers
+                if raw.eq_missing(numbers.cast(raw.dtype, strict=False)).all()
+                else raw.cast(pl.Float64)
+            )
+        if raw.dtype == pl.String:
+            missing = raw.is_in(self._nulls) if len(self._nulls) > 1 else raw == ""
+            return _Column(raw.set(missing, None), wrong) if missing.any() else _Column(raw, wrong)
+        if raw.dtype.is_float():
+            raw = raw.cast(pl.Float64).fill_nan(None)
+        if self._null_numbers and raw.dtype.is_numeric():
+            raw = raw.set(raw.is_in(self._null_numbers), None)
+        return _Column(raw, wrong)
+
+    def _made(self, kind: Kind, values: pl.Series) -> pl.Series:
+        """What the values stand for in a column of that kind; null where they stand for nothing."""
+        if kind == "label":
+            return _ruled(values, self._rule) if self._rule else _labels(values)
+        if kind == "integer":
+            return _integers(values)
+        if kind == "number":
+            return _reals(values)
+        if kind == "time":
+            return _times(values)
+        if kind in ("string", "token"):
+            return hashing.tokens(_texts(values))
+        return _words(values, base=16 if kind == "hex" else 10)
+
+
+def unusable(kind: Kind, dtype: pl.DataType) -> str:
+    """Why no column of that kind can have values of a type, as a predicate; empty where it can."""
+    if dtype.is_nested() or dtype in (pl.Duration, pl.Time, pl.Object):
+        what = "lists" if dtype in (pl.List, pl.Array) else str(dtype).lower()[:30]
+        return f"holds {what}, of which no column is made yet: make it `skip`"
+    if dtype in (pl.Date, pl.Datetime) and kind != "time":
+        return f"holds times, and is no `{kind}`: make it `time` or `skip`"
+    if dtype == pl.Boolean and kind in ("hex", "decimal", "time"):
+        return f"holds truth values, and is no `{kind}`: make it a `token`"
+    return ""
+
+
+def _is_number(kind: Kind, values: pl.Series) -> pl.Series:
+    """Whether a value that was refused is a number of the right form."""
+    if values.dtype == pl.String:
+        if kind == "integer":
+            return values.str.contains(r"\A-?[0-9]+\z").fill_null(False)
+        return values.str.contains(_REAL).fill_null(False)
+    if values.dtype.is_float() and kind == "integer":
+        return (values == values.floor()).fill_null(False)
+    return values.is_not_null()
+
+
+def _labels(values: pl.Series) -> pl.Series:
+    if values.dtype == pl.Boolean:
+        return values.cast(pl.UInt8)
+    if values.dtype == pl.String:
+        quick = values.str.len_bytes() == 1
+        if quick.all() and values.is_in(["0", "1"]).all():
+            return values.cast(pl.UInt8)
+        click, none = values.str.contains(_CLICK), values.str.contains(_NO_CLICK)
+        return click.cast(pl.UInt8).set(~(click | none), None)
+    return values.set(~values.is_in([0, 1]), None).cast(pl.UInt8)
+
+
+def _ruled(values: pl.Series, rule: LabelRule) -> pl.Series:
+    """Whether the rule holds for each value, as 0 or 1; null where it cannot be said."""
+    if isinstance(rule.operand, str):
+        texts = _texts(values)
+        equal = texts == rule.operand
+        return (equal if rule.sign == "==" else ~equal).cast(pl.UInt8)
+    numbers = _reals_64(values)
+    holds = {
+        ">=": numbers >= rule.operand,
+        "<=": numbers <= rule.operand,
+        ">": numbers > rule.operand,
+        "<": numbers < rule.operand,
+        "==": numbers == rule.operand,
+        "!=": numbers != rule.operand,
+    }
+    return holds[rule.sign].cast(pl.UInt8)
+
+
+def _integers(values: pl.Series) -> pl.Series:
+    if values.dtype == pl.String:
+        return values.set(~values.str.contains(r"\A-?[0-9]+\z"), None).cast(pl.Int64, strict=False)
+    if values.dtype.is_float():
+        fits = (values == values.floor()) & (values >= -_BEYOND) & (values < _BEYOND)
+        return values.set(~fits, None).cast(pl.Int64)
+    return values.cast(pl.Int64, strict=False)
+
+
+def _reals_64(values: pl.Series) -> pl.Series:
+    if values.dtype == pl.String:
+        return values.set(~values.str.contains(_REAL), None).cast(pl.Float64, strict=False)
+    return values.cast(pl.Float64)
+
+
+def _reals(values: pl.Series) -> pl.Series:
+    """As float32, by way of float64, so that a number and its text become the same."""
+    numbers = _reals_64(values).cast(pl.Float32)
+    return numbers.set(~numbers.is_finite(), None)
+
+
+def _times(values: pl.Series) -> pl.Series:
+    if values.dtype == pl.String:
+        return instants(values)
+    if values.dtype in (pl.Date, pl.Datetime):
+        return values.cast(pl.Datetime("us")).cast(pl.Int64)
+    whole = _integers(values)
+    return whole.set(whole.abs() >= 10**18, None)
+
+
+def _texts(values: pl.Series) -> pl.Series:
+    """What is hashed for each value."""
+    if values.dtype == pl.String:
+        return values
+    if values.dtype.is_float():
+        values = _integers(values)
+    return values.cast(pl.String)  # of truth values: true and false
+
+
+def _words(values: pl.Series, base: int) -> pl.Series:
+    """Numbers of 32 bits, as they are or from their digits."""
+    if values.dtype == pl.String:
+        digits = r"\A[0-9a-fA-F]{1,8}\z" if base == 16 else r"\A[0-9]+\z"
+        fitting = values.set(~values.str.contains(digits), None)
+        return fitting.str.to_integer(base=base, dtype=pl.UInt32, strict=False)
+    return _integers(values).cast(pl.UInt32, strict=False)

@@ -1,0 +1,81 @@
+"""Rows of text as Criteo's logs have it: a line each, separated fields without quotes, columns in the file's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sizewise_core.errors import InputError
+from sizewise_prep.raw.explain import bad_header, explained
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.parser import BadRow, Parsed, Parser
+from sizewise_prep.raw.reader import Reader
+from sizewise_prep.raw.row_readers import Block, Stretch
+from sizewise_prep.raw.sources import RawFile
+
+
+@dataclass(frozen=True)
+class _Lines:
+    text: bytes
+    parser: Parser
+
+    @property
+    def lines(self) -> int:
+        return self.text.count(b"\n")
+
+    def parsed(self, first: int) -> Iterator[Parsed]:
+        return self.parser.parts(self.text, first)
+
+
+class PlainText:
+    """The rows of a stretch of a text file (see `RowReader`)."""
+
+    def __init__(
+        self,
+        raw: RawFile,
+        layout: Layout,
+        stretch: Stretch,
+        block_bytes: int,
+        time: str | None = None,
+        by_schema: bool = True,
+    ) -> None:
+        self._raw, self._layout, self._by_schema = raw, layout, by_schema
+        self._reader = Reader(raw, stretch.start, stretch.stop, block_bytes)
+        self._parser = Parser(layout, time)
+        self._first = stretch.start == 0
+        self.header_lines = int(self._first and layout.header)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that are read so far."""
+        return self._reader.bytes_read
+
+    @property
+    def sha256(self) -> str:
+        """Of the stretch's bytes."""
+        return self._reader.sha256
+
+    def __iter__(self) -> Iterator[Block]:
+        for number, text in enumerate(self._reader):
+            yield _Lines(
+                self._without_header(text) if self.header_lines and not number else text, self._parser
+            )
+
+    def lines_before(self) -> int:
+        """Lines before the stretch."""
+        return self._reader.lines_before()
+
+    def position(self, line: int) -> str:
+        """The line."""
+        return f"line {line}"
+
+    def explained(self, row: BadRow) -> str:
+        """What is wrong with a row, and what to do."""
+        return explained(self._layout, row, self._by_schema)
+
+    def _without_header(self, text: bytes) -> bytes:
+        first, _, rest = text.partition(b"\n")
+        first = first.removesuffix(b"\r")
+        if wrong := self._layout.header_fault(first):
+            raise InputError(bad_header(self._raw.path, self._layout, first, wrong, self._by_schema))
+        return rest

@@ -1,0 +1,152 @@
+"""Raw files as rows, whatever their format: what every reader of them offers, and which one reads a file.
+
+    for at in stretches(raw, layout, piece_bytes, block_bytes):    # what can be read independently
+        reader = open_rows(raw, layout, at, block_bytes)
+        for block in reader:
+            for found in block.parsed(first=1): ...                # `Parsed`: good rows, and bad ones
+
+A reader gives a file's rows in blocks of limited size, always cut in the same way, so that whoever is interrupted can
+go on behind any block. `plain_text` has Criteo's logs and others like them; `tables` one file for each other format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.sources import RawFile
+
+if TYPE_CHECKING:
+    from sizewise_prep.raw.parsing.parser import BadRow, Parsed
+
+
+class Stretch(NamedTuple):
+    """What is read from its beginning to its end: a part of a file, or all of it.
+
+    Attributes:
+        start, stop: its bytes in the file.
+        piece: number of the first of its pieces in the file.
+        pieces: how many it has, each of about `piece_bytes`; None where only reading shows.
+    """
+
+    start: int
+    stop: int
+    piece: int = 0
+    pieces: int | None = None
+
+
+class Block(Protocol):
+    """Rows that follow one another, not parsed yet."""
+
+    @property
+    def lines(self) -> int:
+        """How many lines of text they take; of tables, how many rows there are."""
+        ...
+
+    def parsed(self, first: int) -> Iterator[Parsed]:
+        """The rows, in order, where `first` is the number of the first line."""
+        ...
+
+
+class RowReader(Protocol):
+    """Reads a stretch of a raw file."""
+
+    @property
+    def bytes_read(self) -> int:
+        """How many of its bytes are read so far."""
+        ...
+
+    @property
+    def header_lines(self) -> int:
+        """Lines in front of the first row."""
+        ...
+
+    def __iter__(self) -> Iterator[Block]:
+        """Its rows. Raises InputError where they cannot be read."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of the stretch's bytes, once all blocks are read."""
+        ...
+
+    def lines_before(self) -> int:
+        """How many lines, or rows, the file has before the stretch."""
+        ...
+
+    def position(self, line: int) -> str:
+        """How a message names a line of the file, such as `line 7`."""
+        ...
+
+    def explained(self, row: BadRow) -> str:
+        """What is wrong with a row, whose number is that in the file, and what to do."""
+        ...
+
+
+def stretches(raw: RawFile, layout: Layout, piece_bytes: int, block_bytes: int) -> list[Stretch]:
+    """What of a file can be read independently. Raises InputError where that cannot be said of it."""
+    if raw.format == "parquet":
+        from sizewise_prep.raw.tables.parquet import stretches as of_parquet
+
+        return of_parquet(raw, layout, piece_bytes, block_bytes)
+    if raw.compressed or raw.format.startswith("arrow") or (raw.format == "text" and layout.quotes):
+        return [Stretch(0, raw.bytes)]
+    starts = range(0, raw.bytes, piece_bytes)
+    return [
+        Stretch(start, min(start + piece_bytes, raw.bytes), piece, 1) for piece, start in enumerate(starts)
+    ]
+
+
+def open_rows(
+    raw: RawFile,
+    layout: Layout,
+    stretch: Stretch,
+    block_bytes: int,
+    time: str | None = None,
+    by_schema: bool = True,
+) -> RowReader:
+    """What reads a stretch of a file.
+
+    Args:
+        raw: the file.
+        layout: its columns.
+        stretch: one of its `stretches`.
+        block_bytes: text to read at a time; of other formats, about as much.
+        time: the column whose times are wanted, of plain text; of others it is the declared one.
+        by_schema: whether messages may advise to write a schema file.
+
+    Raises InputError when the file is not of this layout.
+    """
+    # Here, because they import Polars, which a process that only has others parse need not.
+    if raw.format == "text":
+        from sizewise_prep.raw.plain_text import PlainText
+        from sizewise_prep.raw.tables.csv import CsvRows
+
+        if layout.is_plain and not (layout.header and CsvRows.has_same_names(raw, layout)):
+            return PlainText(raw, layout, stretch, block_bytes, time, by_schema)
+        return CsvRows(raw, layout, stretch, block_bytes, by_schema)
+    if raw.format == "jsonl":
+        from sizewise_prep.raw.tables.json_lines import JsonRows
+
+        return JsonRows(raw, layout, stretch, block_bytes, by_schema)
+    if raw.format == "parquet":
+        from sizewise_prep.raw.tables.parquet import ParquetRows
+
+        return ParquetRows(raw, layout, stretch, block_bytes, by_schema)
+    from sizewise_prep.raw.tables.arrow_ipc import ArrowRows
+
+    return ArrowRows(raw, layout, stretch, block_bytes, by_schema)
+
+
+def check(found: list[RawFile], layout: Layout, by_schema: bool = True) -> None:
+    """Raise InputError where a table has not the layout's columns, or not of their kinds."""
+    for raw in found:
+        if raw.format == "jsonl":
+            from sizewise_prep.raw.tables import json_lines
+
+            json_lines.check(raw, layout, by_schema)
+        elif raw.format != "text":
+            from sizewise_prep.raw.tables import arrow_types
+
+            arrow_types.check(raw, layout, by_schema)

@@ -1,0 +1,85 @@
+"""Rows of Arrow IPC files and streams, a record batch after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import polars as pl
+import pyarrow as pa
+
+from sizewise_core.errors import InputError
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.converter import Converter
+from sizewise_prep.raw.parsing.parser import BadRow
+from sizewise_prep.raw.row_readers import Block, Stretch
+from sizewise_prep.raw.sources import RawFile
+from sizewise_prep.raw.tables.arrow_types import frame
+from sizewise_prep.raw.tables.frames import TableBlock, bad_value, block_rows, cut, digest_range
+
+
+@contextmanager
+def _opened(raw: RawFile) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchStreamReader]:
+    with raw.open() as stream:
+        try:
+            source = pa.PythonFile(stream, "r")
+            yield pa.ipc.open_file(source) if raw.format == "arrow" else pa.ipc.open_stream(source)
+        except (pa.ArrowException, OSError) as error:
+            reason = " ".join(str(error).split())[:80]
+            raise InputError(
+                f"{raw.path}: cannot be read as Arrow ({reason}); fetch or write the file again"
+            ) from None
+
+
+def schema_of(raw: RawFile) -> pa.Schema:
+    """Its columns. Raises InputError where it is damaged."""
+    with _opened(raw) as file:
+        return file.schema
+
+
+class ArrowRows:
+    """The rows of an Arrow file or stream (see `RowReader`)."""
+
+    header_lines = 0
+
+    def __init__(
+        self, raw: RawFile, layout: Layout, stretch: Stretch, block_bytes: int, by_schema: bool = True
+    ) -> None:
+        self._by_schema = by_schema
+        self._raw, self._stretch = raw, stretch
+        self._converter = Converter(layout)
+        self._block_rows = block_rows(layout, block_bytes)
+        self.bytes_read = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of the file's bytes."""
+        return digest_range(self._raw, 0, self._stretch.stop)
+
+    def __iter__(self) -> Iterator[Block]:
+        for rows in cut(self._frames(), self._block_rows):
+            yield TableBlock(rows, self._converter)
+        self.bytes_read = self._stretch.stop
+
+    def _frames(self) -> Iterator[pl.DataFrame]:
+        with _opened(self._raw) as file:
+            if isinstance(file, pa.RecordBatchFileReader):
+                batches = (file.get_batch(number) for number in range(file.num_record_batches))
+            else:
+                batches = iter(file)
+            for batch in batches:
+                for start in range(0, batch.num_rows, self._block_rows):
+                    part = batch.slice(start, self._block_rows).select(self._converter.columns)
+                    yield frame(part)
+
+    def lines_before(self) -> int:
+        """Rows before the stretch, which is all of the file."""
+        return 0
+
+    def position(self, line: int) -> str:
+        """The row."""
+        return f"row {line}"
+
+    def explained(self, row: BadRow) -> str:
+        """What is wrong with a row, and what to do."""
+        return bad_value(row, self._by_schema)

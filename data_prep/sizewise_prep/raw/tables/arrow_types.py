@@ -1,0 +1,106 @@
+"""What Arrow says of a table's columns, before any row is read.
+
+check(raw, layout)                         # InputError: a column is absent, or of a type that its kind cannot be
+frame(batch)                               # a record batch as a Polars data frame of types that `converter` knows
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sizewise_core.errors import InputError
+from sizewise_prep.raw.layout import CRITEO, Layout, quoted
+from sizewise_prep.raw.parsing.converter import unusable
+from sizewise_prep.raw.sources import RawFile
+
+FORMATS = {"parquet": "a Parquet file", "arrow": "an Arrow file", "arrow stream": "an Arrow stream"}
+
+
+def check(raw: RawFile, layout: Layout, by_schema: bool = True) -> None:
+    """Raise InputError where a file has not the layout's columns, or not of their kinds."""
+    if raw.format == "parquet":
+        from sizewise_prep.raw.tables.parquet import opened
+
+        with opened(raw) as file:
+            schema = file.schema_arrow
+    else:
+        from sizewise_prep.raw.tables.arrow_ipc import schema_of
+
+        schema = schema_of(raw)
+    check_schema(raw, schema, layout, by_schema)
+
+
+def check_schema(raw: RawFile, schema: pa.Schema, layout: Layout, by_schema: bool) -> None:
+    """The same of a schema that is known."""
+    check_names(raw.path, schema.names, layout, FORMATS[raw.format], by_schema)
+    for name, kind in layout.kinds.items():
+        if kind == "skip":
+            continue
+        empty = frame(pa.record_batch([pa.array([], schema.field(name).type)], names=[name]))
+        if wrong := unusable(kind, empty.schema[name]):
+            raise InputError(f"{raw.path}: column {name:.40} {wrong} in the schema file")
+
+
+def check_names(
+    path: str, names: list[str], layout: Layout, what: str, by_schema: bool, position: str = ""
+) -> None:
+    """Raise InputError where a file's names are not the layout's, in any order.
+
+    Args:
+        path: of the file.
+        names: of its columns.
+        layout: what they should be.
+        what: the file is.
+        by_schema: whether to advise a schema file.
+        position: of the names in the file, such as ", line 1".
+    """
+    there, wanted = set(names), layout.columns
+    absent = [name for name, kind in layout.kinds.items() if name not in there and kind != "skip"]
+    run = f"run `sizewise schema {path.rsplit('/', 1)[-1]:.60}` for a schema file (--schema)"
+    if absent and layout == CRITEO and by_schema:
+        raise InputError(
+            f"{path:.120}: is {what}, and not in Criteo's layout (it has no column {absent[0]}): {run}"
+        )
+    if absent:
+        fix = (
+            "name the columns as the file does in the schema file"
+            if by_schema
+            else "rename the file's columns"
+        )
+        some = ", ".join(quoted(name.encode(), 20) for name in names[:4]) + (
+            ", ..." if len(names) > 4 else ""
+        )
+        raise InputError(
+            f"{path:.120}{position}: has no column {quoted(absent[0].encode())}; it has {some}: {fix}"
+        )
+    twice = [name for name, count in Counter(names).items() if count > 1 and name in wanted]
+    if twice:
+        raise InputError(f"{path:.120}{position}: has two columns {quoted(twice[0].encode())}: rename one")
+    more = [name for name in names if name not in wanted]
+    if more and not layout.others:
+        fix = "write `others: skip` in the schema file, or name it there" if by_schema else "remove it"
+        raise InputError(
+            f"{path:.120}{position}: has a column {quoted(more[0].encode())} that the schema does not name: {fix}"
+        )
+
+
+def frame(batch: pa.RecordBatch) -> pl.DataFrame:
+    """A record batch in types that `converter` knows."""
+    columns = [_plain(column) for column in batch.columns]
+    made = pl.from_arrow(pa.table(columns, names=batch.schema.names))
+    assert isinstance(made, pl.DataFrame)
+    return made
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = pc.dictionary_decode(column)
+    if pa.types.is_float16(column.type):
+        return column.cast(pa.float32())
+    if pa.types.is_decimal256(column.type):
+        return column.cast(pa.float64())
+    return column

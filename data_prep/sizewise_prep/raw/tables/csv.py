@@ -1,0 +1,287 @@
+"""Rows of text by columns: quoted or not (RFC 4180), columns in any order, of any kind.
+
+Arrow takes the fields out of a block of rows; where a row is none, `records` knows where it lies, and rows are looked
+at in slices of the block, so that what is kept of bad ones stays small.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from sizewise_core.errors import InputError
+from sizewise_prep.raw.explain import bad_header
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.converter import Converter
+from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
+from sizewise_prep.raw.parsing.records import CARRIAGE_RETURN, STRAY, Records, records
+from sizewise_prep.raw.reader import MAX_LINE_BYTES, Reader
+from sizewise_prep.raw.row_readers import Block, Stretch
+from sizewise_prep.raw.sources import RawFile
+from sizewise_prep.raw.tables.arrow_types import check_names
+from sizewise_prep.raw.tables.frames import bad_value
+
+_FIRST_BYTES = 64 << 10
+_SLICE_ROWS = 2048
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What every block of a file has in common.
+
+    Attributes:
+        layout: of the file.
+        names: of its columns, in their order.
+        converter: of the layout.
+    """
+
+    layout: Layout
+    names: list[str]
+    converter: Converter
+
+    @property
+    def separator(self) -> bytes:
+        return self.layout.separator.encode()
+
+    def frame(self, text: bytes) -> pl.DataFrame | None:
+        """The columns of rows that have as many fields as there are names; None where they are not UTF-8."""
+        names = [str(place) for place in range(len(self.names))]
+        wanted = {str(self.names.index(name)): name for name in self.converter.columns}
+        try:
+            table = pa_csv.read_csv(
+                pa.BufferReader(text),
+                pa_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
+                pa_csv.ParseOptions(
+                    delimiter=self.layout.separator,
+                    quote_char='"' if self.layout.quotes else False,
+                    newlines_in_values=self.layout.quotes,
+                    ignore_empty_lines=False,
+                ),
+                pa_csv.ConvertOptions(
+                    column_types=dict.fromkeys(wanted, pa.string()), include_columns=list(wanted)
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+        frame = pl.from_arrow(table.rename_columns(list(wanted.values())))
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Rows of text, whole ones but for an open quote at the file's end (see `row_readers.Block`)."""
+
+    text: bytes
+    of: _Text
+
+    @property
+    def lines(self) -> int:
+        return self.text.count(b"\n")
+
+    def parsed(self, first: int) -> Iterator[Parsed]:
+        found = records(self.text, self.of.separator, self.of.layout.quotes)
+        starts = np.concatenate([[0], found.ends])  # the last one where none begins any more
+        lines = first + _breaks_before(self.text, starts, len(found.ends))
+        good = (found.fields == len(self.of.names)).all() and found.open_at == len(self.text)
+        if good and b"\0" not in self.text:
+            parsed = self._rows(self.text, starts, lines)
+            if parsed is not None:
+                yield parsed
+                return
+        for low in range(0, len(found.ends), _SLICE_ROWS):
+            high = min(low + _SLICE_ROWS, len(found.ends))
+            yield self._looked_at(found, starts[low : high + 1], lines[low : high + 1], low)
+        if found.open_at < len(self.text):
+            raw = self.text[found.open_at :]
+            fault = Fault("quotes", "has a quote that is not closed until the file ends")
+            bad = [BadRow(int(lines[-1]), _in_a_line(raw), fault)]
+            empty = self.of.converter.convert(
+                pl.DataFrame(schema=dict.fromkeys(self.of.converter.columns, pl.String))
+            )
+            yield Parsed(empty.rows, bad, empty.inexact, empty.times, np.empty(0, np.int64))
+
+    def _rows(
+        self, text: bytes, starts: npt.NDArray[np.int64], lines: npt.NDArray[np.int64]
+    ) -> Parsed | None:
+        """Rows that lie in `text`, each with as many fields as it must; None where one is not UTF-8."""
+        frame = self.of.frame(text)
+        if frame is None or frame.height != len(starts) - 1:
+            return None
+        found = self.of.converter.convert(frame)
+        bad = [
+            BadRow(int(lines[row]), _in_a_line(text[starts[row] : starts[row + 1]]), fault)
+            for row, fault in found.faults
+        ]
+        good = np.delete(lines[: frame.height], [row for row, _ in found.faults])
+        return Parsed(found.rows, bad, found.inexact, found.times, good)
+
+    def _looked_at(
+        self, found: Records, starts: npt.NDArray[np.int64], lines: npt.NDArray[np.int64], low: int
+    ) -> Parsed:
+        """A few rows, one by one."""
+        bad: list[BadRow] = []
+        good: list[bytes] = []
+        good_lines: list[int] = []
+        for row in range(len(starts) - 1):
+            raw = self.text[starts[row] : starts[row + 1]]
+            if fault := self._fault(raw, int(found.fields[low + row])):
+                bad.append(BadRow(int(lines[row]), _in_a_line(raw), fault))
+            else:
+                good.append(raw)
+                good_lines.append(int(lines[row]))
+        ends = np.cumsum([0, *map(len, good)], dtype=np.int64)
+        parsed = self._rows(b"".join(good), ends, np.array(good_lines, np.int64))
+        if parsed is None:
+            raise AssertionError(f"line {lines[0]} and on: rows that pass the rule do not parse")
+        return Parsed(parsed.rows, sorted([*bad, *parsed.bad]), parsed.inexact, parsed.times, parsed.lines)
+
+    def _fault(self, raw: bytes, fields: int) -> Fault | None:
+        if b"\0" in raw:
+            return Fault("nul_bytes", "contains NUL bytes")
+        if fields == STRAY:
+            return Fault("quotes", "has text between a closing quote and the end of its field")
+        if fields == CARRIAGE_RETURN:
+            return Fault("not_text", "has a carriage return within the line")
+        wanted = len(self.of.names)
+        if fields != wanted:
+            by = "tab" if self.of.layout.separator == "\t" else repr(self.of.layout.separator)
+            has = "is blank" if not raw.strip(b"\r\n") else f"has {fields:,} {by}-separated fields"
+            return Fault("field_count", f"{has}; {wanted} are expected")
+        try:
+            raw.decode()
+        except UnicodeDecodeError:
+            return Fault("not_text", "is not text in UTF-8")
+        return None
+
+
+class CsvRows:
+    """The rows of a stretch of a text file (see `RowReader`)."""
+
+    def __init__(
+        self, raw: RawFile, layout: Layout, stretch: Stretch, block_bytes: int, by_schema: bool = True
+    ) -> None:
+        self._raw, self._layout, self._by_schema = raw, layout, by_schema
+        reader = _RecordReader if layout.quotes else Reader
+        self._reader = reader(raw, stretch.start, stretch.stop, block_bytes)
+        if isinstance(self._reader, _RecordReader):
+            self._reader.separator = layout.separator.encode()
+        names, header = list(layout.columns), b""
+        if layout.header:
+            header, names = _header(raw, layout)
+            try:
+                check_names(raw.path, names, layout, "text", by_schema, ", line 1")
+            except InputError as error:
+                if not by_schema or header.count(layout.separator.encode()):
+                    raise
+                raise InputError(
+                    bad_header(raw.path, layout, header.rstrip(b"\r\n"), "names other columns", by_schema)
+                ) from error
+        elif layout.others:
+            raise InputError(
+                f"{raw.path:.120}: `others: skip` needs files that name their columns (`header: true`)"
+            )
+        self._text = _Text(layout, names, Converter(layout))
+        self._header = header if stretch.start == 0 else b""
+        self.header_lines = self._header.count(b"\n")
+
+    @staticmethod
+    def has_same_names(raw: RawFile, layout: Layout) -> bool:
+        """Whether a file's first line has the layout's names, but in another order."""
+        _, names = _header(raw, layout)
+        return names != list(layout.columns) and sorted(names) == sorted(layout.columns)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that are read so far."""
+        return self._reader.bytes_read
+
+    @property
+    def sha256(self) -> str:
+        """Of the stretch's bytes."""
+        return self._reader.sha256
+
+    def __iter__(self) -> Iterator[Block]:
+        for number, text in enumerate(self._reader):
+            yield _Block(text if number else text.removeprefix(self._header), self._text)
+
+    def lines_before(self) -> int:
+        """Lines before the stretch."""
+        return self._reader.lines_before()
+
+    def position(self, line: int) -> str:
+        """The line in which the row begins."""
+        return f"line {line}"
+
+    def explained(self, row: BadRow) -> str:
+        """What is wrong with a row, and what to do."""
+        if (
+            row.fault.reason == "field_count"
+            and not self._layout.quotes
+            and b'"' in row.raw
+            and self._by_schema
+        ):
+            return (
+                f"{row.fault.detail}; where fields stand in quotes, write `quotes: true` in the schema file"
+            )
+        if row.fault.reason in ("field_count", "quotes", "nul_bytes", "not_text"):
+            return f"{row.fault.detail}; fix the row, or set bad ones aside (--max-bad-fraction)"
+        return bad_value(row, self._by_schema)
+
+
+class _RecordReader(Reader):
+    """Blocks of whole rows, in which line breaks may stand within quotes."""
+
+    separator = b","
+
+    def _lines(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        carry, first, lines = b"", True, 0
+        for piece in pieces:
+            if first:
+                piece, first = piece.removeprefix(_BOM), False
+            text = carry + piece
+            end = records(text, self.separator, quotes=True).open_at
+            if len(text) - end > MAX_LINE_BYTES:
+                line = 1 + lines + text.count(b"\n", 0, end)
+                what = f"the row that begins there is longer than {MAX_LINE_BYTES:,} bytes"
+                raise InputError(f"{self.raw.path}, line {line}: {what}; is a quote not closed?")
+            if end:
+                lines += text.count(b"\n", 0, end)
+                yield text[:end]
+            carry = text[end:]
+        if carry:
+            yield carry + b"\n"
+
+
+def _header(raw: RawFile, layout: Layout) -> tuple[bytes, list[str]]:
+    """A file's first row, and the names in it."""
+    text = next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"")
+    if layout.quotes and (ends := records(text, layout.separator.encode(), quotes=True).ends[:1]).size:
+        line = text[: int(ends[0])]
+    else:
+        line = text.partition(b"\n")[0] + b"\n"
+    words = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
+    if not layout.quotes:
+        return line, words.split(layout.separator)
+    return line, next(csv.reader([words], delimiter=layout.separator), [])
+
+
+def _breaks_before(text: bytes, starts: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int64]:
+    """How many line breaks come before each of the rows' beginnings."""
+    breaks = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+    if len(breaks) == rows:
+        return np.arange(len(starts))
+    return np.searchsorted(breaks, starts)
+
+
+def _in_a_line(raw: bytes) -> bytes:
+    r"""A row as the quarantine keeps it: without its ending, and line breaks within it as \n."""
+    return raw.removesuffix(b"\n").removesuffix(b"\r").replace(b"\r\n", b"\\n").replace(b"\n", b"\\n")

@@ -1,0 +1,83 @@
+"""Blocks of a table's rows, as every format of tables gives them.
+
+for frame in cut(frames, rows=10_000):     # data frames of exactly so many rows, the last one aside
+    yield TableBlock(frame, converter)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.converter import Converter
+from sizewise_prep.raw.parsing.parser import BadRow, Parsed
+from sizewise_prep.raw.sources import RawFile
+
+_VALUE_BYTES = 8  # of a block, roughly, for each value
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """Rows of a table (see `row_readers.Block`); a row's number is that of its line."""
+
+    frame: pl.DataFrame
+    converter: Converter
+
+    @property
+    def lines(self) -> int:
+        """Rows."""
+        return self.frame.height
+
+    def parsed(self, first: int) -> Iterator[Parsed]:
+        """The rows, at once."""
+        found = self.converter.convert(self.frame)
+        bad = [BadRow(first + row, _written(self.frame, row), fault) for row, fault in found.faults]
+        yield Parsed(found.rows, bad, found.inexact, found.times)
+
+
+def _written(frame: pl.DataFrame, row: int) -> bytes:
+    """A row as the quarantine keeps it: a JSON object of the columns that are read."""
+    return frame[row].cast(pl.String, strict=False).write_ndjson().encode().rstrip(b"\n")
+
+
+def block_rows(layout: Layout, block_bytes: int) -> int:
+    """Rows of a block that holds about so many bytes."""
+    return max(1, block_bytes // (_VALUE_BYTES * len(layout.columns)))
+
+
+def cut(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
+    """The same rows in frames of `rows` each, but for the last."""
+    held: list[pl.DataFrame] = []
+    count = 0
+    for frame in frames:
+        held.append(frame)
+        count += frame.height
+        while count >= rows:
+            joined = pl.concat(held) if len(held) > 1 else held[0]
+            yield joined[:rows]
+            held, count = [joined[rows:]], count - rows
+    if count:
+        yield pl.concat(held) if len(held) > 1 else held[0]
+
+
+def bad_value(row: BadRow, by_schema: bool = True) -> str:
+    """What is wrong with a row of a table, and what to do."""
+    other = ", or give the column another kind (--schema)" if by_schema else ""
+    if row.fault.reason == "label" and by_schema:
+        other = ", or state what a click is, such as `label >= 4` (--schema)"
+    return f"{row.fault.detail}; fix the row, set bad ones aside (--max-bad-fraction){other}"
+
+
+def digest_range(raw: RawFile, start: int, stop: int, block_bytes: int = 8 << 20) -> str:
+    """Hexadecimal SHA-256 of a file's bytes from `start` to `stop`."""
+    digest, left = hashlib.sha256(), stop - start
+    with raw.open() as stream:
+        stream.seek(start)
+        while left and (piece := stream.read(min(block_bytes, left))):
+            digest.update(piece)
+            left -= len(piece)
+    return digest.hexdigest()

@@ -1,0 +1,171 @@
+"""Rows of JSON lines: an object a line, whose fields are columns.
+
+Polars reads a field's value as its text, whatever stands in other rows: 7 and "7" are the same token, 1.0 is 1, and
+true is `true`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import polars as pl
+
+from sizewise_core.errors import InputError
+from sizewise_prep.raw.layout import Layout, quoted
+from sizewise_prep.raw.parsing.converter import Converter, unusable
+from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
+from sizewise_prep.raw.reader import Reader
+from sizewise_prep.raw.row_readers import Block, Stretch
+from sizewise_prep.raw.sources import RawFile
+from sizewise_prep.raw.tables.arrow_types import check_names
+from sizewise_prep.raw.tables.frames import bad_value
+
+_SLICE_BYTES = 256 << 10
+_SAMPLE_ROWS = 1000
+_FIRST_BYTES = 256 << 10
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Lines (see `row_readers.Block`)."""
+
+    text: bytes
+    layout: Layout
+    converter: Converter
+
+    @property
+    def lines(self) -> int:
+        return self.text.count(b"\n")
+
+    def parsed(self, first: int) -> Iterator[Parsed]:
+        frame = self._frame(self.text)
+        if frame is not None and frame.height == self.lines:
+            yield self._converted(frame, self.text.split(b"\n"), list(range(first, first + frame.height)), [])
+            return
+        start = 0
+        while start < len(self.text):
+            stop = self.text.rfind(b"\n", start, start + _SLICE_BYTES) + 1 or self.text.find(b"\n", start) + 1
+            lines = self.text[start:stop].split(b"\n")[:-1]
+            yield self._looked_at(lines, first)
+            start, first = stop, first + len(lines)
+
+    def _looked_at(self, lines: list[bytes], first: int) -> Parsed:
+        """A few lines, one by one."""
+        faults = [self._fault(line) for line in lines]
+        frame = self._joined(lines, faults)
+        if frame is None:  # what Python reads and Polars does not, such as NaN
+            for place, line in enumerate(lines):
+                if faults[place] is None and self._frame(line + b"\n") is None:
+                    faults[place] = Fault("not_json", "is not a JSON object")
+            frame = self._joined(lines, faults)
+        if frame is None:
+            raise AssertionError(f"line {first} and on: rows that pass the rule do not parse")
+        good = [place for place, fault in enumerate(faults) if fault is None]
+        bad = [
+            BadRow(first + place, lines[place].removesuffix(b"\r"), fault)
+            for place, fault in enumerate(faults)
+            if fault is not None
+        ]
+        return self._converted(
+            frame, [lines[place] for place in good], [first + place for place in good], bad
+        )
+
+    def _joined(self, lines: list[bytes], faults: list[Fault | None]) -> pl.DataFrame | None:
+        good = [line + b"\n" for line, fault in zip(lines, faults, strict=True) if fault is None]
+        if not good:
+            return pl.DataFrame(schema=dict.fromkeys(self.converter.columns, pl.String))
+        frame = self._frame(b"".join(good))
+        return frame if frame is not None and frame.height == len(good) else None
+
+    def _frame(self, text: bytes) -> pl.DataFrame | None:
+        """The columns as text; None where a line is no object, or has fields that the layout does not name."""
+        wanted = self.converter.columns
+        try:
+            frame = pl.read_ndjson(text, schema=dict.fromkeys(wanted, pl.String))
+        except (pl.exceptions.PolarsError, ValueError):
+            return None
+        return frame.select(wanted)
+
+    def _converted(
+        self, frame: pl.DataFrame, lines: list[bytes], numbers: list[int], bad: list[BadRow]
+    ) -> Parsed:
+        found = self.converter.convert(frame)
+        more = [BadRow(numbers[row], lines[row].removesuffix(b"\r"), fault) for row, fault in found.faults]
+        return Parsed(found.rows, sorted([*bad, *more]), found.inexact, found.times)
+
+    def _fault(self, line: bytes) -> Fault | None:
+        if not line.strip():
+            return Fault("not_json", "is blank")
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            return Fault("not_json", "is not a JSON object")
+        if not isinstance(value, dict):
+            return Fault("not_json", "is not a JSON object")
+        return None
+
+
+class JsonRows:
+    """The rows of a stretch of a file of JSON lines (see `RowReader`)."""
+
+    header_lines = 0
+
+    def __init__(
+        self, raw: RawFile, layout: Layout, stretch: Stretch, block_bytes: int, by_schema: bool = True
+    ) -> None:
+        self._by_schema = by_schema
+        self._raw, self._layout = raw, layout
+        self._reader = Reader(raw, stretch.start, stretch.stop, block_bytes)
+        self._converter = Converter(layout)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that are read so far."""
+        return self._reader.bytes_read
+
+    @property
+    def sha256(self) -> str:
+        """Of the stretch's bytes."""
+        return self._reader.sha256
+
+    def __iter__(self) -> Iterator[Block]:
+        for text in self._reader:
+            yield _Block(text, self._layout, self._converter)
+
+    def lines_before(self) -> int:
+        """Lines before the stretch."""
+        return self._reader.lines_before()
+
+    def position(self, line: int) -> str:
+        """The line."""
+        return f"line {line}"
+
+    def explained(self, row: BadRow) -> str:
+        """What is wrong with a row, and what to do."""
+        if row.fault.reason == "not_json":
+            return f"{row.fault.detail}; fix the row, or set bad ones aside (--max-bad-fraction)"
+        return bad_value(row, self._by_schema)
+
+
+def first_fields(raw: RawFile) -> pl.DataFrame:
+    """The first rows of a file, as far as they are objects, in the types that Polars finds."""
+    text = next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"")
+    lines = [line for line in islice(text.split(b"\n"), _SAMPLE_ROWS) if line.strip()]
+    try:
+        return pl.read_ndjson(b"\n".join(lines), infer_schema_length=None)
+    except (pl.exceptions.PolarsError, ValueError):
+        return pl.DataFrame()
+
+
+def check(raw: RawFile, layout: Layout, by_schema: bool) -> None:
+    """Raise InputError where the first rows have no field, or one that can be no column, of the layout's."""
+    frame = first_fields(raw)
+    if not frame.width:
+        return  # reading the rows says why
+    check_names(raw.path, frame.columns, layout, "JSON, an object a line", by_schema)
+    for name, kind in layout.kinds.items():
+        if kind != "skip" and (wrong := unusable(kind, frame.schema[name])):
+            raise InputError(f"{raw.path:.120}: field {quoted(name.encode())} {wrong} in the schema file")

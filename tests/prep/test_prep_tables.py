@@ -1,0 +1,453 @@
+"""Logs in other formats than Criteo's text: Parquet, CSV with quotes, JSON lines, Arrow; all give the same rows."""
+
+import bz2
+import csv
+import datetime
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.records import records
+from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.shards.files import read_shard
+from sizewise_prep.shards.manifest import Manifest, verify
+
+COLUMNS = {
+    "user": "token",
+    "title": "string",
+    "price": "number",
+    "age": "integer",
+    "clicked": "label",
+    "at": "time",
+    "note": "skip",
+}
+LAYOUT = Layout(separator=",", header=True, quotes=True, columns=COLUMNS)
+Row = dict[str, Any]
+
+
+def rows_of(count: int) -> list[Row]:
+    return [
+        {
+            "user": (j * 7919) % 50 - 9_000_000_000_000_000_000,
+            "title": f'say "{j % 9}", twice\nor more' if j % 3 else None,
+            "price": j / 8 if j % 5 else None,
+            "age": 20 + j % 60,
+            "clicked": j % 2,
+            "at": f"2024-05-01 00:{j // 60 % 60:02d}:{j % 60:02d}",
+            "note": None,
+        }
+        for j in range(count)
+    ]
+
+
+def as_csv(rows: list[Row]) -> bytes:
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows([{name: "" if value is None else value for name, value in row.items()} for row in rows])
+    return stream.getvalue().encode()
+
+
+def as_parquet(rows: list[Row], group_rows: int = 100) -> bytes:
+    stream = io.BytesIO()
+    table = pa.Table.from_pylist(rows)
+    title = table["title"].cast(pa.string()).dictionary_encode()
+    table = table.set_column(table.schema.get_field_index("title"), "title", title)
+    if all(str(row["at"]).startswith("2024") for row in rows):
+        at = pa.array([datetime.datetime.fromisoformat(row["at"]) for row in rows], pa.timestamp("ms"))
+        table = table.set_column(table.schema.get_field_index("at"), "at", at)
+    pq.write_table(table.select(list(reversed(table.column_names))), stream, row_group_size=group_rows)
+    return stream.getvalue()
+
+
+def as_json(rows: list[Row]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def as_arrow(rows: list[Row]) -> bytes:
+    stream = io.BytesIO()
+    table = pa.Table.from_pylist(rows)
+    with pa.ipc.new_file(stream, table.schema) as writer:
+        writer.write_table(table, max_chunksize=70)
+    return stream.getvalue()
+
+
+WRITERS: dict[str, Callable[[list[Row]], bytes]] = {
+    "log.csv": as_csv,
+    "log.parquet": as_parquet,
+    "log.jsonl": as_json,
+    "log.arrow": as_arrow,
+}
+
+
+def shard(folder: Path, name: str = "train-00000.arrow") -> Rows:
+    manifest = Manifest.load(folder)
+    (found,) = (one for split in manifest.splits.values() for one in split.shards if one.file == name)
+    return read_shard(folder / name, manifest.shape(found))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def blake(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little") or 1
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of a few kilobytes are read in several pieces."""
+    monkeypatch.setattr("sizewise_prep.pipeline.steps.parts.PIECE_BYTES", 8_000)
+    monkeypatch.setattr("sizewise_prep.raw.reader.BLOCK_BYTES", 2_000)
+
+
+def test_every_format_gives_the_same_shards(tmp_path: Path, small_pieces: None) -> None:
+    rows = rows_of(400)
+    shards = {}
+    for name, write in WRITERS.items():
+        (tmp_path / name).write_bytes(write(rows))
+        out = tmp_path / f"{name}-out"
+        manifest = prepare(tmp_path / name, out, layout=LAYOUT, shard_rows=150)
+        assert (manifest.rows_in, manifest.rows_out) == (400, 400)
+        assert manifest.time_order is not None
+        assert (manifest.time_order.column, manifest.time_order.out_of_order) == ("at", 0)
+        assert verify(out) == []
+        assert prepare(tmp_path / name, out, layout=LAYOUT, shard_rows=150) == manifest  # nothing to do
+        shards[name] = {file.name: file.read_bytes() for file in out.glob("*.arrow")}
+    assert len(shards["log.csv"]) == 5
+    assert all(found == shards["log.csv"] for found in shards.values())
+    train = shard(tmp_path / "log.parquet-out")
+    assert train.labels.tolist() == [0, 1] * 75
+    assert train.ids[1].tolist() == [blake(str(rows[1]["user"])), blake(rows[1]["title"])]
+    assert train.ids[0].tolist() == [blake(str(rows[0]["user"])), 0]
+    assert train.dense[1].tolist() == [0.125, 21]
+    assert math.isnan(train.dense[0, 0])
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, "zstd"])
+def test_compressed_text(tmp_path: Path, small_pieces: None, compress: Any) -> None:
+    rows = rows_of(100)
+    plain = tmp_path / "log.csv"
+    plain.write_bytes(as_csv(rows))
+    prepare(plain, tmp_path / "plain", layout=LAYOUT)
+    for name in ("log.csv", "log.jsonl"):
+        data = WRITERS[name](rows)
+        packed = pa.compress(data, codec="zstd", asbytes=True) if compress == "zstd" else compress(data)
+        (tmp_path / f"{name}.packed").write_bytes(packed)
+        out = tmp_path / f"{name}-out"
+        prepare(tmp_path / f"{name}.packed", out, layout=LAYOUT)
+        assert (out / "train-00000.arrow").read_bytes() == (
+            tmp_path / "plain" / "train-00000.arrow"
+        ).read_bytes()
+        (tmp_path / f"{name}.packed").write_bytes(packed[: len(packed) // 2])
+        with pytest.raises(InputError, match=r"cannot be read as (gzip|bz2|xz|zstd) to its end"):
+            prepare(tmp_path / f"{name}.packed", tmp_path / "torn", layout=LAYOUT, max_bad_fraction=1.0)
+
+
+def test_a_folder_of_parquet_files_is_one_log(tmp_path: Path) -> None:
+    rows = rows_of(60)
+    folder = tmp_path / "table"
+    folder.mkdir()
+    for part in range(11):
+        (folder / f"part-{part}.parquet").write_bytes(as_parquet(rows[part * 5 : part * 5 + 5]))
+    (folder / "_SUCCESS").touch()
+    manifest = prepare(folder, tmp_path / "out", layout=LAYOUT)
+    assert [Path(source.path).name for source in manifest.sources] == [f"part-{j}.parquet" for j in range(11)]
+    assert manifest.rows_out == 55
+    assert manifest.time_order is not None
+    assert manifest.time_order.out_of_order == 0
+
+
+BAD_ROWS: list[tuple[str, Row, str]] = [
+    ("clicked", {"clicked": 2}, "label"),
+    ("clicked", {"clicked": None}, "label"),
+    ("age", {"age": 1.5}, "not_an_integer"),
+    ("age", {"age": "old"}, "not_an_integer"),
+    ("age", {"age": str(1 << 63)}, "integer_range"),
+    ("price", {"price": "cheap"}, "not_a_number"),
+    ("price", {"price": "1e39"}, "number_range"),
+    ("at", {"at": "yesterday"}, "not_a_time"),
+]
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
+@pytest.mark.parametrize(("column", "change", "reason"), BAD_ROWS)
+def test_bad_rows_are_set_aside_with_file_row_and_reason(
+    tmp_path: Path, small_pieces: None, name: str, column: str, change: Row, reason: str
+) -> None:
+    rows = rows_of(130)
+    for row in rows:
+        row["title"] = "a\nb"
+        row["price"] = 1.0
+    rows[123] |= change
+    if name == "log.parquet":  # whose columns hold one type each
+        for row in rows:
+            row[column] = None if row[column] is None else str(row[column])
+    path = tmp_path / name
+    path.write_bytes(WRITERS[name](rows))
+    manifest = prepare(path, tmp_path / "out", layout=LAYOUT, max_bad_fraction=0.01)
+    assert (manifest.rows_in, manifest.rows_out, manifest.rows_quarantined) == (130, 129, 1)
+    assert manifest.quarantine.reasons == {reason: 1}
+    file, number, written, row = (
+        (tmp_path / "out" / "quarantine" / "rows.tsv").read_bytes().rstrip(b"\n").split(b"\t")
+    )
+    expected = 2 + 2 * 123 if name == "log.csv" else 124
+    assert (file, number, written) == (str(path).encode(), b"%d" % expected, reason.encode())
+    assert b"a\\nb" in row
+    where = f"row {expected} (row group 2, row 24)" if name == "log.parquet" else f"line {expected}"
+    with pytest.raises(InputError) as ended:
+        prepare(path, tmp_path / "strict", layout=LAYOUT)
+    assert str(ended.value).startswith(f"{path}, {where}: column {column}: ")
+    assert len(str(ended.value).replace(str(tmp_path), "")) < 300
+
+
+QUOTED_FAULTS = [
+    (b'1,"a"b,2,3,1,,\r\n', "quotes"),
+    (b"1,a,2,3,1,\r\n", "field_count"),
+    (b'1,"a,b",2,3,1,,,\r\n', "field_count"),
+    (b"1,\xff,2,3,1,,\r\n", "not_text"),
+    (b"1,a\rb,2,3,1,,\r\n", "not_text"),
+    (b"1,a\0b,2,3,1,,\r\n", "nul_bytes"),
+    (b"\r\n", "field_count"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), QUOTED_FAULTS)
+def test_rows_of_quoted_text_that_are_none(
+    tmp_path: Path, small_pieces: None, line: bytes, reason: str
+) -> None:
+    good = as_csv(rows_of(60))
+    header_and_rows = good + line + good.partition(b"\r\n")[2]
+    (tmp_path / "log.csv").write_bytes(header_and_rows)
+    manifest = prepare(tmp_path / "log.csv", tmp_path / "out", layout=LAYOUT, max_bad_fraction=0.1)
+    assert (manifest.rows_in, manifest.rows_out) == (121, 120)
+    assert manifest.quarantine.reasons == {reason: 1}
+    number = (tmp_path / "out" / "quarantine" / "rows.tsv").read_bytes().split(b"\t")[1]
+    assert int(number) == good.count(b"\n") + 1
+
+
+def test_an_open_quote_is_found_at_its_row(tmp_path: Path) -> None:
+    good = as_csv(rows_of(30))
+    path = tmp_path / "log.csv"
+    path.write_bytes(good + b'1,"open,2,3,1,,\r\n' + good.partition(b"\n")[2])
+    manifest = prepare(path, tmp_path / "out", layout=LAYOUT, max_bad_fraction=0.5)
+    assert manifest.rows_in == manifest.rows_out + manifest.rows_quarantined
+    assert manifest.quarantine.reasons["quotes"] >= 1
+    path.write_bytes(good + b'1,"open,2,3,1,,\r\n' + b"word," * 300_000)
+    line = good.count(b"\n") + 1
+    with pytest.raises(
+        InputError, match=rf"line {line}: the row that begins there is longer .* quote not closed"
+    ):
+        prepare(path, tmp_path / "other", layout=LAYOUT, max_bad_fraction=0.5)
+
+
+def test_columns_by_name_nulls_and_rules(tmp_path: Path) -> None:
+    """Columns in another order, ones that the schema does not name, texts for missing values, a rule for the label."""
+    columns = {"rating": "label >= 4", "movie": "token", "year": "integer"}
+    text = "extra;year;movie;rating\nx;1999;7;4.5\ny;NULL;NULL;3\nz;-1;0;4\n"
+    (tmp_path / "log.csv").write_text(text)
+    layout = Layout(separator=";", header=True, columns=columns, others="skip", nulls=("NULL", "-1"))
+    prepare(tmp_path / "log.csv", tmp_path / "out", layout=layout, split="rows:3,0")
+    train = shard(tmp_path / "out")
+    assert train.labels.tolist() == [1, 0, 1]
+    assert train.ids[:, 0].tolist() == [blake("7"), 0, blake("0")]
+    assert np.isnan(train.dense[:, 0]).tolist() == [False, True, True]
+    strict = layout.model_copy(update={"others": None})
+    with pytest.raises(
+        InputError, match=r"line 1: has a column 'extra' that the schema does not name: .*others: skip"
+    ):
+        prepare(tmp_path / "log.csv", tmp_path / "strict", layout=strict)
+    absent = layout.model_copy(update={"columns": {**columns, "genre": "token"}})
+    with pytest.raises(InputError, match=r"line 1: has no column 'genre'; it has 'extra', 'year'"):
+        prepare(tmp_path / "log.csv", tmp_path / "absent", layout=absent)
+
+
+def test_types_that_hold_the_same_values(tmp_path: Path) -> None:
+    """Decimals, unsigned and small integers, truth values, dates, categories, whole numbers stored as real ones."""
+    table = pa.table(
+        {
+            "y": pa.array([True, False, True]),
+            "amount": pa.array([Decimal("1.25"), None, Decimal("-3.00")], pa.decimal128(9, 2)),
+            "whole": pa.array([7.0, float("nan"), 9.0]),
+            "id": pa.array([1 << 63, 0, None], pa.uint64()),
+            "flag": pa.array([True, None, False]),
+            "code": pa.array([7.0, None, -1.0], pa.float32()),
+            "exact": pa.array([Decimal(5), None, Decimal(6)], pa.decimal128(20, 0)),
+            "day": pa.array([datetime.date(2024, 1, 1)] * 3),
+            "raw": pa.array([b"x", b"", None], pa.binary()),
+        }
+    )
+    pq.write_table(table, tmp_path / "log.parquet")
+    kinds = {"y": "label", "amount": "number", "whole": "integer", "day": "time"}
+    layout = Layout(columns=kinds | dict.fromkeys(["id", "flag", "code", "exact", "raw"], "token"))
+    prepare(tmp_path / "log.parquet", tmp_path / "out", layout=layout, split="rows:3,0")
+    train = shard(tmp_path / "out")
+    assert train.labels.tolist() == [1, 0, 1]
+    assert np.array_equal(train.dense, [[1.25, 7], [np.nan, np.nan], [-3, 9]], equal_nan=True)
+    texts = [[str(1 << 63), "true", "7", "5", "x"], ["0", "", "", "", ""], ["", "false", "-1", "6", ""]]
+    assert train.ids.tolist() == [[blake(text) if text else 0 for text in row] for row in texts]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1, 2], "holds lists"),
+        ({"a": 1}, "holds struct"),
+        (datetime.datetime(2024, 1, 1), "make it `time` or `skip`"),
+    ],
+)
+def test_types_that_no_column_can_have(tmp_path: Path, value: object, message: str) -> None:
+    pq.write_table(pa.table({"y": [1], "n": [1], "c": [value]}), tmp_path / "log.parquet")
+    layout = Layout(columns={"y": "label", "n": "integer", "c": "token"})
+    with pytest.raises(InputError, match=rf"log\.parquet: column c .*{message}"):
+        prepare(tmp_path / "log.parquet", tmp_path / "out", layout=layout, max_bad_fraction=1.0)
+
+
+@pytest.mark.parametrize("name", ["log.parquet", "log.jsonl", "log.arrow"])
+def test_without_a_schema_a_table_asks_for_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(WRITERS[name](rows_of(5)))
+    with pytest.raises(InputError, match=rf"not in Criteo's layout.*run `sizewise schema {name}`"):
+        prepare(tmp_path / name, tmp_path / "out", max_bad_fraction=1.0)
+
+
+def test_a_damaged_table_is_named(tmp_path: Path) -> None:
+    data = as_parquet(rows_of(2000))
+    (tmp_path / "log.parquet").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"log\.parquet: cannot be read as Parquet"):
+        prepare(tmp_path / "log.parquet", tmp_path / "out", layout=LAYOUT)
+    (tmp_path / "log.parquet").write_bytes(data[:2000] + bytes(2000) + data[4000:])
+    with pytest.raises(InputError, match=r"log\.parquet: cannot be read as Parquet|log\.parquet, row"):
+        prepare(tmp_path / "log.parquet", tmp_path / "out", layout=LAYOUT)
+
+
+KILLED = """
+import os, signal, sys
+from sizewise_prep.pipeline import prep
+from sizewise_prep.pipeline.steps import parts
+from sizewise_prep.raw import reader
+from sizewise_prep.raw.layout import Layout
+parts.PIECE_BYTES, reader.BLOCK_BYTES = 8_000, 2_000
+left = int(os.environ["RENAMES"])
+def at(event, arguments):
+    global left
+    if event == "os.rename":
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+if __name__ == "__main__":
+    sys.addaudithook(at)
+    layout = Layout.model_validate_json(os.environ["LAYOUT"])
+    prep.prepare(sys.argv[2:], sys.argv[1], layout=layout, max_bad_fraction=0.1, shard_rows=150)
+"""
+
+
+def test_killed_it_ends_with_the_same_bytes(tmp_path: Path, small_pieces: None) -> None:
+    rows = rows_of(400)
+    rows[150]["clicked"] = rows[390]["clicked"] = 3
+    paths = []
+    for name, write in WRITERS.items():
+        paths.append(tmp_path / name)
+        paths[-1].write_bytes(write(rows))
+    prepare(paths, tmp_path / "whole", layout=LAYOUT, max_bad_fraction=0.1, shard_rows=150)
+    (tmp_path / "program.py").write_text(KILLED)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        "LAYOUT": LAYOUT.model_dump_json(),
+    }
+    kills = 0
+    while True:
+        ended = subprocess.run(
+            [sys.executable, tmp_path / "program.py", tmp_path / "out", *paths],
+            env=environment | {"RENAMES": str(12 + 14 * kills)},
+            check=False,
+        )
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL
+        kills += 1
+    assert kills >= 3
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "user": st.integers(-(1 << 63), (1 << 63) - 1) | st.none(),
+    "title": TEXT | st.none(),
+    "price": st.floats(-(2.0**100), 2.0**100, width=32) | st.none(),
+    "age": st.integers(-(1 << 63), (1 << 63) - 1) | st.none(),
+    "clicked": st.sampled_from([0, 1, 0, 1, 2, None]),
+    "at": st.integers(0, 10**17) | st.none(),
+    "note": st.just("n"),
+}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.fixed_dictionaries(VALUES), min_size=1, max_size=30), st.integers(1, 9))
+def test_random_rows_come_back_equal_from_every_format(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], group_rows: int
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    rows.append({"user": 1, "title": "t", "price": 1.0, "age": 1, "clicked": 1, "at": 1, "note": "n"})
+    good = [row for row in rows if row["clicked"] in (0, 1)]
+    for name, write in WRITERS.items():
+        data = as_parquet(rows, group_rows) if name == "log.parquet" else write(rows)
+        (folder / name).write_bytes(data)
+        manifest = prepare(
+            folder / name,
+            folder / f"{name}-out",
+            layout=LAYOUT,
+            max_bad_fraction=1.0,
+            split=f"rows:{len(good)},0",
+        )
+        assert manifest.rows_in == len(rows)
+        assert manifest.rows_out == len(good)
+        assert manifest.quarantine.reasons == (
+            {"label": len(rows) - len(good)} if len(rows) > len(good) else {}
+        )
+        found = shard(folder / f"{name}-out")
+        assert found.labels.tolist() == [row["clicked"] for row in good]
+        ids = [
+            [
+                0 if row["user"] is None else blake(str(row["user"])),
+                blake(row["title"]) if row["title"] else 0,
+            ]
+            for row in good
+        ]
+        assert found.ids.tolist() == ids
+        dense = [[np.nan if row[key] is None else row[key] for key in ("price", "age")] for row in good]
+        assert np.array_equal(found.dense, np.array(dense, np.float32), equal_nan=True)
+
+
+@given(st.lists(st.lists(st.text('ab",\n\r '), min_size=1, max_size=4), min_size=1, max_size=6))
+def test_rows_of_quoted_text_are_found_where_a_writer_put_them(rows: list[list[str]]) -> None:
+    text, ends = b"", []
+    for row in rows:
+        stream = io.StringIO(newline="")
+        csv.writer(stream, lineterminator="\r\n").writerow(row)
+        text += stream.getvalue().encode()
+        ends.append(len(text))
+    found = records(text, b",", quotes=True)
+    assert (found.ends.tolist(), found.fields.tolist()) == (ends, [len(row) for row in rows])
+    cut = records(text.removesuffix(b"\r\n"), b",", quotes=True)
+    assert cut.open_at == (ends[-2] if len(ends) > 1 else 0)
