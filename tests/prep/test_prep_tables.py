@@ -334,10 +334,12 @@ def test_without_a_schema_a_table_asks_for_one(tmp_path: Path, name: str) -> Non
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     data = as_parquet(rows_of(2000))
     (tmp_path / "log.parquet").write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match=r"log\.parquet: cannot be read as Parquet"):
+    with pytest.raises(InputError, match=r"log\.parquet: is a Parquet file that cannot be read"):
         prepare(tmp_path / "log.parquet", tmp_path / "out", layout=LAYOUT)
     (tmp_path / "log.parquet").write_bytes(data[:2000] + bytes(2000) + data[4000:])
-    with pytest.raises(InputError, match=r"log\.parquet: cannot be read as Parquet|log\.parquet, row"):
+    with pytest.raises(
+        InputError, match=r"log\.parquet: is a Parquet file that cannot be read|log\.parquet, row"
+    ):
         prepare(tmp_path / "log.parquet", tmp_path / "out", layout=LAYOUT)
 
 

@@ -24,11 +24,12 @@ from sizewise_core.atomic import HashingWriter, hashed_file, write_atomic
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.steps import row_files
 from sizewise_prep.pipeline.steps.row_files import Spilled
+from sizewise_prep.raw.blocks import Block, RowReader, Stretch
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing import time_order
 from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.raw.reader import Reader
-from sizewise_prep.raw.row_readers import Block, RowReader, Stretch, open_rows
+from sizewise_prep.raw.row_readers import open_rows
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.shards.manifest import Shard, problem_of
 

@@ -9,10 +9,10 @@ import polars as pl
 import pyarrow as pa
 
 from sizewise_core.errors import InputError
+from sizewise_prep.raw.blocks import Block, Stretch
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow
-from sizewise_prep.raw.row_readers import Block, Stretch
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_types import frame
 from sizewise_prep.raw.tables.frames import TableBlock, bad_value, block_rows, cut, digest_range
@@ -27,7 +27,7 @@ def _opened(raw: RawFile) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchS
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())[:80]
             raise InputError(
-                f"{raw.path}: cannot be read as Arrow ({reason}); fetch or write the file again"
+                f"{raw.path}: is an Arrow file that cannot be read ({reason}); fetch or write it again"
             ) from None
 
 

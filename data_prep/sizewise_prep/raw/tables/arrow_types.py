@@ -1,6 +1,6 @@
 """What Arrow says of a table's columns, before any row is read.
 
-check(raw, layout)                         # InputError: a column is absent, or of a type that its kind cannot be
+check(raw, schema, layout, True)           # InputError: a column is absent, or of a type that its kind cannot be
 frame(batch)                               # a record batch as a Polars data frame of types that `converter` knows
 """
 
@@ -20,22 +20,15 @@ from sizewise_prep.raw.sources import RawFile
 FORMATS = {"parquet": "a Parquet file", "arrow": "an Arrow file", "arrow stream": "an Arrow stream"}
 
 
-def check(raw: RawFile, layout: Layout, by_schema: bool = True) -> None:
-    """Raise InputError where a file has not the layout's columns, or not of their kinds."""
-    if raw.format == "parquet":
-        from sizewise_prep.raw.tables.parquet import opened
+def check(raw: RawFile, schema: pa.Schema, layout: Layout, by_schema: bool) -> None:
+    """Raise InputError where a file's columns are not the layout's, or not of its kinds.
 
-        with opened(raw) as file:
-            schema = file.schema_arrow
-    else:
-        from sizewise_prep.raw.tables.arrow_ipc import schema_of
-
-        schema = schema_of(raw)
-    check_schema(raw, schema, layout, by_schema)
-
-
-def check_schema(raw: RawFile, schema: pa.Schema, layout: Layout, by_schema: bool) -> None:
-    """The same of a schema that is known."""
+    Args:
+        raw: the file.
+        schema: that Arrow finds in it.
+        layout: its columns.
+        by_schema: whether to advise a schema file.
+    """
     check_names(raw.path, schema.names, layout, FORMATS[raw.format], by_schema)
     for name, kind in layout.kinds.items():
         if kind == "skip":
@@ -66,6 +59,7 @@ def check_names(
             f"{path:.120}: is {what}, and not in Criteo's layout (it has no column {absent[0]}): {run}"
         )
     if absent:
+        is_ = "" if position else f"is {what} and "
         fix = (
             "name the columns as the file does in the schema file"
             if by_schema
@@ -75,7 +69,7 @@ def check_names(
             ", ..." if len(names) > 4 else ""
         )
         raise InputError(
-            f"{path:.120}{position}: has no column {quoted(absent[0].encode())}; it has {some}: {fix}"
+            f"{path:.120}{position}: {is_}has no column {quoted(absent[0].encode())}; it has {some}: {fix}"
         )
     twice = [name for name, count in Counter(names).items() if count > 1 and name in wanted]
     if twice:

@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from sizewise_core.errors import InputError
+from sizewise_prep.raw.blocks import Block, Stretch
 from sizewise_prep.raw.explain import bad_header
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.parsing.records import CARRIAGE_RETURN, STRAY, Records, records
 from sizewise_prep.raw.reader import MAX_LINE_BYTES, Reader
-from sizewise_prep.raw.row_readers import Block, Stretch
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_types import check_names
 from sizewise_prep.raw.tables.frames import bad_value

@@ -14,11 +14,11 @@ from itertools import islice
 import polars as pl
 
 from sizewise_core.errors import InputError
+from sizewise_prep.raw.blocks import Block, Stretch
 from sizewise_prep.raw.layout import Layout, quoted
 from sizewise_prep.raw.parsing.converter import Converter, unusable
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.reader import Reader
-from sizewise_prep.raw.row_readers import Block, Stretch
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_types import check_names
 from sizewise_prep.raw.tables.frames import bad_value

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sizewise_core.errors import InputError
+from sizewise_prep.raw.blocks import Block, Stretch
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow
-from sizewise_prep.raw.row_readers import Block, Stretch
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_types import frame
 from sizewise_prep.raw.tables.frames import TableBlock, bad_value, block_rows, cut, digest_range
@@ -32,8 +32,14 @@ def opened(raw: RawFile) -> Iterator[pq.ParquetFile]:
         except (pa.ArrowException, OSError) as error:
             reason = " ".join(str(error).split())[:80]
             raise InputError(
-                f"{raw.path}: cannot be read as Parquet ({reason}); fetch or write the file again"
+                f"{raw.path}: is a Parquet file that cannot be read ({reason}); fetch or write it again"
             ) from None
+
+
+def schema_of(raw: RawFile) -> pa.Schema:
+    """Its columns. Raises InputError where it is damaged."""
+    with opened(raw) as file:
+        return file.schema_arrow
 
 
 def stretches(raw: RawFile, layout: Layout, piece_bytes: int, block_bytes: int) -> list[Stretch]:
