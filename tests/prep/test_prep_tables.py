@@ -453,3 +453,17 @@ def test_rows_of_quoted_text_are_found_where_a_writer_put_them(rows: list[list[s
     assert (found.ends.tolist(), found.fields.tolist()) == (ends, [len(row) for row in rows])
     cut = records(text.removesuffix(b"\r\n"), b",", quotes=True)
     assert cut.open_at == (ends[-2] if len(ends) > 1 else 0)
+
+
+@pytest.mark.parametrize("kind", ["decimal", "token"])
+def test_logs_without_numbers(tmp_path: Path, kind: str) -> None:
+    """No dense column in the shards, plain lines and tables alike; every other reader finds none."""
+    (tmp_path / "log.csv").write_text("".join(f"{j % 2},{j % 3},{j}\n" for j in range(1, 41)))
+    layout = Layout(separator=",", columns={"y": "label", "movie": kind, "user": kind})
+    manifest = prepare(tmp_path / "log.csv", tmp_path / "out", layout=layout, shard_rows=16, shuffle=1)
+    assert (manifest.dense_missing, manifest.dense_inexact) == ([], [])
+    assert verify(tmp_path / "out") == []
+    rows = shard(tmp_path / "out")
+    assert rows.dense.shape == (16, 0)
+    assert pa.ipc.open_file(tmp_path / "out" / "train-00000.arrow").schema.names == ["label", "ids"]
+    assert set(rows.ids[:, 0]) == ({0, 1, 2} if kind == "decimal" else {blake(text) for text in "012"})

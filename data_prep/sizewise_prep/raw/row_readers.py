@@ -51,12 +51,13 @@ def open_rows(
     Raises InputError when the file is not of this layout.
     """
     # Here, because they import Polars, which a process that only has others parse need not.
-    if raw.format == "text":
+    if raw.format == "text" and layout.is_plain and not (layout.header and _reordered(raw, layout)):
         from sizewise_prep.raw.plain_text import PlainText
+
+        return PlainText(raw, layout, stretch, block_bytes, time, by_schema)
+    if raw.format == "text":
         from sizewise_prep.raw.tables.csv import CsvRows
 
-        if layout.is_plain and not (layout.header and CsvRows.has_same_names(raw, layout)):
-            return PlainText(raw, layout, stretch, block_bytes, time, by_schema)
         return CsvRows(raw, layout, stretch, block_bytes, by_schema)
     if raw.format == "jsonl":
         from sizewise_prep.raw.tables.json_lines import JsonRows
@@ -69,6 +70,14 @@ def open_rows(
     from sizewise_prep.raw.tables.arrow_ipc import ArrowRows
 
     return ArrowRows(raw, layout, stretch, block_bytes, by_schema)
+
+
+def _reordered(raw: RawFile, layout: Layout) -> bool:
+    """Whether a file's first line has the layout's names, but in another order."""
+    from sizewise_prep.raw.tables.csv import header_of
+
+    _, names = header_of(raw, layout)
+    return names != list(layout.columns) and sorted(names) == sorted(layout.columns)
 
 
 def check(found: list[RawFile], layout: Layout, by_schema: bool = True) -> None:

@@ -5,7 +5,7 @@
 
 Any Arrow reader opens them as they are: `polars.read_ipc(path)`, `pyarrow.ipc.open_file(path)`. Each holds
 one record batch with the columns label (uint8), dense (float32[13], NaN = missing) and ids (uint32[26], 0 =
-missing); logs of another layout have other numbers of dense and token columns.
+missing); logs of another layout have other numbers of dense and token columns, and without dense ones no such column.
 """
 
 from __future__ import annotations
@@ -34,19 +34,17 @@ class Shape(NamedTuple):
 
 def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
     """Write rows as a shard, durably and at once; the file's size in bytes and its hexadecimal SHA-256."""
-    dense, tokens = rows.dense.shape[1], rows.ids.shape[1]
-    schema = pa.schema(
-        [
-            pa.field("label", pa.uint8(), nullable=False),
-            pa.field("dense", pa.list_(pa.float32(), dense), nullable=False),
-            pa.field("ids", pa.list_(pa.uint32(), tokens), nullable=False),
-        ]
-    )
-    columns = [
-        column_of(pa.uint8(), rows.labels),
-        pa.FixedSizeListArray.from_arrays(column_of(pa.float32(), rows.dense), dense),
-        pa.FixedSizeListArray.from_arrays(column_of(pa.uint32(), rows.ids), tokens),
-    ]
+    lists: list[tuple[str, pa.DataType, npt.NDArray[Any]]] = []
+    if rows.dense.shape[1]:
+        lists.append(("dense", pa.float32(), rows.dense))
+    lists.append(("ids", pa.uint32(), rows.ids))
+    fields = [pa.field("label", pa.uint8(), nullable=False)]
+    columns = [column_of(pa.uint8(), rows.labels)]
+    for name, kind, values in lists:
+        width = values.shape[1]
+        fields.append(pa.field(name, pa.list_(kind, width), nullable=False))
+        columns.append(pa.FixedSizeListArray.from_arrays(column_of(kind, values), width))
+    schema = pa.schema(fields)
     with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), schema) as file:
         file.write_batch(pa.record_batch(columns, schema=schema))
     return writer.bytes, writer.sha256
@@ -68,13 +66,11 @@ def read_shard(path: Path, shape: Shape) -> Rows:
         InputError: the file is not a shard of this shape.
         OSError: it is absent or cannot be read.
     """
-    columns = [
-        Column("label", np.uint8),
-        Column("dense", np.float32, shape.dense),
-        Column("ids", np.uint32, shape.tokens),
-    ]
+    columns = [Column("label", np.uint8), Column("ids", np.uint32, shape.tokens)]
+    if shape.dense:
+        columns.insert(1, Column("dense", np.float32, shape.dense))
     try:
-        labels, dense, ids = mapped(path, columns, shape.rows)
+        labels, *lists = mapped(path, columns, shape.rows)
     except MalformedError as error:
         raise InputError(
             f"{path}: {error}, so it is not the shard of the manifest: prepare the raw files again"
@@ -84,7 +80,8 @@ def read_shard(path: Path, shape: Shape) -> Rows:
         raise InputError(
             f"{path}: row {row + 1:,} has label {int(labels[row])}, which must be 0 or 1: prepare the raw files again"
         )
-    return Rows(labels, dense, ids)
+    dense = lists[0] if shape.dense else np.empty((len(labels), 0), np.float32)
+    return Rows(labels, dense, lists[-1])
 
 
 def digest(path: Path) -> str:

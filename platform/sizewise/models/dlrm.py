@@ -47,7 +47,8 @@ class DLRM(Model):
         precision: that the MLPs compute in, forward and backward. With bfloat16 their weights, the embeddings and
             the interaction stay float32.
 
-    The MLPs are drawn from the embedding's seed: one seed makes the whole model.
+    The MLPs are drawn from the embedding's seed: one seed makes the whole model. Rows without dense values have no
+    bottom MLP; the mean of their embedding vectors takes the place of what it would give.
     """
 
     options = DLRMOptions
@@ -67,7 +68,9 @@ class DLRM(Model):
         # Mixed, so that the MLPs do not repeat the numbers that the pool was drawn from.
         generator = torch.Generator().manual_seed(derived_seed(embedding.seed, 0))
         self.mlp_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self.bottom = _mlp([dense_features, *widths], generator, last_relu=True)
+        self.bottom: nn.Module = nn.Identity()
+        if dense_features:
+            self.bottom = _mlp([dense_features, *widths], generator, last_relu=True)
         self.top = _mlp([dim + vectors * (vectors - 1) // 2, *top_mlp, 1], generator, last_relu=False)
         rows, columns = torch.tril_indices(vectors, vectors, offset=-1)
         # Flat positions of the lower triangle without its diagonal: no vector interacts with itself.
@@ -89,7 +92,8 @@ class DLRM(Model):
         assert isinstance(options, DLRMOptions)
         vectors = features + 1
         pairs = vectors * (vectors - 1) // 2
-        widths = [[dense_features, *options.bottom_mlp, dim], [dim + pairs, *options.top_mlp, 1]]
+        bottom = [[dense_features, *options.bottom_mlp, dim]] if dense_features else []
+        widths = [*bottom, [dim + pairs, *options.top_mlp, 1]]
         layers = 2 * sum(sum(mlp) for mlp in widths)
         return Floats(
             parameters=sum(a * b + b for mlp in widths for a, b in pairwise(mlp)),
@@ -106,9 +110,13 @@ class DLRM(Model):
         Returns:
             (batch,) log-odds of a click.
         """
-        with self._precision(dense):
-            bottom = self.bottom(dense)  # (batch, dim)
-        joined = self._interaction(bottom, ids)
+        if not self.dense_features:
+            vectors = self.embedding(ids)
+            joined = self._joined(vectors.mean(dim=1), vectors)
+        else:
+            with self._precision(dense):
+                bottom = self.bottom(dense)  # (batch, dim)
+            joined = self._interaction(bottom, ids)
         with self._precision(dense):
             logits = self._top(joined)
         return (logits if self.mlp_dtype == torch.float32 else logits.float()).squeeze(1)
@@ -119,7 +127,10 @@ class DLRM(Model):
         if joined is not None:
             return joined
         bottom = bottom if self.mlp_dtype == torch.float32 else bottom.float()
-        vectors = self.embedding(ids)  # (batch, features, dim)
+        return self._joined(bottom, self.embedding(ids))
+
+    def _joined(self, bottom: Tensor, vectors: Tensor) -> Tensor:
+        """The same of vectors (batch, features, dim) that were looked up."""
         joined = fused.dots(bottom, vectors) if self.embedding.fused else None
         if joined is not None:
             return joined

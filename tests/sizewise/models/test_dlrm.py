@@ -140,3 +140,23 @@ def test_model_bytes_count_the_stored_form():
     assert float32.model_bytes == 4000 + 4 * mlps  # pools are multiples of the alignment, here 16 bytes
     int8 = DLRM(build("robe", [100], 8, 4004, 1, block_len=8, storage="int8"), 3, [16], [32])
     assert int8.model_bytes == 4004 + 4 * mlps
+
+
+def test_rows_without_dense_values_have_no_bottom_mlp():
+    """The mean of the vectors takes the place of what it would give, and gradients reach every row that is read."""
+    model = DLRM(build("full", CARDINALITIES, 5, 10**6, 1), 0, (7, 5), (9, 4))
+    _, ids, labels = inputs()
+    table = model.embedding.table.weight.detach().numpy()
+    vectors = table[ids + np.cumsum([0, *CARDINALITIES[:-1]])]
+    joined = np.concatenate([vectors.mean(1, keepdims=True), vectors], axis=1)
+    dots = np.stack([(joined[:, i] * joined[:, j]).sum(1) for i in range(4) for j in range(i)], axis=1)
+    hidden = np.concatenate([joined[:, 0], dots], axis=1)
+    for number, (weight, bias) in enumerate(layers(model.top)):
+        hidden = hidden @ weight.T + bias
+        hidden = np.maximum(hidden, 0) if number < 2 else hidden
+    logits = model(torch.empty(6, 0), torch.tensor(ids))
+    np.testing.assert_allclose(logits.detach().numpy(), hidden[:, 0], rtol=1e-4, atol=1e-6)
+    torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor(labels).float()).backward()
+    assert len({name.split(".")[0] for name, _ in model.named_parameters()}) == 2
+    options = DLRM.options(bottom_mlp=[7, 5], top_mlp=[9, 4])
+    assert DLRM.floats(3, 0, 5, options).parameters == sum(p.numel() for p in model.top.parameters())

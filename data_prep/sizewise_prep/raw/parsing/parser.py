@@ -214,8 +214,11 @@ class Parser:
             if declared and found_times.null_count() != frame[self._time].null_count():
                 return None
             times = found_times.drop_nulls().to_numpy()
-        dense = frame.select(pl.col(self.layout.dense).cast(pl.Float32).fill_null(float("nan")))
-        rows = Rows(labels.to_numpy(), dense.to_numpy(order="c"), ids)
+        dense = np.empty((len(ids), 0), np.float32)
+        if self.layout.dense:
+            numbers = frame.select(pl.col(self.layout.dense).cast(pl.Float32).fill_null(float("nan")))
+            dense = numbers.to_numpy(order="c")
+        rows = Rows(labels.to_numpy(), dense, ids)
         return Parsed(rows, [], self._inexact(frame), times)
 
     def _inexact(self, frame: pl.DataFrame) -> npt.NDArray[np.int64]:

@@ -176,7 +176,7 @@ class CsvRows:
             self._reader.separator = layout.separator.encode()
         names, header = list(layout.columns), b""
         if layout.header:
-            header, names = _header(raw, layout)
+            header, names = header_of(raw, layout)
             try:
                 check_names(raw.path, names, layout, "text", by_schema, ", line 1")
             except InputError as error:
@@ -192,12 +192,6 @@ class CsvRows:
         self._text = _Text(layout, names, Converter(layout))
         self._header = header if stretch.start == 0 else b""
         self.header_lines = self._header.count(b"\n")
-
-    @staticmethod
-    def has_same_names(raw: RawFile, layout: Layout) -> bool:
-        """Whether a file's first line has the layout's names, but in another order."""
-        _, names = _header(raw, layout)
-        return names != list(layout.columns) and sorted(names) == sorted(layout.columns)
 
     @property
     def bytes_read(self) -> int:
@@ -261,7 +255,7 @@ class _RecordReader(Reader):
             yield carry + b"\n"
 
 
-def _header(raw: RawFile, layout: Layout) -> tuple[bytes, list[str]]:
+def header_of(raw: RawFile, layout: Layout) -> tuple[bytes, list[str]]:
     """A file's first row, and the names in it."""
     text = next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"")
     if layout.quotes and (ends := records(text, layout.separator.encode(), quotes=True).ends[:1]).size:
