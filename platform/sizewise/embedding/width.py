@@ -8,9 +8,12 @@ than on more numbers a value. Repeating costs no bytes, and every number takes p
 with zeros instead does not train: in our trials it collapsed.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from sizewise.embedding.kernels import tiles
 from sizewise_core.errors import InputError
 
 STRENGTH = 0.25
@@ -55,4 +58,20 @@ class Tiles(nn.Module):
         """(..., width) -> (..., dim)."""
         if not self.repeats:
             return vectors
+        on_cpu = vectors.device.type == "cpu" and vectors.dtype == torch.float32
+        if on_cpu and not torch.compiler.is_compiling():
+            copied: Tensor = _Spread.apply(vectors, self.dim // self.width)  # type: ignore[no-untyped-call]
+            return copied
         return (vectors.unsqueeze(-2) * self.strength.to(vectors.dtype)).flatten(-2)
+
+
+class _Spread(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, copies: int) -> Tensor:
+        ctx.copies = copies
+        return tiles.spread(vectors, copies, STRENGTH)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return tiles.fold(gradients[0], ctx.copies, STRENGTH), None

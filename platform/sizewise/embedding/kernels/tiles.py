@@ -1,0 +1,87 @@
+"""Narrow vectors repeated over a model's dim, and the gradients of the copies added up, on a CPU.
+
+    spread(vectors, copies=8, strength=0.25)     # (..., width) -> (..., 8 * width)
+    fold(gradient, copies=8, strength=0.25)      # and back
+
+PyTorch's own operations take as long for copies of one or two numbers as for vectors of their own, ten times as long as
+this.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sizewise.embedding.kernels.threads import share_out
+from sizewise_core.compiled import jit
+
+NUMBERS_PER_THREAD = 2**20  # fewer do not repay a second thread
+
+Array = npt.NDArray[Any]
+
+
+class _Compiled(NamedTuple):
+    """Functions for one width and number of copies; each works on vectors low to high."""
+
+    spread: Callable[..., None]
+    fold: Callable[..., None]
+
+
+@lru_cache(maxsize=64)
+def _compiled(width: int, copies: int) -> _Compiled:
+    dim = width * copies
+
+    @jit
+    def spread(vectors: Array, out: Array, low: int, high: int, strength: float) -> None:
+        for vector in range(low, high):
+            for i in range(width):
+                value = vectors[vector * width + i] * strength
+                for copy in range(copies):
+                    out[vector * dim + copy * width + i] = value
+
+    @jit
+    def fold(gradient: Array, out: Array, low: int, high: int, strength: float) -> None:
+        sums = np.empty(dim, np.float32)
+        for vector in range(low, high):
+            start, left = vector * dim, copies
+            for i in range(dim):
+                sums[i] = gradient[start + i]
+            while (
+                left % 2 == 0
+            ):  # halves, which are vectors to the processor, rather than one sum after another
+                left //= 2
+                for i in range(left * width):
+                    sums[i] += sums[left * width + i]
+            for i in range(width):
+                total = sums[i]
+                for copy in range(1, left):
+                    total += sums[copy * width + i]
+                out[vector * width + i] = total * strength
+
+    return _Compiled(spread, fold)
+
+
+def spread(vectors: Tensor, copies: int, strength: float) -> Tensor:
+    """Each of float32 (..., width) vectors so many times, one after another, times the strength."""
+    width = vectors.shape[-1]
+    out = torch.empty(*vectors.shape[:-1], copies * width)
+    _run(_compiled(width, copies).spread, vectors, out, vectors.numel() // width, strength)
+    return out
+
+
+def fold(gradient: Tensor, copies: int, strength: float) -> Tensor:
+    """The gradient of `spread`'s vectors, from that of its result."""
+    width = gradient.shape[-1] // copies
+    out = torch.empty(*gradient.shape[:-1], width)
+    _run(_compiled(width, copies).fold, gradient, out, out.numel() // width, strength)
+    return out
+
+
+def _run(kernel: Callable[..., None], source: Tensor, out: Tensor, vectors: int, strength: float) -> None:
+    flat, to = source.detach().contiguous().view(-1).numpy(), out.view(-1).numpy()
+    parts = max(1, min(torch.get_num_threads(), max(len(flat), len(to)) // NUMBERS_PER_THREAD))
+    share_out(vectors, parts, lambda low, high: kernel(flat, to, low, high, np.float32(strength)))
