@@ -25,7 +25,6 @@ from sizewise.engine.study_log import scratch
 from sizewise.metrics.evaluation import Evaluation, TestScores, best
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
-from sizewise.search.teachers import method_of
 from sizewise.store import facts
 from sizewise.store.ledger import Event
 from sizewise.store.records import Record
@@ -35,6 +34,7 @@ from sizewise.training import checkpoint
 from sizewise.training.how import How
 from sizewise.training.teacher_sources import Source, scored, trained_here
 from sizewise_core.claims import SupersededError
+from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, make_folder, write
 
 log = logging.getLogger(__name__)
@@ -143,23 +143,27 @@ class Engine:
         }
 
     def _can_learn(self, record: Record) -> bool:
-        """Whether a trial has the teacher that it needs; where none of the study's has finished, it pauses."""
+        """Whether a trial has the teacher that it needs; else the study pauses."""
         teachers = self.search.teachers
-        if record.teacher is not None or not teachers or any(r.state == "finished" for r in teachers):
+        if record.teacher is not None or not teachers:
             return True
-        errors = dict.fromkeys(r.error for r in teachers if r.error)
-        self.pause(
-            f"no teacher of this study's could be trained ({'; '.join(errors)}): start another study with another "
-            "distill.teacher"
-        )
-        return False
+        if not any(teacher.state == "finished" for teacher in teachers):
+            errors = dict.fromkeys(teacher.error for teacher in teachers if teacher.error)
+            self.pause(
+                f"no teacher of this study's could be trained ({'; '.join(errors)}): start another study with another "
+                "distill.teacher"
+            )
+        elif not self.teacher:
+            try:
+                self.teacher = trained_here(self.folder, teachers)
+            except InputError as error:
+                self.pause(str(error))
+        return not self.paused
 
     def _teacher(self, record: Record) -> How:
         """The argument of `train` by which a student learns from its teacher."""
         if record.teacher is not None or not self.spec.train.distill_teacher:
             return {}
-        if method_of(self.spec) and not self.teacher:
-            self.teacher = trained_here(self.folder, self.search.teachers)
         return {"teacher": [source.model_dump() for source in self.teacher]}
 
     def began(self, trial_id: int) -> None:

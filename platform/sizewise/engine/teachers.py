@@ -79,8 +79,8 @@ def _find(name: str, runs: Place, data: str, manifest: Manifest, own: str) -> So
         return _export(path, data, manifest)
     match = _TRIAL.fullmatch(name)
     if match is None:
-        what = "is no exported model" if path.is_dir() else "is none"
-        raise InputError(f"distill.teacher: {shown(name)} {what}: {_FORMS}")
+        what = f"{shown(name)} is no exported model" if path.is_dir() else f"there is no {shown(name)}"
+        raise InputError(f"distill.teacher: {what}: {_FORMS}")
     return _trial(match[1], int(match[2]), runs, data, manifest, own)
 
 

@@ -115,7 +115,10 @@ def choose(
     else:
         found = _best(fitting, size)
         why = f"the highest validation AUC with {wanted}" if limits else "the highest validation AUC"
-    return found.chosen(f"{why}, out of {_evaluations(len(fitting))} that fit{_failed_seeds(study, found)}")
+    why += f", out of {_evaluations(len(fitting))} that fit{_failed_seeds(study, found)}"
+    if learned := _teachers(study, found, others=False):
+        why += f".{learned.rstrip('.')}"
+    return found.chosen(why)
 
 
 def answer(study: Study, tolerance: float = NEAR) -> Answer:
@@ -137,14 +140,13 @@ def answer(study: Study, tolerance: float = NEAR) -> Answer:
     )
 
 
-def _teachers(study: Study, point: _Point) -> str:
-    """What the teachers of the study's models took, of the one that is meant or of others."""
-    if study.teachers is None:
+def _teachers(study: Study, point: _Point, others: bool = True) -> str:
+    """What the teachers of the model that is meant took; or those of the study's other models, if `others`."""
+    if study.teachers is None or "student" not in study.trials["role"]:
         return ""
-    if "student" not in study.trials["role"]:
-        return ""
-    role = study.trials.filter(trial_id=point.trial_id)["role"].to_list()
-    return teachers.sentence(study.teachers, "It" if role == ["student"] else "The study's students")
+    if study.trials.filter(trial_id=point.trial_id)["role"].to_list() == ["student"]:
+        return teachers.sentence(study.teachers)
+    return teachers.sentence(study.teachers, "The study's students") if others else ""
 
 
 def _uncertainty(study: Study) -> str:

@@ -22,6 +22,7 @@ from sizewise.embedding import full_bytes
 from sizewise.engine import creating, teachers
 from sizewise.engine.decisions import Engine
 from sizewise.export import export
+from sizewise.metrics.evaluation import Evaluation
 from sizewise.results.choosing import answer
 from sizewise.results.commands import run_longer
 from sizewise.search.edited import disagreement
@@ -181,13 +182,25 @@ def test_students_wait_for_all_teachers_and_go_on_without_one_that_failed(
     assert engine.next_trial() is None  # as yet
     assert engine.remaining == 4
     engine.evaluated(
-        0, {"iteration": 25, "epoch": 1.0, "auc": 0.7, "embedding_bytes": 1, "train_seconds": 1.0}
+        0, Evaluation({"iteration": 25, "epoch": 1.0, "auc": 0.7, "embedding_bytes": 1, "train_seconds": 1.0})
     )
     engine.failed(first.trial_id, "diverged")
     assert engine.next_trial() is None
     engine.failed(second.trial_id, "diverged too")
     assert engine.next_trial() is None
     assert "no teacher of this study's could be trained (diverged; diverged too)" in str(engine.paused)
+
+
+def test_a_teacher_whose_weights_are_gone_pauses_its_study(made: tuple[Path, Path], tmp_path: Path) -> None:
+    data, runs = made
+    folder = Path(shutil.copytree(runs / "mine", tmp_path / "mine"))
+    record = Ledger(folder).records()[3]
+    Ledger(folder).write(record.model_copy(update={"state": "running"}))
+    for path in folder.glob("checkpoints/0001-*/*.ckpt"):
+        path.unlink()
+    engine = engine_of(load(tmp_path, data), folder)
+    assert engine.next_trial() is None
+    assert "mine/0001: its checkpoint is gone" in str(engine.paused)
 
 
 def test_a_study_file_that_was_edited_must_agree_with_its_teachers(
@@ -262,7 +275,7 @@ def test_what_cannot_be_a_teacher_is_refused_in_a_sentence(
 
     assert "there is no study gone" in find("gone/0001")
     assert "study mine has no trial 9" in find("mine/9")
-    assert "'fulll' is none: use STUDY/NUMBER" in find("fulll")
+    assert "there is no 'fulll': use STUDY/NUMBER" in find("fulll")
     assert "contiguous tokens instead of raw ones" in find("mine/0000", shards)
     raw = shards.parent / "raw" / "day_0.tsv"
     prepare([raw], tmp_path / "other", shard_rows=900, tokens="contiguous", split="0.7,0.2,0.1")
