@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from sizewise_prep.raw.formats import text_format
-from sizewise_prep.raw.layout import Layout, quoted
+from sizewise_prep.raw.layout import CRITEO, Layout, quoted
 from sizewise_prep.raw.parsing.parser import BadRow
 
 _SEPARATORS = {
@@ -27,6 +27,7 @@ _NAME = re.compile(rb'\s*"?[A-Za-z_][\w .:/()-]*"?\s*', re.ASCII)
 _LOOSE = b"\t,;|"  # that separate fields even where they are too few or too many
 _BY_KIND = ("not_an_integer", "integer_range", "not_decimal", "token_range", "not_hex", "token_length")
 """Reasons for which a column may be of the wrong kind."""
+_PROPOSED = "`sizewise schema` proposes one"
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")
 
 
@@ -53,6 +54,8 @@ def explained(layout: Layout, row: BadRow, by_schema: bool) -> str:
             f"{detail}; fix the row, set bad ones aside (--max-bad-fraction), or make the column a `string` "
             f"(--schema){more}"
         )
+    if by_schema and first and layout == CRITEO and row.fault.reason in ("field_count", "label"):
+        return f"{detail}; logs in another layout than Criteo's need a schema file (--schema; {_PROPOSED})"
     return f"{detail}; fix the row, or leave bad rows out with --max-bad-fraction"
 
 
@@ -84,13 +87,16 @@ def _cause(layout: Layout, line: bytes, by_schema: bool, first: bool) -> str | N
         names = f"names columns ({', '.join(quoted(field, 20) for field in fields[:2])}, ...), and is no row"
         if not by_schema:
             return f"{names}: remove it, for the model's study had logs without a header"
-        return f"{names}: write `header: true` and these names in a schema file (--schema), or remove it"
+        return f"{names}: write `header: true` and these names in a schema file (--schema; {_PROPOSED}), or remove it"
     in_quotes = [
         field for field in fields if len(field) > 1 and field[:1] == field[-1:] and field[:1] in b"\"'"
     ]
     if in_quotes:
-        return (
+        what = (
             f"fields are in quotes ({quoted(in_quotes[0])}), which raw logs do not have: write them without"
+        )
+        return (
+            f"{what}, or write `quotes: true` in a schema file (--schema; {_PROPOSED})" if by_schema else what
         )
     return None
 
@@ -114,7 +120,10 @@ def _other_separator(layout: Layout, line: bytes, by_schema: bool, first: bool) 
         sign = _WRITTEN.get(found, f'"{found.decode()}"')
         named = first and not layout.header and _is_header(line.split(found), layout)
         header = ", `header: true`" if named else ""
-        return f"{what}: write `separator: {sign}`{header} and name the columns in a schema file (--schema)"
+        fix = (
+            f"write `separator: {sign}`{header} and name the columns in a schema file (--schema; {_PROPOSED})"
+        )
+        return f"{what}: {fix}"
     return f"{what}: write the logs as those that the model's study was prepared from"
 
 

@@ -1,4 +1,4 @@
-"""Raw logs and shards: `generate` and `prep`."""
+"""Raw logs and shards: `generate`, `schema` and `prep`."""
 
 import sys
 import time
@@ -51,6 +51,38 @@ def generate(
         )
     else:
         print(f"{out}: {rows:,} rows; the best possible AUC on them is {truth.bayes_auc:.4f}")
+
+
+@app.command()
+def schema(
+    raw: Annotated[
+        list[str], typer.Argument(metavar="RAW...", help="Raw logs of any format, as for `prep`.")
+    ],
+    out: Annotated[Path | None, typer.Option(metavar="YAML", help="Write it to this new file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Propose a schema file for logs in another layout than Criteo's, from a look at their first rows."""
+    from dataclasses import asdict
+
+    from sizewise_prep.raw.proposing import propose
+
+    if out is not None and out.exists():
+        raise InputError(f"{out}: is there already; name a new file")
+    found = propose(raw)
+    if out is not None and found.text:
+        try:
+            out.write_text(found.text, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{out}: cannot be written ({error.strerror}); name another file") from None
+    if as_json:
+        columns = [asdict(column) for column in found.columns]
+        print_json({"schema": found.text, "rows": found.rows, "columns": columns, "unsure": found.unsure})
+    elif not found.text:
+        print("These logs are in Criteo's layout: `prep` reads them without a schema file.")
+    elif out is None:
+        print(found.text, end="")
+    else:
+        print(f"{out}: a proposal from {found.rows:,} rows, unsure of {len(found.unsure)}; look it over")
 
 
 @dataclass(frozen=True)

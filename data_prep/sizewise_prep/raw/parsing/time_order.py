@@ -118,6 +118,11 @@ def find_time(layout: Layout, lines: Sequence[bytes]) -> str | None:
     return min(found, key=lambda name: found[name], default=None)
 
 
+def looks_like_time(name: str, values: list[bytes]) -> bool:
+    """Whether the values of a column are times; of digits alone its name must say so, unless they are unix times."""
+    return bool(values) and _look_like_times(name, "integer", values)
+
+
 def _look_like_times(name: str, kind: str, values: list[bytes]) -> bool:
     if all(_ISO.fullmatch(value) for value in values):
         return True

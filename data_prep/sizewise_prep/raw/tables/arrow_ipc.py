@@ -31,6 +31,12 @@ def _opened(raw: RawFile) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchS
             ) from None
 
 
+def _batches(file: pa.RecordBatchFileReader | pa.RecordBatchStreamReader) -> Iterator[pa.RecordBatch]:
+    if isinstance(file, pa.RecordBatchFileReader):
+        return (file.get_batch(number) for number in range(file.num_record_batches))
+    return iter(file)
+
+
 def schema_of(raw: RawFile) -> pa.Schema:
     """Its columns. Raises InputError where it is damaged."""
     with _opened(raw) as file:
@@ -63,11 +69,7 @@ class ArrowRows:
 
     def _frames(self) -> Iterator[pl.DataFrame]:
         with _opened(self._raw) as file:
-            if isinstance(file, pa.RecordBatchFileReader):
-                batches = (file.get_batch(number) for number in range(file.num_record_batches))
-            else:
-                batches = iter(file)
-            for batch in batches:
+            for batch in _batches(file):
                 for start in range(0, batch.num_rows, self._block_rows):
                     part = batch.slice(start, self._block_rows).select(self._converter.columns)
                     yield frame(part)
@@ -83,3 +85,15 @@ class ArrowRows:
     def explained(self, row: BadRow) -> str:
         """What is wrong with a row, and what to do."""
         return bad_value(row, self._by_schema)
+
+
+def first_batches(raw: RawFile, rows: int) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+    """Its columns and about so many first rows. Raises InputError where it is damaged."""
+    found: list[pa.RecordBatch] = []
+    with _opened(raw) as file:
+        for batch in _batches(file):
+            found.append(batch.slice(0, rows))
+            rows -= found[-1].num_rows
+            if rows <= 0:
+                break
+        return file.schema, found

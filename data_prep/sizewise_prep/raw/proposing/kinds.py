@@ -1,0 +1,233 @@
+"""What the columns of a sample seem to be: label, time, number, token or nothing of use; with reasons.
+
+    for column in judged(rows): column.name, column.kind, column.why, column.unsure
+
+Names count where values leave it open: `price` is a quantity and `movie_id` is none, whatever integers they hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from sizewise_prep.raw.parsing.time_order import looks_like_time
+
+NULLS = ("NULL", "null", "nan", "NaN", "NA", "N/A", "None", "none", r"\N", "undefined", "<null>")
+"""Texts that stand for a missing value in somebody's files."""
+
+_LABELS = (
+    *("label", "click", "clicked", "is_click", "is_clicked", "clk", "target", "y", "conversion", "converted"),
+    *(
+        "is_conversion",
+        "purchase",
+        "is_attributed",
+        "installed",
+        "is_installed",
+        "like",
+        "is_like",
+        "response",
+    ),
+)
+_RATINGS = re.compile(r"(^|_)(rating|rate|stars?|score)s?($|_)", re.IGNORECASE)
+_ID = re.compile(
+    r"(^|_)(id|ids|idx|index|key|code|type|cat|category|zip|hash|uid|ip)($|_)|Id$|ID$", re.IGNORECASE
+)
+_OF_A_ROW = re.compile(
+    r"|(id|idx|index|row|uuid|guid|no)|row_?id|.*(event|impression|imp|request|sample|log)_?id|Unnamed: \d+",
+    re.IGNORECASE,
+)
+_QUANTITY = re.compile(
+    r"(^|_)(price|cost|amount|count|cnt|num|number|n|age|width|height|size|length|duration|qty|quantity|total|sum|avg|"
+    r"mean|min|max|ratio|pct|hist|days|hours|seconds|views|clicks|weight|budget|bid)($|_)",
+    re.IGNORECASE,
+)
+_CRITEO_NUMBER = re.compile(r"I\d+|int_\d+|integer[-_]?feature[-_]?\d+|I_?\d+", re.IGNORECASE)
+_INTEGER = r"\A-?[0-9]+\z"
+_REAL = r"\A[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
+_HEX = r"\A[0-9a-f]{8}\z"
+_FEW, _MANY = 50, 0.999
+_LEAST_ROWS = 100  # before values that never come again say something
+_LONG_TEXT = 60
+_TIME_VALUES = 1000
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one column seems to be.
+
+    Attributes:
+        name: of the column.
+        kind: as a schema file says it; empty where that is left open.
+        why: what its values are.
+        unsure: what may be otherwise; empty where nothing is.
+        values: how many distinct ones the sample has.
+        missing: share of rows without one.
+        nulls: texts among them that stand for a missing value.
+    """
+
+    name: str
+    kind: str
+    why: str
+    unsure: str
+    values: int
+    missing: float
+    nulls: tuple[str, ...] = ()
+
+
+def judged(rows: pl.DataFrame) -> list[Column]:
+    """A judgement of each column; one of them at most is the label, and one the time."""
+    columns = [_judged(rows[name]) for name in rows.columns]
+    columns = _one_label(columns, rows)
+    return _one_time(columns)
+
+
+def _judged(raw: pl.Series) -> Column:
+    name = raw.name
+    values, nulls = _known(raw)
+    missing = 1 - len(values) / max(1, len(raw))
+    distinct = values.n_unique()
+
+    def column(kind: str, why: str, unsure: str = "") -> Column:
+        return Column(name, kind, why, unsure, distinct, missing, nulls)
+
+    if not len(values):
+        return column("skip", "no value in these rows")
+    if values.dtype in (pl.Date, pl.Datetime):
+        return column("time", "times")
+    if values.dtype == pl.Boolean:
+        return column("token", "truth values")
+    texts = values.cast(pl.String)
+    named_id = _ID.search(name) is not None
+    if not named_id and looks_like_time(name, [text.encode() for text in texts[:_TIME_VALUES]]):
+        return column("time", "times", "token, to use it as a feature" if distinct <= _FEW else "")
+    whole = bool(texts.str.contains(_INTEGER).all()) or (
+        values.dtype.is_float() and bool((values == values.floor()).all())
+    )
+    real = values.dtype.is_numeric() or bool(texts.str.contains(_REAL).all())
+    if distinct == 1 and len(values) >= _LEAST_ROWS:
+        return column("skip", f"one value, {texts[0]:.20}", "use token, if others follow later in the files")
+    if distinct >= _MANY * len(values) and len(values) >= _LEAST_ROWS and (whole or not real):
+        if _OF_A_ROW.fullmatch(name.strip()):
+            return column("skip", "another value in every row")
+        return column("token", "another value in every row", "skip, if none comes again later in the files")
+    if real and not whole:
+        return column("number", "real numbers")
+    if whole:
+        return column(*_of_integers(name, values.cast(pl.Float64), distinct))
+    if bool(texts.str.contains(_HEX).all()):
+        return column("hex", "eight hexadecimal digits")
+    if float(texts.str.len_chars().mean() or 0) > _LONG_TEXT:  # type: ignore[arg-type]
+        return column("skip", "long texts", "token, if the same texts come again")
+    return column("token", "texts")
+
+
+def _of_integers(name: str, numbers: pl.Series, distinct: int) -> tuple[str, str, str]:
+    """Kind, reason and doubt."""
+    if _QUANTITY.search(name) or _CRITEO_NUMBER.fullmatch(name):
+        return "integer", "integers, a quantity by its name", ""
+    if _ID.search(name):
+        return "token", "integers, an id by its name", ""
+    if distinct <= _FEW:
+        return "token", "few integers", "integer, if they are quantities"
+    if _like_counts(numbers):
+        return "integer", "integers, most of them small as counts are", "token, if they are ids"
+    return "token", "many integers", "integer, if they are quantities"
+
+
+def _like_counts(numbers: pl.Series) -> bool:
+    """Whether small numbers are the frequent ones, as with counts."""
+    low, middle, high = (numbers.quantile(q) or 0.0 for q in (0.0, 0.5, 1.0))
+    return -1 <= low <= 1 and high > 0 and middle < 0.1 * high
+
+
+def _known(raw: pl.Series) -> tuple[pl.Series, tuple[str, ...]]:
+    """The values without missing ones, and the texts that stand for those."""
+    values = raw.drop_nulls()
+    if values.dtype == pl.Binary:
+        values = values.cast(pl.String, strict=False).drop_nulls()
+    if values.dtype.is_float():
+        return values.drop_nans(), ()
+    if values.dtype.is_decimal():
+        return values.cast(pl.Float64), ()
+    if values.dtype != pl.String:
+        return values, ()
+    values = values.filter(values != "")
+    nulls = tuple(text for text in NULLS if (values == text).any())
+    return values.filter(~values.is_in(list(nulls))) if nulls else values, nulls
+
+
+def _one_label(columns: list[Column], rows: pl.DataFrame) -> list[Column]:
+    """The same with the label among them, if one column can be it."""
+    places = {column.name: place for place, column in enumerate(columns)}
+    binary = [column for column in columns if not column.missing and _is_binary(rows[column.name])]
+    named = [column for column in binary if _plain(column.name) in _LABELS]
+    named.sort(key=lambda column: _LABELS.index(_plain(column.name)))
+    ratings = [
+        column
+        for column in columns
+        if not column.missing
+        and _RATINGS.search(column.name)
+        and (column.kind in ("integer", "number", "token"))
+    ]
+    found = list(columns)
+    if named or binary:
+        label = (named or binary)[0]
+        share = f"{_share_of_clicks(rows[label.name]):.1%} are clicks"
+        others = [column.name for column in (named if len(named) > 1 else binary) if column is not label]
+        unsure = ""
+        if not named or len(named) > 1:
+            unsure = (
+                f"{', '.join(others[:3]) or 'another column'} may be the label instead"
+                if others
+                else "by its values"
+            )
+        found[places[label.name]] = replace(label, kind="label", why=share, unsure=unsure)
+    elif ratings and (highest := _highest(rows[ratings[0].name])) is not None:
+        bar = 0.8 * highest
+        rule = f"label >= {bar:g}"
+        unsure = "from which rating on a row counts as a click"
+        found[places[ratings[0].name]] = replace(
+            ratings[0], kind=rule, why=f"ratings up to {highest:g}", unsure=unsure
+        )
+    return found
+
+
+def _one_time(columns: list[Column]) -> list[Column]:
+    """The same with one time at most: the first; others are skipped."""
+    times = [column for column in columns if column.kind == "time"]
+    return [
+        replace(column, kind="skip", unsure=f"{times[0].name} is the time; only one column can be")
+        if column in times[1:]
+        else column
+        for column in columns
+    ]
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def _is_binary(raw: pl.Series) -> bool:
+    if raw.dtype == pl.Boolean:
+        return raw.n_unique() == 2
+    if raw.dtype.is_nested() or raw.dtype in (pl.Date, pl.Datetime):
+        return False
+    texts: Sequence[str | None] = raw.cast(pl.String).unique().to_list()
+    known = {(text or "").lower().removesuffix(".0") for text in texts}
+    return known in ({"0", "1"}, {"true", "false"})
+
+
+def _share_of_clicks(raw: pl.Series) -> float:
+    texts = raw.cast(pl.String).str.to_lowercase()
+    return float(texts.is_in(["1", "1.0", "true"]).mean() or 0)  # type: ignore[arg-type]
+
+
+def _highest(raw: pl.Series) -> float | None:
+    numbers = raw.cast(pl.Float64, strict=False)
+    highest = numbers.max()
+    if numbers.null_count() or highest is None or not 2 <= float(highest) <= 100:  # type: ignore[arg-type]
+        return None
+    return float(highest)  # type: ignore[arg-type]

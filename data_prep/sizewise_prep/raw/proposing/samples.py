@@ -1,0 +1,97 @@
+"""Some first rows of a log of any format, and what a schema file must say of how it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from sizewise_core.errors import InputError
+from sizewise_prep.raw.formats import text_format
+from sizewise_prep.raw.proposing.text_form import TextForm, text_form
+from sizewise_prep.raw.reader import Reader
+from sizewise_prep.raw.sources import RawFile
+from sizewise_prep.raw.tables.arrow_ipc import first_batches
+from sizewise_prep.raw.tables.arrow_types import frame
+from sizewise_prep.raw.tables.json_lines import first_fields
+from sizewise_prep.raw.tables.parquet import opened
+
+ROWS = 50_000
+_TEXT_BYTES = 4 << 20
+_BATCH_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """First rows of a file.
+
+    Attributes:
+        rows: a column each; those of text and JSON as text.
+        form: of text.
+        lists: columns that hold lists or records, which no kind reads.
+    """
+
+    rows: pl.DataFrame
+    form: TextForm | None = None
+    lists: list[str] = field(default_factory=list)
+
+
+def sample(raw: RawFile) -> Sample:
+    """Up to `ROWS` first rows. Raises InputError where they cannot be read."""
+    if raw.format == "text":
+        return _of_text(raw)
+    if raw.format == "jsonl":
+        rows = first_fields(raw)
+        if not rows.width:
+            raise InputError(f"{raw.path}: its first lines are no JSON objects, one a line; fix them")
+        nested = [name for name, dtype in rows.schema.items() if dtype.is_nested()]
+        return Sample(rows.drop(nested).cast(pl.String), lists=nested)
+    if raw.format == "parquet":
+        with opened(raw) as file:
+            batches = list(islice(file.iter_batches(_BATCH_ROWS, use_threads=False), ROWS // _BATCH_ROWS))
+            schema = file.schema_arrow
+    else:
+        schema, batches = first_batches(raw, ROWS)
+    table = pa.Table.from_batches(batches, schema)
+    nested = [one.name for one in schema if pa.types.is_nested(one.type)]
+    flat = table.drop_columns(nested).combine_chunks().to_batches()
+    rows = frame(flat[0]) if flat else pl.DataFrame()
+    return Sample(rows, lists=nested)
+
+
+def _of_text(raw: RawFile) -> Sample:
+    block = next(iter(Reader(raw, block_bytes=_TEXT_BYTES)), b"")
+    if what := text_format(block[:512]):
+        raise InputError(f"{raw.path}: {what}")
+    form = text_form(block)
+    if form is None:
+        raise InputError(
+            f"{raw.path}: no separator (tab, comma, semicolon, bar, space) gives its lines as many fields each; "
+            "is it a log with one row a line?"
+        )
+    try:
+        table = pa_csv.read_csv(
+            pa.BufferReader(block),
+            pa_csv.ReadOptions(
+                use_threads=False,
+                block_size=len(block) + 1,
+                column_names=form.names,
+                skip_rows=int(form.header),
+            ),
+            pa_csv.ParseOptions(
+                delimiter=form.separator,
+                quote_char='"' if form.quotes else False,
+                newlines_in_values=form.quotes,
+                invalid_row_handler=lambda _: "skip",
+            ),
+            pa_csv.ConvertOptions(column_types=dict.fromkeys(form.names, pa.binary())),
+        )
+    except pa.ArrowInvalid as error:
+        reason = " ".join(str(error).split())[:80]
+        raise InputError(f"{raw.path}: its first rows cannot be read ({reason}); fix them") from None
+    rows = pl.from_arrow(table.slice(0, ROWS))
+    assert isinstance(rows, pl.DataFrame)
+    return Sample(rows.cast(pl.String, strict=False), form)
