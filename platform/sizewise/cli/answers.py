@@ -169,13 +169,14 @@ def choose(
     study = results.load(place(runs), name)
     print_problems(study.problems, command("results", name, runs, "--problems"))
     choice = results.choose(study, limit, max_iterations, min_auc)
-    export = export_command(study, choice.trial_id)
+    export = export_command(study, choice.trial_id, choice.stored_as)
     if as_json:
         print_json({**dataclasses.asdict(choice), "export": export, "problems": study.problems})
         return
     say(
         f"trial {choice.trial_id} at iteration {format_count(choice.iteration)}: AUC {format_auc(choice.auc)}, "
         f"embeddings {format_bytes(choice.embedding_bytes)}"
+        + (f", rounded to {choice.stored_as}" if choice.stored_as else "")
     )
     say(choice.why)
     (shipped,) = study.trials.filter(trial_id=choice.trial_id)["iteration"]

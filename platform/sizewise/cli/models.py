@@ -16,6 +16,13 @@ def export(
     trial: Annotated[int, typer.Option(help="Which trial; `sizewise choose` names one.", min=0)],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     runs: Runs = "runs",
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Round a model that was trained in float32 to bfloat16, int8, int4 or int2.",
+            metavar="STORAGE",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a trial's best model as a folder that runs without Sizewise, with its measured latency."""
@@ -29,14 +36,16 @@ def export(
     problems: list[str] = []
     try:
         with waiting("writing the model and measuring its latency", as_json):
-            found = exports.export(place(runs), name, trial, out, problems)
+            found = exports.export(place(runs), name, trial, out, problems, storage=storage)
     finally:
         print_problems(problems, command("results", name, runs, "--problems"))
     if as_json:
         print_json({"out": str(out), **found.model_dump(mode="json"), "problems": problems})
         return
     say(
-        f"{out}: trial {trial} at iteration {found.iteration:,}, validation AUC {auc_text(found.validation['auc'])}, "
+        f"{out}: trial {trial} at iteration {found.iteration:,}"
+        + (f" in {found.stored_as}" if found.stored_as else "")
+        + f", validation AUC {auc_text(found.validation.get('auc'))}, "
         f"model {format_bytes(found.model_bytes)} ({format_bytes(found.program_bytes)} on disk)"
     )
     latency = ", ".join(f"{at.rows:,} rows: {at.milliseconds:.3g} ms" for at in found.latency)

@@ -63,7 +63,7 @@ def front_columns() -> list[str]:
 
     scores = ["auc", "auc_low", "auc_high", "replicates"]
     sizes = ["embedding_bytes", "compression_ratio", "model_bytes"]
-    columns = ["trial_id", *scores, *sizes, "iteration", "epoch", "method", "learning_rate"]
+    columns = ["trial_id", "stored_as", *scores, *sizes, "iteration", "epoch", "method", "learning_rate"]
     return with_listed(columns, after="epoch")
 
 

@@ -42,6 +42,7 @@ class Description(BaseModel):
         layout: the columns of the raw rows that it reads.
         tokens: what the program makes of a token before it looks it up.
         validation, test: auc, logloss and normalized_entropy at that iteration; test is empty where the data has none.
+        stored_as: the storage that it was rounded to when it was exported; None where it is stored as it was trained.
         embedding_bytes, model_bytes: as in the study's tables; the file also holds the program and a vocabulary.
         latency: on the machine and with the threads that `measured_on` names.
         program_bytes, sha256: of `model.pt2`.
@@ -60,6 +61,7 @@ class Description(BaseModel):
     tokens: Tokens
     validation: dict[str, float | None]
     test: dict[str, float | None]
+    stored_as: Literal["bfloat16", "int8", "int4", "int2"] | None = None
     embedding_bytes: _Count
     model_bytes: _Count
     compression_ratio: float

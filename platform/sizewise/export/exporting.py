@@ -12,14 +12,16 @@ import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import polars as pl
 import torch
 
 import sizewise
 from sizewise import results
 from sizewise.config.trial import TrialConfig
-from sizewise.embedding import METHODS
+from sizewise.embedding import METHODS, full_bytes
+from sizewise.embedding.rounding import Rounded, round_tables, rounds
 from sizewise.export import archive
 from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description, Latency
 from sizewise.export.program import to_program
@@ -30,7 +32,7 @@ from sizewise.store.study_folder import StudyFolder, TrialFolder
 from sizewise.training import checkpoint
 from sizewise.training.building import build_model
 from sizewise_core.atomic import atomic_folder, write_atomic
-from sizewise_core.errors import InputError
+from sizewise_core.errors import InputError, shown
 from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import Place, entries
 from sizewise_prep.raw.layout import CRITEO
@@ -44,15 +46,24 @@ _SCORES = ("auc", "logloss", "normalized_entropy")
 
 
 def export(
-    runs: Place, name: str, trial_id: int, out: Path, problems: list[str] | None = None
+    runs: Place,
+    name: str,
+    trial_id: int,
+    out: Path,
+    problems: list[str] | None = None,
+    storage: str | None = None,
 ) -> Description:
     """Write the model of a trial's best evaluation to the folder `out`, wholly or not at all.
 
-    `problems` gets a line for what could not be read of the study.
+    Args:
+        runs, name, trial_id: of the trial.
+        out: a folder that is not there yet, or empty.
+        problems: gets a line for what could not be read of the study.
+        storage: round a model that was trained in float32 to it: bfloat16, int8, int4 or int2.
 
     Raises:
-        InputError: no such study or trial, nothing of it to export, its weights are damaged, its data is gone, or `out`
-            holds something.
+        InputError: no such study or trial, nothing of it to export, its weights are damaged, its data is gone, `out`
+            holds something, or there is no such storage, or nothing to round to it.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists already; choose another --out")
@@ -72,6 +83,7 @@ def export(
         raise InputError(
             f"{study.folder}: the weights of trial {trial_id} are not those of a model of its configuration"
         ) from None
+    row = row if storage is None else _rounded(study, row, model, storage, manifest)
     vocabulary = Vocabulary.load(data) if manifest.settings.tokens == "contiguous" else None
 
     program = _program(config, model, manifest.settings.tokens, vocabulary)
@@ -85,6 +97,7 @@ def export(
         tokens=manifest.settings.tokens,
         validation={score: row[score] for score in _SCORES},
         test={score: row[f"test_{score}"] for score in _SCORES if row[f"test_{score}"] is not None},
+        stored_as=storage,
         embedding_bytes=row["embedding_bytes"],
         model_bytes=row["model_bytes"],
         compression_ratio=row["compression_ratio"],
@@ -99,6 +112,38 @@ def export(
         write_atomic(working / DESCRIPTION, description.model_dump_json(indent=2).encode())
         Deployed.open(working)  # before it gets its name: what cannot be opened here nobody can serve
     return description
+
+
+def _rounded(
+    study: results.Study, row: Mapping[str, Any], model: Model, storage: str, manifest: Manifest
+) -> Mapping[str, Any]:
+    """Round the model's tables; the trial's line of the table as one of the rounded model.
+
+    Its scores are those that the study measured, if it did at that iteration; there are none on the test split.
+    """
+    if storage not in get_args(Rounded):
+        raise InputError(f"--storage {shown(storage)}: choose one of {', '.join(get_args(Rounded))}")
+    if not rounds(model.embedding):
+        raise InputError(
+            f"trial {row['trial_id']} was not trained in float32, so it is stored as it is: leave out --storage"
+        )
+    round_tables(model.embedding, storage)  # type: ignore[arg-type]
+    size = model.embedding.embedding_bytes
+    sizes = {
+        "embedding_bytes": size,
+        "model_bytes": model.model_bytes,
+        "compression_ratio": full_bytes(manifest.cardinalities, model.embedding.dim) / size,
+    }
+    measured: Mapping[str, Any] = {}
+    if study.rounded.height:
+        same = study.rounded.filter(
+            pl.col("trial_id") == row["trial_id"],
+            pl.col("iteration") == row["iteration"],
+            pl.col("stored_as") == storage,
+        )
+        measured = same.row(0, named=True) if same.height else {}
+    scores = {name: measured.get(name) for name in _SCORES}
+    return {**row, **scores, **{f"test_{name}": None for name in _SCORES}, **sizes}
 
 
 def _program(config: TrialConfig, model: Model, tokens: Tokens, vocabulary: Vocabulary | None) -> bytes:

@@ -4,15 +4,18 @@ Both are frozen. What of them lies on disk, in a checkpoint or on its way throug
 as `as_row` gives them and `from_row` reads them.
 """
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from sizewise.metrics.scores import Scores
 
 Row = dict[str, float | str | None]
 _PARTS = "auc_parts"
+STORAGES = "in_storages"
+"""The column of what was measured of the rounded model, as JSON by storage."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +29,12 @@ class Evaluation(Mapping[str, float]):
     Attributes:
         measured: in the order in which it is written.
         auc_parts: what its AUC's error is made of, as text (see `search.pruning`); empty where that was not kept.
+        in_storages: by storage, such as int4: the measurements that are others where the model is rounded to it.
     """
 
     measured: Mapping[str, float]
     auc_parts: str = ""
+    in_storages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __getitem__(self, metric: str) -> float:
         return self.measured[metric]
@@ -57,11 +62,18 @@ class Evaluation(Mapping[str, float]):
 
     def of_replicate(self, replicate: int) -> "Evaluation":
         """The evaluation with its trial's replicate, where it has none yet."""
-        return Evaluation({"replicate": replicate, **self.measured}, self.auc_parts)
+        return replace(self, measured={"replicate": replicate, **self.measured})
 
     def as_row(self) -> Row:
         """The evaluation as plain values."""
-        return {**self.measured, **({_PARTS: self.auc_parts} if self.auc_parts else {})}
+        row: Row = {**self.measured, **({_PARTS: self.auc_parts} if self.auc_parts else {})}
+        if self.in_storages:
+            finite = {
+                storage: {name: value if math.isfinite(value) else None for name, value in measured.items()}
+                for storage, measured in self.in_storages.items()
+            }
+            row[STORAGES] = json.dumps(finite, allow_nan=False)
+        return row
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
@@ -72,7 +84,26 @@ class Evaluation(Mapping[str, float]):
             if not isinstance(value, str) and name != _PARTS
         }
         parts = row.get(_PARTS)
-        return cls(measured, parts if isinstance(parts, str) else "")
+        return cls(measured, parts if isinstance(parts, str) else "", in_storages(row.get(STORAGES)))
+
+
+def in_storages(text: object) -> dict[str, dict[str, float]]:
+    """What was measured of rounded models, from the text of their column; what nobody can have measured is left out."""
+    try:
+        found = json.loads(text) if isinstance(text, str) else {}
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        storage: {
+            name: math.nan if value is None else value
+            for name, value in measured.items()
+            if value is None or (isinstance(value, int | float) and abs(value) <= 2**62)
+        }
+        for storage, measured in found.items()
+        if isinstance(measured, dict)
+    }
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import polars as pl
 
@@ -29,6 +29,8 @@ class Choice:
     model_bytes: int | None
     compression_ratio: float | None
     why: str
+    stored_as: str | None = None
+    """The storage that the trained model is rounded to; None where it is chosen as it was trained."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class _Point:
     embedding_bytes: int
     model_bytes: int | None
     compression_ratio: float | None
+    stored_as: str | None
     size: int
     """By what the study means by it."""
 
@@ -50,7 +53,8 @@ class _Point:
     def first(cls, points: pl.DataFrame, size: str) -> Self:
         """The first row of a table of candidates."""
         row = points.row(0, named=True)
-        return cls(**{one.name: row[one.name] for one in fields(cls) if one.name != "size"}, size=row[size])
+        values: dict[str, Any] = {one.name: row.get(one.name) for one in fields(cls)}
+        return cls(**{**values, "size": row[size]})
 
     def chosen(self, why: str) -> Choice:
         """It, chosen for that reason."""
@@ -189,6 +193,7 @@ def _limits(
 
 def _sentence(study: Study, best: _Point, smallest: _Point, tolerance: float) -> str:
     weight, auc = format_bytes(smallest.size), format_auc(smallest.auc)
+    weight += f" in {smallest.stored_as}" if smallest.stored_as else ""
     full = study.record.data.full_bytes
     against_full = ""
     if full and full > smallest.size:

@@ -24,11 +24,11 @@ _TEACHER = (
 _OF_THE_STUDY = ("dim", "bottom_mlp", "top_mlp", "evaluate_every", "checkpoint_seconds", "model", *_TEACHER)
 
 
-def export(study: Study, trial_id: int) -> str:
-    """`sizewise export` of a trial's best model, into a folder named after it."""
-    return (
-        f"sizewise export {study.name}{_where(study)} --trial {trial_id} --out {study.name}-trial{trial_id}"
-    )
+def export(study: Study, trial_id: int, stored_as: str | None = None) -> str:
+    """`sizewise export` of a trial's best model, rounded to a storage where one is given, into a folder named so."""
+    out = f"{study.name}-trial{trial_id}" + (f"-{stored_as}" if stored_as else "")
+    storage = f" --storage {stored_as}" if stored_as else ""
+    return f"sizewise export {study.name}{_where(study)} --trial {trial_id}{storage} --out {out}"
 
 
 def problems(study: Study) -> str:

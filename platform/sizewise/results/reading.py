@@ -16,6 +16,7 @@ from sizewise.results.cost import cost_table
 from sizewise.results.finding import driver_state, files_of
 from sizewise.results.front import column, nondominated
 from sizewise.results.replicates import means
+from sizewise.results.rounded import split_rounded
 from sizewise.results.teachers import COLUMNS as TEACHER_COLUMNS
 from sizewise.results.teachers import Teachers, teachers_of, with_roles
 from sizewise.store.curves import read_curves
@@ -61,6 +62,8 @@ class Study:
     evaluations: a row an evaluation, with the trial's state and configuration; all on the validation split.
     problems: what could not be read, a line each.
     teachers: what its students learn from; None where it has no students.
+    rounded: the evaluations again as those of models rounded to the storage in `stored_as`, a row each; with no
+      columns where the study has none.
     """
 
     name: str
@@ -73,13 +76,16 @@ class Study:
     config_columns: list[str]
     problems: list[str] = field(default_factory=list)
     teachers: Teachers | None = None
+    rounded: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     @cached_property
     def candidates(self) -> pl.DataFrame:
         """Evaluations that a choice may fall on: with an AUC and a size, within the study's constraints, of trials
-        that have not failed; of a configuration with replicates, their means (see `replicates`).
+        that have not failed; of a configuration with replicates, their means (see `replicates`). Where the study has
+        models rounded, `stored_as` names the storage of each that is, and is null for others.
         """
-        valid = self.evaluations.filter(
+        every = pl.concat([self.evaluations, self.rounded], how="diagonal")
+        valid = every.filter(
             pl.col("auc", self.size).is_not_null(), pl.col("state").is_in(["running", "finished", "pruned"])
         )
         return means(valid).filter(kept(self.record.constraints))
@@ -169,6 +175,7 @@ def load(runs: Place, name: str) -> Study:
     evaluations = read_curves(files.evaluations, state == "running", problems)
     checks.orphans(files, ledger, state == "running", problems)
     checks.curves(ledger, evaluations, counts, problems)
+    evaluations, of_rounded = split_rounded(evaluations)
     configs, config_columns = _configs(ledger)
     trials = _trials(ledger, configs, evaluations, _test_scores(files, problems))
     checks.tests(files, ledger, problems)
@@ -179,8 +186,19 @@ def load(runs: Place, name: str) -> Study:
     trials = with_roles(trials, ledger, learned_from)
     of_trial = trials.select("trial_id", "configuration", "state", *config_columns)
     joined = evaluations.join(of_trial, on="trial_id", how="left", maintain_order="left")
+    rounded = of_rounded.join(of_trial, on="trial_id", how="left", maintain_order="left")
     return Study(
-        name, files.folder, record, state, trials, joined, objectives, config_columns, problems, learned_from
+        name,
+        files.folder,
+        record,
+        state,
+        trials,
+        joined,
+        objectives,
+        config_columns,
+        problems,
+        learned_from,
+        rounded if rounded.height else pl.DataFrame(),
     )
 
 

@@ -10,10 +10,13 @@ CONFIDENCE = 0.95
 def means(evaluations: pl.DataFrame) -> pl.DataFrame:
     """Evaluations with those of a configuration's replicates at one iteration as one row, their mean.
 
+    Evaluations of models rounded to a storage (`stored_as`) are averaged among themselves.
+
     `replicates` says of how many trials a row is, `auc_low` and `auc_high` are the ends of the 95 % confidence
     interval of the mean AUC (Student's t), null for a single trial. `trial_id` is the configuration's first. Where
     a configuration has replicates, iterations that only one of them has reached are left out.
     """
+    same = ["configuration", *(name for name in ("stored_as",) if name in evaluations.columns)]
     is_several = pl.col("trial_id").n_unique().over("configuration") > 1
     single = evaluations.filter(~is_several).with_columns(
         replicates=pl.lit(1, pl.Int64),
@@ -27,10 +30,10 @@ def means(evaluations: pl.DataFrame) -> pl.DataFrame:
 
     measured = [name for name, metric in METRICS.items() if metric.kind == "score" or metric.compute]
     averaged = [*measured, "train_seconds", "samples_per_second"]
-    others = [c for c in rest.columns if c not in (*averaged, "configuration", "iteration")]
+    others = [c for c in rest.columns if c not in (*averaged, *same, "iteration")]
     grouped = (
         rest.sort("configuration", "iteration", "replicate")
-        .group_by("configuration", "iteration", maintain_order=True)
+        .group_by(*same, "iteration", maintain_order=True)
         .agg(
             *(pl.col(c).first() for c in others),
             *(pl.col(c).mean() for c in averaged if c in rest.columns),

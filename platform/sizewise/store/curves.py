@@ -11,6 +11,7 @@ from io import BytesIO
 import numpy as np
 import polars as pl
 
+from sizewise.metrics.evaluation import STORAGES
 from sizewise.metrics.registry import METRICS
 from sizewise.store.evaluations import evaluation_of, lines_of
 from sizewise.store.files import batches
@@ -110,8 +111,9 @@ def _parsed(files: list[_Lines], problems: list[str]) -> Iterator[pl.DataFrame]:
 
 
 def schema() -> dict[str, pl.DataType]:
-    """The columns of a table of evaluations, one a metric."""
-    return {name: pl.Int64() if metric.dtype is int else pl.Float64() for name, metric in METRICS.items()}
+    """The columns of a table of evaluations, one a metric, and what was measured of rounded models, as JSON."""
+    numbers = {name: pl.Int64() if metric.dtype is int else pl.Float64() for name, metric in METRICS.items()}
+    return {**numbers, STORAGES: pl.String()}
 
 
 def _measured() -> pl.Expr:
@@ -124,7 +126,7 @@ def _measured() -> pl.Expr:
     )
 
 
-def _one_by_one(file: _Lines, problems: list[str]) -> Iterator[Mapping[str, float | None]]:
+def _one_by_one(file: _Lines, problems: list[str]) -> Iterator[Mapping[str, float | str | None]]:
     """The evaluations of a file, naming each line that is none."""
     for number, line in zip(file.numbers, file.lines, strict=True):
         try:
@@ -134,7 +136,11 @@ def _one_by_one(file: _Lines, problems: list[str]) -> Iterator[Mapping[str, floa
             problems.append(_left_out(file.name, number, str(error) if other else "damaged"))
         else:
             row = {"trial_id": file.trial_id, **evaluation}
-            yield {name: value if (value := row.get(name)) == value else None for name in METRICS}
+            text = evaluation.as_row().get(STORAGES)
+            yield {
+                **{name: value if (value := row.get(name)) == value else None for name in METRICS},
+                STORAGES: text,
+            }
 
 
 def _left_out(name: str, number: int, why: str) -> str:

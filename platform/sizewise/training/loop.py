@@ -22,6 +22,7 @@ from torch import nn
 
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import full_bytes
+from sizewise.embedding.rounding import rounds, stored_as
 from sizewise.embedding.table import shipped
 from sizewise.metrics.evaluation import Evaluation, TestScores, as_rows, best, from_rows
 from sizewise.metrics.registry import computed
@@ -265,20 +266,14 @@ class _Trial:
 
     def _evaluate(self) -> None:
         labels, logits = self._predict("validation")
+        rounded = self._evaluate_rounded()
         if self.rank:
             return
-        scores = evaluate_scores(labels, logits)
         measured = {
             "iteration": self.iteration,
             "epoch": self.iteration / self.per_epoch,
             "samples": self.samples,
-            "auc": scores.auc,
-            "logloss": scores.logloss,
-            "normalized_entropy": scores.normalized_entropy,
-            **computed(labels, logits),
-            "embedding_bytes": self.model.embedding.embedding_bytes,
-            "model_bytes": self.model.model_bytes,
-            "compression_ratio": self.full_bytes / self.model.embedding.embedding_bytes,
+            **self._scores_and_sizes(labels, logits),
             "optimizer_bytes": optimizer_bytes(self.optimizer),
             "train_seconds": self.train_seconds,
             **{name: self.train_seconds * count for name, count in self.uses.items()},
@@ -286,10 +281,35 @@ class _Trial:
             "peak_memory_bytes": peak_memory(self.device),
             "wire_bytes": self.wire_bytes,
         }
-        row = Evaluation(measured, auc_error(labels, logits) if self.compared else "")
+        row = Evaluation(measured, auc_error(labels, logits) if self.compared else "", rounded)
         self.evaluations.append(row)
         if best(self.evaluations) is row:
             checkpoint.save_weights(self._weights(self.iteration), shipped(self.model.state_dict()), self.of)
+
+    def _evaluate_rounded(self) -> Mapping[str, Mapping[str, float]]:
+        """What is measured of the model rounded to each of the storages that the study asks for."""
+        measured: dict[str, Mapping[str, float]] = {}
+        if rounds(self.model.embedding):
+            for storage in self.config.embedding.also_stored_as:
+                with stored_as(self.model.embedding, storage):
+                    labels, logits = self._predict("validation")
+                    measured[storage] = {} if self.rank else self._scores_and_sizes(labels, logits)
+        return measured
+
+    def _scores_and_sizes(
+        self, labels: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]
+    ) -> dict[str, float]:
+        """How good the model is that predicts this, and how large, as it is at this moment."""
+        scores, size = evaluate_scores(labels, logits), self.model.embedding.embedding_bytes
+        return {
+            "auc": scores.auc,
+            "logloss": scores.logloss,
+            "normalized_entropy": scores.normalized_entropy,
+            **computed(labels, logits),
+            "embedding_bytes": size,
+            "model_bytes": self.model.model_bytes,
+            "compression_ratio": self.full_bytes / size,
+        }
 
     def _predict(self, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Labels and logits of a split, every worker computing its share of each batch; rank 0 gets them all."""

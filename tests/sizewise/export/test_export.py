@@ -1,5 +1,6 @@
 """Exported models: the same predictions as the trained ones, from raw rows, without this platform."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -97,6 +98,88 @@ def test_a_deployed_model_scores_raw_rows_as_the_study_scored_its_test_split(
     assert found.scores.auc == pytest.approx(description.test["auc"], abs=1e-4)
     assert found.scores.logloss == pytest.approx(description.test["logloss"], abs=1e-6)
     assert description.test["auc"] == results.load(runs, name).trials["test_auc"][0]
+
+
+@pytest.fixture(scope="module")
+def several_sizes(raw: Path, trained: Callable[..., tuple[Path, str]]) -> tuple[Path, str]:
+    """A study of two trials in float32, whose evaluations are those of rounded models, too."""
+    trained("raw", method="robe")  # prepares the data
+    spec = {
+        "name": "several",
+        "data": str(raw / "raw"),
+        "model": {"dim": 8, "bottom_mlp": [16], "top_mlp": [16]},
+        "embedding": {"method": "robe", "also_stored_as": ["int4", "int2"]},
+        "search": {"memory_budget": 20_000, "learning_rate": {"low": 0.03, "high": 0.05}, "epochs": 1},
+        "train": {"batch_size": 128, "evaluate_every": 0.5},
+        "trials": 2,
+    }
+    (raw / "several.yaml").write_text(json.dumps(spec))
+    calm_study(raw / "several.yaml", raw / "runs" / "several")
+    return raw / "runs", "several"
+
+
+def test_one_training_answers_for_models_of_several_sizes(
+    several_sizes: tuple[Path, str],
+    raw: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study = results.load(*several_sizes)
+    assert study.problems == [
+        "several/study.json was skipped (No such file or directory)"
+    ]  # a calm one has none
+    assert study.evaluations.height == 4
+    assert "stored_as" not in study.evaluations.columns
+    assert study.candidates.height == 3 * 4
+    sizes = study.candidates.group_by("stored_as").agg(pl.col("embedding_bytes").unique().first())
+    assert dict(sizes.iter_rows()) == {None: 20_000, "int4": 2_502, "int2": 1_252}
+    trained, int4 = (
+        study.candidates.filter(pl.col("stored_as").eq_missing(storage)).sort("trial_id", "iteration")
+        for storage in (None, "int4")
+    )
+    assert (trained["auc"] - int4["auc"]).abs().max() < 0.02
+    assert trained["auc"].to_list() != int4["auc"].to_list()
+    assert trained["iteration"].to_list() == int4["iteration"].to_list()
+    assert "int4" in study.front["stored_as"].to_list() or "int2" in study.front["stored_as"].to_list()
+
+    choice = results.choose(study, max_bytes=2_600, max_iterations=25)
+    assert choice.stored_as in ("int4", "int2")
+    assert choice.embedding_bytes < 2_600
+    runs, name = several_sizes
+    monkeypatch.setattr(sys, "argv", ["sizewise", "choose", name, "--runs", str(runs), "--max-bytes", "2600"])
+    with contextlib.suppress(SystemExit):
+        cli.main()
+    printed = capsys.readouterr().out
+    assert f"--storage {results.choose(study, max_bytes=2_600).stored_as}" in printed
+
+    description = export(runs, name, 0, tmp_path / "int4", storage="int4")
+    row = study.trials.row(0, named=True)
+    wanted = int4.filter(trial_id=0, iteration=row["iteration"]).row(0, named=True)
+    assert (description.stored_as, description.embedding_bytes) == ("int4", 2_502)
+    assert description.validation["auc"] == wanted["auc"]
+    assert description.model_bytes == row["model_bytes"] - 20_000 + 2_502
+    assert description.compression_ratio == pytest.approx(row["compression_ratio"] * 20_000 / 2_502)
+    found = evaluate(Deployed.open(tmp_path / "int4"), [str(raw / "test.tsv")])
+    assert found.scores
+    assert found.scores.auc == pytest.approx(row["test_auc"], abs=0.02)
+    with zipfile.ZipFile(tmp_path / "int4" / "model.pt2") as archive:
+        held = [info.file_size for info in archive.infolist()]
+    assert 2_500 in held
+    assert 20_000 not in held
+    # Of a storage that nobody measured there are no scores.
+    assert export(runs, name, 1, tmp_path / "int8", storage="int8").validation["auc"] is None
+
+
+def test_what_cannot_be_rounded_is_refused(
+    several_sizes: tuple[Path, str], trained: Callable[..., tuple[Path, str]], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="--storage 'int3': choose one of bfloat16, int8, int4, int2"):
+        export(*several_sizes, 0, tmp_path / "model", storage="int3")
+    stored = trained("raw", method="robe", storage="int8", sign=True)
+    with pytest.raises(InputError, match="was not trained in float32"):
+        export(*stored, 0, tmp_path / "model", storage="int4")
+    assert not list(tmp_path.iterdir())
 
 
 def test_it_runs_where_there_is_no_sizewise_and_holds_no_pickle(

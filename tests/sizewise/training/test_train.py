@@ -97,6 +97,7 @@ def test_it_learns_and_reports_every_evaluation(
         {"options": {"block_len": 8, "storage": "bfloat16"}},
         {"options": {"block_len": 8, "storage": "int4", "group": 64}},
         {"method": "hash", "options": {"storage": "int2"}, "optimizer": "adam"},
+        {"also_stored_as": ["int8", "int4"]},
         {"method": "cce", "options": {"cluster_every": 20, "count_pointers": False, "storage": "int4"}},
         {"method": "hash", "options": {}},
         {"method": "qr", "options": {}, "memory_budget": 200_000},

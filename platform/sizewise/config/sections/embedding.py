@@ -9,6 +9,7 @@ from sizewise.config.fields import Choices, OneOf, did_you_mean, ends_of, form_o
 from sizewise.config.sections.options import check_options, searched
 from sizewise.config.sections.section import Section
 from sizewise.embedding import METHODS
+from sizewise.embedding.rounding import Rounded
 from sizewise_core.errors import shown
 
 
@@ -18,6 +19,8 @@ class EmbeddingSpec(Section):
     model_config = ConfigDict(extra="allow")
 
     method: OneOf[str] = "robe"
+    # What trained float32 models are rounded to, and evaluated as, beside themselves: models of several sizes.
+    also_stored_as: list[Rounded] = []
 
     @property
     def methods(self) -> list[str]:
@@ -54,6 +57,23 @@ class EmbeddingSpec(Section):
             if name not in cls.model_fields:
                 parsed[name] = searched(value)
         return parsed
+
+    @field_validator("also_stored_as", mode="after")
+    @classmethod
+    def _once_each(cls, value: list[Rounded]) -> list[Rounded]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"also_stored_as: name each storage once, not {', '.join(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def _has_something_to_round(self) -> "EmbeddingSpec":
+        storages = ends_of(self.options.get("storage", "float32"))
+        if self.also_stored_as and "float32" not in storages:
+            raise ValueError(
+                f"also_stored_as: rounds models that are trained in float32, and storage is {shown(str(storages[0]))}: "
+                "leave out storage, or also_stored_as"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_options(self) -> "EmbeddingSpec":
