@@ -147,17 +147,10 @@ class Engine:
         teachers = self.search.teachers
         if record.teacher is not None or not teachers:
             return True
-        if not any(teacher.state == "finished" for teacher in teachers):
-            errors = dict.fromkeys(teacher.error for teacher in teachers if teacher.error)
-            self.pause(
-                f"no teacher of this study's could be trained ({'; '.join(errors)}): start another study with another "
-                "distill.teacher"
-            )
-        elif not self.teacher:
-            try:
-                self.teacher = trained_here(self.folder, teachers)
-            except InputError as error:
-                self.pause(str(error))
+        try:
+            self.teacher = self.teacher or trained_here(self.folder, teachers)
+        except InputError as error:
+            self.pause(str(error))
         return not self.paused
 
     def _teacher(self, record: Record) -> How:

@@ -68,7 +68,7 @@ def scores_of(sources: Sequence[Source], data: str) -> TeacherScores:
 
 def _find(name: str, runs: Place, data: str, manifest: Manifest, own: str) -> Source:
     path = Path(name)
-    if path.suffix in FORMATS:
+    if path.suffix in FORMATS or path.is_file():
         rows = manifest.splits["train"].rows
         try:
             teacher = file_teacher(path, rows)

@@ -56,10 +56,6 @@ def read_scores(path: Path, rows: int) -> Numbers:
         raise InputError(
             f"{path}: has {len(values):,} scores, and the training split has {rows:,} rows: {_FIX}"
         )
-    finite = np.isfinite(values)
-    if not finite.all():
-        row = int(np.argmin(finite))
-        raise InputError(f"{path}: score {row + 1:,} is {values[row]}, which must be a finite number: {_FIX}")
     shares = rows > 0 and values.min() >= 0 and values.max() <= 1
     if name == "probability":
         if not shares:
@@ -70,7 +66,15 @@ def read_scores(path: Path, rows: int) -> Numbers:
         raise InputError(
             f"{path}: all scores lie between 0 and 1, as probabilities do: name the column probability or log_odds"
         )
-    return np.asarray(values, np.float32)
+    with np.errstate(over="ignore"):
+        scores = np.asarray(values, np.float32)
+    finite = np.isfinite(scores)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise InputError(
+            f"{path}: score {row + 1:,} is {values[row]}, which must be a finite number of float32: {_FIX}"
+        )
+    return scores
 
 
 def _npy(path: Path) -> tuple[str, np.ndarray[Any, Any]]:

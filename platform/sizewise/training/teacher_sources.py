@@ -111,7 +111,7 @@ def trained_here(folder: Place, teachers: Sequence[Record]) -> list[Source]:
         teachers: their records.
 
     Raises:
-        InputError: the weights of one of them are gone or damaged.
+        InputError: none of them could be trained, or the weights of one are gone or damaged.
     """
     found = []
     for record in teachers:
@@ -138,5 +138,11 @@ def trained_here(folder: Place, teachers: Sequence[Record]) -> list[Source]:
                 digest=digest,
                 config=record.config,
             )
+        )
+    if not found:
+        errors = dict.fromkeys(record.error for record in teachers if record.error)
+        raise InputError(
+            f"no teacher of this study's could be trained ({'; '.join(errors)}): start another study with another "
+            "distill.teacher"
         )
     return found

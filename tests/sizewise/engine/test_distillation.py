@@ -381,3 +381,25 @@ def test_a_trial_that_scores_for_its_teacher_is_not_silent(made: tuple[Path, Pat
     (tmp_path / "mine" / "checkpoints" / record.key).mkdir(parents=True)
     (tmp_path / "mine" / "checkpoints" / record.key / "000000000010.ckpt").touch()
     assert str(engine.progress(record.trial_id)).endswith("10.ckpt")
+
+
+@pytest.mark.slow
+def test_a_command_scores_for_a_named_teacher_on_the_cluster(made: tuple[Path, Path], tmp_path: Path) -> None:
+    """A task a shard, before the first student; a second study with this teacher computes nothing."""
+    data = Path(shutil.copytree(made[0], tmp_path / "shards"))
+    shutil.rmtree(data / "teachers")
+    runs = Path(shutil.copytree(made[1], tmp_path / "runs"))
+    path = tmp_path / "second.yaml"
+    distill = ", distill: {teacher: mine/0000, weight: {low: 0.5, high: 1.0}}"
+    path.write_text(STUDY.format(name="second", data=data, train=distill))
+    with real_study.Command("run", path, "--runs", runs, "--set=trials=1") as command:
+        code, out, err = command.end()
+    assert code == 0, err
+    assert "teacher mine/0000: scores 3,200 training rows" in err
+    assert len(list(data.glob("teachers/*/*.f32"))) == 5
+    assert "learned from a teacher (mine/0000), which took 25 iterations" in " ".join(out.split())
+    record = Ledger(runs / "second").records()[0]
+    assert 0.5 <= record.config["distill_weight"] <= 1.0
+    source = creating.known_teacher(runs / "second")
+    assert [one.name for one in source] == ["mine/0000"]
+    assert teachers.scores_of(source, str(data)).missing() == []
