@@ -301,6 +301,16 @@ def test_one_trial_in_full(tmp_path: Path, show: Open) -> None:
     assert len(show("trials", "demo", trials="1").dataframe[1].value) == 7
 
 
+def test_a_teacher_is_shown_as_one(tmp_path: Path, show: Open) -> None:
+    writer = StudyWriter(tmp_path, "demo", trials=2)
+    writer.trial(0, memory_budget=2_000_000, evaluations=4, teacher=0)
+    writer.trial(1)
+    app = show("trials", study="demo", trials="0")
+    assert "**Trial 0, a teacher**" in _text(app)
+    table = app.dataframe[0].value
+    assert table["role"].to_list()[0] == "teacher"
+
+
 def test_picked_trials_are_compared_setting_by_setting(tmp_path: Path, show: Open) -> None:
     finished_study(tmp_path, "demo", trials=3)
     app = show("trials", "demo", trials="2,0")
