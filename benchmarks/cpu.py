@@ -10,6 +10,7 @@ plain            the same pool through plain PyTorch operations and torch.optim.
 authors' way     a transcription of the authors' CPU module: int64 hash arithmetic for every element, gather,
                  scatter-add into a dense gradient, SGD over the pool
 full, fused      full tables through the very same kernels: what size alone buys
+hash, hot        the same bytes in rows of `hash`, and of `hot` with its list; `width 2`: narrow vectors, repeated
 EmbeddingBag     full tables, 26 torch.nn.EmbeddingBag with sparse gradients, torch.optim.SGD (640 MB at dim 16,
                  1 GB at dim 128)
 memory copy      as many bytes read as the gradient has and written as the vectors have, the same arrays each time:
@@ -41,7 +42,7 @@ from benchmarks.scaling import BOTTOM, TOP
 from benchmarks.timing import machine, take_turns
 from torch import Tensor, nn
 
-from sizewise.embedding import build
+from sizewise.embedding import FeatureCounts, build
 from sizewise.embedding.base import Embedding
 from sizewise.embedding.robe import Robe
 from sizewise.models.dlrm import DLRM
@@ -139,6 +140,23 @@ def embeddings(sizes: Sizes, dim: int, rounds: int) -> None:
         "full, fused": ours(made("full", True, 4 * dim * rows * FEATURES)),
     }
     print_table(f"dim {dim}: the same kernels over full tables", take_turns(full, rounds, REPEAT))
+    frequent = np.arange(min(rows, 100_000), dtype=np.uint32)
+    counts = [FeatureCounts(frequent, 10**9 // (1 + frequent.astype(np.int64)))] * FEATURES
+
+    def rows_of(method: str, width: int) -> Callable[[], None]:
+        embedding = made(method, True, sizes.pool_bytes, width=width)
+        embedding.assign_rows(counts)
+        return ours(embedding)
+
+    others = {
+        "fused": ways["fused"],
+        **{
+            f"{method}, width {width}": rows_of(method, width)
+            for method in ("hash", "hot")
+            for width in (dim, 2)
+        },
+    }
+    print_table(f"dim {dim}: other methods, wide and narrow", take_turns(others, rounds, REPEAT))
 
 
 def training(sizes: Sizes, dim: int, rounds: int) -> None:
