@@ -10,6 +10,7 @@ go to the frequent values: their vectors collide with nobody's. Which they are i
 trained needs no counts. A few of the other values are taken for hot ones; `assign_rows` counts them.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,7 +23,7 @@ from torch import Tensor
 from sizewise.embedding import fused
 from sizewise.embedding.base import Embedding, GroupedOptions, Options
 from sizewise.embedding.counts import By, FeatureCounts, Ranking, checked_counts, often_enough
-from sizewise.embedding.hashing import FastHash, derived_seed
+from sizewise.embedding.hashing import MAX_SLOTS, FastHash, derived_seed
 from sizewise.embedding.hot_ids import HotIds, coded_bytes
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.kernels.hot_rows import Cold, RowFinder
@@ -30,6 +31,8 @@ from sizewise.embedding.quantization import BITS, SCALE_BYTES, stored_bytes
 from sizewise.embedding.table import Table
 from sizewise.embedding.width import Tiles, checked_width
 from sizewise_core.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class HotOptions(GroupedOptions):
@@ -71,6 +74,13 @@ class Assignment:
     mistaken: int
     hot_lookups: float
     mistaken_lookups: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.hot:,} of {self.values:,} values of the training rows are hot ({self.hot_lookups:.1%} of lookups; "
+            f"{self.sharing:,} share a row); {self.mistaken:,} others are taken for one "
+            f"({self.mistaken_lookups:.2%} of lookups)"
+        )
 
 
 class Hot(Embedding):
@@ -147,7 +157,9 @@ class Hot(Embedding):
             taken = self.hot.fill(features, ids)
             if taken < len(ids) or len(ids) == ranking.size:
                 break
-        return self._assignment(counts, features[:taken], ids[:taken])
+        assignment = self._assignment(counts, features[:taken], ids[:taken])
+        log.info("%s", assignment)
+        return assignment
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the table."""
@@ -215,7 +227,8 @@ class Hot(Embedding):
     def _assignment(self, counts: list[FeatureCounts], features: Any, ids: Any) -> Assignment:
         values = hot = mistaken = lookups = hot_lookups = mistaken_lookups = 0
         for number, feature in enumerate(counts):
-            is_hot = np.isin(feature.ids, ids[features == number])
+            is_hot = np.zeros(len(feature.ids), np.bool_)
+            is_hot[np.searchsorted(feature.ids, ids[features == number])] = True
             taken_for_one = self.hot.found_in(number, feature.ids) & ~is_hot
             values, lookups = values + len(feature.ids), lookups + int(feature.counts.sum())
             hot, hot_lookups = hot + int(is_hot.sum()), hot_lookups + int(feature.counts[is_hot].sum())
@@ -256,8 +269,8 @@ def _bytes(
 
 
 def _most_values(cardinalities: Sequence[int], width: int, memory_budget: int, options: HotOptions) -> int:
-    """The most hot values that fit, but no more than there are values."""
-    low, high = 1, sum(cardinalities)
+    """The most hot values that fit, but no more than there are values, or than have places that 32 bits reach."""
+    low, high = 1, min(sum(cardinalities), MAX_SLOTS >> options.fingerprint_bits)
     while low < high:
         middle = (low + high + 1) // 2
         if _bytes(cardinalities, width, middle, middle, memory_budget, options) <= memory_budget:

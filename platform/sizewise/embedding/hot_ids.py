@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from sizewise.embedding.counts import Words
-from sizewise.embedding.hashing import MASK32, MAX_SLOTS, FastHash, lowbias32
+from sizewise.embedding.hashing import MASK32, FastHash, lowbias32
 from sizewise.embedding.kernels.hot_rows import Lists
-from sizewise_core.errors import InputError
 
 Bits = npt.NDArray[np.uint8]
 
@@ -39,7 +38,7 @@ class HotIds(nn.Module):
 
     Args:
         features: id columns.
-        most: values that there may be; `resize` makes room for fewer.
+        most: values that there may be, each with 2^bits places, at most `MAX_SLOTS`; `resize` makes room for fewer.
         bits: of a fingerprint.
         seed: of the hash.
     """
@@ -55,11 +54,6 @@ class HotIds(nn.Module):
 
     def __init__(self, features: int, most: int, bits: int, seed: int) -> None:
         super().__init__()
-        if most << bits > MAX_SLOTS:
-            raise InputError(
-                f"{most:,} hot values with embedding.fingerprint_bits {bits} have more places than 32 bits reach: set "
-                "fewer fingerprint_bits, a larger width or a smaller memory_budget"
-            )
         self.features, self.most, self.bits = features, most, bits
         self.coded_only = False
         self.hash = FastHash(features, 1, seed)

@@ -140,6 +140,7 @@ def test_frequent_values_have_rows_of_their_own_and_the_others_their_feature_s()
     assert (report.mistaken, report.mistaken_lookups) == (mistaken, mistaken_lookups / total)
     assert report.hot_lookups == hot_lookups / total
     assert report.values == sum(len(values) for values, *_ in counts)
+    assert f"{mistaken:,} others are taken for one" in str(report)
 
 
 @pytest.mark.parametrize(("bits", "rate"), [(4, 2**-4), (8, 2**-8)])
@@ -224,13 +225,13 @@ def test_what_counts_cannot_be_used_is_said() -> None:
     without = [FeatureCounts(ids, occurring) for ids, occurring, _ in counts]
     with pytest.raises(InputError, match="chi2 needs the clicks"):
         build("hot", CARDINALITIES, 16, 20_000, 1, by="chi2").assign_rows(without)
-    with (
-        pytest.raises(
-            InputError, match="set fewer fingerprint_bits, a larger width or a smaller memory_budget"
-        ),
-        torch.device("meta"),
-    ):
-        build("hot", [2**32], 16, 2**31, 1, width=1, fingerprint_bits=8)
+
+
+def test_there_are_no_more_hot_values_than_32_bits_have_places_for() -> None:
+    with torch.device("meta"):
+        hot = build("hot", [2**32], 16, 2**32, 1, width=1, fingerprint_bits=8)
+    assert hot.hot.values == 2**23 - 1
+    assert hot.embedding_bytes < 2**26
 
 
 @pytest.mark.parametrize("method", ["hash", "robe", "hot"])
