@@ -176,3 +176,13 @@ def read_trial_key(path: Path, content: dict[str, object]) -> str | None:
     """What a reader of the study takes from such a record."""
     found = parse(path, json.dumps(content).encode(), TrialRecord, [])
     return found.key if found else None
+
+
+@pytest.mark.parametrize("config", [{"seed": 2**63 - 1}, {"learning_rate": 1e30}])
+def test_the_driver_keeps_whatever_a_study_file_allows(tmp_path: Path, config: dict[str, float]) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.write(record(0, config=config))
+    assert Ledger(tmp_path).records()[0].config == config
+    problems: list[str] = []
+    path = tmp_path / "trials" / "0000.json"
+    assert (parse(path, path.read_bytes(), TrialRecord, problems) is None) == ("learning_rate" in config)
