@@ -69,9 +69,8 @@ class Engine:
         self.usage = usage or Usage(folder)
         self.teacher = list(teacher)
         self._sharing = Sharing((0, 0))
-        self.data_problem: Callable[[], str] = lambda: (
-            ""
-        )  # what is wrong with the data, asked when a trial begins and when one fails
+        # What is wrong with the data: asked when a trial begins and when one fails.
+        self.data_problem: Callable[[], str] = lambda: ""
         self._open: set[int] = set()  # trials that the backend has
         self._again: deque[tuple[int, float]] = deque()  # trials to be started once more, and from when on
         self._losses: Counter[int] = Counter()  # of a trial, since it last got on

@@ -13,9 +13,8 @@ from typing import NamedTuple
 ENOUGH = 3  # trials in a row that fail for one reason
 # What a configuration does, such as a learning rate that is too high, or a model that is too large.
 _OWN = re.compile(r"DivergedError: |out of memory: ")
-_NUMBERS = re.compile(
-    r"[0-9a-f]*[0-9][0-9a-f]*"
-)  # trials, processes and addresses, which differ in one reason
+# Trials, processes and addresses, which differ in one reason.
+_NUMBERS = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*")
 _SHOWN = 200  # characters of a reason
 
 

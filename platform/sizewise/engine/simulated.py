@@ -209,9 +209,8 @@ class Simulated:
     trials: int = 0
     iterations: int = 0  # trained
     simulated_seconds: float = 0.0
-    engine_seconds: list[float] = field(
-        default_factory=list
-    )  # of each trial, in the order in which they ended
+    # Of each trial, in the order in which they ended
+    engine_seconds: list[float] = field(default_factory=list)
 
 
 def simulated_engine(spec: StudySpec, curves: Curves, folder: Path | None = None, **search: Any) -> Engine:

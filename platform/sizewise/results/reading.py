@@ -246,9 +246,8 @@ def _trials(
         "auc", "iteration", descending=[True, False], nulls_last=True, maintain_order=True
     )
     best = by_auc.unique("trial_id", keep="first", maintain_order=True)
-    best = best.drop(
-        "replicate", "cpu_seconds", "gpu_seconds"
-    )  # a trial's own count all of it, and every attempt
+    # A trial's own count all of it, and every attempt.
+    best = best.drop("replicate", "cpu_seconds", "gpu_seconds")
     counts = evaluations.group_by("trial_id").agg(evaluations=pl.len())
     trials = trials.join(best, on="trial_id", how="left", maintain_order="left")
     for extra in (counts, scores):

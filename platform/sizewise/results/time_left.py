@@ -23,9 +23,8 @@ def seconds_left(folder: Place, ledger: list[TrialRecord], live: pl.DataFrame, a
     held = used(folder, seen)
     closed = [trial for trial in ledger if trial.trained_epochs is not None]
     running = {t.trial_id: _planned(t) for t in ledger if t.state == "running"}
-    reached = {
-        row["trial_id"]: row for row in live.sort("iteration").iter_rows(named=True)
-    }  # the last of each
+    # The last row of each.
+    reached = {row["trial_id"]: row for row in live.sort("iteration").iter_rows(named=True)}
     epochs = sum(_own_epochs(trial, known) for trial in closed)
     seconds = sum(held[trial.trial_id].seconds for trial in closed if trial.trial_id in held)
     if epochs and seconds:

@@ -59,9 +59,8 @@ class Search:
         self.records = ledger.records()
         self._points = points(spec, full_bytes, GRID) if spec.sampler == "grid" else GRID
         replicates = spec.replicates
-        self._seeds = (
-            replicates.seeds if replicates and replicates.of == "all" else 1
-        )  # of every configuration
+        # Of every configuration
+        self._seeds = replicates.seeds if replicates and replicates.of == "all" else 1
         self._suggester = Suggester(
             spec.sampler,
             spec.seed,

@@ -21,11 +21,8 @@ from sizewise.embedding.table import ROUNDED, Table
 
 OPTIMIZERS = ("sgd", "adagrad", "adam")
 ADAGRAD_FUSES_ON_GPUS = "2.12"  # the first version of PyTorch whose fused Adagrad takes tensors on a GPU
-HOW = (
-    "fused",
-    "foreach",
-    "capturable",
-)  # options of parameter groups for the machine, which leave the steps the same
+# Options of parameter groups for the machine, which leave the steps the same.
+HOW = ("fused", "foreach", "capturable")
 
 
 def build_optimizer(
