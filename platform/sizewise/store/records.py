@@ -61,8 +61,8 @@ class DataRecord(_Record):
 class Prices(_Record):
     """What an hour of a CPU and of a GPU costs."""
 
-    cpu_hour: float = 0.0
-    gpu_hour: float = 0.0
+    cpu_hour: float = Field(0.0, ge=0)
+    gpu_hour: float = Field(0.0, ge=0)
     currency: str = "USD"
 
     def of(self, cpu_seconds: float, gpu_seconds: float) -> float:

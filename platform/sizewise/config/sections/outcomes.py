@@ -3,10 +3,11 @@
 import math
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from sizewise.config.fields import Strict
 from sizewise.metrics import registry
+from sizewise.store.records import Limit as KeptLimit
 from sizewise_core.units import format_bytes, parse_bytes
 
 
@@ -26,11 +27,10 @@ class ReplicatesSpec(Strict):
     within: float = Field(0.002, ge=0)  # AUC below what the front has for as many bytes and iterations
 
 
-class Limit(Strict):
+class Limit(KeptLimit):
     """The least and the most that a metric may be, both allowed."""
 
-    min: float | None = None
-    max: float | None = None
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=True)
 
     @field_validator("min", "max", mode="before")
     @classmethod

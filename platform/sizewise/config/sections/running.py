@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from sizewise.config.fields import Strict
+from sizewise.store.records import Prices
 from sizewise_core.units import parse_bytes
 
 
@@ -26,12 +27,10 @@ class ResourcesSpec(Strict):
         return self
 
 
-class PricesSpec(Strict):
+class PricesSpec(Prices):
     """What an hour of a CPU and of a GPU costs, such as a machine's price over what it has."""
 
-    cpu_hour: float = Field(0.0, ge=0)
-    gpu_hour: float = Field(0.0, ge=0)
-    currency: str = "USD"
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class FailuresSpec(Strict):
