@@ -131,14 +131,6 @@ def update_facts(spec: StudySpec, folder: Place, manifest: Manifest, teacher: Se
         facts.save(folder, wanted)
 
 
-def known_data(folder: Place) -> str | None:
-    """The fingerprint of the data when the study began."""
-    try:
-        return str((facts.load(folder) or facts.Facts())["data"]["fingerprint"])
-    except (KeyError, TypeError):
-        return None
-
-
 def learn(spec: StudySpec, runs: Place, manifest: Manifest) -> list[warm_start.Known]:
     """The trials of `warm_start`'s study that the sampler may use; those that do not fit are reported."""
     if spec.warm_start is None:

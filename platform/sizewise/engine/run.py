@@ -24,7 +24,6 @@ from sizewise.engine.creating import (
     check_writable,
     create,
     find_teacher,
-    known_data,
     known_teacher,
     learn,
     scorable,
@@ -158,7 +157,7 @@ def resume(
     path = StudyFolder(folder).study_yaml
     text = _study_text(folder, runs)
     spec = study_file.with_defaults(study_file.from_text(text, path), "0.1")
-    if wrong := data_identity.problem(spec.data, known_data(folder)):
+    if wrong := data_identity.problem(spec.data, facts.data_fingerprint(folder)):
         raise InputError(f"{path}: {wrong}")
     manifest = Manifest.load(spec.data)
     ledger = Ledger(folder)
@@ -243,7 +242,7 @@ def _drive(
             usage = Usage(folder, driver.claim, driver.check)
             engine = Engine(spec, folder, search, report, rule, usage, teacher)
             engine.share_gpus((len(manifest.cardinalities), len(manifest.dense_missing)))
-            engine.data_problem = partial(data_identity.problem, spec.data, known_data(folder))
+            engine.data_problem = partial(data_identity.problem, spec.data, facts.data_fingerprint(folder))
             driver.on_taken = engine.pause
             driver.on_moved = partial(leave_moved, driver, folder)
             engine.settle(seen)

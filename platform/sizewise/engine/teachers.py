@@ -106,7 +106,7 @@ def _trial(study: str, number: int, runs: Place, data: str, manifest: Manifest, 
     if study == own and settings.get("distill_teacher"):
         raise refused("is itself a student of this study: use a trial that learned without it")
     config = TrialConfig.from_flat(settings)
-    _check_data(name, config.data, _known_data(runs / study), data, manifest)
+    _check_data(name, config.data, facts.data_fingerprint(runs / study), data, manifest)
     try:
         weights = weights_file(found, row)
         digest = checkpoint.digest_of(weights)
@@ -180,13 +180,6 @@ def _check_data(name: str, trained_on: str, known: str | None, data: str, manife
             f"distill.teacher: {name} was trained on another data set than {data} ({other}): use a teacher of the same "
             "shards"
         )
-
-
-def _known_data(folder: Place) -> str | None:
-    try:
-        return str((facts.load(folder) or facts.Facts())["data"]["fingerprint"])
-    except (KeyError, TypeError):
-        return None
 
 
 def _exported(source: Source, data: Path) -> Teacher:

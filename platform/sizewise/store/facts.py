@@ -63,6 +63,14 @@ def load(folder: Place) -> Facts | None:
     return cast(Facts, facts)
 
 
+def data_fingerprint(folder: Place) -> str | None:
+    """The fingerprint of the data when the study began; None where an older version kept none, or it is gone."""
+    try:
+        return str((load(folder) or Facts())["data"]["fingerprint"])
+    except (KeyError, TypeError):
+        return None
+
+
 def yaml_before(folder: Place) -> bytes:
     """The other copy of `study.yaml`; nothing where that cannot be read."""
     try:
