@@ -257,7 +257,7 @@ from sizewise_core.errors import InputError
 from sizewise_core.storage import place
 try:
     with only_driver(place(sys.argv[1])) as driver:
-        driver.on_taken = lambda reason: print(reason, flush=True)
+        driver.call(lambda reason: print(reason, flush=True), lambda now: None)
         print("holds", flush=True)
         time.sleep(600)
 except InputError as error:

@@ -12,7 +12,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from sizewise.config import StudySpec
@@ -21,7 +20,6 @@ from sizewise.engine.front_on_record import FrontOnRecord
 from sizewise.engine.messages import Assignment, Resources
 from sizewise.engine.resources import Sharing, held
 from sizewise.engine.restoring import kept_evaluations
-from sizewise.engine.study_log import scratch
 from sizewise.metrics.evaluation import Evaluation, TestScores, best
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
@@ -69,8 +67,7 @@ class Engine:
         self.usage = usage or Usage(folder)
         self.teacher = list(teacher)
         self._sharing = Sharing((0, 0))
-        # What is wrong with the data: asked when a trial begins and when one fails.
-        self.data_problem: Callable[[], str] = lambda: ""
+        self._data_problem: Callable[[], str] = lambda: ""
         self._open: set[int] = set()  # trials that the backend has
         self._again: deque[tuple[int, float]] = deque()  # trials to be started once more, and from when on
         self._losses: Counter[int] = Counter()  # of a trial, since it last got on
@@ -83,11 +80,6 @@ class Engine:
     def remaining(self) -> int:
         """Trials still to run as far as is known, interrupted ones included."""
         return self.search.remaining
-
-    @property
-    def scratch(self) -> Path:
-        """Where Ray may keep files of its own: see `scratch`."""
-        return scratch(self.spec, self.folder)
 
     @property
     def waiting(self) -> int:
@@ -107,7 +99,7 @@ class Engine:
         began pauses it: trials of different data cannot be compared.
         """
         with self._or_pause():
-            if problem := self.data_problem():
+            if problem := self._data_problem():
                 self.pause(problem)
                 return None
             if self._again:
@@ -161,19 +153,28 @@ class Engine:
     def began(self, trial_id: int) -> None:
         """Take that a trial's workers have begun, and hold what they asked for."""
         record = self.search.records[trial_id]
-        uses = held(self.resources(record))
+        cpus, gpus = held(self.resources(record)).values()
         self._began.add(trial_id)
         with self._or_pause():
-            self.usage.begin(trial_id, record.attempts, uses["cpu_seconds"], uses["gpu_seconds"])
+            self.usage.begin(trial_id, record.attempts, cpus, gpus)
             self.on_event("began", record, None)
 
     def resources(self, record: Record) -> Resources:
         """What a trial's workers ask for; a share of a GPU that is left to us follows from the configuration."""
         return self._sharing.resources(self.spec.resources, record.trial_id, self.search.config(record))
 
-    def share_gpus(self, inputs: tuple[int, int]) -> None:
-        """Let shares of GPUs follow from configurations, for data of so many categorical features and dense values."""
-        self._sharing = Sharing(inputs)
+    def know_data(self, problem: Callable[[], str], inputs: tuple[int, int] = (0, 0)) -> None:
+        """Take what decisions depend on in the data.
+
+        Args:
+            problem: called when a trial begins and when one fails; what is wrong with it, "" for nothing.
+            inputs: its categorical features and dense values a row, by which trials share GPUs.
+        """
+        self._data_problem, self._sharing = problem, Sharing(inputs)
+
+    def place(self, spec: StudySpec) -> None:
+        """Go on with the study as it was placed on a cluster, with what that has."""
+        self.spec = spec
 
     def progress(self, trial_id: int) -> Any:
         """What changes while a trial makes progress without a message: its newest checkpoint, its teacher's scores."""
@@ -240,7 +241,7 @@ class Engine:
             reason: in one line.
             traceback: of its worker's exception; empty where there is none.
         """
-        if problem := self.data_problem():
+        if problem := self._data_problem():
             self.pause(problem)  # so would every other trial
         if self.paused:
             return
@@ -369,9 +370,7 @@ class Engine:
         if planned == self._planned:
             return
         self._planned = planned
-        known = facts.load(self.folder)
-        if known and known.get("trials") != planned:
-            facts.save(self.folder, {**known, "trials": planned})
+        facts.save_trials(self.folder, planned)
 
     def _closed(self, record: Record) -> None:
         self.usage.end(record.trial_id)

@@ -59,13 +59,11 @@ class Driver:
         mine: Claim | None = None,
         held: HeldFolder | None = None,
     ) -> None:
-        self.finished = False
-        self.message = ""  # why the study stopped, for `sizewise status`
+        self._finished = False
+        self._message = ""  # why the study stopped, for `sizewise status`
         self.claim = facts["claim"]  # unique to this driver
-        self.on_taken: Callable[[str], None] = lambda reason: None  # called when another driver took over
-        # Called when the study's folder was moved (and where it is now) or removed; should end this process, which
-        # is not to make anything at the old path any more.
-        self.on_moved: Callable[[Path | None], None] = lambda now: None
+        self._on_taken: Callable[[str], None] = lambda reason: None
+        self._on_moved: Callable[[Path | None], None] = lambda now: None
         self._path, self._facts, self._claim, self._held = StudyFolder(folder).driver, facts, mine, held
         self._taken = ""  # by whom
         self._moved = False  # to where nobody knows
@@ -78,13 +76,31 @@ class Driver:
         self.write("running")
         self._thread.start()
 
+    def call(self, on_taken: Callable[[str], None], on_moved: Callable[[Path | None], None]) -> None:
+        """Have functions called from another thread.
+
+        Args:
+            on_taken: when another driver took over, with the reason.
+            on_moved: when the study's folder was moved, with where it is now, or removed; it should end this process,
+                which is not to make anything at the old path any more.
+        """
+        self._on_taken, self._on_moved = on_taken, on_moved
+
+    def stops(self, why: str) -> None:
+        """Keep why the study stops, for whoever asks how it stands."""
+        self._message = why
+
+    def ends(self, finished: bool) -> None:
+        """Keep whether every trial was run."""
+        self._finished = finished
+
     def write(self, state: str) -> None:
         """Write that this process is alive and what it is doing. A full disk does not end the study."""
         # `beat` is for people, and for other machines with a right clock; what is measured goes by `monotonic`.
         if self._moved:
             return
         now = {"beat": time.time(), "monotonic": time.monotonic()}
-        facts = {**self._facts, **now, "state": state, "message": self.message}
+        facts = {**self._facts, **now, "state": state, "message": self._message}
         with suppress(OSError):
             write(self._path, sealed(json.dumps(facts)).encode())
 
@@ -95,7 +111,7 @@ class Driver:
             self._thread.join(2 * HEARTBEAT_SECONDS)  # it may be about to end this process itself
         with suppress(OSError):
             if not self._taken_over():
-                self.write("finished" if self.finished else "stopped")
+                self.write("finished" if self._finished else "stopped")
 
     def check(self) -> None:
         """To be called before anything is written that a successor may have written too.
@@ -120,7 +136,7 @@ class Driver:
             self._path = now / self._path.name
         else:
             self._moved = True
-        self.on_moved(now)
+        self._on_moved(now)
         return f"its folder, {self._held.path}, was moved or removed while it ran"
 
     def _taken_over(self) -> str:
@@ -136,7 +152,7 @@ class Driver:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             with suppress(OSError):
                 if reason := self._look_for_folder() or self._taken_over():
-                    self.on_taken(reason)
+                    self._on_taken(reason)
                     return
             self.write("running")
 

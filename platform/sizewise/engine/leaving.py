@@ -31,7 +31,7 @@ def give_up(driver: Driver, folder: Place, reason: str) -> None:
     """
     if number := received():  # which is why
         stop_now(driver, folder, number)
-    driver.message = reason
+    driver.stops(reason)
     _leave(driver, f"sizewise: {to_continue(folder.name, str(folder.parent), reason)}", 1)
 
 
@@ -60,7 +60,7 @@ def leave_moved(driver: Driver, folder: Place, now: Path | None) -> None:
             "another file system, resume it there"
         )
     else:
-        driver.message = f"its folder was moved here from {folder} while it ran"
+        driver.stops(f"its folder was moved here from {folder} while it ran")
         message = (
             f"{folder.name} is paused: its folder was moved to {now} while it ran: nothing is lost, continue with "
             f"`sizewise resume {now.name} --runs {shlex.quote(str(now.parent))}`"

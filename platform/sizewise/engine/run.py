@@ -241,23 +241,26 @@ def _drive(
         with _mirrored(caller.mirror_url, search, _unless_closed(caller.on_event)) as report:
             usage = Usage(folder, driver.claim, driver.check)
             engine = Engine(spec, folder, search, report, rule, usage, teacher)
-            engine.share_gpus((len(manifest.cardinalities), len(manifest.dense_missing)))
-            engine.data_problem = partial(data_identity.problem, spec.data, facts.data_fingerprint(folder))
-            driver.on_taken = engine.pause
-            driver.on_moved = partial(leave_moved, driver, folder)
+            known = facts.data_fingerprint(folder)
+            engine.know_data(
+                partial(data_identity.problem, spec.data, known),
+                (len(manifest.cardinalities), len(manifest.dense_missing)),
+            )
+            driver.call(engine.pause, partial(leave_moved, driver, folder))
             engine.settle(seen)
             engine.restore_evaluations()
             if search.remaining and not engine.paused:
                 try:
                     _run_trials(engine, partial(give_up, driver, folder), caller.ray)
                 except InputError as error:
-                    driver.message = str(error)
+                    driver.stops(str(error))
                     raise
         if engine.paused:
-            driver.message = engine.paused
+            driver.stops(engine.paused)
             raise PausedError(engine.paused)
-        driver.finished = search.remaining == 0
-        return driver.finished
+        finished = search.remaining == 0
+        driver.ends(finished)
+        return finished
     return False
 
 
@@ -281,7 +284,7 @@ def _run_trials(engine: Engine, on_lost: Callable[[str], None], ray: str | None)
 
     try:
         with terminate_as_interrupt(), cluster.connect(engine.spec, on_lost, ray, failed) as placed:
-            engine.spec = placed
+            engine.place(placed)
             if engine.teacher:
                 from sizewise.engine.ray_tune import teacher_scores
 

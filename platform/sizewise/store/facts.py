@@ -63,6 +63,13 @@ def load(folder: Place) -> Facts | None:
     return cast(Facts, facts)
 
 
+def save_trials(folder: Place, trials: int) -> None:
+    """Bring up to date how many trials the study asks for. Raises OSError."""
+    known = load(folder)
+    if known and known.get("trials") != trials:
+        save(folder, {**known, "trials": trials})
+
+
 def data_fingerprint(folder: Place) -> str | None:
     """The fingerprint of the data when the study began; None where an older version kept none, or it is gone."""
     try:

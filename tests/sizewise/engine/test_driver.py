@@ -25,8 +25,9 @@ from sizewise.engine.driver import only_driver
 from sizewise_core.errors import InputError
 try:
     with only_driver(Path(sys.argv[1])) as driver:
-        driver.on_taken = lambda reason: print(reason, flush=True)
-        driver.on_moved = lambda now: print(f"moved to {now}", flush=True)
+        driver.call(
+            lambda reason: print(reason, flush=True), lambda now: print(f"moved to {now}", flush=True)
+        )
         print("holds", flush=True)
         time.sleep(600)
 except InputError as error:

@@ -63,7 +63,7 @@ def test_a_lost_trial_is_next_again_with_another_attempt(
 def test_a_trial_that_fails_for_want_of_data_pauses_the_study(engine: Callable[..., Engine]) -> None:
     study = engine()
     number = begin(study)
-    study.data_problem = lambda: "data/mine: is not a folder"
+    study.know_data(lambda: "data/mine: is not a folder")
     study.failed(number, "FileNotFoundError: data/mine")
     assert study.paused == "data/mine: is not a folder"
     assert [r.state for r in study.search.records.values()] == ["running"]
@@ -73,7 +73,7 @@ def test_data_that_was_replaced_is_noticed_before_the_next_trial(engine: Callabl
     study = engine()
     number = begin(study)
     study.evaluated(number, ROW)
-    study.data_problem = lambda: "data/mine: holds other rows"
+    study.know_data(lambda: "data/mine: holds other rows")
     study.finished(number, [ROW], None)
     assert study.next_trial() is None
     assert study.paused == "data/mine: holds other rows"

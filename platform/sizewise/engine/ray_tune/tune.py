@@ -35,6 +35,7 @@ from sizewise.engine.messages import (
 )
 from sizewise.engine.ray_tune.actor import TrialActor
 from sizewise.engine.ray_tune.cluster import credentials
+from sizewise.engine.study_log import scratch
 from sizewise.engine.time_limits import Watch
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def run_trials(engine: Engine) -> None:
             ),
             run_config=tune.RunConfig(
                 name=f"attempt-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}",
-                storage_path=str(engine.scratch / "tune"),
+                storage_path=str(scratch(engine.spec, engine.folder) / "tune"),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # ours are in checkpoints/
                 stop=_Paused(engine),
                 callbacks=[_Errors(searcher)],
@@ -73,7 +74,7 @@ def run_trials(engine: Engine) -> None:
     except Exception as error:
         if not engine.paused and not no_room(error):
             raise
-        engine.pause(f"{engine.scratch}: {error}")
+        engine.pause(f"{scratch(engine.spec, engine.folder)}: {error}")
     finally:
         searcher.watch.close()
 
@@ -138,7 +139,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
             **self.engine.payload(record),
             # Never the name of another attempt, not even of one that the ledger has lost.
             "attempt": f"{record.key}-{record.attempts}-{secrets.token_hex(2)}",
-            "logs": str(self.engine.scratch / "train"),
+            "logs": str(scratch(self.engine.spec, self.engine.folder) / "train"),
         }
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
