@@ -287,7 +287,7 @@ def test_a_second_driver_is_refused_and_a_dead_one_is_followed(study: Place) -> 
     assert results.status(study.parent, "demo")["state"] == "interrupted"
     with only_driver(study) as mine:
         assert results.status(study.parent, "demo")["state"] == "running"
-        mine.finished = True
+        mine.ends(finished=True)
     assert results.status(study.parent, "demo")["state"] == "finished"
 
 
