@@ -22,7 +22,7 @@ class Options:
 
     Attributes:
         split: fractions of good rows, in time order, for training, validation and test; or "rows:A,B",
-            "files:A,B" or "mlperf" (see `splits`).
+            "files:A,B", "mlperf", "time:A,B" or "column:NAME" (see `splits`).
         shard_rows: rows a shard (the last of a split has fewer); by default eight of the blocks that training shuffles.
         max_bad_fraction: up to this share of bad rows are set aside in `quarantine/`; with 0 the first one is
             an error.

@@ -111,8 +111,8 @@ def steps(
     """What `prepare` does, as its progress step by step; the manifest is the generator's return value."""
     out, settings = Path(out), options.settings()
     found = resolve(raw)
-    check(found, settings.layout or CRITEO)
     rule = Rule.parse(settings.split)
+    check(found, settings.layout or CRITEO, split=rule.by_row(settings.layout or CRITEO))
     rule.check_files(len(found))
     if (manifest := finished_manifest(out, settings)) is not None:
         sizes = [source.bytes for source in manifest.sources]

@@ -23,11 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sizewise_core.errors import InputError, first_problem
 from sizewise_core.yaml_files import line_of, load_yaml
 
-Kind = Literal["label", "integer", "number", "hex", "decimal", "string", "token", "time", "skip"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+Kind = Literal["label", "integer", "number", "hex", "decimal", "string", "token", "time", "skip", "split"]
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "split")
+"""Those of a schema file; a column by which rows are split is named elsewhere (see `row_splits`)."""
 DENSE_KINDS = ("integer", "number")
 TOKEN_KINDS = ("hex", "decimal", "string", "token")
-_OF_TABLES = ("number", "token")
+_OF_TABLES = ("number", "token", "split")
 """Kinds that the parser of plain lines does not know."""
 _RULE = re.compile(r"label\s*(>=|<=|==|!=|>|<)\s*(\S(?:.*\S)?)\s*")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -95,7 +96,10 @@ class Layout(BaseModel):
     @property
     def kinds(self) -> dict[str, Kind]:
         """The kind of each column, a rule for the label aside."""
-        return {name: kind if kind in KINDS else "label" for name, kind in self.columns.items()}
+        return {
+            name: "split" if kind == "split" else kind if kind in KINDS else "label"
+            for name, kind in self.columns.items()
+        }
 
     @property
     def label(self) -> str:

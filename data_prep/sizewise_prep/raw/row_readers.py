@@ -11,8 +11,10 @@ go on behind any block. `plain_text` has Criteo's logs and others like them; `ta
 
 from __future__ import annotations
 
+from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import RowReader, Stretch
 from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.row_splits import RowSplit
 from sizewise_prep.raw.sources import RawFile
 
 
@@ -37,6 +39,7 @@ def open_rows(
     block_bytes: int,
     time: str | None = None,
     by_schema: bool = True,
+    split: RowSplit | None = None,
 ) -> RowReader:
     """What reads a stretch of a file.
 
@@ -47,29 +50,36 @@ def open_rows(
         block_bytes: text to read at a time; of other formats, about as much.
         time: the column whose times are wanted, of plain text; of others it is the declared one.
         by_schema: whether messages may advise to write a schema file.
+        split: the column that says in which split a row is, if one does.
 
     Raises InputError when the file is not of this layout.
     """
     # Here, because they import Polars, which a process that only has others parse need not.
-    if raw.format == "text" and layout.is_plain and not (layout.header and _reordered(raw, layout)):
+    layout = split.layout(layout) if split else layout
+    if (
+        raw.format == "text"
+        and layout.is_plain
+        and not split
+        and not (layout.header and _reordered(raw, layout))
+    ):
         from sizewise_prep.raw.plain_text import PlainText
 
         return PlainText(raw, layout, stretch, block_bytes, time, by_schema)
     if raw.format == "text":
         from sizewise_prep.raw.tables.csv import CsvRows
 
-        return CsvRows(raw, layout, stretch, block_bytes, by_schema)
+        return CsvRows(raw, layout, stretch, block_bytes, by_schema, split)
     if raw.format == "jsonl":
         from sizewise_prep.raw.tables.json_lines import JsonRows
 
-        return JsonRows(raw, layout, stretch, block_bytes, by_schema)
+        return JsonRows(raw, layout, stretch, block_bytes, by_schema, split)
     if raw.format == "parquet":
         from sizewise_prep.raw.tables.parquet import ParquetRows
 
-        return ParquetRows(raw, layout, stretch, block_bytes, by_schema)
+        return ParquetRows(raw, layout, stretch, block_bytes, by_schema, split)
     from sizewise_prep.raw.tables.arrow_ipc import ArrowRows
 
-    return ArrowRows(raw, layout, stretch, block_bytes, by_schema)
+    return ArrowRows(raw, layout, stretch, block_bytes, by_schema, split)
 
 
 def _reordered(raw: RawFile, layout: Layout) -> bool:
@@ -80,8 +90,18 @@ def _reordered(raw: RawFile, layout: Layout) -> bool:
     return names != list(layout.columns) and sorted(names) == sorted(layout.columns)
 
 
-def check(found: list[RawFile], layout: Layout, by_schema: bool = True) -> None:
-    """Raise InputError where a table has not the layout's columns, or not of their kinds."""
+def check(
+    found: list[RawFile], layout: Layout, by_schema: bool = True, split: RowSplit | None = None
+) -> None:
+    """Raise InputError where a table has not the layout's columns, or not of their kinds; arguments of `open_rows`."""
+    if split:
+        named = split.column in layout.columns
+        layout = split.layout(layout)
+        plain = next((raw.path for raw in found if raw.format == "text"), None)
+        if plain and not layout.header and not named:
+            raise InputError(
+                f"split column:{split.column:.40}: name the column in a schema file (--schema) as `skip`"
+            )
     for raw in found:
         if raw.format == "jsonl":
             from sizewise_prep.raw.tables import json_lines

@@ -4,6 +4,8 @@
     Rule.parse("rows:800,100")                      # that many rows, the rest tests
     Rule.parse("files:22,1")                        # that many files, the rest tests
     Rule.parse("mlperf")                            # the last file halved, all before it train
+    Rule.parse("time:2024-05-01,2024-05-08")        # what comes before the first date, before the second, and the rest
+    Rule.parse("column:set")                        # a column says train, validation or test
 
 The generator of planted logs and the preparation share this rule, so that the truth of a split is the truth
 of the same rows.
@@ -15,11 +17,17 @@ import math
 from dataclasses import dataclass
 
 from sizewise_core.errors import InputError
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.row_splits import RowSplit
+from sizewise_prep.raw.parsing.time_order import instant
 
 SPLITS = ("train", "validation", "test")
 """The splits' names, in time order."""
 
-_FORMS = "give three fractions (0.8,0.1,0.1), rows:TRAIN,VALIDATION, files:TRAIN,VALIDATION, or mlperf"
+_FORMS = (
+    "give three fractions (0.8,0.1,0.1), rows:TRAIN,VALIDATION, files:TRAIN,VALIDATION, time:FIRST,SECOND, "
+    "column:NAME, or mlperf"
+)
 
 
 @dataclass(frozen=True)
@@ -27,12 +35,14 @@ class Rule:
     """A way to cut.
 
     Attributes:
-        by: "fractions" of the good rows, "rows", "files" or "mlperf".
+        by: "fractions" of the good rows, "rows", "files" or "mlperf"; "time" or "column".
         amounts: three fractions, or how many rows or files train and validate.
+        words: where validation and test begin, or the column's name.
     """
 
     by: str
     amounts: tuple[float, ...] = ()
+    words: tuple[str, ...] = ()
 
     @staticmethod
     def parse(text: str | tuple[float, ...]) -> Rule:
@@ -40,6 +50,10 @@ class Rule:
         if not isinstance(text, str):
             return Rule("fractions", check_fractions(text))
         by, colon, numbers = text.partition(":")
+        if by == "column" and numbers:
+            return Rule("column", words=(numbers,))
+        if by == "time" and colon:
+            return Rule("time", words=_bounds(text, numbers))
         try:
             if text == "mlperf":
                 return Rule("mlperf")
@@ -61,7 +75,26 @@ class Rule:
             return check_fractions(self.amounts)
         if self.by == "mlperf":
             return self.by
+        if self.words:
+            return f"{self.by}:{','.join(self.words)}"
         return f"{self.by}:{self.amounts[0]:.0f},{self.amounts[1]:.0f}"
+
+    def by_row(self, layout: Layout) -> RowSplit | None:
+        """The column by which each row has its split; None where its place in the log decides.
+
+        Raises InputError where the layout has no such column.
+        """
+        if self.by == "column":
+            split = RowSplit(self.words[0])
+            split.layout(layout)
+            return split
+        if self.by != "time":
+            return None
+        if layout.time is None:
+            raise InputError(
+                f"split {self.written}: needs a column that holds the time: make one `time` in a schema file (--schema)"
+            )
+        return RowSplit.by_time(layout.time, *self.words)
 
     def check_files(self, files: int) -> None:
         """Raise InputError when a rule about files needs more of them."""
@@ -95,6 +128,25 @@ class Rule:
         if not train:
             raise InputError(f"split {self.written}: leaves no good row to train on")
         return dict(zip(SPLITS, (train, validation, total - train - validation), strict=True))
+
+    def sizes_of(self, rows: list[int]) -> dict[str, int]:
+        """Rows of each split where a column says in which a row is. Raises InputError when none trains."""
+        if not rows[0]:
+            raise InputError(f"split {self.written}: leaves no good row to train on")
+        return dict(zip(SPLITS, rows, strict=True))
+
+
+def _bounds(text: str, words: str) -> tuple[str, str]:
+    """Two times in their order."""
+    found = [word.strip() for word in words.split(",")]
+    times = [instant(word) for word in found]
+    digits = {word.removeprefix("-").isdigit() for word in found}
+    if len(found) != 2 or len(digits) != 1 or None in times:
+        fix = "give two ISO dates, such as time:2024-05-01,2024-05-08, or two numbers as the column has them"
+        raise InputError(f"split {text:.80}: {fix}")
+    if times[0] > times[1]:  # type: ignore[operator]
+        raise InputError(f"split {text:.80}: the second time is before the first; exchange them")
+    return found[0], found[1]
 
 
 def check_fractions(fractions: tuple[float, ...]) -> tuple[float, float, float]:

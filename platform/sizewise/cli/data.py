@@ -100,7 +100,8 @@ class PrepOptions:
         str,
         typer.Option(
             help="Where the log is cut in time: fractions for training, validation and test; or rows:A,B, "
-            "files:A,B (the rest tests); or mlperf (the last file halved)."
+            "files:A,B (the rest tests); mlperf (the last file halved); time:DATE,DATE (where validation and test "
+            "begin); or column:NAME (which says train, validation or test)."
         ),
     ] = "0.8,0.1,0.1"
     tokens: Annotated[

@@ -75,25 +75,26 @@ class ShardJob:
 
 
 def shard_jobs(
-    folder: Path, settings: Settings, parts: Iterable[Spilled], sizes: dict[str, int]
+    folder: Path, settings: Settings, rows: Iterable[Cut], sizes: dict[str, int]
 ) -> list[ShardJob]:
     """Every split starts a shard; every shard but a split's last has `shard_rows` rows.
 
     Args:
         folder: where the work lies.
         settings: of the preparation.
-        parts: the rows of the log, in its order.
+        rows: of the log, one split behind the other.
         sizes: rows of each split, in time order.
     """
-    jobs, log = [], iter(parts)
+    jobs, log = [], iter(rows)
     part, at = None, 0
     for place, (name, size) in enumerate(sizes.items()):
         for number, first in enumerate(range(0, size, settings.shard_rows)):
             wanted, cuts = min(settings.shard_rows, size - first), []
             while wanted:
-                if part is None or at == part.rows:
-                    part, at = next(log), 0
-                cuts.append(Cut(part, at, min(part.rows, at + wanted)))
+                if part is None or at == part.stop:
+                    part = next(log)
+                    at = part.start
+                cuts.append(Cut(part.part, at, min(part.stop, at + wanted)))
                 wanted -= cuts[-1].stop - at
                 at = cuts[-1].stop
             shuffle = None if settings.shuffle is None else (settings.shuffle, place, number)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.steps import parts
+from sizewise_prep.pipeline.steps.assembly import Cut
 from sizewise_prep.pipeline.steps.parts import ParseJob, Part
 from sizewise_prep.pipeline.steps.progress import FileProgress, Progress, Step
 from sizewise_prep.pipeline.workers import Workers
@@ -25,6 +26,7 @@ from sizewise_prep.raw.parsing.time_order import out_of_order
 from sizewise_prep.raw.row_readers import stretches
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.shards.manifest import Quarantine, Settings, Source, TimeOrder
+from sizewise_prep.shards.splits import SPLITS, Rule
 
 _QUARANTINE = "quarantine/rows.tsv"
 
@@ -43,6 +45,7 @@ class Log:
         self._time_column = time_column
         self._folder, self._settings, self._found, self._workers = folder, settings, found, workers
         self._layout = settings.layout or CRITEO
+        self._split = Rule.parse(settings.split).by_row(self._layout)
         self._began = time.monotonic()
         self._parts = parts.recorded(folder)
         self._before = self._amount()
@@ -86,6 +89,27 @@ class Log:
         for part in self._parts.values():
             rows[part.file] += part.rows
         return [rows[file] for file in range(len(self._found))]
+
+    def rows_by_split(self) -> list[int] | None:
+        """Good rows of each split, where a column says in which a row is; else None."""
+        if self._split is None:
+            return None
+        return [
+            sum(counts) for counts in zip(*(part.by_split or (0, 0, 0) for part in self.parts), strict=True)
+        ]
+
+    def cuts(self) -> Iterator[Cut]:
+        """The rows of the log, split after split, each in its order."""
+        parts_ = [part for part in self.parts if part.data]
+        if self._split is None:
+            yield from (Cut(part.data, 0, part.rows) for part in parts_ if part.data)
+            return
+        for place in range(len(SPLITS)):
+            for part in parts_:
+                counts = part.by_split or []
+                start, stop = sum(counts[:place]), sum(counts[: place + 1])
+                if part.data and start < stop:
+                    yield Cut(part.data, start, stop)
 
     def quarantine(self) -> Quarantine:
         """Write the bad rows into one file.
@@ -171,6 +195,7 @@ class Log:
                             block_bytes=_block_bytes(),
                             strict=not self._settings.max_bad_fraction,
                             time=self._time_column,
+                            split=self._split,
                         )
                     )
         return jobs

@@ -27,6 +27,7 @@ from sizewise_prep.pipeline.steps.row_files import Spilled
 from sizewise_prep.raw.blocks import Block, RowReader, Stretch
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing import time_order
+from sizewise_prep.raw.parsing.row_splits import RowSplit
 from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.raw.reader import Reader
 from sizewise_prep.raw.row_readers import open_rows
@@ -54,6 +55,8 @@ class Part(BaseModel):
             wrong.
         inexact: of each integer column, how many values float32 does not hold exactly.
         times: of the rows; None where no column has any.
+        by_split: how many of the rows are in each split, one split behind the other; None where the rows' place in the
+            log decides.
         raw_bytes, sha256: of the raw file's bytes. Of pieces that are read one after another, the digest of all their
             bytes is with the last one.
         last: whether it is the file's last piece.
@@ -72,6 +75,7 @@ class Part(BaseModel):
     first_bad: tuple[int, str] | None
     inexact: list[int] = []
     times: time_order.Stretch | None = None
+    by_split: list[int] | None = None
     raw_bytes: int
     sha256: str
     last: bool
@@ -106,6 +110,7 @@ class ParseJob:
         piece_bytes, block_bytes: text in a piece of a compressed file, and text that is parsed at a time.
         strict: whether the first bad row is an error.
         time: the column that holds the time, if any.
+        split: the column that says in which split a row is, if one does.
     """
 
     folder: Path
@@ -118,6 +123,7 @@ class ParseJob:
     block_bytes: int
     strict: bool
     time: str | None = None
+    split: RowSplit | None = None
 
 
 def record_path(folder: Path, file: int, piece: int) -> Path:
@@ -152,7 +158,7 @@ def parse(job: ParseJob) -> Iterator[Part]:
     Raises:
         InputError: the file is damaged, has vanished or changed, or has a bad row where none is allowed.
     """
-    reader = open_rows(job.raw, job.layout, job.stretch, job.block_bytes, job.time)
+    reader = open_rows(job.raw, job.layout, job.stretch, job.block_bytes, job.time, split=job.split)
     piece, before = job.stretch.piece, 0  # lines of this job before the piece
     blocks_in_piece = None if job.stretch.pieces == 1 else max(1, job.piece_bytes // job.block_bytes)
     collected = _Collected(job, reader, piece)
@@ -214,6 +220,7 @@ class _Collected:
         self._first_bad: tuple[int, str] | None = None
         self._inexact = np.zeros(len(job.layout.dense), np.int64)
         self._times: list[npt.NDArray[np.int64]] = []
+        self._splits: list[npt.NDArray[np.uint8]] = []
         self.bad = _BadRows(job.folder, f"{self._stem}.bad")
         self.blocks = self._lines = self._header = self._within = 0
 
@@ -237,6 +244,8 @@ class _Collected:
             self._lines += len(found.rows) + len(found.bad)
             self._inexact += found.inexact
             self._times.append(found.times)
+            if found.splits is not None:
+                self._splits.append(found.splits)
             if len(found.rows):
                 self._rows.append(found.rows)
         self._within += block.lines - (self._lines - rows_before)
@@ -252,9 +261,18 @@ class _Collected:
             self._first_bad = first.line, reader.explained(first._replace(line=1 if begins else 2))
         self.bad.add(bad)
 
+    def _sort_by_split(self) -> list[int]:
+        """Put the rows of each split one behind the other, in their order; how many each has."""
+        splits = np.concatenate([np.empty(0, np.uint8), *self._splits])
+        if self._rows and (splits[1:] < splits[:-1]).any():
+            rows, order = Rows.concatenated(self._rows), np.argsort(splits, kind="stable")
+            self._rows = [Rows(rows.labels[order], rows.dense[order], rows.ids[order])]
+        return [int(count) for count in np.bincount(splits, minlength=3)]
+
     def written(self, ended: bool) -> Part:
         """Write the rows, the bad lines and the record; `ended`: the piece is the last of the job."""
         folder, stretch = self._job.folder, self._job.stretch
+        by_split = self._sort_by_split() if self._job.split else None
         data = row_files.write(folder, f"{self._stem}.rows", self._rows) if self._rows else None
         part = Part(
             file=self._job.file,
@@ -267,6 +285,7 @@ class _Collected:
             first_bad=self._first_bad,
             inexact=self._inexact.tolist(),
             times=time_order.Stretch.of(np.concatenate(self._times)) if self._times else None,
+            by_split=by_split,
             raw_bytes=self._reader.bytes_read - self._bytes_before,
             sha256=self._reader.sha256 if ended else "",
             last=ended and stretch.stop == self._job.raw.bytes,

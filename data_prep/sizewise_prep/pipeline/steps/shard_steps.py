@@ -63,9 +63,9 @@ class _Making:
 
     def steps(self, rule: Rule) -> Steps:
         quarantine = self._log.quarantine()
-        sizes = rule.sizes(self._log.rows_by_file())
-        spilled = (part.data for part in self._log.parts if part.data)
-        jobs = shard_jobs(self._folder, self._settings, spilled, sizes)
+        by_split = self._log.rows_by_split()
+        sizes = rule.sizes(self._log.rows_by_file()) if by_split is None else rule.sizes_of(by_split)
+        jobs = shard_jobs(self._folder, self._settings, self._log.cuts(), sizes)
         if self._settings.tokens == "contiguous":
             figures = yield from self._make([replace(job, counting=True) for job in jobs], "count")
             numbered = yield from self._number([one.run_in(self._folder) for one in figures])

@@ -20,6 +20,7 @@ from sizewise_prep.raw.layout import Kind, LabelRule, Layout, quoted
 from sizewise_prep.raw.parsing import hashing
 from sizewise_prep.raw.parsing.exactness import inexact
 from sizewise_prep.raw.parsing.parser import Fault
+from sizewise_prep.raw.parsing.row_splits import RowSplit
 from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.raw.parsing.time_order import instants
 
@@ -27,6 +28,7 @@ _CLICK = r"\A(?i:0*1(\.0*)?|true)\z"
 _NO_CLICK = r"\A(?i:0+(\.0*)?|false)\z"
 _REAL = r"\A[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
 
+_HEX_DIGITS = 8
 _BEYOND = float(1 << 63)
 
 _LABEL = "label", "is not 0 or 1"
@@ -56,12 +58,14 @@ class Converted:
         faults: of the others: which, in ascending order, and what is wrong with each.
         inexact: (dense columns,), int64: values of good rows in integer columns that float32 does not hold exactly.
         times: (good rows with a time,), int64.
+        splits: (good rows,), uint8: which split each is in, where a column says it.
     """
 
     rows: Rows
     faults: list[tuple[int, Fault]]
     inexact: npt.NDArray[np.int64]
     times: npt.NDArray[np.int64]
+    splits: npt.NDArray[np.uint8] | None = None
 
 
 class _Column(NamedTuple):
@@ -76,10 +80,12 @@ class Converter:
 
     Args:
         layout: of the log. Frames must have all its columns but those to be skipped.
+        split: the column that says in which split a row is, if one does.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, split: RowSplit | None = None) -> None:
         self._layout = layout
+        self._split = split
         self._rule = layout.label_rule
         self.columns = [name for name, kind in layout.kinds.items() if kind != "skip"]
         integers = [text for text in layout.nulls if text.removeprefix("-").isdecimal()]
@@ -111,7 +117,12 @@ class Converter:
             ids[:, place] = found[name].values.fill_null(0).to_numpy()
         time = self._layout.time
         times = found[time].values.drop_nulls().to_numpy() if time else np.empty(0, np.int64)
-        return Converted(Rows(labels, dense, ids), faults, lost, times)
+        splits = None
+        if self._split:
+            named = found[self._split.column].values
+            places = named if self._split.bounds is None else self._split.places(named)
+            splits = places.to_numpy().astype(np.uint8, copy=False)
+        return Converted(Rows(labels, dense, ids), faults, lost, times, splits)
 
     def _faults(self, frame: pl.DataFrame, found: dict[str, _Column]) -> list[tuple[int, Fault]]:
         """Of each bad row the first column that is wrong, in the layout's order."""
@@ -129,13 +140,17 @@ class Converter:
         kind = self._layout.kinds[name]
         values, wrong = self._known(raw)
         made = self._made(kind, values)
+        if self._split and name == self._split.column:
+            placed = self._split.places(made) if kind == "time" else made
+            wrong.append((placed.is_null(), self._split.wrong))
         lost = made.is_null() & values.is_not_null()
-        reason = _NO_RULE if kind == "label" and self._rule else _WRONG[kind]
+        reason = _NO_RULE if kind == "label" and self._rule else _WRONG.get(kind, _LABEL)
         if kind in _RANGE:
             beyond = lost & _is_number(kind, values)
             wrong += [(beyond, _RANGE[kind])]
             lost &= ~beyond
-        wrong.append((lost, reason))
+        if kind != "split":
+            wrong.append((lost, reason))
         if kind == "label":
             wrong.append((values.is_null(), _LABEL))
         return _Column(made, [one for one in wrong if one[0].any()])
@@ -178,6 +193,9 @@ class Converter:
             return _reals(values)
         if kind == "time":
             return _times(values)
+        if kind == "split":
+            assert self._split is not None
+            return self._split.places(values)
         if kind in ("string", "token"):
             return hashing.tokens(_texts(values))
         return _words(values, base=16 if kind == "hex" else 10)
@@ -278,7 +296,10 @@ def _texts(values: pl.Series) -> pl.Series:
 def _words(values: pl.Series, base: int) -> pl.Series:
     """Numbers of 32 bits, as they are or from their digits."""
     if values.dtype == pl.String:
-        digits = r"\A[0-9a-fA-F]{1,8}\z" if base == 16 else r"\A[0-9]+\z"
-        fitting = values.set(~values.str.contains(digits), None)
-        return fitting.str.to_integer(base=base, dtype=pl.UInt32, strict=False)
+        words = values.str.to_integer(base=base, dtype=pl.UInt32, strict=False)
+        # It takes a plus sign and more than eight digits, which no token has; a pattern would cost more.
+        odd = values.str.starts_with("+")
+        if base == 16:
+            odd |= values.str.len_bytes() > _HEX_DIGITS
+        return words.set(odd, None) if odd.any() else words
     return _integers(values).cast(pl.UInt32, strict=False)

@@ -58,6 +58,7 @@ class Parsed:
         inexact: (integer columns,), int64: values of good rows that float32 does not hold exactly.
         times: (rows with a time,), int64: of good rows, in the column that the parser was given.
         lines: (good rows,), int64: where each begins; None where every row takes one line.
+        splits: (good rows,), uint8: which split each is in, where a column says it (see `row_splits`).
     """
 
     rows: Rows
@@ -65,6 +66,7 @@ class Parsed:
     inexact: npt.NDArray[np.int64]
     times: npt.NDArray[np.int64]
     lines: npt.NDArray[np.int64] | None = None
+    splits: npt.NDArray[np.uint8] | None = None
 
 
 class Parser:

@@ -13,6 +13,7 @@ from sizewise_prep.raw.blocks import Block, Stretch
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow
+from sizewise_prep.raw.parsing.row_splits import RowSplit
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_types import frame
 from sizewise_prep.raw.tables.frames import TableBlock, bad_value, block_rows, cut, digest_range
@@ -49,11 +50,17 @@ class ArrowRows:
     header_lines = 0
 
     def __init__(
-        self, raw: RawFile, layout: Layout, stretch: Stretch, block_bytes: int, by_schema: bool = True
+        self,
+        raw: RawFile,
+        layout: Layout,
+        stretch: Stretch,
+        block_bytes: int,
+        by_schema: bool = True,
+        split: RowSplit | None = None,
     ) -> None:
         self._by_schema = by_schema
         self._raw, self._stretch = raw, stretch
-        self._converter = Converter(layout)
+        self._converter = Converter(layout, split)
         self._block_rows = block_rows(layout, block_bytes)
         self.bytes_read = 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.parsing.records import CARRIAGE_RETURN, STRAY, Records, records
+from sizewise_prep.raw.parsing.row_splits import RowSplit
 from sizewise_prep.raw.reader import MAX_LINE_BYTES, Reader
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_types import check_names
@@ -107,7 +108,7 @@ class _Block:
             empty = self.of.converter.convert(
                 pl.DataFrame(schema=dict.fromkeys(self.of.converter.columns, pl.String))
             )
-            yield Parsed(empty.rows, bad, empty.inexact, empty.times, np.empty(0, np.int64))
+            yield Parsed(empty.rows, bad, empty.inexact, empty.times, np.empty(0, np.int64), empty.splits)
 
     def _rows(
         self, text: bytes, starts: npt.NDArray[np.int64], lines: npt.NDArray[np.int64]
@@ -122,7 +123,7 @@ class _Block:
             for row, fault in found.faults
         ]
         good = np.delete(lines[: frame.height], [row for row, _ in found.faults])
-        return Parsed(found.rows, bad, found.inexact, found.times, good)
+        return Parsed(found.rows, bad, found.inexact, found.times, good, found.splits)
 
     def _looked_at(
         self, found: Records, starts: npt.NDArray[np.int64], lines: npt.NDArray[np.int64], low: int
@@ -142,7 +143,7 @@ class _Block:
         parsed = self._rows(b"".join(good), ends, np.array(good_lines, np.int64))
         if parsed is None:
             raise AssertionError(f"line {lines[0]} and on: rows that pass the rule do not parse")
-        return Parsed(parsed.rows, sorted([*bad, *parsed.bad]), parsed.inexact, parsed.times, parsed.lines)
+        return replace(parsed, bad=sorted([*bad, *parsed.bad]))
 
     def _fault(self, raw: bytes, fields: int) -> Fault | None:
         if b"\0" in raw:
@@ -167,7 +168,13 @@ class CsvRows:
     """The rows of a stretch of a text file (see `RowReader`)."""
 
     def __init__(
-        self, raw: RawFile, layout: Layout, stretch: Stretch, block_bytes: int, by_schema: bool = True
+        self,
+        raw: RawFile,
+        layout: Layout,
+        stretch: Stretch,
+        block_bytes: int,
+        by_schema: bool = True,
+        split: RowSplit | None = None,
     ) -> None:
         self._raw, self._layout, self._by_schema = raw, layout, by_schema
         reader = _RecordReader if layout.quotes else Reader
@@ -189,7 +196,7 @@ class CsvRows:
             raise InputError(
                 f"{raw.path:.120}: `others: skip` needs files that name their columns (`header: true`)"
             )
-        self._text = _Text(layout, names, Converter(layout))
+        self._text = _Text(layout, names, Converter(layout, split))
         self._header = header if stretch.start == 0 else b""
         self.header_lines = self._header.count(b"\n")
 

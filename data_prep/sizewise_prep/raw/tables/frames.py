@@ -36,7 +36,7 @@ class TableBlock:
         """The rows, at once."""
         found = self.converter.convert(self.frame)
         bad = [BadRow(first + row, _written(self.frame, row), fault) for row, fault in found.faults]
-        yield Parsed(found.rows, bad, found.inexact, found.times)
+        yield Parsed(found.rows, bad, found.inexact, found.times, splits=found.splits)
 
 
 def _written(frame: pl.DataFrame, row: int) -> bytes:

@@ -18,6 +18,7 @@ from sizewise_prep.raw.blocks import Block, Stretch
 from sizewise_prep.raw.layout import Layout, quoted
 from sizewise_prep.raw.parsing.converter import Converter, unusable
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
+from sizewise_prep.raw.parsing.row_splits import RowSplit
 from sizewise_prep.raw.reader import Reader
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_types import check_names
@@ -94,7 +95,7 @@ class _Block:
     ) -> Parsed:
         found = self.converter.convert(frame)
         more = [BadRow(numbers[row], lines[row].removesuffix(b"\r"), fault) for row, fault in found.faults]
-        return Parsed(found.rows, sorted([*bad, *more]), found.inexact, found.times)
+        return Parsed(found.rows, sorted([*bad, *more]), found.inexact, found.times, splits=found.splits)
 
     def _fault(self, line: bytes) -> Fault | None:
         if not line.strip():
@@ -114,12 +115,18 @@ class JsonRows:
     header_lines = 0
 
     def __init__(
-        self, raw: RawFile, layout: Layout, stretch: Stretch, block_bytes: int, by_schema: bool = True
+        self,
+        raw: RawFile,
+        layout: Layout,
+        stretch: Stretch,
+        block_bytes: int,
+        by_schema: bool = True,
+        split: RowSplit | None = None,
     ) -> None:
         self._by_schema = by_schema
         self._raw, self._layout = raw, layout
         self._reader = Reader(raw, stretch.start, stretch.stop, block_bytes)
-        self._converter = Converter(layout)
+        self._converter = Converter(layout, split)
 
     @property
     def bytes_read(self) -> int:

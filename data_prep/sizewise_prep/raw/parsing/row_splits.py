@@ -1,0 +1,101 @@
+"""Which split a row belongs to, where one of its columns says so: by name, or by its time.
+
+RowSplit("set")                            # the column `set` holds train, validation or test
+RowSplit.by_time("ts", "2024-05-01", "2024-05-08")    # before the first, before the second, the rest
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sizewise_core.errors import InputError
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.time_order import instant
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NAMES = (
+    ("train", "training", "tr"),
+    ("validation", "valid", "val", "dev", "va"),
+    ("test", "testing", "te"),
+)
+"""What a column may call the splits, in their order."""
+
+_SINCE, _UNTIL = 946_684_800, 2_208_988_800  # 2000 and 2040 in unix seconds
+_UNITS = (1, 10**3, 10**6, 10**9)  # of unix times, a second
+
+
+@dataclass(frozen=True)
+class RowSplit:
+    """A column that says in which split a row is.
+
+    Attributes:
+        column: its name.
+        bounds: of the time, where validation and test begin; None where the column names the split.
+        dates: whether the bounds are dates, in microseconds since 1970, to which unix times of any unit are converted.
+    """
+
+    column: str
+    bounds: tuple[int, int] | None = None
+    dates: bool = False
+
+    @staticmethod
+    def by_time(column: str, first: str, second: str) -> RowSplit:
+        """The split by a time column; bounds as that column has them, or ISO dates."""
+        found = instant(first), instant(second)
+        dates = not any(text.removeprefix("-").isdigit() for text in (first, second))
+        assert found[0] is not None
+        assert found[1] is not None
+        return RowSplit(column, (found[0], found[1]), dates)
+
+    def layout(self, layout: Layout) -> Layout:
+        """The layout with the column among those that are read.
+
+        Raises InputError where the column has another purpose.
+        """
+        if self.bounds is not None:
+            return layout
+        kind = layout.columns.get(self.column, "skip")
+        if kind not in ("skip", "split"):
+            raise InputError(
+                f"split column:{self.column:.40}: the schema file makes it a `{kind:.20}`; make it `skip`"
+            )
+        return layout.model_copy(update={"columns": {**layout.columns, self.column: "split"}})
+
+    @property
+    def wrong(self) -> tuple[str, str]:
+        """Reason and detail of a row whose split cannot be said."""
+        if self.bounds is None:
+            return "split", "is none of train, validation and test"
+        if self.dates:
+            return "split", "is no date, nor a unix time from 2000 to 2040, to split by"
+        return "split", "is no time to split by"
+
+    def places(self, values: pl.Series) -> pl.Series:
+        """Of each value the split's place (0, 1, 2), null where it has none.
+
+        Args:
+            values: texts that name splits; of a time, what `time_order` makes of it.
+        """
+        import polars as pl
+
+        if self.bounds is None:
+            names = {name: place for place, known in enumerate(NAMES) for name in known}
+            texts = values.cast(pl.String).str.strip_chars().str.to_lowercase()
+            return texts.replace_strict(names, default=None, return_dtype=pl.UInt8)
+        times = self._dated(values) if self.dates else values
+        return (times >= self.bounds[0]).cast(pl.UInt8) + (times >= self.bounds[1]).cast(pl.UInt8)
+
+    def _dated(self, times: pl.Series) -> pl.Series:
+        """Unix times of any unit in microseconds; null where one is none."""
+        import polars as pl
+
+        of = pl.col("t")
+        made = pl.lit(None, pl.Int64)
+        for unit in _UNITS:
+            here = (of >= _SINCE * unit) & (of < _UNTIL * unit)
+            scaled = of * (10**6 // unit) if unit <= 10**6 else of // (unit // 10**6)
+            made = pl.when(here).then(scaled).otherwise(made)
+        return pl.DataFrame({"t": times}).select(made.alias("t")).to_series()
