@@ -75,8 +75,13 @@ class DLRM(Model):
         rows, columns = torch.tril_indices(vectors, vectors, offset=-1)
         # Flat positions of the lower triangle without its diagonal: no vector interacts with itself.
         self.register_buffer("pairs", rows * vectors + columns, persistent=False)
+        if not dense_features:
+            # A mean as a product, which is among the operators that exports may call (`export.archive`).
+            features = embedding.features
+            self.register_buffer("mean", torch.full((1, features), 1 / features), persistent=False)
 
     pairs: Tensor
+    mean: Tensor
 
     @classmethod
     def create(
@@ -112,7 +117,7 @@ class DLRM(Model):
         """
         if not self.dense_features:
             vectors = self.embedding(ids)
-            joined = self._joined(vectors.mean(dim=1), vectors)
+            joined = self._joined(torch.matmul(self.mean, vectors).squeeze(1), vectors)
         else:
             with self._precision(dense):
                 bottom = self.bottom(dense)  # (batch, dim)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from real_study import calm_study, flip_a_bit
@@ -19,6 +21,7 @@ from sizewise.export import Deployed, evaluate, export, score
 from sizewise_core.errors import InputError
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw.layout import Layout
 
 ROWS = 4_000
 
@@ -291,3 +294,40 @@ def test_a_damaged_export_is_noticed(trained: Callable[..., tuple[Path, str]], t
         Deployed.open(tmp_path / "model")
     with pytest.raises(InputError, match=r"cannot be read .*make the folder with `sizewise export"):
         Deployed.open(tmp_path)
+
+
+def test_a_model_of_ratings_without_numbers_scores_the_formats_that_it_was_prepared_from(
+    tmp_path: Path,
+) -> None:
+    """No dense column, a rule for the label: Parquet and JSON lines give what the study's own test split gave."""
+    draw = np.random.default_rng(1)
+    users, movies = draw.integers(0, 40, 3000), draw.integers(-60, 0, 3000)
+    rows = {
+        "rating": np.clip((users + movies) % 5 + draw.integers(0, 2, 3000), 1, 5),
+        "user": users,
+        "movie": movies,
+    }
+    table = pa.table(rows)
+    pq.write_table(table, tmp_path / "ratings.parquet")
+    layout = Layout(columns={"user": "token", "movie": "token", "rating": "label >= 4"})
+    prepare([tmp_path / "ratings.parquet"], tmp_path / "shards", layout=layout)
+    spec = {
+        "name": "ratings",
+        "data": str(tmp_path / "shards"),
+        "model": {"dim": 4, "top_mlp": [8]},
+        "embedding": {"method": "robe"},
+        "search": {"memory_budget": 2_000, "learning_rate": 0.05, "epochs": 1},
+        "train": {"batch_size": 128},
+        "trials": 1,
+    }
+    (tmp_path / "ratings.yaml").write_text(json.dumps(spec))
+    calm_study(tmp_path / "ratings.yaml", tmp_path / "runs" / "ratings")
+    description = export(tmp_path / "runs", "ratings", 0, tmp_path / "model")
+    test = table.slice(2700)
+    pq.write_table(test, tmp_path / "test.parquet")
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in test.to_pylist()))
+    for name in ("test.parquet", "test.jsonl"):
+        found = evaluate(Deployed.open(tmp_path / "model"), [str(tmp_path / name)])
+        assert found.rows == 300
+        assert found.scores
+        assert found.scores.auc == pytest.approx(description.test["auc"], abs=1e-4)
