@@ -220,7 +220,7 @@ def test_the_program_from_end_to_end_and_again(tmp_path: Path) -> None:
     assert "| labels and 2 teachers (rate falls to 0) | 1 | 1.00 | 16 |" in table
     assert "finished before" not in printed
     results = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert [row["name"] for row in results][:2] == ["full", "frequent values (at least 10 rows), float32"]
+    assert [row["name"] for row in results][:3] == ["full", "full", "full"]
     assert (tmp_path / "table.csv").read_text().count("\n") == len(results) + 1
     assert run().count("finished before") == len({row["run"] for row in results})
     again = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]

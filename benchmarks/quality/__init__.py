@@ -11,7 +11,7 @@ trained in float32 and rounded afterwards; every byte that ships for the embeddi
 ids.
 
 Full tables, `robe`, `hash` and `hot` are the library's. A teacher is a model with rows of its own for the values that
-ten training rows or more hold; students pass over the rows 4, 8 or 16 times, at a learning rate that falls to zero.
+ten training rows or more hold; students pass over the rows 4 to 16 times, at a learning rate that falls to zero.
 
 Each finished training is a line in the work folder and is skipped next time. Without a GPU two trainings run at a
 time, one core and about 400 MB each; with one, steps are CUDA graphs. `arms` lists what is compared, `rows` reads and

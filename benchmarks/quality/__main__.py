@@ -33,7 +33,9 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, default=137_139, help="of the planted log")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, nargs="+", default=[4, 8, 16], help="of students")
+    parser.add_argument(
+        "--epochs", type=int, nargs="+", help="of students (default: more, the smaller they are)"
+    )
     parser.add_argument("--labels-epochs", type=int, help="of all others, at most")
     parser.add_argument("--teachers", type=int, default=4)
     parser.add_argument("--batch", type=int, default=512)

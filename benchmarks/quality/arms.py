@@ -30,6 +30,7 @@ POOLS = {
     },
 }
 LABELS_EPOCHS = {1: 2, 100: 2, 1_000: 3, 10_000: 4}  # at most: validation chooses the best of them
+STUDENTS_EPOCHS = {1: (4,), 100: (4, 8), 1_000: (4, 8), 10_000: (8, 16)}  # validation chooses one of these
 
 
 def arm_of(spec: Spec) -> str:
@@ -39,15 +40,14 @@ def arm_of(spec: Spec) -> str:
     return next((name for name, sizes in POOLS.items() if spec in sizes.values()), spec.name)
 
 
-def trainings(seeds: int, epochs: list[int], labels_epochs: int | None) -> Iterator[Training]:
-    """Students, those that answer most first; `epochs` are those of students, `labels_epochs` of all others."""
+def trainings(seeds: int, epochs: list[int] | None, labels_epochs: int | None) -> Iterator[Training]:
+    """What is trained, seed after seed; `epochs` are those of students, `labels_epochs` of all others."""
+    specs = (FULL, *(sizes[ratio] for ratio in RATIOS for sizes in POOLS.values()))
     for seed in range(1, seeds + 1):
-        for spec in (FULL, *(sizes[ratio] for ratio in RATIOS for sizes in POOLS.values())):
+        for spec in specs:
             yield Training(spec, epochs=labels_epochs or LABELS_EPOCHS[spec.ratio], seed=seed)
-        for count in epochs:
-            for spec in (FULL, *(sizes[ratio] for ratio in RATIOS for sizes in POOLS.values())):
-                if spec == FULL and count > 4:
-                    continue
+        for spec in specs:
+            for count in epochs or STUDENTS_EPOCHS[spec.ratio]:
                 yield Training(spec, epochs=count, taught=True, falling=True, seed=seed)
 
 

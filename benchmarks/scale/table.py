@@ -145,12 +145,15 @@ def written(record: Record, heading: list[str]) -> str:
         record: of all trainings so far.
         heading: sentences above the table.
     """
-    labels_alone = [r for r in record.results if not r.teachers and not r.falling]
-    full = next((r for r in labels_alone if r.name == "full" and r.epoch == 1), None)
+    full = {  # by whether the rate falls: a method is compared with full tables of its own schedule
+        result.falling: result
+        for result in reversed(record.results)
+        if result.name == "full" and result.epoch == 1 and not result.teachers and result.state == "end"
+    }
     lines = [*heading, ""]
     columns = [
         "method", "compression", "bytes shipped", "trained on", "seed", "epochs", "iterations", "seconds",
-        "test AUC", "against full", "test log-loss", "AUC in float32", "iterations to full's AUC",
+        "test AUC", "against full tables", "test log-loss", "AUC in float32", "iterations to full's AUC",
         "to full's at a half, a quarter",
     ]  # fmt: skip
     lines += ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
@@ -158,7 +161,7 @@ def written(record: Record, heading: list[str]) -> str:
         if not (
             result.falling and result.state == "epoch"
         ):  # whose rate has not fallen yet: no model to ship
-            lines.append("| " + " | ".join(_cells(record, result, full)) + " |")
+            lines.append("| " + " | ".join(_cells(record, result, full.get(result.falling))) + " |")
     text = "\n".join(lines) + "\n"
     assert record.folder is not None
     (record.folder / TABLE).write_text(text)

@@ -32,6 +32,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from sizewise.embedding import learned_step
 from sizewise.embedding.hashing import MASK32, lowbias32
+from sizewise.embedding.in_backward import is_gradient
 from sizewise.embedding.quantization import PACKED, Grid, Quantized, Storage, group_count, stored_bytes
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def _count_fused_steps() -> None:
     def count(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         for group in optimizer.param_groups:
             for parameter in group["params"] if group.get("fused") else ():
-                if parameter in _rounded_weights:
+                # Without a gradient it was not stepped: kernels did that, and rounded it.
+                if parameter in _rounded_weights and is_gradient(parameter.grad):
                     torch.autograd.graph.increment_version(parameter)
 
     register_optimizer_step_post_hook(count)

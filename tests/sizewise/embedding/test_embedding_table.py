@@ -96,3 +96,19 @@ def test_diverged_values_are_passed_on(storage, value):
     """Whoever trains must see that training diverged; rounding must neither hide it nor fail first."""
     _, out = rounded(torch.tensor([1.0, value]), storage)
     assert not out.isfinite().all()
+
+
+def test_a_fused_optimizer_does_not_count_on_tables_that_it_did_not_step() -> None:
+    """Kernels have stepped and rounded them: rounding them anew would wait for the device in every step."""
+    table, other = Table((4, 8), seed=1, storage="bfloat16"), torch.nn.Parameter(torch.ones(3))
+    table()
+    roundings = int(table.roundings)
+    optimizer = torch.optim.SGD([table.weight, other], lr=0.1, fused=True)
+    other.sum().backward()
+    optimizer.step()
+    table()
+    assert int(table.roundings) == roundings
+    table.weight.grad = torch.full_like(table.weight, 0.001)
+    optimizer.step()
+    table()
+    assert int(table.roundings) == roundings + 1
