@@ -353,8 +353,8 @@ def main() -> None:
     bench.choose(data, arguments.batch, arguments.choosing_seconds)
     bench.say(
         "AUC and log-loss of models as they ship; ± is 1.96 standard errors of the difference, on the same test rows, "
-        "from full tables trained at the same kind of rate. Iterations are compared on validation rows, as multiples of "
-        "those of full tables; a teacher takes as many as an epoch, once for all students."
+        "from full tables trained at the same kind of rate. Iterations are compared on validation rows, as multiples "
+        "of those of full tables; a teacher takes as many as an epoch, once for all students."
     )
     for training in bench.trainings:
         bench.run(training, data)
