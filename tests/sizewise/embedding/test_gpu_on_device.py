@@ -12,9 +12,10 @@ import torch
 from sizewise.embedding import build, fused
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batches import Batch
+from sizewise.training.batches import Batch, DistilledBatch
 from sizewise.training.optimizers import build_optimizer
-from sizewise.training.step import Step
+from sizewise.training.schedule import Rates
+from sizewise.training.step import Distill, Step
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
@@ -96,6 +97,26 @@ def test_what_comes_between_replays(optimizer: str) -> None:
         states.append([parameter.detach() for parameter in model.parameters()])
         losses.append(step.loss())
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    for ours, theirs in zip(*states, strict=True):
+        assert (ours - theirs).norm() <= 1e-3 * theirs.norm()
+
+
+def test_a_student_whose_rate_falls_in_stairs_is_recorded_anew_for_each() -> None:
+    """Recorded steps towards a teacher are those that are launched one by one."""
+    states, rates = [], Rates("linear", 0.01, 24, stairs=4)
+    for recorded in (True, False):
+        model = DLRM(build("robe", [1_000_000] * FEATURES, 16, 100_000, 1), 13, [32], [32]).to(GPU)
+        stepper = build_optimizer("adagrad", model, 0.01, in_backward=True)
+        step = Step(model, stepper, BATCH, GPU, distill=Distill(0.9, 2.0))
+        step.recorder = step.recorder if recorded else None
+        for number, whole in enumerate(batches(24)):
+            scores = torch.randn(BATCH, generator=torch.Generator().manual_seed(number))
+            columns = (whole.dense, whole.ids.to(torch.uint32), whole.label, scores)
+            size = 100 if number in (5, 9) else BATCH
+            rates.set(stepper, number)
+            step(DistilledBatch(*(column[:size].pin_memory() for column in columns)), size)
+        assert (step._replay is not None) == recorded
+        states.append([parameter.detach() for parameter in model.parameters()])
     for ours, theirs in zip(*states, strict=True):
         assert (ours - theirs).norm() <= 1e-3 * theirs.norm()
 
