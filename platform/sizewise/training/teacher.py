@@ -128,13 +128,16 @@ class TeacherScores:
         """The shards whose scores are still to be computed, in their order."""
         return [index for index in range(len(self.shards)) if self._found(index) is None]
 
-    def complete(self) -> None:
+    def complete(self, only: Sequence[int] | None = None) -> None:
         """Compute what is missing, together with all other processes that want the same.
+
+        Args:
+            only: of these shards; all where it is left out.
 
         Raises:
             InputError: the teacher's scores cannot be used, or no folder can be written to.
         """
-        missing = self.missing()
+        missing = [index for index in self.missing() if only is None or index in only]
         scorer: Scorer | None = None
         while missing:
             left = []
@@ -148,11 +151,6 @@ class TeacherScores:
             if left == missing:
                 time.sleep(WAIT_SECONDS)
             missing = left
-
-    def compute(self, index: int) -> None:
-        """Compute the scores of one shard, unless they are there."""
-        if self._found(index) is None:
-            self._compute(index, self.teacher.load())
 
     def shard(self, index: int) -> Numbers:
         """The scores of a shard's rows, mapped into memory and read-only.

@@ -376,7 +376,7 @@ def test_a_trial_that_scores_for_its_teacher_is_not_silent(made: tuple[Path, Pat
     record = engine.next_trial()
     assert record is not None
     assert engine.progress(record.trial_id) == 0
-    teachers.scores_of(sources, str(data)).compute(3)
+    teachers.scores_of(sources, str(data)).complete([3])
     assert engine.progress(record.trial_id) == 1
     (tmp_path / "mine" / "checkpoints" / record.key).mkdir(parents=True)
     (tmp_path / "mine" / "checkpoints" / record.key / "000000000010.ckpt").touch()

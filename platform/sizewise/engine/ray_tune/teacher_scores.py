@@ -44,4 +44,4 @@ def compute(sources: Sequence[Source], data: str) -> None:
 
 
 def _compute(records: Sequence[Mapping[str, Any]], data: str, index: int) -> None:
-    scores_of([Source.model_validate(record) for record in records], data).compute(index)
+    scores_of([Source.model_validate(record) for record in records], data).complete([index])
