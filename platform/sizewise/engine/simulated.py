@@ -29,6 +29,7 @@ from sizewise.store import facts
 from sizewise.store.ledger import Ledger
 from sizewise.store.records import Record
 from sizewise.training.points import evaluation_points
+from sizewise.training.teacher_sources import Source
 
 Rows = list[Evaluation]
 
@@ -230,6 +231,7 @@ def simulated_engine(spec: StudySpec, curves: Curves, folder: Path | None = None
         Search(spec, ledger, curves.full_bytes, **search),
         lambda event, record, values: None,
         rule,
+        teacher=[Source(kind="scores", name="simulated", path="", digest="")],  # nobody asks it for scores
     )
 
 

@@ -21,6 +21,7 @@ from sizewise.config import StudySpec
 from sizewise.embedding import full_bytes
 from sizewise.engine import creating, teachers
 from sizewise.engine.decisions import Engine
+from sizewise.engine.simulated import Generated, simulate, simulated_engine
 from sizewise.export import export
 from sizewise.metrics.evaluation import Evaluation
 from sizewise.results.choosing import answer
@@ -381,6 +382,32 @@ def test_a_trial_that_scores_for_its_teacher_is_not_silent(made: tuple[Path, Pat
     (tmp_path / "mine" / "checkpoints" / record.key).mkdir(parents=True)
     (tmp_path / "mine" / "checkpoints" / record.key / "000000000010.ckpt").touch()
     assert str(engine.progress(record.trial_id)).endswith("10.ckpt")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "grid", "nsgaii"])
+def test_a_search_with_teachers_goes_on_as_it_would_have(
+    made: tuple[Path, Path], tmp_path: Path, sampler: str
+) -> None:
+    """Its first trials are students; teachers come on top of `trials`; replicates are of students."""
+    path, curves = tmp_path / "study.yaml", Generated(iterations_per_epoch=20)
+    path.write_text(
+        f"name: a\ndata: {made[0]}\nsampler: {sampler}\ntrials: 5\nreplicates: {{seeds: 2, of: all}}\n"
+        "search: {memory_budget: {choices: [5kB, 10kB]}, epochs: {low: 1, high: 3}, learning_rate: 0.02}\n"
+        "train: {distill: {teacher: full, teachers: 3}}\nfirst_trials: [{memory_budget: 10kB, epochs: 3}]\n"
+    )
+    spec = study_file.resolve(study_file.load(path), Manifest.load(made[0]), "study")
+    searches = []
+    for name, kills in (("calm", []), ("killed", [1, 3, 2])):
+        (tmp_path / name).mkdir()
+        for trials in [*kills, None]:
+            engine = simulated_engine(spec, curves, tmp_path / name)
+            simulate(engine, curves, trials=trials)
+        assert engine.remaining == 0
+        records = engine.search.records.values()
+        searches.append([(r.params, r.teacher, r.configuration, r.replicate) for r in records])
+    assert searches[0] == searches[1]
+    assert [teacher for _, teacher, *_ in searches[0]] == [0, 1, 2] + [None] * 10
+    assert searches[0][3] == ({"memory_budget": 10_000, "epochs": 3}, None, 1, 0)
 
 
 @pytest.mark.slow
