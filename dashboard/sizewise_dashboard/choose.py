@@ -189,7 +189,7 @@ def _show(study: Study, chosen: Choice, limits: Limits, details: st.Page | None)
     left, right = st.columns(2)
     with left:
         st.caption(f"Export its model, to run without Sizewise{_exported(study, chosen)}:")
-        st.code(export(study, chosen.trial_id), language="bash", wrap_lines=True)
+        st.code(export(study, chosen.trial_id, chosen.stored_as), language="bash", wrap_lines=True)
     with right, st.expander("Train it longer"):
         st.caption(
             "Twice the epochs, everything else as it was. Its curve says whether that can help: open the trial."
@@ -212,12 +212,13 @@ def _exported(study: Study, chosen: Choice) -> str:
 def _point(study: Study, choice: Choice) -> str:
     size = format_bytes(getattr(choice, study.size))
     steps = format_count(choice.iteration)
+    size += f" in {choice.stored_as}" if choice.stored_as else ""
     return f"trial {choice.trial_id} at iteration {steps}: AUC {format_auc(choice.auc)} with {size}"
 
 
 def _difference(study: Study, chosen: Choice, other: Choice) -> str:
     """What another choice has and costs beyond the chosen one."""
-    if (other.trial_id, other.iteration) == (chosen.trial_id, chosen.iteration):
+    if all(getattr(other, name) == getattr(chosen, name) for name in ("trial_id", "iteration", "stored_as")):
         return "the same, so this limit costs nothing"
     size = getattr(other, study.size) / max(getattr(chosen, study.size), 1)
     steps = other.iteration / max(chosen.iteration, 1)

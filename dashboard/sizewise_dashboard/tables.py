@@ -41,7 +41,7 @@ _UNITS = [(1, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB")]
 def evaluation_columns() -> list[str]:
     """The columns of a table of evaluations, by default."""
     size = ["embedding_bytes", "compression_ratio", "model_bytes"]
-    return with_listed(["trial_id", "auc", *size, "iteration", "epoch"], after="epoch")
+    return with_listed(["trial_id", "stored_as", "auc", *size, "iteration", "epoch"], after="epoch")
 
 
 def show(

@@ -185,6 +185,7 @@ def _front_rows(study: Study) -> list[dict[str, str]]:
     return [
         {
             "trial": str(row["trial_id"]),
+            **({"stored as": row["stored_as"] or "as trained"} if "stored_as" in row else {}),
             **_scores(row, columns_of_test(listed=True)),
             "embeddings": _maybe(row["embedding_bytes"], format_bytes),
             "compression": _maybe(row["compression_ratio"], format_ratio),

@@ -177,23 +177,43 @@ def lookup_of(shape: Shape) -> Callable[..., None]:
     return lookup  # type: ignore[no-any-return]
 
 
+@jit
+def _unpack_slowly(
+    out: Array,
+    at: int,
+    codes: Array,
+    place: int,
+    length: int,
+    bits: int,
+    scales: Array,
+    group: int,
+    sign: float,
+) -> None:
+    """Write a block that need not begin or end on a byte, number by number."""
+    each, half = 8 // bits, 1 << (bits - 1)
+    offset = np.float32(0.5 if bits == 2 else 0.0)
+    for i in range(place, place + length):
+        code = (int64(codes[i // each]) >> (i % each * bits)) & (2 * half - 1)
+        out[at + i - place] = (np.float32((code ^ half) - half) + offset) * (scales[i // group] * sign)
+
+
 @lru_cache(maxsize=64)
-def packed_lookup_of(shape: Shape, bits: int, on_bytes: bool) -> Callable[..., None]:
+def packed_lookup_of(shape: Shape, bits: int, on_bytes: bool, one_scale: bool) -> Callable[..., None]:
     """The same out of packed codes; `scales` are float32, one for so many (`group`) numbers.
 
     Args:
         shape: of the blocks.
         bits: of a code.
         on_bytes: every block begins on a byte.
+        one_scale: `scales` is one number.
     """
     dim, block_len, signed, hashed = shape
     blocks, last, of_lines = shape.blocks, shape.last, shape.of_lines
-    ragged, each, offset = last != block_len, 8 // bits, np.float32(0.5 if bits == 2 else 0.0)
+    ragged, each = last != block_len, 8 // bits
     by_bytes = on_bytes and block_len % each == 0
     last_by_bytes = on_bytes and last % each == 0
     # A constant where it is not used, too: of none such would the intrinsic make instructions.
     taken, last_taken = (block_len if by_bytes else each), (last if last_by_bytes else each)
-    mask, half = 2**bits - 1, 2 ** (bits - 1)
 
     @jit
     def lookup(
@@ -208,7 +228,8 @@ def packed_lookup_of(shape: Shape, bits: int, on_bytes: bool) -> Callable[..., N
         streamed: bool,
     ) -> None:
         rows, places, _ = _room(ids, blocks)
-        at, one_scale = low * ids.shape[1] * dim, len(scales) == 1
+        at = low * ids.shape[1] * dim
+        wide = group >= block_len  # no block has numbers of more than two groups
         for first in range(low, high, rows):
             count = _find(places, ids, (first, min(first + rows, high)), layout, blocks, hashed)
             for n in range(count):
@@ -216,20 +237,20 @@ def packed_lookup_of(shape: Shape, bits: int, on_bytes: bool) -> Callable[..., N
                 place, sign = places[n] >> 1, np.float32(1 - 2 * (places[n] & 1) if signed else 1)
                 is_last = ragged and n % blocks == blocks - 1
                 length = last if is_last else block_len
-                number = 0 if one_scale else place // group
-                scale = scales[number] * sign
-                alike = one_scale or place + length <= (number + 1) * group
-                if alike and is_last and last_by_bytes:
-                    unpack_floats(out, at, codes, place // each, scale, bits, last_taken)
-                elif alike and not is_last and by_bytes and of_lines and streamed:
-                    unpack_stream(out, at, codes, place // each, scale, bits, taken)
-                elif alike and not is_last and by_bytes:
-                    unpack_floats(out, at, codes, place // each, scale, bits, taken)
+                scale = other = scales[0] * sign
+                rest = int64(block_len)  # numbers from here on that the first scale is of
+                if not one_scale:
+                    number = place // group
+                    scale, other = scales[number] * sign, scales[min(number + 1, len(scales) - 1)] * sign
+                    rest = (number + 1) * group - place
+                if is_last and last_by_bytes and wide:
+                    unpack_floats(out, at, codes, place // each, scale, other, rest, bits, last_taken)
+                elif not is_last and by_bytes and wide and of_lines and streamed:
+                    unpack_stream(out, at, codes, place // each, scale, other, rest, bits, taken)
+                elif not is_last and by_bytes and wide:
+                    unpack_floats(out, at, codes, place // each, scale, other, rest, bits, taken)
                 else:
-                    for i in range(place, place + length):
-                        code = (int64(codes[i // each]) >> (i % each * bits)) & mask
-                        level = np.float32((code ^ half) - half) + offset
-                        out[at + i - place] = level * scales[0 if one_scale else i // group] * sign
+                    _unpack_slowly(out, at, codes, place, length, bits, scales, group, sign)
                 at += length
         if of_lines and streamed:
             drained()

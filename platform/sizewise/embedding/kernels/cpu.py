@@ -98,7 +98,7 @@ class Blocks:
             numbers: of the pool.
         """
         vectors = torch.empty(*ids.shape, self.dim)
-        run = packed_lookup_of(self.shape, bits, self.align * bits % 8 == 0)
+        run = packed_lookup_of(self.shape, bits, self.align * bits % 8 == 0, len(scales) == 1)
         out, streamed, group = _array(vectors), _past_caches(vectors), numbers // len(scales)
         codes_, scales_, ids_ = codes.numpy(), _array(scales.float()), ids.numpy()
         layout = self._layout(numbers)

@@ -77,21 +77,44 @@ def stream_floats(
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def unpack_floats(
-    typing_context: Any, to: Any, at: Any, codes: Any, byte: Any, scale: Any, bits: Any, length: Any
+    typing_context: Any,
+    to: Any,
+    at: Any,
+    codes: Any,
+    byte: Any,
+    scale: Any,
+    other: Any,
+    rest: Any,
+    bits: Any,
+    length: Any,
 ) -> Any:
-    """to[at + i] = scale times the level of code i, from codes[byte] on, for i < length.
+    """to[at + i] = the level of code i, from codes[byte] on, times its scale, for i < length.
 
-    Codes are packed as `quantization.pack` does; bits and length are constants, and end on a byte.
+    The first `rest` codes have one scale, those after them the other. Codes are packed as `quantization.pack` does;
+    bits and length are constants, and end on a byte.
     """
-    return types.void(to, at, codes, byte, scale, bits, length), _unpack(bits, length, streamed=False)
+    return types.void(to, at, codes, byte, scale, other, rest, bits, length), _unpack(
+        bits, length, streamed=False
+    )
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def unpack_stream(
-    typing_context: Any, to: Any, at: Any, codes: Any, byte: Any, scale: Any, bits: Any, length: Any
+    typing_context: Any,
+    to: Any,
+    at: Any,
+    codes: Any,
+    byte: Any,
+    scale: Any,
+    other: Any,
+    rest: Any,
+    bits: Any,
+    length: Any,
 ) -> Any:
     """`unpack_floats` past the caches, as `stream_floats` does."""
-    return types.void(to, at, codes, byte, scale, bits, length), _unpack(bits, length, streamed=True)
+    return types.void(to, at, codes, byte, scale, other, rest, bits, length), _unpack(
+        bits, length, streamed=True
+    )
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -262,6 +285,7 @@ def _unpack(bits: Any, length: Any, streamed: bool) -> Callable[..., Any]:
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         here, codes = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        rest = b.trunc(arguments[6], word)
         for at, (kind, out) in zip(
             range(0, length.literal_value, WIDEST), _pieces(b, length, here), strict=True
         ):
@@ -276,7 +300,10 @@ def _unpack(bits: Any, length: Any, streamed: bool) -> Callable[..., Any]:
             level = b.sitofp(b.ashr(b.shl(lane, up), down), kind)
             if width == 2:
                 level = b.fadd(level, ir.Constant(kind, [0.5] * kind.count))
-            value = b.fmul(level, _splat(b, arguments[4], kind))
+            numbers = ir.Constant(spread.type, [at + i for i in lanes])
+            first = b.icmp_signed("<", numbers, _splat(b, rest, spread.type))
+            scale = b.select(first, _splat(b, arguments[4], kind), _splat(b, arguments[5], kind))
+            value = b.fmul(level, scale)
             store = b.store(value, out, align=4 * WIDEST if streamed else 4)
             if streamed:
                 store.set_metadata("nontemporal", b.module.add_metadata([word(1)]))
