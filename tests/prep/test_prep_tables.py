@@ -18,6 +18,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -538,3 +539,43 @@ def test_unix_times_are_split_by_dates(tmp_path: Path) -> None:
         split = "time:2024-05-11,2024-05-16" if unit > 1 else f"time:{int(days[10])},{int(days[15])}"
         manifest = prepare(path, tmp_path / f"out-{unit}", layout=layout, split=split)
         assert [part.rows for part in manifest.splits.values()] == [10, 5, 5]
+
+
+def test_plain_text_with_its_columns_in_another_order(tmp_path: Path) -> None:
+    """The same shards as in the schema's order; one file of each in a log."""
+    layout = Layout(
+        separator=",", header=True, columns={"y": "label", "n": "integer", "c": "hex", "w": "string"}
+    )
+    rows = [(j % 2, j, f"{j:x}", f"w{j}") for j in range(40)]
+    (tmp_path / "a.csv").write_text("y,n,c,w\n" + "".join(f"{y},{n},{c},{w}\n" for y, n, c, w in rows))
+    (tmp_path / "b.csv").write_text("w,c,y,n\n" + "".join(f"{w},{c},{y},{n}\n" for y, n, c, w in rows))
+    for name in "ab":
+        prepare(tmp_path / f"{name}.csv", tmp_path / name, layout=layout)
+    first, second = ((tmp_path / name / "train-00000.arrow").read_bytes() for name in "ab")
+    assert first == second
+    both = prepare(
+        [tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "both", layout=layout, split="files:1,1"
+    )
+    assert both.splits["train"].click_rate == both.splits["validation"].click_rate == 0.5
+
+
+def test_names_in_quotes(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text('"y","n","c"\n1,2,"x, y"\n')
+    layout = Layout(separator=",", header=True, columns={"y": "label", "n": "integer", "c": "token"})
+    with pytest.raises(InputError, match=r"line 1: names of columns are in quotes: write `quotes: true`"):
+        prepare(tmp_path / "log.csv", tmp_path / "out", layout=layout)
+
+
+def test_tables_of_an_object_store(tmp_path: Path) -> None:
+    store = fsspec.filesystem("memory")
+    for name in ("log.parquet", "log.arrow", "log.csv"):
+        store.pipe(f"/tables/{name}", WRITERS[name](rows_of(50)))
+    try:
+        made = [
+            prepare(f"memory://tables/{name}", tmp_path / name, layout=LAYOUT)
+            for name in ("log.parquet", "log.arrow")
+        ]
+        made.append(prepare("memory://tables/*.csv", tmp_path / "csv", layout=LAYOUT))
+    finally:
+        store.rm("/tables", recursive=True)
+    assert len({shard.sha256 for manifest in made for shard in manifest.splits["train"].shards}) == 1

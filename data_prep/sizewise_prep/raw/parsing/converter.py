@@ -197,7 +197,7 @@ class Converter:
             assert self._split is not None
             return self._split.places(values)
         if kind in ("string", "token"):
-            return hashing.tokens(_texts(values))
+            return hashing.tokens(_integers(values) if values.dtype.is_float() else values)
         return _words(values, base=16 if kind == "hex" else 10)
 
 

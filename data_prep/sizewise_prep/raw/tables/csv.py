@@ -184,6 +184,10 @@ class CsvRows:
         names, header = list(layout.columns), b""
         if layout.header:
             header, names = header_of(raw, layout)
+            if not layout.quotes and any(name[:1] == name[-1:] == '"' for name in names):
+                what = "names of columns are in quotes"
+                fix = "write `quotes: true` in the schema file" if by_schema else "write them without"
+                raise InputError(f"{raw.path:.120}, line 1: {what}: {fix}")
             try:
                 check_names(raw.path, names, layout, "text", by_schema, ", line 1")
             except InputError as error:
