@@ -20,7 +20,7 @@ TRAINED = [
         "robe int4",
         "hash int2",
     ),
-    *("qr product", "tt", "cce", "cce contiguous"),
+    *("qr product", "tt", "cce", "cce contiguous", "hash narrow", "hot"),
 ]
 
 

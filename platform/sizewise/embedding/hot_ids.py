@@ -51,11 +51,13 @@ class HotIds(nn.Module):
     places: Tensor
     buckets: Tensor
     powers: Tensor
+    zeros_in: Tensor
+    zeros_at: Tensor
 
     def __init__(self, features: int, most: int, bits: int, seed: int) -> None:
         super().__init__()
         self.features, self.most, self.bits = features, most, bits
-        self.coded_only = False
+        self.most_in_a_run = 0  # where only the coded list is kept
         self.hash = FastHash(features, 1, seed)
         # Stored: values of each feature; the lowest bits of all places; the others, in unary.
         self.register_buffer("sizes", torch.zeros(-(-features * most.bit_length() // 8), dtype=torch.uint8))
@@ -141,31 +143,64 @@ class HotIds(nn.Module):
             (ids & MASK32) * self.hash.multiplier.view(-1) + self.hash.increment.view(-1) & MASK32
         )
         wanted = self.begins + (bits * self.spans >> 32)
-        places = self.decoded() if self.coded_only else self.places
-        wanted = wanted.to(places.dtype)
-        positions = torch.searchsorted(places, wanted)
-        return positions, places[positions.clamp(max=self.values - 1)] == wanted
+        if self.most_in_a_run:
+            return self._find_coded(wanted)
+        wanted = wanted.to(self.places.dtype)
+        positions = torch.searchsorted(self.places, wanted)
+        return positions, self.places[positions.clamp(max=self.values - 1)] == wanted
 
     def keep_coded(self) -> None:
-        """Keep the stored form only, which every lookup then decodes."""
-        self.coded_only = True
+        """Keep the stored form only, in which every lookup then reads what it needs."""
+        runs = np.unique(self.places.cpu().numpy()) >> self.bits
+        self.most_in_a_run = int(np.bincount(runs).max())
         for name in ("places", "buckets"):
             self.register_buffer(name, None, persistent=False)
+        byte = np.arange(256)[:, None] >> np.arange(8) & 1
+        order = np.argsort(byte, axis=1, kind="stable")  # of each byte's bits, its zeros first
+        for name, table in {"zeros_in": 8 - byte.sum(1), "zeros_at": order.ravel()}.items():
+            self.register_buffer(
+                name, torch.from_numpy(table.astype(np.uint8)).to(self.highs.device), persistent=False
+            )
 
     def decoded(self) -> Tensor:
         """The places in the list, int64 (values,), ascending."""
-        device = self.highs.device
-        number = torch.arange(self.values, device=device)
+        number = torch.arange(self.values, device=self.highs.device)
         ones = (self.highs.to(torch.int64).unsqueeze(1) // self.powers % 2).flatten().cumsum(0)
         runs = torch.searchsorted(ones, number + 1) - number
-        start = number * self.bits
-        byte, last = start >> 3, len(self.lows) - 1
-        lows = self.lows.to(torch.int64)
-        window = (
-            lows[byte] + lows[(byte + 1).clamp(max=last)] * 256 + lows[(byte + 2).clamp(max=last)] * 65536
-        )
-        places: Tensor = runs * 2**self.bits + window // self.powers[start & 7] % 2**self.bits
+        places: Tensor = runs * 2**self.bits + self._low_bits(number)
         return places
+
+    def _find_coded(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """`find` in the coded list: runs of places with the same upper bits are looked up, and compared."""
+        run = wanted >> self.bits
+        zeros_in = self.zeros_in[self.highs.to(torch.int64)].to(torch.int64)
+        zeros = zeros_in.cumsum(0)
+        start = self._values_before(run, zeros, zeros_in)
+        end = self._values_before(run + 1, zeros, zeros_in).clamp(max=self.values)
+        there = start.unsqueeze(-1) + torch.arange(self.most_in_a_run, device=start.device)
+        low = self._low_bits(there.clamp(max=self.values - 1))
+        # No operator of its own for "and": the number of a value beyond the run is none.
+        number = torch.where(there >= end.unsqueeze(-1), -1, low)
+        same = number == (wanted % 2**self.bits).unsqueeze(-1)
+        positions = torch.where(same, there, self.values).amin(-1)
+        return positions, positions < self.values
+
+    def _values_before(self, run: Tensor, zeros: Tensor, zeros_in: Tensor) -> Tensor:
+        """How many values are in the runs before one: the ones before the zero that ends the run before it."""
+        byte = torch.searchsorted(zeros, run).clamp(max=len(zeros) - 1)
+        within = (run - zeros[byte] + zeros_in[byte] - 1).clamp(min=0, max=7)
+        at = byte * 8 + self.zeros_at[self.highs[byte].to(torch.int64) * 8 + within].to(torch.int64)
+        return torch.where(run == 0, torch.zeros_like(run), at - run + 1)
+
+    def _low_bits(self, positions: Tensor) -> Tensor:
+        """Those of the places at int64 positions in the list."""
+        start = positions * self.bits
+        byte, last = start >> 3, len(self.lows) - 1
+        window = sum(
+            self.lows[(byte + n).clamp(max=last)].to(torch.int64) * 256**n for n in range(3)
+        )  # of 24 bits, in which the at most 16 are
+        low: Tensor = window // self.powers[start & 7] % 2**self.bits
+        return low
 
     def refresh(self) -> None:
         """Make anew what lookups use, after the stored form has changed."""

@@ -211,6 +211,28 @@ def test_a_traced_program_reads_the_coded_list() -> None:
     assert max(part.nbytes for part in carried) <= hot.table.weight.nbytes  # no list beside the coded one
 
 
+@pytest.mark.parametrize("bits", [4, 5, 9, 16])
+@pytest.mark.parametrize("values", [1, 3, 60, 5_000])
+def test_lookups_in_the_coded_list_alone_find_the_same(values: int, bits: int) -> None:
+    """Also where positions are left over, and for features without values."""
+    random = np.random.default_rng(values)
+    for size in (max(1, values // 2), values, values * 2):
+        features = random.choice([0, 2, 3], size)
+        ids = HotIds(5, values, bits, seed=3)
+        tokens = random.integers(0, 2**32, size, dtype=np.uint32)
+        ids.fill(features, tokens)
+        asked = np.concatenate([tokens[:2_000], random.integers(0, 2**32, 2_000, dtype=np.uint32)])
+        asked = torch.from_numpy(asked.astype(np.int64)).unsqueeze(1).expand(-1, 5)
+        places, (positions, found) = ids.places.clone(), ids.find(asked)
+        ids.keep_coded()
+        there, coded = ids.find(asked)
+        assert torch.equal(coded, found)
+        assert torch.equal(there[found], positions[found])
+        assert torch.equal(ids.decoded(), places.long())
+        assert found[:, [0, 2, 3]].any()
+        assert not found[:, [1, 4]].any()
+
+
 def test_what_counts_cannot_be_used_is_said() -> None:
     counts = skewed()
     hot = build("hot", CARDINALITIES, 16, 20_000, 1, min_count=10**6)
