@@ -42,7 +42,7 @@ def trained(raw: Path) -> Callable[..., tuple[Path, str]]:
     made: dict[str, tuple[Path, str]] = {}
 
     def make(tokens: str = "raw", **embedding: Any) -> tuple[Path, str]:
-        name = "-".join([tokens, *(str(value) for value in embedding.values())])
+        name = "-".join([tokens, *(str(value).replace(".", "_") for value in embedding.values())])
         if name not in made:
             shards = raw / tokens
             if not shards.exists():
