@@ -10,6 +10,7 @@ import json
 import lzma
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -579,3 +580,45 @@ def test_tables_of_an_object_store(tmp_path: Path) -> None:
     finally:
         store.rm("/tables", recursive=True)
     assert len({shard.sha256 for manifest in made for shard in manifest.splits["train"].shards}) == 1
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    table = pa.table({"y": [0, 1, 1], "n": [1, 2, 3], "c": pa.array([b"a", b"\xff", None], pa.binary())})
+    pq.write_table(table, tmp_path / "log.parquet")
+    layout = Layout(columns={"y": "label", "n": "integer", "c": "token"})
+    manifest = prepare(
+        tmp_path / "log.parquet", tmp_path / "out", layout=layout, max_bad_fraction=0.5, split="rows:2,0"
+    )
+    assert manifest.quarantine.reasons == {"not_text": 1}
+    assert shard(tmp_path / "out").ids.tolist() == [[blake("a")], [0]]
+
+
+def test_any_damage_is_refused_or_set_aside(tmp_path: Path) -> None:
+    """Bytes changed, cut out and put in, in files of every format: no other error, and counts that add up."""
+    draw = random.Random(1)
+    good = {name: write(rows_of(40)) for name, write in WRITERS.items()}
+    read = refused = 0
+    for number in range(120):
+        name = list(WRITERS)[number % len(WRITERS)]
+        data = bytearray(good[name])
+        for _ in range(draw.choice((1, 2, 4))):
+            at = draw.randrange(len(data))
+            data[at : at + draw.choice((0, 1, 5))] = draw.choice(
+                (b'"', b"\n", b"\0", b",", b"\xff", draw.randbytes(3))
+            )
+        (tmp_path / name).write_bytes(data)
+        out = tmp_path / f"out-{number}"
+        try:
+            manifest = prepare(tmp_path / name, out, layout=LAYOUT, max_bad_fraction=1.0)
+        except InputError as error:
+            refused += str(error).isprintable()
+            continue
+        read += 1
+        assert manifest.rows_in == manifest.rows_out + manifest.rows_quarantined
+        kept = out / "quarantine" / "rows.tsv"
+        lines = kept.read_bytes().split(b"\n")[:-1] if kept.exists() else []
+        assert len(lines) == manifest.rows_quarantined
+        numbers = [int(line.split(b"\t")[1]) for line in lines]
+        assert numbers == sorted(set(numbers))
+    assert read > 40
+    assert refused == 120 - read > 20

@@ -161,7 +161,7 @@ class Converter:
         if raw.dtype == pl.Null:
             return _Column(raw.cast(pl.String), wrong)
         if raw.dtype == pl.Binary:
-            texts = raw.cast(pl.String, strict=False)
+            texts = texts_of(raw)
             no_text = texts.is_null() & raw.is_not_null()
             wrong.append((no_text, ("not_text", "is not text in UTF-8")))
             raw = texts
@@ -199,6 +199,21 @@ class Converter:
         if kind in ("string", "token"):
             return hashing.tokens(_integers(values) if values.dtype.is_float() else values)
         return _words(values, base=16 if kind == "hex" else 10)
+
+
+def texts_of(values: pl.Series) -> pl.Series:
+    """Bytes as text; null where they are not UTF-8."""
+    try:
+        return values.cast(pl.String)
+    except pl.exceptions.PolarsError:  # even where it is asked not to be strict
+        return pl.Series(values.name, [_decoded(value) for value in values], pl.String)
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def unusable(kind: Kind, dtype: pl.DataType) -> str:

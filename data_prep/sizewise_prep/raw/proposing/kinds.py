@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from sizewise_prep.raw.parsing.converter import texts_of
 from sizewise_prep.raw.parsing.time_order import looks_like_time
 
 NULLS = ("NULL", "null", "nan", "NaN", "NA", "N/A", "None", "none", r"\N", "undefined", "<null>")
@@ -147,7 +148,7 @@ def _known(raw: pl.Series) -> tuple[pl.Series, tuple[str, ...]]:
     """The values without missing ones, and the texts that stand for those."""
     values = raw.drop_nulls()
     if values.dtype == pl.Binary:
-        values = values.cast(pl.String, strict=False).drop_nulls()
+        values = texts_of(values).drop_nulls()
     if values.dtype.is_float():
         return values.drop_nans(), ()
     if values.dtype.is_decimal():

@@ -15,7 +15,7 @@ from sizewise_prep.raw.proposing.text_form import TextForm, text_form
 from sizewise_prep.raw.reader import Reader
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_ipc import first_batches
-from sizewise_prep.raw.tables.arrow_types import frame
+from sizewise_prep.raw.tables.arrow_types import checked, frame, reason_of
 from sizewise_prep.raw.tables.json_lines import first_fields
 from sizewise_prep.raw.tables.parquet import opened
 
@@ -51,7 +51,8 @@ def sample(raw: RawFile) -> Sample:
         return Sample(rows.drop(nested).cast(pl.String), lists=nested)
     if raw.format == "parquet":
         with opened(raw) as file:
-            batches = list(islice(file.iter_batches(_BATCH_ROWS, use_threads=False), ROWS // _BATCH_ROWS))
+            first = islice(file.iter_batches(_BATCH_ROWS, use_threads=False), ROWS // _BATCH_ROWS)
+            batches = [checked(batch) for batch in first]
             schema = file.schema_arrow
     else:
         schema, batches = first_batches(raw, ROWS)
@@ -72,12 +73,13 @@ def _of_text(raw: RawFile) -> Sample:
             f"{raw.path}: no separator (tab, comma, semicolon, bar, space) gives its lines as many fields each; "
             "is it a log with one row a line?"
         )
+    text = block.decode("utf-8", "replace").encode()
     try:
         table = pa_csv.read_csv(
-            pa.BufferReader(block),
+            pa.BufferReader(text),
             pa_csv.ReadOptions(
                 use_threads=False,
-                block_size=len(block) + 1,
+                block_size=len(text) + 1,
                 column_names=form.names,
                 skip_rows=int(form.header),
             ),
@@ -87,11 +89,12 @@ def _of_text(raw: RawFile) -> Sample:
                 newlines_in_values=form.quotes,
                 invalid_row_handler=lambda _: "skip",
             ),
-            pa_csv.ConvertOptions(column_types=dict.fromkeys(form.names, pa.binary())),
+            pa_csv.ConvertOptions(column_types=dict.fromkeys(form.names, pa.string())),
         )
     except pa.ArrowInvalid as error:
-        reason = " ".join(str(error).split())[:80]
-        raise InputError(f"{raw.path}: its first rows cannot be read ({reason}); fix them") from None
+        raise InputError(
+            f"{raw.path}: its first rows cannot be read ({reason_of(error)}); fix them"
+        ) from None
     rows = pl.from_arrow(table.slice(0, ROWS))
     assert isinstance(rows, pl.DataFrame)
-    return Sample(rows.cast(pl.String, strict=False), form)
+    return Sample(rows, form)

@@ -15,7 +15,7 @@ from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow
 from sizewise_prep.raw.parsing.row_splits import RowSplit
 from sizewise_prep.raw.sources import RawFile
-from sizewise_prep.raw.tables.arrow_types import frame
+from sizewise_prep.raw.tables.arrow_types import checked, frame, reason_of
 from sizewise_prep.raw.tables.frames import TableBlock, bad_value, block_rows, cut, digest_range
 
 
@@ -26,9 +26,8 @@ def _opened(raw: RawFile) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchS
             source = pa.PythonFile(stream, "r")
             yield pa.ipc.open_file(source) if raw.format == "arrow" else pa.ipc.open_stream(source)
         except (pa.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split())[:80]
             raise InputError(
-                f"{raw.path}: is an Arrow file that cannot be read ({reason}); fetch or write it again"
+                f"{raw.path}: is an Arrow file that cannot be read ({reason_of(error)}); fetch or write it again"
             ) from None
 
 
@@ -79,7 +78,7 @@ class ArrowRows:
             for batch in _batches(file):
                 for start in range(0, batch.num_rows, self._block_rows):
                     part = batch.slice(start, self._block_rows).select(self._converter.columns)
-                    yield frame(part)
+                    yield frame(checked(part))
 
     def lines_before(self) -> int:
         """Rows before the stretch, which is all of the file."""
@@ -99,7 +98,7 @@ def first_batches(raw: RawFile, rows: int) -> tuple[pa.Schema, list[pa.RecordBat
     found: list[pa.RecordBatch] = []
     with _opened(raw) as file:
         for batch in _batches(file):
-            found.append(batch.slice(0, rows))
+            found.append(checked(batch.slice(0, rows)))
             rows -= found[-1].num_rows
             if rows <= 0:
                 break

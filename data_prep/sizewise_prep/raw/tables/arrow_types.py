@@ -82,6 +82,21 @@ def check_names(
         )
 
 
+def reason_of(error: Exception) -> str:
+    """What Arrow says of a damaged file, short and printable."""
+    words = "".join(c if c.isprintable() else " " for c in str(error)).split()
+    return " ".join(words)[:80]
+
+
+def checked(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch, once nothing in it points out of its buffers; Arrow does not look at that when it reads a file.
+
+    Raises pyarrow.ArrowInvalid.
+    """
+    batch.validate(full=True)
+    return batch
+
+
 def frame(batch: pa.RecordBatch) -> pl.DataFrame:
     """A record batch in types that `converter` knows."""
     columns = [_plain(column) for column in batch.columns]

@@ -7,6 +7,7 @@ for frame in cut(frames, rows=10_000):     # data frames of exactly so many rows
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -41,7 +42,12 @@ class TableBlock:
 
 def _written(frame: pl.DataFrame, row: int) -> bytes:
     """A row as the quarantine keeps it: a JSON object of the columns that are read."""
-    return frame[row].cast(pl.String, strict=False).write_ndjson().encode().rstrip(b"\n")
+    values = frame.row(row, named=True)
+    return json.dumps(values, default=_text, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def block_rows(layout: Layout, block_bytes: int) -> int:

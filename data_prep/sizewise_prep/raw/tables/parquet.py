@@ -17,7 +17,7 @@ from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow
 from sizewise_prep.raw.parsing.row_splits import RowSplit
 from sizewise_prep.raw.sources import RawFile
-from sizewise_prep.raw.tables.arrow_types import frame
+from sizewise_prep.raw.tables.arrow_types import checked, frame, reason_of
 from sizewise_prep.raw.tables.frames import TableBlock, bad_value, block_rows, cut, digest_range
 
 _BUFFER_BYTES = 1 << 20  # read of a column at a time
@@ -31,9 +31,8 @@ def opened(raw: RawFile) -> Iterator[pq.ParquetFile]:
         try:
             yield pq.ParquetFile(pa.PythonFile(stream, "r"), buffer_size=_BUFFER_BYTES, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
-            reason = " ".join(str(error).split())[:80]
             raise InputError(
-                f"{raw.path}: is a Parquet file that cannot be read ({reason}); fetch or write it again"
+                f"{raw.path}: is a Parquet file that cannot be read ({reason_of(error)}); fetch or write it again"
             ) from None
 
 
@@ -131,7 +130,7 @@ class ParquetRows:
                 use_threads=False,
             )
             for batch in batches:
-                yield frame(batch).select(self._converter.columns)
+                yield frame(checked(batch)).select(self._converter.columns)
 
     def lines_before(self) -> int:
         """Rows before the stretch."""
