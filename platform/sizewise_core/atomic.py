@@ -32,6 +32,15 @@ class BusyError(InputError):
     """Another process is writing the same folder, or has not ended yet."""
 
 
+def is_free(folder: Path) -> bool:
+    """Whether a folder is still to be written: it is absent or empty. Raises InputError where it is a file."""
+    if not folder.exists():
+        return True
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is a file; name a new or empty folder")
+    return not any(folder.iterdir())
+
+
 def fsync_folder(folder: Path) -> None:
     """Make the names in `folder` (new files, renames) survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from arrow_shards import read_shard
-from sizewise.training.batches import Split, transform_dense
+from sizewise.training.batches import Split
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows, log_dense
 from sizewise_prep.shards.splits import Rule
 
 Line = Callable[..., bytes]
@@ -116,7 +116,7 @@ def test_mlperf_takes_ids_modulo_forty_million_and_logarithms(tmp_path: Path, li
     batches = [Split.open(tmp_path / name, "train").batch(0, 0, 16, seed=1) for name in ("raw", "out")]
     assert batches[0].dense.equal(batches[1].dense)
     values = read_shard(tmp_path / "raw" / "train-00000.arrow").dense
-    assert np.array_equal(np.nan_to_num(rows.dense, nan=0.0), transform_dense(values))
+    assert np.array_equal(np.nan_to_num(rows.dense, nan=0.0), log_dense(values, fill=True))
 
 
 @pytest.mark.parametrize("words", [1, 40, 10**6])

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sizewise_core.atomic import HashingWriter, atomic_folder, hashed_file, write_atomic
+from sizewise_core.atomic import HashingWriter, atomic_folder, hashed_file, is_free, write_atomic
 from sizewise_core.errors import InputError, first_problem
 from sizewise_core.names import PlainName
 from sizewise_prep.planted.bayes import BayesMeter
@@ -212,11 +212,7 @@ def _truth(
 
 def _finished(out: Path, rows: int, asked: LogOptions) -> Truth | None:
     """The truth of `out` when it already holds these logs, None when it is free to be written."""
-    if not out.exists():
-        return None
-    if not out.is_dir():
-        raise InputError(f"{out}: is a file; name a new or empty folder")
-    if not any(out.iterdir()):
+    if is_free(out):
         return None
     if (out / "truth.json").exists():
         truth = Truth.load(out)

@@ -17,6 +17,7 @@ from sizewise.embedding.stored import Stored
 from sizewise.embedding.table import Table
 from sizewise.models import Model
 from sizewise_prep.pipeline.steps.assembly import MLPERF_IDS
+from sizewise_prep.raw.parsing.rows import log_dense_tensor
 from sizewise_prep.shards.manifest import Tokens
 from sizewise_prep.shards.vocabulary import Vocabulary
 
@@ -68,7 +69,7 @@ class _Served(nn.Module):
 
     def forward(self, dense: Tensor, tokens: Tensor) -> Tensor:
         """Log-odds of a click."""
-        values = torch.log1p(torch.nan_to_num(dense, nan=0.0).clamp(min=0.0))
+        values = log_dense_tensor(dense)
         ids = tokens.to(torch.int64)
         if self.treatment == "mlperf":
             ids = ids % MLPERF_IDS

@@ -8,8 +8,6 @@ bounded: a study of any size, or a damaged one, makes no larger report.
 """
 
 import dataclasses
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from html import escape
@@ -33,6 +31,7 @@ from sizewise.results import Study, answer, hypervolume
 from sizewise.results.commands import problems as problems_command
 from sizewise.results.searching import searched
 from sizewise.store.study_folder import StudyFolder
+from sizewise_core.atomic import write_atomic
 from sizewise_core.errors import InputError
 from sizewise_core.storage import read
 from sizewise_core.units import format_bytes, format_count, format_ratio
@@ -60,18 +59,7 @@ def write(study: Study, out: Path) -> None:
     """Write the report of `study` to `out`, whole or not at all; InputError if that cannot be done."""
     page = _page(study)
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=out.parent, prefix=f".{out.name}.", delete=False
-        ) as scratch:
-            try:
-                scratch.write(page)
-                scratch.flush()
-                os.fsync(scratch.fileno())
-                os.chmod(scratch.name, 0o644)  # temporary files are private, reports are for sharing
-                os.replace(scratch.name, out)
-            except BaseException:
-                os.unlink(scratch.name)
-                raise
+        write_atomic(out, page.encode())
     except OSError as error:
         raise InputError(
             f"{out}: the report cannot be written ({error.strerror}); name a file in a folder that exists "

@@ -32,7 +32,7 @@ import torch
 from sizewise.embedding.kernels.rows import Array, draw_groups, group_numbers, make_grouper, select_share
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
-from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows, log_dense
 from sizewise_prep.shards.files import Shape, read_shard
 from sizewise_prep.shards.manifest import NAME, Manifest
 
@@ -352,7 +352,7 @@ def _grouped(
         to_ids,
     )
     if not dense_is_log:
-        transform_dense(to_dense, out=to_dense)
+        log_dense(to_dense, fill=True, out=to_dense)
     return batch
 
 
@@ -365,14 +365,6 @@ def _joined(parts: list[Batch], pinned: bool) -> Batch:
     for joined, *columns in zip(rows.columns(), *(part.columns() for part in parts), strict=True):
         np.concatenate([column.numpy() for column in columns], out=joined.numpy())
     return rows
-
-
-def transform_dense(
-    dense: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None = None
-) -> npt.NDArray[np.float32]:
-    """log(x + 1) of max(x, 0), missing as 0: what the reference DLRM does to Criteo's integers."""
-    values = np.fmax(dense, np.float32(0), out=out)  # fmax takes the number where the other is none
-    return np.log1p(values, out=values)
 
 
 def _random(count: int, *origin: int) -> npt.NDArray[np.uint64]:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from sizewise.embedding.kernels.rows import draw_groups
 from sizewise.training import batches
-from sizewise.training.batches import Batch, Split, transform_dense
+from sizewise.training.batches import Batch, Split
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
-from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows, log_dense
 from sizewise_prep.shards.files import write_shard
 
 
@@ -194,7 +194,7 @@ def test_batches_are_those_that_plain_python_makes(
         assert split.iterations(batch_size) == len(expected)
         whole = [split.batch(1, position, batch_size, seed) for position in range(len(expected))]
         for batch, rows in zip(whole, expected, strict=True):
-            values = np.nan_to_num(rows.dense, nan=0.0) if is_log else transform_dense(rows.dense)
+            values = np.nan_to_num(rows.dense, nan=0.0) if is_log else log_dense(rows.dense, fill=True)
             np.testing.assert_array_equal(batch.dense.numpy(), values)
             np.testing.assert_array_equal(batch.ids.numpy(), rows.ids)
             np.testing.assert_array_equal(batch.label.numpy(), rows.labels)
@@ -252,7 +252,7 @@ def test_scoring_reads_in_time_order(shards: Path) -> None:
 
 def test_dense_values_are_logged_and_missing_ones_are_zero() -> None:
     values = np.array([[np.nan, -2.0, 0.0, np.e - 1]], dtype=np.float32)
-    np.testing.assert_allclose(transform_dense(values), [[0.0, 0.0, 0.0, 1.0]], rtol=1e-6)
+    np.testing.assert_allclose(log_dense(values, fill=True), [[0.0, 0.0, 0.0, 1.0]], rtol=1e-6)
 
 
 def test_a_missing_shard_is_named(shards: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from sizewise_core.atomic import write_atomic
 from sizewise_core.compiled import compiled
 from sizewise_core.names import PlainName
 from sizewise_prep.pipeline.steps.row_files import Part, Spilled, gather
-from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.raw.parsing.rows import Rows, log_dense
 from sizewise_prep.shards.distinct import Run
 from sizewise_prep.shards.files import write_shard
 from sizewise_prep.shards.manifest import Settings, Shard, Tokens, problem_of
@@ -164,7 +164,7 @@ def make(job: ShardJob) -> Iterator[Made]:
         dense_missing, token_missing = (found.tolist() for found in missing(rows.dense, ids))
     if job.tokens == "mlperf":
         ids = ids % np.uint32(MLPERF_IDS)
-        rows = Rows(rows.labels, log_dense(rows.dense), ids)
+        rows = Rows(rows.labels, log_dense(rows.dense, fill=False), ids)
     shard, run, starts = None, None, [0]
     if not job.counting:
         file = f"{job.name}.arrow"
@@ -214,11 +214,6 @@ def missing(dense: npt.NDArray[np.float32], ids: npt.NDArray[np.uint32]) -> Any:
         for column in range(ids.shape[1]):
             found[1][column] += ids[row, column] == 0
     return found
-
-
-def log_dense(dense: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """log(x + 1) of max(x, 0), NaN where missing: what the MLPerf reference does to Criteo's integers."""
-    return np.log1p(np.maximum(dense, np.float32(0)))
 
 
 def _counting(job: ShardJob) -> ShardJob:

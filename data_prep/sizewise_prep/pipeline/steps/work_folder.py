@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from sizewise_core.atomic import write_atomic
+from sizewise_core.atomic import is_free, write_atomic
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.steps import parts
 from sizewise_prep.raw import reader
@@ -45,11 +45,7 @@ def finished_manifest(out: Path, settings: Settings) -> Manifest | None:
 
     Raises InputError when `out` holds anything else.
     """
-    if not out.exists():
-        return None
-    if not out.is_dir():
-        raise InputError(f"{out}: is a file; name a new or empty folder")
-    if not any(out.iterdir()):
+    if is_free(out):
         return None
     if not (out / NAME).exists():
         raise InputError(f"{out}: is not empty and holds no finished shards; {_FIX}")

@@ -1,11 +1,15 @@
-"""Rows of a click log as arrays."""
+"""Rows of a click log as arrays, and their integers as models take them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -35,3 +39,28 @@ class Rows:
             np.concatenate([part.dense for part in parts]),
             np.concatenate([part.ids for part in parts]),
         )
+
+
+def log_dense(
+    dense: npt.NDArray[np.float32], fill: bool, out: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """log(x + 1) of max(x, 0): what the reference DLRM of MLPerf does to Criteo's integers.
+
+    Args:
+        dense: of any shape, float32; NaN where missing.
+        fill: whether a missing value becomes 0; else it stays NaN.
+        out: where to write it, of the same shape, which may be `dense` itself; None: a new array.
+
+    Returns:
+        The logarithms, of the same shape, float32.
+    """
+    # `fmax` takes the number where the other is none; `maximum` does not.
+    values = (np.fmax if fill else np.maximum)(dense, np.float32(0), out=out)
+    return np.log1p(values, out=values)
+
+
+def log_dense_tensor(dense: Tensor) -> Tensor:
+    """`log_dense` of a tensor, missing values as 0, in operators that `torch.export` keeps as they are."""
+    import torch
+
+    return torch.log1p(torch.nan_to_num(dense, nan=0.0).clamp(min=0.0))
