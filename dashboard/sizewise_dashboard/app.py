@@ -1,7 +1,7 @@
 """The dashboard's entry: `streamlit run app.py -- RUNS`. Which page is shown, and for which study.
 
-Reads a runs folder and never writes. The address bar holds the page, the study, what is picked and how it is
-looked at, so a link shows a colleague the same view. `launch.serve` starts this with the options it needs.
+Reads a folder of studies and never writes. The address bar holds the page, the study, the picked trials and the view,
+so a link shows a colleague the same. `launch.serve` starts this with the options it needs.
 """
 
 import sys
@@ -41,7 +41,7 @@ def _page(name: str, title: str, *arguments: Any) -> st.Page:
 
 
 def _show(name: str, *arguments: Any) -> None:
-    """Run the page of this name. Its module is loaded only now: some need libraries that take a second to load."""
+    """Run the page of this name. Its module is imported only now: some need libraries that take a second."""
     import_module(f"sizewise_dashboard.{name}").page(*arguments)
 
 

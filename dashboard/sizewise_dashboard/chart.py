@@ -1,8 +1,8 @@
 """A Plotly figure that keeps its zoom while its data grows: `show(drawing, key="by_size", text="...")`.
 
-`st.plotly_chart` replaces the whole drawing whenever the data changes, so a study could not be looked at
-while it runs. This component redraws in place (chart.js), with the plotly.js that the Python package carries,
-only what is on the screen, and only when it has changed.
+`st.plotly_chart` replaces the drawing whenever the data changes, so the zoom would be lost every few seconds while a
+study runs. This component updates the drawing (chart.js), with the plotly.js of the Python package, only where it is on
+the screen, and only when it has changed.
 """
 
 from collections.abc import Callable
@@ -40,9 +40,14 @@ def show(
     marks: go.Figure | None = None,
     on_click: Callable[[Point], None] | None = None,
 ) -> None:
-    """Draw a figure with `marks` laid over it; `text` is what a screen reader says.
+    """Show a figure.
 
-    A click on a point (with Shift or Ctrl: one more) calls `on_click` before the page runs again.
+    Args:
+        drawing: the figure.
+        key: of the component, and the name of its downloads.
+        text: for screen readers.
+        marks: traces that are drawn over the figure.
+        on_click: called with a clicked point before the page runs again.
     """
     data = {
         "figure": drawing.figure,
@@ -62,10 +67,12 @@ def show(
 
 
 def _component() -> ComponentRenderer:
+    # Its styles are not isolated, because Plotly's style sheet is in the document.
+    # Its styles are not isolated, because Plotly's style sheet is in the document.
     return st.components.v2.component(
         "sizewise_chart",
         html='<div class="chart" role="figure" tabindex="0"></div><p class="said" aria-live="polite"></p>',
         css=_STYLE,
         js=_SCRIPT,
-        isolate_styles=False,  # Plotly keeps its style sheet in the document
+        isolate_styles=False,
     )

@@ -1,4 +1,4 @@
-"""Which model to ship: limits on size, effort and AUC, the best within them, what each limit costs."""
+"""Which model to deploy: limits on size, effort and AUC, the best model within them, and what each limit costs."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +25,7 @@ _LOSSES = (0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05)
 
 @dataclass(frozen=True)
 class Limits:
-    """What may at most or must at least be; None where there is no limit."""
+    """The limits on a model; None where there is none."""
 
     max_bytes: int | None = None
     max_iterations: int | None = None
@@ -51,7 +51,7 @@ def page(runs: Place, details: st.Page | None = None) -> None:
 
 
 def _ask(study: Study) -> Limits:
-    """The limits, from sliders over what the study has measured; the address holds where they stand."""
+    """The limits, from sliders over the values in the study; the address holds their positions."""
     points = study.candidates
     left, middle, right = st.columns(3, gap="large")
     with left:
@@ -80,7 +80,7 @@ def _ask_effort(points: pl.DataFrame) -> Limits:
         _ask_unit()
         return Limits(max_seconds=time_limit)
     price = _price()
-    # in hundredths of a cent, so that short trials have steps as well
+    # In hundredths of a cent, so that short trials have steps too.
     cents = ladder([math.ceil(step / 3600 * price * 1e4) for step in longest])
     money = {f"${step / 1e4:,.4f}".rstrip("0").rstrip("."): step / 1e4 for step in cents}
     most = money.get(_slider("Training costs at most", [*money, _NO_LIMIT], "max_cost"))
@@ -99,7 +99,7 @@ def _ask_effort(points: pl.DataFrame) -> Limits:
 
 
 def _price() -> float:
-    """The price that its field holds, or is about to take from the address, where anything may stand."""
+    """The price in its field, or in the address, where any text may be."""
     try:
         price = float(st.session_state.get("price") or st.query_params.get("price") or 1.0)
     except ValueError:
@@ -120,14 +120,14 @@ def _ask_unit() -> None:
 
 
 def _ask_auc(study: Study) -> float | None:
-    """A floor for the AUC, or a ceiling for what may be lost against the full tables (or the best there is)."""
+    """The lowest AUC, given directly or by how much may be lost against the full tables (or the best trial)."""
     points = study.candidates
     full = full_table(study)
     against = "full tables" if not full.is_empty() else "the best"
     top = float(full["auc"][0]) if not full.is_empty() else float(points["auc"].max())  # type: ignore[arg-type]
     kind = st.session_state.get("auc_as") or st.query_params.get("auc_as", "AUC")
     if kind == "AUC":
-        # in thousandths, from the worst AUC to the best
+        # In thousandths, from the worst AUC to the best.
         low, high = (math.ceil(1000 * float(auc)) for auc in points["auc"].sort()[[0, -1]])
         floors = {f"{thousandths / 1000:.3f}": thousandths / 1000 for thousandths in range(low, high + 1)}
         floor = floors.get(_slider("AUC at least", [_NO_LIMIT, *floors], "min_auc"))
@@ -151,7 +151,7 @@ def _ask_auc(study: Study) -> float | None:
 def ladder(values: list[int]) -> list[int]:
     """Round steps (1, 1.5, 2, 3, 5, 7 times a power of ten) from above the least value to above the greatest.
 
-    Round, and not the values themselves, so that a limit in the address stays a step while a study grows.
+    They are round, and not the values themselves, so that a limit in the address is still a step when the study grows.
     """
     low, high = max(min(values), 1), max(*values, 1)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 2)
@@ -161,7 +161,7 @@ def ladder(values: list[int]) -> list[int]:
 
 
 def _slider(label: str, steps: list[str], key: str) -> str:
-    """A slider that starts at no limit; the address bar holds where it stands."""
+    """A slider that starts at no limit; the address holds its position."""
     chosen: str = st.select_slider(label, steps, value=_NO_LIMIT, key=key, bind="query-params")
     return chosen
 
@@ -202,7 +202,7 @@ def _show(study: Study, chosen: Choice, limits: Limits, details: st.Page | None)
 
 
 def _exported(study: Study, chosen: Choice) -> str:
-    """A word where the checkpoint that is kept, that of the trial's best AUC, is not of the chosen iteration."""
+    """A note where the kept checkpoint, that of the trial's best AUC, is of another iteration than the chosen one."""
     kept = study.trials.filter(pl.col("trial_id") == chosen.trial_id)["iteration"][0]
     return (
         "" if kept == chosen.iteration else f" (the model that is kept is of iteration {format_count(kept)})"
@@ -227,7 +227,7 @@ def _difference(study: Study, chosen: Choice, other: Choice) -> str:
 
 
 def _runners_up(study: Study, chosen: Choice, limits: Limits) -> pl.DataFrame:
-    """The best evaluation of every other trial within the limits, in the order that the choice follows."""
+    """The best evaluation of every other trial within the limits, in the order of preference."""
     fitting = study.candidates.filter(pl.col("trial_id") != chosen.trial_id)
     if limits.max_bytes is not None:
         fitting = fitting.filter(pl.col(study.size) <= limits.max_bytes)

@@ -48,7 +48,7 @@ def page(runs: Place) -> None:
 
 
 def _first_with_models(runs: Place, names: list[str]) -> list[str]:
-    """The study to compare with unless another is asked for: the first that has anything to compare."""
+    """The study to compare with by default: the first that has an evaluated trial."""
     try:
         trained = {status["name"] for status in snapshots.listed(runs) if status["best"]}
     except InputError:

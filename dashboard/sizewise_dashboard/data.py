@@ -1,4 +1,4 @@
-"""The data that a study was trained on, as its manifest has it."""
+"""The data that a study was trained on, from its manifest."""
 
 import polars as pl
 import streamlit as st
@@ -72,13 +72,13 @@ def _numbers(now: Snapshot, data: results.Data) -> None:
 
 
 def _curve(now: Snapshot, data: results.Data, columns: pl.DataFrame) -> None:
-    """How often the values of one column occur; counted when somebody looks, and kept."""
+    """How often the values of one column occur; counted at the first visit, and cached."""
     tokens = columns.filter(pl.col("kind") == "token")["column"].to_list()
     largest = max(range(len(tokens)), key=data.manifest.cardinalities.__getitem__)
     chosen = st.selectbox("Column", tokens, index=largest, key="column", bind="query-params", width=160)
     token = tokens.index(chosen)
     try:
-        # the data of a folder of shards never changes, whatever happens to the study
+        # The data in a folder of shards never changes, so it is cached for as long as the snapshot.
         drawing = snapshots.drawn(
             now,
             ("frequency", token),
@@ -93,7 +93,7 @@ def _curve(now: Snapshot, data: results.Data, columns: pl.DataFrame) -> None:
 
 
 def _origin(manifest: Manifest) -> None:
-    """Where the rows came from, and those that were set aside."""
+    """The raw files, and the rows that were set aside."""
     if manifest.quarantine.reasons:
         reasons = [{"reason": name, "rows": rows} for name, rows in manifest.quarantine.reasons.items()]
         st.subheader("Rows set aside")

@@ -18,24 +18,31 @@ from sizewise_core.storage import Place, absolute
 from sizewise_dashboard import streamlit_page
 
 APP = Path(__file__).parent / "app.py"
-_PAUSE = 5.0  # seconds that a first visitor has the processor to himself, before the other pages are loaded
+_PAUSE = 5.0  # seconds before the other pages are loaded, so that a first visitor has the processor alone
 SERVER = APP.with_name("server.py")
 
 
 def serve(runs: Place, port: int, address: str = "127.0.0.1") -> int:
-    """Serve the studies under `runs` in this process, until Ctrl+C or SIGTERM; returns the exit code.
+    """Serve the dashboard in this process, until Ctrl+C or SIGTERM.
 
-    A `runs` folder that does not exist yet is fine: studies appear when they start. Raises InputError
-    when `port` is taken, or for a Streamlit that the dashboard does not know.
+    Args:
+        runs: the folder of studies; it need not exist yet.
+        port: to listen on.
+        address: to listen on.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: the port is taken, or the dashboard does not know the installed Streamlit.
     """
     _check_free(port, address)
     streamlit_page.page("")
-    # Streamlit's server passes on, once it has ended, the signal that ended it
+    # After it has ended, Streamlit's server sends this process the signal that ended it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_warm, args=(runs,), daemon=True).start()
     try:
-        # the command line is Streamlit's public interface; starting it as a child would leave an orphan
-        # behind whenever this process is killed
+        # The command line is Streamlit's public interface. A child process would remain when this one is killed.
         cli.main(arguments(runs, port, address), prog_name="streamlit", standalone_mode=False)
     except (KeyboardInterrupt, Abort):
         return 0
@@ -45,14 +52,21 @@ def serve(runs: Place, port: int, address: str = "127.0.0.1") -> int:
 
 
 def arguments(runs: Place, port: int, address: str) -> list[str]:
-    """Streamlit's arguments to run this package's app over `runs`."""
+    """The arguments by which Streamlit runs this package's app.
+
+    Args:
+        runs: the folder of studies.
+        port: to listen on.
+        address: to listen on.
+    """
+    # With the server's address, Streamlit does not ask a host on the Internet for it. Headless, it opens no browser and
+    # asks for no e-mail address. An installed package does not change, so no files are watched.
     options = {
         "server.port": port,
         "server.address": address,
-        # said, so that Streamlit need not ask a host on the Internet what this machine's address is
         "browser.serverAddress": "localhost" if address in ("0.0.0.0", "::") else address,
-        "server.headless": "true",  # no browser is opened, no e-mail address asked for
-        "server.fileWatcherType": "none",  # an installed package does not change
+        "server.headless": "true",
+        "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
@@ -62,7 +76,7 @@ def arguments(runs: Place, port: int, address: str) -> list[str]:
 
 
 def _warm(runs: Place) -> None:
-    """What the first visitor would wait for: the libraries, and the study that changed last, read and drawn."""
+    """Do what the first visitor would wait for: load the libraries, read and draw the study that changed last."""
     from sizewise import results
     from sizewise_dashboard import snapshots, tradeoff
 
@@ -70,14 +84,14 @@ def _warm(runs: Place) -> None:
         for name in results.studies(runs)["name"].head(1):
             tradeoff.prepare(snapshots.read(runs, name))
     except (InputError, OSError):
-        pass  # whoever looks is told
+        pass  # the page shows it
     time.sleep(_PAUSE)
     for page in ("studies", "choose", "trials", "search", "compare", "data"):
         import_module(f"sizewise_dashboard.{page}")
 
 
 def _check_free(port: int, address: str) -> None:
-    """Streamlit would report a taken port in its log only."""
+    """Raise InputError for a port that is taken, which Streamlit would report in its log only."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

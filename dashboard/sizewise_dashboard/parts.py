@@ -1,4 +1,4 @@
-"""What the pages share: the study picker, states, problems, and text made safe to show."""
+"""What the pages share: the study picker, states, problems, and text that is safe to show."""
 
 import re
 from typing import TYPE_CHECKING, Literal
@@ -30,8 +30,8 @@ COLORS: dict[str, Color] = {
 def pick_study(runs: Place) -> None:
     """The study picker; its choice goes into the address.
 
-    Stops the page when there is nothing to pick, and when the address names a study that is not there: what a link
-    was to show is never replaced by what another study says.
+    Stops the page when there is nothing to pick, and when the address names a study that does not exist, so that a link
+    never shows another study instead.
     """
     names = study_names(runs)
     asked = st.query_params.get("study") or st.session_state.get("study")
@@ -59,8 +59,8 @@ def pick_study(runs: Place) -> None:
 
 
 def _follow_picker() -> None:
-    """Runs before the page does, which reads the address."""
-    if st.session_state["study"]:  # it can be emptied: then the page stays as it is
+    """Put the choice into the address, before the page runs and reads it."""
+    if st.session_state["study"]:  # an emptied picker changes nothing
         st.query_params["study"] = st.session_state["study"]
 
 
@@ -102,7 +102,7 @@ def badge(state: str) -> None:
 
 
 def plain(text: str) -> str:
-    """`text` with everything that Markdown or HTML would act on escaped: it may come from a study's files."""
+    """Text with all characters escaped that Markdown or HTML would act on, because it may come from a study's files."""
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])", r"\\\1", text)
 
 

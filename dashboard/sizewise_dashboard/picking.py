@@ -1,6 +1,6 @@
-"""Trials that were picked, on whatever page or figure: the address holds them (`trials=3,17`, `at=120`).
+"""The trials that were picked on any page or figure. The address holds them (`trials=3,17`, `at=120`).
 
-`at` is the iteration whose point was clicked. Both follow a visitor from page to page of one study.
+`at` is the iteration of the point that was clicked. Both are kept on all pages of one study.
 """
 
 import streamlit as st
@@ -26,13 +26,19 @@ def picked(study: Study) -> list[int]:
 
 
 def picked_at() -> int | None:
-    """The iteration of the point that was clicked last; None where a trial was picked as a whole."""
+    """The iteration of the point that was clicked last; None where a trial was picked in another way."""
     at = st.query_params.get("at", "")
     return int(at) if at.isdecimal() else None
 
 
 def pick(study: Study, trials: list[int], at: int | None = None) -> None:
-    """Pick these trials, and no others."""
+    """Pick these trials, and no others.
+
+    Args:
+        study: of the trials.
+        trials: ids; the last `MOST` of them are picked.
+        at: the iteration of the point that was clicked.
+    """
     _keep(study, list(dict.fromkeys(trials))[-MOST:])
     if at is None:
         st.query_params.pop("at", None)

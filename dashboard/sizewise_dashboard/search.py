@@ -1,4 +1,4 @@
-"""How a study's search went: what it gained, what mattered, where it looked, when, and what it gave up and why."""
+"""How a study's search went: what it gained, which settings mattered and were tried, and which trials were pruned."""
 
 from functools import partial
 
@@ -28,13 +28,13 @@ def page(runs: Place, details: st.Page | None = None) -> None:
         trials = ",".join(map(str, picking.picked(study)))
         st.switch_page(details, query_params={"study": study.name, "trials": trials})
     _gains(now)
-    _places(now)
-    _given_up(study)
+    _settings(now)
+    _unfinished(study)
     show_problems(study)
 
 
 def _open(study: Study, click: Point) -> None:
-    """Pick what was clicked; the page then moves on to the trial."""
+    """Pick what was clicked; the page then opens the trial."""
     picking.follow(study, click)
     st.session_state["open"] = True
 
@@ -77,8 +77,8 @@ def _gains(now: Snapshot) -> None:
     )
 
 
-def _places(now: Snapshot) -> None:
-    """Where the search looked: slices, a contour, ranks, history, distribution, parallel coordinates."""
+def _settings(now: Snapshot) -> None:
+    """The settings that were tried: slices, a contour, ranks, history, distribution, parallel coordinates."""
     study = now.study
     settings = results.searched(study)
     if not settings:
@@ -139,7 +139,7 @@ def _places(now: Snapshot) -> None:
     )
 
 
-def _given_up(study: Study) -> None:
+def _unfinished(study: Study) -> None:
     """Trials that did not run to their end, and why."""
     rows = study.trials.filter(pl.col("state").is_in(_UNFINISHED))
     st.subheader("Pruned and failed")

@@ -1,8 +1,8 @@
-"""The web server: Streamlit's own, made to put a first figure on the screen sooner. Started by `launch.serve`.
+"""The web server: Streamlit's own, changed to show a first figure sooner. Started by `launch.serve`.
 
-A first visit to Streamlit's server waits for a hundred small scripts, each read by a thread of its own, and hears of
-Plotly, 4.8 MB of script, only with the first figure. Here scripts come from memory, and the page asks for all of them
-at once, so that they are fetched and compiled while Streamlit starts (`python benchmarks/dashboard.py`).
+A first visit to Streamlit's server waits for a hundred small scripts, each read by a thread, and requests Plotly, 4.8
+MB of script, only with the first figure. Here scripts come from memory, and the page requests all of them at once, so
+that they are fetched and compiled while Streamlit starts (`python benchmarks/dashboard.py`).
 """
 
 import gzip
@@ -26,7 +26,7 @@ from sizewise_dashboard.streamlit_page import SCRIPTS, page
 
 PAGES = ("", "tradeoff", "choose", "trials", "search", "compare", "data")
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-# a name that changes with the content may be kept by browsers for ever
+# Browsers may cache for ever what has a name that changes with its content.
 _PLOTLY_URL = f"/plotly-{hashlib.sha256(_PLOTLY.read_bytes()).hexdigest()[:12]}.js"
 _FOR_EVER = {"Cache-Control": "public, immutable, max-age=31536000"}
 _SCRIPT = f'<script id="plotly" async src=".{_PLOTLY_URL}"></script>'
@@ -35,7 +35,7 @@ _HEAD, _TAIL = '() => {\n"use strict";var Plotly=', "return Plotly;\n}));"
 
 @cache
 def plotly_script() -> bytes:
-    """Plotly for browsers: what is inside its wrapper for module loaders, which they would have to parse twice."""
+    """Plotly for browsers, without its wrapper for module loaders, with which they would parse it twice."""
     text = _PLOTLY.read_text(encoding="utf-8")
     head, tail = text.find(_HEAD), text.rfind(_TAIL)
     if 0 <= head < tail:
@@ -44,8 +44,8 @@ def plotly_script() -> bytes:
 
 
 @cache
-def plotly_packed() -> bytes:
-    """The script, compressed once and not for each visitor."""
+def plotly_compressed() -> bytes:
+    """The script, compressed once for all visitors."""
     return gzip.compress(plotly_script(), compresslevel=6)
 
 
@@ -58,18 +58,18 @@ async def _plotly(request: Request) -> Response:
     if "gzip" not in request.headers.get("accept-encoding", ""):
         return Response(plotly_script(), media_type="text/javascript", headers=headers)
     headers["Content-Encoding"] = "gzip"
-    return Response(plotly_packed(), media_type="text/javascript", headers=headers)
+    return Response(plotly_compressed(), media_type="text/javascript", headers=headers)
 
 
 class FromMemory:
-    """Middleware that answers for Streamlit's scripts, styles and fonts, whose names change with their content."""
+    """Middleware that serves Streamlit's scripts, styles and fonts from memory; their names follow their content."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._responses: dict[str, Response] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer from memory, or leave it to Streamlit."""
+        """Answer from memory, or pass the request on to Streamlit."""
         path = scope.get("path", "")
         if scope["type"] != "http" or scope["method"] != "GET" or path not in SCRIPTS:
             await self._app(scope, receive, send)
@@ -82,18 +82,18 @@ class FromMemory:
 
 
 class KnownOrigins:
-    """Middleware that refuses a WebSocket that another site's page opens, and looks nothing up for that.
+    """Middleware that refuses a WebSocket that another site's page opens, without any look-up in the network.
 
     Streamlit compares a foreign origin with the machine's external address, for which it asks a host on the Internet.
-    Here an origin is the server's own, one of this machine's names, or one that Streamlit's configuration names
-    (`server.corsAllowedOrigins`, `browser.serverAddress`); Streamlit sees those as its own, and no others.
+    Here an origin is accepted if it is the server's own, one of this machine's names, or one that Streamlit's
+    configuration names (`server.corsAllowedOrigins`, `browser.serverAddress`).
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a foreign page's WebSocket with status 403, and leave everything else to Streamlit."""
+        """Refuse another site's WebSocket with status 403, and pass everything else on to Streamlit."""
         if scope["type"] == "websocket" and config.get_option("server.enableCORS"):
             headers = dict(scope["headers"])
             origin, host = headers.get(b"origin"), headers.get(b"host", b"")
@@ -110,10 +110,10 @@ class KnownOrigins:
 def _is_known(origin: str, host: str) -> bool:
     try:
         parts = urlsplit(origin)
-        name, place = parts.hostname, parts.netloc
+        name, address = parts.hostname, parts.netloc
     except ValueError:
         return False
-    if place == host:
+    if address == host:
         return True
     named = {text.strip() for text in config.get_option("server.corsAllowedOrigins")}
     return (
@@ -122,7 +122,7 @@ def _is_known(origin: str, host: str) -> bool:
     )
 
 
-Thread(target=plotly_packed, daemon=True).start()  # before the first visitor asks
+Thread(target=plotly_compressed, daemon=True).start()  # before the first visitor asks
 app = streamlit.App(
     Path(__file__).parent / "app.py",
     routes=[Route(f"/{name}", _page) for name in PAGES] + [Route(_PLOTLY_URL, _plotly)],

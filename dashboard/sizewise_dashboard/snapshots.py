@@ -1,10 +1,10 @@
-"""Studies as they are on disk now, read again only when they have changed, and their figures, drawn once.
+"""Snapshots of studies, read again only when they have changed on disk, and their figures, drawn once.
 
     now = snapshots.read(runs, "quickstart")        # now.study, now.answer, now.status
     snapshots.drawn(now, "by_size", lambda: accuracy_against_size(now.study))
 
-Kept in memory only, and shared by everyone who looks: a study's folder is never written to. Nobody who looks at a
-large study that grows waits for its news: they are read beside him, and shown when they are there.
+They are kept in memory and shared by all visitors; a study's folder is never written to. A large study that grows is
+read in a thread, while visitors see the snapshot before.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-# Plotly uses pandas where it finds it, even half-loaded by another thread: so it is loaded before anything is drawn
+# Plotly uses pandas where it is installed, even if another thread has only half loaded it, so it is loaded here first.
 import pandas  # type: ignore[import-untyped]  # noqa: F401
 import plotly.graph_objects as go
 
@@ -27,9 +27,9 @@ from sizewise_core.storage import Place, StorageError
 
 _MOST_STUDIES = 8
 _MOST_DRAWN = 100
-_SLOW = 0.3  # seconds that a study takes to read from which on its news are read beside its readers
-_FRESH = 30.0  # seconds for which such a study is shown without a look at the disk
-_PATIENCE = 5.0  # a look at a folder counts for this many times as long as it took
+_SLOW = 0.3  # seconds; a study that takes longer to read is read in a thread
+_FRESH = 30.0  # seconds for which the snapshot of such a study is shown without a look at the disk
+_LOOK_FACTOR = 5.0  # a look at a folder is valid for this many times as long as it took
 
 Value = TypeVar("Value")
 
@@ -59,7 +59,7 @@ class _Read(NamedTuple):
 
 
 class _Kept:
-    """The last few values by key; what several ask for at once is made once."""
+    """The last few values by key. A value that several threads need at once is made once."""
 
     def __init__(self, most: int) -> None:
         self._most, self._values = most, OrderedDict[Any, Any]()
@@ -97,7 +97,7 @@ _LOOKS: dict[tuple[str, str], tuple[float, str]] = {}  # until when a version co
 
 
 def read(runs: Place, name: str) -> Snapshot:
-    """The study as it is on disk now, or if it is large was a moment ago.
+    """The study as it is on disk now, or a moment ago if it is large.
 
     Raises InputError when there is none, or its storage cannot be reached.
     """
@@ -107,17 +107,17 @@ def read(runs: Place, name: str) -> Snapshot:
     if last and last.seconds > _SLOW and age < _FRESH:
         if age > 2 * last.seconds and key not in _READING:
             _READING.add(key)
-            threading.Thread(target=_read_beside, args=(runs, name), daemon=True).start()
+            threading.Thread(target=_read_in_thread, args=(runs, name), daemon=True).start()
         return last.snapshot
     return _read_now(runs, name)
 
 
-def _read_beside(runs: Place, name: str) -> None:
+def _read_in_thread(runs: Place, name: str) -> None:
     key = (str(runs), name)
     try:
         _read_now(runs, name)
     except InputError:
-        _READ.pop(key, None)  # the next reader is told
+        _READ.pop(key, None)  # the next visitor gets the error
     finally:
         _READING.discard(key)
 
@@ -147,14 +147,14 @@ def _now(runs: Place, name: str) -> Status:
 
 
 def _status(runs: Place, name: str, version: str) -> Status:
-    # how long is left changes with the clock as well, but nobody counts single seconds
+    # The time left changes with the clock too, but not by the second.
     tick = int(time.time() / 2) if version.startswith("running") else 0
     status: Status = _STATES.get((str(runs), name, version, tick), lambda: results.status(runs, name))
     return status
 
 
 def listed(runs: Place) -> list[Status]:
-    """How every study under `runs` stands (`results.status`), most recently changed first.
+    """The status of every study under `runs` (`results.status`), most recently changed first.
 
     One that cannot be read has the state "unreadable", and `problems` say why.
 
@@ -168,12 +168,24 @@ def listed(runs: Place) -> list[Status]:
 
 
 def drawn(now: Snapshot, what: Any, draw: Callable[[], go.Figure]) -> Drawing:
-    """The drawing of `what` (any hashable value that names it and its options) of a snapshot."""
+    """A figure of a snapshot, drawn once.
+
+    Args:
+        now: the snapshot.
+        what: any hashable value that names the figure and its options.
+        draw: makes the figure.
+    """
     return _DRAWN.get((now.version, what), lambda: drawing(draw()))
 
 
 def kept(now: Snapshot, what: Any, make: Callable[[], Value]) -> Value:
-    """Anything else that is worked out once for a snapshot."""
+    """Any other value of a snapshot, computed once.
+
+    Args:
+        now: the snapshot.
+        what: any hashable value that names it and its options.
+        make: computes it.
+    """
     return _DRAWN.get((now.version, what), make)
 
 
@@ -184,14 +196,14 @@ def drawing(figure: go.Figure) -> Drawing:
 
 
 def _version(runs: Place, name: str) -> str:
-    """The study's fingerprint; large studies are not looked at more often than they can be."""
+    """The study's fingerprint, which takes long for large studies, so it is not computed at every visit."""
     until, version = _LOOKS.get((str(runs), name), (0.0, ""))
     start = time.monotonic()
     if start < until:
         return version
     version = results.fingerprint(runs, name)
     end = time.monotonic()
-    _LOOKS[str(runs), name] = (end + _PATIENCE * (end - start), version)
+    _LOOKS[str(runs), name] = (end + _LOOK_FACTOR * (end - start), version)
     return version
 
 

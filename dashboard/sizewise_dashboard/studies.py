@@ -1,4 +1,4 @@
-"""The first page: every study under the runs folder, how far it is, what it has found and cost; live."""
+"""The first page: every study in the folder, its progress, results and cost, updated while it runs."""
 
 import streamlit as st
 
@@ -14,7 +14,7 @@ from sizewise_dashboard.parts import badge, plain
 _COLUMNS = {"Study": 2.6, "State": 1.2, "Trials": 2.2, "Best": 1.7, "Smallest near it": 1.8, "Cost": 1.3}
 _COLUMNS |= {"Time left": 1.1, "Failed": 0.7}
 
-_PROBLEMS, _MOST_PROBLEMS = 2, 20  # that are shown of each study, and of all
+_PROBLEMS, _MOST_PROBLEMS = 2, 20  # shown of each study, and of all
 
 
 def page(runs: Place, target: st.Page) -> None:
@@ -74,7 +74,7 @@ def _point(point: Point | None) -> str:
 
 
 def cost(used: Cost) -> str:
-    """What trials cost so far, in money where the study names prices, otherwise in time."""
+    """The cost of trials so far, in money where the study has prices, otherwise in time."""
     if used["money"]:
         return f"{used['money']:,.2f} {used['currency']}"
     held = {"GPU": used["gpu_seconds"], "CPU": used["cpu_seconds"]}

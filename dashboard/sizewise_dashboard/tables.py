@@ -16,7 +16,7 @@ import streamlit as st
 
 from sizewise.metrics.registry import of_column, with_listed
 
-# What metrics are called where there is room for more than their labels, and what is no metric.
+# Longer labels of metrics, and labels of columns that are not metrics.
 _LABELS = {
     "memory_budget": "memory budget",
     "epoch": "epochs done",
@@ -53,9 +53,16 @@ def show(
     selected: Sequence[int] = (),
     alt: str | None = None,
 ) -> None:
-    """Show `columns` (default: all) of a table with links to its downloads.
+    """Show a table with links to its downloads.
 
-    With `on_select`, rows can be ticked: those at `selected` are at first, and `st.session_state[key]` holds which.
+    Args:
+        table: all rows and columns, which the downloads hold.
+        key: of the component, whose session state holds which rows are ticked, and the name of its downloads.
+        columns: those to show; all if empty.
+        height: in pixels.
+        on_select: called when rows are ticked; None: they cannot be.
+        selected: positions of the rows that are ticked at first.
+        alt: for screen readers; the key if None.
     """
     shown = [name for name in columns or table.columns if name in table.columns]
     drawn, config = _formatted(table.select(shown))
@@ -83,7 +90,7 @@ def height_of(rows: int, most: int) -> int:
 
 
 def label(name: str) -> str:
-    """What a column is called for people."""
+    """The heading of a column."""
     if name in _LABELS:
         return _LABELS[name]
     metric = of_column(name)
@@ -91,7 +98,7 @@ def label(name: str) -> str:
 
 
 def _spreadsheet(name: str) -> str | None:
-    """How a browser writes a column's numbers, as a printf format; None for its own way."""
+    """The printf format of a column's numbers in the browser; None for the default."""
     metric = of_column(name)
     return (metric.spreadsheet or None) if metric else _FORMATS.get(name)
 
@@ -105,7 +112,7 @@ def is_size(name: str) -> bool:
 
 
 def _formatted(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, object]]:
-    """The table with sizes in one unit a column, which its heading names, and how each column is written."""
+    """The table with sizes in one unit a column, which its heading names, and the format of each column."""
     config: dict[str, object] = {}
     names: dict[str, str] = {}
     for name in table.columns:

@@ -1,4 +1,4 @@
-"""The trade-off of one study: the answer, the linked figures and the front; live while it runs."""
+"""The trade-off of one study: the answer, the linked figures and the front, updated while it runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,13 +20,13 @@ from sizewise_dashboard.parts import badge, current_study, opened, plain, show_p
 from sizewise_dashboard.snapshots import Drawing, Snapshot
 from sizewise_dashboard.studies import cost
 
-# how often the page looks for news; a study that has not finished may be resumed at any time
+# Seconds between updates. A study that has not finished may be resumed at any time.
 _SECONDS = {"running": 2, "created": 2, "interrupted": 10, "stopped": 10}
 _EPSILONS = ("0.1", "0.2", "0.3", "0.5")
 
 
 class _View(NamedTuple):
-    """How the study is looked at; the address holds all of it."""
+    """The view of the study, which the address holds."""
 
     axes: Axes
     methods: tuple[str, ...]
@@ -55,7 +55,7 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
         st.error(plain(str(error)))
         return
     if now.status["state"] != state:
-        st.rerun()  # the whole page, to look for news more or less often
+        st.rerun()  # the page, so that it is updated more or less often
     view = _head(now)
     study = _narrowed(now, view)
     trials = picking.picked(now.study)
@@ -64,7 +64,7 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
     left, right = st.columns(2)
     sentence = now.answer.sentence
     score, effort = SCORES[view.axes.score].label, EFFORTS[view.axes.effort].label
-    by_size, by_iterations, whole = (_drawn(now, study, view, name) for name in _FIGURES)
+    by_size, by_iterations, tradeoff = (_drawn(now, study, view, name) for name in _FIGURES)
     with left:
         chart.show(
             by_size,
@@ -84,7 +84,7 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
     left, right = st.columns(2)
     with left:
         chart.show(
-            whole,
+            tradeoff,
             "tradeoff",
             f"Validation {score} over size and {effort}, in three dimensions. {sentence}",
             figures.chosen(study, trials, "tradeoff", view.axes),
@@ -169,7 +169,7 @@ def _narrowed(now: Snapshot, view: _View) -> Study:
 
 
 def _head(now: Snapshot) -> _View:
-    """State, the answer in a sentence, and the numbers behind it; the way that the reader looks at it."""
+    """The state, the answer in a sentence and its numbers. Returns the view that the reader has chosen."""
     status, study = now.status, now.study
     trials = status["trials"]
     st.markdown(f"#### {plain(now.answer.sentence)}")
@@ -199,13 +199,13 @@ def _head(now: Snapshot) -> _View:
 
 
 def _picked(study: Study, trials: list[int], details: st.Page | None) -> None:
-    """The picked trials in words, with the way to them."""
+    """The picked trials in words, with links to them."""
     if not trials:
         st.caption("Click a point to pick its trial; with Shift, to compare it with those already picked.")
         return
     at = picking.picked_at()
     with st.container(horizontal=True, vertical_alignment="center"):
-        for place, trial in enumerate(trials):
+        for number, trial in enumerate(trials):
             rows = study.evaluations.filter(pl.col("trial_id") == trial, pl.col("auc").is_not_null())
             here = rows.filter(pl.col("iteration") == at) if at and trial == trials[-1] else rows.head(0)
             if here.is_empty():
@@ -214,7 +214,7 @@ def _picked(study: Study, trials: list[int], details: st.Page | None) -> None:
                 st.markdown(
                     f"**Trial {trial}** at iteration {format_count(row['iteration'])}: AUC "
                     f"{format_auc(row['auc'])} with {format_bytes(row[study.size])}"
-                    f"{';' if place < len(trials) - 1 else ''}"
+                    f"{';' if number < len(trials) - 1 else ''}"
                 )
             if here.is_empty():
                 st.markdown(f"**Trial {trial}**")
@@ -222,6 +222,6 @@ def _picked(study: Study, trials: list[int], details: st.Page | None) -> None:
             query = {"study": study.name, "trials": ",".join(map(str, trials))}
             label = "Open the trial" if len(trials) == 1 else "Compare the trials"
             st.page_link(details, label=label, query_params=query)
-        if st.button("Let go", key="let_go", type="tertiary"):
+        if st.button("Clear selection", key="clear", type="tertiary"):
             picking.pick(study, [])
             st.rerun(scope="fragment")

@@ -1,4 +1,4 @@
-"""The trials of one study as a table, and the picked ones in full, side by side."""
+"""The trials of one study as a table, and the picked ones side by side."""
 
 import time
 from collections.abc import Mapping
@@ -88,7 +88,7 @@ def _ask(study: Study, table: pl.DataFrame) -> list[int]:
     if ticked is not None:
         picking.pick(study, table["trial_id"].gather([row for row in ticked if row < table.height]).to_list())
     trials = picking.picked(study) or study.trials["trial_id"].head(1).to_list()
-    # the key changes with the choice, so that the field follows whatever picked it
+    # The key changes with the choice, so that the field shows trials that were picked elsewhere.
     key = f"numbers_{study.name}_{'_'.join(map(str, trials))}"
     chosen = st.multiselect(
         "Trials in full (up to six, side by side)",
@@ -174,7 +174,7 @@ def _curves(now: Snapshot, trials: list[int]) -> None:
 
 
 def _differences(study: Study, trials: list[int]) -> None:
-    """What differs between the picked trials: settings first, then what came of them."""
+    """How the picked trials differ: settings first, then results."""
     rows = {trial: _row(study, trial) for trial in trials}
     settings = [name for name in study.config_columns if len({str(row[name]) for row in rows.values()}) > 1]
     outcome = [name for name in (*_first()[3:], *_MORE, *_LAST[:5]) if name in study.trials.columns]

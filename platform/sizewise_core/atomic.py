@@ -1,4 +1,4 @@
-"""Files that are either whole or not there.
+"""Files that are either complete or absent.
 
     write_atomic(path, data)                   # a small file at once
     with atomic_file(path) as stream: ...      # a large one, written as it comes
@@ -54,7 +54,7 @@ def fsync_folder(folder: Path) -> None:
 def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """A binary stream whose content appears as `path` when the block ends well, and nowhere when it does not.
 
-    What need not be `durable` is not waited for: a power cut may leave `path` with anything in it.
+    With `durable` false, the disk is not waited for: a power cut may leave `path` with anything in it.
 
     Raises OSError as `open` and `write` do (no permission, no space); an older file at `path` then stays as
     it was.
@@ -75,7 +75,16 @@ def atomic_file(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
-    """Replace the content of `path` by `data`, wholly or not at all; see `atomic_file`. Raises OSError."""
+    """Replace the content of a file completely or not at all.
+
+    Args:
+        path: the file, in a folder that exists.
+        data: its new content.
+        durable: wait until the disk has it. If not, a power cut may leave `path` with anything in it.
+
+    Raises:
+        OSError: it cannot be written; an older file then stays as it was.
+    """
     with atomic_file(path, durable) as stream:
         stream.write(data)
 
@@ -129,7 +138,7 @@ def _working_folder(path: Path) -> Iterator[Path]:
         working.mkdir(parents=True, exist_ok=True)
         lock = os.open(working, os.O_RDONLY)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,11 +1,11 @@
-"""How uncertain an AUC is for want of rows, and how many rows would be enough.
+"""How uncertain an AUC is because rows are few, and how many rows would be enough.
 
     standard_error(0.75, clicks=2500, others=7500)     # 0.0061
     rows_enough(click_rate=0.25)                       # 93,000: then it is 0.002
 
 After Hanley and McNeil, "The meaning and use of the area under a receiver operating characteristic (ROC) curve",
-Radiology 143 (1982): what an AUC's error is where the scores of both classes are exponential, which no scores have to
-be for the formula to come near. Where the scores are there, `sizewise.metrics.scores.auc_parts` gives the error itself.
+Radiology 143 (1982). The formula is exact where the scores of both classes are exponentially distributed, and close for
+others. Where the scores themselves are known, `sizewise.metrics.scores.auc_parts` gives the error without assumptions.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 
 TYPICAL_AUC = 0.75
-"""Of models on click logs; the error hardly depends on it."""
+"""The AUC of usual models on click logs; the error hardly depends on it."""
 SMALL = 0.002
-"""Differences of AUC that matter: a standard error above this cannot tell them from chance."""
+"""A difference of AUC that matters. With a standard error above this, it cannot be separated from chance."""
 
 
 def standard_error(auc: float, clicks: int, others: int) -> float:
@@ -26,7 +26,7 @@ def standard_error(auc: float, clicks: int, others: int) -> float:
         clicks, others: rows of each label.
 
     Returns:
-        Infinity where there are none of either, for then there is no AUC.
+        Infinity where one of the labels has no rows, because there is no AUC then.
     """
     if clicks < 1 or others < 1:
         return math.inf
@@ -39,12 +39,12 @@ def standard_error(auc: float, clicks: int, others: int) -> float:
 
 
 def rows_enough(click_rate: float, error: float = SMALL, auc: float = TYPICAL_AUC) -> int:
-    """How many rows, with two significant digits, give an AUC whose standard error is at most `error`.
+    """How many rows, rounded up to two digits, give an AUC whose standard error is at most `error`.
 
     Args:
         click_rate: share of clicks, above 0 and below 1.
         error: the standard error.
-        auc: about the AUC.
+        auc: the AUC to expect, roughly.
     """
     low, high = 2, 2
     while _error(high, click_rate, auc) > error:
@@ -64,14 +64,14 @@ def _error(rows: int, click_rate: float, auc: float) -> float:
 def expected_error(rows: int, click_rate: float | None) -> float:
     """The standard error of a usual model's AUC on so many rows with that share of clicks; infinity without an AUC.
 
-    The AUC that was measured is not asked: on a few rows it may be 1, for which the formula would give 0.
+    It does not use the AUC that was measured: on a few rows that may be 1, for which the formula would give 0.
     """
     clicks = round(rows * (click_rate or 0.0))
     return standard_error(TYPICAL_AUC, clicks, rows - clicks)
 
 
 def too_small(rows: int, click_rate: float | None) -> str:
-    """What to say of a validation split that is too small to tell models apart; nothing where it is large enough.
+    """A warning about a validation split that is too small to compare models; empty where it is large enough.
 
     Args:
         rows: of the split.

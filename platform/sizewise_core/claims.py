@@ -1,11 +1,12 @@
-"""Numbered claims: who may write where files cannot be locked, which is in object stores.
+"""Numbered claims: a lock for object stores, where files cannot be locked.
 
-    mine = Claim.newest(folder).next(b"who I am")     # None where somebody else was faster
-    mine.superseded()                                 # True once there is a later claim than mine
+    mine = Claim.newest(folder).next(b"who I am")     # None where another process was faster
+    mine.superseded()                                 # True once another process has made a later claim
 
-A claim is an object `0001.json`, `0002.json`, ... that only one process can create; the highest number holds. A
-holder is never asked to let go (it may be dead, or cut off): whoever takes over claims the next number, and the
-one before finds out when it next looks. So what a holder writes must not be in its successor's way.
+A claim is an object `0001.json`, `0002.json`, ... that only one process can create; the highest number is valid. Its
+holder is never asked to release it (it may be dead, or cut off). Another process takes over by claiming the next
+number, and the earlier holder notices when it next looks, so nothing that it writes until then may disturb the new
+one.
 """
 
 import json
@@ -18,28 +19,28 @@ from sizewise_core.storage import Place, create, entries, exists, read
 
 
 class SupersededError(RuntimeError):
-    """This process is no longer the one to do its work: another has claimed it since."""
+    """Another process has since claimed the work that this one was doing."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The claim `number` in `folder`; 0 is nobody's."""
+    """The claim `number` in `folder`; number 0 stands for none."""
 
     folder: Place
     number: int
 
     @classmethod
     def newest(cls, folder: Place) -> "Claim":
-        """The claim that holds now."""
+        """The claim that is valid now."""
         names = [entry.path.stem for entry in entries(folder, "*.json")]
         return cls(folder, max((int(name) for name in names if name.isdigit()), default=0))
 
     @classmethod
     def take(cls, folder: Place) -> "Claim":
-        """The next claim, whoever holds the newest."""
+        """Make the next claim, taking over from any holder of the newest."""
         me = {"host": socket.gethostname(), "pid": os.getpid(), "claim": secrets.token_hex(8)}
         while (mine := cls.newest(folder).next(json.dumps(me).encode())) is None:
-            pass  # somebody else was faster
+            pass  # another process was faster
         return mine
 
     def next(self, content: bytes) -> "Claim | None":

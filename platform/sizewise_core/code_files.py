@@ -1,17 +1,18 @@
-"""Where compiled functions are kept on disk: one file each, named by all that its content follows from.
+"""Compiled functions on disk: one file each, whose name is a digest of all that the code was compiled from.
 
 This is the one module that uses `numba.core.caching`, which is not Numba's public interface. Tried with Numba 0.68;
 with one that lacks what is used here, or calls it differently, `compiled.jit` keeps nothing on disk, and each process
 compiles for itself.
 
 Numba's own cache numbers its files and lists them in an index. Two processes that compile at once, as the workers of a
-study do on a new machine, can give one number to two functions, and one of them then runs the other's code, without a
-word and from then on (Numba 0.68: a few of 40 functions, in every second try). Nor does it see that a function of
-another file changed which was compiled into this one, and a damaged file, or a full disk, is an error to it. A name
-made from the content's origin has no such races, and what cannot be read or written is only compiled once more.
+study do on a new machine, can give one number to two functions, and from then on one of them runs the other's code,
+with no error (Numba 0.68: a few of 40 functions, in every second try). It also does not notice that a function of
+another file changed which was compiled into this one, and fails on a damaged file or a full disk. Here a file's name
+is a digest of all that its code was compiled from, so there are no such races, and code that cannot be read or written
+is compiled again.
 
 The folder is `NUMBA_CACHE_DIR`, or `__pycache__` beside the source, or Numba's own below the user's cache folder, or
-one in the temporary folder: the first that can be written to and that nobody else can, since what lies there is run.
+one in the temporary folder: the first that can be written to and that nobody else can, since code from there is run.
 """
 
 import grp
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def distrust(folder: Path) -> str:
-    """Why code in a folder may be another user's; empty where only this user and root can have put it there."""
+    """Why code in a folder may be another user's; empty where only this user and root can have written it."""
     about, users = folder.stat(), {os.getuid(), 0}
     if about.st_uid not in users:
         return "belongs to another user"
@@ -45,13 +46,13 @@ def distrust(folder: Path) -> str:
     for parent in folder.resolve().parents:
         above = parent.stat()
         others = _open_to_others(above) and not above.st_mode & stat.S_ISVTX
-        if others or above.st_uid not in users:  # who could put another folder in its place
+        if others or above.st_uid not in users:  # whose owner could replace it
             return f"lies in {parent}, which other users can write to"
     return ""
 
 
 def _strangers() -> set[int]:
-    """The user that root's folders seem to belong to in a container that knows no user but this one."""
+    """The user id that root's folders show in a container whose only user is this one."""
     with suppress(OSError):
         first, outside, _ = map(int, Path("/proc/self/uid_map").read_text().split()[:3])
         if (first, outside) != (0, 0):
@@ -74,7 +75,7 @@ def _has_own_group(about: os.stat_result) -> bool:
 
 
 class _Private:
-    """Makes one of Numba's locators leave out a folder that others may have written to."""
+    """Makes one of Numba's locators skip a folder that others may have written to."""
 
     get_cache_path: Callable[[], str]
 
@@ -102,7 +103,7 @@ class _UserWide(_Private, caching.UserWideCacheLocator):  # type: ignore[misc]
 
 class _Temporary(_Private, caching.UserWideCacheLocator):  # type: ignore[misc]
     def get_cache_path(self) -> str:
-        """For containers and nodes where neither the installation nor the home folder can be written to."""
+        """A folder for containers and nodes where neither the installation nor the home folder can be written to."""
         return f"{tempfile.gettempdir()}/sizewise-code-{os.getuid()}/{Path(super().get_cache_path()).name}"
 
 
@@ -160,7 +161,7 @@ class CodeFiles(IndexDataCacheFile):  # type: ignore[misc]
 
 
 def _say_refused(used: Path) -> None:
-    """Log once, and not in every process, which folder is left out; a file in the folder that is used marks it."""
+    """Log which folder is skipped, once and not in every process: a file in the used folder marks it."""
     for folder, reason in _refused.items():
         mark = used / f"instead-of-{hashlib.sha256(bytes(folder)).hexdigest()[:16]}"
         with suppress(OSError):
@@ -171,6 +172,6 @@ def _say_refused(used: Path) -> None:
 
 @cache
 def _digest(folder: Path) -> str:
-    """Of the sources that lie together, since each can be compiled into the others."""
+    """The digest of all sources in a folder, since each can be compiled into the others."""
     sources = b"\0".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
     return hashlib.sha256(sources).hexdigest()

@@ -1,6 +1,6 @@
-"""Functions that Numba compiles; with `compiled`, itself imported when the first of them is called.
+"""Functions that Numba compiles. `compiled` imports Numba only when such a function is first called.
 
-That takes over half a second, which a process that only has others work for it need not spend.
+That import takes over half a second, which a process that only coordinates others need not spend.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Compile for whatever types come, free Python's lock while running, and keep the code on disk if possible."""
+    """Compile a function for the types that it is called with; release Python's lock; keep the code on disk."""
     from numba import njit
 
     dispatcher = njit(nogil=True, error_model="numpy")(function)
@@ -35,7 +35,7 @@ def _warn_once(reason: str) -> None:
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jit` at the first call. What other compiled functions call has to be `jit`'s own."""
+    """As `jit`, but at the first call. What compiled functions call must be compiled by `jit`."""
 
     @functools.cache
     def dispatcher() -> Any:

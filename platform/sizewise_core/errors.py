@@ -1,8 +1,8 @@
-"""The one exception for input that its owner can fix, and how messages quote what stands in a file.
+"""The exception for input that its owner can fix, and how messages quote text from files.
 
 Raised with a message that names the file, the line and field where there is one, and the fix. Programs show
-the message without a traceback and end with exit code 2; anything else that escapes is a fault of ours or of
-the machine.
+the message without a traceback and end with exit code 2. Any other exception is a fault of Sizewise or of the
+machine.
 """
 
 from pydantic import ValidationError
@@ -13,14 +13,14 @@ class InputError(ValueError):
 
 
 def shown(text: str, most: int = 60) -> str:
-    """Text out of a file as a message quotes it: in quotes, control characters escaped, the middle of long ones cut."""
+    """Text from a file as a message quotes it: quoted, control characters escaped, a long text without its middle."""
     if len(text) > most:
         text = f"{text[: most // 2]}...{text[-most // 4 :]}"
     return ascii(text)
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first thing that a typed file has wrong, as "field: what"; a field of a field is dotted."""
+    """The first problem that pydantic found, as "field: problem"; nested fields are dotted."""
     problem = error.errors(include_url=False)[0]
     field = ".".join(map(str, problem["loc"]))
     if len(field) > 60 or not (field.isascii() and field.isprintable()):

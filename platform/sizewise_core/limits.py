@@ -1,8 +1,8 @@
-"""What this process may use of its machine, which is often less than there is.
+"""How many CPUs, how much memory and how many processes this process may use, often fewer than the machine has.
 
-CPUs may be taken away by an affinity mask (`taskset`, Slurm) or by a quota of the control group that the process runs
+CPUs may be limited by an affinity mask (`taskset`, Slurm) or by a quota of the control group that the process runs
 in (containers, systemd); memory and processes by the control group, and processes by `ulimit -u` too. Everything that
-counts CPUs asks here: Ray, PyTorch's threads, the kernels' threads, and the workers of a preparation.
+counts CPUs uses this module: Ray, PyTorch's threads, the kernels' threads, and the workers of a preparation.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class TooFewProcessesError(RuntimeError):
 
 @dataclass(frozen=True)
 class Processes:
-    """How many more processes and threads may be started, and which limit says so."""
+    """How many more processes and threads may be started, and the limit that says so, in words."""
 
     left: int
     limit: str
 
 
 def cpus() -> int:
-    """The CPUs that this process may use; a quota that is no whole number counts as the next larger one."""
+    """The CPUs that this process may use; a fractional quota is rounded up."""
     return max(1, min(len(os.sched_getaffinity(0)), *map(math.ceil, _quotas()), 1 << 20))
 
 
@@ -55,11 +55,11 @@ def processes() -> Processes | None:
 
 
 def check_processes(needed: int, what: str) -> None:
-    """Raise at once where it would otherwise be a crash somewhere, or a wait of a minute.
+    """Raise an error at once where too few processes would later mean a crash, or a wait of a minute.
 
     Args:
         needed: processes and threads.
-        what: needs them, as the beginning of a sentence.
+        what: that which needs them, as the beginning of a sentence: "Ray".
 
     Raises:
         TooFewProcessesError: a limit leaves fewer.
@@ -91,7 +91,7 @@ def _control_group_processes() -> Iterator[Processes]:
 
 
 def _user_processes() -> Processes | None:
-    """What `ulimit -u` leaves: the kernel counts all threads of a user, in whatever session they run."""
+    """What `ulimit -u` leaves: the kernel counts all threads of a user, in all sessions."""
     most, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if most == resource.RLIM_INFINITY or _exempt():
         return None
@@ -143,7 +143,7 @@ def _folders(controller: str) -> Iterator[Path]:
 
 
 def _number(path: Path) -> int | None:
-    """The number in a file; None where it has none, or a negative one, which stands for no limit."""
+    """The number in a file; None where it has none, or a negative one, which means no limit."""
     with suppress(OSError, ValueError):
         number = int(path.read_text())
         return number if number >= 0 else None

@@ -1,8 +1,8 @@
-"""Files of this machine that somebody else may have laid there: opened without following links, never waited for.
+"""Files of this machine that another person may have made: opened without following links and without waiting.
 
-A study's folder may come out of an archive. What stands in the place of one of its files can be a link to a file of
-the reader's own, a pipe that never ends, a device, or far too much; none of these is opened. Neither the file nor the
-folder that it lies in may be a link. Whether a folder further up is one is its owner's affair: `runs` may be.
+A study's folder may come from an archive. Instead of one of its files it can hold a link to a private file of the
+reader, a pipe that never ends, a device, or a file that is far too large; none of these is opened. Neither the file nor
+the folder that holds it may be a link. Folders above may be links, such as `runs` itself.
 
     read_file(path, most=1 << 20)              # OddFileError, another OSError, or the content
     with open_file(path, os.O_WRONLY) as file: ...
@@ -21,20 +21,20 @@ from pathlib import Path
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFLNK: "a link, and links are not followed here",
-    stat.S_IFDIR: "a folder in the place of a file",
-    stat.S_IFIFO: "a pipe in the place of a file",
-    stat.S_IFSOCK: "a socket in the place of a file",
-    stat.S_IFCHR: "a device in the place of a file",
-    stat.S_IFBLK: "a device in the place of a file",
+    stat.S_IFDIR: "a folder instead of a file",
+    stat.S_IFIFO: "a pipe instead of a file",
+    stat.S_IFSOCK: "a socket instead of a file",
+    stat.S_IFCHR: "a device instead of a file",
+    stat.S_IFBLK: "a device instead of a file",
 }
 
 
 class OddFileError(OSError):
-    """What lies there is not a file that could be read; `strerror` says what it is instead."""
+    """Not a regular file; `strerror` says what it is instead."""
 
 
 class TooLargeError(OddFileError):
-    """A file beyond what such a file can be."""
+    """A file that is larger than such a file can be."""
 
 
 def odd_file(path: Path, mode: int) -> OddFileError:
@@ -50,7 +50,7 @@ def open_file(path: Path, flags: int = os.O_RDONLY, links: bool = False) -> io.F
     Args:
         path: the file.
         flags: as for `os.open`.
-        links: follow links, for files that their user has laid there.
+        links: follow links, for files that the user has made, such as data.
 
     Raises:
         OddFileError: not a regular file, or a link, or in a folder that is one.
@@ -78,6 +78,11 @@ def open_file(path: Path, flags: int = os.O_RDONLY, links: bool = False) -> io.F
 def read_file(path: Path, most: int | None = None, links: bool = False) -> bytes:
     """A file's content.
 
+    Args:
+        path: the file.
+        most: the largest size in bytes that is read; None: any size.
+        links: as for `open_file`.
+
     Raises:
         TooLargeError: it has more than `most` bytes; nothing is read then.
         OSError: as `open_file`.
@@ -99,7 +104,7 @@ def read_end(path: Path, most: int) -> bytes:
 
 
 def check_folder(path: Path) -> None:
-    """Raise OddFileError where a folder is a link; one that is missing, or no folder, is for others to find."""
+    """Raise OddFileError where a folder is a link. A missing one, or one that is no folder, is not checked here."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:
@@ -133,7 +138,7 @@ def _open_folder(path: Path) -> int:
 
 
 def _open_in(folder: int, path: Path, flags: int) -> int:
-    """Open a file of a folder that is open. What is no file is not even opened: some devices act on that."""
+    """Open a file of an open folder. A device is not even opened, because some act when they are."""
     try:
         mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
         if not stat.S_ISREG(mode):
@@ -150,5 +155,5 @@ def _open_in(folder: int, path: Path, flags: int) -> int:
 
 
 def _named(error: OSError, path: Path) -> OSError:
-    """The same error with the whole path: relative to a folder that is open, the system knows the name alone."""
+    """The same error with the whole path: relative to a folder that is open, the system reports the name alone."""
     return OSError(error.errno, error.strerror, str(path))

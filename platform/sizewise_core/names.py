@@ -1,12 +1,12 @@
-"""Names that come out of a file and become paths: plain file names, or they are refused.
+"""Names that are read from a file and become paths: plain file names, or they are refused.
 
     plain_name("train-00000.arrow")          # itself
     plain_name("../../etc/passwd")           # ValueError
 
 A manifest, a record or a description may come from somebody else, and a name in it must not lead out of the folder
-that it was read from. All that Sizewise writes are short names of letters, digits, `.`, `-` and `_`, so nothing else
-is taken: no separator of any system, no `..`, no hidden file, no control character, nothing that a shell, a URI or a
-glob pattern reads as more than a name.
+that it was read from. Sizewise itself writes only short names of letters, digits, `.`, `-` and `_`, so nothing else is
+accepted: no path separator, no `..`, no hidden file, no control character, nothing with a meaning in shells, URIs or
+glob patterns.
 """
 
 import re
@@ -17,7 +17,7 @@ from pydantic import AfterValidator
 from sizewise_core.errors import shown
 
 MOST_CHARACTERS = 200
-"""Of a name: file systems take 255, and temporary files beside it have longer names than it."""
+"""The longest name. File systems allow 255, and the temporary files beside a file have longer names."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MOST_FOLDERS = 2

@@ -1,8 +1,8 @@
-"""Text out of a file as it may be printed: what would steer a terminal becomes readable instead."""
+"""Text from a file made safe to print: control sequences of terminals become readable characters."""
 
 
 def printable(text: str) -> str:
-    """Text without what steers a terminal: an escape becomes readable, as `\\\\x1b`."""
+    """Text without control characters: an escape character becomes `\\\\x1b`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

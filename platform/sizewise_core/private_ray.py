@@ -1,12 +1,12 @@
-"""A Ray for one command alone, on a machine that others use too.
+"""A Ray cluster for one command alone, on a machine that others use too.
 
     with private_ray(say=print) as folder:
         ...                                 # ray.init is done
 
-A Ray that is started without further options listens on every network interface, keeps its token readable in the home
-folder, and its sessions, which all users of the machine can read, for ever. Here it listens on 127.0.0.1 only, and all
-that it writes lies in a new folder that only its owner may enter: token, sockets, logs, spilled objects. The folder is
-removed when the work has ended well, and kept, with Ray's logs, when it has failed. At most `KEPT` of them stay.
+With its default options, Ray listens on every network interface, keeps a readable token in the home folder, and never
+deletes its session folders, which all users of the machine can read. Here it listens on 127.0.0.1 only and writes
+everything (token, sockets, logs, spilled objects) to a new folder that only its owner may enter. The folder is deleted
+after success, and kept after a failure, for its logs. At most `KEPT` of them stay.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _PROCESSES = 400
 
 @contextmanager
 def private_ray(say: Callable[[str], None], failed: Callable[[], bool] = lambda: False) -> Iterator[Path]:
-    """Start a Ray of this process's own, and end it with the block.
+    """Start a Ray cluster for this process, and stop it when the block ends.
 
     Args:
-        say: called with a sentence about where Ray's logs are kept.
+        say: called with a sentence that names the folder where Ray's logs are kept.
         failed: asked at the end of the block whether Ray's logs are to be kept, though nothing was raised.
 
     Yields:
-        The folder of all that it writes.
+        The folder that holds all its files.
 
     Raises:
         OSError, RuntimeError or an error of Ray's: it did not start. The text says why, as far as it is known.
@@ -65,8 +65,10 @@ def private_ray(say: Callable[[str], None], failed: Callable[[], bool] = lambda:
     in_use = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with _steered(_token(folder)):
+        with _settings(_token(folder)):
             try:
+                # Ray makes its own folder readable for all users, so it gets one within `folder`.
+                # Ray makes its own folder readable for all users, so it gets one within `folder`.
                 ray.init(
                     "local",
                     num_cpus=limits.cpus(),
@@ -74,13 +76,13 @@ def private_ray(say: Callable[[str], None], failed: Callable[[], bool] = lambda:
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     job_config=InstalledCode(),
-                    _temp_dir=str(folder / "r"),  # which Ray opens to all users
+                    _temp_dir=str(folder / "r"),
                 )
                 yield folder
             finally:
                 ray.shutdown()
         keep = failed()
-    except (InputError, KeyboardInterrupt, SystemExit):  # not for Ray's logs to explain
+    except (InputError, KeyboardInterrupt, SystemExit):  # Ray's logs would not explain these
         keep = False
         raise
     finally:
@@ -93,7 +95,7 @@ def private_ray(say: Callable[[str], None], failed: Callable[[], bool] = lambda:
 
 
 def temporary_folder() -> Path:
-    """Where the folders are made: RAY_TMPDIR, else the system's, or /tmp where paths below that are too long."""
+    """The parent of the folders: RAY_TMPDIR, else the system's temporary folder, or /tmp where that is too long."""
     if named := os.environ.get("RAY_TMPDIR"):
         return Path(named)
     folder = Path(tempfile.gettempdir())
@@ -102,7 +104,7 @@ def temporary_folder() -> Path:
 
 
 def _new_folder(base: Path) -> Path:
-    """A folder that nobody else may enter, of a shorter name than `tempfile` would give it."""
+    """A folder that only its owner may enter, with a shorter name than `tempfile` would choose."""
     for _ in range(100):
         folder = base / f"{PREFIX}{secrets.token_urlsafe(3)}"
         try:
@@ -118,7 +120,7 @@ def _new_folder(base: Path) -> Path:
 
 
 def _token(folder: Path) -> Path:
-    """A new token, without which no other user of this machine can speak to this Ray."""
+    """A new token, without which no other user of this machine can connect to this Ray."""
     path = folder / "token"
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -127,13 +129,15 @@ def _token(folder: Path) -> Path:
 
 
 @contextmanager
-def _steered(token: Path) -> Iterator[None]:
-    """What a Ray that is started in the block, and its processes, find in the environment."""
+def _settings(token: Path) -> Iterator[None]:
+    """Set the environment that a Ray which is started in the block, and its processes, read their settings from."""
+    # RAY_AUTH_TOKEN would take precedence, and be readable in the environment of every process.
+    # RAY_AUTH_TOKEN would take precedence, and be readable in the environment of every process.
     wanted = {
         **LOOPBACK_ENVIRONMENT,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_AUTH_TOKEN": None,  # would be preferred, and stand in every process's environment
+        "RAY_AUTH_TOKEN": None,
     }
     before = {name: os.environ.get(name) for name in wanted}
     _set(wanted)
@@ -154,7 +158,7 @@ def _set(variables: dict[str, str | None]) -> None:
 
 
 def _remove_old(base: Path, kept: int) -> None:
-    """Remove what commands of this user have left, but for the newest; what is in use is not counted."""
+    """Delete the folders that commands of this user left behind, except the newest; those in use do not count."""
     found = []
     for folder in base.glob(f"{PREFIX}*"):
         with suppress(OSError):
@@ -166,7 +170,7 @@ def _remove_old(base: Path, kept: int) -> None:
 
 
 def _is_left(folder: Path) -> bool:
-    """Whether a folder was made here, and whoever made it has ended."""
+    """Whether a folder was made by this module, in a process that has ended."""
     try:
         in_use = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
@@ -181,7 +185,7 @@ def _is_left(folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder; a process of Ray's that is just ending may still write to it."""
+    """Delete a folder, in several attempts: a process of Ray's that is just ending may still write to it."""
     for _ in range(10):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():

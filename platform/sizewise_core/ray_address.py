@@ -1,7 +1,7 @@
 """Which Ray cluster an address means, whether it answers, and whether this user may join it.
 
-Ray itself waits for minutes for a cluster that is gone or that wants another token, and aborts the process where the
-cluster on this machine is another user's.
+Ray itself waits for minutes for a cluster that is gone or that needs another token, and aborts the process where the
+cluster on this machine belongs to another user.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SECONDS = 20.0  # how long a cluster's head may take to answer
 
 
 class RefusedError(ValueError):
-    """A cluster that answers, and that this user cannot join; the text says why, and what to do."""
+    """A cluster answers, but this user cannot join it; the text says why, and what to do."""
 
 
 def joinable(named: str, say: Callable[[str], None] = lambda text: None) -> str | None:
@@ -70,7 +70,7 @@ def _found(named: str) -> str | None:
 
 
 def _check_admitted(address: str) -> None:
-    """Find the token that a cluster asks for, and see that its processes on this machine are this user's."""
+    """Check that this user has the token that a cluster asks for, and owns its processes on this machine."""
     for with_token in (False, True):
         if with_token:
             _use_tokens(address)
@@ -96,7 +96,7 @@ def _check_admitted(address: str) -> None:
 
 
 def _use_tokens(address: str) -> None:
-    """Send the token that this user has from now on: Ray does so by itself only to a cluster that it found itself."""
+    """From now on send the token that this user has: Ray does so by itself only to clusters that it found itself."""
     try:
         has_token = ray_internals.has_token()
     except AuthenticationError as error:  # RAY_AUTH_TOKEN_PATH names no file
@@ -112,7 +112,7 @@ def _use_tokens(address: str) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without what Ray's C++ code writes to standard error of a refusal, which is said in one sentence here."""
+    """Drop what Ray's C++ code writes to standard error about a refusal, which is reported in one sentence here."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -125,9 +125,9 @@ def _silent() -> Iterator[None]:
 
 
 def _speaks_grpc(connection: socket.socket) -> bool:
-    """Whether a server begins as HTTP/2 has it: another program may have got the port of a cluster that is gone."""
+    """Whether a server speaks HTTP/2: another program may have got the port of a cluster that is gone."""
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
         return True  # not known
-    # RFC 9113, 3.4: a client's first words, and no settings of its own.
+    # RFC 9113, 3.4: a client's connection preface, and no settings of its own.
     connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
     return connection.recv(9, socket.MSG_WAITALL)[3:4] == b"\4"  # the server's settings, its first frame

@@ -1,4 +1,4 @@
-"""Classes that are chosen by name in a study file: our own, and those that other installed distributions provide.
+"""Classes that are chosen by name in a study file: Sizewise's own, and those of other installed distributions.
 
     METHODS = Registry("embedding method", "sizewise.methods", Embedding, {"robe": Robe, ...})
     METHODS["robe"]
@@ -20,7 +20,7 @@ from sizewise_core.errors import InputError, shown
 
 T = TypeVar("T")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-_LONGEST = 100  # characters of a stranger's message that ours quotes
+_LONGEST = 100  # characters that are quoted of another distribution's error message
 
 
 class UnknownNameError(InputError, KeyError):
@@ -31,19 +31,19 @@ class UnknownNameError(InputError, KeyError):
 
 
 class Registry(Mapping[str, type[T]], Generic[T]):
-    """Classes by name; one from an entry point is imported when it is first asked for.
+    """Classes by name; one from an entry point is imported when it is first used.
 
     Args:
         what: what the classes are, for messages: "embedding method".
         group: of entry points.
-        base: which every class has to be derived from.
-        own: our own classes by name, which no entry point can replace.
+        base: the class that every class must be derived from.
+        own: Sizewise's own classes by name, which no entry point can replace.
     """
 
     def __init__(self, what: str, group: str, base: Any, own: Mapping[str, type[T]]) -> None:
         self.what, self.group, self.base = what, group, base
         self.own: tuple[str, ...] = tuple(own)
-        """Names of our own classes, whatever else is installed."""
+        """Names of Sizewise's own classes, independent of what else is installed."""
         self._classes = dict(own)
         self._entry_points: dict[str, list[EntryPoint]] | None = None
 
@@ -68,7 +68,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return isinstance(name, str) and (name in self._classes or name in self._provided())
 
     def __iter__(self) -> Iterator[str]:
-        """All names, our own first."""
+        """All names, Sizewise's own first."""
         return iter({**self._classes, **self._provided()})
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return len({**self._classes, **self._provided()})
 
     def choices(self, name: object) -> str:
-        """For messages about a name that there is not: all that there are, and the nearest."""
+        """For messages about an unknown name: all known names, and the one most like it."""
         near = difflib.get_close_matches(str(name), list(self), n=1)
         hint = (
             f"did you mean {near[0]}?"

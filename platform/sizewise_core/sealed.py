@@ -1,7 +1,8 @@
-"""JSON objects that know when they are damaged: a flipped bit is an error and never another value.
+"""JSON objects with a checksum: a flipped bit is an error and never another value.
 
-A sealed object is ordinary JSON whose last field is the CRC-32 of the text before it. One without a seal is read
-as it is (an older version or another tool wrote it): a single damage can take the seal or the content, never both.
+A sealed object is ordinary JSON whose last field is the CRC-32 of the text before it. An object without that field is
+accepted unchecked, because an older version or another tool wrote it: a single error can damage the field or the
+content, never both.
 
     sealed('{"auc": 0.75}')                                 # '{"auc": 0.75, "crc32": "5ae3c8c5"}'
     unsealed(b'{"auc": 0.85, "crc32": "5ae3c8c5"}')          # DamagedError
@@ -14,34 +15,34 @@ from typing import Any
 
 SEAL = b', "crc32": "'
 LAST_LINE = b"# crc32: "
-"""Begins the last line of a text that keeps its checksum there, as a study's own YAML does."""
+"""How the last line begins in a text that has its checksum there, as a study's YAML does."""
 MOST_DEPTH = 30
-"""How deep lists and objects may lie in each other; a record's lie three deep."""
+"""How deep lists and objects may be nested; those of a record are three deep."""
 
 
 class DamagedError(ValueError):
-    """A file is not what was written; the message says how that was found."""
+    """A file is not what was written; the message says what shows it."""
 
 
 def sealed(text: str) -> str:
-    """A non-empty JSON object with its seal."""
+    """A non-empty JSON object with its checksum as the last field."""
     content = text.rstrip().removesuffix("}").rstrip()
     return f'{content}{SEAL.decode()}{zlib.crc32(content.encode()):08x}"}}'
 
 
-def whole(text: bytes) -> bool:
-    """Whether a sealed text holds what was written; one without a seal counts as whole."""
+def is_intact(text: bytes) -> bool:
+    """Whether a sealed text is what was written; one without a checksum counts as intact."""
     content, seal, rest = text.rpartition(SEAL)
     return not seal or rest.rstrip() == f'{zlib.crc32(content):08x}"}}'.encode()
 
 
 def unsealed(text: bytes) -> dict[str, Any]:
-    """The fields of a sealed object, without the seal.
+    """The fields of a sealed object, without the checksum.
 
     Raises:
-        DamagedError: not an object of JSON, or not the one that was sealed, or nothing that is ever written.
+        DamagedError: not a JSON object, not the one that was sealed, or one that Sizewise never writes.
     """
-    if not whole(text):
+    if not is_intact(text):
         raise DamagedError("its content does not match its checksum")
     try:
         fields = json.loads(text)
@@ -60,30 +61,30 @@ def unsealed(text: bytes) -> dict[str, Any]:
 
 
 def last_line_holds(text: bytes) -> bool:
-    """Whether a text with a checksum in its last line is what was written; one without counts as it is."""
+    """Whether a text with a checksum in its last line is what was written; one without counts as intact."""
     content, line, rest = text.rpartition(LAST_LINE)
     return not line or rest.strip() == b"%08x" % zlib.crc32(content)
 
 
 def is_cut_short(text: bytes, other: bytes) -> bool:
-    """Whether a text has lost its end, by another copy: its owner would have removed the last line alone."""
+    """Whether a text has lost its end, compared with another copy. A user would have removed the last line alone."""
     content = other.rpartition(LAST_LINE)[0].rstrip()
     return LAST_LINE not in text and content.startswith(text.rstrip()) and len(text.rstrip()) < len(content)
 
 
 def has_seal(text: bytes) -> bool:
-    """Whether a text is sealed, so that it is what some version wrote wherever it is not damaged."""
+    """Whether a text has a checksum: then it is what some version of Sizewise wrote, unless it is damaged."""
     return SEAL in text
 
 
 def _is_shallow(value: Any, most: int) -> bool:
-    """Whether lists and objects are in each other `most` times at the most: later steps recurse over them."""
+    """Whether lists and objects are nested at most `most` deep: later steps recurse over them."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return most > 0 and all(_is_shallow(v, most - 1) for v in inner if isinstance(v, dict | list))
 
 
 def _is_text(fields: Mapping[str, object]) -> bool:
-    """Whether all of it can be written as UTF-8: JSON may spell half a character, which nothing can print."""
+    """Whether all text can be written as UTF-8: JSON may spell half a surrogate pair, which cannot be printed."""
     try:
         json.dumps(fields, ensure_ascii=False).encode()
     except UnicodeEncodeError:

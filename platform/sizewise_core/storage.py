@@ -2,18 +2,17 @@
 
     folder = place("runs")                     # a pathlib.Path
     folder = place("s3://bucket/runs")         # a UPath: any URI that fsspec knows
-    write(folder / "a.json", b"{}")            # whole or not at all
+    write(folder / "a.json", b"{}")            # completely or not at all
     read(folder / "a.json")
-    entries(folder)                            # what lies in it, with sizes and times: one request for a thousand
+    entries(folder)                            # its files, with sizes and times: one request for a thousand
 
-On this machine neither a file nor the folder that it lies in may be a link, and what is no regular file is not
-opened (see `local_files`), for a study's folder may come from somebody else; `links` lifts that for what a user has
-laid out himself, such as data.
+On this machine neither a file nor the folder that holds it may be a link, and only regular files are opened (see
+`local_files`), because a study's folder may come from another person. `links` allows links, for what a user has made
+himself, such as data.
 
-An object store has no folders to make, no rename and no append: an object is written whole by one request, and is
-then what everyone reads. What is assumed of one is written down in docs/study_folder.md. Credentials come from
-where the backend's own client looks for them (environment, configuration files, the machine's role), never from
-here.
+An object store has no folders to make, no rename and no append: one request writes a complete object, which everyone
+reads from then on. docs/study_folder.md lists what is assumed of an object store. Credentials come from where the
+backend's own client looks for them (environment, configuration files, the machine's role), never from here.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _EXTRAS = {"s3": "s3", "s3a": "s3"}  # what an extra of this package installs
 
 
 class Entry(NamedTuple):
-    """What lies in a folder: `version` changes with its content, `modified` is in unix seconds."""
+    """A file or folder in a folder: `version` changes with its content, `modified` is in unix seconds."""
 
     path: Place
     is_folder: bool
@@ -88,30 +87,30 @@ def place(text: str | Place) -> Place:
         raise InputError(f"{text}: what reads {scheme}:// is not installed: {fix}") from None
     from upath import UPath
 
-    logging.getLogger("asyncio").addFilter(_is_news)
+    logging.getLogger("asyncio").addFilter(_is_unreported)
     with reaching(text):
         # Listings must be those of now: other machines write there.
         return UPath(text.rstrip("/"), use_listings_cache=False)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Drop asyncio's reports of requests that were cut off: whoever waited for the answer got the error."""
+def _is_unreported(record: logging.LogRecord) -> bool:
+    """Drop asyncio's reports of requests that were cut off: the caller who waited for the answer got the error."""
     return "exception was never retrieved" not in record.getMessage()
 
 
 def absolute(path: Place) -> Place:
-    """The path as every process of this machine may use it."""
+    """The path as any process of this machine can use it, in whatever folder it runs."""
     return path.resolve() if isinstance(path, Path) else path
 
 
 def make_folder(path: Place) -> None:
-    """Make a folder and those above it. In an object store there is nothing to make."""
+    """Make a folder and those above it; an object store needs none."""
     if isinstance(path, Path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 def exists(path: Place) -> bool:
-    """Whether there is such a file (or folder, which in an object store is whatever has files in it)."""
+    """Whether there is such a file or folder; in an object store a folder exists if it has files in it."""
     if isinstance(path, Path):
         return path.exists()
     with reaching(path):
@@ -124,7 +123,7 @@ def is_link(path: Place) -> bool:
 
 
 def refuse_odd_files(folder: Place) -> None:
-    """Refuse to write into a folder of this machine that is a link, or holds one, however deep, or a pipe or device.
+    """Refuse to write into a folder of this machine that is a link, or that holds links, pipes or devices at any depth.
 
     Raises:
         InputError: it does; the message names it.
@@ -140,7 +139,7 @@ def refuse_odd_files(folder: Place) -> None:
 
 
 def is_folder(path: Place) -> bool:
-    """Whether there is such a folder; in an object store the bucket itself is one, and what has files in it."""
+    """Whether there is such a folder; in an object store, the bucket itself or what has files in it."""
     if isinstance(path, Path):
         return path.is_dir()
     with reaching(path):
@@ -148,7 +147,16 @@ def is_folder(path: Place) -> bool:
 
 
 def read(path: Place, most: int | None = None, links: bool = False) -> bytes:
-    """A file's content. Raises OSError, where the file is on this machine also for more than `most` bytes."""
+    """A file's content.
+
+    Args:
+        path: the file.
+        most: the largest size in bytes that is read of a file on this machine; None: any size.
+        links: follow links, for files that the user has made, such as data.
+
+    Raises:
+        OSError: it cannot be read, or is too large.
+    """
     if isinstance(path, Path):
         return read_file(path, most, links)
     with reaching(path):
@@ -162,9 +170,16 @@ def read_end(path: Place, most: int) -> bytes:
 
 
 def write(path: Place, data: bytes, durable: bool = True) -> None:
-    """Replace a file's content, wholly or not at all. Raises OSError.
+    """Replace a file's content, completely or not at all.
 
-    What need not be `durable` is not waited for: a power cut may damage it. An object store is durable anyway.
+    Args:
+        path: the file.
+        data: its new content.
+        durable: wait until the disk of this machine has it; if not, a power cut may damage the file. An object store is
+            always durable.
+
+    Raises:
+        OSError: it cannot be written.
     """
     if isinstance(path, Path):
         check_folder(path.parent)
@@ -175,7 +190,7 @@ def write(path: Place, data: bytes, durable: bool = True) -> None:
 
 
 def create(path: Place, data: bytes) -> bool:
-    """Write a new file, unless there is one of this name: of all who try, one gets True. Raises OSError."""
+    """Write a new file unless one has this name: of all processes that try, one gets True. Raises OSError."""
     if isinstance(path, Path):
         try:
             check_folder(path.parent)
@@ -188,7 +203,7 @@ def create(path: Place, data: bytes) -> bool:
         try:
             path.fs.pipe_file(path.path, data, mode="create")
         except FileExistsError:
-            # A first attempt whose answer was lost may be what lies there.
+            # It may be from a first attempt of ours, whose answer was lost.
             return bool(path.fs.cat_file(path.path) == data)
         return True
 
@@ -196,7 +211,7 @@ def create(path: Place, data: bytes) -> bool:
 def append_line(path: Place, line: bytes) -> None:
     """Add a line, which ends in a newline, to a file. A crash may cut it short; a full disk leaves none of it.
 
-    One process at a time: an object store is given the whole content anew. Raises OSError.
+    Only one process may do so at a time: in an object store the file is written anew. Raises OSError.
     """
     if not isinstance(path, Path):
         try:
@@ -218,7 +233,7 @@ def append_line(path: Place, line: bytes) -> None:
 
 
 def remove(path: Place) -> None:
-    """Remove a file, if it is there. Raises OSError."""
+    """Delete a file, if it is there. Raises OSError."""
     if isinstance(path, Path):
         path.unlink(missing_ok=True)
         return
@@ -245,7 +260,7 @@ def copy(path: Place, target: Place) -> None:
 
 
 def fetch(path: Place, target: Path) -> None:
-    """Bring a file to this machine, however large, in constant memory. Raises OSError."""
+    """Copy a file of any size to this machine, in constant memory. Raises OSError."""
     if isinstance(path, Path):
         shutil.copyfile(path, target)
         return
@@ -254,7 +269,7 @@ def fetch(path: Place, target: Path) -> None:
 
 
 def remove_folder(path: Place) -> None:
-    """Remove a folder and all that it holds. Raises OSError."""
+    """Delete a folder and all that it holds. Raises OSError."""
     if isinstance(path, Path):
         shutil.rmtree(path)
         return
@@ -263,10 +278,15 @@ def remove_folder(path: Place) -> None:
 
 
 def entries(folder: Place, pattern: str = "*", links: bool = False) -> list[Entry]:
-    """What lies in `folder` under names that match `pattern`, in order of name; nothing where it is absent.
+    """The files and folders in a folder, in order of name; none where it is absent.
 
-    A link in it is neither file nor folder. Raises OSError, also where the folder is a link itself and `links` is not
-    set.
+    Args:
+        folder: the folder. A link in it counts as neither file nor folder.
+        pattern: of their names, as `fnmatch` has it.
+        links: whether the folder itself may be a link.
+
+    Raises:
+        OSError: it cannot be listed, or is a link.
     """
     found = []
     if isinstance(folder, Path):

@@ -24,11 +24,17 @@ _CACHED_BYTES = 64 << 20
 
 
 def read_all(folder: Place, pattern: str, most: int | None = None) -> dict[Place, bytes | OSError]:
-    """The contents of all files in `folder` that match `pattern`, in order of name; an error for one unreadable.
+    """The contents of all files in a folder, in order of name; the error for one that cannot be read.
 
-    What is no file is unreadable, and so is one of more than `most` bytes.
+    From an object store all are fetched at once, and only those that have changed since this process last looked.
 
-    From an object store everything is fetched at once, and only what has changed since this process last looked.
+    Args:
+        folder: the folder.
+        pattern: of the files' names, as `fnmatch` has it.
+        most: the largest size in bytes that is read of a file; larger ones give an error. None: any size.
+
+    Raises:
+        OSError: the folder cannot be listed, or its storage cannot be reached.
     """
     return read_entries(entries(folder, pattern), most)
 
@@ -56,8 +62,10 @@ def read_entries(listed: list[Entry], most: int | None = None) -> dict[Place, by
     if missing:
         with reaching(missing[0][1]):
             # One request a file: without this, s3fs first asks for the size of each.
-            whole = {"max_concurrency": 1} if missing[0][1].protocol in _S3 else {}
-            contents = missing[0][1].fs.cat([path.path for _, path in missing], on_error="return", **whole)
+            one_request = {"max_concurrency": 1} if missing[0][1].protocol in _S3 else {}
+            contents = missing[0][1].fs.cat(
+                [path.path for _, path in missing], on_error="return", **one_request
+            )
         if not isinstance(contents, dict):
             contents = {missing[0][1].path: contents}
         for entry, path in missing:
@@ -69,9 +77,8 @@ def read_entries(listed: list[Entry], most: int | None = None) -> dict[Place, by
                 try:
                     with reaching(path):
                         raise content
-                except (
-                    FileNotFoundError
-                ) as error:  # removed since; all else means that the storage cannot be read
+                except FileNotFoundError as error:
+                    # Removed since. Any other error means that the storage cannot be read.
                     found[path] = error
     return found
 

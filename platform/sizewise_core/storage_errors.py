@@ -1,4 +1,4 @@
-"""One kind of error for what the backends of object stores report in many ways.
+"""One kind of error for all that backends of object stores report.
 
 with reaching(path):
     path.fs.cat_file(path.path)            # FileNotFoundError, or StorageError
@@ -42,7 +42,7 @@ _BAD_NAME = {"ParamValidationError", "InvalidBucketName", "ValueError"}
 
 @contextlib.contextmanager
 def reaching(path: Path | UPath | str, writing: bool = False) -> Iterator[None]:
-    """Raise one kind of error, in one line, for what backends report in many ways.
+    """Raise one kind of error, of one line, for all that backends report.
 
     A file that is missing stays FileNotFoundError, one that exists FileExistsError; the rest is a StorageError.
     """

@@ -22,7 +22,7 @@ def parse_bytes(size: str | int | float) -> int:
 
     Raises ValueError, naming the accepted forms, for anything else and for negative sizes.
     """
-    # pydantic.ByteSize would stop at what it does not know and read "1,000 kB" as one byte
+    # pydantic.ByteSize would ignore what it does not know and read "1,000 kB" as one byte.
     parts = _SIZE.fullmatch(str(size).strip().lower()) if not isinstance(size, bool) else None
     if parts is None or parts["unit"] not in _UNITS:
         raise ValueError(

@@ -1,12 +1,12 @@
-"""YAML texts, whoever wrote them: study files, schema files, values of `--set`, Ray's cluster file.
+"""YAML from any author, read safely: study files, schema files, values of `--set`, Ray's cluster file.
 
     document = load_yaml(Path("avazu.yaml"))   # its mappings and lists remember their lines
     line_of(document, ["columns", "C14"])      # ":17"
     value = parse_yaml("{low: 1, high: 3}", plain=True)
 
 A YAML file of a few hundred bytes can stand for billions of values (aliases of aliases), and a deeply nested one
-exhausts the stack. So the text's events are counted, with every alias taken for what it stands for, before anything is
-built from them; a text beyond the limits is refused at the event that passes them.
+exhausts the stack. So the parser's events are counted first, with every alias replaced by its values, and a text beyond
+the limits is refused at the event that exceeds them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 256 << 10
 MAX_VALUES = 10_000
-"""Keys and values, an alias counting as many as it stands for."""
+"""Keys and values; an alias counts as many as it repeats."""
 MAX_DEPTH = 32
 
 
 class YamlError(ValueError):
-    """A text that is not YAML, or more than anyone writes by hand.
+    """A text that is not YAML, or larger than anyone writes by hand.
 
     Attributes:
         line: where, from 1; None where that is not known.
@@ -85,13 +85,13 @@ def parse_yaml(text: str | bytes, plain: bool = False) -> Any:
         raise YamlError(_short(what), mark.line + 1 if mark else None) from None
     except YamlError:
         raise
-    # A number, a date or a tag whose text is none.
+    # What looks like a number, a date or a tag, and is none.
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise YamlError(_short(str(error) or type(error).__name__)) from None
 
 
 def line_of(document: Any, steps: Sequence[Any]) -> str:
-    """`:7` where the last of `steps` that the document holds is in line 7; nothing where it holds none."""
+    """`:7` where the last of `steps` that the document has is in line 7; empty where it has none of them."""
     line, node = "", document
     for step in steps:
         try:
@@ -108,14 +108,13 @@ def _short(text: str) -> str:
 
 
 def _check(events: Any) -> None:
-    """Count values; raise YamlError at the event that passes a limit."""
+    """Count values; raise YamlError at the event that exceeds a limit."""
     from ruamel.yaml import events as kinds
 
     total = 0
-    known: dict[str, int] = {}  # by anchor: the values that an alias of it stands for
-    opened: list[
-        tuple[str | None, int]
-    ] = []  # of each collection around: its anchor, and the values before it
+    known: dict[str, int] = {}  # by anchor: the number of values that an alias of it repeats
+    # Of each collection that the event is in: its anchor, and the values before it.
+    opened: list[tuple[str | None, int]] = []
     for event in events:
         if isinstance(event, kinds.AliasEvent):
             if event.anchor not in known:

@@ -34,11 +34,11 @@ def test_cuts_of_several_files_come_back_in_their_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["flip", "cut", "zeros", "gone"])
 def test_damage_is_told(tmp_path: Path, damage: str) -> None:
     spilled = row_files.write(tmp_path, "a", [some_rows(100, 1)])
-    assert row_files.is_whole(tmp_path, spilled)
+    assert row_files.is_intact(tmp_path, spilled)
     content = bytearray((tmp_path / "a").read_bytes())
     content[1000] ^= 1
     damaged = {"flip": bytes(content), "cut": bytes(content[:-1]), "zeros": bytes(len(content))}
     (tmp_path / "a").unlink()
     if damage != "gone":
         (tmp_path / "a").write_bytes(damaged[damage])
-    assert not row_files.is_whole(tmp_path, spilled)
+    assert not row_files.is_intact(tmp_path, spilled)

@@ -125,7 +125,9 @@ def test_the_memory_allowed_leaves_no_trace(
 ) -> None:
     lines = [line(C1=f"{j * j % 997:x}", C2=f"{j % 7:x}") for j in range(300)]
     expected = prepare(log(*lines), tmp_path / "expected", tokens="contiguous", min_count=2, shard_rows=40)
-    monkeypatch.setattr("sizewise_prep.pipeline.steps.shard_steps._Making._words", lambda self, runs: words)
+    monkeypatch.setattr(
+        "sizewise_prep.pipeline.steps.shard_steps._ShardSteps._words", lambda self, runs: words
+    )
     bounded = prepare(log(*lines), tmp_path / "bounded", tokens="contiguous", min_count=2, shard_rows=40)
     assert bounded == expected
     raw = prepare(log(*lines), tmp_path / "raw", shard_rows=40)

@@ -127,7 +127,7 @@ def test_a_limit_on_a_users_processes_counts_for_ordinary_users_only() -> None:
 def test_a_user_that_the_machine_does_not_know_has_a_home_folder() -> None:
     """Path.home() raises there, and libraries with it."""
     program = (
-        "from sizewise.cli import modules; modules.name_home(); from pathlib import Path; print(Path.home())"
+        "from sizewise.cli import modules; modules.set_home(); from pathlib import Path; print(Path.home())"
     )
     right = "dac_read_search"
     stranger = ("setpriv", "--reuid=54321", f"--inh-caps=+{right}", f"--ambient-caps=+{right}")

@@ -2,11 +2,10 @@
 
     manifest = prepare_on_ray(["/data/day_*"], "/data/criteo", Options(), address="auto")
 
-The tasks and the one that coordinates them read the raw files and write the folder, so both must lie where every
-node finds them (a shared file system; raw files in an object store as well). The driver only passes on
-the messages of that task. Every task asks for the memory that it takes, so that a node is never given more than fits;
-a task whose worker or node is lost is done again elsewhere, and so is the coordinator, which continues with what is
-done.
+The tasks and the one that coordinates them read the raw files and write the folder, so every node must be able to
+reach both (on a shared file system; raw files may also be in an object store). The driver only receives the
+coordinator's messages. Every task requests the memory that it takes, so a node never gets more tasks than fit. A task
+whose worker or node is lost is done again elsewhere, and so is the coordinator, which continues with what is done.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ from sizewise_prep.pipeline.steps.progress import Progress
 from sizewise_prep.pipeline.workers import Function, Job, Result, all_results
 from sizewise_prep.shards.manifest import Manifest
 
-_CONDUCTOR_MEMORY = 500 * 10**6
+_COORDINATOR_MEMORY = 500 * 10**6
 _ATTEMPTS = 4
-# Seconds in which the same command may be given again after its driver was killed: where a coordinator does not answer,
-# Ray lets it live for five more.
-_PATIENCE = 15.0
+# How long the coordinator waits for a folder that another process holds. After a driver was killed, Ray lets a
+# coordinator that does not answer run for five more seconds, and its user may give the command again at once.
+_BUSY_SECONDS = 15.0
 _WAITING = 512  # tasks that are submitted before their turn
 _ENVIRONMENT = {"env_vars": {"POLARS_MAX_THREADS": "1"}}  # as many threads as the task has cores
 _LOST = (
@@ -49,18 +48,28 @@ _LOST = (
 
 
 class RayWorkers:
-    """The workers of the Ray cluster that this process is connected to (see `workers`)."""
+    """`Workers` on the Ray cluster that this process is connected to."""
 
     def share(self, memory: int) -> int:
-        """All of it: nodes are shared out by what tasks ask for."""
+        """All of it: Ray shares out each node by what tasks request."""
         return memory
 
     def run(
         self, function: Function[Job, Result], jobs: Sequence[Job], memory: int
     ) -> Iterator[Result | None]:
-        """The results of all jobs, each a task with one core and `memory` bytes.
+        """The results of all jobs, each done by a task.
 
-        Raises what a job raises; InputError when no node has that much memory.
+        Args:
+            function: does one job; see `workers`.
+            jobs: arguments of the function.
+            memory: bytes that a task may take, beside one CPU.
+
+        Yields:
+            Results, and None at least every second.
+
+        Raises:
+            InputError: no node has that much memory.
+            Exception: what a job raises.
         """
         if jobs and memory > (largest := max(_node_memories(), default=0)):
             what = f"one task needs {memory:,} bytes of memory, and the largest node offers {largest:,}"
@@ -88,17 +97,18 @@ def prepare_on_ray(
     memory: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Manifest:
-    """What `prep.prepare` does, by the workers of a Ray cluster.
+    """As `prep.prepare`, with the workers of a Ray cluster.
 
     Args:
-        raw, out: as there; paths count from this process's working directory and must exist on the nodes.
-        options: as the arguments there.
+        raw, out: as for `prep.prepare`; paths are relative to this process's working directory and must exist on the
+            nodes.
+        options: as for `prep.prepare`.
         address: of a cluster ("auto" for one on this machine); None: the one this process is connected to.
         memory: bytes that a task may take; half of the smallest node's if None.
-        progress: as there.
+        progress: as for `prep.prepare`.
 
     Raises:
-        InputError: as there, or there is no such cluster.
+        InputError: as `prep.prepare`, or there is no such cluster.
     """
     options.settings()
     names = [str(one) for one in ([raw] if isinstance(raw, str | Path) else raw)]
@@ -109,7 +119,7 @@ def prepare_on_ray(
 
 @contextmanager
 def _joined(named: str) -> Iterator[None]:
-    """The cluster of an address for the block; `local` is one of this command's own."""
+    """Join the cluster of an address for the block; `local` starts one for this command."""
     try:
         found = named if named.startswith("ray://") else joinable(named)
         if found:
@@ -137,7 +147,11 @@ def _coordinated(
     progress: Callable[[Progress], None] | None,
 ) -> Manifest:
     task = ray.remote(_coordinate).options(
-        num_cpus=0, memory=_CONDUCTOR_MEMORY, num_returns="streaming", max_retries=0, runtime_env=_ENVIRONMENT
+        num_cpus=0,
+        memory=_COORDINATOR_MEMORY,
+        num_returns="streaming",
+        max_retries=0,
+        runtime_env=_ENVIRONMENT,
     )
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -154,14 +168,14 @@ def _coordinated(
 
 
 def _coordinate(raw: list[str], out: str, options: Options, memory: int | None) -> Iterator[Progress | str]:
-    """Do the steps from within the cluster: their progress, and at last the manifest as JSON."""
+    """Do the steps from within the cluster; yields their progress, and at last the manifest as JSON."""
     limit = memory or min(_node_memories()) // 2
     begun = time.monotonic()
     while True:
         try:
             manifest = yield from steps(raw, out, options, RayWorkers(), limit)
         except BusyError:
-            if time.monotonic() - begun > _PATIENCE:
+            if time.monotonic() - begun > _BUSY_SECONDS:
                 raise
             time.sleep(0.5)
         else:

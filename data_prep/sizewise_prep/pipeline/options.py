@@ -1,4 +1,4 @@
-"""What a preparation is asked to do, checked before anything is touched.
+"""The options of a preparation, checked before any file is touched.
 
 Options(tokens="contiguous", min_count=2).settings()     # what the manifest records of it
 """
@@ -18,7 +18,7 @@ _MAX_SHARD_ROWS = 50_000_000
 
 @dataclass(frozen=True)
 class Options:
-    """What a preparation is to do.
+    """The options of a preparation.
 
     Attributes:
         split: fractions of good rows, in time order, for training, validation and test; or "rows:A,B",
@@ -31,7 +31,7 @@ class Options:
             log(x + 1) of max(x, 0).
         min_count: with contiguous ids, tokens that training rows hold fewer times become 0, as if missing.
         shuffle: a seed by which rows are shuffled within each shard; None keeps the order of the log.
-        layout: of the raw files, if it is not Criteo's.
+        layout: the raw files' columns, if they are not Criteo's.
     """
 
     split: tuple[float, ...] | str = (0.8, 0.1, 0.1)
@@ -49,7 +49,7 @@ class Options:
         return assembly.memory(self.shard_rows, 1 + 4 * len(layout.dense) + 4 * len(layout.tokens))
 
     def settings(self) -> Settings:
-        """The same, checked. Raises InputError for what cannot be."""
+        """The options as the manifest records them. Raises InputError for one that is out of range."""
         if not 1 <= self.shard_rows <= _MAX_SHARD_ROWS:
             raise InputError(f"shard_rows = {self.shard_rows}: give a number from 1 to {_MAX_SHARD_ROWS:,}")
         if self.tokens not in ("raw", "contiguous", "mlperf"):

@@ -1,7 +1,7 @@
-"""What the server that worker processes are forked from has imported and compiled before (see `workers`).
+"""Imported by the server that forks worker processes (see `workers`), so that they start with what is imported here.
 
-Not Polars: it starts threads of its own, and reads how many a worker is to have when it is imported. Nor SciPy, a third
-of it all, which Numba would import to see whether there is linear algebra.
+It leaves out Polars, which starts threads and reads their number when it is imported, and SciPy, a third of the time,
+which Numba would import to see whether linear algebra is available.
 """
 
 import gc
@@ -19,8 +19,8 @@ from sizewise_prep.pipeline.steps import assembly  # noqa: E402
 from sizewise_prep.raw.parsing import lines  # noqa: E402
 
 modules: dict[str, Any] = sys.modules
-modules["scipy"] = None  # to Python: not installed
+modules["scipy"] = None  # makes `import scipy` fail
 lines.split(b"1\t0\n", [-1, 0], 1, b"\t")
 assembly.missing(np.empty((0, 1), np.float32), np.empty((0, 1), np.uint32))
 del modules["scipy"]
-gc.freeze()  # or a worker's first collection would write to, and so copy, every page that they share
+gc.freeze()  # otherwise a worker's first collection would write to, and so copy, every shared page

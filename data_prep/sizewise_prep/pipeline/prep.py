@@ -61,8 +61,8 @@ def prepare(
 ) -> Manifest:
     """Turn raw logs into the folder `out`: shards, `manifest.json`, and `quarantine/` for rows set aside.
 
-    The folder appears when it is complete. The same sources and settings give the same bytes, whoever works on
-    them. A run that was killed or that failed is continued by the next one with the same arguments.
+    The folder appears when it is complete. The same sources and settings give the same bytes, with any number of
+    workers. A run that was killed or that failed is continued by the next one with the same arguments.
 
     Args:
         raw: files, URIs or glob patterns in time order; any format of `raw.row_readers`, text also compressed.
@@ -99,7 +99,7 @@ def prepare(
 
 
 def default_workers() -> int:
-    """One for each CPU that this process may use; fewer where processes are few."""
+    """One worker for each CPU that this process may use, or fewer where a limit allows too few processes."""
     allowed = limits.processes()
     few = (allowed.left - PROCESSES) // PROCESSES_A_WORKER if allowed else limits.cpus()
     return max(1, min(limits.cpus(), few))
@@ -108,7 +108,22 @@ def default_workers() -> int:
 def steps(
     raw: str | Path | Sequence[str | Path], out: str | Path, options: Options, workers: Workers, memory: int
 ) -> Generator[Progress, None, Manifest]:
-    """What `prepare` does, as its progress step by step; the manifest is the generator's return value."""
+    """What `prepare` does, one step at a time.
+
+    Args:
+        raw, out, options: as for `prepare`.
+        workers: who does the jobs.
+        memory: bytes that all workers together may take.
+
+    Yields:
+        The progress, about every second.
+
+    Returns:
+        The manifest, as the generator's value.
+
+    Raises:
+        InputError: as `prepare`.
+    """
     out, settings = Path(out), options.settings()
     found = resolve(raw)
     rule = Rule.parse(settings.split)
@@ -139,7 +154,7 @@ def steps(
             publish(folder, out)
         except BaseException:
             if not is_begun(folder):
-                shutil.rmtree(folder, ignore_errors=True)  # nothing to go on with
+                shutil.rmtree(folder, ignore_errors=True)  # there is nothing to continue
             raise
     return manifest
 

@@ -1,10 +1,10 @@
-"""Who does the work: this process, several local ones, or a Ray cluster.
+"""Workers that do the jobs of a preparation: this process, or several local ones (`on_ray` has those on Ray).
 
     with Local(4) as workers:
         for result in workers.run(parse, jobs, memory): ...
 
 A job's function is a generator of results and must be idempotent: a job whose worker is lost is done again by
-another. Results come as jobs end, in any order, with None about every second in between.
+another. Results are yielded as jobs end, in any order, with None about every second in between.
 """
 
 from __future__ import annotations
@@ -34,7 +34,16 @@ class Workers(Protocol):
     def run(
         self, function: Function[Job, Result], jobs: Sequence[Job], memory: int
     ) -> Iterator[Result | None]:
-        """The results of all jobs, each of which takes up to `memory` bytes."""
+        """The results of all jobs.
+
+        Args:
+            function: does one job; idempotent.
+            jobs: its arguments.
+            memory: bytes that a job may take.
+
+        Yields:
+            Results as jobs end, in any order, and None about every second.
+        """
         ...
 
     def share(self, memory: int) -> int:
@@ -43,7 +52,7 @@ class Workers(Protocol):
 
 
 class Local:
-    """This process, or `count` others beside it. Several need a main module that can be imported."""
+    """This process, or `count` processes beside it. Several need a main module that can be imported."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -64,7 +73,20 @@ class Local:
     def run(
         self, function: Function[Job, Result], jobs: Sequence[Job], memory: int
     ) -> Iterator[Result | None]:
-        """The results of all jobs. Raises what a job raises; RuntimeError when workers are lost repeatedly."""
+        """The results of all jobs.
+
+        Args:
+            function: does one job; idempotent.
+            jobs: its arguments.
+            memory: bytes that a job may take; `Local` relies on the caller having counted the workers by it.
+
+        Yields:
+            Results as jobs end, in any order, and None about every second.
+
+        Raises:
+            RuntimeError: workers were lost repeatedly.
+            Exception: what a job raises.
+        """
         if self._count == 1 or (len(jobs) == 1 and self._executor is None):
             for job in jobs:
                 yield from function(job)
@@ -108,7 +130,7 @@ class Local:
 
 
 def _begin() -> None:
-    """One thread a process, and none that outlives its parent."""
+    """Use one thread a process, and end with the parent."""
     os.environ["POLARS_MAX_THREADS"] = "1"  # read when Polars is imported, which no import so far has done
     allocator.keep_freed(below=12 << 20)  # a shard's arrays would not fit every gap
     parent = multiprocessing.parent_process()
@@ -125,9 +147,9 @@ _last: Any = None
 
 
 def _results(function: Function[Job, Result], job: Job) -> list[Result]:
-    """`all_results`, in a process that lives on: memory that one step used and freed is given back at the next step.
+    """`all_results`, in a process that does several steps: freed memory of one is returned to the system at the next.
 
-    Else a step's largest buffers would come on top of what the step before needed.
+    Otherwise a step's largest buffers would add to those of the step before.
     """
     global _last
     if function is not _last:
@@ -137,5 +159,5 @@ def _results(function: Function[Job, Result], job: Job) -> list[Result]:
 
 
 def all_results(function: Function[Job, Result], job: Job) -> list[Result]:
-    """What a job yields, at once."""
+    """All that a job yields, as a list."""
     return list(function(job))

@@ -1,7 +1,7 @@
 """AUC and log-loss of the true probabilities, in constant memory.
 
 No model can expect to rank clicks better than their true probabilities do, nor to have a lower log-loss:
-these are the Bayes-optimal figures, and the distance to them is what a model leaves on the table.
+these are the Bayes-optimal figures, and their distance from a model's is what the model could still gain.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class BayesMeter:
 def _auc(weights: Floats, alone: float) -> float | None:
     """Share of (negative, positive) pairs in the right order, ties half, from (2, bins) weights by score.
 
-    `alone` is the weight of the pairs that a row would form with itself: its label is either, never both.
+    `alone` is the weight of the pairs that a row would form with itself, which do not exist.
     """
     negatives, positives = weights
     pairs = float(negatives.sum() * positives.sum()) - alone

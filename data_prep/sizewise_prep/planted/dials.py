@@ -1,7 +1,7 @@
 """What can be turned in a planted world. The defaults behave like a real log of display-advertising clicks.
 
-These dials are what makes click data compressible: a small pool can replace large tables only where the
-tables hold less than they weigh.
+They decide how compressible the data is: a small pool can replace large tables only where the tables hold little
+information for their size.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class LogFile(_Frozen):
 
 
 class SplitTruth(_Frozen):
-    """What is known of a stretch of rows.
+    """The figures of some consecutive rows.
 
     `bayes_*` are expectations under the true probabilities, `realised_*` their values on the labels as drawn.
     AUC is None where it is undefined (no rows, or only one kind of label); log-losses are in nats.
@@ -95,7 +95,7 @@ class Truth(_Frozen):
         try:
             return Truth.model_validate_json(path.read_bytes())
         except FileNotFoundError:
-            raise InputError(f"{path}: not found; it lies beside logs made by `sizewise generate`") from None
+            raise InputError(f"{path}: not found; it is beside logs made by `sizewise generate`") from None
         except ValidationError as error:
             raise InputError(f"{path}: {first_problem(error)}; generate the logs anew") from None
 
@@ -108,7 +108,7 @@ class LogOptions:
         seed: another seed is another world: other tokens, other effects, other rows.
         files: the rows are spread evenly over so many, in time order.
         compress: write `.tsv.gz`.
-        dials: what to turn; the defaults behave like a real log.
+        dials: properties of the world; the defaults behave like a real log.
         split: the fractions of rows that `Truth.splits` is about.
     """
 
@@ -173,7 +173,7 @@ def generate(
 
 
 def _pieces(start: int, stop: int, sizes: dict[str, int]) -> Iterator[tuple[int, int, str]]:
-    """Cut rows `start` to `stop` into pieces that lie in one split and are of a chunk at most."""
+    """Cut rows `start` to `stop` into pieces that are in one split and have at most as many rows as a chunk."""
     boundary = 0
     for name, size in sizes.items():
         first, boundary = max(start, boundary), boundary + size

@@ -2,7 +2,7 @@
 row a line.
 
 Every row is laid out at full width in a matrix of bytes, with a mask of those that count; one selection then
-writes a whole chunk.
+writes the chunk.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-_DIGITS = 7  # integers lie between -4 and 9,999,999
+_DIGITS = 7  # integers are between -4 and 9,999,999
 _SLOT = _DIGITS + 2  # sign, digits, tab
 _TAB, _NEWLINE, _MINUS, _ZERO = b"\t\n-0"
 _HEX4 = np.frombuffer(b"".join(b"%04x" % value for value in range(1 << 16)), np.uint8).reshape(-1, 4)
@@ -21,7 +21,7 @@ def tokens(ranks: npt.NDArray[np.int64], keys: npt.NDArray[np.uint32]) -> npt.ND
 
     Args:
         ranks: (columns, rows), from 1 for the most frequent value on; 0 = missing.
-        keys: (columns,), where each column's values lie among the 32-bit words; rank + key must stay below
+        keys: (columns,), added to a column's ranks, so that columns have different tokens; rank + key must stay below
             2^32.
 
     Returns:
@@ -63,10 +63,10 @@ def encode(
     rest = np.abs(values).astype(np.uint32)
     number[:, :, 0] = _MINUS
     digit_kept[:, :, 0] = present & (values < 0)
-    for place in range(_DIGITS, 0, -1):
-        digit_kept[:, :, place] = present if place == _DIGITS else present & (rest > 0)
+    for digit in range(_DIGITS, 0, -1):
+        digit_kept[:, :, digit] = present if digit == _DIGITS else present & (rest > 0)
         quotient = rest // np.uint32(10)
-        number[:, :, place] = rest - quotient * np.uint32(10) + np.uint32(_ZERO)
+        number[:, :, digit] = rest - quotient * np.uint32(10) + np.uint32(_ZERO)
         rest = quotient
 
     token, token_kept = (

@@ -1,4 +1,4 @@
-"""A world whose clicks have a known cause: any row, with its true click probability, from its number alone.
+"""A simulated world whose click probabilities are known: any row follows from its number alone.
 
     world = World(seed=1, rows=1_000_000)
     chunk = world.chunk(0, 4096)          # chunk.probability is exact given the row's text
@@ -133,19 +133,19 @@ class Column:
             start = self.cuts[-1]
             rest = (uniform[tail] - start) / (1 - start)
             if abs(power := 1 - self.exponent) < 1e-9:
-                place = self.offset * ((self.offset + tail_values) / self.offset) ** rest
+                position = self.offset * ((self.offset + tail_values) / self.offset) ** rest
             else:
                 low, high = self.offset**power, (self.offset + tail_values) ** power
-                place = (low + rest * (high - low)) ** (1 / power)
-            rank[tail] += np.clip(place - self.offset, 0, tail_values - 1).astype(np.int64)
+                position = (low + rest * (high - low)) ** (1 / power)
+            rank[tail] += np.clip(position - self.offset, 0, tail_values - 1).astype(np.int64)
         return rank
 
     def effect_scale(self, ranks: Ints, rarity_decay: float) -> Floats:
         """How strongly each value moves a click, as a factor."""
         scale = np.where(ranks <= self.tabulated, COMMON_EFFECT, 1.0)
         if rarity_decay and self.values > self.tabulated:
-            place = np.maximum(ranks - self.tabulated - 1, 0) + self.offset
-            scale *= (place / self.offset) ** (-self.exponent * rarity_decay)
+            position = np.maximum(ranks - self.tabulated - 1, 0) + self.offset
+            scale *= (position / self.offset) ** (-self.exponent * rarity_decay)
         return scale
 
 
@@ -346,16 +346,23 @@ class IntegerModel:
     def draw(
         self, factor_a: Floats, factor_b: Floats, noise: list[Floats]
     ) -> tuple[Ints, npt.NDArray[np.bool_]]:
-        """Integers and which are observed, (13, rows), from factors and normals per column, (rows,) each."""
+        """Draw integers.
+
+        Args:
+            factor_a, factor_b: (rows,), normals that columns have in common.
+            noise: for each column, (rows,), independent normals.
+
+        Returns:
+            Integers (13, rows) int64, and which of them are observed (13, rows) bool.
+        """
         integers = np.empty((self.count, len(factor_a)), np.int64)
         observed = np.empty(integers.shape, np.bool_)
         for j, missing in enumerate(self.missing):
             # Sums rather than a matrix product, whose rounding could depend on the number of rows.
             normal = self.loadings[0][j] * factor_a + self.loadings[1][j] * factor_b
             normal += _weighted_sum(self.residual[j], noise)
-            quantile = _sigmoid(
-                NORMAL_CUBIC[0] * normal + NORMAL_CUBIC[1] * normal**3
-            )  # the normal distribution function
+            # The normal distribution function.
+            quantile = _sigmoid(NORMAL_CUBIC[0] * normal + NORMAL_CUBIC[1] * normal**3)
             observed[j] = quantile >= missing
             rest = (quantile - missing) / (1 - missing) if missing < 1 else quantile
             integers[j] = np.rint(self._value(j, rest)).astype(np.int64)

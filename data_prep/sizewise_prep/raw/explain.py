@@ -1,9 +1,9 @@
-"""Why a raw log's row is none, in one sentence: what its file seems to be, and what to do.
+"""Why a line of a raw log is not a valid row, in one sentence: what the file seems to be, and what to do.
 
     explained(layout, BadRow(1, b"label,I1", fault), by_schema=True)
 
-The first row says most: a header that no schema file speaks of, another separator, another kind of file. Who cannot
-give a schema file (`score` and `evaluate`, whose model has its layout) never reads of one.
+The first line tells most: a header that no schema file mentions, another separator, another kind of file. Commands that
+take no schema file (`score` and `evaluate`, whose model has its layout) never suggest one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SEPARATORS = {
 }
 _WRITTEN = {b"\t": r'"\t"'}
 _NAME = re.compile(rb'\s*"?[A-Za-z_][\w .:/()-]*"?\s*', re.ASCII)
-_LOOSE = b"\t,;|"  # that separate fields even where they are too few or too many
+_LOOSE = b"\t,;|"  # separators even where the number of fields is wrong
 _BY_KIND = ("not_an_integer", "integer_range", "not_decimal", "token_range", "not_hex", "token_length")
 """Reasons for which a column may be of the wrong kind."""
 _PROPOSED = "`sizewise schema` proposes one"
@@ -60,7 +60,15 @@ def explained(layout: Layout, row: BadRow, by_schema: bool) -> str:
 
 
 def bad_header(path: str, layout: Layout, line: bytes, wrong: str, by_schema: bool) -> str:
-    """The same for a first line that does not name the columns as the schema file does."""
+    """A message about a first line that does not name the columns as the schema file does.
+
+    Args:
+        path: of the file.
+        layout: the columns that it should name.
+        line: the line, without its ending.
+        wrong: how it differs, from `Layout.header_fault`.
+        by_schema: whether the user can give a schema file.
+    """
     cause = text_format(line) or _other_separator(layout, line, by_schema, first=True)
     if cause:
         return f"{path}, line 1: {cause}"
@@ -73,7 +81,7 @@ def bad_header(path: str, layout: Layout, line: bytes, wrong: str, by_schema: bo
 
 
 def _cause(layout: Layout, line: bytes, by_schema: bool, first: bool) -> str | None:
-    """What a file with such a line seems to be; None when it is no more than a bad row."""
+    """What a file with such a line seems to be; None where only the row is bad."""
     if first and (found := text_format(line)):
         return found
     if first and line.strip(b"\r").count(b"\r") > 1:
@@ -102,7 +110,7 @@ def _cause(layout: Layout, line: bytes, by_schema: bool, first: bool) -> str | N
 
 
 def _other_separator(layout: Layout, line: bytes, by_schema: bool, first: bool) -> str | None:
-    """That fields are not separated as they should be, where another character separates as many or any."""
+    """A message that another character separates the fields; None where none does."""
     own, wanted = layout.separator.encode(), len(layout.columns)
     if line.count(own) == wanted - 1:
         return None

@@ -12,7 +12,7 @@ import re
 from typing import Literal
 
 START_BYTES = 512
-"""So many first bytes are looked at."""
+"""How many first bytes are examined."""
 
 _TEXT = "write its rows as Parquet, or as text, one row a line"
 _UNPACK = "unpack it and give the files that it holds"
@@ -120,7 +120,7 @@ def text_format(start: bytes) -> str | None:
         start: the row.
     """
     if _MARKUP.match(start):
-        return "is a web page or XML, perhaps an error page in place of a download: fetch the log again"
+        return "is a web page or XML, perhaps an error page instead of a download: fetch the log again"
     if _JSON.match(start):
         return f"is JSON: {_JSON_LINES}"
     if start.startswith(b"%PDF-"):

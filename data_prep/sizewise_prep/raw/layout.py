@@ -1,4 +1,4 @@
-"""Which column of a raw log is what.
+"""The columns of a raw log.
 
     layout = Layout.load(Path("avazu.yaml"))
     layout.dense, layout.tokens             # the names of the shards' columns
@@ -84,7 +84,7 @@ class Layout(BaseModel):
                 f"separator {self.separator[:20]!r}: give one character, such as a tab or a comma"
             )
         if self.separator.isalnum():
-            raise ValueError(f"separator {self.separator!r}: letters and digits stand in the fields")
+            raise ValueError(f"separator {self.separator!r}: letters and digits occur in the fields")
         if kinds.count("label") != 1:
             raise ValueError(f"{kinds.count('label')} columns are the label; name one")
         if kinds.count("time") > 1:
@@ -134,7 +134,7 @@ class Layout(BaseModel):
 
     @property
     def shape(self) -> str:
-        """What a line holds, in words."""
+        """The fields of a line, in words."""
         numbers = "numbers" if "number" in self.kinds.values() else "integers"
         return f"label, {len(self.dense)} {numbers}, {len(self.tokens)} tokens"
 
@@ -182,7 +182,7 @@ def quoted(field: bytes, most: int = 40) -> str:
 
 
 def _unusable(document: dict[Any, Any]) -> tuple[list[Any], str] | None:
-    """Where a schema file says what it cannot, and what is wrong there; None when it can be a layout."""
+    """The place of the first error in a schema file and the error, in words; None where there is none."""
     known = list(Layout.model_fields)
     for key in document:
         if key not in known:
@@ -240,7 +240,7 @@ def _rule(kind: str) -> LabelRule | None:
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:
-    """The same without what remembers lines."""
+    """The same as plain dictionaries, which do not remember lines."""
     plain = {"separator": str(document.get("separator", "\t")), "columns": {**document["columns"]}}
     return {**document, **plain, "nulls": tuple(document.get("nulls", ()))}
 

@@ -1,8 +1,8 @@
-"""A raw log as blocks of whole lines, in bounded memory.
+"""A raw log as blocks of complete lines, in bounded memory.
 
     reader = Reader(raw)                       # raw: one of `sources.resolve`
     for block in reader: ...
-    reader.sha256                              # of the bytes as they lie there, known at the end
+    reader.sha256                              # of the file's own bytes, known at the end
 
 Plain and compressed files are distinguished by their first bytes, not by their names. A plain file can be read in
 ranges, each of which has the lines that begin in it. Reading and decompressing run one block ahead in a thread of
@@ -27,7 +27,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Reader:
-    """A raw file as blocks of whole lines, each ended by a newline (the last one supplied if it lacks).
+    """A raw file as blocks of complete lines, each ended by a newline, which is added to the last line if need be.
 
     Args:
         raw: the file.
@@ -77,9 +77,8 @@ class Reader:
             raw.seek(0)
             stream = unpacked(counted, codec)
             yield from self._lines(iter(lambda: self._read(stream, self._block_bytes, codec), b""))
-            while self._read(
-                counted, self._block_bytes
-            ):  # what a decompressor left unread belongs to the digest
+            # The digest includes what the decompressor left unread.
+            while self._read(counted, self._block_bytes):
                 pass
 
     def _range(self, counted: _CountingStream, raw: BinaryIO) -> Iterator[bytes]:
@@ -87,7 +86,7 @@ class Reader:
         in_line = False
         if self._start:
             raw.seek(self._start - 1)
-            in_line = raw.read(1) != b"\n"  # the line that begins before belongs to the range before
+            in_line = raw.read(1) != b"\n"  # that line belongs to the range before
         left, last = self._stop - self._start, b"\n"
         while left:
             piece = self._read(counted, min(self._block_bytes, left))
@@ -111,7 +110,7 @@ class Reader:
             yield piece[:end] if end else piece
 
     def _lines(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """Pieces of text cut anew into whole lines."""
+        """Pieces of text, cut again between lines."""
         carry, first = b"", self._start == 0
         for piece in pieces:
             if first:

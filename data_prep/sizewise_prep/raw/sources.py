@@ -1,10 +1,10 @@
-"""Which raw logs are meant, and whether they are what they were.
+"""The raw logs that paths, URIs and patterns name, and whether they have changed since.
 
     for raw in resolve(["logs/day_*.gz", "s3://bucket/day_23"]):
         raw.bytes, raw.compressed
         with raw.open() as stream: ...         # the file's own bytes
 
-Files are local or anything that fsspec opens (s3://, gs://, file://, memory://, ...); `storage` is what reaches them.
+Files are local or anything that fsspec opens (s3://, gs://, file://, memory://, ...), through `sizewise_core.storage`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RawFile:
     Attributes:
         path: as it was given, or as a pattern matched it.
         bytes: its size.
-        mark: of this content; another one where the file was written again.
+        mark: a string that differs once the file is written again.
         compressed: whether it can only be read from its start.
         format: what it holds; text may turn out to be something else when its first row is read.
     """
@@ -171,7 +171,7 @@ def _found(path: str) -> RawFile:
 
 
 def _unpacked(raw: RawFile) -> bytes:
-    """The first bytes of what a compressed file holds; none where it is damaged, which reading it will show."""
+    """The first bytes of a compressed file's content; none where it is damaged, which reading it will show."""
     with raw.open() as stream:
         codec = codec_of(stream.read(START_BYTES))
         stream.seek(0)
@@ -182,7 +182,7 @@ def _unpacked(raw: RawFile) -> bytes:
 
 
 def _example(where: Place, path: str) -> str:
-    """A pattern for the files in a folder, those aside that systems leave beside them."""
+    """A pattern for the logs in a folder, without the markers that systems leave beside them."""
     names = [entry.name for entry in where.iterdir()] if isinstance(where, Path) else []
     names = [name for name in names if name[0] not in "_." and name != "truth.json"]
     pattern = "*"
@@ -194,5 +194,5 @@ def _example(where: Place, path: str) -> str:
 
 
 def _mark(entry: storage.Entry) -> str:
-    """Something that differs when a file has been written again: size and time, or what a store calls it."""
+    """A string that differs once a file is written again: size and time, or the object store's version."""
     return f"{entry.size}-{entry.modified!r}" if isinstance(entry.path, Path) else entry.version

@@ -1,12 +1,11 @@
-"""Arrow IPC files of plain columns, checked before any code sees a pointer into them.
+"""Arrow IPC files of plain columns, checked before any code gets a pointer into them.
 
     label, dense = mapped(path, [Column("label", np.uint8), Column("dense", np.float32, width=13)], rows=4000)
 
-An Arrow file states where its buffers lie and how long they are, and readers believe it. These files may
-come from somebody else, and kernels read them without bounds: so the one record batch must have exactly the columns,
-types, widths and rows that the caller knows from elsewhere, without nulls, dictionaries or compression, and its
-buffers must lie in the file one after another as a writer puts them. What is returned are those bytes, mapped into
-memory, and nothing that Arrow has made from them.
+An Arrow file states the position and length of its buffers, and readers trust it. These files may come from another
+person, and kernels read them without checking bounds. So the file must have one record batch, with exactly the columns,
+types, widths and rows that the caller expects, without nulls, dictionaries or compression, and its buffers must follow
+one another as writers place them. What is returned are those bytes, mapped into memory, without Arrow's interpretation.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import pyarrow as pa
 _MAGIC_BYTES = 8  # "ARROW1" and padding, at the start
 _CONTINUES = 0xFFFFFFFF  # before the length of every message
 _MOST_METADATA = 1 << 20  # bytes of a message: ours take some hundred
-_END = b"\xff\xff\xff\xff\0\0\0\0"  # a message of no length, behind the last one
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # an empty message after the last one
 _ALIGNMENTS = (8, 64)  # of buffers, by writers of all versions
 
 
@@ -48,12 +47,12 @@ class Column(NamedTuple):
 
 
 def mapped(path: Path, columns: Sequence[Column], rows: int | None = None) -> list[npt.NDArray[Any]]:
-    """The columns of an Arrow file of one record batch: read-only arrays whose pages are read as they are touched.
+    """The columns of an Arrow file of one record batch: read-only arrays, whose pages are read from disk when used.
 
     Args:
         path: the file.
-        columns: all that it must hold, in their order.
-        rows: how many it must have; None: as many as it says.
+        columns: exactly those that it must have, in their order.
+        rows: how many it must have; None: any number.
 
     Returns:
         Arrays (rows,) or (rows, width), in the order of the columns.
@@ -71,7 +70,7 @@ def mapped(path: Path, columns: Sequence[Column], rows: int | None = None) -> li
         layout = _layout(content, columns)
     except MalformedError:
         raise
-    except Exception as error:  # whatever Arrow says of bytes in memory; its classes are of many kinds
+    except Exception as error:  # Arrow raises errors of many classes for damaged files
         reason = " ".join(str(error).split())[:60]
         raise MalformedError(f"is no Arrow file that can be read ({reason})") from None
     if rows is not None and layout.rows != rows:
@@ -80,7 +79,7 @@ def mapped(path: Path, columns: Sequence[Column], rows: int | None = None) -> li
 
 
 class _Layout(NamedTuple):
-    """What the message of a record batch says, in Arrow's order of columns and their parts.
+    """The metadata of a record batch, in Arrow's order of columns and their parts.
 
     Attributes:
         body: where its buffers begin in the file.
@@ -98,7 +97,7 @@ class _Layout(NamedTuple):
 
 
 def _layout(content: pa.Buffer, columns: Sequence[Column]) -> _Layout:
-    """That of the only record batch of a file with these columns."""
+    """The metadata of the only record batch of a file with these columns."""
     reader = pa.ipc.open_file(pa.BufferReader(content))
     wanted = [(column.name, column.arrow) for column in columns]
     for found, expected in zip_longest(_described(reader.schema), wanted):
@@ -113,19 +112,18 @@ def _layout(content: pa.Buffer, columns: Sequence[Column]) -> _Layout:
         if mark != _CONTINUES or not 0 < length <= _MOST_METADATA:
             raise MalformedError("does not begin with a schema and a record batch")
         at += 8 + length
-    message = pa.ipc.read_message(
-        content.slice(start)
-    )  # which verifies that what follows stays within the message
+    # This verifies that all positions are within the message.
+    message = pa.ipc.read_message(content.slice(start))
     if message.type != "record batch":
         raise MalformedError("does not begin with a schema and a record batch")
     return _Layout(at, *_parsed(message.metadata.to_pybytes()))
 
 
 def _parsed(data: bytes) -> tuple[int, list[tuple[int, int]], list[tuple[int, int]], bool]:
-    """Rows, nodes, buffers and whether they are compressed, out of a record batch's message.
+    """Rows, nodes, buffers and whether they are compressed, from a record batch's message.
 
-    PyArrow makes arrays of these, but does not show them. The format is FlatBuffers: a table's fields lie where its
-    list of offsets says, and the message's third field is the record batch.
+    PyArrow uses these, but does not return them. The format is FlatBuffers: a table begins with the offset of a list of
+    its fields' offsets, and the message's third field is the record batch.
     """
 
     def fields(table: int) -> list[int]:
@@ -148,7 +146,7 @@ def _parsed(data: bytes) -> tuple[int, list[tuple[int, int]], list[tuple[int, in
 
 
 def _arrays(content: pa.Buffer, layout: _Layout, columns: Sequence[Column]) -> list[npt.NDArray[Any]]:
-    """The columns, where the file has nothing but their numbers, one column behind the other."""
+    """The columns, if the file has nothing but their numbers, one column after another."""
     rows = layout.rows
     nodes = [
         (count, 0)
@@ -165,10 +163,12 @@ def _arrays(content: pa.Buffer, layout: _Layout, columns: Sequence[Column]) -> l
         for size in sizes:
             starts.append(at)
             at += -(-size // alignment) * alignment
-        if _placed(layout.buffers) == _buffers(columns, starts, sizes) and _ends(content, layout.body + at):
+        if _normalized(layout.buffers) == _buffers(columns, starts, sizes) and _ends(
+            content, layout.body + at
+        ):
             break
     else:
-        raise MalformedError("has its columns elsewhere than one behind the other")
+        raise MalformedError("does not have its columns one after another")
     return [
         np.frombuffer(
             content, column.kind, size // np.dtype(column.kind).itemsize, layout.body + start
@@ -178,17 +178,17 @@ def _arrays(content: pa.Buffer, layout: _Layout, columns: Sequence[Column]) -> l
 
 
 def _buffers(columns: Sequence[Column], starts: list[int], sizes: list[int]) -> list[tuple[int, int]]:
-    """What a writer says of columns that lie there: before each one's numbers, bitmaps of no bytes for its nodes."""
+    """The buffers that a writer lists for columns at these positions: empty bitmaps before each column's numbers."""
     wanted = [
         buffer
         for column, start, size in zip(columns, starts, sizes, strict=True)
         for buffer in ([(0, 0)] * (1 if column.width is None else 2) + [(start, size)])
     ]
-    return _placed(wanted)
+    return _normalized(wanted)
 
 
-def _placed(buffers: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Buffers, where those of no bytes lie nowhere."""
+def _normalized(buffers: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Buffers, the position of empty ones set to 0."""
     return [(start if size else 0, size) for start, size in buffers]
 
 
@@ -198,7 +198,7 @@ def _ends(content: pa.Buffer, at: int) -> bool:
 
 
 def _described(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
-    """Names and types, where the names of lists' items and whether nulls are allowed do not matter."""
+    """Names and types, without the names of lists' items and whether nulls are allowed."""
     return [
         (
             field.name,

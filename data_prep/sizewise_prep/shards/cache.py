@@ -1,10 +1,10 @@
-"""Shards that lie in an object store, brought to this machine once, so that they can be mapped into memory.
+"""Shards of an object store, copied to this machine once, so that they can be mapped into memory.
 
-    folder = local_shards("s3://bucket/shards")      # a pathlib.Path; a path that is local stays what it is
+    folder = local_shards("s3://bucket/shards")      # a pathlib.Path; a local path is returned unchanged
 
-They are kept under `$SIZEWISE_CACHE`, else `$XDG_CACHE_HOME/sizewise`, else `~/.cache/sizewise`, in a folder that the
-URI and the manifest's content name: shards that were prepared anew are fetched anew. Every file is checked against
-the manifest before it gets its name, and several processes fetch it once: the first does, the others wait.
+They are kept under `$SIZEWISE_CACHE`, else `$XDG_CACHE_HOME/sizewise`, else `~/.cache/sizewise`, in a folder named by
+the URI and a digest of the manifest: shards that are prepared again are fetched again. Every file is checked against
+the manifest before it gets its name. Of several processes, one fetches and the others wait.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from sizewise_core.storage import Place, fetch, place, read
 from sizewise_prep.shards.files import Shape, digest, read_shard
 from sizewise_prep.shards.manifest import NAME, Manifest, Shard
 
-# What mkdir and open say of a folder that cannot be used, such as a home folder on a disk that is only read.
+# Errors of mkdir and open for a folder that cannot be used, such as a home folder on a read-only disk.
 _UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
 def cache_folder() -> Path:
-    """Where what is fetched is kept."""
+    """The folder that keeps what is fetched."""
     if chosen := os.environ.get("SIZEWISE_CACHE"):
         return Path(chosen).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "sizewise"
@@ -60,12 +60,11 @@ def fetched(source: Place, files: Sequence[Shard]) -> Path:
     folder = cache_folder() / "shards" / f"{re.sub(r'[^A-Za-z0-9_-]', '_', source.name)}-{named}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(
-            folder.with_name(f"{folder.name}.lock")
-        ):  # beside it: in it there is nothing but the data
+        # The lock is beside the folder, which holds nothing but the data.
+        with FileLock(folder.with_name(f"{folder.name}.lock")):
             for file in files:
                 if not _is_there(folder, file):
-                    _bring(source, folder, file, manifest.shape(file) if file.file in rows else None)
+                    _fetch_shard(source, folder, file, manifest.shape(file) if file.file in rows else None)
     except OSError as error:
         if error.errno not in _UNUSABLE:
             raise
@@ -81,7 +80,7 @@ def _is_there(folder: Path, shard: Shard) -> bool:
     return path.exists() and path.stat().st_size == shard.bytes
 
 
-def _bring(source: Place, folder: Path, shard: Shard, shape: Shape | None) -> None:
+def _fetch_shard(source: Place, folder: Path, shard: Shard, shape: Shape | None) -> None:
     temporary, target = folder / f"{shard.file}.part", folder / shard.file
     try:
         fetch(source / shard.file, temporary)

@@ -1,8 +1,8 @@
-"""Warnings about prepared data that do not stop a study, but that its user should read before training.
+"""Warnings about prepared data, which its user should read before training.
 
     for sentence in cautions(manifest): ...
 
-The figures are in the manifest, so the sentences can be had again at any time.
+They follow from the manifest, so they can be shown again at any time.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from sizewise_core.auc_error import too_small
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.shards.manifest import Manifest
 
-_NAMED = 4  # columns that are named
+_NAMED = 4  # columns that a warning names
 
 
 def cautions(manifest: Manifest) -> list[str]:
-    """A sentence for each thing to know; none when all is well."""
+    """A sentence for each warning."""
     validation = manifest.splits.get("validation")
     small = too_small(validation.rows, validation.click_rate) if validation else ""
     return [text for text in (_inexact(manifest), _out_of_order(manifest), small) if text]

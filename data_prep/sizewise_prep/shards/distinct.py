@@ -1,12 +1,11 @@
-"""Exact counts of 32-bit values in bounded memory: how many distinct ones there are, and how often each occurs.
+"""Distinct 32-bit values in bounded memory: exactly how many there are, and how often each occurs.
 
     Run.written(path, ids, labels)           # a shard's distinct values, column by column, on the disk
     for words, counts, clicks in merged(runs, 0, limit): ...
 
-Every shard leaves a run behind: for each column its distinct values, ascending; that of training rows also how often
-each occurs, and in how many rows with a click.
-Runs are merged column by column, in ranges of values so narrow that what all runs hold of a range stays within
-a limit. So memory does not grow with the number of distinct values, whatever they are.
+Every shard has a run, a file of each column's distinct values in ascending order; for training rows also how often each
+occurs, and in how many rows with a click. Runs are merged column by column, in ranges of values that are narrow enough
+for the words of all runs in a range to fit a limit. So memory does not grow with the number of distinct values.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ Words = npt.NDArray[np.uint32]
 Counts = npt.NDArray[np.int64]
 
 _TOGETHER = 4  # columns that are copied at a time
-_TILE = 2048  # rows, which stay in the processor's cache meanwhile
+_TILE = 2048  # rows, few enough to stay in the processor's cache
 
 BYTES_PER_WORD = 48
-"""What merging takes for each word of a range: the copy, what is distinct of it, counts, clicks, ids and positions."""
+"""Memory for each word of a range that is merged: the copy, its distinct words, counts, clicks, ids and positions."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,22 @@ class Run:
 
     @staticmethod
     def written(path: Path, ids: Words, labels: npt.NDArray[np.uint8] | None) -> tuple[Run, int, str]:
-        """Write the run of (rows, columns) ids, counted if there are labels; it, its file's bytes and SHA-256."""
+        """Write a run.
+
+        Args:
+            path: the file.
+            ids: (rows, columns), uint32.
+            labels: (rows,), by which the run is counted; None: it is not.
+
+        Returns:
+            The run, its file's bytes and its hexadecimal SHA-256.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         counts, clicks, starts = [], [], [0]
         clicked = iter(()) if labels is None else _sorted_columns(ids[labels != 0])
-        with hashed_file(path, durable=False) as writer:  # of use until the shards are made
+        with hashed_file(path, durable=False) as writer:  # needed only until the shards are made
             for ascending in _sorted_columns(ids):
                 words, occurrences = _occurrences(ascending)
                 writer.write(words.data)
@@ -95,8 +106,8 @@ def _occurrences(ascending: Words) -> tuple[Words, Words]:
 def _sorted_columns(ids: Words) -> Iterator[Words]:
     """Each column's values, ascending.
 
-    A column's values lie far apart, so that reading it reads them all: hence several columns at a time, a tile of
-    rows after another.
+    A column's values are far apart in memory, so reading one column would load all of them. Hence several columns are
+    copied at a time, tile by tile of rows.
     """
     rows, columns = ids.shape
     for first in range(0, columns, _TOGETHER):
@@ -129,7 +140,7 @@ def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[slice]]:
         yield [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
         starts = stops
         for run in runs:
-            if isinstance(run, np.memmap):  # what was read of it need not stay mapped
+            if isinstance(run, np.memmap):  # release what was read of it
                 run._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
 
 

@@ -1,9 +1,9 @@
 """Shards: Arrow IPC files of rows, uncompressed, to be mapped into memory.
 
     write_shard(path, rows)                       # -> its size and digest
-    rows = read_shard(path, Shape(4000, 13, 26))  # arrays that lie in the file; nothing is copied
+    rows = read_shard(path, Shape(4000, 13, 26))  # arrays mapped from the file; nothing is copied
 
-Any Arrow reader opens them as they are: `polars.read_ipc(path)`, `pyarrow.ipc.open_file(path)`. Each holds
+Any Arrow reader opens them: `polars.read_ipc(path)`, `pyarrow.ipc.open_file(path)`. Each holds
 one record batch with the columns label (uint8), dense (float32[13], NaN = missing) and ids (uint32[26], 0 =
 missing); logs of another layout have other numbers of dense and token columns, and without dense ones no such column.
 """
@@ -25,7 +25,7 @@ from sizewise_prep.shards.arrow_files import Column, MalformedError, mapped
 
 
 class Shape(NamedTuple):
-    """What a shard must have: rows, dense columns and token columns."""
+    """The number of rows, dense columns and token columns that a shard must have."""
 
     rows: int
     dense: int
@@ -33,7 +33,7 @@ class Shape(NamedTuple):
 
 
 def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
-    """Write rows as a shard, durably and at once; the file's size in bytes and its hexadecimal SHA-256."""
+    """Write rows as a shard, atomically and durably; returns the file's bytes and its hexadecimal SHA-256."""
     lists: list[tuple[str, pa.DataType, npt.NDArray[Any]]] = []
     if rows.dense.shape[1]:
         lists.append(("dense", pa.float32(), rows.dense))
@@ -51,16 +51,16 @@ def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
 
 
 def column_of(kind: pa.DataType, values: npt.NDArray[Any]) -> pa.Array:
-    """The values of an array; `pyarrow.array` would import pandas, to see whether it is a series."""
+    """An Arrow array of NumPy's values. `pyarrow.array` would import pandas to see whether they are a series."""
     return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(values.reshape(-1))])
 
 
 def read_shard(path: Path, shape: Shape) -> Rows:
-    """A shard's rows, mapped into memory: read-only arrays whose pages are read as they are touched.
+    """A shard's rows, mapped into memory: read-only arrays, whose pages are read from disk when used.
 
-    Every reader of shards comes through here. Before anything else sees the arrays, the file's columns, types, widths,
-    rows and the position of every buffer are checked, and that labels are 0 or 1: a byte a row, the first to be read
-    anyway. Values are as they stand in the file; only its SHA-256 shows whether they were changed (`manifest.verify`).
+    All code that reads shards uses this function. It checks the file's columns, types, widths and rows, the position of
+    every buffer, and that labels are 0 or 1 (one byte a row, which training reads first anyway). Other values are not
+    checked; only the file's SHA-256 shows whether they were changed (`manifest.verify`).
 
     Raises:
         InputError: the file is not a shard of this shape.

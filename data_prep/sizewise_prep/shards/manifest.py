@@ -1,12 +1,12 @@
-"""`manifest.json`: what a folder of shards holds, where it came from and how to tell that it is intact.
+"""`manifest.json`: what a folder of shards holds, what it was made from, and checksums.
 
     manifest = Manifest.load(Path("data/criteo"))
     manifest.splits["train"].rows, manifest.cardinalities, manifest.click_rate
-    verify(Path("data/criteo"))             # [] when every shard is as it was written
+    verify(Path("data/criteo"))             # [] when every file is intact
 
-It is written last and at once, so a folder that has one is complete. One may also come from somebody else: its fields
-are checked when it is read, each by itself and against the others, so that no name in it leads out of its folder and no
-number of rows goes beyond what the files can hold.
+It is written last and atomically, so a folder that has one is complete. It may come from another person, so its fields
+are checked when it is read, each by itself and against the others: no name in it leads out of its folder, and no number
+of rows exceeds what the files can hold.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Cardinality = Annotated[int, Field(ge=1, le=2**32)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MOST_BYTES = 64 << 20
-"""Of a manifest: more than a hundred thousand shards take."""
+"""The largest manifest, of more than a hundred thousand shards."""
 
 
 class _Frozen(BaseModel):
-    # Strict: JSON's true is no number, and 3.0 is no count.
+    # Strict: JSON's true is not a number, and 3.0 is not a count.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Source(_Frozen):
-    """A raw file: its path as it was given, its own size and SHA-256, and its rows, good and bad.
+    """A raw file: its path as the user gave it, its size and SHA-256, and its rows, good and bad.
 
     Plain files are read in pieces of 64 MiB by any number of workers. With more than one piece `sha256` is the
     SHA-256 of the pieces' digests (32 bytes each), one after another.
@@ -90,15 +90,15 @@ class Split(_Frozen):
 
 
 class Settings(_Frozen):
-    """How the folder was made: with these and the same sources, the same bytes come out.
+    """How the folder was made: the same settings and sources give the same bytes.
 
     Attributes:
         split: fractions of good rows, or another rule of `splits`.
         tokens: what ids are: "raw" 32-bit tokens; "contiguous" ids of the tokens that occur at least
             `min_count` times in the training rows (see `vocabulary`); "mlperf": tokens modulo 40,000,000, and
             dense values are log(x + 1) of max(x, 0).
-        shuffle: the seed by which rows lie shuffled within each shard; None: in time order.
-        layout: what the raw files' columns are; None: as in Criteo's logs.
+        shuffle: the seed by which rows are shuffled within each shard; None: in time order.
+        layout: the raw files' columns; None: those of Criteo's logs.
     """
 
     split: tuple[float, float, float] | str
@@ -116,15 +116,15 @@ class Settings(_Frozen):
 
 
 class Quarantine(_Frozen):
-    """Rows that were set aside, by reason, and the file that keeps them (None without any)."""
+    """Bad rows by reason, and the file that holds them (None without any)."""
 
     reasons: dict[str, Count]
     file: Shard | None
 
 
 class TimeOrder(_Frozen):
-    """Whether rows are in time order: by which column, how many have a time in it, and how many of them are earlier
-    than some row before them, in the order of all files.
+    """Whether rows are in time order: by which column, how many have a time, and how many of those are earlier than a
+    row before them, in the order of all files.
     """
 
     column: str
@@ -247,12 +247,12 @@ class Manifest(_Frozen):
             raise InputError(f"{path}: {first_problem(error)}; prepare the raw files again") from None
 
     def shape(self, shard: Shard) -> Shape:
-        """What one of the splits' shards must be."""
+        """The shape that one of the splits' shards must have."""
         return Shape(shard.rows, len(self.dense_missing), len(self.cardinalities))
 
 
 def verify(folder: str | Path) -> list[str]:
-    """One sentence for each file that is missing, differs from the manifest or is not in it; none when all is well.
+    """One sentence for each file that is missing, differs from the manifest or is not in it.
 
     Raises InputError as `Manifest.load` does.
     """
@@ -278,7 +278,16 @@ def verify(folder: str | Path) -> list[str]:
 
 
 def rows_problem(folder: Path, manifest: Manifest, shard: Shard) -> str | None:
-    """How a shard's rows differ from what the manifest says of all rows, whatever their digest; None if not at all."""
+    """What is wrong with a shard's rows by what the manifest says of them, whatever the file's digest.
+
+    Args:
+        folder: of the shards.
+        manifest: of the folder.
+        shard: one of the splits' shards.
+
+    Returns:
+        A sentence; None where nothing is wrong.
+    """
     try:
         ids = read_shard(folder / shard.file, manifest.shape(shard)).ids
     except InputError as error:
@@ -295,7 +304,7 @@ def rows_problem(folder: Path, manifest: Manifest, shard: Shard) -> str | None:
 
 
 def problem_of(folder: Path, shard: Shard) -> str | None:
-    """What is wrong with one file of a folder, in a sentence that begins with its name; None when all is well."""
+    """What is wrong with one file of a folder, in a sentence that begins with its name; None where nothing is."""
     path = folder / shard.file
     try:
         size = path.stat().st_size

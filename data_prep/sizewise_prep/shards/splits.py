@@ -1,4 +1,4 @@
-"""Where a log in time order is cut into training, validation and test rows.
+"""How a log in time order is split into training, validation and test rows.
 
     Rule.parse("0.8,0.1,0.1").sizes([600, 400])     # {"train": 800, "validation": 100, "test": 100}
     Rule.parse("rows:800,100")                      # that many rows, the rest tests
@@ -32,7 +32,7 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class Rule:
-    """A way to cut.
+    """A rule for splitting.
 
     Attributes:
         by: "fractions" of the good rows, "rows", "files" or "mlperf"; "time" or "column".

@@ -95,7 +95,7 @@ def file_of(column: int) -> str:
 
 
 class Numbered(BaseModel):
-    """A column that has been numbered: its vocabulary, counts, and the ids of every run's words, run after run."""
+    """A numbered column: its vocabulary, counts, and the ids of every run's words, one run after another."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -110,7 +110,7 @@ class NumberJob:
     """A token column to be numbered.
 
     Attributes:
-        folder: where the work lies.
+        folder: the working folder.
         column: which token column.
         runs: of all shards; those of training rows are counted.
         min_count: a token that occurs fewer times in training rows has id 0.
@@ -125,12 +125,12 @@ class NumberJob:
 
     @property
     def record_path(self) -> Path:
-        """Where the record lies that says it is done."""
+        """The path of the record that says it is done."""
         return self.folder / "work" / "numbered" / f"C{self.column + 1}.json"
 
 
 def check(job: NumberJob) -> Iterator[Numbered | None]:
-    """What an earlier run has numbered, when it is as it was written."""
+    """The result of an earlier run, if it is intact."""
     found = Numbered.model_validate_json(job.record_path.read_bytes())
     files = (found.vocabulary, found.counts, found.ids)
     yield None if any(problem_of(job.folder, file) for file in files) else found
@@ -179,10 +179,10 @@ def number(job: NumberJob) -> Iterator[Numbered]:
 
 
 def renumber(folder: Path, run: Run, begins: Sequence[int], tokens: Words) -> None:
-    """Put the contiguous ids of a shard's tokens in their place.
+    """Replace a shard's tokens by their contiguous ids.
 
     Args:
-        folder: where the work lies.
+        folder: the working folder.
         run: of this shard.
         begins: per column, where the ids of this run's words begin among those of all runs.
         tokens: (rows, columns), as they were counted.
@@ -190,7 +190,7 @@ def renumber(folder: Path, run: Run, begins: Sequence[int], tokens: Words) -> No
     for column, begin in enumerate(begins):
         count = run.starts[column + 1] - run.starts[column]
         of_words = np.memmap(folder / _ids_file(column), np.uint32, "r", offset=4 * begin, shape=(count,))
-        if count > _FEW:  # searching takes longer than sorting, which finds the words in their order
+        if count > _FEW:  # then sorting is faster than searching
             packed = tokens[:, column].astype(np.uint64) << np.uint64(32)
             packed |= np.arange(len(packed), dtype=np.uint64)
             packed.sort()

@@ -1,7 +1,7 @@
-"""The commands. Thin: each checks its arguments, calls one function of another room, and prints.
+"""The commands. Each checks its arguments, calls a function of another package, and prints the result.
 
 Progress goes to standard error, results to standard output; with `--json` exactly one JSON object.
-Exit codes: 0 success, 1 a failure that is ours or the machine's, 2 bad input, 130 interrupted (SIGINT, Ctrl+C),
+Exit codes: 0 success, 1 a failure of Sizewise or the machine, 2 bad input, 130 interrupted (SIGINT, Ctrl+C),
 143 terminated (SIGTERM), 129 when the terminal was closed (SIGHUP).
 """
 
@@ -39,7 +39,7 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """The `sizewise` command."""
-    modules.name_home()
+    modules.set_home()
     try:
         with modules.installed_only_in_children():
             code = app(prog_name="sizewise", standalone_mode=False)
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    """Say why there is no result. What a message quotes of a file does not reach the terminal as it is."""
+    """Print why there is no result, and exit. Control characters that a message quotes of a file are escaped."""
     print(f"sizewise: {printable_lines(message)}", file=sys.stderr)
     sys.exit(code)
 

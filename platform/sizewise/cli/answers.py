@@ -1,4 +1,4 @@
-"""What studies found: `results`, `choose`, `report`, `dashboard`, and `bound`, what theory says."""
+"""The results of studies: `results`, `choose`, `report`, `dashboard`; and `bound`, those of theory."""
 
 import dataclasses
 import textwrap
@@ -45,7 +45,7 @@ def trial_columns() -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class TableOptions:
-    """What `results` is asked for."""
+    """The options of `results`."""
 
     name: Name
     runs: Runs = "runs"
@@ -110,7 +110,7 @@ def _print_table(frame: Any, study: Any, asked: TableOptions) -> None:
 
 
 def _file_format(given: TableFormat | None, out: Path | None, as_json: bool) -> TableFormat:
-    """The format that the options ask for together; InputError where they contradict one another."""
+    """The format that `--format`, `--out` and `--json` mean together. Raises InputError where they contradict."""
     if out is None:
         if given is TableFormat.parquet:
             raise InputError("--format parquet is not for a terminal: add --out FILE.parquet")
@@ -130,7 +130,7 @@ def _file_format(given: TableFormat | None, out: Path | None, as_json: bool) -> 
 
 
 def _write_table(frame: Any, format_: TableFormat, out: Path) -> None:
-    """Write a table to a file, which is there in full or not at all."""
+    """Write a table to a file, completely or not at all."""
     from sizewise_core.atomic import atomic_file
 
     write = {"json": frame.write_json, "csv": frame.write_csv, "parquet": frame.write_parquet}[format_.value]
@@ -179,9 +179,9 @@ def choose(
         + (f", rounded to {choice.stored_as}" if choice.stored_as else "")
     )
     say(choice.why)
-    (shipped,) = study.trials.filter(trial_id=choice.trial_id)["iteration"]
-    if shipped != choice.iteration:  # of a trial, the weights of its best evaluation are kept
-        say(f"What is exported is this trial at its best AUC, at iteration {format_count(shipped)}:")
+    (exported,) = study.trials.filter(trial_id=choice.trial_id)["iteration"]
+    if exported != choice.iteration:  # only the weights of a trial's best evaluation are kept
+        say(f"What is exported is this trial at its best AUC, at iteration {format_count(exported)}:")
     print(export)
 
 
@@ -215,7 +215,7 @@ def dashboard(
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open the Streamlit app over a folder of studies."""
-    # Found by its entry point, because this package must not import the one that is built on it.
+    # By its entry point, because this package must not import the dashboard, which is built on it.
     (serve,) = entry_points(group="sizewise.commands", name="dashboard")
     raise typer.Exit(serve.load()(place(runs), port, address))
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class TokenTreatment(StrEnum):
-    """What the ids of shards are."""
+    """What is done to tokens; see `sizewise_prep.pipeline.options`."""
 
     raw = "raw"
     contiguous = "contiguous"
@@ -87,7 +87,7 @@ def schema(
 
 @dataclass(frozen=True)
 class PrepOptions:
-    """What `prep` is asked for."""
+    """The options of `prep`."""
 
     raw: Annotated[list[str] | None, typer.Argument(metavar="RAW...", help="Raw logs, in time order.")] = None
     out: Annotated[Path | None, typer.Option(help="Folder for the shards.")] = None
@@ -192,7 +192,7 @@ def _verify(folder: Path, as_json: bool) -> None:
 
 
 def _prepare(raw: list[str], out: Path, asked: PrepOptions) -> "Manifest":
-    """Prepare on this machine or on a Ray cluster, as asked, and show how far it is."""
+    """Prepare on this machine or on a Ray cluster, and show the progress."""
     from sizewise.cli.terminal import preparing
     from sizewise_core.units import parse_bytes
     from sizewise_prep.pipeline import prep as preparation

@@ -1,4 +1,4 @@
-"""What people are told who write a command wrongly: one sentence, with the nearest of the names that there are.
+"""Messages about commands that are written wrongly: one sentence, with the nearest existing name.
 
 try:
     app(standalone_mode=False)
@@ -15,9 +15,9 @@ import typer
 # The class is click's, of which typer may bring a copy of its own.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
-LONGEST = 60  # characters of what was written that are repeated
+LONGEST = 60  # characters that a message repeats of the command
 
-# What typer's validation calls what people would say otherwise.
+# Plainer words for the errors of typer's validation.
 _WANTED = {
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -31,12 +31,12 @@ _WANTED = {
 
 
 def is_call_for_help(error: Any) -> bool:
-    """Whether a command was given without anything, and its help is what is wanted."""
+    """Whether a command was given without arguments, so that its help is printed."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
 def sentence(error: Any) -> str:
-    """One sentence that says what is wrong with a command, and the nearest that is right.
+    """One sentence that says what is wrong with a command, and the nearest correct name.
 
     Args:
         error: a `UsageError`.
@@ -66,7 +66,7 @@ def _problem(error: Any, path: str) -> str:
 
 
 def _wrong_value(error: Any) -> str:
-    """What is wrong with a value, without the validation library's own words."""
+    """What is wrong with a value, in plainer words than the validation library's."""
     found = getattr(error.__cause__, "errors", None)
     if found is None:
         return f"{error.message:.200}"
@@ -82,7 +82,7 @@ def _wrong_value(error: Any) -> str:
 
 
 def _parameter(error: Any) -> str:
-    """An option as it is written, or an argument as the help calls it."""
+    """An option as users write it, or an argument as the help names it."""
     parameter = error.param
     if parameter is None:
         return str(error.param_hint or "a value")
@@ -103,6 +103,6 @@ def _see(path: str) -> str:
 
 
 def _short(text: str) -> str:
-    """What was written, as far as it is short, and never as orders to a terminal."""
+    """A part of the command, cut if it is long, with control characters of terminals escaped."""
     quoted = repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}...")
     return text if text.startswith("-") and quoted == f"'{text}'" else quoted

@@ -1,4 +1,4 @@
-"""Models that are shipped: `export`, `score` and `evaluate`."""
+"""Models outside of studies: `export`, `score` and `evaluate`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -53,7 +53,7 @@ def export(
 
 
 def _use_allowed_threads() -> None:
-    """PyTorch knows of an affinity mask, but not of a control group's quota."""
+    """Use no more threads than allowed CPUs: PyTorch considers an affinity mask, but no quota of a control group."""
     import torch
 
     torch.set_num_threads(min(torch.get_num_threads(), limits.cpus()))
@@ -81,7 +81,7 @@ def score(
         from sizewise import export as exports
         from sizewise.export import score_files
 
-    score_files.check(out)  # before the model is read, which may take its time
+    score_files.check(out)  # before the model is read, which may take long
     _use_allowed_threads()
     with bytes_read("score", as_json) as progress:
         done = exports.score(exports.Deployed.open(model), raw, out, max_bad_fraction, progress)

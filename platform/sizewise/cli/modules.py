@@ -2,7 +2,7 @@
 
 `python -m` puts the working folder in front of `sys.path`, and so does an empty entry of `PYTHONPATH`, which
 `PYTHONPATH=$PYTHONPATH:/mine` leaves where the variable was not set. A `random.py` or `torch.py` there would be
-imported in place of the real one. A folder that `PYTHONPATH` names is searched as ever.
+imported instead of the real one. Folders that `PYTHONPATH` names are still searched.
 """
 
 import os
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 
 def installed_only() -> None:
-    """Have this process, where it is the command, import only what is installed or on `PYTHONPATH`."""
+    """In a process that runs the command, import only what is installed or on `PYTHONPATH`."""
     command = os.path.basename(sys.argv[0])
     if command == "-m" and "sizewise.cli" not in sys.orig_argv:
         return  # another program, which imports the command line
@@ -27,14 +27,14 @@ def installed_only() -> None:
     unasked = [here] * ((command == "-m") + (0 < len(kept) < len(named)))
     if command == "sizewise":
         unasked.append(os.path.dirname(os.path.realpath(sys.argv[0])))
-    for folder in unasked:  # its first entry: another one is from PYTHONPATH, or an installation
+    for folder in unasked:  # only the first entry: another one is from PYTHONPATH, or an installation
         if folder in sys.path and folder not in map(os.path.abspath, kept):
             sys.path.remove(folder)
 
 
 @contextmanager
 def installed_only_in_children() -> Iterator[None]:
-    """The same for every Python process that this one starts within the block, Ray's included."""
+    """The same for every Python process that is started within the block, including Ray's."""
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
@@ -46,8 +46,8 @@ def installed_only_in_children() -> Iterator[None]:
             os.environ["PYTHONSAFEPATH"] = before
 
 
-def name_home() -> None:
-    """Name a home folder where there is none, as for users that a container does not know: libraries would fail."""
+def set_home() -> None:
+    """Set HOME where there is none, as for users that a container does not know: libraries would fail."""
     if os.path.expanduser("~") == "~":
         os.environ["HOME"] = "/"
 

@@ -1,4 +1,4 @@
-"""Commands whose options are the fields of one record, which their functions then pass on as it is."""
+"""Commands whose options are the fields of one record, for commands with many options."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""What `run` and `resume` show while a study runs: what is waited for, how far trials are, and a line an event.
+"""What `run` and `resume` show while a study runs: what they wait for, how far trials are, and a line for each event.
 
 with running("mine", place("runs"), asked=12, quiet=False) as shown:
     shown.waits("starting Ray")
@@ -21,14 +21,14 @@ from sizewise_core.printable import printable
 from sizewise_core.storage import Place
 from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 
-MOST_TRIALS = 8  # that have a line of their own while they run
-LOOK_SECONDS = 2.0  # between two looks at how long the study still takes
-LOOK_SHARE = 0.02  # of the time at most, that is spent on looking
+MOST_TRIALS = 8  # running ones with a line of their own
+LOOK_SECONDS = 2.0  # between two estimates of how long the study still takes
+LOOK_SHARE = 0.02  # of the time, at most, that is spent on estimates
 
 
 @contextmanager
 def running(name: str, runs: Place, asked: int, quiet: bool, done: int = 0) -> Iterator["Running"]:
-    """Show how the study `name` in the folder `runs` gets on, until the block ends.
+    """Show the progress of a study until the block ends.
 
     Args:
         name: the study's.
@@ -39,7 +39,7 @@ def running(name: str, runs: Place, asked: int, quiet: bool, done: int = 0) -> I
     """
     shown = Running(asked, done, quiet)
     ended = threading.Event()
-    # A bar that is drawn anew all the time is for terminals; elsewhere the lines alone are.
+    # A bar is redrawn all the time, so it is for terminals only; elsewhere there are only the lines.
     if not quiet and err.is_terminal:
         shown.bars.start()
         looking = threading.Thread(
@@ -65,13 +65,15 @@ class Running:
 
     def __init__(self, asked: int, done: int, quiet: bool) -> None:
         self._quiet = quiet
+        # Transient, so that the output ends with the table and the answer.
+        # Transient, so that the output ends with the table and the answer.
         self.bars = Bars(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=max(min(err.width - 70, 30), 8)),
             TextColumn("{task.fields[text]}", markup=False),
             quiet=quiet,
-            transient=True,  # the table and the answer are the last that is seen
+            transient=True,
         )
         self._waits = ""
         self._best: float | None = None
@@ -80,18 +82,24 @@ class Running:
         self._trials: dict[int, TaskID] = {}
 
     def waits(self, what: str) -> None:
-        """Say what it is that takes its time before the first trial starts, such as "starting Ray"."""
+        """Show what the study waits for before the first trial starts, such as "starting Ray"."""
         self._waits = what
         self._show()
 
     def looked(self, best: float | None, left: float | None) -> None:
-        """Take what a look at the study's folder has found: the best AUC so far, and the seconds left."""
+        """Show the figures from the study's folder: the best AUC so far, and the seconds left."""
         self._end = None if left is None else time.monotonic() + left
         self._best = max((auc for auc in (best, self._best) if auc is not None), default=None)
         self._show()
 
     def event(self, event: str, record: Record, values: Mapping[str, float] | None) -> None:
-        """Take what happens in the study (see `sizewise.store.ledger.Event`)."""
+        """Show an event of the study.
+
+        Args:
+            event: what happened; see `sizewise.store.ledger.Event`.
+            record: of the trial.
+            values: the evaluation, where the event is one.
+        """
         self._waits = ""
         if values and (auc := values.get("auc")) is not None and auc == auc:
             self._best = max(auc, self._best or 0.0)
@@ -101,7 +109,7 @@ class Running:
                 self.bars.remove_task(task)
         elif event in ("started", "began", "evaluated"):
             self._running(record, event, values)
-        # Replicates, and trials in the place of infeasible ones, come on top of what was asked.
+        # Replicates, and trials that replace infeasible ones, are additional to the number in the study file.
         total = max(self.bars.tasks[0].total or 0, record.trial_id + 1)
         self.bars.update(self._all, total=total)
         self._show()
@@ -110,7 +118,7 @@ class Running:
             err.print(f"trial {record.trial_id}: {printable(line)}", markup=False, soft_wrap=True)
 
     def _running(self, record: Record, event: str, values: Mapping[str, float] | None) -> None:
-        """Bring the line of a running trial up to date."""
+        """Update the line of a running trial."""
         epochs = float(record.config["epochs"])
         task = self._trials.get(record.trial_id)
         if task is None:

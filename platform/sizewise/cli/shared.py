@@ -1,4 +1,4 @@
-"""What the commands share: the app, options of the same meaning, and how results are printed."""
+"""What the commands share: the app, common options, and how results are printed."""
 
 import json
 import os
@@ -21,12 +21,14 @@ Json = Annotated[
 Runs = Annotated[
     str, typer.Option("--runs", help="The folder of studies: a path, or a URI such as s3://bucket/runs.")
 ]
+# The environment variable keeps a password out of the list of processes.
+# The environment variable keeps a password out of the list of processes.
 OptunaStorage = Annotated[
     str | None,
     typer.Option(
         "--optuna-storage",
         metavar="URL",
-        envvar="SIZEWISE_OPTUNA_STORAGE",  # where a password does not show in the list of processes
+        envvar="SIZEWISE_OPTUNA_STORAGE",
         help="Mirror the study there, for optuna-dashboard: sqlite:///FILE, postgresql://USER:PASSWORD@HOST/DB.",
     ),
 ]
@@ -42,10 +44,10 @@ Ray = Annotated[
 
 
 def study_names(context: typer.Context, incomplete: str) -> list[str]:
-    """The studies whose names begin so, for the shell to complete; folders alone are looked at, not what is in them."""
+    """Names of studies that begin like this, for the shell's completion; their folders are not opened."""
     try:
         found = [entry.name for entry in os.scandir(context.params.get("runs") or "runs") if entry.is_dir()]
-    except OSError:  # or a URI, which would take too long to ask
+    except OSError:  # including a URI, which would take too long to list
         return []
     return sorted(name for name in found if name.startswith(incomplete))
 
@@ -68,18 +70,25 @@ def front_columns() -> list[str]:
 
 
 def command(name: str, study: str, runs: str, *more: str) -> str:
-    """A command about a study, as one types it: `sizewise results mine --runs elsewhere --table front`."""
+    """A command about a study, as users type it: `sizewise results mine --runs elsewhere --table front`.
+
+    Args:
+        name: of the command.
+        study: name of the study.
+        runs: the folder of studies; left out where it is the default.
+        more: further arguments.
+    """
     where = [] if runs == "runs" else ["--runs", runs]
     return shlex.join(["sizewise", name, study, *where, *more])
 
 
 def auc_text(value: float | None) -> str:
-    """An AUC or a loss as people read it."""
+    """An AUC or a loss in words."""
     from sizewise_core.units import format_auc
 
     return "undefined" if value is None else format_auc(value)
 
 
 def print_json(value: Mapping[str, object]) -> None:
-    """Print one object, which is all that goes to standard output."""
+    """Print one JSON object, the only output on standard output."""
     print(json.dumps(value, default=str))

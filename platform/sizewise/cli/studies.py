@@ -28,8 +28,8 @@ from sizewise_core.storage import place
 if TYPE_CHECKING:
     from sizewise.results import Status
 
-_MOST_REASONS = 10  # for which trials failed, that are said of one study
-_MOST_LETTERS = 1_000  # of each
+_MOST_REASONS = 10  # for failures of trials, that are printed
+_MOST_LETTERS = 1_000  # of each reason
 _MOST_IDS = 10  # trials that are named for one reason
 
 
@@ -51,7 +51,7 @@ def run(
 
     fields = overrides(set_ or [])
     if study_file.is_file():  # a pipe can be read only once
-        load_yaml(study_file)  # what is no YAML is said before PyTorch is loaded, which takes seconds
+        load_yaml(study_file)  # reports bad YAML before PyTorch is loaded, which takes seconds
     with waiting("loading PyTorch", as_json):
         from sizewise import config
         from sizewise.cli.running import running
@@ -102,16 +102,16 @@ def resume(
 
 @contextmanager
 def _pausing(name: str, runs: str) -> Iterator[None]:
-    """Say how to go on with a study that cannot be written just now; end as signals want it."""
+    """Print how to continue a study that was interrupted or cannot be written now; exit with the code of the signal."""
     from sizewise.engine.leaving import interrupted, to_continue
     from sizewise.engine.run import PausedError
 
     try:
         yield
-    except KeyboardInterrupt:  # before there was a study to pause
+    except KeyboardInterrupt:  # before there was a study
         sys.exit(signals.exit_code())
     except Exception as error:
-        if signals.received():  # by Ray's processes as well, perhaps: whatever failed, failed for that
+        if signals.received():  # Ray's processes may have got it too, so it is the cause of any failure
             print(interrupted(name, runs), file=sys.stderr)
             sys.exit(signals.exit_code())
         if not isinstance(error, PausedError):
@@ -121,7 +121,7 @@ def _pausing(name: str, runs: str) -> Iterator[None]:
 
 
 def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
-    """Say what a study found, or how to continue it."""
+    """Print what a study found, and if it is not finished how to continue it."""
     from sizewise import results
     from sizewise.cli.tables import print_front
     from sizewise.cli.terminal import err, print_problems, say
@@ -259,13 +259,13 @@ def _listed(ids: list[int]) -> str:
 
 
 def _first_problem(study: str, problems: list[str]) -> str:
-    """One line a damaged study, so that each is named."""
+    """One line for each damaged study."""
     more = f"; and {len(problems) - 1:,} more of its problems" if len(problems) > 1 else ""
     return f"{study}: {problems[0]}{more}"
 
 
 def overrides(pairs: list[str]) -> dict[str, object]:
-    """The fields that `--set KEY=VALUE` replace, by dotted key; InputError for what is none."""
+    """The fields that `--set KEY=VALUE` replaces, by dotted key. Raises InputError for other texts."""
     from sizewise_core.yaml_files import YamlError, parse_yaml
 
     found: dict[str, object] = {}

@@ -1,9 +1,9 @@
-"""Tables as people read them: as many columns as the terminal has room for, and no number ever cut.
+"""Tables on the terminal: as many columns as it has room for, and no number ever cut.
 
 print_table(study.trials, ["trial_id", "auc"], "trials of mine", every_row="sizewise results ... --format csv")
 
-A column that is the same in every row is said once, below the table. What there is no room for is named there too,
-and `wide` shows it: on a terminal in several tables below one another. A pipe has no width, and gets every column.
+A column with one value in every row is printed once, below the table. Columns without room are named there too, and
+`wide` shows them: on a terminal in several tables below one another. A pipe has no width, and gets every column.
 """
 
 import sys
@@ -24,12 +24,12 @@ from sizewise.results import Study
 from sizewise_core.printable import printable
 from sizewise_core.units import format_auc, format_bytes, format_count, format_seconds
 
-MOST_ROWS = 50  # that are printed of a table
+MOST_ROWS = 50  # printed of a table
 GAP = 2  # spaces between two columns
 ANY_WIDTH = 100_000  # of what goes into a pipe
 LEAST_TEXT = 16  # a column of words may be folded to this width; numbers never are
 
-# How columns that are no metric, or are headed in fewer words, are headed and written; the others as they are.
+# Heading and text of columns that are not metrics, or have a shorter heading here.
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "state": ("state", str),
     "best_auc": ("best AUC", format_auc),
@@ -44,7 +44,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "teacher_seconds": ("teacher's seconds", format_seconds),
 }
 
-# Columns that are left out, without a word, where every row has this.
+# Columns that are left out without a note where every row has this value.
 USUAL: Mapping[str, object] = {
     "replicate": 0,
     "replicates": 1,
@@ -53,13 +53,13 @@ USUAL: Mapping[str, object] = {
     "breaks": None,
 }
 
-# What there is least need to see, first; after these, columns are left out from the right.
+# The order in which columns are left out; after these, from the right.
 LEAST = ["gpu_seconds", "money", "cpu_seconds", "epochs", "compression_ratio", "epoch", "model_bytes"]
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of text cells; `words` says that lines may be broken in it."""
+    """A column of text cells; with `words`, its lines may be broken."""
 
     name: str
     head: str
@@ -72,7 +72,7 @@ class _Column:
 
     @property
     def least(self) -> int:
-        """The width below which it cannot be read."""
+        """The smallest width in which it can be read."""
         longest = max(cell_len(word) for word in self.head.split("\n"))
         return min(self.width, max(LEAST_TEXT, longest)) if self.words else self.width
 
@@ -81,14 +81,14 @@ MOST_FRONT = 15  # rows of the front that a study's end shows
 
 
 def print_front(study: Study, every_row: str) -> None:
-    """Print the front in short, as the end of a study does: of each trial its best point, the best ones first.
+    """Print the front in short, as at the end of a study: the best point of each trial, the best ones first.
 
     Args:
         study: whose front it is.
         every_row: the command that prints all of the front.
     """
     if study.front.is_empty():
-        return  # the answer says why
+        return  # the answer explains it
     front = study.front.sort("auc", study.size, descending=[True, False])
     best = front.unique("trial_id", keep="first", maintain_order=True)
     title = f"Pareto front of {study.name}" + (", a row a trial" if best.height < front.height else "")
@@ -109,16 +109,16 @@ def print_table(
     every_row: str = "",
     every_column: str = "--wide",
 ) -> None:
-    """Print those `columns` of `frame` that it has, and below them, once each, those that are the same in every row.
+    """Print columns of a table, and below it those that have one value in every row.
 
     Args:
         frame: the table.
-        columns: by name, as they are to stand.
-        title: stands above it.
-        wide: print every column, whatever the terminal's width, also those that are the same in every row.
-        rows: at most so many, from the top.
+        columns: names in their order; those that the table lacks are skipped.
+        title: above the table.
+        wide: print every column at any width of the terminal, also those with one value in every row.
+        rows: at most this many, from the top.
         every_row: the command that prints all rows, named where there are more.
-        every_column: what prints all columns, named where there is no room for some.
+        every_column: the option or command that prints all columns, named where some have no room.
     """
     room = Console().width if sys.stdout.isatty() else None
     out = Console(highlight=False, width=room or ANY_WIDTH)
@@ -147,7 +147,7 @@ def print_table(
     if frame.height > rows:
         notes.append(f"The first {rows} of {frame.height:,} rows{every_row and f'; all: `{every_row}`'}.")
     for note in notes:
-        # A line with a command is the terminal's to fold, so that the command can be copied from it.
+        # A line with a command is folded by the terminal, so that the command can be copied from it.
         out.print(note, style="dim", markup=False, soft_wrap=room is None or "`" in note)
 
 
@@ -159,7 +159,7 @@ def _column(values: pl.Series) -> _Column:
 
 
 def _heading(name: str) -> tuple[str, Callable[[Any], str]]:
-    """How a column is headed, and what writes its values."""
+    """The heading of a column, and the function that writes its values."""
     if name in COLUMNS:
         return COLUMNS[name]
     metric = of_column(name)
@@ -171,7 +171,7 @@ def _same(column: pl.Series) -> bool:
 
 
 def _usual(column: pl.Series) -> bool:
-    """Whether a column is there for studies with replicates or constraints, and this is none."""
+    """Whether a column is only for studies with replicates or constraints, and this study has none."""
     if column.name not in USUAL:
         return False
     usual = USUAL[column.name]
@@ -183,7 +183,7 @@ def _needs(columns: list[_Column]) -> int:
 
 
 def _fitting(columns: list[_Column], room: int | None) -> tuple[list[_Column], list[_Column]]:
-    """The columns that there is room for, and those that there is none for; the first one always has some."""
+    """The columns that fit, always including the first, and those that do not."""
     shown = list(columns)
     order = [c for name in LEAST for c in columns[1:] if c.name == name]
     order += [c for c in reversed(columns[1:]) if c.name not in LEAST]
@@ -193,7 +193,7 @@ def _fitting(columns: list[_Column], room: int | None) -> tuple[list[_Column], l
 
 
 def _blocks(columns: list[_Column], room: int | None) -> list[list[_Column]]:
-    """The columns in as many tables as the width asks for; each begins with the first column."""
+    """The columns as several tables of that width; each begins with the first column."""
     if room is None or not columns:
         return [columns]
     first, *rest = columns

@@ -1,7 +1,7 @@
 """What the commands show on a terminal: progress and problems on standard error, results on standard output.
 
-Standard output belongs to results. A bar leaves `sys.stdout` as it is: rich would put an object of its own in its
-place, and at its end put back what it found at its start, which may be what somebody else has redirected for a while.
+Standard output is for results. A bar does not replace `sys.stdout`: rich would replace it by an object of its own, and
+at the end restore what it found at the start, which may be what another library had redirected for a while.
 """
 
 import sys
@@ -26,29 +26,29 @@ from sizewise_prep.pipeline.prep import Progress as Preparation
 
 
 class _Console(Console):
-    """Standard error of a command that goes on when nobody reads it any more."""
+    """Standard error, for a command that continues when nobody reads it any more."""
 
     def on_broken_pipe(self) -> None:
-        """Say no more; rich would end the process, or whatever it finds in place of standard output."""
+        """Print no more. Rich would end the process, or close what has replaced standard output."""
         self.quiet = True
 
     def show_cursor(self, show: bool = True) -> bool:
-        """Leave the cursor visible: a command that is killed below its bar could not bring it back."""
+        """Leave the cursor visible: a command that is killed while a bar is shown could not restore it."""
         return False
 
 
 err = _Console(stderr=True, highlight=False)
 
-MOST_PROBLEMS = 10  # lines that are said of one study
-MOST_LETTERS = 300  # of each
+MOST_PROBLEMS = 10  # lines printed of one study
+MOST_LETTERS = 300  # of each line
 
 
 def print_problems(problems: Sequence[str], command: str) -> None:
-    """Say on standard error what could not be read.
+    """Print on standard error what could not be read.
 
     Args:
         problems: a line each; a damaged study may have a hundred thousand.
-        command: what prints all of them, named where there are more than are said here.
+        command: the command that prints all of them, named where there are more than are printed here.
     """
     for problem in problems[:MOST_PROBLEMS]:
         text = printable(problem if len(problem) <= MOST_LETTERS else f"{problem[:MOST_LETTERS]}...")
@@ -59,7 +59,7 @@ def print_problems(problems: Sequence[str], command: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print prose on standard output, on a terminal folded between words."""
+    """Print sentences on standard output; on a terminal, lines are folded between words."""
     out = Console(highlight=False)
     out.print(printable_lines(text), markup=False, soft_wrap=not sys.stdout.isatty())
 
@@ -73,7 +73,7 @@ class Bars(Progress):
 
 @contextmanager
 def waiting(what: str, quiet: bool) -> Iterator[None]:
-    """Say on a terminal what is waited for, for as long as the block lasts."""
+    """Show on a terminal what the command waits for, until the block ends."""
     with Bars(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -86,7 +86,7 @@ def waiting(what: str, quiet: bool) -> Iterator[None]:
 
 @contextmanager
 def rows_written(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar over `total` rows; the yielded function is told how many are done."""
+    """A bar over `total` rows; call the yielded function with how many are written."""
     with Bars(
         TextColumn("generate"),
         BarColumn(),
@@ -100,7 +100,7 @@ def rows_written(total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def bytes_read(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar over the bytes of files; the yielded function is told how many of how many were read."""
+    """A bar over the bytes of files; call the yielded function with those read so far and in all."""
     with Bars(
         TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn(), quiet=quiet
     ) as progress:
@@ -117,15 +117,17 @@ _STEPS = {
     "distinct": "count distinct values",
 }
 _FILES_SHOWN = 8  # bars of files that are being read
-_NAME_SHOWN = 18  # letters of their names, from the end
+_NAME_SHOWN = 18  # characters of their names, from the end
 
 
 @contextmanager
 def preparing(quiet: bool) -> Iterator[Callable[[Preparation], None]]:
-    """A bar over all raw files, one for each that is being read, and rows a second, time left."""
+    """A bar over all raw files and one for each that is being read, with rows a second and the time left."""
+    # On a narrow terminal the bar shrinks before the numbers do.
+    # On a narrow terminal the bar shrinks before the numbers do.
     progress = Bars(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=max(min(err.width - 80, 40), 8)),  # numbers come before it
+        BarColumn(bar_width=max(min(err.width - 80, 40), 8)),
         TextColumn("{task.fields[amount]}", markup=False),
         TextColumn("{task.fields[rate]}", markup=False),
         quiet=quiet,
@@ -166,7 +168,7 @@ def preparing(quiet: bool) -> Iterator[Callable[[Preparation], None]]:
 
 
 def _rate(now: Preparation) -> str:
-    """Rows a second of this run, and the time that reading still takes at its pace."""
+    """Rows a second of this run, and the time that reading still takes at this speed."""
     rows = now.rows - now.rows_before
     if now.step != "read" or not rows or not now.seconds:
         return f"{format_count(now.rows)} rows"

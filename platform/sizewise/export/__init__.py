@@ -1,10 +1,10 @@
-"""A trial as a model that runs without this platform, and that model's predictions for raw rows.
+"""A trial as a model that runs without Sizewise, and that model's predictions for raw rows.
 
     export(Path("runs"), "quickstart", 7, Path("model"))     # model/model.pt2, model/model.json
     deployed = Deployed.open(Path("model"))
-    deployed(dense, tokens)                                  # log-odds, from a raw row's integers and tokens
+    deployed(dense, tokens)                                  # log-odds, from the integers and tokens of raw rows
 
-Whoever serves the model needs PyTorch and nothing of ours:
+Serving the model needs PyTorch, and nothing of Sizewise:
 
     model = torch.export.load("model/model.pt2").module()
     click_probability = torch.sigmoid(model(dense, tokens))

@@ -1,14 +1,14 @@
-"""What a PyTorch program's file may hold before PyTorch is let near it.
+"""Checks a PyTorch program's file before PyTorch reads it.
 
     archive = checked(path.read_bytes(), path)        # InputError, or an archive that is safe to load
     program = torch.export.load(archive)
 
-A `.pt2` file from somebody else is code. `torch.export.load` unpickles weights, constants and sample inputs where the
-file asks for it, evaluates the expressions of symbolic sizes and of guards, writes the names in the graph into Python
-source that it runs, and calls whatever function of `torch`, `math` or `operator` a node names. So only what an export
-of Sizewise holds is taken: these members of the archive, stored as they are; these operators; names that are names;
-sizes that are numbers or products with the number of rows. And what is loaded is not the file but an archive written
-anew from what was checked, so that two readers of one file cannot find different things in it.
+A `.pt2` file from another person is code. `torch.export.load` unpickles weights, constants and sample inputs where the
+file says so, evaluates the expressions of symbolic sizes and of guards, writes the names in the graph into Python
+source that it runs, and calls any function of `torch`, `math` or `operator` that a node names. So only what exports of
+Sizewise hold is accepted: these members of the archive, uncompressed; these operators; names that are identifiers;
+sizes that are numbers or products with the number of rows. PyTorch loads not the file itself but an archive that is
+written from what was checked, because two readers of one damaged archive may find different things in it.
 """
 
 import io
@@ -36,7 +36,8 @@ _FIXED = {
     ".data/version": re.compile(rb"[0-9]{1,4}\n"),
     "byteorder": re.compile(rb"little"),
     ".data/serialization_id": re.compile(rb"[0-9]{1,64}"),
-    _SAMPLES: re.compile(b""),  # a pickle, were it not empty
+    # Sample inputs would be a pickle.
+    _SAMPLES: re.compile(b""),
 }
 _DESCRIBING = {_GRAPH, *_CONFIGS.values()}
 _NEEDED = {*_DESCRIBING, "archive_format", "archive_version", _SAMPLES}
@@ -56,7 +57,7 @@ _ATEN = """
 OPERATORS = frozenset(f"torch.ops.aten.{name}" for name in _ATEN.split()) | {
     "torch.ops.higher_order.wrap_with_autocast"
 }
-"""What exports of all methods, storages and treatments of tokens call; each reads and writes tensors, with bounds."""
+"""The operators that exports call. Each reads and writes tensors only, within their bounds."""
 
 _SYMBOL = r"Symbol\('s[0-9]{1,4}', positive=True, integer=True\)"
 _EXPRESSION = rf"^({_SYMBOL}|Mul\(Integer\([0-9]{{1,12}}\), {_SYMBOL}\))$"
@@ -70,7 +71,7 @@ _Result = Literal['[1, {"type": null, "context": null, "children_spec": []}]']
 
 
 def checked(content: bytes, path: Path) -> io.BytesIO:
-    """An archive with what a PyTorch program's file holds, if that is only what an export of Sizewise may hold.
+    """A new archive with the content of a PyTorch program's file, if that is what exports of Sizewise hold.
 
     Args:
         content: of the file.
@@ -88,7 +89,7 @@ def checked(content: bytes, path: Path) -> io.BytesIO:
 
 
 def fault(content: bytes) -> str:
-    """What keeps an archive from being taken by `checked`, if anything does."""
+    """Why `checked` would refuse an archive; empty where it would not."""
     try:
         _rewritten(content)
     except ValidationError as error:
@@ -113,7 +114,7 @@ def _rewritten(content: bytes) -> io.BytesIO:
 
 
 class _RefusedError(ValueError):
-    """What an archive holds that no export does."""
+    """Something in an archive that no export holds."""
 
 
 def _refusal(path: Path, problem: str) -> InputError:
@@ -123,7 +124,7 @@ def _refusal(path: Path, problem: str) -> InputError:
 
 
 def _copied(content: bytes, anew: zipfile.ZipFile) -> tuple[dict[str, bytes], dict[str, int]]:
-    """Copy an archive's members that are no JSON; the JSON of the others, and all sizes, by names below the root."""
+    """Copy an archive's binary members; returns the JSON members and all members' sizes, by names below the root."""
     described: dict[str, bytes] = {}
     sizes: dict[str, int] = {}
     try:
@@ -173,7 +174,7 @@ def _stored(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> byt
     return data
 
 
-# --- what the members of JSON may say
+# --- what the JSON members may hold
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
 Dotted = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$", max_length=300)]
@@ -199,7 +200,7 @@ class _Exact(BaseModel):
 
 
 class _One(_Exact):
-    """An object of which exactly one field is there: which one says what it is."""
+    """An object with exactly one field, whose name says what the object is."""
 
     @model_validator(mode="after")
     def _is_one(self) -> "_One":
@@ -391,7 +392,7 @@ class _Payloads(_Exact):
     config: dict[Dotted, _Payload]
 
     def check(self, folder: str, sizes: dict[str, int]) -> None:
-        """Raise `_RefusedError` where a member is absent, or has too few bytes for a tensor of that shape."""
+        """Raise `_RefusedError` where a member is absent, or has too few bytes for a tensor of its shape."""
         for name, payload in self.config.items():
             numbers = 1
             for size in payload.tensor_meta.sizes:

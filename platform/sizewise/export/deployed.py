@@ -1,4 +1,4 @@
-"""An exported model's folder: `model.pt2`, the program, and `model.json`, what it is and expects.
+"""An exported model's folder: `model.pt2`, the program, and `model.json`, its description.
 
 deployed = Deployed.open(Path("model"))
 deployed(dense, tokens)                # (rows,) log-odds
@@ -27,7 +27,7 @@ _Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class Latency(BaseModel):
-    """The median milliseconds of a call with so many rows."""
+    """The median milliseconds of a call with this many rows."""
 
     rows: int
     milliseconds: float
@@ -40,7 +40,7 @@ class Description(BaseModel):
         study, trial_id, iteration: where the weights come from.
         config: every setting that they were trained with.
         layout: the columns of the raw rows that it reads.
-        tokens: what the program makes of a token before it looks it up.
+        tokens: what the program does to a token before the look-up.
         validation, test: auc, logloss and normalized_entropy at that iteration; test is empty where the data has none.
         stored_as: the storage that it was rounded to when it was exported; None where it is stored as it was trained.
         embedding_bytes, model_bytes: as in the study's tables; the file also holds the program and a vocabulary.
@@ -85,7 +85,7 @@ class Deployed:
 
         Raises:
             InputError: no such folder, no export in it, a damaged file, one of a later version, or a program that is
-                none of Sizewise's (`archive.checked`): it could run any code.
+                not one that Sizewise exports (`archive.checked`), because it could run any code.
         """
         try:
             description = Description.model_validate_json(_read(folder / DESCRIPTION, _MOST_DESCRIPTION))
@@ -107,7 +107,7 @@ class Deployed:
             deployed = Deployed(description, torch.export.load(archive).module())
             columns = len(description.layout.dense), len(description.layout.tokens)
             answer = deployed(np.zeros((2, columns[0]), np.float32), np.zeros((2, columns[1]), np.uint32))
-        except Exception as error:  # PyTorch's are of all kinds, and some have the graph in their message
+        except Exception as error:  # PyTorch raises many kinds, some with the graph in their message
             raise InputError(
                 f"{folder / PROGRAM}: PyTorch {torch.__version__} cannot run it ({type(error).__name__}); export the "
                 "trial again"
@@ -135,7 +135,8 @@ class Deployed:
         except (IndexError, RuntimeError) as error:
             if "memory" in str(error):
                 raise
-            raise InputError(  # such as a row of a table that the table does not have
+            # Such as a row that the table does not have.
+            raise InputError(
                 f"{PROGRAM} of study {self.description.study}: fails on these rows ({str(error)[:60]!a}); export the "
                 "trial again"
             ) from None

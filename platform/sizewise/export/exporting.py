@@ -1,4 +1,4 @@
-"""A trial of a study -> a folder with its model.
+"""Writes the model of a trial to a folder.
 
     description = export(Path("runs"), "quickstart", trial_id=7, out=Path("model"))
 
@@ -53,7 +53,7 @@ def export(
     problems: list[str] | None = None,
     storage: str | None = None,
 ) -> Description:
-    """Write the model of a trial's best evaluation to the folder `out`, wholly or not at all.
+    """Write the model of a trial's best evaluation to a folder, completely or not at all.
 
     Args:
         runs, name, trial_id: of the trial.
@@ -79,7 +79,7 @@ def export(
     model = build_model(config, manifest)
     try:
         model.load_state_dict(_weights(study, row, checkpoint.identity(config)))
-    except RuntimeError:  # its message lists every tensor
+    except RuntimeError:  # PyTorch's message lists every tensor
         raise InputError(
             f"{study.folder}: the weights of trial {trial_id} are not those of a model of its configuration"
         ) from None
@@ -110,7 +110,7 @@ def export(
     with atomic_folder(out) as working:
         write_atomic(working / PROGRAM, program)
         write_atomic(working / DESCRIPTION, description.model_dump_json(indent=2).encode())
-        Deployed.open(working)  # before it gets its name: what cannot be opened here nobody can serve
+        Deployed.open(working)  # before it gets its name: what cannot be opened here cannot be served
     return description
 
 
@@ -153,7 +153,7 @@ def _program(config: TrialConfig, model: Model, tokens: Tokens, vocabulary: Voca
     try:
         torch.export.save(to_program(model, tokens, vocabulary), buffer)
         problem = archive.fault(buffer.getvalue())
-    except Exception as error:  # torch.export names no common class of its own
+    except Exception as error:  # errors of torch.export have no common class
         if ours:
             raise
         problem = f"torch.export: {' '.join(str(error).split())[:100]}"
@@ -166,7 +166,7 @@ def _program(config: TrialConfig, model: Model, tokens: Tokens, vocabulary: Voca
 
 
 def _row(study: results.Study, trial_id: int) -> Mapping[str, Any]:
-    """The trial's line of the table; InputError if there is nothing to export."""
+    """The trial's row of the table of trials. Raises InputError if there is nothing to export."""
     found = study.trials.filter(trial_id=trial_id)
     if found.is_empty():
         known = ", ".join(map(str, study.trials["trial_id"].to_list())) or "none yet"
@@ -182,7 +182,7 @@ def _row(study: results.Study, trial_id: int) -> Mapping[str, Any]:
 
 
 def _weights(study: results.Study, row: Mapping[str, Any], of: str) -> dict[str, torch.Tensor]:
-    """Those of the trial's best evaluation."""
+    """The weights of the trial's best evaluation."""
     path = weights_file(study, row)
     try:
         return checkpoint.load_weights(path, of)
@@ -204,7 +204,7 @@ def weights_file(study: results.Study, row: Mapping[str, Any]) -> Place:
     for trial_id in (row["trial_id"], row["reuses"]):
         for key in study.trials.filter(trial_id=trial_id)["key"].to_list() if trial_id is not None else []:
             if not any(entry.is_folder for entry in entries(files.checkpoints, key)):
-                continue  # gone, or a link, which is not followed
+                continue  # deleted, or a link, which is not followed
             folder = checkpoint.current(files.checkpoints_of(key).path)
             path = TrialFolder(folder).weights(row["iteration"])
             if any(entry.path.name == path.name for entry in entries(folder, "best-*.safetensors")):

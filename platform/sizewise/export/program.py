@@ -26,8 +26,8 @@ def to_program(model: Model, treatment: Tokens, vocabulary: Vocabulary | None) -
     """The program of a trained model.
 
     Args:
-        model: on the CPU; its embedding is taken apart.
-        treatment: what preparation made of tokens.
+        model: on the CPU; its embedding is changed and cannot be trained afterwards.
+        treatment: what preparation did to tokens.
         vocabulary: of contiguous ids.
 
     Returns:
@@ -44,7 +44,7 @@ def to_program(model: Model, treatment: Tokens, vocabulary: Vocabulary | None) -
 
 
 class _Served(nn.Module):
-    """The model behind what preparation does to a row."""
+    """The model, with what preparation does to a row in front of it."""
 
     def __init__(self, model: Model, treatment: Tokens, vocabulary: Vocabulary | None) -> None:
         super().__init__()
@@ -79,8 +79,8 @@ class _Served(nn.Module):
         return logits
 
     def _numbers(self, tokens: Tensor) -> Tensor:
-        """What `Vocabulary.ids` gives: the place of a known token in its column, from 1 on; 0 for others."""
+        """As `Vocabulary.ids`: the position of a known token in its column, from 1; 0 for others."""
         wanted = tokens + self.columns
-        places = torch.searchsorted(self.known, wanted)
-        found = self.known[places.clamp(max=len(self.known) - 1)] == wanted
-        return torch.where(found, places - self.starts + 1, torch.zeros_like(places))
+        positions = torch.searchsorted(self.known, wanted)
+        found = self.known[positions.clamp(max=len(self.known) - 1)] == wanted
+        return torch.where(found, positions - self.starts + 1, torch.zeros_like(positions))

@@ -1,6 +1,6 @@
-"""Files of scores: CSV, Parquet or Arrow, as the file's name ends.
+"""Files of scores: CSV, Parquet or Arrow, by the ending of the file's name.
 
-check(Path("scores.csv"))               # before any work: InputError where no format goes by that ending
+check(Path("scores.csv"))               # before any work: InputError for an unknown ending
 with atomic_file(out) as stream, writer(out, stream, schema) as scores:
     scores.write_table(table)
 """
@@ -15,17 +15,19 @@ import pyarrow.parquet as pq
 
 from sizewise_core.errors import InputError
 
+# Version 2 of Feather is Arrow's file format.
+# Version 2 of Feather is Arrow's file format.
 _WRITERS: dict[str, Any] = {
     ".csv": pyarrow.csv.CSVWriter,
     ".parquet": pq.ParquetWriter,
     ".arrow": pa.ipc.new_file,
-    ".feather": pa.ipc.new_file,  # of version 2, which is Arrow's file format
+    ".feather": pa.ipc.new_file,
     ".ipc": pa.ipc.new_file,
 }
 
 
 def check(out: Path) -> None:
-    """Refuse, by InputError, a name from which no format follows."""
+    """Raise InputError for a file name whose ending is not that of a format."""
     if out.is_dir():
         raise InputError(f"{out}: is a folder; name a file with --out")
     if out.suffix.lower() not in _WRITERS:
@@ -35,6 +37,12 @@ def check(out: Path) -> None:
 
 
 def writer(out: Path, stream: BinaryIO, schema: pa.Schema) -> AbstractContextManager[Any]:
-    """What writes tables of `schema` to `stream`, in the format that the name `out` asks for."""
+    """A writer of tables, to be closed or used in `with`.
+
+    Args:
+        out: the file's name, whose ending gives the format.
+        stream: where the bytes go.
+        schema: of the tables.
+    """
     found: AbstractContextManager[Any] = _WRITERS[out.suffix.lower()](stream, schema)
     return found

@@ -1,4 +1,4 @@
-"""An exported model on raw logs: a prediction for each row, or how good its predictions are.
+"""Scores raw logs by an exported model: a prediction for each row, or how good the predictions are.
 
 score(Deployed.open(Path("model")), ["day_23.gz"], Path("scores.parquet"))
 evaluate(Deployed.open(Path("model")), ["day_23.gz"]).scores.auc
@@ -34,13 +34,13 @@ _SCHEMA = pa.schema(
         ("probability", pa.float32()),
     ]
 )
-_ROWS = 16_384  # that are scored at a time
-Progress = Callable[[int, int], None]  # called with the bytes read, and those there are
+_ROWS = 16_384  # scored at a time
+Progress = Callable[[int, int], None]  # called with the bytes read so far and in all
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Counts and, of `evaluate`, scores; `rows` were good, `bad_rows` left out."""
+    """How many rows were scored and left out as bad, and for `evaluate` the scores."""
 
     rows: int
     bad_rows: int
@@ -63,13 +63,18 @@ def score(
     max_bad_fraction: float = 0.0,
     progress: Progress | None = None,
 ) -> Scored:
-    """Write a file with a line a good row: file, line (from 1), label, log_odds, probability.
+    """Write a file with a row for each good row of raw logs: file, line (from 1), label, log_odds, probability.
 
-    It is CSV, Parquet or Arrow, as its name ends (see `score_files`).
+    Args:
+        model: the exported model.
+        raw: paths, URIs or patterns of raw logs in the model's layout.
+        out: the file, in CSV, Parquet or Arrow by the ending of its name (see `score_files`).
+        max_bad_fraction: bad rows are left out up to this share; with 0 the first is an error.
+        progress: called with the bytes read so far and in all.
 
     Raises:
-        InputError: as preparing the same files would: absent, empty, damaged, more bad rows than allowed; or
-            `out` cannot be written, or ends as no format does. Nothing is left of it then.
+        InputError: as preparing the same files would: absent, empty, damaged, more bad rows than allowed; or `out`
+            cannot be written, or its ending is not that of a format. No file is left then.
     """
     score_files.check(out)
     rows = bad = 0
@@ -87,7 +92,7 @@ def score(
                 writer.write_table(pa.table(columns, _SCHEMA))
             _check(rows, bad, max_bad_fraction)
     except StorageError:
-        raise  # of a raw log: it says so itself
+        raise  # of a raw log, which the message names
     except OSError as error:
         raise InputError(
             f"{out}: cannot be written ({error.strerror or error}); choose another --out"
@@ -98,7 +103,17 @@ def score(
 def evaluate(
     model: Deployed, raw: Sequence[str], max_bad_fraction: float = 0.0, progress: Progress | None = None
 ) -> Scored:
-    """Exact scores over all good rows, which take eight bytes of memory each; InputError as `score`."""
+    """Exact scores over all good rows of raw logs, which take eight bytes of memory each.
+
+    Args:
+        model: the exported model.
+        raw: paths, URIs or patterns of raw logs in the model's layout.
+        max_bad_fraction: bad rows are left out up to this share; with 0 the first is an error.
+        progress: called with the bytes read so far and in all.
+
+    Raises:
+        InputError: as `score`.
+    """
     labels, logits, bad = [], [], 0
     for block in _scored(model, resolve(raw), max_bad_fraction, progress):
         labels.append(block.labels)

@@ -26,7 +26,13 @@ from sizewise.results.front import column
 
 
 def ranks(study: Study, x: str, y: str, objective: str) -> go.Figure:
-    """Each trial over two searched settings, coloured by its rank in an objective: 1 is the best."""
+    """Each trial over two searched settings, coloured by its rank in an objective: 1 is the best.
+
+    Args:
+        study: the study, as `sizewise.results.load` reads it.
+        x, y: names of searched settings.
+        objective: one of the study's.
+    """
     rows = ended_trials(study, objective).drop_nulls([x, y])
     value = column(objective)
     falling = study.objectives.get(objective) == "maximize"
@@ -47,7 +53,8 @@ def ranks(study: Study, x: str, y: str, objective: str) -> go.Figure:
         y=coordinates(rows[y]),
         customdata=point_ids(rows),
         text=[
-            f"rank {place:,.0f}: {value_text(value, at)}" for place, at in zip(rank, rows[value], strict=True)
+            f"rank {at:,.0f}: {value_text(value, number)}"
+            for at, number in zip(rank, rows[value], strict=True)
         ],
         mode="markers",
         marker={
@@ -78,8 +85,8 @@ def slices(study: Study, objective: str) -> go.Figure:
         )
     )
     figure.update_layout(height=110 + 250 * lines, showlegend=False)
-    for place, name in enumerate(settings):
-        where = {"row": place // columns + 1, "col": place % columns + 1}
+    for number, name in enumerate(settings):
+        where = {"row": number // columns + 1, "col": number % columns + 1}
         known = rows.drop_nulls([name])
         figure.add_scatter(
             x=coordinates(known[name]),
@@ -97,14 +104,20 @@ def slices(study: Study, objective: str) -> go.Figure:
             **where,
         )
         figure.update_xaxes(**axis_of(study, name, known[name]), **where)
-        figure.update_yaxes(**(axis_of(study, value, known[value]) if place % columns == 0 else {}), **where)
+        figure.update_yaxes(**(axis_of(study, value, known[value]) if number % columns == 0 else {}), **where)
         if is_log_scaled(value):
             figure.update_yaxes(type="log", **where)
     return figure
 
 
 def contour(study: Study, x: str, y: str, objective: str) -> go.Figure:
-    """An objective over two searched settings, between the trials by inverse distance."""
+    """An objective over two searched settings, interpolated between trials by inverse distance.
+
+    Args:
+        study: the study, as `sizewise.results.load` reads it.
+        x, y: names of searched settings.
+        objective: one of the study's.
+    """
     rows = ended_trials(study, objective).drop_nulls([x, y])
     value = column(objective)
     figure = blank_figure(
@@ -124,7 +137,7 @@ def contour(study: Study, x: str, y: str, objective: str) -> go.Figure:
     z = rows[value].to_numpy().astype(np.float64)
     z = np.log10(z) if is_log_scaled(value) and (z > 0).all() else z
     steps = np.linspace(0, 1, 50)
-    # (50, 50, trials) is 20 MB at a thousand trials; more would not be seen
+    # (50, 50, trials) is 20 MB at a thousand trials; more points would not be visible.
     near = np.linspace(0, len(z) - 1, min(len(z), 500)).astype(int)
     distance = (steps[None, :, None] - across[near]) ** 2 + (steps[:, None, None] - along[near]) ** 2
     weight = 1 / (distance + 1e-4) ** 1.5
@@ -182,7 +195,7 @@ def parallel_coordinates(study: Study) -> go.Figure:
 
 
 def _codes(values: pl.Series) -> tuple[np.ndarray[Any, Any], list[str]]:
-    """A setting's values as numbers; what is no number becomes its place among the values, which are named."""
+    """A setting's values as numbers, and the names of values that are not numbers, which become positions in them."""
     if values.dtype.is_numeric():
         return values.to_numpy().astype(np.float64), []
     texts = values.cast(pl.String)

@@ -1,4 +1,4 @@
-"""Picked trials, drawn over the figures of their study: the same trial has one colour everywhere."""
+"""Picked trials, drawn over the figures of their study. A trial has the same colour in all of them."""
 
 from typing import Any, Literal
 
@@ -14,14 +14,21 @@ Over = Literal["size", "iterations", "tradeoff"]
 
 
 def chosen(study: Study, trials: list[int], over: Over, axes: Axes | None = None) -> go.Figure:
-    """The traces to lay over a figure: each picked trial's evaluations as rings, joined by a line."""
+    """The traces that mark picked trials in a figure: each trial's evaluations as rings, joined by a line.
+
+    Args:
+        study: the study, as `sizewise.results.load` reads it.
+        trials: ids of the picked trials.
+        over: the figure that they are drawn over.
+        axes: of that figure; None for the usual ones.
+    """
     axes = (axes or Axes()).of(study)
     figure = go.Figure()
-    for place, trial_id in enumerate(trials):
+    for number, trial_id in enumerate(trials):
         rows = study.evaluations.filter(pl.col("trial_id") == trial_id, *axes.drawn).sort("iteration")
         if rows.is_empty():
             continue
-        color = style.CHOSEN[place % len(style.CHOSEN)]
+        color = style.CHOSEN[number % len(style.CHOSEN)]
         shared: dict[str, Any] = {
             "customdata": style.identity(rows),
             "name": f"trial {trial_id}",

@@ -12,7 +12,7 @@ from sizewise.figures.axes import SIZES
 from sizewise.results import Study, comparing
 from sizewise_core.units import format_bytes
 
-# Okabe and Ito, dark enough for lines; the dash says the same to those who see no colour
+# Okabe and Ito's colours that are dark enough for lines. Dashes distinguish the lines without colour.
 _COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 _DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]
 MOST = len(_COLORS)
@@ -59,8 +59,8 @@ def _draw_fronts(info: _FrontsInfo) -> go.Figure:
             showlegend=True,
         )
     )
-    for place, (name, front, found) in enumerate(zip(info.names, info.fronts, info.attained, strict=True)):
-        color = _COLORS[place % MOST]
+    for number, (name, front, found) in enumerate(zip(info.names, info.fronts, info.attained, strict=True)):
+        color = _COLORS[number % MOST]
         _band(figure, info.sizes, *found.ends, color, name)
         figure.add_scatter(
             x=info.sizes,
@@ -68,7 +68,7 @@ def _draw_fronts(info: _FrontsInfo) -> go.Figure:
             mode="lines",
             name=name,
             legendgroup=name,
-            line={"color": color, "width": 2, "shape": "hv", "dash": _DASHES[place % MOST]},
+            line={"color": color, "width": 2, "shape": "hv", "dash": _DASHES[number % MOST]},
             hoverinfo="skip",
         )
         figure.add_scatter(
@@ -136,7 +136,7 @@ def _band(
 
 
 def _over(attained: Sequence[comparing.Attained]) -> str:
-    """What the intervals are taken over."""
+    """What the intervals are taken over, in words."""
     kinds = {found.of_replicates for found in attained}
     names = {True: "replicates", False: "resampled trials"}
     return " or ".join(names[kind] for kind in sorted(kinds, reverse=True))

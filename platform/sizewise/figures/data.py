@@ -62,9 +62,15 @@ def missing(name: str, columns: pl.DataFrame) -> go.Figure:
 
 
 def frequency_curve(name: str, column: str, found: Frequencies) -> go.Figure:
-    """How often the values of a column occur, most frequent first; a straight line is Zipf's law."""
+    """How often the values of a column occur, most frequent first; a straight line is Zipf's law.
+
+    Args:
+        name: of the study, by which the figure keeps its zoom.
+        column: the token column's name.
+        found: how often its values occur.
+    """
     ranks = np.arange(1, len(found.counts) + 1)
-    # as many points as there are pixels, evenly spaced on the log axis
+    # As many points as there are pixels, evenly spaced on the log axis.
     kept = np.unique(np.geomspace(1, max(len(ranks), 1), 400).astype(int)) - 1
     kept = kept[kept < len(ranks)]
     figure = go.Figure(

@@ -11,7 +11,7 @@ from sizewise.figures.axes import EFFORTS, SCORES, Axes
 from sizewise.results import Study
 from sizewise_core.units import format_bytes
 
-_SHAPE = 8  # points that show how a curve runs
+_SHAPE = 8  # the fewest points that show a curve's shape
 
 
 class _IterationsInfo(NamedTuple):
@@ -40,19 +40,19 @@ def _accuracy_against_iterations_info(study: Study, axes: Axes | None = None) ->
 
 
 def _thinned(points: pl.DataFrame, most: int) -> pl.DataFrame:
-    """At most about `most` points: of each curve as many, evenly spaced on the log axis, and its end.
+    """At most about `most` points: the same number of each curve, evenly spaced on the log axis, and its end.
 
-    Of so many curves that each would lose its shape, evenly chosen ones.
+    Where there are so many curves that each would lose its shape, evenly chosen ones are left out.
     """
     if points.height <= most:
         return points
     curve = ["trial_id", "replicate"]
     curves = style.thinned(points.select(curve).unique(maintain_order=True), most // _SHAPE)
     points = points.join(curves, on=curve, how="semi", maintain_order="left")
-    place = pl.int_range(1, pl.len() + 1).over(curve)
+    position = pl.int_range(1, pl.len() + 1).over(curve)
     each = most // curves.height
-    # curves with one point more than `each` have as many steps of the logarithm as that
-    step = (place.log() / pl.len().over(curve).log() * (each - 1)).ceil()
+    # A curve with one point more than `each` has as many steps of the logarithm.
+    step = (position.log() / pl.len().over(curve).log() * (each - 1)).ceil()
     return points.filter((step != step.shift(-1).over(curve)).fill_null(True))
 
 
@@ -101,7 +101,7 @@ def _draw_accuracy_against_iterations(info: _IterationsInfo) -> go.Figure:
 
 
 def _shades(info: _IterationsInfo) -> list[tuple[int, pl.DataFrame]]:
-    """The curves by shade of their size: a trace a shade, not a trial, keeps a thousand trials quick."""
+    """The curves by shade of their size. One trace a shade, not a trial, draws a thousand trials quickly."""
     if info.curves.is_empty():
         return []
     log = pl.col(info.axes.size).cast(pl.Float64).log10()
@@ -112,7 +112,7 @@ def _shades(info: _IterationsInfo) -> list[tuple[int, pl.DataFrame]]:
 
 
 def _with_gaps(curves: pl.DataFrame, axes: Axes) -> dict[str, object]:
-    """The curves end to end as one trace, a missing value between them breaking the line."""
+    """The curves as one trace, with a missing value after each to end its line."""
     x: list[float] = []
     y: list[float] = []
     texts: list[str] = []

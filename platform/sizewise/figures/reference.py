@@ -1,6 +1,6 @@
-"""Marks to read a study's sizes against: its own full tables, and what the method's authors published.
+"""What a study's sizes are compared with: its own full tables, and the sizes that the authors of ROBE published.
 
-The published run is marked only over its own data, Criteo Terabyte, told by the number of its rows or of its
+The published sizes are marked only over their own data, Criteo Terabyte, recognized by its number of rows or of
 distinct values; and as sizes only, because the abstract gives no AUC (Desai and Shrivastava, NeurIPS 2022: tables of
 100 GB against a pool of 10 MB, "without losing quality", for 4.5 times the iterations).
 """

@@ -38,9 +38,9 @@ from sizewise_core.units import format_bytes, format_count, format_ratio
 
 MOST_ROWS = 200  # of a table; the figures show the rest, and `sizewise results` exports everything
 MOST_COLUMNS = 40  # settings in the table of trials
-MOST_LETTERS = 200  # of a text that comes from a record
+MOST_LETTERS = 200  # of a text from a record
 MOST_PROBLEMS = 50  # lines
-MOST_CONFIGURATION = 100_000  # letters of the study file
+MOST_CONFIGURATION = 100_000  # characters of the study file
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #202124; max-width: 1160px }
@@ -56,7 +56,7 @@ pre { background: #f6f7f9; padding: 1rem; overflow-x: auto }
 
 
 def write(study: Study, out: Path) -> None:
-    """Write the report of `study` to `out`, whole or not at all; InputError if that cannot be done."""
+    """Write the report of a study to a file, completely or not at all. Raises InputError if it cannot be written."""
     page = _page(study)
     try:
         write_atomic(out, page.encode())
@@ -68,7 +68,7 @@ def write(study: Study, out: Path) -> None:
 
 
 def _bounded(study: Study) -> Study:
-    """The study with every text in its tables cut to what people read."""
+    """The study with long texts in its tables cut short."""
 
     def cut(frame: pl.DataFrame) -> pl.DataFrame:
         text = [name for name, kind in frame.schema.items() if kind == pl.String]
@@ -79,12 +79,12 @@ def _bounded(study: Study) -> Study:
         trials=cut(study.trials),
         evaluations=cut(study.evaluations),
         config_columns=[name for name in study.config_columns if len(name) <= MOST_LETTERS][:MOST_COLUMNS],
-        problems=[_short(problem) for problem in study.problems[:MOST_PROBLEMS]] + _unsaid(study),
+        problems=[_short(problem) for problem in study.problems[:MOST_PROBLEMS]] + _more_problems(study),
     )
 
 
-def _unsaid(study: Study) -> list[str]:
-    """A line about the problems that there is no room for."""
+def _more_problems(study: Study) -> list[str]:
+    """A line about the problems that are left out."""
     more = len(study.problems) - MOST_PROBLEMS
     return [f"{more:,} more; all: {problems_command(study)}"] if more > 0 else []
 
@@ -140,12 +140,8 @@ def _objectives(study: Study) -> str:
 
 
 def _figure(figure: go.Figure, div_id: str) -> str:
-    html: str = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=div_id,
-        config=dict(CONFIG),  # a copy: Plotly takes entries out of what it is given
-    )
+    config = dict(CONFIG)  # Plotly removes entries from what it is given
+    html: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=div_id, config=config)
     return html
 
 

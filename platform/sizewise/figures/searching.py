@@ -26,11 +26,11 @@ STATES = {
     "infeasible": "#999999",
     "failed": "#d55e00",
 }
-_STEPS = ("", "/", "x", ".", "-")  # patterns, so that states differ without colour as well
+_PATTERNS = ("", "/", "x", ".", "-")  # so that states differ without colour
 
 
 class _HistoryInfo(NamedTuple):
-    """history: (place, trial_id, hypervolume)."""
+    """history: (place, trial_id, hypervolume); `place` counts the trials that have ended."""
 
     name: str
     history: pl.DataFrame
@@ -188,7 +188,7 @@ def timeline(study: Study) -> go.Figure:
         margin={"b": 90},
         showlegend=True,
     )
-    for pattern, (state, color) in zip(_STEPS, STATES.items(), strict=True):
+    for pattern, (state, color) in zip(_PATTERNS, STATES.items(), strict=True):
         bars = info.bars.filter(pl.col("state") == state)
         if bars.is_empty():
             continue

@@ -38,12 +38,17 @@ class _Line(NamedTuple):
 
 
 def accuracy_against_size(study: Study, epsilon: float | None = None, axes: Axes | None = None) -> go.Figure:
-    """The score against the size in bytes, log scale; the top axis reads the size as compression.
+    """The score against the size in bytes, log scale; the top axis shows the size as compression.
 
-    The front is the study's own, whatever the axes. A star marks a trial with full tables; lines mark the
-    published sizes over Criteo Terabyte (`reference`). With `epsilon`, a line marks the memory that the
-    bound for dense projections asks for (`sizewise.theory`; it does not hold for `hash` and `robe`), where the size is
-    that of the embeddings and all trials have one dim.
+    The front is the study's own for all axes. A star marks a trial with full tables; lines mark the published sizes
+    over Criteo Terabyte (`reference`).
+
+    Args:
+        study: the study, as `sizewise.results.load` reads it.
+        epsilon: draw a line at the memory that the bound for dense projections gives for this relative error
+            (`sizewise.theory`; it does not hold for `hash` and `robe`), where the size is that of the embeddings and
+            all trials have one dim.
+        axes: the columns that are drawn; None for the usual ones.
     """
     return _draw_accuracy_against_size(_accuracy_against_size_info(study, epsilon, axes))
 
@@ -156,7 +161,7 @@ def _lines(info: _SizeInfo) -> list[_Line]:
     """Vertical lines at published sizes and at the bound."""
     lines = [_Line(mark.bytes, mark.text, "dot") for mark in info.marks]
     if info.bound:
-        # Short, for it lies across the figure; `sizewise bound` says what holds for hash and robe.
+        # A short text, because it is drawn across the figure; `sizewise bound` says what holds for hash and robe.
         size_text = format_bytes(info.bound.bytes)
         text = f"dense projection: {size_text} for ε = {info.bound.epsilon:g}<br>(no bound for hash and robe)"
         lines.append(_Line(info.bound.bytes, text, "dash"))
@@ -165,10 +170,12 @@ def _lines(info: _SizeInfo) -> list[_Line]:
 
 def _add_line(figure: go.Figure, line: _Line, number: int, sizes: npt.NDArray[Any]) -> None:
     """A vertical line, its text above those of the lines before it."""
+    # Unlike lines, annotations on a log axis are positioned by the logarithm.
+    # Unlike lines, annotations on a log axis are positioned by the logarithm.
     figure.add_vline(line.bytes, line={"color": style.OUTLINE, "width": 1, "dash": line.dash})
     figure.add_annotation(
         text=line.text,
-        x=math.log10(line.bytes),  # Plotly places annotations, unlike lines, by the logarithm
+        x=math.log10(line.bytes),
         xanchor="right" if sizes.size and line.bytes > math.sqrt(sizes.min() * sizes.max()) else "left",
         y=0.07 * number,
         yref="y domain",
@@ -178,9 +185,9 @@ def _add_line(figure: go.Figure, line: _Line, number: int, sizes: npt.NDArray[An
 
 
 def _add_compression_axis(figure: go.Figure, full_bytes: int, sizes: list[float]) -> None:
-    """The second reading of the size axis along the top: how many times smaller than the full tables."""
+    """A second axis along the top: how many times smaller than the full tables."""
     ratios = style.ticks([full_bytes / size for size in sizes])
-    # an axis without a trace is not drawn, so it gets an empty one
+    # Plotly draws no axis without a trace, so it gets an empty one.
     figure.add_scatter(x=[sizes[0]], y=[None], xaxis="x2", showlegend=False, hoverinfo="skip")
     figure.update_layout(
         xaxis2={

@@ -19,21 +19,15 @@ from sizewise.results import Study
 COLORS: list[str] = sample_colorscale("Viridis", list(np.linspace(0.15, 0.9, 32)))
 DIMMED = "#9aa0a6"
 OUTLINE = "#7a828a"
-CHOSEN = [
-    "#d55e00",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-    "#f0e442",
-    "#999999",
-]  # Okabe and Ito: trials that were picked
+# Okabe and Ito's colours, for picked trials.
+CHOSEN = ["#d55e00", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#999999"]
 HEIGHT = 500
 
-# Points drawn a figure: more add nothing on a screen, but seconds to a browser and megabytes to a report.
+# Points of a figure. More would not be visible, but take seconds of a browser and megabytes of a report.
 MOST_POINTS = 1_000
-MOST_TRIALS = 2_000  # likewise where each trial is a point, a line or a bar
+MOST_TRIALS = 2_000  # in figures where each trial is one point, line or bar
 
-# How every figure is shown. Plotly offers by default to upload the chart to its cloud: never from here.
+# Plotly's options for every figure. Without them it would offer to upload the chart to its cloud.
 CONFIG = {
     "displaylogo": False,
     "responsive": True,
@@ -82,23 +76,36 @@ def ticks(values: Sequence[float] | npt.NDArray[Any]) -> list[float]:
         return [1.0]
     low, high = math.floor(math.log10(numbers.min())), math.ceil(math.log10(numbers.max()))
     steps = (1, 2, 5) if math.log10(numbers.max() / numbers.min()) < 2 else (1,)
-    # one decade beyond on each side, for people who zoom out
+    # One more decade on each side, for zooming out.
     return [float(step * 10.0**power) for power in range(low - 1, high + 2) for step in steps]
 
 
 def log_axis(title: str, values: Any, text: Callable[[float], str], **options: Any) -> dict[str, Any]:
-    """A log axis whose ticks are written by `text`: Plotly's own ("2", "5", "10k") crowd and name no unit."""
+    """A log axis with few ticks, written with their unit, which Plotly's own ("2", "5", "10k") lack.
+
+    Args:
+        title: of the axis.
+        values: all that is drawn along it.
+        text: writes a value.
+        options: further ones of Plotly's axis.
+    """
     at = ticks(values)
     return {"type": "log", "title": title, "tickvals": at, "ticktext": [text(v) for v in at], **options}
 
 
 def color_bar(title: str, values: Any, text: Callable[[float], str]) -> dict[str, Any]:
-    """Marker options that color by the log of `values`, with the colour bar's ticks in human units."""
+    """Marker options for colours by the logarithm of values, and their colour bar.
+
+    Args:
+        title: of the colour bar.
+        values: all that are coloured.
+        text: writes a value, for the ticks.
+    """
     numbers = np.asarray(values, dtype=np.float64)
     low, high = (
         (float(np.log10(end)) for end in (numbers.min(), numbers.max())) if numbers.size else (0.0, 1.0)
     )
-    # a tick at the very top would run into the title
+    # A tick at the very top would overlap the title.
     inside = [tick for tick in ticks(numbers) if low <= math.log10(tick) <= low + 0.92 * (high - low)]
     return {
         "colorscale": COLORS,
@@ -127,12 +134,18 @@ def hover(x: Literal["size", "effort"], label: str = "AUC") -> str:
 
 
 def text(words: str) -> str:
-    """Words of a study or a file as Plotly shows them as they are: it reads some HTML."""
+    """Text of a study or a file with HTML escaped, some of which Plotly would act on."""
     return words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def layout(study_name: str, title: str, subtitle: str, **options: Any) -> go.Layout:
-    """The common layout; `uirevision` keeps a reader's zoom while a running study's figure is redrawn."""
+    """The layout of all figures. Its `uirevision` keeps a reader's zoom while the figure of a running study changes.
+
+    Args:
+        study_name: by which the zoom is kept.
+        title, subtitle: above the figure.
+        options: further ones of Plotly's layout, which replace those from here.
+    """
     return go.Layout(
         template="plotly_white",
         title={
@@ -151,7 +164,7 @@ def layout(study_name: str, title: str, subtitle: str, **options: Any) -> go.Lay
 
 
 def counts(study: Study) -> str:
-    """What the figure rests on, for its subtitle."""
+    """How many trials and evaluations a figure shows, for its subtitle."""
     points = study.candidates
     trials = points["trial_id"].n_unique()
     return (

@@ -1,4 +1,4 @@
-"""The whole trade-off in three dimensions: AUC, size and iterations, with the Pareto front marked."""
+"""The trade-off in three dimensions: AUC, size and iterations, with the Pareto front marked."""
 
 from typing import NamedTuple
 

@@ -24,7 +24,13 @@ class _CurvesInfo(NamedTuple):
 def learning_curves(
     study: Study, trials: list[int], score: str = "auc", effort: str = "iteration"
 ) -> go.Figure:
-    """The score of each trial's evaluations against its effort, a line a trial."""
+    """The score of each trial's evaluations against its effort, a line a trial.
+
+    Args:
+        study: the study, as `sizewise.results.load` reads it.
+        trials: ids.
+        score, effort: columns of the evaluations.
+    """
     info = _curves_info(study, trials, effort, score)
     label = "Learning curves" if len(trials) > 1 else "Learning curve"
     return _draw_curves(
@@ -33,7 +39,13 @@ def learning_curves(
 
 
 def throughput(study: Study, trials: list[int], effort: str = "iteration") -> go.Figure:
-    """Samples a second between evaluations against the effort, a line a trial."""
+    """Samples a second between evaluations against the effort, a line a trial.
+
+    Args:
+        study: the study, as `sizewise.results.load` reads it.
+        trials: ids.
+        effort: a column of the evaluations.
+    """
     info = _curves_info(study, trials, effort, "samples_per_second")
     return _draw_curves(info, "Throughput", "training alone, without evaluation", "Samples a second")
 
@@ -60,10 +72,10 @@ def _draw_curves(info: _CurvesInfo, title: str, subtitle: str, label: str) -> go
     )
     figure.update_layout(height=400, uirevision=f"{info.name} {info.x} {info.y}")
     text = format_count if info.y == "samples_per_second" else "{:.4f}".format
-    for place, (trial, curve) in enumerate(info.curves.items()):
+    for number, (trial, curve) in enumerate(info.curves.items()):
         size = curve[info.size].drop_nulls()
         weight = f" ({format_bytes(size[0])})" if len(size) else ""
-        color = style.CHOSEN[place % len(style.CHOSEN)]
+        color = style.CHOSEN[number % len(style.CHOSEN)]
         figure.add_scatter(
             x=curve[info.x].to_numpy(),
             y=curve[info.y].to_numpy(),

@@ -6,7 +6,7 @@
 
 What a study may ask for (objectives, constraints), what evaluations hold (the columns of their tables and files), what
 the trainer computes, how tables, figures and downloads name and write it: all of it follows from this table. It is
-read whenever it is needed, so a metric that is added is found everywhere.
+read whenever it is needed, so a metric that is added is used everywhere.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,23 +25,23 @@ Compute = Callable[[npt.NDArray[np.floating], npt.NDArray[np.floating]], float]
 
 @dataclass(frozen=True)
 class Metric:
-    """What the platform knows about a metric.
+    """The description of a metric.
 
     Args:
-        label: its name for people, as tables and axes have it.
+        label: its name in tables and on axes.
         kind: what it measures: how good a model is (`score`), how large it is (`size`), how much training led to it
             (`effort`), something else, or which evaluation a row is (`identity`). The figures of the trade-off offer
             every score, size and effort as an axis.
         direction: in which direction it is better; None where it cannot be an objective.
         unit: such as "bytes", "seconds" or "nats"; "" for a plain number.
-        log: drawn on a logarithmic scale.
-        text: writes a value for people.
-        spreadsheet: the same as a printf format, for tables that a browser draws; "" for bytes, whose unit varies.
+        log: whether it is drawn on a logarithmic scale.
+        text: writes a value with its unit.
+        spreadsheet: a printf format for tables in a browser; "" for bytes, whose unit varies.
         dtype: of its column, 64 bits wide.
-        objective: its name in a study file, where that is not the name of the column.
+        objective: its name in a study file, if it differs from that of the column.
         worst: the reference point of the hypervolume; None for the worst value measured, and for the full tables'
             bytes where it is a size.
-        listed: whether every table of evaluations or trials shows it, however short.
+        listed: whether short tables of evaluations or trials show it too.
         compute: (labels, log-odds) -> the metric; both arrays are (validation rows,) and float32, labels are 0 or 1.
             None where the trainer fills it in.
     """
@@ -125,7 +125,8 @@ METRICS: dict[str, Metric] = {
     "iteration": _count("iterations", "minimize", "optimizer steps", "iterations", listed=True),
     "epoch": Metric("epoch", "other", text="{:.2f}".format, spreadsheet="%.2f"),
     "samples": _count("samples", None, "rows trained on"),
-    "auc": _score("AUC", "maximize", worst=0.5, listed=True),  # a coin toss has 0.5
+    # Random scores have an AUC of 0.5.
+    "auc": _score("AUC", "maximize", worst=0.5, listed=True),
     "logloss": _score("log-loss", "minimize", "nats"),
     "normalized_entropy": _score("normalized entropy", "minimize"),
     "embedding_bytes": _bytes("embeddings", "size", "minimize", listed=True),
@@ -144,7 +145,7 @@ METRICS: dict[str, Metric] = {
 
 
 class OfKind(Mapping[str, Metric]):
-    """The metrics of one kind, by name, as METRICS has them at that moment."""
+    """The metrics of one kind, by name, as METRICS is when they are read."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -195,7 +196,7 @@ def unit_of(objective: str) -> str:
 
 
 def objectives() -> dict[str, Direction]:
-    """What a study may ask for, with the direction that makes sense for it: scores first, then sizes and efforts."""
+    """What a study may optimize, with its direction: scores first, then sizes and efforts."""
     order = ("score", "size", "effort", "other")
     possible = [
         (order.index(metric.kind), metric.objective or name, metric.direction)
@@ -206,7 +207,7 @@ def objectives() -> dict[str, Direction]:
 
 
 def constrainable() -> list[str]:
-    """What a study may limit: the objectives, and whatever else an evaluation measures."""
+    """What a study may constrain: the objectives, and all else that an evaluation measures."""
     measured = [metric.objective or name for name, metric in METRICS.items() if metric.kind != "identity"]
     return list(dict.fromkeys([*objectives(), *measured]))
 
@@ -216,11 +217,11 @@ def with_listed(columns: list[str], after: str) -> list[str]:
 
     Args:
         columns: of the table, in their order.
-        after: one of `columns`, behind which the others come.
+        after: one of `columns`; the added ones follow it.
     """
     others = [name for name, metric in METRICS.items() if metric.listed and name not in columns]
-    place = columns.index(after) + 1
-    return [*columns[:place], *others, *columns[place:]]
+    position = columns.index(after) + 1
+    return [*columns[:position], *others, *columns[position:]]
 
 
 def computed(labels: npt.NDArray[np.floating], logits: npt.NDArray[np.floating]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""How good a set of scores is: AUC, log-loss, normalized entropy and calibration, in float64.
+"""AUC, log-loss, normalized entropy and calibration of a model's scores, in float64.
 
 scores = evaluate_scores(labels, logits)          # all rows at once: every figure exact
 scores.auc, scores.normalized_entropy
@@ -36,11 +36,11 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-GROUPS = 128  # of rows, of whose share in an AUC `auc_parts` tells
+GROUPS = 128  # of rows, into which `auc_parts` divides an AUC's error
 
 
 class Scores(NamedTuple):
-    """One evaluation's figures.  One that the labels leave undefined is NaN, and ``undefined`` says why."""
+    """The figures of one evaluation. Where the labels leave one undefined it is NaN, and ``undefined`` says why."""
 
     auc: float
     """Probability that a click scores above a non-click, ties counting one half; NaN with one class."""
@@ -67,7 +67,7 @@ def evaluate_scores(labels: ArrayLike, logits: ArrayLike) -> Scores:
     y, z = _checked(labels, logits)
     auc = float("nan")
     if 0 < y.sum() < y.size:
-        # Here, because it takes a second, and most who import this module score nothing.
+        # Imported here because it takes a second, which most programs that import this module do not need.
         from sklearn.metrics import roc_auc_score
 
         # Only the order counts, so infinities may become the largest floats.
@@ -79,12 +79,12 @@ def evaluate_scores(labels: ArrayLike, logits: ArrayLike) -> Scores:
 
 
 def auc_parts(labels: ArrayLike, logits: ArrayLike) -> Floats:
-    """How far each of ``GROUPS`` groups of rows (every 128th) moves the AUC: what its error is made of.
+    """How far each of ``GROUPS`` groups of rows (every 128th) moves the AUC: the parts of its error.
 
     A click's component is the share of non-clicks below it, a non-click's the share of clicks above it (DeLong et
     al. 1988); here they are centred, scaled and summed by group.  Where two models scored the same rows in the same
     order, the sum of squared differences of their parts estimates the variance of the difference of their AUCs,
-    however alike they are, with ``GROUPS - 1`` degrees of freedom.
+    even where they are alike, with ``GROUPS - 1`` degrees of freedom.
 
     Args:
         labels: (rows,) of 0 and 1.
@@ -172,7 +172,7 @@ class StreamingScores:
 
 
 class _ExactSum:
-    """A sum of nonnegative floats as an integer number of 2^-52: its order cannot matter.
+    """A sum of nonnegative floats as an integer multiple of 2^-52, so that it does not depend on their order.
 
     Each value is off by at most 2^-52.
     """
@@ -188,9 +188,9 @@ class _ExactSum:
             numerator, denominator = float(value).as_integer_ratio()
             self.units += (numerator << 52) // denominator
         for part in np.array_split(values[~large], 1 + values.size // 2**22):
-            whole = np.floor(part * 2.0**20)  # below 2^40: 2^22 of them stay below 2^63
-            rest = np.rint((part * 2.0**20 - whole) * 2.0**32)
-            self.units += (int(whole.astype(np.int64).sum()) << 32) + int(rest.astype(np.int64).sum())
+            high = np.floor(part * 2.0**20)  # below 2^40: 2^22 of them stay below 2^63
+            rest = np.rint((part * 2.0**20 - high) * 2.0**32)
+            self.units += (int(high.astype(np.int64).sum()) << 32) + int(rest.astype(np.int64).sum())
 
     def merge(self, other: "_ExactSum") -> None:
         self.units += other.units

@@ -16,7 +16,7 @@ from sizewise.metrics.registry import METRICS
 from sizewise.store.evaluations import evaluation_of, lines_of
 from sizewise.store.files import batches
 from sizewise.store.study_folder import MOST_CURVE_BYTES, MOST_LINE_BYTES
-from sizewise_core.sealed import DamagedError, whole
+from sizewise_core.sealed import DamagedError, is_intact
 from sizewise_core.storage import Entry, Place
 from sizewise_core.storage_contents import read_entries
 
@@ -79,7 +79,7 @@ def _undamaged(file: Place, text: bytes | OSError, growing: bool, problems: list
         text = text[:end]
     lines, numbers = [], []
     for number, line in lines_of(text):
-        if len(line) > MOST_LINE_BYTES or not whole(line):
+        if len(line) > MOST_LINE_BYTES or not is_intact(line):
             problems.append(_left_out(file.name, number, "damaged"))
         else:
             lines.append(line)

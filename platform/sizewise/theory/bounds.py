@@ -4,15 +4,14 @@
 
 An embedding table of n rows is read by one-hot vectors e_i; hashing replaces e_i by a short vector S e_i and
 the table by a learnt memory M of k rows, so that row i becomes (S e_i)' M.  S costs no memory: it is computed
-from the id.  The bounds below say how large k must be for S to keep lengths and inner products within 1 +-
-epsilon.
+from the id.  The bounds below give the k for which S keeps lengths and inner products within 1 +- epsilon.
 
 The Johnson-Lindenstrauss bound is for a dense Gaussian S.  It does not hold for `hash` and `robe`, whose S has one
-nonzero a row: at any k, some of the rows share all they read, so that the distance between them is lost altogether.
-What can be said of those, in expectation over their hash, is in `sizewise.theory.pool`.
+nonzero a row: at any k, some of the rows read the same numbers only, so that the distance between them is lost.
+`sizewise.theory.pool` has what holds for them, in expectation over their hash.
 
-What they do not say: that training finds such an M, or how much AUC an epsilon costs.  Errors are relative to
-the lengths of the vectors, not to single entries.  The abstract of the parameter-sharing-setup paper (arXiv
+The bounds do not say that training finds such an M, or how much AUC an epsilon costs.  Errors are relative to the
+lengths of the vectors, not to single entries.  The abstract of the parameter-sharing-setup paper (arXiv
 2207.10731) claims that exponentially fewer parameters suffice for a (1 +- epsilon) approximation; its theorem
 was not at hand, and nothing here is attributed to it.  The logarithm in the Johnson-Lindenstrauss bound is a
 growth of that kind.
@@ -32,12 +31,12 @@ FLOAT_BYTES = 4
 HOLDS_FOR = "a dense Gaussian projection; not for embedding.method hash or robe"
 NOT_FOR_HASHES = (
     "This bound is for a dense Gaussian projection. It does not hold for hash and robe, which read each number of a "
-    "vector from one place of their pool: ids that share all their places cannot be told apart, at any size."
+    "vector from one position of their pool: ids that share all positions have equal vectors, at any size."
 )
 
 
 class MemoryBound(NamedTuple):
-    """Memory that suffices for n rows, in the sense of the statement."""
+    """Memory that is enough for n rows, in the sense of `statement`."""
 
     rows: int
     dim: int
@@ -92,6 +91,11 @@ def jl_dimensions(points: int, epsilon: float, failure: float | None = None) -> 
     n(n-1)/2 pairs at once with probability at least 1 - failure: ``k >= 2 ln(n (n-1) / failure) / (eps^2/2 -
     eps^3/3)``.
 
+    Args:
+        points: how many, n.
+        epsilon: allowed relative error of squared distances, in (0, 1).
+        failure: allowed probability that some distance is off by more, in (0, 1); None: that of the theorem.
+
     Raises:
         InputError: fewer than two points, or epsilon or failure outside (0, 1).
     """
@@ -111,6 +115,10 @@ def feature_hashing_variance(x: Floats, y: Floats, size: int) -> float:
     ``(1/m) (sum_{i != j} x_i^2 y_j^2 + x_i y_i x_j y_j)`` (Weinberger et al., Lemma 2 in arXiv 0902.2206v5 of
     2010, which corrects the version of 2009).  Assumes a
     pairwise independent slot hash and a four-wise independent sign hash.
+
+    Args:
+        x, y: (n,) vectors.
+        size: slots, m.
     """
     x2, y2, xy = x * x, y * y, x * y
     squares = x2.sum() * y2.sum() - (x2 * y2).sum()
@@ -119,7 +127,13 @@ def feature_hashing_variance(x: Floats, y: Floats, size: int) -> float:
 
 
 def feature_hashing_chebyshev(x: Floats, y: Floats, size: int, error: float) -> float:
-    """Bound on the probability that a hashed inner product is off by error or more: variance / error^2."""
+    """Bound on the probability that a hashed inner product is off by error or more: variance / error^2.
+
+    Args:
+        x, y: (n,) vectors.
+        size: slots.
+        error: absolute, above 0.
+    """
     return min(1.0, feature_hashing_variance(x, y, size) / error**2)
 
 
@@ -173,6 +187,11 @@ def sparse_jl(
     proves the orders without naming constants; the defaults here are ours, c_m = 8 being twice the leading
     constant of the dense bound for one vector, and rest on simulation, not on a proof.
 
+    Args:
+        epsilon: allowed relative error of the squared length, in (0, 1).
+        delta: allowed probability of a larger one, in (0, 1).
+        rows_constant, nonzeros_constant: c_m and c_s.
+
     Raises:
         InputError: epsilon or delta outside (0, 1).
     """
@@ -184,7 +203,17 @@ def sparse_jl(
 
 
 def simulate_jl(points: Floats, dimensions: int, trials: int, seed: int) -> Iterator[float]:
-    """Largest relative error of any squared distance under fresh Gaussian projections of (n, d) points."""
+    """Simulate dense Gaussian projections.
+
+    Args:
+        points: (n, d), all different.
+        dimensions: of the projection, k.
+        trials: how many projections.
+        seed: of the random numbers.
+
+    Yields:
+        For each projection, the largest relative error of any squared distance.
+    """
     random = np.random.default_rng(seed)
     first, second = np.triu_indices(len(points), 1)
     differences = points[first] - points[second]
@@ -195,12 +224,32 @@ def simulate_jl(points: Floats, dimensions: int, trials: int, seed: int) -> Iter
 
 
 def simulate_feature_hashing(x: Floats, y: Floats, size: int, trials: int, seed: int) -> Floats:
-    """Inner products of x and y, both (n,), under fresh signed hashes into ``size`` slots; (trials,)."""
+    """Simulate signed feature hashing.
+
+    Args:
+        x, y: (n,) vectors.
+        size: slots.
+        trials: how many hashes.
+        seed: of the random numbers.
+
+    Returns:
+        The inner products of the hashed vectors, (trials,).
+    """
     return np.array([float(a @ b) for a, b in _sparse_pairs(x, y, SparseJL(1, size), trials, seed)])
 
 
 def simulate_sparse_jl(x: Floats, sizes: SparseJL, trials: int, seed: int) -> Floats:
-    """Squared lengths of x, (n,), under fresh sparse projections; (trials,)."""
+    """Simulate sparse projections.
+
+    Args:
+        x: (n,) vector.
+        sizes: of the projections.
+        trials: how many.
+        seed: of the random numbers.
+
+    Returns:
+        The squared lengths of the projected vector, (trials,).
+    """
     return np.array([float(a @ a) for a, _ in _sparse_pairs(x, x, sizes, trials, seed)])
 
 

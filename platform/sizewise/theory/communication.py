@@ -1,11 +1,11 @@
-"""What data-parallel workers send in a step, and on paper how training scales beyond this machine.
+"""How many bytes data-parallel workers send in a step, and a model of how training scales over many cards.
 
     wire_bytes(gradient_bytes=10_400_000, workers=8)      # bytes that each worker sends in one step
     efficiency(0.010, exchange_seconds(10_400_000, 64, Links()))
 
-Workers keep a model each and add up all its gradients in one ring all-reduce. Tables too large for one card are cut up
-instead, and vectors and their gradients travel: the exchange that a small model saves. `python -m benchmarks.scaling`
-prints both with the assumptions below.
+Each worker has a copy of the model, and one ring all-reduce adds up all gradients. Tables that are too large for one
+card are split over cards, and vectors and their gradients are sent instead: the exchange that a small model saves.
+`python -m benchmarks.scaling` prints both with the assumptions below.
 """
 
 import math
@@ -19,7 +19,7 @@ def wire_bytes(gradient_bytes: int, workers: int) -> int:
 
 @dataclass(frozen=True)
 class Links:
-    """What cards are joined by; the defaults are those of a node of eight H100 with a 400 Gbit/s adapter a card."""
+    """The connections between cards; the defaults are those of nodes of eight H100 with a 400 Gbit/s adapter a card."""
 
     cards_per_node: int = 8
     within: float = 450e9
@@ -33,7 +33,13 @@ class Links:
 
 
 def exchange_seconds(gradient_bytes: float, cards: int, links: Links) -> float:
-    """Time to add up gradients over all cards: first within nodes, then each card its share between nodes, and back."""
+    """Seconds to add up gradients over all cards: within nodes, then each card's share between nodes, and back.
+
+    Args:
+        gradient_bytes: of one card.
+        cards: how many.
+        links: between them.
+    """
     local = min(cards, links.cards_per_node)
     nodes = math.ceil(cards / links.cards_per_node)
     within = 2 * (local - 1) / local * gradient_bytes / (links.within * links.reached)
@@ -42,10 +48,14 @@ def exchange_seconds(gradient_bytes: float, cards: int, links: Links) -> float:
 
 
 def all_to_all_seconds(vector_bytes: float, cards: int, links: Links) -> float:
-    """Time to fetch a card's vectors from tables cut up over all cards, and to send their gradients back.
+    """Seconds to fetch a card's vectors from tables that are split over all cards, and to send their gradients back.
 
-    `vector_bytes` is what one card's share of a batch looks up. Each card sends as much as it receives; what stays
-    within the node goes at the same time over the faster links.
+    Each card sends as much as it receives; the share within the node is sent at the same time over the faster links.
+
+    Args:
+        vector_bytes: of all vectors that one card looks up in a batch.
+        cards: how many.
+        links: between them.
     """
     local = min(cards, links.cards_per_node)
     within = vector_bytes * (local - 1) / cards / (links.within * links.reached)
@@ -54,7 +64,13 @@ def all_to_all_seconds(vector_bytes: float, cards: int, links: Links) -> float:
 
 
 def efficiency(step_seconds: float, exchange: float, hidden: float = 0.0) -> float:
-    """Throughput of a card among many over that of one alone; `hidden` seconds of the exchange overlap with work."""
+    """Throughput of a card among many, relative to that of a single card.
+
+    Args:
+        step_seconds: of a step of a single card.
+        exchange: seconds that cards exchange gradients or vectors in a step.
+        hidden: seconds of the exchange that overlap with computation.
+    """
     return step_seconds / (step_seconds + max(0.0, exchange - hidden))
 
 

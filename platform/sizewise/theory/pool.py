@@ -1,10 +1,10 @@
-"""What a pool of a given size costs `hash` and `robe`: errors of vectors, inner products and distances.
+"""Expected errors of `hash` and `robe` with a pool of a given size: of vectors, inner products and distances.
 
 The Johnson-Lindenstrauss bound (`bounds.py`) is for dense Gaussian projections. `hash` and `robe` read each
-number from one place of the pool, so that ids that share a place read the same number there, whatever the pool's size.
-What can be said of them, exactly, is an expectation over the hash: how far the vectors of given ids are off, by how
-often they and the others are read. docs/methods.md derives the formulas, and
-tests/sizewise/theory/test_pool_theory.py checks them against the methods' own hashes.
+number from one position of the pool, so that ids that share a position read the same number there, at any size of the
+pool. What can be computed exactly is an expectation over the hash: how far the vectors of given ids are off, from how
+often they and the others are read. docs/methods.md derives the formulas, and tests/sizewise/theory/test_pool_theory.py
+checks them against the methods' own hashes.
 
     pool = PoolMap(numbers=2_500_000, dim=16, block_len=16, align=4)
     ids = Frequencies.zipf(1_000_000, exponent=1.0)
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from sizewise_core.errors import InputError
 
 Floats = NDArray[np.float64]
-CERTAIN = 1 - 1e-9  # the greatest chance, so that logarithms of its complement exist
-MOST_GROUPS = 200  # of ids by weight; weights within some percent share a group beyond
+CERTAIN = 1 - 1e-9  # the largest probability, so that logarithms of its complement exist
+MOST_GROUPS = 200  # of ids by weight; with more different weights, similar ones share a group
 
 
 class PoolMap(NamedTuple):
@@ -91,9 +91,9 @@ class Frequencies(NamedTuple):
 
 
 class ReadMoments(NamedTuple):
-    """What one number of a vector becomes: expectations over the hash, averages over the vector's numbers.
+    """Moments of one number that is read from the pool: expectations over the hash, averages over the vector.
 
-    With f the id's own weight, F the sum of the weights of all that share the place, Q that of the others' squares.
+    f is the id's own weight, F the sum of the weights of all that share the position, Q that of the others' squares.
     """
 
     kept: float
@@ -133,8 +133,8 @@ def read_moments(pool: PoolMap, ids: Frequencies, weight: float) -> ReadMoments:
     (docs/methods.md has the derivation).
 
     Args:
-        pool: how vectors lie in the pool.
-        ids: the weights of all ids, the one that is read among them.
+        pool: how vectors are read from the pool.
+        ids: the weights of all ids, including the one that is read.
         weight: of the id that is read.
 
     Raises:
@@ -175,14 +175,14 @@ def pair_error(
     blocks of x and y that do so (a chance below ``2 block_len / numbers``) count as apart.
 
     Args:
-        pool: how vectors lie in the pool.
-        ids: the weights of all ids, those of x and y among them.
+        pool: how vectors are read from the pool.
+        ids: the weights of all ids, including those of x and y.
         weights: of x and of y.
         x, y: (dim,) vectors; not zero.
         square: mean square of a number of the other vectors.
 
     Raises:
-        InputError: as `read_moments`; or the pool is so small that two blocks can hardly lie apart.
+        InputError: as `read_moments`; or the pool is so small that two blocks can hardly be apart.
     """
     _check_map(pool)
     if pool.starts <= 2 * pool.blocks[0][0]:
@@ -273,7 +273,7 @@ def _kept_together(pool: PoolMap, ids: Frequencies, weight: float, found: ReadMo
 
 
 def _joint(pool: PoolMap, ids: Frequencies, weights: tuple[float, float], apart: int | None) -> float:
-    """E[f g / (F G)] at two places, so many cells apart in one block of one id, or in blocks of two that are apart."""
+    """E[f g / (F G)] at two positions, `apart` cells apart in one block of one id, or (None) in blocks of two ids."""
     f, g = weights
     length = pool.blocks[0][0]
     of_t, of_s = ids.weights / f, ids.weights / g
@@ -282,7 +282,7 @@ def _joint(pool: PoolMap, ids: Frequencies, weights: tuple[float, float], apart:
     t_falls, s_falls = np.expm1(-np.outer(t, of_t)), np.expm1(-np.outer(s, of_s))
 
     def log_covered(t_fall: Floats, s_fall: Floats, cells: int) -> Floats:
-        """log E[exp(-t f - s g)] of one block that may cover either place or, within a block's length, both."""
+        """log E[exp(-t f - s g)] of one block that may cover either position or, within a block's length, both."""
         both = 0 if apart is None else max(cells - apart, 0)
         sum_ = cells * (t_fall + s_fall) + both * t_fall * s_fall
         logs: Floats = np.log1p(sum_ / pool.starts)
@@ -325,9 +325,9 @@ def _shared(pool: PoolMap, ids: Frequencies, weights: tuple[float, float]) -> tu
 
 
 def _cells(pool: PoolMap) -> Iterator[tuple[float, list[float]]]:
-    """The places that a number is read from, as (chance, for each length the chance that a block covers it).
+    """The positions that a number is read from, as (probability, for each length the probability of being covered).
 
-    Without wrap-around, fewer starts cover the places near both ends of the pool.
+    Without wrap-around, fewer starts cover the positions near both ends of the pool.
     """
     starts, longest = pool.starts, pool.blocks[0][0]
     inside = [min(length / starts, CERTAIN) for length, _ in pool.blocks]

@@ -1,4 +1,4 @@
-"""What `sizewise bound` says of `hash` and `robe`: errors to expect from a shared pool, at three frequencies of ids."""
+"""What `sizewise bound` prints about `hash` and `robe`: expected errors at three frequencies of ids."""
 
 import math
 import textwrap
@@ -16,8 +16,8 @@ from sizewise_prep.shards.files import read_shard
 from sizewise_prep.shards.manifest import Manifest
 
 MOST_ROWS = 2_000_000  # of the data, from which ids are counted
-MOST_SKEW = 10  # beyond, one id takes all lookups
-LEAST_VECTORS = 4  # in a pool of which anything can be said
+MOST_SKEW = 10  # above it, one id gets nearly all lookups
+LEAST_VECTORS = 4  # the smallest pool, for which the formulas hold
 
 SHARES = 0.1, 0.5, 0.9  # of all lookups, which go to ids as frequent as the one that is shown, or more
 
@@ -77,11 +77,11 @@ def counted(folder: str, most_rows: int = MOST_ROWS) -> Frequencies:
 
 
 class SharedPool(NamedTuple):
-    """What can be expected of `hash` and `robe` with a pool of this size."""
+    """The expected errors of `hash` and `robe` with a pool of this size."""
 
     bytes: int
     frequencies: str
-    """Where those of the ids are from."""
+    """Where the ids' frequencies are from, in words."""
     maps: dict[str, tuple[PoolMap, list[IdError]]]
 
     def as_json(self) -> dict[str, object]:
@@ -93,7 +93,7 @@ class SharedPool(NamedTuple):
         return {"bytes": self.bytes, "frequencies": self.frequencies, "maps": maps}
 
     def text(self) -> str:
-        """As a table for people."""
+        """As a table for the terminal."""
         lines = [
             textwrap.fill(
                 f"What can be expected of hash and robe with a pool of {format_bytes(self.bytes)}, ids being read "
@@ -128,9 +128,9 @@ def shared_pool(memory_budget: int, rows: int, dim: int, data: str | None, skew:
     """What `sizewise bound` shows.
 
     Args:
-        memory_budget: bytes of the pool, of float32 numbers.
+        memory_budget: bytes of the pool of float32 numbers.
         rows: ids of all features.
-        dim: of the vectors.
+        dim: length of a vector.
         data: a local folder of shards, for its ids' frequencies; else they are ``rank^-skew``.
         skew: exponent; 0 for ids that are all as frequent.
 
@@ -152,9 +152,9 @@ def shared_pool(memory_budget: int, rows: int, dim: int, data: str | None, skew:
     block_len = min(16, dim)
     align = math.gcd(4, block_len, dim)
     numbers = memory_budget // 4 // align * align
-    whole_rows = PoolMap(memory_budget // (4 * dim) * dim, dim, dim, dim)
+    rows_of_dim = PoolMap(memory_budget // (4 * dim) * dim, dim, dim, dim)
     blocks = PoolMap(numbers, dim, block_len, align)
-    maps = {"hash": whole_rows, "robe": blocks, "robe, sign: true": blocks._replace(sign=True)}
+    maps = {"hash": rows_of_dim, "robe": blocks, "robe, sign: true": blocks._replace(sign=True)}
     return SharedPool(
         memory_budget, source, {name: (pool, id_errors(pool, ids)) for name, pool in maps.items()}
     )

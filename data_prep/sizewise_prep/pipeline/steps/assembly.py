@@ -1,8 +1,8 @@
 """The second step of a preparation: parts to shards of exactly so many rows.
 
-A shard is cut out of the parts that its rows lie in, treated and written; its figures and the run of its
-distinct tokens (see `distinct`) are taken on the way. With contiguous ids that happens twice: first only the
-runs are written, and when all of them are merged, the shards.
+A shard's rows are gathered from the parts that hold them, treated and written; its figures and the run of its distinct
+tokens (see `distinct`) are made at the same time. With contiguous ids there are two passes: the first writes the runs,
+and when all of them are merged, the second writes the shards.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sizewise_prep.shards.vocabulary import renumber
 MLPERF_IDS = 40_000_000
 TRAINING = "train-"  # begins the names of shards whose values are counted
 _BASE_MEMORY = 300 * 10**6  # interpreter and libraries
-_COPIES = 2.5  # of a shard's rows in memory: as read, as treated, and a half for columns
+_COPIES = 2.5  # of a shard's rows in memory: as read, as treated, and half of them while columns are sorted
 
 
 def memory(shard_rows: int, row_bytes: int) -> int:
@@ -51,13 +51,13 @@ class ShardJob:
     """A shard to be made.
 
     Attributes:
-        folder: where the work lies.
+        folder: the working folder.
         name: of the shard, without a suffix.
-        cuts: where its rows are.
-        tokens: the treatment.
-        shuffle: what the order of its rows depends on; None: in time order.
+        cuts: the parts' rows that it is made of.
+        tokens: what is done to tokens.
+        shuffle: the seed of its rows' order; None: in time order.
         counting: with contiguous ids, whether to write the run of its tokens rather than the shard.
-        ids_begin: then, per column, where the ids of the run's words begin (see `vocabulary.renumber`).
+        ids_begin: with contiguous ids, per column, where the ids of the run's words begin (see `vocabulary.renumber`).
     """
 
     folder: Path
@@ -70,24 +70,24 @@ class ShardJob:
 
     @property
     def record_path(self) -> Path:
-        """Where the record lies that says it is done."""
+        """The path of the record that says it is done."""
         return self.folder / "work" / ("counted" if self.counting else "made") / f"{self.name}.json"
 
 
 def shard_jobs(
     folder: Path, settings: Settings, rows: Iterable[Cut], sizes: dict[str, int]
 ) -> list[ShardJob]:
-    """Every split starts a shard; every shard but a split's last has `shard_rows` rows.
+    """The shards of all splits. A split begins with a new shard; all but its last have `shard_rows` rows.
 
     Args:
-        folder: where the work lies.
+        folder: the working folder.
         settings: of the preparation.
         rows: of the log, one split behind the other.
         sizes: rows of each split, in time order.
     """
     jobs, log = [], iter(rows)
     part, at = None, 0
-    for place, (name, size) in enumerate(sizes.items()):
+    for split, (name, size) in enumerate(sizes.items()):
         for number, first in enumerate(range(0, size, settings.shard_rows)):
             wanted, cuts = min(settings.shard_rows, size - first), []
             while wanted:
@@ -97,13 +97,13 @@ def shard_jobs(
                 cuts.append(Cut(part.part, at, min(part.stop, at + wanted)))
                 wanted -= cuts[-1].stop - at
                 at = cuts[-1].stop
-            shuffle = None if settings.shuffle is None else (settings.shuffle, place, number)
+            shuffle = None if settings.shuffle is None else (settings.shuffle, split, number)
             jobs.append(ShardJob(folder, f"{name}-{number:05d}", tuple(cuts), settings.tokens, shuffle))
     return jobs
 
 
 class Made(BaseModel):
-    """What became of a job: files and figures.
+    """The result of a job: files and figures.
 
     Attributes:
         name: of the shard.
@@ -125,13 +125,13 @@ class Made(BaseModel):
     token_missing: list[int]
 
     def run_in(self, folder: Path) -> Run:
-        """The run in the folder of the work."""
+        """The run, with its path in the working folder."""
         assert self.run is not None
         return Run(folder / self.run.file, self.run_starts, self.name.startswith(TRAINING))
 
 
 def finished(job: ShardJob) -> Made | None:
-    """What a job left behind when it is done and its files are as they were written, else None."""
+    """The result of a job that is done and whose files are intact; else None."""
     if not job.record_path.exists():
         return None
     made = Made.model_validate_json(job.record_path.read_bytes())
@@ -140,15 +140,15 @@ def finished(job: ShardJob) -> Made | None:
 
 
 def check(job: ShardJob) -> Iterator[Made | None]:
-    """`finished`, for a worker."""
+    """As `finished`, in the form that workers call."""
     yield finished(job)
 
 
 def make(job: ShardJob) -> Iterator[Made]:
     """Make a shard, or count its tokens.
 
-    A shard's rows are most of a worker's memory, so what else takes room does so before they are all there, or when
-    they are no longer needed.
+    A shard's rows take most of a worker's memory, so other large arrays exist only before all rows are gathered or
+    after they are released.
     """
     numbering = job.tokens == "contiguous" and not job.counting
     order = _order(job)
@@ -191,7 +191,7 @@ def make(job: ShardJob) -> Iterator[Made]:
 
 
 def _order(job: ShardJob) -> npt.NDArray[np.int64] | None:
-    """Where each of a shard's rows is among those of its cuts; None where they stay as they are."""
+    """The order of a shard's rows: for each its position among those of the cuts; None where it is the same."""
     if job.shuffle is None or job.counting:
         return None
     rows = sum(cut.stop - cut.start for cut in job.cuts)
@@ -199,7 +199,7 @@ def _order(job: ShardJob) -> npt.NDArray[np.int64] | None:
 
 
 def _gathered(job: ShardJob, part: Part, order: npt.NDArray[np.int64] | None) -> npt.NDArray[Any]:
-    """That part of a shard's rows, in that order."""
+    """One array of a shard's rows, in that order."""
     array = gather(job.folder, [(cut.part, cut.start, cut.stop) for cut in job.cuts], part)
     return array if order is None else array[order]
 

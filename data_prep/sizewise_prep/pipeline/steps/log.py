@@ -1,7 +1,7 @@
-"""The raw log as far as it is read: the first step of a preparation, and what is known of the log after it.
+"""The raw log and what has been read of it: the first step of a preparation, and what is known after it.
 
 log = Log(folder, settings, found, workers, time_column)
-yield from log.read()                  # jobs of `parts`, those aside that an earlier run has done
+yield from log.read()                  # parse what earlier runs have not
 log.rows_by_file(), log.quarantine(), log.sources()
 """
 
@@ -53,14 +53,14 @@ class Log:
 
     @property
     def parts(self) -> list[Part]:
-        """What has been read, in the order of the log."""
+        """The parts that have been read, in the order of the log."""
         return [self._parts[key] for key in sorted(self._parts)]
 
     def read(self) -> Generator[Progress, None, None]:
         """Parse what is not parsed yet."""
         yield self._reading()
         for part in self._workers.run(parts.parse, self._jobs(), parts.MEMORY):
-            if part is None:  # workers report finished jobs only, so look what is there
+            if part is None:  # only finished jobs yield parts, so look for records of those that are not
                 self._parts |= parts.recorded(self._folder, known=self._parts)
             else:
                 self._parts[part.key] = part
@@ -68,7 +68,7 @@ class Log:
             yield self._reading()
 
     def restore(self, needed: set[str]) -> Generator[Progress, None, None]:
-        """Parse again what an earlier run had parsed and is no longer as it was written."""
+        """Parse again what an earlier run had parsed and has been damaged since."""
         old = [
             part
             for part in self.parts
@@ -165,7 +165,12 @@ class Log:
         return TimeOrder(column=self._time_column, rows=rows, out_of_order=out_of_order(stretches))
 
     def progress(self, step: Step, done: int, total: int) -> Progress:
-        """How far another step than reading is."""
+        """How far a step after reading is.
+
+        Args:
+            step: which step.
+            done, total: its jobs.
+        """
         return self._progress(step, done, total, self._amount()[1], ())
 
     def _jobs(self) -> list[ParseJob]:
@@ -223,7 +228,7 @@ class Log:
 
 
 def digests(found: list[RawFile], layout: Layout, workers: Workers) -> list[str]:
-    """The digests of raw files as `Source` has them."""
+    """The SHA-256 digests of raw files, as in `Source`."""
     cut = [stretches(raw, layout, parts.PIECE_BYTES, _block_bytes()) for raw in found]
     jobs = [(file, raw, at.start, at.stop) for file, raw in enumerate(found) for at in cut[file]]
     known: dict[tuple[int, int], str] = {}
@@ -263,4 +268,4 @@ def _digest(job: tuple[int, RawFile, int, int]) -> Iterator[tuple[int, int, str]
 
 def _damaged(job: tuple[Path, Part]) -> Iterator[tuple[int, int] | None]:
     folder, part = job
-    yield None if part.is_whole(folder) else part.key
+    yield None if part.is_intact(folder) else part.key

@@ -2,8 +2,8 @@
 
 A piece is a range of a plain file, or as much of another one as comes to about such a range. Its rows go
 to `work/parts/FILE-PIECE.rows` (see `row_files`), its bad lines to `.bad`, and then a record of both to `.json`: a
-piece that has a record is done. Pieces are the same whoever works on them, so any number of workers leave the same
-parts.
+piece that has a record is done. How a file is cut into pieces does not depend on the workers, so any number of them
+leave the same parts.
 """
 
 from __future__ import annotations
@@ -39,14 +39,16 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 64 << 20
 FOLDER = "work/parts"
-_QUARANTINE_BYTES = 1 << 20  # that are copied at a time
-_FIRST_BYTES = 64 << 10  # of a log's first file
+_QUARANTINE_BYTES = 1 << 20  # copied at a time
+_FIRST_BYTES = (
+    64 << 10
+)  # of a log's first file that are searched for a time column that are searched for a time column
 MEMORY = 600 * 10**6
 """Bytes that a worker needs to parse, its interpreter and libraries included."""
 
 
 class Part(BaseModel):
-    """What became of one piece of a raw file.
+    """The result of parsing one piece of a raw file.
 
     Attributes:
         file, piece: which raw file, and which piece of it, from 0.
@@ -84,7 +86,7 @@ class Part(BaseModel):
 
     @property
     def key(self) -> tuple[int, int]:
-        """Where it comes in the log."""
+        """Its position in the log: which file, and which piece of it."""
         return self.file, self.piece
 
     @property
@@ -92,9 +94,9 @@ class Part(BaseModel):
         """Lines of the raw file that it takes."""
         return self.lines + self.header + self.within
 
-    def is_whole(self, folder: Path) -> bool:
-        """Whether the files that hold it are as they were written."""
-        data = self.data is None or row_files.is_whole(folder, self.data)
+    def is_intact(self, folder: Path) -> bool:
+        """Whether its files are unchanged since they were written."""
+        data = self.data is None or row_files.is_intact(folder, self.data)
         return data and (self.bad is None or problem_of(folder, self.bad) is None)
 
 
@@ -103,11 +105,11 @@ class ParseJob:
     """A stretch of a raw file to be parsed.
 
     Attributes:
-        folder: where the work lies.
-        file: the raw file's place in the log.
+        folder: the working folder.
+        file: which raw file of the log, from 0.
         stretch: of the file.
         done: pieces of it that need not be parsed again.
-        piece_bytes, block_bytes: text in a piece of a compressed file, and text that is parsed at a time.
+        piece_bytes, block_bytes: bytes of text in a piece of a compressed file, and parsed at a time.
         strict: whether the first bad row is an error.
         time: the column that holds the time, if any.
         split: the column that says in which split a row is, if one does.
@@ -127,12 +129,18 @@ class ParseJob:
 
 
 def record_path(folder: Path, file: int, piece: int) -> Path:
-    """Where the record of a piece lies."""
+    """The path of the record of a piece.
+
+    Args:
+        folder: the working folder.
+        file: which raw file of the log, from 0.
+        piece: which piece of the file, from 0.
+    """
     return folder / FOLDER / f"{file:05d}-{piece:06d}.json"
 
 
 def recorded(folder: Path, known: Collection[tuple[int, int]] = ()) -> dict[tuple[int, int], Part]:
-    """The parts that are done, those aside that are known."""
+    """The parts that are done, except those in `known`."""
     names = [name for name in os.listdir(folder / FOLDER) if name.endswith(".json") and name[0] != "."]
     keys = {(int(file), int(piece)) for file, piece in (name[:-5].split("-") for name in names)}
     paths = (record_path(folder, *key) for key in keys.difference(known))
@@ -140,7 +148,7 @@ def recorded(folder: Path, known: Collection[tuple[int, int]] = ()) -> dict[tupl
 
 
 def time_column(raw: RawFile, layout: Layout) -> str | None:
-    """The column that holds the time, as far as the first lines of a log's first file show one (see `time_order`).
+    """The column that holds the time, if the first lines of a log's first file have one (see `time_order`).
 
     Raises InputError when it cannot be read.
     """
@@ -230,7 +238,13 @@ class _Collected:
         return self._lines + self._header + self._within
 
     def add(self, block: Block, before: int) -> None:
-        """Parse a block; `before` lines of the job come before this piece."""
+        """Parse a block.
+
+        Args:
+            block: complete lines.
+            parser: of the log's layout.
+            before: lines of the job that come before this piece.
+        """
         if self._piece == 0 and not self.blocks:
             self._header = self._reader.header_lines
         self.blocks += 1
@@ -251,7 +265,7 @@ class _Collected:
         self._within += block.lines - (self._lines - rows_before)
 
     def _set_aside(self, bad: list[BadRow], before: int) -> None:
-        """Write bad rows; where none is allowed, the first is an error."""
+        """Write bad rows to the quarantine; where none is allowed, the first is an error."""
         first, job, reader = bad[0], self._job, self._reader
         if job.strict:
             row = first._replace(line=first.line + before + reader.lines_before())
@@ -297,7 +311,17 @@ class _Collected:
 
 
 def write_quarantine(folder: Path, name: str, raw: list[RawFile], parts: list[Part]) -> Shard | None:
-    """All bad lines, in the order of the log: file, line number, reason, and the line as it was."""
+    """Write all bad lines of a log to one file, in their order: raw file, line number, reason, the line itself.
+
+    Args:
+        folder: the working folder.
+        name: path of the file within it.
+        raw: the raw files of the log.
+        parts: all of the log, in its order.
+
+    Returns:
+        The file; None where no line is bad.
+    """
     if not any(part.bad for part in parts):
         return None
     (folder / name).parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""How far a preparation has come, for whoever shows it."""
+"""How far a preparation is, for the caller to show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Step = Literal["read", "check", "count", "number", "shards", "distinct"]
 
 @dataclass(frozen=True)
 class FileProgress:
-    """How far one raw file is read, in bytes as they lie in it."""
+    """How far one raw file is read, in bytes of the file itself."""
 
     name: str
     bytes: int
@@ -19,15 +19,15 @@ class FileProgress:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a preparation has come.
+    """How far a preparation is.
 
     Attributes:
         step: "read" raw files; "check" what is there; "count" tokens; "number" them; write "shards"; "distinct".
         done, total: bytes of the raw files in the first step, jobs in the others.
         rows: rows read so far, good and bad.
         seconds: since this run began.
-        bytes_before, rows_before: what runs before this one had read.
-        files: of the first step.
+        bytes_before, rows_before: what earlier runs had read.
+        files: each raw file, in the first step.
     """
 
     step: Step

@@ -1,10 +1,10 @@
-"""Rows that lie on the disk between two steps of a preparation: arrays as they are, cheap to write and to read.
+"""Rows on disk between two steps of a preparation: plain arrays, cheap to write and to read.
 
     spilled = write(folder, "work/parts/00000-000000.rows", blocks)
     ids = gather(folder, [(spilled, 0, 500), (other, 0, 500)], "ids")
 
-A file holds all labels, then all dense values, then all ids. They are not waited for until they reach the disk: after a
-power cut the CRC-32, which costs a fraction of a cryptographic digest, shows what did not.
+A file holds all labels, then all dense values, then all ids. Nothing waits until the disk has them: after a power cut,
+the CRC-32, which costs a fraction of a cryptographic digest, shows which files are damaged.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from sizewise_core.names import PlainPath
 from sizewise_prep.raw.parsing.rows import Rows
 
 Part = Literal["labels", "dense", "ids"]
-"""Of rows, as `Rows` has them."""
+"""One of the arrays of `Rows`."""
 
 
 class Spilled(BaseModel):
-    """A file of rows: where it is in the working folder, its shape and its CRC-32."""
+    """A file of rows: its path in the working folder, its shape and its CRC-32."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,7 +44,16 @@ class Spilled(BaseModel):
 
 
 def write(folder: Path, file: str, blocks: Sequence[Rows]) -> Spilled:
-    """Write blocks of rows, at least one, one after another. Raises OSError."""
+    """Write blocks of rows, one after another.
+
+    Args:
+        folder: the working folder.
+        file: path of the file within it.
+        blocks: at least one, all with the same columns.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     crc = 0
     with atomic_file(folder / file, durable=False) as stream:
         for part in get_args(Part):
@@ -58,7 +67,19 @@ def write(folder: Path, file: str, blocks: Sequence[Rows]) -> Spilled:
 
 
 def gather(folder: Path, cuts: Sequence[tuple[Spilled, int, int]], part: Part) -> npt.NDArray[Any]:
-    """That part of rows `start` to `stop` of each of the files, at least one, one after another. Raises OSError."""
+    """One array of some files' rows, read into one piece of memory.
+
+    Args:
+        folder: the working folder.
+        cuts: at least one; of each file, rows `start` to `stop` (exclusive).
+        part: which array.
+
+    Returns:
+        labels (rows,) uint8, dense (rows, columns) float32 or ids (rows, columns) uint32, in the order of the cuts.
+
+    Raises:
+        OSError: a file cannot be read, or ends too early.
+    """
     first, total = cuts[0][0], sum(stop - start for _, start, stop in cuts)
     shape, kind = {
         "labels": ((total,), np.uint8),
@@ -73,7 +94,7 @@ def gather(folder: Path, cuts: Sequence[tuple[Spilled, int, int]], part: Part) -
         with (folder / spilled.file).open("rb", buffering=0) as stream:
             stream.seek(before + start * row_bytes)
             wanted = (stop - start) * row_bytes
-            while wanted:  # a read stops short of two gibibytes
+            while wanted:  # one read returns less than two gibibytes
                 read = stream.readinto(left[:wanted])
                 if not read:
                     raise OSError(f"{folder / spilled.file}: ends too early")
@@ -81,8 +102,8 @@ def gather(folder: Path, cuts: Sequence[tuple[Spilled, int, int]], part: Part) -
     return array
 
 
-def is_whole(folder: Path, spilled: Spilled) -> bool:
-    """Whether a file is there as it was written."""
+def is_intact(folder: Path, spilled: Spilled) -> bool:
+    """Whether a file is there and unchanged."""
     crc, size = 0, 0
     try:
         with (folder / spilled.file).open("rb") as stream:

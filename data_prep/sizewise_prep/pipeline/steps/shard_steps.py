@@ -1,9 +1,9 @@
-"""From a log that is read to its shards and their manifest: the steps of a preparation after the first, in their order.
+"""The steps of a preparation after the first, in their order: from a log that is read to shards and their manifest.
 
     manifest = yield from make(folder, settings, log, rule, workers, memory)
 
 With raw tokens, shards are written and their distinct tokens counted; with contiguous ids tokens are counted and
-numbered, and then the shards are written. Each step does only what an earlier run has not done.
+numbered, and then the shards are written. Each step does only what earlier runs have not done.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from sizewise_prep.shards.manifest import Manifest, Quarantine, Settings, Shard,
 from sizewise_prep.shards.splits import Rule
 from sizewise_prep.shards.vocabulary import Numbered, NumberJob
 
-_MERGE_MEMORY = 300 * 10**6  # of a worker that merges, its words aside
-_WORDS_OF_A_RUN = 1 << 16  # in a range of a merge
+_MERGE_MEMORY = 300 * 10**6  # bytes that a worker takes to merge, without its words
+_WORDS_OF_A_RUN = 1 << 16  # that are merged at a time
 
 Steps = Generator[Progress, None, Manifest]
 Job = TypeVar("Job", ShardJob, NumberJob, MergeJob)
@@ -39,23 +39,26 @@ Done = TypeVar("Done", Made, Numbered, Merged)
 
 
 def make(folder: Path, settings: Settings, log: Log, rule: Rule, workers: Workers, memory: int) -> Steps:
-    """Cut the log's rows into shards in `folder`; what the manifest is to say.
+    """Cut the log's rows into shards.
 
     Args:
-        folder: where the work lies.
+        folder: the working folder.
         settings: of the preparation.
         log: read to its end.
-        rule: where to cut.
-        workers: who does it.
-        memory: bytes that all of them may take together.
+        rule: how the log is split.
+        workers: they do the jobs.
+        memory: bytes that all workers may take together.
+
+    Returns:
+        The manifest, as the generator's value.
 
     Raises:
         InputError: too many rows are bad, or too few for the rule.
     """
-    return (yield from _Making(folder, settings, log, workers, memory).steps(rule))
+    return (yield from _ShardSteps(folder, settings, log, workers, memory).steps(rule))
 
 
-class _Making:
+class _ShardSteps:
     def __init__(self, folder: Path, settings: Settings, log: Log, workers: Workers, memory: int) -> None:
         self._folder, self._settings, self._log = folder, settings, log
         self._workers, self._memory = workers, memory
@@ -86,8 +89,8 @@ class _Making:
     def _make(
         self, jobs: list[ShardJob], step: Literal["count", "shards"]
     ) -> Generator[Progress, None, list[Made]]:
-        """Do those of the jobs that are not done, in the order of the jobs; the last use of a part frees its disk."""
-        made = {one.name: one for one in (yield from self._standing(jobs, assembly.check))}
+        """Do the jobs that are not done; results in the jobs' order. A part's file is deleted after its last use."""
+        made = {one.name: one for one in (yield from self._intact(jobs, assembly.check))}
         left = [job for job in jobs if job.name not in made]
         yield from self._log.restore({cut.part.file for job in left for cut in job.cuts})
         uses = Counter(cut.part.file for job in left for cut in job.cuts)
@@ -104,10 +107,10 @@ class _Making:
             yield self._log.progress(step, len(made), len(jobs))
         return [made[job.name] for job in jobs]
 
-    def _standing(
+    def _intact(
         self, jobs: Sequence[Job], check: Callable[[Job], Iterator[Done | None]]
     ) -> Generator[Progress, None, list[Done]]:
-        """What earlier runs left of these jobs, as far as it is intact."""
+        """The intact results of jobs that earlier runs have done."""
         started = [job for job in jobs if job.record_path.exists()]
         found: list[Done] = []
         for one in self._workers.run(check, started, parts.MEMORY):
@@ -121,7 +124,7 @@ class _Making:
             NumberJob(self._folder, column, tuple(runs), self._settings.min_count, self._words(len(runs)))
             for column in range(len(self._layout.tokens))
         ]
-        done = {one.column: one for one in (yield from self._standing(jobs, vocabulary.check))}
+        done = {one.column: one for one in (yield from self._intact(jobs, vocabulary.check))}
         left = [job for job in jobs if job.column not in done]
         for numbered in self._workers.run(vocabulary.number, left, self._memory):
             if numbered is not None:
@@ -134,7 +137,7 @@ class _Making:
             MergeJob(self._folder, column, tuple(runs), self._words(len(runs)))
             for column in range(len(self._layout.tokens))
         ]
-        done = {one.column: one for one in (yield from self._standing(jobs, merging.check))}
+        done = {one.column: one for one in (yield from self._intact(jobs, merging.check))}
         left = [job for job in jobs if job.column not in done]
         for merged in self._workers.run(merging.merge, left, self._memory):
             if merged is not None:
@@ -143,9 +146,9 @@ class _Making:
         return [done[job.column] for job in jobs]
 
     def _words(self, runs: int) -> int:
-        """How many words of so many runs a worker may merge at a time: as fit, but no more than are of use.
+        """How many words of so many runs a worker may merge at a time: as many as fit, up to where more save no time.
 
-        What a range costs beside its words is looking up where it ends in every run.
+        Beside its words, a range costs only the look-up of its end in every run.
         """
         fitting = (self._workers.share(self._memory) - _MERGE_MEMORY) // BYTES_PER_WORD
         return max(1 << 20, min(fitting, _WORDS_OF_A_RUN * runs))

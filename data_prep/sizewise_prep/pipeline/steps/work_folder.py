@@ -1,7 +1,7 @@
-"""The folder that a preparation works in: whether it may, and what of an earlier run is of use.
+"""The folder that a preparation works in: whether it may be used, and which files of an earlier run are valid.
 
-The work lies in a hidden folder beside the one asked for. `work/state.json` says what it is for, so that other settings
-or other raw files are never mixed into it.
+It is a hidden folder beside the one asked for. `work/state.json` records what it is for, so that other settings or
+other raw files are never mixed into it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sizewise_prep.shards.manifest import NAME, Manifest, Settings
 
 _STATE = "work/state.json"
 _RECORDS = 3
-"""Grows with what the records of parts hold: those of an older version are of no use to this one."""
-_FROM_PARTS = ("made", "counted", "runs", "numbered", "ids", "merged")  # what other rows make worthless
+"""Version of the records of parts: those of an older version are not used."""
+_FROM_PARTS = ("made", "counted", "runs", "numbered", "ids", "merged")  # invalid once rows have changed
 _FIX = "name a new folder or remove this one first"
 
 
 class _State(BaseModel):
-    """What the work in a folder is for."""
+    """What the files in a working folder were made from."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -55,9 +55,18 @@ def finished_manifest(out: Path, settings: Settings) -> Manifest | None:
 
 
 def refuse_others(folder: Path, held: Settings, asked: Settings) -> None:
-    """Raise InputError, naming every setting that differs."""
+    """Refuse a folder that was made with other settings.
+
+    Args:
+        folder: the folder, for the message.
+        held: the settings that it was made with.
+        asked: those of this preparation.
+
+    Raises:
+        InputError: they differ; the message names each.
+    """
     differing = [
-        f"{name} {_said(getattr(held, name))} instead of {_said(getattr(asked, name))}"
+        f"{name} {_shown(getattr(held, name))} instead of {_shown(getattr(asked, name))}"
         for name in Settings.model_fields
         if getattr(held, name) != getattr(asked, name)
     ]
@@ -65,16 +74,23 @@ def refuse_others(folder: Path, held: Settings, asked: Settings) -> None:
         raise InputError(f"{folder}: was made with other settings ({'; '.join(differing)}); {_FIX}")
 
 
-def _said(value: object) -> str:
+def _shown(value: object) -> str:
     return "another" if isinstance(value, Layout) else str(value)
 
 
 def claim(folder: Path, settings: Settings, found: list[RawFile], time: str | None) -> None:
-    """Make sure that what lies in a working folder is of this work, and forget what has become of no use.
+    """Make sure that a working folder's files belong to this preparation, and delete those that are no longer valid.
 
-    `time` is the column that holds the time, if any.
+    The share of bad rows that is allowed is checked at the end, so a preparation may continue with another one.
 
-    How many bad rows are allowed is judged at the end, so another figure may go on with the same work.
+    Args:
+        folder: the working folder, locked.
+        settings: of the preparation.
+        found: the raw files.
+        time: the column that holds the time, if any.
+
+    Raises:
+        InputError: the folder was begun with other settings or other raw files.
     """
     state = _State(
         settings=settings.model_copy(update={"max_bad_fraction": 0.0}),
@@ -95,7 +111,7 @@ def claim(folder: Path, settings: Settings, found: list[RawFile], time: str | No
         if held != state:
             _forget(folder, held, state)
     else:
-        for entry in folder.iterdir():  # nothing that can be resumed
+        for entry in folder.iterdir():  # nothing here can be resumed
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     for name in ("parts", *_FROM_PARTS):
         (folder / "work" / name).mkdir(parents=True, exist_ok=True)
@@ -110,7 +126,7 @@ def is_begun(folder: Path) -> bool:
 
 
 def _forget(folder: Path, held: _State, state: _State) -> None:
-    """Forget what was read of files that have changed since, and all that was made of the rows."""
+    """Delete what was read of files that have changed since, and all that was made of the rows."""
     same_files = held.model_copy(update={"sources": state.sources, "marks": state.marks})
     changed = {i for i, (old, new) in enumerate(zip(held.marks, state.marks, strict=True)) if old != new}
     for key in parts.recorded(folder):
@@ -121,9 +137,9 @@ def _forget(folder: Path, held: _State, state: _State) -> None:
 
 
 def clear_all_but(folder: Path, kept: set[str]) -> None:
-    """Delete the work, and what interrupted runs have left."""
+    """Delete the working files, and what interrupted runs have left."""
     shutil.rmtree(folder / "work", ignore_errors=True)
-    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds before the folder
+    for path in sorted(folder.rglob("*"), reverse=True):  # files before the folder that holds them
         if path.is_dir():
             if not any(path.iterdir()):
                 path.rmdir()

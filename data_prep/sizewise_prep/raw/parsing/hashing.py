@@ -2,7 +2,7 @@
 
     token("hello") == int.from_bytes(hashlib.blake2b("hello".encode(), digest_size=4).digest(), "little")
 
-with 1 in place of 0, which stands for a missing token. Two strings share a token with probability 2^-32.
+with 1 instead of 0, which means a missing token. Two strings share a token with probability 2^-32.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Blocks of raw text to arrays, and what is wrong with a row that cannot be one.
+"""Blocks of raw text to arrays, and what is wrong with lines that are not valid rows.
 
 A good row of Criteo's layout is a label (0 or 1), 13 integers of 64 bits and 26 tokens of up to eight hex
 digits, tab-separated, empty where missing; other layouts name other columns. `Parser.fault` is the rule for
-one line. `Parser.parse` is the same rule for a block of some ten thousand lines: `lines` takes the hexadecimal tokens
-out of all of it at once, Polars parses the rest, and only where something is amiss are lines looked at one by one:
-in slices, so that what is kept of bad lines stays small whatever the block holds.
+one line. `Parser.parse` applies the same rule to a block of some ten thousand lines: `lines` decodes all hexadecimal
+tokens at once, Polars parses the rest, and only where something is wrong are lines checked one by one: in slices, so
+that few bad lines are in memory at a time, however many there are.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _HEX = re.compile(rb"[0-9a-fA-F]*")
 _BOM = b"\xef\xbb\xbf"
 _LIKE_COMPRESSED = (b"x", b"\x1f", b"(")  # zlib, gzip, Zstandard
 _DECIMAL = re.compile(rb"0*([0-9]+)")
-_SLICE_BYTES = 64 << 10  # of text that is looked at line by line at a time
+_SLICE_BYTES = 64 << 10  # of text that is checked line by line at a time
 
 
 class Fault(NamedTuple):
-    """What is wrong with a line: a reason to count by, and a sentence that names the field (from 1)."""
+    """What is wrong with a line: a reason for the statistics, and a sentence that names the field (from 1)."""
 
     reason: str
     detail: str
 
 
 class BadRow(NamedTuple):
-    """A line that is no row, as it was in the file but for its ending; `line` is counted from 1."""
+    """A line that is not a valid row, without its ending; `line` is counted from 1."""
 
     line: int
     raw: bytes
@@ -50,7 +50,7 @@ class BadRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Parsed:
-    """What some lines hold.
+    """The content of some lines.
 
     Attributes:
         rows: the good ones.
@@ -87,16 +87,16 @@ class Parser:
             "field_count", f"is blank; {len(self._kinds)} fields are expected ({layout.shape})"
         )
         self._label = layout.label
-        # Free text may hold any byte: then numbers are read as text first, and looked at column by column.
+        # Free text may hold any byte; then numbers are read as text first, and checked column by column.
         self._free = any(kind in ("string", "decimal", "time", "skip") for kind in self._kinds)
-        # What Polars would quietly skip or take for a part of a number.
+        # Bytes that Polars would silently skip or take for a part of a number.
         self._suspicious = (b"\0", b"\r") if self._free else (b"\r", b"+", b" ")
         other = rb"[^\0\r%s]*" % re.escape(self._separator)
         patterns = {"label": rb"0*[01]", "integer": rb"(?:-?[0-9]{1,18})?", "hex": rb"[0-9a-fA-F]{0,8}"}
         patterns |= {"decimal": rb"[0-9]{0,9}", "string": other, "skip": other, "time": patterns["integer"]}
         self._good = re.compile(re.escape(self._separator).join(patterns[kind] for kind in self._kinds))
-        # Where the hexadecimal fields go, and what Polars expects of the others.
-        self._places = [
+        # The column of `ids` for each hexadecimal field, and the types of the others for Polars.
+        self._token_columns = [
             layout.tokens.index(name) if kind == "hex" else -1 for name, kind in layout.kinds.items()
         ]
         numbers = {"label": pl.UInt8(), "integer": pl.Int64()}
@@ -128,7 +128,7 @@ class Parser:
         return None
 
     def parse(self, block: bytes, first_line: int = 1) -> tuple[Rows, list[BadRow]]:
-        """The good rows of a block of whole lines, in order, and the bad ones.
+        """The good rows of a block of complete lines, in order, and the bad ones.
 
         Args:
             block: lines, each ended by LF or CRLF.
@@ -138,9 +138,9 @@ class Parser:
         return Rows.concatenated([part.rows for part in found]), [row for part in found for row in part.bad]
 
     def parts(self, block: bytes, first_line: int = 1) -> Iterator[Parsed]:
-        """What `parse` finds, at once where every line is good, else in slices of the block, in order.
+        """As `parse`, in one part where every line is good, else in slices of the block, in order.
 
-        So a caller that allows no bad row can stop at the first, and one that keeps them can write them as they come.
+        So a caller that allows no bad row can stop at the first, and one that keeps them can write them slice by slice.
         """
         found = self._parse_clean(block.replace(b"\r\n", b"\n") if b"\r" in block else block)
         if found is not None:
@@ -154,7 +154,7 @@ class Parser:
             start, first_line = stop, first_line + len(part.rows) + len(part.bad)
 
     def _slice(self, block: bytes, first_line: int) -> Parsed:
-        """A few lines, looked at one by one if need be."""
+        """A few lines, checked one by one if need be."""
         found = self._parse_clean(block.replace(b"\r\n", b"\n"))
         if found is not None:
             return found
@@ -172,12 +172,12 @@ class Parser:
         return replace(found, bad=bad)
 
     def _parse_clean(self, block: bytes) -> Parsed | None:
-        """All rows of a block, or None when one of them may break the rule or an ending is not a bare LF.
+        """All rows of a block, or None when one of them may be bad or a line does not end with LF alone.
 
-        Polars alone would let some faults pass (short rows, "+5", " 5", a carriage return), hence the checks
-        around it: fields are counted and tokens checked where the block is taken apart; some bytes not at all; labels.
+        Polars alone would accept some faults (short rows, "+5", " 5", a carriage return), hence the checks around it:
+        of the number of fields and of tokens in `lines.split`, of suspicious bytes, and of labels.
         """
-        found = lines.split(block, self._places, len(self.layout.tokens), self._separator)
+        found = lines.split(block, self._token_columns, len(self.layout.tokens), self._separator)
         if found is None:
             return None
         rest, ids = found.rest, found.ids
@@ -186,7 +186,7 @@ class Parser:
             return Parsed(none, [], np.zeros(len(self.layout.dense), np.int64), np.empty(0, np.int64))
         if any(byte in rest for byte in self._suspicious) or rest.startswith(_BOM):
             return None
-        # Polars would take what begins like a compressed file ("x^" does) for one, so something comes before it.
+        # Polars would take a text that begins like a compressed file ("x^" does) for one, so a newline precedes it.
         disguised = rest.startswith(_LIKE_COMPRESSED)
         try:
             frame = pl.read_csv(
@@ -224,11 +224,11 @@ class Parser:
         return Parsed(rows, [], self._inexact(frame), times)
 
     def _inexact(self, frame: pl.DataFrame) -> npt.NDArray[np.int64]:
-        """Of each integer column, how many values become another number in float32."""
+        """How many values of each integer column float32 cannot hold exactly."""
         return np.array([inexact(frame[name]) for name in self.layout.dense], np.int64)
 
     def _numbers(self, frame: pl.DataFrame) -> pl.DataFrame | None:
-        """Labels and integers that were read as text, as numbers; None when one of them is none."""
+        """The frame with labels and integers, which were read as text, as numbers; None when one is not a number."""
         rules = {self._label: r"\A0*[01]\z"} | dict.fromkeys(self.layout.dense, r"\A-?[0-9]+\z")
         good = pl.all_horizontal(pl.col(name).str.contains(rule).all() for name, rule in rules.items())
         if not frame.select(good).item():
@@ -239,8 +239,8 @@ class Parser:
         return numbers if numbers.null_count().equals(frame.null_count()) else None
 
     def _tokens(self, frame: pl.DataFrame, ids: npt.NDArray[np.uint32]) -> bool:
-        """Write the tokens that are not hexadecimal as 32-bit numbers; False when one of them is no token."""
-        for place, name in enumerate(self.layout.tokens):
+        """Write the tokens that are not hexadecimal to `ids`; False when one of them is not a token."""
+        for column, name in enumerate(self.layout.tokens):
             kind = self.layout.kinds[name]
             if kind == "hex":
                 continue
@@ -251,7 +251,7 @@ class Parser:
                 words = texts.str.to_integer(base=10, dtype=pl.UInt32, strict=False)
                 if words.null_count() != texts.null_count() or texts.str.contains(r"[^0-9]").any():
                     return False
-            ids[:, place] = words.fill_null(0).to_numpy()
+            ids[:, column] = words.fill_null(0).to_numpy()
         return True
 
 

@@ -1,12 +1,12 @@
-"""Whether rows are in time order, which is how they are cut into training, validation and test rows.
+"""Whether rows are in time order, by which they are split into training, validation and test rows.
 
     column = find_time(CRITEO, first_lines)    # "I1", where its values look like times; else None
     stretch = Stretch.of(times)                # of some rows in the order of the log
     out_of_order(stretches)                    # rows that are earlier than some row before them
 
-Rows are read in pieces, by any number of workers, and only what is out of order within a piece is known there. So a
-piece leaves a summary behind: its latest time, and evenly spaced ones of its rows in order, which show how many of
-them are earlier than what came before the piece.
+Rows are read in pieces, by any number of workers, each of which sees only its own piece. So each piece is summarized:
+its latest time, and evenly spaced times of its rows that are in order, from which follows how many of them are earlier
+than rows of the pieces before.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Stretch(BaseModel):
     Attributes:
         rows: those with a time.
         late: those earlier than a row before them in the stretch.
-        latest: of all.
+        latest: the latest time.
         marks: times of the rows that are not late, which ascend: all of them or evenly spaced ones, the first and
             the last among them.
     """
@@ -72,7 +72,7 @@ class Stretch(BaseModel):
         )
 
     def earlier_than(self, time: int) -> int:
-        """How many rows are late where `time` comes before the stretch; exact up to what lies between two marks."""
+        """How many rows are late if `time` comes before the stretch; exact up to the rows between two marks."""
         kept = self.rows - self.late
         if time > self.latest:
             return self.rows
@@ -92,10 +92,10 @@ def out_of_order(stretches: Iterable[Stretch]) -> int:
 
 
 def find_time(layout: Layout, lines: Sequence[bytes]) -> str | None:
-    """The column by which the order of rows can be checked: the one that is declared, else one that looks like it.
+    """The column by which the order of rows can be checked: the declared one, else one that looks like times.
 
-    It looks like it when all values in the first lines are dates, or unix times (in seconds, milliseconds,
-    microseconds or nanoseconds) from 2000 to 2040. Of several the one that is most in order is taken.
+    A column looks like times when all values in the first lines are dates, or unix times (in seconds, milliseconds,
+    microseconds or nanoseconds) from 2000 to 2040. Of several, the one with the fewest late rows is chosen.
 
     Args:
         layout: of the lines.
@@ -142,7 +142,7 @@ def _look_like_times(name: str, kind: str, values: list[bytes]) -> bool:
 
 
 def instant(text: str) -> int | None:
-    """A number that grows with the time that a text stands for; None where it is no time.
+    """A number that grows with the time that a text gives; None where it is not a time.
 
     Digits are that number; an ISO date, with a time of day or without, counts in microseconds since 1970.
     """
@@ -161,8 +161,9 @@ def instant(text: str) -> int | None:
 
 
 def instants(texts: pl.Series) -> pl.Series:
-    """`instant` of each text, as 64-bit integers; null where it is no time, or missing."""
-    import polars as pl  # here, because who has others work imports this module and need not wait for it
+    """`instant` of each text, as 64-bit integers; null where it is not a time, or missing."""
+    # Imported here, because a process that only coordinates others imports this module too.
+    import polars as pl
 
     if texts.dtype == pl.Int64:
         return texts
