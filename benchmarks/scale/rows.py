@@ -25,6 +25,7 @@ import torch
 from benchmarks.scale import hashing
 
 from sizewise_prep.planted import World
+from sizewise_prep.planted.integers import NORMAL_CUBIC
 from sizewise_prep.planted.randomness import counters, lanes, normals
 from sizewise_prep.planted.world import (
     COMMON_EFFECT,
@@ -38,7 +39,6 @@ from sizewise_prep.planted.world import (
     GROUP_V,
     INTEGER_CENTRE,
     INTERACTING,
-    NORMAL_CUBIC,
     V_IS_A,
     Column,
     Stream,

@@ -28,7 +28,13 @@ def point_ids(rows: pl.DataFrame) -> npt.NDArray[np.int32]:
 
 
 def blank_figure(name: str, title: str, subtitle: str, height: int) -> go.Figure:
-    """A figure with the common layout and no data; `height` in pixels."""
+    """A figure with the common layout and no data.
+
+    Args:
+        name: of the study, by which the figure keeps its zoom.
+        title, subtitle: above the figure.
+        height: in pixels.
+    """
     figure = go.Figure(layout=style.layout(name, title, subtitle))
     figure.update_layout(height=height)
     return figure
@@ -53,7 +59,13 @@ def value_text(name: str, value: float) -> str:
 
 
 def axis_of(study: Study, name: str, values: pl.Series) -> dict[str, Any]:
-    """An axis for a setting or an objective, its ticks in human units where it is logarithmic."""
+    """An axis for a setting or an objective, its ticks with units where it is logarithmic.
+
+    Args:
+        study: in which the setting may be searched on a log scale.
+        name: of the setting or objective.
+        values: all that are drawn along it.
+    """
     title = label_of(name)
     if not values.dtype.is_numeric():
         return {"type": "category", "title": title}
@@ -65,7 +77,11 @@ def axis_of(study: Study, name: str, values: pl.Series) -> dict[str, Any]:
 
 
 def objective_axis(study: Study, name: str, values: pl.Series) -> dict[str, Any]:
-    """As `axis_of`, but always logarithmic for sizes and efforts."""
+    """As `axis_of`, but always logarithmic for sizes and efforts.
+
+    Args:
+        study, name, values: as for `axis_of`.
+    """
     axis = axis_of(study, name, values)
     return {**axis, "type": "log"} if is_log_scaled(name) and "type" not in axis and len(values) else axis
 
