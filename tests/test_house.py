@@ -97,7 +97,7 @@ EXCEPTIONS: dict[str, set[str]] = {
     },
     "function lines": {"platform/sizewise/engine/run.py: resume"},
     "parameters": {
-        "platform/sizewise/training/loop.py: Trainer.__init__",
+        "platform/sizewise/training/loop.py: _Trial.__init__",
         "platform/sizewise/training/loop.py: train",
     },
     "args": set(),

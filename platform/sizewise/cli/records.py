@@ -31,8 +31,8 @@ def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Calla
 
     def decorated(function: Callable[[Options], None]) -> Callable[..., None]:
         @functools.wraps(function)
-        def command(**given: Any) -> None:
-            function(options(**given))
+        def command(*given: Any, **named: Any) -> None:
+            function(options(*given, **named))
 
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return command

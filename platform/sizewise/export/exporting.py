@@ -76,13 +76,7 @@ def export(
         raise InputError(f"model {config.model.kind} cannot be exported: {reason}")
     data = local_shards(config.data)
     manifest = Manifest.load(data)
-    model = build_model(config, manifest)
-    try:
-        model.load_state_dict(_weights(study, row, checkpoint.identity(config)))
-    except RuntimeError:  # PyTorch's message lists every tensor
-        raise InputError(
-            f"{study.folder}: the weights of trial {trial_id} are not those of a model of its configuration"
-        ) from None
+    model = _trained(study, row, config, manifest)
     row = row if storage is None else _rounded(study, row, model, storage, manifest)
     vocabulary = Vocabulary.load(data) if manifest.settings.tokens == "contiguous" else None
 
@@ -112,6 +106,18 @@ def export(
         write_atomic(working / DESCRIPTION, description.model_dump_json(indent=2).encode())
         Deployed.open(working)  # before it gets its name: what cannot be opened here cannot be served
     return description
+
+
+def _trained(study: results.Study, row: Mapping[str, Any], config: TrialConfig, manifest: Manifest) -> Model:
+    """The trial's model with its kept weights."""
+    model = build_model(config, manifest)
+    try:
+        model.load_state_dict(_weights(study, row, checkpoint.identity(config)))
+    except RuntimeError:  # PyTorch's message lists every tensor
+        raise InputError(
+            f"{study.folder}: the weights of trial {row['trial_id']} are not those of a model of its configuration"
+        ) from None
+    return model
 
 
 def _rounded(

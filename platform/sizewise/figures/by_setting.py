@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
@@ -133,27 +134,15 @@ def contour(study: Study, x: str, y: str, objective: str) -> go.Figure:
     )
     if rows.height < 3:
         return figure
-    across, along = _unit(study, rows, x), _unit(study, rows, y)
     z = rows[value].to_numpy().astype(np.float64)
     z = np.log10(z) if is_log_scaled(value) and (z > 0).all() else z
-    steps = np.linspace(0, 1, 50)
-    # (50, 50, trials) is 20 MB at a thousand trials; more points would not be visible.
-    near = np.linspace(0, len(z) - 1, min(len(z), 500)).astype(int)
-    distance = (steps[None, :, None] - across[near]) ** 2 + (steps[:, None, None] - along[near]) ** 2
-    weight = 1 / (distance + 1e-4) ** 1.5
     figure.add_contour(
-        x=_grid(study, rows, x, steps),
-        y=_grid(study, rows, y, steps),
-        z=(weight * z[near]).sum(-1) / weight.sum(-1),
+        **_surface(study, rows, (x, y), z),
         colorscale=style.COLORS,
         ncontours=15,
         line={"width": 0.4},
         hoverinfo="skip",
-        colorbar={
-            "title": {"text": label_of(objective), "side": "top"},
-            "thickness": 14,
-            "outlinewidth": 0,
-        },
+        colorbar={"title": {"text": label_of(objective), "side": "top"}, "thickness": 14, "outlinewidth": 0},
     )
     if is_log_scaled(value):
         ticks = [
@@ -172,6 +161,21 @@ def contour(study: Study, x: str, y: str, objective: str) -> go.Figure:
         hovertemplate="trial %{customdata[0]}<br>%{text}<extra></extra>",
     )
     return figure
+
+
+def _surface(
+    study: Study, rows: pl.DataFrame, settings: tuple[str, str], z: npt.NDArray[np.float64]
+) -> dict[str, Any]:
+    """x, y and z of a contour: the mean of z, (trials,), weighted by nearness in two settings."""
+    x, y = settings
+    across, along = _unit(study, rows, x), _unit(study, rows, y)
+    steps = np.linspace(0, 1, 50)
+    # (50, 50, trials) is 20 MB at a thousand trials; more points would not be visible.
+    near = np.linspace(0, len(z) - 1, min(len(z), 500)).astype(int)
+    distance = (steps[None, :, None] - across[near]) ** 2 + (steps[:, None, None] - along[near]) ** 2
+    weight = 1 / (distance + 1e-4) ** 1.5
+    mean = (weight * z[near]).sum(-1) / weight.sum(-1)
+    return {"x": _grid(study, rows, x, steps), "y": _grid(study, rows, y, steps), "z": mean}
 
 
 def parallel_coordinates(study: Study) -> go.Figure:
