@@ -79,7 +79,7 @@ def in_terminal(
 
 
 def screen(raw: str) -> list[str]:
-    """The lines that remain once a terminal has followed its orders to move up and to erase."""
+    """The lines that remain once a terminal has acted on the control sequences that move up and erase."""
     lines, row, column, at = [""], 0, 0, 0
     while at < len(raw):
         if control := _CONTROL.match(raw, at):

@@ -100,7 +100,7 @@ def test_what_another_process_changes_is_seen_at_once(runs: Place, request: pyte
     other = "import sys; from sizewise_core.storage import place, write;"
     other += "write(place(sys.argv[1]) / 'a.json', b'two'); write(place(sys.argv[1]) / 'b.json', b'new')"
     subprocess.run([sys.executable, "-c", other, str(runs)], check=True)
-    # the same size, and perhaps in the same second: contents are told apart by more than that
+    # the same size, and perhaps in the same second: contents are distinguished by more than that
     assert storage_contents.read_all(runs, "*.json") == {runs / "a.json": b"two", runs / "b.json": b"new"}
     assert [entry.path.name for entry in storage.entries(runs)] == ["a.json", "b.json"]
 

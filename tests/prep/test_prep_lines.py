@@ -47,8 +47,8 @@ def test_tokens_are_what_they_say_and_anything_else_is_told(
         rest = [list(compress(line, [not kind for kind in hexadecimal])) for line in lines]
         assert found.rest == b"".join(b",".join(line) + b"\n" for line in rest)
         for row, line in zip(found.ids, lines, strict=True):
-            told = [int(text or b"0", 16) for text in compress(line, hexadecimal)]
-            assert row[: len(told)].tolist() == told[::-1]
+            reported = [int(text or b"0", 16) for text in compress(line, hexadecimal)]
+            assert row[: len(reported)].tolist() == reported[::-1]
 
 
 @pytest.mark.parametrize(

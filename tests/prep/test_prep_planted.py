@@ -225,10 +225,10 @@ def test_files_in_time_order_hold_the_same_rows_however_many(tmp_path: Path) -> 
 
 
 def test_the_truth_of_a_split_is_that_of_the_prepared_rows(tmp_path: Path) -> None:
-    told: list[int] = []
-    truth = generate(tmp_path / "raw", 20_007, files=2, progress=told.append)
-    assert told == sorted(told)
-    assert told[-1] == 20_007
+    reported: list[int] = []
+    truth = generate(tmp_path / "raw", 20_007, files=2, progress=reported.append)
+    assert reported == sorted(reported)
+    assert reported[-1] == 20_007
     manifest = prepare([tmp_path / "raw" / "day_*.tsv"], tmp_path / "shards")
     assert {name: (split.rows, split.click_rate) for name, split in manifest.splits.items()} == {
         name: (split.rows, pytest.approx(split.click_rate)) for name, split in truth.splits.items()

@@ -281,14 +281,14 @@ def test_rows_in_are_rows_out_and_rows_set_aside(
 
 def test_progress_counts_up_to_the_whole(tmp_path: Path, line: Line, log: Log) -> None:
     paths = [log(*[line()] * 5, name="a"), log(*[line()] * 3, name="b")]
-    told: list[Progress] = []
-    prepare(paths, tmp_path / "out", progress=told.append)
-    reading = [step for step in told if step.step == "read"]
+    reported: list[Progress] = []
+    prepare(paths, tmp_path / "out", progress=reported.append)
+    reading = [step for step in reported if step.step == "read"]
     assert [step.rows for step in reading] == [0, 5, 8]
     size_a, size_b = (path.stat().st_size for path in paths)
     assert reading[1].files == (FileProgress("a", size_a, size_a), FileProgress("b", 0, size_b))
     assert reading[-1].done == reading[-1].total == size_a + size_b
-    assert [(step.step, step.done, step.total) for step in told[-1:]] == [("distinct", 26, 26)]
+    assert [(step.step, step.done, step.total) for step in reported[-1:]] == [("distinct", 26, 26)]
 
 
 def test_a_killed_run_leaves_no_folder_and_the_next_one_clears_up(

@@ -93,12 +93,12 @@ def test_a_cluster_leaves_the_same_bytes_though_a_worker_is_lost(
                 killed = True
         time.sleep(0.02)
     out, _ = driver.communicate(timeout=120)
-    *_, told, touched = out.splitlines()  # Ray may have said something of its own
+    *_, reported, touched = out.splitlines()  # Ray may have said something of its own
     assert killed
     assert touched == "[]"  # the driver needs no access to the data
     prepare(logs, tmp_path / "local", shard_rows=7_000, tokens=tokens, max_bad_fraction=0.1)
     assert contents(tmp_path / "data" / "out") == contents(tmp_path / "local")
-    assert told.split()[1] == "1"
+    assert reported.split()[1] == "1"
 
 
 def test_a_killed_driver_and_a_killed_coordinator_leave_the_same_bytes(

@@ -42,8 +42,8 @@ def test_the_number_of_workers_and_the_size_of_pieces_leave_no_trace(
         out = tmp_path / f"{piece_bytes}-{workers}"
         pieces = prepare([first, second], out, workers=workers, **options)
         assert pieces.sources[0].pieces > 1
-        told = whole.model_copy(update={"sources": pieces.sources})  # the digest says how it was read
-        assert pieces == told
+        reported = whole.model_copy(update={"sources": pieces.sources})  # the digest says how it was read
+        assert pieces == reported
         assert contents(out) | {"manifest.json": b""} == contents(tmp_path / "whole") | {"manifest.json": b""}
         assert prepare([first, second], out, **options) == pieces  # and is known again
     assert contents(tmp_path / "10000-1") == contents(tmp_path / "10000-2")
@@ -143,5 +143,7 @@ def test_who_only_has_others_work_imports_neither_numba_nor_polars(
     logs = [log(line(), name=name) for name in "ab"]
     path = os.pathsep.join(entry for entry in sys.path if entry)
     command = [sys.executable, program, tmp_path / "out", *logs]
-    told = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, check=True)
-    assert told.stdout == b"2 set()\n"
+    reported = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, check=True
+    )
+    assert reported.stdout == b"2 set()\n"

@@ -82,11 +82,11 @@ def test_generate_and_prep_speak_json(sizewise: Callable[..., Outcome], tmp_path
     assert len(raw) == 2
     prepared = sizewise("prep", *raw, "--out", tmp_path / "shards", "--json")
     assert prepared.code == 0
-    told = json.loads(prepared.out)
-    assert told.pop("seconds") > 0
-    assert ["validation has 50 rows" in warning for warning in told.pop("warnings")] == [True]
+    reported = json.loads(prepared.out)
+    assert reported.pop("seconds") > 0
+    assert ["validation has 50 rows" in warning for warning in reported.pop("warnings")] == [True]
     assert "50 rows" in prepared.err
-    assert told == {
+    assert reported == {
         "out": str(tmp_path / "shards"),
         "rows_in": 500,
         "rows_out": 500,
@@ -203,15 +203,15 @@ def test_status_says_why_earlier_attempts_were_lost(sizewise: Callable[..., Outc
     shown = sizewise("status", "lossy", "--runs", tmp_path).out
     assert f"lost a worker in trial 0: {memory}\nlost a worker in trial 0, 1: {died}\n" in shown
     assert "trial 1 failed: DivergedError" in shown
-    told = json.loads(sizewise("status", "lossy", "--runs", tmp_path, "--json").out)
-    assert told["lost"] == {memory: [0], died: [0, 1]}
+    reported = json.loads(sizewise("status", "lossy", "--runs", tmp_path, "--json").out)
+    assert reported["lost"] == {memory: [0], died: [0, 1]}
     shown = sizewise("status", "lossy", "--runs", tmp_path, "--trial", 0).out
     assert shown == (
         "trial 0 of lossy: finished, 3 attempts\n"
         f"attempt 1 lost its worker: {memory}\nattempt 2 lost its worker: {died}\n"
     )
-    told = json.loads(sizewise("status", "lossy", "--runs", tmp_path, "--trial", 0, "--json").out)
-    assert told["lost"] == {"1": memory, "2": died}
+    reported = json.loads(sizewise("status", "lossy", "--runs", tmp_path, "--trial", 0, "--json").out)
+    assert reported["lost"] == {"1": memory, "2": died}
 
 
 def test_bound_speaks_of_a_folder_or_of_a_number(
@@ -258,8 +258,8 @@ def test_reading_commands_speak_json(sizewise: Callable[..., Outcome], tmp_path:
         assert len(json.loads(sizewise(*arguments, "--format", "json").out)) == len(rows)
         assert sizewise(*arguments, "--format", "csv").out.count("\n") >= len(rows) + 1
         for ending in ("parquet", "csv", "json"):
-            told = sizewise(*arguments, "--out", tmp_path / f"{table}.{ending}", "--json").out
-            assert json.loads(told)["written"] == len(rows)
+            reported = sizewise(*arguments, "--out", tmp_path / f"{table}.{ending}", "--json").out
+            assert json.loads(reported)["written"] == len(rows)
         for read in (pl.read_parquet, pl.read_csv, pl.read_json):
             file = tmp_path / f"{table}.{read.__name__.removeprefix('read_')}"
             assert read(file).height == len(rows)

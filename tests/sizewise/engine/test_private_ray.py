@@ -94,9 +94,9 @@ def holding(text: str, folder: Path) -> list[Path]:
     return found
 
 
-def left_by(error: type[BaseException], told: list[str], modified: int) -> Path:
+def left_by(error: type[BaseException], reported: list[str], modified: int) -> Path:
     """The folder of a Ray in whose time an error was raised."""
-    with suppress(error), private_ray.private_ray(told.append) as folder:
+    with suppress(error), private_ray.private_ray(reported.append) as folder:
         os.utime(folder, (modified, modified))
         raise error
     return folder
@@ -109,22 +109,22 @@ def test_what_a_failed_ray_leaves_is_said_and_bounded(
     monkeypatch.setenv("RAY_AUTH_TOKEN", "the user's own")
     monkeypatch.setattr(ray, "init", lambda *_, **__: None)
     (tmp_path / "sizewise-other").mkdir()  # not one of ours
-    environment, told = dict(os.environ), []
-    with private_ray.private_ray(told.append) as in_use:
+    environment, reported = dict(os.environ), []
+    with private_ray.private_ray(reported.append) as in_use:
         assert os.environ["RAY_AUTH_MODE"] == "token"
         assert "RAY_AUTH_TOKEN" not in os.environ
         kept = []
         for number in range(private_ray.KEPT + 2):
-            kept.append(left_by(RuntimeError, told, number))
-            assert str(kept[-1]) in told[-1]
-        with private_ray.private_ray(told.append, failed=lambda: True) as folder:
+            kept.append(left_by(RuntimeError, reported, number))
+            assert str(kept[-1]) in reported[-1]
+        with private_ray.private_ray(reported.append, failed=lambda: True) as folder:
             kept.append(folder)
-        stopped = left_by(KeyboardInterrupt, told, 0)
+        stopped = left_by(KeyboardInterrupt, reported, 0)
         assert not stopped.exists()
         assert in_use.exists()
     assert os.environ == environment
     assert not in_use.exists()
-    assert len(told) == private_ray.KEPT + 3
+    assert len(reported) == private_ray.KEPT + 3
     left = {path for path in tmp_path.iterdir() if path.name != "sizewise-other"}
     assert left == set(kept[-private_ray.KEPT :])
     assert (tmp_path / "sizewise-other").exists()

@@ -248,7 +248,7 @@ def test_the_commands_speak_json(
 ) -> None:
     runs, name = trained("raw", method="robe")
 
-    def told(*arguments: object) -> dict[str, Any]:
+    def reported(*arguments: object) -> dict[str, Any]:
         monkeypatch.setattr(sys, "argv", ["sizewise", *map(str, arguments), "--json"])
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -257,11 +257,11 @@ def test_the_commands_speak_json(
         return found
 
     model, log = tmp_path / "model", raw / "test.tsv"
-    exported = told("export", name, "--trial", 0, "--out", model, "--runs", runs)
+    exported = reported("export", name, "--trial", 0, "--out", model, "--runs", runs)
     assert [at["rows"] for at in exported["latency"]] == [1, 128, 4096]
-    assert told("evaluate", model, log)["auc"] == pytest.approx(exported["test"]["auc"], abs=1e-4)
-    assert told("score", model, log, "--out", tmp_path / "s.parquet")["rows"] == ROWS // 10
-    calibration = f"calibration {told('evaluate', model, log)['calibration']:.4f}"
+    assert reported("evaluate", model, log)["auc"] == pytest.approx(exported["test"]["auc"], abs=1e-4)
+    assert reported("score", model, log, "--out", tmp_path / "s.parquet")["rows"] == ROWS // 10
+    calibration = f"calibration {reported('evaluate', model, log)['calibration']:.4f}"
     monkeypatch.setattr(sys, "argv", ["sizewise", "evaluate", str(model), str(log)])
     with pytest.raises(SystemExit):
         cli.main()

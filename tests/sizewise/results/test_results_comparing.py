@@ -36,7 +36,7 @@ def test_a_study_does_not_differ_from_itself_and_a_better_one_does(tmp_path):
         comparing.attained(better, sizes), comparing.attained(plain, sizes, seed=1)
     )
     assert value == pytest.approx(0.1)
-    assert (low[np.isfinite(low)] > 0).all()  # a gain larger than all else that differs is told apart
+    assert (low[np.isfinite(low)] > 0).all()  # a gain larger than all else that differs is distinguished
 
 
 def test_hypervolumes_share_a_reference_point_and_hold_their_value(tmp_path):
