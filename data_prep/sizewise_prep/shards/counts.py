@@ -3,9 +3,9 @@
     counts = training_counts("data/criteo")         # one a token column
     counts[0].ids, counts[0].counts, counts[0].clicks
 
-`sizewise prep` writes them to a file beside the shards, named in the manifest. A folder without it, as older versions
-left it, is counted when somebody first asks, a shard in memory at a time; the result is kept in the folder, or in the
-cache where the folder cannot be written, with the digest of the shards that it is of.
+`sizewise prep` writes them to a file beside the shards, named in the manifest. A folder of an older version, which has
+none, is counted at first use, with one shard in memory at a time. The result is kept in the folder, or in the cache
+where the folder cannot be written, with a digest of its shards.
 
 The file holds little-endian numbers: how many values each column has (int64), then column by column their counts
 (int64), their clicks (int64) and the values themselves (uint32, and zeros up to a multiple of eight bytes).
@@ -67,7 +67,7 @@ class Record(BaseModel):
 
 
 def training_counts(data: str | Place) -> list[ValueCounts]:
-    """The counts of a folder of shards, or of a URI; counted now if nobody has.
+    """The counts of a folder of shards, or of a URI; counted now if they have not been.
 
     Raises:
         InputError: no shards there, or the counts are damaged.
@@ -120,7 +120,12 @@ class Writer:
             path.unlink(missing_ok=True)
 
     def add(self, ids: Words, counts: Counts, clicks: Counts) -> None:
-        """Write values of a range, ascending; those that occur in no training row are left out."""
+        """Write values of a range; those that occur in no training row are left out.
+
+        Args:
+            ids: (n,), ascending.
+            counts, clicks: (n,), rows with each, and those with a click.
+        """
         there = counts > 0
         self._write([counts[there], clicks[there], ids[there]])
 

@@ -145,7 +145,7 @@ def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[slice]]:
 
 
 class Merged(NamedTuple):
-    """What runs hold of a range of values.
+    """A range of values in all runs.
 
     Attributes:
         words: distinct, ascending.
@@ -162,7 +162,13 @@ class Merged(NamedTuple):
 
 
 def merged(runs: Sequence[Run], column: int, limit: int) -> Iterator[Merged]:
-    """The words of a column of all runs, range by range, with at most `limit` of them in memory."""
+    """The words of a column of all runs, range by range.
+
+    Args:
+        runs: of all shards.
+        column: which token column.
+        limit: words in memory at a time.
+    """
     words = [run.column(column) for run in runs]
     counts = [run.counts(column) if run.counted else None for run in runs]
     clicks = [run.clicks(column) if run.counted else None for run in runs]
