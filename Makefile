@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it creates from pinned versions.
 #   make quickstart   generate logs, prepare shards, run a study, write its report (minutes on two cores)
 #   make test         every test          make lint        ruff, strict types, and that imports go one way
-#   make test-fast    what needs no cluster, browser or study: under two minutes on two cores
+#   make test-fast    what needs no cluster, browser or study      make test-slow   the rest
 #   make chaos        the long form of the chaos suite: twenty kills of one study and all that tests do
 #   make bench        CPU benchmarks (minutes), kept in benchmarks/RESULTS.md
 #   make api          the reference, out of the docstrings, into build/api/
@@ -11,7 +11,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ROWS ?= 150000
 
-.PHONY: quickstart bench test test-fast chaos lint format api release-check dashboard clean install
+.PHONY: quickstart bench test test-fast test-slow chaos lint format api release-check dashboard clean install
 install: .venv/.installed
 
 # torch first: it decides which build of itself the others get.
@@ -34,11 +34,18 @@ data/planted-raw/truth.json: | .venv/.installed
 data/planted/manifest.json: data/planted-raw/truth.json
 	@$(BIN)/sizewise prep data/planted-raw/*.tsv --out data/planted
 
+# COVERAGE="--cov" prints which lines the tests reach, as .ci/run does for the fast ones: measuring costs them half as
+# much time again, and would see little of the slow ones, which run in processes of their own.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: .venv/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(COVERAGE)
+	$(PYTEST) $(COVERAGE)
 
 test-fast: .venv/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" -q
+	$(PYTEST) -m "not slow" -q $(COVERAGE)
+
+test-slow: .venv/.installed
+	$(PYTEST) -m slow $(COVERAGE)
 
 chaos: .venv/.installed
 	$(BIN)/python -m pytest --chaos -s tests/chaos
@@ -68,4 +75,4 @@ dashboard: .venv/.installed
 	$(BIN)/sizewise dashboard
 
 clean:
-	rm -rf .venv data runs report.html build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv data runs report.html build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

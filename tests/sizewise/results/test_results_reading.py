@@ -1,3 +1,4 @@
+import os
 import re
 import time
 from pathlib import Path
@@ -223,7 +224,8 @@ def test_studies_lists_all_latest_first_and_skips_other_folders(tmp_path: Path) 
     (tmp_path / "notes").mkdir()
     (tmp_path / ".hidden" / "trials").mkdir(parents=True)
     (tmp_path / "file").write_text("")
-    time.sleep(0.02)
+    for file in (tmp_path / "old").rglob("*"):
+        os.utime(file, (1e9, 1e9))
     StudyWriter(tmp_path, "young", trials=4).driver("running")
     table = studies(tmp_path)
     assert table["name"].to_list() == ["young", "old"]
