@@ -21,14 +21,23 @@ def run(*command: object, cwd: Path) -> str:
     return subprocess.run(words, cwd=cwd, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def environment(archive: Path, folder: Path) -> Path:
-    """The folder of programs of a new environment with the archive in it."""
+def built(archive: Path, folder: Path) -> Path:
+    """The wheel itself, or the one that a source archive gives."""
+    if archive.suffix == ".whl":
+        return archive
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder)
+    run(sys.executable, "-m", "pip", "wheel", *options, archive, cwd=folder.parent)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def environment(wheel: Path, folder: Path) -> Path:
+    """The folder of programs of a new environment with the wheel in it."""
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
-    install = ("install", "--quiet", "--no-deps", "--no-build-isolation", archive)
-    run(sys.executable, "-m", "pip", "--python", python, *install, cwd=folder)
-    # Behind the archive's own packages on the path; not as a site folder, or the repository's .pth would count.
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel, cwd=folder)
+    # Behind the wheel's own packages on the path; not as a site folder, or the repository's .pth would count.
     (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder / "bin"
 
@@ -54,7 +63,8 @@ def main() -> None:
         for pattern in ("*.whl", "*.tar.gz"):
             (archive,) = (folder / "dist").glob(pattern)
             kind = pattern.rpartition(".")[2]
-            quickstart(environment(archive, folder / f"environment-{kind}"), folder / f"run-{kind}")
+            wheel = built(archive, folder / f"wheel-{kind}")
+            quickstart(environment(wheel, folder / f"environment-{kind}"), folder / f"run-{kind}")
             print(f"{archive.name}: {archive.stat().st_size:,} bytes, runs the quickstart")
 
 

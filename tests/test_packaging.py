@@ -4,11 +4,11 @@ import os
 import subprocess
 import sys
 import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
 
+from release_check import environment
 from sizewise_prep import planted
 
 ROOT = Path(__file__).parents[1]
@@ -80,14 +80,7 @@ def wheel_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=folder,
     )
     (wheel,) = (folder / "dist").glob("*.whl")
-    venv.create(folder / "env", with_pip=False)
-    python = folder / "env" / "bin" / "python"
-    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", wheel, cwd=folder)
-    # After the wheel's own packages on the path. Not processed as a site folder, so that the editable
-    # installation of this repository, which is a .pth file there, stays out.
-    (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return folder / "env" / "bin"
+    return environment(wheel, folder / "env")
 
 
 @pytest.mark.slow
