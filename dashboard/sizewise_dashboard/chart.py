@@ -68,7 +68,6 @@ def show(
 
 def _component() -> ComponentRenderer:
     # Its styles are not isolated, because Plotly's style sheet is in the document.
-    # Its styles are not isolated, because Plotly's style sheet is in the document.
     return st.components.v2.component(
         "sizewise_chart",
         html='<div class="chart" role="figure" tabindex="0"></div><p class="said" aria-live="polite"></p>',

@@ -68,7 +68,6 @@ def private_ray(say: Callable[[str], None], failed: Callable[[], bool] = lambda:
         with _settings(_token(folder)):
             try:
                 # Ray makes its own folder readable for all users, so it gets one within `folder`.
-                # Ray makes its own folder readable for all users, so it gets one within `folder`.
                 ray.init(
                     "local",
                     num_cpus=limits.cpus(),
@@ -131,7 +130,6 @@ def _token(folder: Path) -> Path:
 @contextmanager
 def _settings(token: Path) -> Iterator[None]:
     """Set the environment that a Ray which is started in the block, and its processes, read their settings from."""
-    # RAY_AUTH_TOKEN would take precedence, and be readable in the environment of every process.
     # RAY_AUTH_TOKEN would take precedence, and be readable in the environment of every process.
     wanted = {
         **LOOPBACK_ENVIRONMENT,

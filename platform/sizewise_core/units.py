@@ -96,7 +96,13 @@ def _digits(value: float) -> str:
 def describe_cost(
     cpu_seconds: float, gpu_seconds: float, money: float | None = None, currency: str | None = None
 ) -> str:
-    """What a study has used, and money where there are prices: "2 h 5 min of CPU, 31 min 2 s of GPU, 1.20 USD"."""
+    """What a study has used, and money where there are prices: "2 h 5 min of CPU, 31 min 2 s of GPU, 1.20 USD".
+
+    Args:
+        cpu_seconds, gpu_seconds: of all trials; GPU time is left out where there is none.
+        money: its price; None without prices.
+        currency: of the money.
+    """
     parts = [f"{format_seconds(cpu_seconds)} of CPU"]
     if gpu_seconds:
         parts.append(f"{format_seconds(gpu_seconds)} of GPU")

@@ -1,12 +1,12 @@
-"""Raw files as rows, whatever their format: which reader reads a file.
+"""Raw files as rows: the reader for each format.
 
     for at in stretches(raw, layout, piece_bytes, block_bytes):    # what can be read independently
         reader = open_rows(raw, layout, at, block_bytes)
         for block in reader:
             for found in block.parsed(first=1): ...                # `Parsed`: good rows, and bad ones
 
-A reader gives a file's rows in blocks of limited size, always cut in the same way, so that whoever is interrupted can
-go on behind any block. `plain_text` has Criteo's logs and others like them; `tables` one file for each other format.
+A reader gives a file's rows in blocks of limited size, always cut in the same way, so that reading can be continued
+after any block. `plain_text` has Criteo's logs and others like them; `tables` one file for each other format.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from sizewise_prep.raw.sources import RawFile
 
 
 def stretches(raw: RawFile, layout: Layout, piece_bytes: int, block_bytes: int) -> list[Stretch]:
-    """What of a file can be read independently. Raises InputError where that cannot be said of it."""
+    """The parts of a file that can be read independently.
+
+    Args:
+        raw: the file.
+        layout: its columns.
+        piece_bytes: about the size of a part.
+        block_bytes: text to read at a time; of other formats, about as much.
+
+    Raises:
+        InputError: the file's structure cannot be read.
+    """
     if raw.format == "parquet":
         from sizewise_prep.raw.tables.parquet import stretches as of_parquet
 
@@ -41,7 +51,7 @@ def open_rows(
     by_schema: bool = True,
     split: RowSplit | None = None,
 ) -> RowReader:
-    """What reads a stretch of a file.
+    """The reader of a stretch of a file.
 
     Args:
         raw: the file.
@@ -52,7 +62,8 @@ def open_rows(
         by_schema: whether messages may advise to write a schema file.
         split: the column that says in which split a row is, if one does.
 
-    Raises InputError when the file is not of this layout.
+    Raises:
+        InputError: the file is not of this layout.
     """
     # Here, because they import Polars, which a process that only has others parse need not.
     layout = split.layout(layout) if split else layout

@@ -154,7 +154,17 @@ class Writer:
 
 
 def merge(path: Path, runs: Sequence[Run], column: int, limit: int) -> tuple[int, tuple[int, int, str]]:
-    """How many distinct values a column has in all runs; and what `Writer.written` says of the counted ones."""
+    """Count a column's values.
+
+    Args:
+        path: of the column's file of counts.
+        runs: of all shards; those that are counted are of training rows.
+        column: which token column.
+        limit: words in memory at a time.
+
+    Returns:
+        How many distinct values the column has in all runs, and what `Writer.written` returns for the counted ones.
+    """
     values = 0
     with Writer(path) as writer:
         for part in merged(runs, column, limit):

@@ -66,7 +66,6 @@ class Running:
     def __init__(self, asked: int, done: int, quiet: bool) -> None:
         self._quiet = quiet
         # Transient, so that the output ends with the table and the answer.
-        # Transient, so that the output ends with the table and the answer.
         self.bars = Bars(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),

@@ -22,7 +22,6 @@ Runs = Annotated[
     str, typer.Option("--runs", help="The folder of studies: a path, or a URI such as s3://bucket/runs.")
 ]
 # The environment variable keeps a password out of the list of processes.
-# The environment variable keeps a password out of the list of processes.
 OptunaStorage = Annotated[
     str | None,
     typer.Option(

@@ -124,7 +124,6 @@ _NAME_SHOWN = 18  # characters of their names, from the end
 def preparing(quiet: bool) -> Iterator[Callable[[Preparation], None]]:
     """A bar over all raw files and one for each that is being read, with rows a second and the time left."""
     # On a narrow terminal the bar shrinks before the numbers do.
-    # On a narrow terminal the bar shrinks before the numbers do.
     progress = Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=max(min(err.width - 80, 40), 8)),

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from sizewise_core.errors import InputError
 
 # Version 2 of Feather is Arrow's file format.
-# Version 2 of Feather is Arrow's file format.
 _WRITERS: dict[str, Any] = {
     ".csv": pyarrow.csv.CSVWriter,
     ".parquet": pq.ParquetWriter,

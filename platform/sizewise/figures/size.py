@@ -171,7 +171,6 @@ def _lines(info: _SizeInfo) -> list[_Line]:
 def _add_line(figure: go.Figure, line: _Line, number: int, sizes: npt.NDArray[Any]) -> None:
     """A vertical line, its text above those of the lines before it."""
     # Unlike lines, annotations on a log axis are positioned by the logarithm.
-    # Unlike lines, annotations on a log axis are positioned by the logarithm.
     figure.add_vline(line.bytes, line={"color": style.OUTLINE, "width": 1, "dash": line.dash})
     figure.add_annotation(
         text=line.text,

@@ -228,7 +228,13 @@ class Log:
 
 
 def digests(found: list[RawFile], layout: Layout, workers: Workers) -> list[str]:
-    """The SHA-256 digests of raw files, as in `Source`."""
+    """The SHA-256 digests of raw files, as in `Source`.
+
+    Args:
+        found: the raw files.
+        layout: of them, on which depends how they are cut into pieces.
+        workers: they read the files.
+    """
     cut = [stretches(raw, layout, parts.PIECE_BYTES, _block_bytes()) for raw in found]
     jobs = [(file, raw, at.start, at.stop) for file, raw in enumerate(found) for at in cut[file]]
     known: dict[tuple[int, int], str] = {}

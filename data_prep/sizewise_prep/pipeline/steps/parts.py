@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 PIECE_BYTES = 64 << 20
 FOLDER = "work/parts"
 _QUARANTINE_BYTES = 1 << 20  # copied at a time
-_FIRST_BYTES = (
-    64 << 10
-)  # of a log's first file that are searched for a time column that are searched for a time column
+_FIRST_BYTES = 64 << 10  # of a log's first file that are searched for a time column
 MEMORY = 600 * 10**6
 """Bytes that a worker needs to parse, its interpreter and libraries included."""
 

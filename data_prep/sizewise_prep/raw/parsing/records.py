@@ -41,7 +41,13 @@ class Records:
 
 
 def records(text: bytes, separator: bytes, quotes: bool) -> Records:
-    """Find the rows of a text that begins with one."""
+    """Find the rows of a text that begins with one.
+
+    Args:
+        text: any number of rows, of which the last may be cut off.
+        separator: the byte between fields.
+        quotes: whether fields may be in quotes, which may hold separators and line breaks.
+    """
     data = np.frombuffer(text, np.uint8)
     lines = int(np.count_nonzero(data == ord("\n")))
     ends, fields = np.empty(lines, np.int64), np.empty(lines, np.int32)

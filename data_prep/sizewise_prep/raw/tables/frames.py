@@ -79,7 +79,13 @@ def bad_value(row: BadRow, by_schema: bool = True) -> str:
 
 
 def digest_range(raw: RawFile, start: int, stop: int, block_bytes: int = 8 << 20) -> str:
-    """Hexadecimal SHA-256 of a file's bytes from `start` to `stop`."""
+    """Hexadecimal SHA-256 of a range of a file.
+
+    Args:
+        raw: the file.
+        start, stop: its bytes, `stop` exclusive.
+        block_bytes: read at a time.
+    """
     digest, left = hashlib.sha256(), stop - start
     with raw.open() as stream:
         stream.seek(start)

@@ -168,7 +168,16 @@ def first_fields(raw: RawFile) -> pl.DataFrame:
 
 
 def check(raw: RawFile, layout: Layout, by_schema: bool) -> None:
-    """Raise InputError where the first rows have no field, or one that can be no column, of the layout's."""
+    """Check the fields of a file's first rows.
+
+    Args:
+        raw: the file.
+        layout: the columns that it should have.
+        by_schema: whether messages may advise to write a schema file.
+
+    Raises:
+        InputError: a column of the layout is missing, or is not of its kind.
+    """
     frame = first_fields(raw)
     if not frame.width:
         return  # reading the rows says why

@@ -43,7 +43,17 @@ def schema_of(raw: RawFile) -> pa.Schema:
 
 
 def stretches(raw: RawFile, layout: Layout, piece_bytes: int, block_bytes: int) -> list[Stretch]:
-    """Row groups that follow one another, as many as are about `piece_bytes`; the last takes the file's end."""
+    """Consecutive row groups that can be read independently.
+
+    Args:
+        raw: the file.
+        layout: its columns.
+        piece_bytes: about the size of a stretch.
+        block_bytes: about as much is read at a time.
+
+    Returns:
+        The stretches, the last of which ends with the file.
+    """
     with opened(raw) as file:
         starts = _starts(file.metadata)
         rows = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
@@ -63,7 +73,7 @@ def stretches(raw: RawFile, layout: Layout, piece_bytes: int, block_bytes: int) 
 
 
 def _starts(metadata: pq.FileMetaData) -> list[int]:
-    """Where each row group begins in the file; all at 0 where they do not lie in their order."""
+    """Where each row group begins in the file; all 0 where they are not in order."""
     starts = []
     for group in range(metadata.num_row_groups):
         columns = [metadata.row_group(group).column(place) for place in range(metadata.num_columns)]
