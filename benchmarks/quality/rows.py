@@ -8,8 +8,8 @@ import torch
 from benchmarks.scale.arrays import Data, Split, number_values, scored
 from benchmarks.scale.rows import DeviceWorld, Rows, bayes
 
-from sizewise.training.batches import transform_dense
 from sizewise_prep.planted import World
+from sizewise_prep.raw.parsing.rows import log_dense
 
 REAL = Path("../shared/data/criteo_kaggle_sample.tsv.gz")
 DENSE, TOKENS = 13, 26
@@ -69,7 +69,7 @@ def real(path: Path, device: torch.device) -> tuple[Split, list[int]]:
         csv.ConvertOptions(column_types=kinds),
     )
     columns = [table[name].to_numpy(zero_copy_only=False) for name in integers]
-    dense = transform_dense(np.stack(columns, axis=1).astype(np.float32))
+    dense = log_dense(np.stack(columns, axis=1).astype(np.float32), fill=True)
     coded = [table[name].combine_chunks().dictionary_encode() for name in tokens]
     ids = np.stack([column.indices.to_numpy(zero_copy_only=False) for column in coded], axis=1)
     arrays = dense, ids.astype(np.int32), table["label"].to_numpy().copy()

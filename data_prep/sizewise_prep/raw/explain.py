@@ -26,7 +26,7 @@ _WRITTEN = {b"\t": r'"\t"'}
 _NAME = re.compile(rb'\s*"?[A-Za-z_][\w .:/()-]*"?\s*', re.ASCII)
 _LOOSE = b"\t,;|"  # separators even where the number of fields is wrong
 _BY_KIND = ("not_an_integer", "integer_range", "not_decimal", "token_range", "not_hex", "token_length")
-"""Reasons for which a column may be of the wrong kind."""
+"""Faults that another kind of column would not have."""
 _PROPOSED = "`sizewise schema` proposes one"
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")
 

@@ -104,7 +104,17 @@ def _reordered(raw: RawFile, layout: Layout) -> bool:
 def check(
     found: list[RawFile], layout: Layout, by_schema: bool = True, split: RowSplit | None = None
 ) -> None:
-    """Raise InputError where a table has not the layout's columns, or not of their kinds; arguments of `open_rows`."""
+    """Check the columns of raw files before any row is read.
+
+    Args:
+        found: the raw files.
+        layout: the columns that they should have.
+        by_schema: whether messages may advise to write a schema file.
+        split: the column that rows are split by, if any.
+
+    Raises:
+        InputError: a file lacks a column, or has one of another kind.
+    """
     if split:
         named = split.column in layout.columns
         layout = split.layout(layout)

@@ -1,9 +1,9 @@
 """How a log in time order is split into training, validation and test rows.
 
     Rule.parse("0.8,0.1,0.1").sizes([600, 400])     # {"train": 800, "validation": 100, "test": 100}
-    Rule.parse("rows:800,100")                      # that many rows, the rest tests
-    Rule.parse("files:22,1")                        # that many files, the rest tests
-    Rule.parse("mlperf")                            # the last file halved, all before it train
+    Rule.parse("rows:800,100")                      # that many rows; the rest for testing
+    Rule.parse("files:22,1")                        # that many files; the rest for testing
+    Rule.parse("mlperf")                            # the last file halved, the others for training
     Rule.parse("time:2024-05-01,2024-05-08")        # what comes before the first date, before the second, and the rest
     Rule.parse("column:set")                        # a column says train, validation or test
 
@@ -36,7 +36,7 @@ class Rule:
 
     Attributes:
         by: "fractions" of the good rows, "rows", "files" or "mlperf"; "time" or "column".
-        amounts: three fractions, or how many rows or files train and validate.
+        amounts: three fractions, or the number of rows or files for training and validation.
         words: where validation and test begin, or the column's name.
     """
 

@@ -43,7 +43,12 @@ class RowSplit:
 
     @staticmethod
     def by_time(column: str, first: str, second: str) -> RowSplit:
-        """The split by a time column; bounds as that column has them, or ISO dates."""
+        """The split by a time column.
+
+        Args:
+            column: its name.
+            first, second: where validation and test begin, in the column's own form or as ISO dates.
+        """
         found = instant(first), instant(second)
         dates = not any(text.removeprefix("-").isdigit() for text in (first, second))
         assert found[0] is not None
