@@ -81,10 +81,27 @@ def export(
     vocabulary = Vocabulary.load(data) if manifest.settings.tokens == "contiguous" else None
 
     program = _program(config, model, manifest.settings.tokens, vocabulary)
-    description = Description(
+    description = _described(name, row, config, manifest, program, storage)
+    with atomic_folder(out) as working:
+        write_atomic(working / PROGRAM, program)
+        write_atomic(working / DESCRIPTION, description.model_dump_json(indent=2).encode())
+        Deployed.open(working)  # before it gets its name: what cannot be opened here cannot be served
+    return description
+
+
+def _described(
+    name: str,
+    row: Mapping[str, Any],
+    config: TrialConfig,
+    manifest: Manifest,
+    program: bytes,
+    storage: str | None,
+) -> Description:
+    """What `model.json` says; measures the program's latency."""
+    return Description(
         sizewise=sizewise.__version__,
         study=name,
-        trial_id=trial_id,
+        trial_id=row["trial_id"],
         iteration=row["iteration"],
         config=config.grouped(),
         layout=manifest.settings.layout or CRITEO,
@@ -101,11 +118,6 @@ def export(
         sha256=hashlib.sha256(program).hexdigest(),
         data_sha256=fingerprint(manifest),
     )
-    with atomic_folder(out) as working:
-        write_atomic(working / PROGRAM, program)
-        write_atomic(working / DESCRIPTION, description.model_dump_json(indent=2).encode())
-        Deployed.open(working)  # before it gets its name: what cannot be opened here cannot be served
-    return description
 
 
 def _trained(study: results.Study, row: Mapping[str, Any], config: TrialConfig, manifest: Manifest) -> Model:
