@@ -19,6 +19,7 @@ from sizewise_prep.raw.parsing.parser import BadRow, Parsed
 from sizewise_prep.raw.sources import RawFile
 
 _VALUE_BYTES = 8  # of a block, roughly, for each value
+_MOST_ROWS = 1 << 15  # of a block: texts may take far more than that
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _text(value: object) -> str:
 
 def block_rows(layout: Layout, block_bytes: int) -> int:
     """Rows of a block that holds about so many bytes."""
-    return max(1, block_bytes // (_VALUE_BYTES * len(layout.columns)))
+    return max(1, min(block_bytes // (_VALUE_BYTES * len(layout.columns)), _MOST_ROWS))
 
 
 def cut(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
