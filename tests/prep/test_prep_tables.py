@@ -32,6 +32,7 @@ from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.records import records
 from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.raw.sources import resolve
 from sizewise_prep.shards.files import read_shard
 from sizewise_prep.shards.manifest import Manifest, verify
 
@@ -179,6 +180,15 @@ def test_a_folder_of_parquet_files_is_one_log(tmp_path: Path) -> None:
     assert manifest.rows_out == 55
     assert manifest.time_order is not None
     assert manifest.time_order.out_of_order == 0
+    for name in ("day=2", "day=10"):
+        (folder / name).mkdir()
+        (folder / name / "part.parquet").write_bytes(as_parquet(rows[55:]))
+    found = [Path(raw.path).parent.name for raw in resolve(folder)]
+    assert found[:2] + found[-1:] == ["day=2", "day=10", "table"]
+    (folder / "test").mkdir()
+    (folder / "test" / "part.parquet").write_bytes(as_parquet(rows[55:]))
+    with pytest.raises(InputError, match="is a folder; name the files in it"):
+        prepare(folder, tmp_path / "mixed", layout=LAYOUT)
 
 
 BAD_ROWS: list[tuple[str, Row, str]] = [

@@ -113,14 +113,19 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def _in_folder(source: str) -> list[str]:
-    """The files of a folder that holds a table: Parquet files, as many programs write one, and markers."""
+    """The files of a folder that holds a table: Parquet files, as many programs write one, and markers.
+
+    They lie in it or in partitions (`day=1/hour=2`); other folders within may be other tables, such as train and test.
+    """
     if glob.has_magic(source):
         return []
     where = place(source)
     if not isinstance(where, Path) or not where.is_dir():
         return []
     files = [path for path in where.rglob("*") if path.is_file() and path.name[0] not in "_."]
-    return [str(path) for path in files] if all(path.suffix == ".parquet" for path in files) else []
+    within = [folder for path in files for folder in path.relative_to(where).parts[:-1]]
+    is_table = all(path.suffix == ".parquet" for path in files) and all("=" in folder for folder in within)
+    return [str(path) for path in files] if is_table else []
 
 
 def _matches(source: str) -> list[str]:

@@ -115,7 +115,7 @@ def _judged(raw: pl.Series) -> Column:
             return column("skip", "another value in every row")
         return column("token", "another value in every row", "skip, if none comes again later in the files")
     if real and not whole:
-        return column("number", "real numbers")
+        return column("number", f"real numbers{_negative(values.cast(pl.Float64))}")
     if whole:
         return column(*_of_integers(name, values.cast(pl.Float64), distinct))
     if bool(texts.str.contains(_HEX).all()):
@@ -128,7 +128,7 @@ def _judged(raw: pl.Series) -> Column:
 def _of_integers(name: str, numbers: pl.Series, distinct: int) -> tuple[str, str, str]:
     """Kind, reason and doubt."""
     if _QUANTITY.search(name) or _CRITEO_NUMBER.fullmatch(name):
-        return "integer", "integers, a quantity by its name", ""
+        return "integer", f"integers, a quantity by its name{_negative(numbers)}", ""
     if _ID.search(name):
         return "token", "integers, an id by its name", ""
     if distinct <= _FEW:
@@ -136,6 +136,12 @@ def _of_integers(name: str, numbers: pl.Series, distinct: int) -> tuple[str, str
     if _like_counts(numbers):
         return "integer", "integers, most of them small as counts are", "token, if they are ids"
     return "token", "many integers", "integer, if they are quantities"
+
+
+def _negative(numbers: pl.Series) -> str:
+    """How many are below 0, for whoever wants them in a model."""
+    share = float((numbers < 0).mean() or 0)  # type: ignore[arg-type]
+    return f", {share:.1%} negative, which models see as 0" if share else ""
 
 
 def _like_counts(numbers: pl.Series) -> bool:
