@@ -37,6 +37,8 @@ from sizewise.engine.ray_tune.actor import TrialActor
 from sizewise.engine.ray_tune.cluster import credentials
 from sizewise.engine.study_log import scratch
 from sizewise.engine.time_limits import Watch
+from sizewise_core.errors import InputError
+from sizewise_core.storage import place
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +128,7 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
         self.trial_ids: dict[str, int] = {}  # Tune's name of a trial -> ours
         self._processes: dict[int, _Process] = {}  # which train, by trial
         self._broken: set[str] = set()  # Tune's names of trials whose own process died
+        self._helped = False  # the study's first student to score for its teachers
         self.watch = Watch(engine.spec.failures, _end, engine.progress)
 
     def suggest(self, trial_id: str) -> Assignment | str | None:
@@ -156,11 +159,24 @@ class EngineSearcher(Searcher):  # type: ignore[misc]  # Ray is untyped
                 self._processes[number] = _Process(started)
                 self.watch.begin(number, self._processes[number])
                 self.engine.began(number)
+                self._help_to_score(number)
             case Resumed(evaluations, damage):
                 self.engine.resumed(number, evaluations, damage)
             case Evaluated(evaluation):
                 self.watch.extend(number)
                 self.engine.evaluated(number, evaluation)
+
+    def _help_to_score(self, number: int) -> None:
+        """Have free CPUs score for teachers that the study has trained itself, when its first student begins."""
+        search = self.engine.search
+        if self._helped or not search.teachers or search.records[number].teacher is not None:
+            return
+        self._helped = True
+        from sizewise.engine.ray_tune import teacher_scores  # few studies have teachers
+
+        if isinstance(place(self.engine.spec.data), Path):  # else each machine has a copy of its own
+            with suppress(InputError, OSError):  # the student's worker meets and reports the same
+                teacher_scores.begin(self.engine.teacher, self.engine.spec.data)
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
