@@ -84,7 +84,8 @@ def sentence(teachers: Teachers, who: str = "It") -> str:
     whom = f"{len(teachers.names)} teachers" if several else f"a teacher ({teachers.names[0]})"
     if teachers.iterations is None:
         return f" {who} learned from {whom}, whose training is not counted."
-    seconds = f" ({format_seconds(teachers.train_seconds)})" if (teachers.train_seconds or 0.0) >= 1 else ""
+    taken = teachers.train_seconds or 0.0
+    seconds = f" ({format_seconds(taken)})" if taken >= 1 else ""
     own = "iteration" if teachers.iterations == 1 else "iterations"
     return (
         f" {who} learned from {whom}, which took {format_count(teachers.iterations)} {own}{seconds} on top."
