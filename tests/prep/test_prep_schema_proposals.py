@@ -152,12 +152,13 @@ def test_a_log_that_needs_none(tmp_path: Path) -> None:
 def test_what_is_unsure_is_said(tmp_path: Path) -> None:
     """No label, lists, names that YAML would not take as text, and a file that is none."""
     rows = pa.table(
-        {"on": [f"a{j % 3}" for j in range(200)], "genres": [[1, 2]] * 200, "n": [1.5, 2.5] * 100}
+        {"on": [f"a{j % 3}" for j in range(200)], "genres": [[1, 2]] * 200, "n": [1.5, -2.5] * 100}
     )
     pq.write_table(rows, tmp_path / "log.parquet")
     found = propose([tmp_path / "log.parquet"])
     assert '"on": token' in found.text
     assert "genres: skip" in found.text
+    assert "50.0% negative, which models see as 0" in found.text
     assert "UNSURE: which column is the label" in found.text
     (tmp_path / "one.txt").write_text("a\nb\nc\n")
     with pytest.raises(InputError, match=r"one\.txt: no separator"):
