@@ -41,12 +41,9 @@ class Full(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the tables."""
-        if self.fused and fused.reads_codes(self.table, ids):
-            self.keys.check(ids)
-            return fused.from_codes(self.table, self.blocks, ids)
         if self.fused and fused.valid(self.table.weight, ids):
             self.keys.check(ids)
-            return fused.lookup(self.table, self.table(), self.blocks, ids)
+            return fused.vectors(self.table, self.blocks, ids)
         return self.table.rows(self.keys(ids))
 
     def pooled(self) -> tuple[Table, Blocks]:

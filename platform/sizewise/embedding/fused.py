@@ -42,18 +42,34 @@ def served(device: torch.device) -> bool:
     return device.type == "cpu" or (device.type in TRITON_ON and _triton_is_there())
 
 
-def reads_codes(table: Table, ids: Tensor) -> bool:
-    """Whether a lookup reads packed numbers as they are stored, for it needs no gradient.
+def vectors(table: Table, blocks: Blocks, ids: Tensor) -> Tensor:
+    """Vectors of ids, (batch, features, dim), of the values as they are stored, where kernels are `valid`."""
+    if table.storage in PACKED and not torch.is_grad_enabled() and _reads_codes(table):
+        return _from_codes(table, blocks, ids)
+    if table.storage in PACKED and _rounds_vectors(table, blocks, ids):
+        return table.levels_of(lookup(table, table.working_copy(), blocks, ids))
+    return lookup(table, table(), blocks, ids)
 
-    Triton's kernel knows one scale a table.
-    """
-    if table.storage not in PACKED or torch.is_grad_enabled() or not valid(table.weight, ids):
-        return False
+
+def _reads_codes(table: Table) -> bool:
+    """Whether packed numbers are read as they are; Triton's kernel knows one scale a table."""
     return table.weight.device.type not in TRITON_ON or len(table.log_steps) == 1
 
 
-def from_codes(table: Table, blocks: Blocks, ids: Tensor) -> Tensor:
-    """Vectors of ids, (batch, features, dim), out of packed numbers where `reads_codes`."""
+def _rounds_vectors(table: Table, blocks: Blocks, ids: Tensor) -> bool:
+    """Whether to round the numbers that were looked up, because they are fewer than those of the table.
+
+    It gives the same values: one step serves all numbers, and none changes its sign on the way. Then the table can be
+    stepped where the batch has read it, as one in float32. On GPUs tables are rounded completely: what kernels there
+    do with a rounded table they cannot yet do with one that is to be rounded.
+    """
+    if table.weight.device.type in TRITON_ON or blocks.shape.signed or len(table.log_steps) != 1:
+        return False
+    return table.weight.numel() > ids.numel() * blocks.dim
+
+
+def _from_codes(table: Table, blocks: Blocks, ids: Tensor) -> Tensor:
+    """Vectors of ids, (batch, features, dim), out of packed numbers."""
     stored, device = table.packed(), table.weight.device
     assert stored is not None
     kernels = blocks if device.type not in TRITON_ON else _on_device(blocks, device)

@@ -163,11 +163,8 @@ class Hot(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the table."""
-        if self.fused and fused.reads_codes(self.table, ids):
-            return self.tiles.spread(fused.from_codes(self.table, self.blocks, self.addresses(ids)))
         if self.fused and fused.valid(self.table.weight, ids):
-            rows = self.addresses(ids)
-            return self.tiles.spread(fused.lookup(self.table, self.table(), self.blocks, rows))
+            return self.tiles.spread(fused.vectors(self.table, self.blocks, self.addresses(ids)))
         return self.tiles.spread(self.table.rows(self._rows(ids)))
 
     def addresses(self, ids: Tensor) -> Tensor:

@@ -61,22 +61,33 @@ def fitted(weight: Tensor, storage: Storage, groups: int, center: float) -> tupl
     return decoded(quantize(weight - center, PACKED[storage], group), storage, weight.shape, center)
 
 
-def trained_levels(weight: Tensor, log_steps: Tensor, grid: Grid, center: float) -> Tensor:
-    """The same, with gradients of the weight and of the logarithms of the steps."""
-    values: Tensor = _Levels.apply(weight, log_steps, grid, center)  # type: ignore[no-untyped-call]
+def trained_levels(
+    weight: Tensor, log_steps: Tensor, grid: Grid, center: float, numbers: int | None = None
+) -> Tensor:
+    """The same, with gradients of the weight and of the logarithms of the steps.
+
+    Args:
+        weight: a table's, or what was looked up of it, where there is one step.
+        log_steps, grid, center: of the table.
+        numbers: of the table; left out: as many as the weight has.
+    """
+    numbers = weight.numel() if numbers is None else numbers
+    values: Tensor = _Levels.apply(weight, log_steps, grid, center, numbers)  # type: ignore[no-untyped-call]
     return values
 
 
 class _Levels(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, log_steps: Tensor, grid: Grid, center: float) -> Tensor:
+    def forward(
+        ctx: Any, weight: Tensor, log_steps: Tensor, grid: Grid, center: float, numbers: int
+    ) -> Tensor:
         ctx.save_for_backward(weight, log_steps)
-        ctx.grid, ctx.center = grid, center
+        ctx.grid, ctx.center, ctx.numbers = grid, center, numbers
         return levels(weight, log_steps, grid, center)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (weight, log_steps), (gradient,) = ctx.saved_tensors, gradients
         grid, center = ctx.grid, ctx.center
         steps, groups = steps_of(log_steps), weight.view(len(log_steps), -1)
@@ -92,8 +103,8 @@ class _Levels(torch.autograd.Function):
             out = gradient * inside
             passed = gradient * (level - (x + grid.offset) * inside)
             of_steps = passed.sum(1, dtype=torch.float64) * steps
-        slower = 1 / math.sqrt(groups.shape[1] * max(grid.high, 1))
-        return out.view(weight.shape), (of_steps * slower).to(log_steps.dtype), None, None
+        slower = 1 / math.sqrt(ctx.numbers / len(steps) * max(grid.high, 1))
+        return out.view(weight.shape), (of_steps * slower).to(log_steps.dtype), None, None, None
 
 
 def _compiles(weight: Tensor) -> bool:

@@ -122,10 +122,8 @@ class Robe(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Blocks of the pool, side by side."""
-        if self.fused and self.blocks and fused.reads_codes(self.pool, ids):
-            return self.tiles.spread(fused.from_codes(self.pool, self.blocks, ids))
         if self.fused and self.blocks and fused.valid(self.pool.weight, ids):
-            return self.tiles.spread(fused.lookup(self.pool, self.pool(), self.blocks, ids))
+            return self.tiles.spread(fused.vectors(self.pool, self.blocks, ids))
         slots, bits = self.hash(ids, self.slots)
         vectors = self._read(slots.flatten()).view(*ids.shape, slots.shape[2] * self.block_len)
         vectors = vectors[..., : self.tiles.width]

@@ -63,10 +63,8 @@ class RowHash(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the shared table."""
-        if self.fused and fused.reads_codes(self.table, ids):
-            return self.tiles.spread(fused.from_codes(self.table, self.blocks, ids))
         if self.fused and fused.valid(self.table.weight, ids):
-            return self.tiles.spread(fused.lookup(self.table, self.table(), self.blocks, ids))
+            return self.tiles.spread(fused.vectors(self.table, self.blocks, ids))
         rows, _ = self.hash(ids, self.table.shape[0])
         return self.tiles.spread(self.table.rows(rows.squeeze(-1)))
 

@@ -130,7 +130,9 @@ class Table(nn.Module):
     @property
     def steps_in_kernels(self) -> bool:
         """Whether fused kernels can step this table by gradients of vectors."""
-        return self.storage in ("float32", "bfloat16")
+        return self.storage in ("float32", "bfloat16") or (
+            self.storage in PACKED and len(self.log_steps) == 1
+        )
 
     @property
     def stored_bytes(self) -> int:
@@ -182,6 +184,18 @@ class Table(nn.Module):
             self._trained_on = False
         return self
 
+    def working_copy(self) -> Tensor:
+        """The numbers of a packed table as they are trained, to be rounded by `levels_of`; raises as `forward`."""
+        if self.stepper is not None:
+            self.stepper.lookup_begins()
+        return self.weight
+
+    def levels_of(self, looked_up: Tensor) -> Tensor:
+        """Numbers of the working copy as they are stored, where all of the table have one step."""
+        return learned_step.trained_levels(
+            looked_up, self.log_steps, self.grid, self.center, self.weight.numel()
+        )
+
     def packed(self) -> Quantized | None:
         """The packed form of `int4` and `int2`, for look-ups that need no gradient; None of other storages.
 
@@ -194,7 +208,8 @@ class Table(nn.Module):
 
     def _levels(self) -> Tensor:
         if torch.is_grad_enabled() and (self.weight.requires_grad or self.log_steps.requires_grad):
-            return learned_step.trained_levels(self.weight, self.log_steps, self.grid, self.center)
+            numbers = self.weight.numel()
+            return learned_step.trained_levels(self.weight, self.log_steps, self.grid, self.center, numbers)
         values: Tensor = self._made_once("values", learned_step.levels)
         return values
 
