@@ -23,7 +23,7 @@ import safetensors.torch
 import torch
 
 from sizewise.config.trial import TrialConfig
-from sizewise.metrics.evaluation import Row
+from sizewise.metrics.evaluation import Row, best, from_rows
 from sizewise.store.study_folder import TrialFolder, damaged
 from sizewise_core.claims import Claim
 from sizewise_core.local_files import OddFileError, open_file
@@ -156,6 +156,36 @@ def _state(payload: bytes) -> State | None:
         return None
     fine = isinstance(state, dict) and isinstance(state.get("evaluations", []), list)
     return cast(State, state) if fine else None
+
+
+def newest_usable(folder: Place, of: str) -> tuple[State | None, list[str]]:
+    """The newest intact checkpoint whose best weights are intact as well, and what was found damaged on the way to it.
+
+    Args:
+        folder: where they are.
+        of: the curve that they must be of.
+    """
+    damage: list[str] = []
+    state = load_newest(folder, damage.append, of)
+    if state is not None and state["evaluations"]:
+        iteration = best(from_rows(state["evaluations"])).iteration
+        try:
+            load_weights(TrialFolder(folder).weights(iteration), of)
+        except DamagedError as error:
+            # No later checkpoint brings these weights back: only training does, which gives the same ones.
+            damage.append(f"{error}: the trial starts anew")
+            for path, *_ in entries(folder, "*.ckpt"):
+                set_aside(path)
+            return None, damage
+    return state, damage
+
+
+def drop_weights(folder: Place, before: int, kept: int | None) -> None:
+    """Remove weights of evaluations before an iteration, but for those of the one that is `kept`."""
+    keep = None if kept is None else TrialFolder(folder).weights(kept)
+    for old, *_ in entries(folder, "best-*.safetensors"):
+        if old != keep and int(old.stem.removeprefix("best-")) < before:
+            remove(old)
 
 
 def identity(config: TrialConfig) -> str:

@@ -50,8 +50,7 @@ from sizewise.training.teacher_sources import Source, teacher_of
 from sizewise_core import allocator
 from sizewise_core.claims import Claim, SupersededError
 from sizewise_core.errors import InputError
-from sizewise_core.sealed import DamagedError
-from sizewise_core.storage import Place, entries, place, remove
+from sizewise_core.storage import Place, place
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 
@@ -363,14 +362,12 @@ class _Trial:
         }
         checkpoint.save(self.folder, self.iteration, state)
         # Only now may older best weights go: until here the checkpoint before this one needed them.
-        keep = self._weights(best(self.evaluations).iteration) if self.evaluations else None
-        for old, *_ in entries(self.folder, "best-*.safetensors"):
-            if old != keep and int(old.stem.removeprefix("best-")) < self.iteration:
-                remove(old)
+        kept = best(self.evaluations).iteration if self.evaluations else None
+        checkpoint.drop_weights(self.folder, self.iteration, kept)
 
     def restore(self, resumed: Resumed) -> None:
         """Go on where the newest intact checkpoint left off; it was saved before anything of it was reported."""
-        found = [self._newest() if self.rank == 0 else None]
+        found = [checkpoint.newest_usable(self.folder, self.of) if self.rank == 0 else None]
         if self.world > 1:
             torch.distributed.broadcast_object_list(found)
         assert found[0] is not None
@@ -385,23 +382,6 @@ class _Trial:
             torch.set_rng_state(state["random"])
         if state is not None or damage:
             resumed(list(self.evaluations), damage)
-
-    def _newest(self) -> tuple[checkpoint.State | None, list[str]]:
-        """The newest intact checkpoint, if any, and what was found damaged on the way to it."""
-        damage: list[str] = []
-        state = checkpoint.load_newest(self.folder, damage.append, self.of)
-        if state is not None and state["evaluations"]:
-            try:
-                checkpoint.load_weights(
-                    self._weights(best(from_rows(state["evaluations"])).iteration), self.of
-                )
-            except DamagedError as error:
-                # No later checkpoint brings these weights back: only training does, which gives the same ones.
-                damage.append(f"{error}: the trial starts anew")
-                for path, *_ in entries(self.folder, "*.ckpt"):
-                    checkpoint.set_aside(path)
-                return None, damage
-        return state, damage
 
     def _weights(self, iteration: int) -> Place:
         return TrialFolder(self.folder).weights(iteration)
