@@ -112,7 +112,7 @@ from pathlib import Path
 from sizewise.cli.running import running
 from sizewise.engine import leaving
 
-driver = types.SimpleNamespace(close=lambda: None, message="")
+driver = types.SimpleNamespace(close=lambda: None, stops=lambda why: None)
 with running("mine", Path("nowhere"), 12, False) as shown:
     shown.waits("starting Ray")
     shown.bars.refresh()
