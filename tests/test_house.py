@@ -96,6 +96,7 @@ EXCEPTIONS: dict[str, set[str]] = {
         "benchmarks/gpu/reads.py",
         "benchmarks/scale/planted.py",
         "platform/sizewise/embedding/clustered.py",
+        "platform/sizewise/embedding/hot_ids.py",
         "platform/sizewise/embedding/table.py",
         "platform/sizewise/engine/decisions.py",
         "platform/sizewise/engine/early_failures.py",

@@ -76,7 +76,7 @@ class DLRM(Model):
         # Flat positions of the lower triangle without its diagonal: no vector interacts with itself.
         self.register_buffer("pairs", rows * vectors + columns, persistent=False)
         if not dense_features:
-            # A mean as a product, which is among the operators that exports may call (`export.archive`).
+            # A mean as a product, which is among the operators that exports may call (`export.archive_schema`).
             features = embedding.features
             self.register_buffer("mean", torch.full((1, features), 1 / features), persistent=False)
 

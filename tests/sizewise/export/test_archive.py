@@ -19,7 +19,8 @@ import torch
 
 from export_programs import CARDINALITIES, CASES, INTEGERS, program
 from sizewise.export import Deployed
-from sizewise.export.archive import OPERATORS, checked
+from sizewise.export.archive import checked
+from sizewise.export.archive_schema import OPERATORS
 from sizewise_core.errors import InputError
 
 MODEL = Path(__file__).parents[2] / "data" / "version_0_1" / "model"
