@@ -183,6 +183,15 @@ def test_what_the_data_makes_impossible(
     ("overrides", "message"),
     [
         ({"trails": 3}, r"--set trails: trails: unknown key \(did you mean trials\?\)"),
+        (
+            {"embedding.also_stored_as": ["int4", "int4"]},
+            r"embedding.also_stored_as: name each storage once, not int4, int4",
+        ),
+        ({"embedding.also_stored_as": "int3"}, r"also_stored_as.*'int4' or 'int2', not 'int3'"),
+        (
+            {"embedding": {"method": "robe", "storage": "int8", "also_stored_as": "int4"}},
+            r"also_stored_as: rounds models that are trained in float32, and storage is 'int8': leave out",
+        ),
         ({"trials": "x"}, r"--set trials: trials: input should be a valid integer, not 'x'"),
         ({"name.first": 3}, r"--set name\.first: name holds a value, not fields"),
         ({"search.epochs": "two"}, r"--set search\.epochs: search\.epochs: .*valid integer, not 'two'"),

@@ -58,11 +58,16 @@ class EmbeddingSpec(Section):
                 parsed[name] = searched(value)
         return parsed
 
+    @field_validator("also_stored_as", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
     @field_validator("also_stored_as", mode="after")
     @classmethod
     def _once_each(cls, value: list[Rounded]) -> list[Rounded]:
         if len(set(value)) < len(value):
-            raise ValueError(f"also_stored_as: name each storage once, not {', '.join(value)}")
+            raise ValueError(f"name each storage once, not {', '.join(value)}")
         return value
 
     @model_validator(mode="after")
