@@ -11,7 +11,6 @@ import hashlib
 import math
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 # Plotly uses pandas where it is installed, even if another thread has only half loaded it, so it is loaded here first.
 import pandas  # type: ignore[import-untyped]  # noqa: F401
 import plotly.graph_objects as go
+from cachetools import LRUCache, cached
 
 from sizewise import results
 from sizewise.results import Answer, Status, Study
@@ -58,39 +58,19 @@ class _Read(NamedTuple):
     seconds: float
 
 
-class _Kept:
-    """The last few values by key. A value that several threads need at once is made once."""
+def _kept(most: int) -> Callable[[Any, Callable[[], Any]], Any]:
+    """A function (key, make) that keeps the last few values; one that several threads need at once is made once."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._values = most, OrderedDict[Any, Any]()
-        self._locks: dict[Any, threading.Lock] = {}
-        self._guard = threading.Lock()
+    def make_value(key: Any, make: Callable[[], Any]) -> Any:
+        return make()
 
-    def get(self, key: Any, make: Callable[[], Value]) -> Value:
-        with self._guard:
-            if key in self._values:
-                self._values.move_to_end(key)
-                value: Value = self._values[key]
-                return value
-            lock = self._locks.setdefault(key, threading.Lock())
-        try:
-            with lock:
-                with self._guard:
-                    if key in self._values:
-                        value = self._values[key]
-                        return value
-                value = make()
-                with self._guard:
-                    self._values[key] = value
-                    while len(self._values) > self._most:
-                        self._values.popitem(last=False)
-                return value
-        finally:
-            with self._guard:
-                self._locks.pop(key, None)
+    cache: LRUCache[Any, Any] = LRUCache(most)
+    wrap = cached(cache, key=lambda key, make: key, condition=threading.Condition())
+    kept_values: Callable[[Any, Callable[[], Any]], Any] = wrap(make_value)
+    return kept_values
 
 
-_STUDIES, _STATES, _DRAWN = _Kept(_MOST_STUDIES), _Kept(_MOST_DRAWN), _Kept(_MOST_DRAWN)
+_STUDIES, _STATES, _DRAWN = _kept(_MOST_STUDIES), _kept(_MOST_DRAWN), _kept(_MOST_DRAWN)
 _READ: dict[tuple[str, str], _Read] = {}
 _READING: set[tuple[str, str]] = set()
 _LOOKS: dict[tuple[str, str], tuple[float, str]] = {}  # until when a version counts as the newest
@@ -138,7 +118,7 @@ def _read_now(runs: Place, name: str) -> Snapshot:
 
 def _snapshot(runs: Place, name: str) -> Snapshot:
     version = _version(runs, name)
-    study, answer = _STUDIES.get((str(runs), name, version), lambda: _read(runs, name))
+    study, answer = _STUDIES((str(runs), name, version), lambda: _read(runs, name))
     return Snapshot(study, answer, _status(runs, name, version), f"{runs}/{name}/{version}")
 
 
@@ -149,7 +129,7 @@ def _now(runs: Place, name: str) -> Status:
 def _status(runs: Place, name: str, version: str) -> Status:
     # The time left changes with the clock too, but not by the second.
     tick = int(time.time() / 2) if version.startswith("running") else 0
-    status: Status = _STATES.get((str(runs), name, version, tick), lambda: results.status(runs, name))
+    status: Status = _STATES((str(runs), name, version, tick), lambda: results.status(runs, name))
     return status
 
 
@@ -175,7 +155,8 @@ def drawn(now: Snapshot, what: Any, draw: Callable[[], go.Figure]) -> Drawing:
         what: any hashable value that names the figure and its options.
         draw: makes the figure.
     """
-    return _DRAWN.get((now.version, what), lambda: drawing(draw()))
+    found: Drawing = _DRAWN((now.version, what), lambda: drawing(draw()))
+    return found
 
 
 def kept(now: Snapshot, what: Any, make: Callable[[], Value]) -> Value:
@@ -186,7 +167,8 @@ def kept(now: Snapshot, what: Any, make: Callable[[], Value]) -> Value:
         what: any hashable value that names it and its options.
         make: computes it.
     """
-    return _DRAWN.get((now.version, what), make)
+    value: Value = _DRAWN((now.version, what), make)
+    return value
 
 
 def drawing(figure: go.Figure) -> Drawing:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
 
 from sizewise_core.local_files import TooLargeError, read_file
 from sizewise_core.storage import Entry, Place, entries
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _S3 = ("s3", "s3a")
 _CACHED_BYTES = 64 << 20
+# Contents by (path, version).
+_cached: LRUCache[tuple[str, str], bytes] = LRUCache(_CACHED_BYTES, getsizeof=len)
+_lock = threading.Lock()
 
 
 def read_all(folder: Place, pattern: str, most: int | None = None) -> dict[Place, bytes | OSError]:
@@ -54,7 +58,8 @@ def read_entries(listed: list[Entry], most: int | None = None) -> dict[Place, by
             found[path] = TooLargeError(errno.EFBIG, f"larger than {most >> 20} MB", str(path))
         elif not entry.is_folder:
             found[path] = b""  # keeps the order
-            known = _cache.get(str(path), entry.version)
+            with _lock:
+                known = _cached.get((str(path), entry.version))
             if known is None:
                 missing.append((entry, path))
             else:
@@ -72,7 +77,9 @@ def read_entries(listed: list[Entry], most: int | None = None) -> dict[Place, by
             content = contents[path.path]
             if isinstance(content, bytes):
                 found[path] = content
-                _cache.put(str(path), entry.version, content)
+                if len(content) <= _CACHED_BYTES:
+                    with _lock:
+                        _cached[str(path), entry.version] = content
             else:
                 try:
                     with reaching(path):
@@ -81,32 +88,3 @@ def read_entries(listed: list[Entry], most: int | None = None) -> dict[Place, by
                     # Removed since. Any other error means that the storage cannot be read.
                     found[path] = error
     return found
-
-
-class _Cache:
-    """Contents by (path, version), the least recently used ones dropped beyond a number of bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._bytes = limit, 0
-        self._kept: OrderedDict[str, tuple[str, bytes]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, path: str, version: str) -> bytes | None:
-        with self._lock:
-            known = self._kept.get(path)
-            if known is None or known[0] != version:
-                return None
-            self._kept.move_to_end(path)
-            return known[1]
-
-    def put(self, path: str, version: str, content: bytes) -> None:
-        with self._lock:
-            if path in self._kept:
-                self._bytes -= len(self._kept.pop(path)[1])
-            self._kept[path] = version, content
-            self._bytes += len(content)
-            while self._bytes > self._limit:
-                self._bytes -= len(self._kept.popitem(last=False)[1][1])
-
-
-_cache = _Cache(_CACHED_BYTES)
