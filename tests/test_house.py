@@ -98,24 +98,11 @@ EXCEPTIONS: dict[str, set[str]] = {
         "platform/sizewise/embedding/clustered.py",
         "platform/sizewise/embedding/hot_ids.py",
         "platform/sizewise/embedding/table.py",
-        "platform/sizewise/engine/decisions.py",
-        "platform/sizewise/engine/early_failures.py",
-        "platform/sizewise/engine/simulated.py",
-        "platform/sizewise/results/reading.py",
-        "platform/sizewise/results/time_left.py",
-        "platform/sizewise/search/suggest.py",
-        "platform/sizewise/training/optimizers.py",
     },
 }
 UNDOCUMENTED = (
-    "platform/sizewise/config/",
     "platform/sizewise/embedding/",
-    "platform/sizewise/engine/",
     "platform/sizewise/models/",
-    "platform/sizewise/results/",
-    "platform/sizewise/search/",
-    "platform/sizewise/store/",
-    "platform/sizewise/training/",
 )
 """Folders whose public functions do not all say what they take."""
 

@@ -17,8 +17,17 @@ log = logging.getLogger(__name__)
 def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
     """Settle what the data decides: compressions become bytes, `data` an absolute path.
 
+    Args:
+        spec: the study as its file has it.
+        manifest: of the data that it names.
+        source: the study file's name, for messages.
+
+    Returns:
+        The study with a memory budget in bytes, and with the default options of today.
+
     Raises:
-        InputError: a budget that no model fits in, or a first trial outside its range; `source` names the file.
+        InputError: a budget that no model fits in, a first trial outside its range, a method that this data has no
+            ids for, or a teacher that does not fit.
     """
     fixed = [method for method in spec.embedding.methods if METHODS[method].needs_contiguous_ids]
     if fixed and manifest.settings.tokens != "contiguous":

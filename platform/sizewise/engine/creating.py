@@ -29,7 +29,20 @@ def tables_bytes(spec: StudySpec, manifest: Manifest) -> int:
 
 
 def find_teacher(spec: StudySpec, runs: Place, manifest: Manifest, source: str) -> list[Source]:
-    """What the study's students learn from, checked; nothing where there is none, or the study trains it itself."""
+    """What the study's students learn from, checked.
+
+    Args:
+        spec: the study.
+        runs: the folder of studies.
+        manifest: of the study's data.
+        source: the study file's name, for messages.
+
+    Returns:
+        The sources; empty where there is no teacher, or the study trains it itself.
+
+    Raises:
+        InputError: a source is not there, has not ended, was trained on other data, or has no usable scores.
+    """
     names = spec.train.distill_teacher
     if not names or method_of(spec):
         return []
@@ -83,7 +96,13 @@ def check_writable(runs: Place) -> None:
 
 
 def facts_of(spec: StudySpec, manifest: Manifest, teacher: Sequence[Source] = ()) -> facts.Facts:
-    """What readers need to know of the study beside its trials."""
+    """What readers need to know of the study beside its trials: the content of `study.json`.
+
+    Args:
+        spec: the study, resolved.
+        manifest: of its data.
+        teacher: what its students learn from, where that is found elsewhere.
+    """
     return {
         "schema_version": 1,
         "name": spec.name,
@@ -117,7 +136,14 @@ def _wanted(spec: StudySpec) -> facts.Facts:
 
 
 def update_facts(spec: StudySpec, folder: Place, manifest: Manifest, teacher: Sequence[Source] = ()) -> None:
-    """Bring what readers need to know up to date: the study file may have been edited, or these facts damaged."""
+    """Bring what readers need to know up to date: the study file may have been edited, or these facts damaged.
+
+    Args:
+        spec: the study as its file is now.
+        folder: the study's.
+        manifest: of its data.
+        teacher: what its students learn from; used only where the facts are written again.
+    """
     known = facts.load(folder)
     wanted: facts.Facts | None = None
     try:
@@ -132,7 +158,19 @@ def update_facts(spec: StudySpec, folder: Place, manifest: Manifest, teacher: Se
 
 
 def learn(spec: StudySpec, runs: Place, manifest: Manifest) -> list[warm_start.Known]:
-    """The trials of `warm_start`'s study that the sampler may use; those that do not fit are reported."""
+    """The trials of `warm_start`'s study that the sampler may use; those that do not fit are reported.
+
+    Args:
+        spec: the study that begins.
+        runs: the folder of studies, where the other one is looked for first.
+        manifest: of the study's data.
+
+    Returns:
+        The trials that fit; empty without `warm_start`.
+
+    Raises:
+        InputError: there is no such study, or none of its trials fits.
+    """
     if spec.warm_start is None:
         return []
     source = warm_start.find(spec.warm_start, runs)
@@ -160,7 +198,18 @@ def create(
     known: list[warm_start.Known],
     teacher: Sequence[Source],
 ) -> None:
-    """Create a new study's folder; `study.yaml` comes last, and with it the study exists."""
+    """Create a new study's folder; `study.yaml` comes last, and with it the study exists.
+
+    Args:
+        spec: the study, resolved.
+        folder: where it is written.
+        manifest: of its data.
+        known: trials of another study that the sampler may use.
+        teacher: what its students learn from, where that is found elsewhere.
+
+    Raises:
+        InputError: the folder holds a study, or cannot be written to.
+    """
     check_free(folder)  # again, now that nobody else can begin one here
     try:
         facts.save(folder, facts_of(spec, manifest, teacher))

@@ -7,7 +7,16 @@ from sizewise.training import checkpoint
 
 
 def kept_evaluations(search: Search, trial_id: int, files: StudyFolder) -> list[Evaluation]:
-    """An ended trial's evaluations as its checkpoint has them, or the longer trial whose curve it shares."""
+    """An ended trial's evaluations as its checkpoint has them, or the longer trial whose curve it shares.
+
+    Args:
+        search: the study's search, with the records of its trials.
+        trial_id: the ended trial.
+        files: the study's folder.
+
+    Returns:
+        The evaluations up to the epoch that the trial reached; empty where no checkpoint is left.
+    """
     record = search.records[trial_id]
     longer = search.records.get(record.reuses) if record.reuses is not None else None
     rows: list[Evaluation] = []

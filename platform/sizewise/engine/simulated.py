@@ -112,7 +112,13 @@ class Generated:
         return rows
 
     def auc(self, size: float, rate: float, epoch: float) -> float:
-        """Expected AUC of a pool of `size` bytes."""
+        """Expected AUC of a pool of `size` bytes, at least 0.5.
+
+        Args:
+            size: bytes of the pool, above 0.
+            rate: learning rate, above 0.
+            epoch: how many epochs it was trained for; fractions count.
+        """
         decades = math.log10(max(self.full_bytes / size, 1.0))
         relative = rate / self.best_rate
         tiny = max(0.0, decades - 3.0)
@@ -248,9 +254,8 @@ def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | Non
         What it came to, in simulated seconds.
     """
     found, clock, idle = Simulated(), 0.0, workers
-    events: list[
-        tuple[float, int, int, int]
-    ] = []  # (when, number of the event, trial, index of the evaluation)
+    # (when, number of the event, trial, index of the evaluation)
+    events: list[tuple[float, int, int, int]] = []
     rows: dict[int, Rows] = {}
     spent: dict[int, float] = {}  # the engine's seconds for each running trial
     count = 0

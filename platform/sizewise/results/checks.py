@@ -21,7 +21,13 @@ _ENDED = ("finished", "pruned")
 
 
 def study(files: StudyFiles, record: StudyRecord, problems: list[str]) -> None:
-    """The study's own files: `study.yaml`, and whether this version can read it all."""
+    """The study's own files: `study.yaml`, and whether this version can read it all.
+
+    Args:
+        files: the study's.
+        record: `study.json`.
+        problems: gets a line for each file that is missing, damaged, or of a newer version.
+    """
     if record.schema_version > VERSION:
         problems.append(
             f"study.json was written by a newer version (schema_version {record.schema_version}): what is new in it is "
@@ -70,7 +76,14 @@ def counts(files: StudyFiles, trials: Sequence[TrialRecord]) -> dict[int, int]:
 def curves(
     trials: Sequence[TrialRecord], evaluations: pl.DataFrame, known: Mapping[int, int], problems: list[str]
 ) -> None:
-    """Evaluations that are gone: fewer than were counted, or without those that the record speaks of."""
+    """Evaluations that are gone: fewer than were counted, or without those that the record speaks of.
+
+    Args:
+        trials: those that are checked.
+        evaluations: all that can be read of them, with the columns trial_id, iteration and epoch.
+        known: how many evaluations a trial has, by its number, where its record does not say.
+        problems: gets a line for each thing that is missing or cannot be read.
+    """
     found: dict[int, list[tuple[int, float | None]]] = {}
     for trial_id, iteration, epoch in evaluations.select("trial_id", "iteration", "epoch").iter_rows():
         found.setdefault(trial_id, []).append((iteration, epoch))
@@ -83,7 +96,14 @@ def curves(
 
 
 def orphans(files: StudyFiles, trials: Sequence[TrialRecord], growing: bool, problems: list[str]) -> None:
-    """Evaluations without a record; a trial that began just now has none that was read yet."""
+    """Evaluations without a record.
+
+    Args:
+        files: the study's.
+        trials: all whose records can be read.
+        growing: a driver is at work, so that the record of a trial that began just now may not have been read.
+        problems: gets a line for each thing that is missing or cannot be read.
+    """
     known = {file_name("evaluations", trial.trial_id) for trial in trials}
     newest = max((trial.trial_id for trial in trials), default=-1)
     for entry in files.evaluations:
@@ -94,7 +114,13 @@ def orphans(files: StudyFiles, trials: Sequence[TrialRecord], growing: bool, pro
 
 
 def listed(files: StudyFiles, trials: Sequence[TrialRecord], problems: list[str]) -> None:
-    """What a look at the listings alone shows to be missing."""
+    """What a look at the listings alone shows to be missing: evaluations and test scores.
+
+    Args:
+        files: the study's, listed.
+        trials: all whose records can be read.
+        problems: gets a line for each thing that is missing or cannot be read.
+    """
     sizes = {entry.path.name: entry.size for entry in files.evaluations}
     for trial in trials:
         name = file_name("evaluations", trial.trial_id)
@@ -105,7 +131,13 @@ def listed(files: StudyFiles, trials: Sequence[TrialRecord], problems: list[str]
 
 
 def tests(files: StudyFiles, trials: Sequence[TrialRecord], problems: list[str]) -> None:
-    """Test scores that are gone."""
+    """Test scores that are gone.
+
+    Args:
+        files: the study's, listed.
+        trials: all whose records can be read.
+        problems: gets a line for each thing that is missing or cannot be read.
+    """
     names = {entry.path.name for entry in files.test}
     for trial in trials:
         name = file_name("test", trial.trial_id)

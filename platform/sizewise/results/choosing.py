@@ -98,9 +98,17 @@ def choose(
     """The evaluation to ship within the limits, all inclusive.
 
     With `min_auc`: the smallest model that reaches it (then the fewest iterations). Without: the highest
-    validation AUC (then the smallest). `max_bytes` limits the study's size objective, `max_seconds` the time
-    trained until then.
-    Raises InputError when nothing fits, saying what comes nearest.
+    validation AUC (then the smallest).
+
+    Args:
+        study: its evaluations are what is chosen from.
+        max_bytes: limit of the study's size objective.
+        max_iterations: limit of the optimizer steps until then.
+        min_auc: the least validation AUC.
+        max_seconds: limit of the time trained until then.
+
+    Raises:
+        InputError: nothing fits; the message says what comes nearest.
     """
     points = study.candidates
     if points.is_empty():

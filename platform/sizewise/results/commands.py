@@ -25,7 +25,13 @@ _OF_THE_STUDY = ("dim", "bottom_mlp", "top_mlp", "evaluate_every", "checkpoint_s
 
 
 def export(study: Study, trial_id: int, stored_as: str | None = None) -> str:
-    """`sizewise export` of a trial's best model, rounded to a storage where one is given, into a folder named so."""
+    """`sizewise export` of a trial's best model into a folder named after both.
+
+    Args:
+        study: the trial's.
+        trial_id: the trial.
+        stored_as: the storage to round the model to, as `--storage` takes it; None: as it was trained.
+    """
     out = f"{study.name}-trial{trial_id}" + (f"-{stored_as}" if stored_as else "")
     storage = f" --storage {stored_as}" if stored_as else ""
     return f"sizewise export {study.name}{_where(study)} --trial {trial_id}{storage} --out {out}"
@@ -42,7 +48,13 @@ def _where(study: Study) -> str:
 
 
 def run_longer(study: Study, trial_id: int, factor: float = 2.0) -> str:
-    """`sizewise run` with everything that the trial was, and `factor` times its epochs."""
+    """`sizewise run` with everything that the trial was, and `factor` times its epochs.
+
+    Args:
+        study: the trial's.
+        trial_id: one of the study's trials.
+        factor: what its epochs are multiplied by; the product is rounded up.
+    """
     row = study.trials.filter(pl.col("trial_id") == trial_id).row(0, named=True)
     settings: dict[str, object] = {
         "name": f"{study.name}-trial{trial_id}-longer",

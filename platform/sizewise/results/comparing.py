@@ -77,7 +77,14 @@ def replicas(study: Study) -> list[Study]:
 
 
 def attained(study: Study, sizes: Floats, size: str = "embedding_bytes", seed: int = 0) -> Attained:
-    """The best validation AUC among models of at most each of `sizes` bytes (ascending)."""
+    """The best validation AUC among models of at most each of `sizes` bytes.
+
+    Args:
+        study: whose models.
+        sizes: (sizes,) float64 bytes, ascending.
+        size: the size that is limited, embedding_bytes or model_bytes.
+        seed: of the resampling, where there are no replicates.
+    """
     if seeds := replicas(study):
         samples = np.stack([_best(each, sizes, size).max(axis=0) for each in seeds])
         return Attained(_defined(samples.mean(axis=0)), _defined(samples), True)
@@ -204,7 +211,16 @@ def _ends(values: Floats) -> tuple[Floats, Floats]:
 
 
 def span(studies: Sequence[Study], size: str = "embedding_bytes", steps: int = 120) -> Floats:
-    """Sizes from the smallest to the largest model of all studies, evenly spaced in their logarithm."""
+    """Sizes from the smallest to the largest model of all studies, evenly spaced in their logarithm.
+
+    Args:
+        studies: whose models.
+        size: the size that is meant, embedding_bytes or model_bytes.
+        steps: how many sizes.
+
+    Returns:
+        (steps,) float64 bytes, ascending; a single size where all models have the same, or there are none.
+    """
     seen = pl.concat([study.candidates[size].drop_nulls() for study in studies])
     seen = seen.filter(seen > 0)
     if seen.is_empty():

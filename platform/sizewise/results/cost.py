@@ -21,7 +21,17 @@ class Cost(TypedDict):
 
 
 def cost_table(folder: Place, study: StudyRecord, growing: bool, problems: list[str]) -> pl.DataFrame:
-    """What each trial has used so far: cpu_seconds, gpu_seconds, money."""
+    """What each trial has used so far.
+
+    Args:
+        folder: the study's.
+        study: `study.json`, for its prices.
+        growing: a driver is at work.
+        problems: gets a line for each thing that is missing or cannot be read.
+
+    Returns:
+        A row a trial: trial_id, cpu_seconds, gpu_seconds, and money, null without prices.
+    """
     rows = [
         (trial_id, cpu, gpu, study.prices.of(cpu, gpu) if study.prices else None)
         for trial_id, (_, cpu, gpu) in used(folder, last_seen(folder), problems, growing).items()
@@ -30,7 +40,14 @@ def cost_table(folder: Place, study: StudyRecord, growing: bool, problems: list[
 
 
 def cost_of(folder: Place, study: StudyRecord, growing: bool, problems: list[str]) -> Cost:
-    """What the whole study has used so far."""
+    """What the study has used so far, all trials together.
+
+    Args:
+        folder: the study's.
+        study: `study.json`, for its prices.
+        growing: a driver is at work.
+        problems: gets a line for each thing that is missing or cannot be read.
+    """
     table = cost_table(folder, study, growing, problems)
     cpu, gpu = table.select("cpu_seconds", "gpu_seconds").sum().row(0)
     return {

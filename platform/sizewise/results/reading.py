@@ -127,6 +127,11 @@ class TrialReport:
 def trial_report(runs: Place, name: str, trial_id: int) -> TrialReport:
     """How one trial went.
 
+    Args:
+        runs: the folder of studies.
+        name: the study's.
+        trial_id: the trial.
+
     Raises:
         InputError: no such study or trial, or its record cannot be read.
     """

@@ -57,7 +57,13 @@ def teachers_of(
 def with_roles(
     trials: pl.DataFrame, ledger: Sequence[TrialRecord], teachers: Teachers | None
 ) -> pl.DataFrame:
-    """The table of trials with `COLUMNS`, where the study has teachers."""
+    """The table of trials with `COLUMNS`, where the study has teachers.
+
+    Args:
+        trials: a row a trial, with the column trial_id.
+        ledger: the same trials' records.
+        teachers: the study's; None where it has none, and the table stays as it is.
+    """
     if teachers is None:
         return trials
     roles = {

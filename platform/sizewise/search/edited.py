@@ -17,7 +17,16 @@ FREE = {"data", "checkpoint_seconds"}  # settings of a trial that change nothing
 
 
 def disagreement(spec: StudySpec, records: Iterable[Record], full_bytes: int) -> str:
-    """Where the file and the settings of a trial on record differ; empty where they agree."""
+    """Where the study file and the settings of a trial on record differ.
+
+    Args:
+        spec: the study as its file is now.
+        records: of the trials, teachers included.
+        full_bytes: bytes of the full tables at the longest searched vector (`spec.model.largest_dim`).
+
+    Returns:
+        The first difference, in words; empty where they agree.
+    """
     searched = dict(spec.searched())
     for record in records:
         if record.teacher is not None:

@@ -260,7 +260,16 @@ def mirrored(
     on_event: Event,
     warn: Callable[[str], None],
 ) -> Iterator[Event]:
-    """`on_event`, extended to keep the mirror while the block lasts; `warn` is called with the first failure."""
+    """`on_event`, extended to keep the mirror while the block lasts.
+
+    Args:
+        url: of the storage, from `storage_url`.
+        spec: the study.
+        ledger: its records and evaluations.
+        full_bytes: bytes of the full tables at the longest searched vector (`spec.model.largest_dim`).
+        on_event: called first with every event.
+        warn: called with the first failure.
+    """
     writer = _Writer(lambda: Mirror(url, spec, ledger, full_bytes), url, warn)
     for record in ledger.records().values():  # what an earlier attempt could not write
         if record.teacher is None:  # teachers are none of the search

@@ -95,7 +95,13 @@ class Rule(BaseModel):
 
     @staticmethod
     def of(spec: StudySpec, rows: int, click_rate: float) -> "Rule":
-        """The rule that a study asks for; `rows` and `click_rate` are the validation split's."""
+        """The rule that a study asks for.
+
+        Args:
+            spec: a study with pruning.
+            rows: of its validation split.
+            click_rate: of these rows, 0 to 1.
+        """
         assert spec.pruning is not None
         # Both sizes rise together, so of two the one that every model has is enough.
         sizes = [metric for metric in ("model_bytes", "embedding_bytes") if metric in spec.objectives]
@@ -149,7 +155,19 @@ class Rule(BaseModel):
         parts: npt.NDArray[np.float32],
         between: npt.NDArray[np.float64],
     ) -> npt.NDArray[np.float64]:
-        """Standard error of the difference between an evaluation's AUC and each rival's; `between`: what seeds add."""
+        """Standard error of the difference between an evaluation's AUC and each rival's.
+
+        From the parts of both AUCs, where the rival has them; else as of two independent samples.
+
+        Args:
+            row: the evaluation.
+            rivals: (rivals,) float64 AUCs.
+            parts: (rivals, GROUPS) float32; NaN where a rival has none.
+            between: (rivals,) float64, the variance that other seeds add.
+
+        Returns:
+            (rivals,) float64.
+        """
         measured = ((parts - parts_of(row)).astype(np.float64) ** 2).sum(axis=1)
         apart = [
             standard_error(row.auc, self.clicks, self.others) ** 2
@@ -201,14 +219,29 @@ def _decoded(text: str) -> npt.NDArray[np.float32]:
 
 
 def standard_error(auc: float, clicks: float, others: float) -> float:
-    """Of an AUC over so many rows of either label (Hanley and McNeil, Radiology 143, 1982)."""
+    """Standard error of an AUC over so many rows of either label.
+
+    Source: Hanley and McNeil, Radiology 143, 1982.
+
+    Args:
+        auc: 0 to 1.
+        clicks: rows with a click.
+        others: rows without one.
+    """
     q1, q2 = auc / (2 - auc), 2 * auc * auc / (1 + auc)
     squares = auc * (1 - auc) + (clicks - 1) * (q1 - auc * auc) + (others - 1) * (q2 - auc * auc)
     return math.sqrt(max(squares, 0.0) / (clicks * others))
 
 
 def save(folder: Place, front: Front, trials: int, seed_variance: float) -> None:
-    """Write what is on record for the workers of running trials."""
+    """Write what is on record for the workers of running trials.
+
+    Args:
+        folder: the study's.
+        front: the models on record.
+        trials: how many trials these are of, at least.
+        seed_variance: of AUC over replicates.
+    """
     snapshot = FrontSnapshot(
         costs=[(b, i) for b, i in front.costs.tolist()],
         aucs=front.aucs.tolist(),
@@ -220,7 +253,16 @@ def save(folder: Place, front: Front, trials: int, seed_variance: float) -> None
 
 
 def verdict_from(path: Place, rule: Rule, rows: Sequence[Evaluation]) -> str:
-    """`Rule.verdict` by what the driver last wrote to `path`; without it no trial is stopped."""
+    """`Rule.verdict` by what the driver last wrote.
+
+    Args:
+        path: the file that `save` wrote; where it cannot be read, only the trial's own evaluations count.
+        rule: the study's.
+        rows: the trial's evaluations so far; the last one decides.
+
+    Returns:
+        Why the trial should stop now; "" to train on.
+    """
     try:
         found = FrontSnapshot.model_validate_json(read(path))
     except (OSError, ValidationError):

@@ -111,7 +111,13 @@ class Suggester:
         self._add_known(trial)
 
     def add_known_trial(self, number: int, params: Mapping[str, Any], outcome: Outcome) -> None:
-        """Add the outcome of a configuration that `ask` did not give: one of the ledger, or of another study."""
+        """Add the outcome of a configuration that `ask` did not give: one of the ledger, or of another study.
+
+        Args:
+            number: the configuration's.
+            params: its parameters as Optuna keeps them.
+            outcome: how it turned out.
+        """
         if self._name in REPLAYED:
             self.ask(number, params)
             self.tell(number, outcome)
@@ -216,11 +222,30 @@ class ReseedingSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """As the sampler does."""
+        """As the sampler does.
+
+        Args:
+            study: Optuna's.
+            trial: the one that is suggested.
+            search_space: distributions by parameter, from `infer_relative_search_space`.
+
+        Returns:
+            Values by parameter.
+        """
         return self._sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """As the sampler does."""
+        """As the sampler does.
+
+        Args:
+            study: Optuna's.
+            trial: the one that is suggested.
+            param_name: the parameter.
+            param_distribution: what its value is drawn from.
+
+        Returns:
+            The parameter's value.
+        """
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)

@@ -83,7 +83,13 @@ def as_param(value: Any) -> Any:
 
 
 def points(spec: StudySpec, full_bytes: int, most: int) -> int:
-    """How many configurations the space holds, counted up to `most`; for spaces without continuous ranges."""
+    """How many configurations the space holds, counted up to `most`.
+
+    Args:
+        spec: a study without continuous ranges.
+        full_bytes: bytes of the full tables at the longest searched vector (`spec.model.largest_dim`).
+        most: where counting ends.
+    """
     path: list[tuple[int, int]] = []  # at each parameter: which of how many values
     found = 0
     while found < most:

@@ -165,7 +165,11 @@ class Search:
     ) -> Record:
         """Close a trial that was trained: its best evaluation within the constraints is its outcome.
 
-        `pruned` says why it was stopped before its end, if it was; `tested` whether test scores were written.
+        Args:
+            trial_id: the trial.
+            evaluations: all of it, at least one, in their order.
+            pruned: why it was stopped before its end; "" where it was not.
+            tested: whether test scores were written.
         """
         row = best([r for r in evaluations if not self._limits.broken(r)] or evaluations)
         measured = {k: float(v) for k, v in row.items() if math.isfinite(v) and k != "replicate"}

@@ -49,7 +49,16 @@ def find(name: str, runs: Place) -> Place:
 
 
 def learn(folder: Place, spec: StudySpec, full_bytes: int) -> tuple[list[Known], Counter[str]]:
-    """The trials of the study in `folder` that fit this one's space, and why how many others do not."""
+    """The trials of another study that fit this one's space.
+
+    Args:
+        folder: the other study's.
+        spec: this study.
+        full_bytes: bytes of the full tables at the longest searched vector (`spec.model.largest_dim`).
+
+    Returns:
+        These trials, and how many others do not fit, by the reason.
+    """
     known, left_out = [], Counter[str]()
     unreadable: list[str] = []
     for record in StudyFiles(folder).ledger(unreadable):  # as it is: only that study's own driver repairs it

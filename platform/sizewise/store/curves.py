@@ -35,7 +35,16 @@ class _Lines:
 
 
 def read_curves(listed: list[Entry], growing: bool, problems: list[str]) -> pl.DataFrame:
-    """All evaluations in files that were listed, as `read_evaluations`, however many files there are."""
+    """All evaluations in files that were listed, as `read_evaluations`, however many files there are.
+
+    Args:
+        listed: the files.
+        growing: a writer is at work, so that a half-written last line is no problem.
+        problems: gets a line for each thing that is missing or cannot be read.
+
+    Returns:
+        A row an evaluation, with the columns of `schema`.
+    """
     frames = [
         read_evaluations(read_entries(batch, MOST_CURVE_BYTES), growing, problems)
         for batch in batches(listed)
@@ -48,10 +57,15 @@ def read_curves(listed: list[Entry], growing: bool, problems: list[str]) -> pl.D
 def read_evaluations(
     files: Mapping[Place, bytes | OSError], growing: bool, problems: list[str]
 ) -> pl.DataFrame:
-    """All evaluations in `files` (contents by path), sorted by trial and iteration, the last of each iteration kept.
+    """All evaluations in some files, sorted by trial, replicate and iteration, the last of each iteration kept.
 
-    `growing` says that a writer is at work, so that a half-written last line is no problem.
-    Damaged lines, and those of another trial than the file's, are left out, each with a line in `problems`.
+    Args:
+        files: contents by path, or why a file cannot be read.
+        growing: a writer is at work, so that a half-written last line is no problem.
+        problems: gets a line for each line that is damaged or of another trial than its file, and so left out.
+
+    Returns:
+        A row an evaluation, with the columns of `schema`.
     """
     found = [_undamaged(file, text, growing, problems) for file, text in files.items()]
     rows = pl.concat([pl.DataFrame(schema=schema()), *_parsed([f for f in found if f and f.lines], problems)])

@@ -44,7 +44,16 @@ def claim(path: Place) -> DriverFacts | None:
 
 
 def lives(path: Place, driver: DriverFacts, seconds: float = WATCH_SECONDS) -> bool:
-    """Whether the driver that wrote `driver` is alive: looked up on its own machine, else watched for a while."""
+    """Whether a driver is alive: looked up on its own machine, else watched for a while.
+
+    Args:
+        path: `driver.json`.
+        driver: what it said.
+        seconds: how long to watch for another heartbeat.
+
+    Raises:
+        StorageError: the storage does not say whether there is such a file.
+    """
     if driver.get("machine") and driver["machine"] == machine():
         return drives(path.parent, driver)
     end = time.monotonic() + seconds

@@ -212,7 +212,17 @@ def read_record(content: bytes | OSError, kind: type[Kind]) -> Kind:
 
 
 def parse(path: Place, content: bytes | OSError, kind: type[Kind], problems: list[str]) -> Kind | None:
-    """The record that `path` holds; None, with a line added to `problems`, when it is missing or unreadable."""
+    """The record that a file holds.
+
+    Args:
+        path: the file, for messages.
+        content: its bytes, or why it cannot be read.
+        kind: the model that the record is of.
+        problems: gets a line when the record is missing or unreadable.
+
+    Returns:
+        The record; None when it is missing or unreadable.
+    """
     try:
         return read_record(content, kind)
     except ValidationError as error:

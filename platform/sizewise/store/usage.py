@@ -90,7 +90,14 @@ class Usage:
         self._write()
 
     def begin(self, trial_id: int, attempt: int, cpus: float, gpus: float) -> None:
-        """An attempt's workers have begun."""
+        """An attempt's workers have begun.
+
+        Args:
+            trial_id: the trial.
+            attempt: the number of the attempt.
+            cpus: CPU cores that its workers hold.
+            gpus: GPUs that they hold.
+        """
         self._under_way[trial_id] = Attempt(trial_id, attempt, cpus, gpus, self._clock())
         self._write()
 
@@ -151,7 +158,14 @@ def used(
 ) -> dict[int, Used]:
     """What each trial has used so far; attempts under way count up to their driver's last sign of life.
 
-    `problems` gets a line for what could not be read or is gone; `growing` says that a driver is at work.
+    Args:
+        folder: the study's.
+        seen: the last sign of life, from `last_seen`.
+        problems: gets a line for what could not be read or is gone.
+        growing: a driver is at work.
+
+    Returns:
+        By trial: seconds, CPU seconds and GPU seconds.
     """
     problems = [] if problems is None else problems
     known = len(problems)

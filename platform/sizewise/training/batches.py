@@ -173,11 +173,16 @@ class Split:
         world: int = 1,
         pinned: bool = False,
     ) -> Batch:
-        """Batch `position` (0-based) of `epoch`, shuffled; `batch_size` rows over all `world` workers.
+        """One worker's share of a shuffled batch.
 
-        It is a view of its shuffled block, in which the block's batches follow each other: nothing is copied.
+        A view of its shuffled block where it lies within one: then nothing is copied.
 
-        `pinned`: in page-locked memory, from which a GPU copies while it computes.
+        Args:
+            epoch, seed: decide the order of the rows.
+            position: of the batch in its epoch, from 0.
+            batch_size: rows over all workers.
+            rank, world: the worker's number, from 0, and how many there are.
+            pinned: in page-locked memory, from which a GPU copies while it computes.
         """
         low, high = position * batch_size, min((position + 1) * batch_size, self.rows)
         if (epoch, seed) not in self._orders:
@@ -207,9 +212,12 @@ class Split:
     ) -> Iterator[Batch]:
         """Batches number `start` to `stop` of a training, which goes through one epoch after another.
 
-        `ahead`: the next ones are made, in page-locked memory where there is a GPU, while the caller works with this
-        one: those of half a block, so that it has some while the next block is shuffled. It does not help on a CPU,
-        whose cores have the model to compute.
+        Args:
+            start, stop: batches from 0, without `stop` itself.
+            batch_size, seed, rank, world: as for `batch`.
+            ahead: the next ones are made, in page-locked memory where there is a GPU, while the caller works with
+                this one: those of half a block, so that it has some while the next block is shuffled. It does not
+                help on a CPU, whose cores have the model to compute.
         """
         per_epoch, pinned = self.iterations(batch_size), ahead and torch.cuda.is_available()
 
@@ -253,9 +261,12 @@ class Split:
         return _Block(grouped, start // batch_size, starts.tolist())
 
     def in_order(self, batch_size: int, rank: int = 0, world: int = 1, *, ahead: bool = False) -> "InOrder":
-        """All rows in time order, for scoring; worker `rank` of `world` gets every `world`-th row of a batch.
+        """All rows in time order, for scoring.
 
-        `ahead`: as for `stream`.
+        Args:
+            batch_size: rows over all workers.
+            rank, world: worker `rank`, from 0, of `world` gets every `world`-th row of a batch.
+            ahead: as for `stream`, but `SCORED_AHEAD` batches.
         """
         return InOrder(self, batch_size, rank, world, ahead)
 

@@ -69,7 +69,13 @@ class State(TypedDict):
 
 
 def save(folder: Place, iteration: int, state: State) -> None:
-    """Write `state` as the checkpoint of `iteration` and drop all but the newest `KEPT`."""
+    """Write a checkpoint and drop all but the newest `KEPT`.
+
+    Args:
+        folder: the trial's.
+        iteration: at which it was taken.
+        state: what the checkpoint holds.
+    """
     make(folder)
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -181,7 +187,13 @@ def newest_usable(folder: Place, of: str) -> tuple[State | None, list[str]]:
 
 
 def drop_weights(folder: Place, before: int, kept: int | None) -> None:
-    """Remove weights of evaluations before an iteration, but for those of the one that is `kept`."""
+    """Remove weights of earlier evaluations.
+
+    Args:
+        folder: the trial's.
+        before: the iteration before which they are removed.
+        kept: the iteration whose weights stay all the same; None for none.
+    """
     keep = None if kept is None else TrialFolder(folder).weights(kept)
     for old, *_ in entries(folder, "best-*.safetensors"):
         if old != keep and int(old.stem.removeprefix("best-")) < before:
@@ -248,7 +260,13 @@ def set_aside(path: Place) -> None:
 
 
 def save_weights(path: Place, weights: dict[str, torch.Tensor], of: str = "") -> None:
-    """Write tensors as safetensors, atomically, with their digest, and what they are of, in the metadata."""
+    """Write tensors as safetensors, atomically, with their digest.
+
+    Args:
+        path: the file.
+        weights: tensors of any shape, type and device, by name.
+        of: what they are of, kept in the metadata: the curve's identity; "" for none.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     write(path, safetensors.torch.save(tensors, metadata={"sha256": _digest(tensors), "of": of}))
 

@@ -23,7 +23,16 @@ def evaluation_rows(device: torch.device) -> int:
 def predict(
     model: nn.Module, batches: Iterable[Batch], device: torch.device
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Labels and logits (rows,) of all batches; the host waits for a GPU once in `EVALUATED_AT_ONCE` of them."""
+    """Labels and logits of all batches; the host waits for a GPU once in `EVALUATED_AT_ONCE` of them.
+
+    Args:
+        model: called with dense values (rows, dense) float32 and ids (rows, tokens) uint32, gives logits (rows,).
+        batches: at least one.
+        device: the model's.
+
+    Returns:
+        Labels and logits, both (rows,) float32, in the order of the batches.
+    """
     model.eval()
     labels: list[npt.NDArray[np.float32]] = []
     logits: list[torch.Tensor] = []
