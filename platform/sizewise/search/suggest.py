@@ -167,7 +167,7 @@ class Search:
 
         Args:
             trial_id: the trial.
-            evaluations: all of it, at least one, in their order.
+            evaluations: all that it had, at least one, in their order.
             pruned: why it was stopped before its end; "" where it was not.
             tested: whether test scores were written.
         """
