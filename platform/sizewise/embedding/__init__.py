@@ -79,7 +79,17 @@ def build(
 
 
 def smallest_budget(method: str, cardinalities: Sequence[int], dim: int, **options: Any) -> int:
-    """Bytes below which ``build`` refuses; raises as ``build`` does."""
+    """Bytes below which ``build`` refuses.
+
+    Args:
+        method: a key of ``METHODS``.
+        cardinalities: distinct values of each feature, 1 to 2^32.
+        dim: length of a vector, 1 to 512.
+        options: fields of ``METHODS[method].options``.
+
+    Raises:
+        InputError: an unknown method or option; a dim or cardinality out of range; options that do not suit dim.
+    """
     checked = _checked(method, cardinalities, dim, options)
     return METHODS[method].smallest_budget(cardinalities, dim, checked)
 

@@ -180,7 +180,16 @@ class Embedding(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
-        """Bytes below which the method cannot be built."""
+        """Bytes below which the method cannot be built.
+
+        Args:
+            cardinalities: distinct values of each feature.
+            dim: length of a vector.
+            options: of the class that `options` names.
+
+        Raises:
+            InputError: options that do not suit dim.
+        """
 
     @classmethod
     def trained_bytes(cls, memory_budget: int, options: Options) -> int:

@@ -142,7 +142,13 @@ class Clustered(Embedding):
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
-        """One row in each table, and a byte a chunk for every value if pointers count."""
+        """One row in each table, and a byte a chunk for every value if pointers count.
+
+        Args: as for `Embedding.smallest_budget`.
+
+        Raises:
+            InputError: the chunks do not divide dim, or the group does not divide a chunk.
+        """
         assert isinstance(options, ClusteredOptions)
         if dim % options.chunks:
             raise InputError(

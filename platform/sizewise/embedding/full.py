@@ -34,7 +34,13 @@ class Full(Embedding):
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
-        """One row per value, neither more nor less."""
+        """One row per value, neither more nor less.
+
+        Args: as for `Embedding.smallest_budget`.
+
+        Raises:
+            InputError: the group does not divide dim.
+        """
         assert isinstance(options, FullOptions)
         options.check_rows(dim)
         return stored_bytes(sum(cardinalities) * dim, options.storage, options.numbers_a_scale(dim))

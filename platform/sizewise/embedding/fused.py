@@ -43,7 +43,16 @@ def served(device: torch.device) -> bool:
 
 
 def vectors(table: Table, blocks: Blocks, ids: Tensor) -> Tensor:
-    """Vectors of ids, (batch, features, dim), of the values as they are stored, where kernels are `valid`."""
+    """Vectors of ids, of the values as they are stored, where kernels are `valid`.
+
+    Args:
+        table: whose values are looked up, and which may be stepped in the backward pass.
+        blocks: where vectors lie in the table.
+        ids: int64 or uint32 (batch, features).
+
+    Returns:
+        float32 (batch, features, blocks.dim).
+    """
     if table.storage in PACKED and not torch.is_grad_enabled() and _reads_codes(table):
         return _from_codes(table, blocks, ids)
     if table.storage in PACKED and _rounds_vectors(table, blocks, ids):

@@ -95,7 +95,16 @@ class FastHash(nn.Module):
         return (bits * slots) >> 32, bits
 
     def sign(self, ids: Tensor, bits: Tensor, block_len: int) -> Tensor:
-        """+1 or -1 for each block, from the lowest bit: range reduction reads the highest ones."""
+        """+1 or -1 for each block, from the lowest bit: range reduction reads the highest ones.
+
+        Args:
+            ids: not used.
+            bits: int64 (batch, features, blocks), as `forward` gives them.
+            block_len: elements of a block.
+
+        Returns:
+            int64 (batch, features, blocks * block_len).
+        """
         return (1 - 2 * (bits & 1)).repeat_interleave(block_len, dim=-1)
 
 
@@ -151,5 +160,14 @@ class PaperHash(nn.Module):
         return h % slots, h
 
     def sign(self, ids: Tensor, bits: Tensor, block_len: int) -> Tensor:
-        """+1 or -1 for each of the dim elements."""
+        """+1 or -1 for each of the dim elements, by the papers' second hash, which has factors of its own.
+
+        Args:
+            ids: int64 (batch, features).
+            bits: not used.
+            block_len: not used.
+
+        Returns:
+            int64 (batch, features, dim).
+        """
         return 2 * (self._affine(ids, self.coefficients[4:], self.dim) % 2) - 1

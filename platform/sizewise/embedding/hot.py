@@ -121,7 +121,13 @@ class Hot(Embedding):
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
-        """One hot value, and a row for all others of each feature."""
+        """One hot value, and a row for all others of each feature.
+
+        Args: as for `Embedding.smallest_budget`.
+
+        Raises:
+            InputError: the width does not divide dim, or the group does not divide the width.
+        """
         assert isinstance(options, HotOptions)
         width, budget = checked_width(options.width, dim), 0
         options.check_rows(width)

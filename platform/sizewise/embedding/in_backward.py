@@ -262,7 +262,10 @@ class InBackward:
 
 
 def step_tables(optimizer: torch.optim.Optimizer, tables: Sequence["Table"], *, owned: bool = False) -> None:
-    """Have backward passes step tables; arguments as for `InBackward`."""
+    """Have backward passes step tables.
+
+    Args: as for `InBackward`.
+    """
     stepper = InBackward(optimizer, tables, owned)
     for table in tables:
         table.stepper = stepper

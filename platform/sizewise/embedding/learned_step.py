@@ -30,7 +30,17 @@ def steps_of(log_steps: Tensor) -> Tensor:
 
 
 def levels(weight: Tensor, log_steps: Tensor, grid: Grid, center: float) -> Tensor:
-    """Values as they are stored, of the shape of the weight; without a gradient of their own."""
+    """Values as they are stored, without a gradient of their own.
+
+    Args:
+        weight: float32 numbers, of any shape.
+        log_steps: float32 (groups,), the logarithm of the step of each of as many equal runs of consecutive numbers.
+        grid: the levels of the storage.
+        center: what the levels lie around.
+
+    Returns:
+        Like the weight: (code + offset) * step + center, with the code nearest to each number.
+    """
     steps, groups = steps_of(log_steps), weight.view(len(log_steps), -1)
     if _compiles(weight):
         out = torch.empty_like(groups)
@@ -41,14 +51,27 @@ def levels(weight: Tensor, log_steps: Tensor, grid: Grid, center: float) -> Tens
 
 
 def coded(weight: Tensor, log_steps: Tensor, grid: Grid, center: float) -> Quantized:
-    """The packed form of a weight and its steps."""
+    """The packed form of a weight and its steps; numbers that are NaN become code 0.
+
+    Args: as for `levels`.
+    """
     steps = steps_of(log_steps)
     codes = grid.codes(weight.view(len(log_steps), -1) - center, steps.unsqueeze(1)).nan_to_num()
     return Quantized(pack(codes.flatten().to(torch.int8), grid.bits), steps.bfloat16())
 
 
 def decoded(stored: Quantized, storage: Storage, shape: torch.Size, center: float) -> tuple[Tensor, Tensor]:
-    """A weight and logarithms of steps of which `coded` makes this packed form again."""
+    """A weight and logarithms of steps of which `coded` makes this packed form again.
+
+    Args:
+        stored: codes and scales.
+        storage: `int4` or `int2`.
+        shape: of the weight.
+        center: what the levels lie around.
+
+    Returns:
+        float32 of that shape, and float32 (groups,).
+    """
     numbers = math.prod(shape)
     group = numbers // len(stored.scales) if len(stored.scales) != 1 else None
     weight = dequantize(stored.codes, stored.scales, PACKED[storage], shape, group) + center
@@ -56,7 +79,20 @@ def decoded(stored: Quantized, storage: Storage, shape: torch.Size, center: floa
 
 
 def fitted(weight: Tensor, storage: Storage, groups: int, center: float) -> tuple[Tensor, Tensor]:
-    """The same for a weight in float32, rounded with the scales of the least squared error."""
+    """The same for a weight in float32, rounded with the scales of the least squared error.
+
+    Args:
+        weight: float32, of any shape; all finite.
+        storage: `int4` or `int2`.
+        groups: equal runs of consecutive numbers, each with a step of its own.
+        center: what the levels lie around.
+
+    Returns:
+        As `decoded`.
+
+    Raises:
+        InputError: as `quantize`.
+    """
     group = weight.numel() // groups if groups != 1 else None
     return decoded(quantize(weight - center, PACKED[storage], group), storage, weight.shape, center)
 

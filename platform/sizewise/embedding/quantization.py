@@ -145,7 +145,16 @@ def rounded(values: Tensor, storage: Storage, group: int | None = None) -> Tenso
 
 
 def stored_bytes(numbers: int, storage: Storage, group: int | None = None) -> int:
-    """Bytes that so many numbers take, their scales included; raises as `rounded`."""
+    """Bytes that so many numbers take, their scales included.
+
+    Args:
+        numbers: how many there are.
+        storage: what they are stored as.
+        group: numbers that share a scale, for `int4` and `int2`; None: all of them.
+
+    Raises:
+        InputError: a group that does not divide the numbers, or for a storage that has none.
+    """
     _check_group(storage, group)
     return -(-numbers * BITS[storage] // 8) + SCALE_BYTES[storage] * group_count(numbers, group)
 
@@ -174,7 +183,16 @@ def most_numbers(
 def least_bytes(
     numbers: int, storage: Storage, group: int | None = None, multiple: int = 1, tables: int = 1
 ) -> int:
-    """The least budget in which `most_numbers` finds room for so many."""
+    """The least budget, in bytes, in which `most_numbers` finds room for so many.
+
+    Args:
+        numbers: of all tables together.
+        storage, group: as for `stored_bytes`.
+        multiple, tables: as for `most_numbers`.
+
+    Raises:
+        InputError: a group for a storage that has none.
+    """
     numbers = least_numbers(numbers, group, multiple)
     more = (tables - 1) * (
         (SCALE_BYTES[storage] if group is None else 0) + bool(multiple * BITS[storage] % 8)
@@ -183,7 +201,13 @@ def least_bytes(
 
 
 def least_numbers(needed: int, group: int | None = None, multiple: int = 1) -> int:
-    """The least multiple of `multiple` and of the group that is not below `needed`."""
+    """The least multiple of `multiple` and of the group that is not below `needed`.
+
+    Args:
+        needed: numbers to find room for.
+        group: numbers that share a scale; None: all of them.
+        multiple: such as the numbers of a row.
+    """
     unit = math.lcm(multiple, group or 1)
     return -(-needed // unit) * unit
 
@@ -199,7 +223,16 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack(codes: Tensor, bits: int, numbers: int) -> Tensor:
-    """The first codes of packed bytes: int8 (numbers,)."""
+    """The first codes of packed bytes.
+
+    Args:
+        codes: uint8 (bytes,), as `pack` makes them.
+        bits: of a code: 8, 4 or 2.
+        numbers: how many codes to return.
+
+    Returns:
+        int8 (numbers,).
+    """
     return unpack_bytes(codes, bits)[:numbers]
 
 

@@ -58,7 +58,13 @@ class QuotientRemainder(Embedding):
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
-        """Twice the square root of all values, in rows, with contiguous ids; two rows with hashed ones."""
+        """Twice the square root of all values, in rows, with contiguous ids; two rows with hashed ones.
+
+        Args: as for `Embedding.smallest_budget`.
+
+        Raises:
+            InputError: the group does not divide dim.
+        """
         assert isinstance(options, QuotientRemainderOptions)
         rows = _ceil_twice_root(sum(cardinalities)) if options.contiguous_ids else 2
         options.check_rows(dim)

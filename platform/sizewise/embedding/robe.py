@@ -101,7 +101,13 @@ class Robe(Embedding):
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
-        """One block, or as many numbers as share their scales."""
+        """One block, or as many numbers as share their scales.
+
+        Args: as for `Embedding.smallest_budget`.
+
+        Raises:
+            InputError: the width does not divide dim, or a block is longer than the width.
+        """
         assert isinstance(options, RobeOptions)
         width = checked_width(options.width, dim)
         if options.block_len > width:

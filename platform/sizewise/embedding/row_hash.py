@@ -51,7 +51,13 @@ class RowHash(Embedding):
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
-        """One row, or as many as share their scales."""
+        """One row, or as many as share their scales.
+
+        Args: as for `Embedding.smallest_budget`.
+
+        Raises:
+            InputError: the width does not divide dim.
+        """
         assert isinstance(options, HashOptions)
         width = checked_width(options.width, dim)
         group = options.numbers_a_scale(width)

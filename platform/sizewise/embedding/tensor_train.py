@@ -74,7 +74,10 @@ class TensorTrain(Embedding):
 
     @classmethod
     def smallest_budget(cls, cardinalities: Sequence[int], dim: int, options: Options) -> int:
-        """Cores of rank one: for every value with contiguous ids, for a single key with hashed ones."""
+        """Cores of rank one: for every value with contiguous ids, for a single key with hashed ones.
+
+        Args: as for `Embedding.smallest_budget`.
+        """
         assert isinstance(options, TensorTrainOptions)
         modes = _cube(sum(cardinalities)) if options.contiguous_ids else 1
         numbers = Shape(1, (modes, modes, modes), _factors(dim)).numbers
@@ -82,7 +85,10 @@ class TensorTrain(Embedding):
 
     @classmethod
     def floats_per_row(cls, features: int, dim: int, options: Options) -> int:
-        """Of every vector the slices of three cores, of at most the largest rank."""
+        """Of every vector the slices of three cores, of at most the largest rank.
+
+        Args: as for `Embedding.floats_per_row`.
+        """
         assert isinstance(options, TensorTrainOptions)
         rank, side = options.max_rank, math.ceil(math.pow(dim, 1 / 3))
         return features * (side * rank * rank + (2 * side + side * side) * rank)

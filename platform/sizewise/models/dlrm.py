@@ -87,13 +87,19 @@ class DLRM(Model):
     def create(
         cls, embedding: Embedding, dense_features: int, options: ModelOptions, precision: Precision
     ) -> Self:
-        """A model of these widths."""
+        """A model of these widths.
+
+        Args: as for `Model.create`.
+        """
         assert isinstance(options, DLRMOptions)
         return cls(embedding, dense_features, options.bottom_mlp, options.top_mlp, precision)
 
     @classmethod
     def floats(cls, features: int, dense_features: int, dim: int, options: ModelOptions) -> Floats:
-        """Weights of both MLPs; of every row their layers, the vectors looked up and concatenated, and the dots."""
+        """Weights of both MLPs; of every row their layers, the vectors looked up and concatenated, and the dots.
+
+        Args: as for `Model.floats`.
+        """
         assert isinstance(options, DLRMOptions)
         vectors = features + 1
         pairs = vectors * (vectors - 1) // 2

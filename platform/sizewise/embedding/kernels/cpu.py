@@ -114,6 +114,12 @@ class Blocks:
 
         With a factor of minus the learning rate and the pool itself for sums this is the step of SGD, but for
         the order of rounding: each row's part is taken off at once, not their sum.
+
+        Args:
+            sums: float32 (size,), or a view of that, added to in place.
+            ids: int64 or uint32 (batch, features).
+            gradient: float32 (batch, features, dim).
+            factor: of the gradient.
         """
         run = scatter_of(self.shape)
         sums_, ids_, layout = _array(sums), ids.numpy(), self._layout(sums.numel())
@@ -147,7 +153,13 @@ class Blocks:
         )
 
     def round_bfloat16(self, pool: Tensor, ids: Tensor, stream: int) -> None:
-        """Round the elements of ids stochastically to bfloat16, with the noise of `stream`."""
+        """Round the elements of ids stochastically to bfloat16 (the method: see `sizewise.embedding.table`).
+
+        Args:
+            pool: float32 (size,), or a view of that, rounded in place.
+            ids: int64 or uint32 (batch, features).
+            stream: what the noise is drawn from, another number for each step (`Table.next_stream`).
+        """
         run, layout = round_bfloat16_of(self.shape), self._layout(pool.numel())
         bits, ids_ = _array(pool).view(np.uint32), ids.numpy()
         share_out(

@@ -106,7 +106,15 @@ def interact(bottom: Tensor, vectors: Tensor) -> Tensor:
 
 
 def interact_backward(bottom: Tensor, vectors: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of `interact`'s arguments from that of its result, (batch, dim + pairs)."""
+    """The gradients of `interact`'s arguments from that of its result.
+
+    Args:
+        bottom, vectors: as `interact` had them.
+        gradient: float32 (batch, dim + pairs).
+
+    Returns:
+        float32 (batch, dim) and (batch, features, dim).
+    """
     _, features, dim = vectors.shape
     passed = torch.empty_like(bottom), torch.empty_like(vectors)
     run = _compiled(features + 1, dim).backward

@@ -23,7 +23,13 @@ Run = Callable[[int, int], None]
 
 
 def share_out(count: int, parts: int, run: Run) -> None:
-    """Call `run(low, high)` on `parts` adjacent parts of range(count), at the same time where threads allow."""
+    """Call `run(low, high)` on `parts` adjacent parts of range(count), at the same time where threads allow.
+
+    Args:
+        count: of the range that is shared out.
+        parts: 1 or more, one a thread.
+        run: called in several threads, so it must free Python's lock to gain by them. What it raises is raised here.
+    """
     bounds = [count * part // parts for part in range(parts + 1)]
     if parts == 1:
         run(0, count)

@@ -66,7 +66,16 @@ def _compiled(width: int, copies: int) -> _Compiled:
 
 
 def spread(vectors: Tensor, copies: int, strength: float) -> Tensor:
-    """Each of float32 (..., width) vectors so many times, one after another, times the strength."""
+    """Each vector so many times, one after another, times the strength.
+
+    Args:
+        vectors: float32 (..., width), on the CPU.
+        copies: of a vector.
+        strength: factor of every number.
+
+    Returns:
+        float32 (..., copies * width).
+    """
     width = vectors.shape[-1]
     out = torch.empty(*vectors.shape[:-1], copies * width)
     _run(_compiled(width, copies).spread, vectors, out, vectors.numel() // width, strength)
@@ -74,7 +83,15 @@ def spread(vectors: Tensor, copies: int, strength: float) -> Tensor:
 
 
 def fold(gradient: Tensor, copies: int, strength: float) -> Tensor:
-    """The gradient of `spread`'s vectors, from that of its result."""
+    """The gradient of `spread`'s vectors, from that of its result.
+
+    Args:
+        gradient: float32 (..., copies * width), on the CPU.
+        copies, strength: as `spread` had them.
+
+    Returns:
+        float32 (..., width): the sums over the copies, times the strength.
+    """
     width = gradient.shape[-1] // copies
     out = torch.empty(*gradient.shape[:-1], width)
     _run(_compiled(width, copies).fold, gradient, out, out.numel() // width, strength)

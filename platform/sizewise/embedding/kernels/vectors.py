@@ -24,19 +24,28 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Ask for the cache line of array[index], which need not lie within the array."""
+    """Ask for the cache line of array[index], which need not lie within the array.
+
+    Args: the array and the index; the context, here and below, is numba's own and no argument of calls.
+    """
     return types.void(array, index), _prefetch(write=0, locality=3)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def prefetch_far(typing_context: Any, array: Any, index: Any) -> Any:
-    """The same for what is needed only later: into the second cache, where it displaces nothing needed now."""
+    """The same for what is needed only later: into the second cache, where it displaces nothing needed now.
+
+    Args: as for `prefetch`.
+    """
     return types.void(array, index), _prefetch(write=0, locality=2)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def prefetch_to_write(typing_context: Any, array: Any, index: Any) -> Any:
-    """The same for what will be written, which no other core may keep then."""
+    """The same for what will be written, which no other core may keep then.
+
+    Args: as for `prefetch`.
+    """
     return types.void(array, index), _prefetch(write=1, locality=3)
 
 
@@ -44,7 +53,14 @@ def prefetch_to_write(typing_context: Any, array: Any, index: Any) -> Any:
 def copy_floats(
     typing_context: Any, to: Any, at: Any, source: Any, place: Any, scale: Any, length: Any
 ) -> Any:
-    """to[at + i] = source[place + i] * scale for i < length, a constant."""
+    """to[at + i] = source[place + i] * scale for i < length, a constant.
+
+    Args:
+        to, at: float32 (n,) to write to, and the first element of it, int64.
+        source, place: the same of what is read.
+        scale: float32.
+        length: elements; compiled in.
+    """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         here, there = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
@@ -61,7 +77,7 @@ def stream_floats(
 ) -> Any:
     """`copy_floats` past the caches, which need not read what is overwritten; `drained` when all is written.
 
-    The length is a multiple of `WIDEST`, and to[at] begins a cache line.
+    Args: as for `copy_floats`; the length is a multiple of `WIDEST`, and to[at] begins a cache line.
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
@@ -90,8 +106,13 @@ def unpack_floats(
 ) -> Any:
     """to[at + i] = the level of code i, from codes[byte] on, times its scale, for i < length.
 
-    The first `rest` codes have one scale, those after them the other. Codes are packed as `quantization.pack` does;
-    bits and length are constants, and end on a byte.
+    Args:
+        to, at: as for `copy_floats`.
+        codes, byte: uint8 (bytes,), packed as `quantization.pack` does, and the first byte that is read, int64.
+        scale, other: float32, of the first `rest` codes, and of those after them.
+        rest: int64; may be more than the length.
+        bits: of a code; a constant: 8, 4 or 2.
+        length: a constant; the codes end on a byte.
     """
     return types.void(to, at, codes, byte, scale, other, rest, bits, length), _unpack(
         bits, length, streamed=False
@@ -111,7 +132,10 @@ def unpack_stream(
     bits: Any,
     length: Any,
 ) -> Any:
-    """`unpack_floats` past the caches, as `stream_floats` does."""
+    """`unpack_floats` past the caches, as `stream_floats` does.
+
+    Args: as for `unpack_floats`, with the length and to[at] of `stream_floats`.
+    """
     return types.void(to, at, codes, byte, scale, other, rest, bits, length), _unpack(
         bits, length, streamed=True
     )
@@ -132,7 +156,10 @@ def drained(typing_context: Any) -> Any:
 def add_floats(
     typing_context: Any, to: Any, place: Any, source: Any, at: Any, scale: Any, length: Any
 ) -> Any:
-    """to[place + i] += scale * source[at + i] for i < length, a constant."""
+    """to[place + i] += scale * source[at + i] for i < length, a constant.
+
+    Args: as for `copy_floats`, but `place` is of `to`, and `at` of the source.
+    """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         here, there = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
@@ -148,7 +175,14 @@ def add_floats(
 def adagrad_floats(
     typing_context: Any, pool: Any, sums: Any, squares: Any, place: Any, rate: Any, epsilon: Any, length: Any
 ) -> Any:
-    """One step of Adagrad by sums[place + i], which are zero afterwards, for i < length, a constant."""
+    """One step of Adagrad by sums[place + i], which are zero afterwards, for i < length, a constant.
+
+    Args:
+        pool, sums, squares: float32 (size,): what is stepped, its gradients, and the sums of their squares so far.
+        place: the first element in all three, int64.
+        rate, epsilon: float32, as in `torch.optim.Adagrad`.
+        length: elements; compiled in.
+    """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         addresses = [_address(context, b, signature, arguments, n, 3) for n in range(3)]
@@ -169,13 +203,19 @@ def adagrad_floats(
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def move_bits(typing_context: Any, to: Any, at: Any, source: Any, place: Any, length: Any) -> Any:
-    """to[at + i] = source[place + i] for i < length, a constant; any elements of 32 bits."""
+    """to[at + i] = source[place + i] for i < length, a constant.
+
+    Args: as for `copy_floats`, without a scale and for any elements of 32 bits.
+    """
     return types.void(to, at, source, place, length), _move(length, ir.IntType(32), lambda b, x: x)
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def move_numbers(typing_context: Any, to: Any, at: Any, source: Any, place: Any, length: Any) -> Any:
-    """The same for floats, of which those that are NaN become 0."""
+    """The same for floats, of which those that are NaN become 0.
+
+    Args: as for `copy_floats`, without a scale.
+    """
 
     def cleaned(b: Any, x: Any) -> Any:
         return b.select(b.fcmp_ordered("ord", x, x), x, ir.Constant(x.type, None))
@@ -185,7 +225,13 @@ def move_numbers(typing_context: Any, to: Any, at: Any, source: Any, place: Any,
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def dot(typing_context: Any, one: Any, place: Any, other: Any, at: Any, length: Any) -> Any:
-    """Sum of one[place + i] * other[at + i] over i < length, a constant."""
+    """Sum of one[place + i] * other[at + i] over i < length, as float32.
+
+    Args:
+        one, place: float32 (n,), and the first element that is read, int64.
+        other, at: the same.
+        length: elements; compiled in.
+    """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         addresses = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
@@ -221,7 +267,13 @@ def weighted_sum(
 ) -> Any:
     """to[at + i] = sum of weights[place + k] * columns[start + k * stride + i] over k < count, for i < length.
 
-    The length is at most `WIDEST`; columns can be read to that width.
+    Args:
+        to, at: float32 (n,) to write to, and the first element of it, int64.
+        weights, place: the same of the weights.
+        columns, start: the same of what they multiply, which can be read to a width of `WIDEST`.
+        stride: elements from what one weight multiplies to what the next does.
+        count: of the weights.
+        length: at most `WIDEST`; need not be a constant.
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:

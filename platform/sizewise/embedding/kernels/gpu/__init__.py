@@ -98,9 +98,15 @@ class DeviceBlocks:
         return out
 
     def scatter(self, sums: Tensor, ids: Tensor, gradient: Tensor, factor: float = 1.0) -> None:
-        """Add factor times the gradient (batch, features, dim) to the elements that ids are looked up from.
+        """Add factor times the gradient to the elements that ids are looked up from.
 
         With the pool for sums and minus the rate for a factor it is backward and step of SGD in one launch.
+
+        Args:
+            sums: float32 (size,), or a view of that, added to in place.
+            ids: as elsewhere here.
+            gradient: float32 or bfloat16 (batch, features, dim).
+            factor: of the gradient.
         """
         gradient = gradient.contiguous()
         self._run(
@@ -110,7 +116,10 @@ class DeviceBlocks:
     def adagrad(
         self, pool: Tensor, sums: Tensor, squares: Tensor, ids: Tensor, rate: float, epsilon: float = 1e-10
     ) -> None:
-        """Step the elements of ids by the sums that `scatter` left, which are zero afterwards."""
+        """Step the elements of ids by the sums that `scatter` left, which are zero afterwards.
+
+        Args: as for `kernels.cpu.Blocks.adagrad`, on the device.
+        """
         tensors = pool, sums, squares, ids, *self._hash(pool.numel())
         self._run(vectors.adagrad, ids, *tensors, ids.numel(), float(rate), float(epsilon))
 
@@ -151,7 +160,10 @@ class DeviceBlocks:
         )
 
     def round_bfloat16(self, pool: Tensor, ids: Tensor, stream: Tensor | int) -> None:
-        """Round the elements of ids stochastically to bfloat16, with the noise of `stream`."""
+        """Round the elements of ids stochastically to bfloat16.
+
+        Args: as for `kernels.cpu.Blocks.round_bfloat16`, on the device; `stream` may be an int64 () tensor.
+        """
         noise = _on(stream, pool.device)
         self._run(vectors.round_bfloat16, ids, pool, ids, noise, *self._hash(pool.numel()), ids.numel())
 
@@ -165,6 +177,11 @@ class DeviceBlocks:
         self, bottom: Tensor, pool: Tensor, ids: Tensor, dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """The top MLP's input without embeddings in memory.
+
+        Args:
+            bottom: (batch, dim), the bottom MLP's output.
+            pool, ids: as elsewhere here.
+            dtype: of the result, float32 or bfloat16.
 
         Returns:
             (batch, width): bottom (dim), the dot products of all pairs, in the order of `DLRM.pairs`, and

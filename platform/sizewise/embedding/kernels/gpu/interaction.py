@@ -110,7 +110,19 @@ def interact(
     PRECISION: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """out[sample] = bottom, the lower triangle of the dot products, zeros up to WIDTH."""
+    """out[sample] = bottom, the lower triangle of the dot products, zeros up to WIDTH; a program a sample.
+
+    Args:
+        bottom_ptr: (batch, DIM) of any float type.
+        pool_ptr: float32 (size,).
+        ids_ptr: int64, int32 or uint32 (batch, FEATURES).
+        out_ptr: float32 or bfloat16 (batch, WIDTH), written.
+        WIDTH: DIM and the pairs, rounded up to a multiple of 16.
+        R: rows of the tile: FEATURES + 1 rounded up to a power of two, at least 16.
+        PRECISION: of dot products: "ieee", "tf32x3", "tf32" or "bf16"; their sums are float32.
+        INTERPRETED: Triton's interpreter runs it.
+        a_ptr, b_ptr, slots and all other constants: as for `places.places`.
+    """
     sample = tl.program_id(0).to(tl.int64)
     x, _, _, _ = _vectors(
         sample,
@@ -173,6 +185,13 @@ def interact_backward(
 ):
     """The gradient of bottom is written; those of the embeddings are added to sums of the pool's size (SUM), or
     written as vectors, (batch, features, dim), for `vectors.scatter` to carry on.
+
+    Args:
+        to_ptr: with SUM float32 (size,), not the pool itself; else (batch, FEATURES, DIM) of any float type.
+        gradient_ptr: (batch, WIDTH), of what `interact` wrote.
+        bottom_gradient_ptr: (batch, DIM), written.
+        SUM: which of the two.
+        All others: as for `interact`.
     """
     sample = tl.program_id(0).to(tl.int64)
     x, target, inside, sign = _vectors(

@@ -43,7 +43,14 @@ def lookup(
     B: tl.constexpr,
     L: tl.constexpr,
 ):
-    """out[v, :] = vector v."""
+    """out[v, :] = vector v.
+
+    Args:
+        codes_ptr: uint8 (numbers * BITS / 8, rounded up,).
+        scale_ptr: (1,) of any float type.
+        BITS: of a code: 8, 4 or 2.
+        All others: as for `vectors.lookup`.
+    """
     v = tl.program_id(0).to(tl.int64) * V + tl.arange(0, V)
     known = v < vectors
     ids = tl.load(ids_ptr + v, mask=known, other=0)

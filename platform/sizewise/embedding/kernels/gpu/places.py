@@ -34,7 +34,21 @@ def starts(
     B: tl.constexpr,
 ):
     """Tiles (vectors, B) for ids, features and a mask of shape (vectors,): where each block starts, int64; which
-    blocks there are; and their signs. B is BLOCKS rounded up to a power of two.
+    blocks there are; and their signs.
+
+    Args:
+        ids: (vectors,) of any type of integers.
+        feature: (vectors,), the column that each is of.
+        known: (vectors,), the mask of those that exist.
+        a_ptr: the hashes' multipliers, the bits of uint32 as int32 (FEATURES * BLOCKS,); read with HASHED only.
+        b_ptr: their increments, the same; without HASHED int64 (FEATURES,), the row where each feature begins.
+        slots: where a block may start.
+        FEATURES: id columns.
+        BLOCKS: of a vector.
+        ALIGN: elements from one start to the next.
+        HASHED: ids are hashed; otherwise every value has a row.
+        SIGNED: a block is multiplied by +1 or -1, by the lowest bit of its hash.
+        B: BLOCKS rounded up to a power of two.
     """
     block = tl.arange(0, B)
     there = known[:, None] & (block < BLOCKS)[None, :]
@@ -86,8 +100,15 @@ def places(
 ):
     """Tiles (vectors, B, L) for ids, features and a mask of shape (vectors,).
 
-    Returns the position in the pool of every element, int64; the mask of those that exist; and the signs of the
-    blocks, (vectors, B). B and L are BLOCKS and BLOCK_LEN rounded up to powers of two.
+    Args:
+        DIM: length of a vector.
+        BLOCK_LEN: elements of a block; the last of a vector may be cut short.
+        L: a power of two, BLOCK_LEN or more.
+        All others: as for `starts`.
+
+    Returns:
+        The position in the pool of every element, int64; the mask of those that exist; and the signs of the
+        blocks, (vectors, B).
     """
     place, there, sign = starts(
         ids, feature, known, a_ptr, b_ptr, slots, FEATURES, BLOCKS, ALIGN, HASHED, SIGNED, B
@@ -102,13 +123,19 @@ def places(
 
 @triton.jit
 def columns(BLOCK_LEN: tl.constexpr, B: tl.constexpr, L: tl.constexpr):
-    """(B, L): the element of its vector that each element of a tile is."""
+    """(B, L): the element of its vector that each element of a tile is.
+
+    Args: as for `places`.
+    """
     return tl.arange(0, B)[:, None] * BLOCK_LEN + tl.arange(0, L)[None, :]
 
 
 @triton.jit
 def flat_columns(DIM: tl.constexpr, BLOCK_LEN: tl.constexpr, B: tl.constexpr, L: tl.constexpr):
-    """(B * L,): the same, flat; DIM where there is none."""
+    """(B * L,): the same, flat; DIM where there is none.
+
+    Args: as for `places`.
+    """
     flat = tl.arange(0, B * L)
     if B * L == DIM and L == BLOCK_LEN:
         return flat
@@ -118,7 +145,13 @@ def flat_columns(DIM: tl.constexpr, BLOCK_LEN: tl.constexpr, B: tl.constexpr, L:
 
 @triton.jit
 def rounded(value, position, stream):
-    """Float32 to what bfloat16 can hold, up or down with odds that keep the mean: `Table`'s rounding, its noise."""
+    """Float32 to what bfloat16 can hold, up or down with odds that keep the mean: `Table`'s rounding, its noise.
+
+    Args:
+        value: float32, of any shape.
+        position: int64, of the same shape: where each lies in the pool.
+        stream: int64, what the noise is drawn from.
+    """
     bits = value.to(tl.uint32, bitcast=True)
     noise = mixed((position + stream).to(tl.uint32)) & 0xFFFF
     moved = (bits & 0xFFFF) != 0

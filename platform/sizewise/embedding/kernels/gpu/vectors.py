@@ -37,7 +37,16 @@ def lookup(
     B: tl.constexpr,
     L: tl.constexpr,
 ):
-    """out[v, :] = vector v."""
+    """out[v, :] = vector v.
+
+    Args:
+        pool_ptr: float32 (size,).
+        ids_ptr: int64, int32 or uint32 (batch, FEATURES).
+        out_ptr: float32 (batch, FEATURES, DIM), written.
+        vectors: batch * FEATURES.
+        V: vectors of a program, a power of two.
+        a_ptr, b_ptr, slots and all other constants: as for `places.places`.
+    """
     v = tl.program_id(0).to(tl.int64) * V + tl.arange(0, V)
     known = v < vectors
     ids = tl.load(ids_ptr + v, mask=known, other=0)
@@ -89,7 +98,14 @@ def scatter(
     B: tl.constexpr,
     L: tl.constexpr,
 ):
-    """sums += factor * gradient: SGD's step with minus its rate, or sums for Adagrad."""
+    """sums += factor * gradient: SGD's step with minus its rate, or sums for Adagrad.
+
+    Args:
+        sums_ptr: float32 (size,), added to.
+        gradient_ptr: (batch, FEATURES, DIM) of any float type.
+        factor: float32.
+        All others: as for `lookup`.
+    """
     v = tl.program_id(0).to(tl.int64) * V + tl.arange(0, V)
     known = v < vectors
     ids = tl.load(ids_ptr + v, mask=known, other=0)
@@ -142,6 +158,13 @@ def adagrad(
 
     Blocks come more than once and overlap. Whoever exchanges a sum for zero first owns its element: nobody else
     writes it in this launch, and what others read of it they do not use. All others get the zero and leave it alone.
+
+    Args:
+        pool_ptr: float32 (size,), stepped.
+        sums_ptr: float32 (size,), the gradients of what is stepped.
+        squares_ptr: float32 (size,), the sums of squared gradients so far; added to.
+        rate, epsilon: float32, as in `torch.optim.Adagrad`.
+        All others: as for `lookup`.
     """
     v = tl.program_id(0).to(tl.int64) * V + tl.arange(0, V)
     known = v < vectors
@@ -191,7 +214,16 @@ def dense_step(
     ROUND: tl.constexpr,
     N: tl.constexpr,
 ):
-    """Step the whole pool by the sums, and clear them: one pass, for pools that a batch reads more than once."""
+    """Step the whole pool by the sums, and clear them: one pass, for pools that a batch reads more than once.
+
+    Args:
+        pool_ptr, sums_ptr, squares_ptr, rate, epsilon: as for `adagrad`; SGD reads neither squares nor epsilon.
+        stream_ptr: int64 (), what the noise of ROUND is drawn from.
+        size: elements of the pool.
+        ADAGRAD: otherwise SGD.
+        ROUND: to bfloat16, as `places.rounded` does.
+        N: elements of a program, a power of two.
+    """
     position = tl.program_id(0).to(tl.int64) * N + tl.arange(0, N)
     inside = position < size
     g = tl.load(sums_ptr + position, mask=inside, other=0.0)
@@ -227,7 +259,13 @@ def round_bfloat16(
     B: tl.constexpr,
     L: tl.constexpr,
 ):
-    """Round the elements of the batch's blocks. Blocks that come twice do no harm: what is rounded stays."""
+    """Round the elements of the batch's blocks. Blocks that come twice do no harm: what is rounded stays.
+
+    Args:
+        pool_ptr: float32 (size,), rounded in place.
+        stream_ptr: int64 (), what the noise is drawn from.
+        All others: as for `lookup`.
+    """
     v = tl.program_id(0).to(tl.int64) * V + tl.arange(0, V)
     known = v < vectors
     ids = tl.load(ids_ptr + v, mask=known, other=0)
