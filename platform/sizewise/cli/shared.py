@@ -64,7 +64,8 @@ def front_columns() -> list[str]:
 
     scores = ["auc", "auc_low", "auc_high", "replicates"]
     sizes = ["embedding_bytes", "compression_ratio", "model_bytes"]
-    columns = ["trial_id", "stored_as", *scores, *sizes, "iteration", "epoch", "method", "learning_rate"]
+    columns = ["trial_id", "stored_as", *scores, *sizes, "iteration", "epoch"]
+    columns += ["method", "storage", "width", "learning_rate"]
     return with_listed(columns, after="epoch")
 
 
