@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.scale import rows
-from benchmarks.scale.rows import DeviceWorld, Rows, auc, bayes, distinct
+from benchmarks.scale.arrays import scored
+from benchmarks.scale.rows import DeviceWorld, Rows, bayes, distinct
 
 from sizewise.metrics.scores import evaluate_scores
 from sizewise_prep.planted import Dials, World
@@ -68,22 +69,26 @@ def test_rows_do_not_depend_on_their_chunks(device: torch.device, monkeypatch: p
         made.rows(0, 10, out=room)
 
 
+def scored_auc(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    return scored(labels, scores).auc
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_the_auc_is_that_of_sizewise(dtype: torch.dtype, device: torch.device) -> None:
     random = torch.Generator().manual_seed(1)
     logits = torch.randn(100_000, generator=random).to(dtype)  # in bfloat16 nearly all scores are tied
     labels = (torch.rand(100_000, generator=random) < (logits.double() - 1).sigmoid()).to(torch.uint8)
     expected = evaluate_scores(labels.numpy(), logits.double().numpy()).auc
-    assert auc(logits.to(device), labels.to(device)) == pytest.approx(expected, abs=1e-12)
+    assert scored_auc(logits.to(device), labels.to(device)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_auc_of_all_ties_is_a_half_and_undefined_ones_are_none(device: torch.device) -> None:
     labels = torch.tensor([0, 1, 1, 0, 1], device=device)
     scores = torch.zeros(5, device=device)
-    assert auc(scores, labels) == 0.5
-    assert auc(labels.float(), labels) == 1
-    assert math.isnan(auc(scores, torch.ones(5, device=device)))
-    assert math.isnan(auc(scores.log() * 0, labels))
+    assert scored_auc(scores, labels) == 0.5
+    assert scored_auc(labels.float(), labels) == 1
+    assert math.isnan(scored_auc(scores, torch.ones(5, device=device)))
+    assert math.isnan(scored_auc(scores.log() * 0, labels))
 
 
 def test_the_best_possible_figures_are_those_of_the_generator(device: torch.device) -> None:
@@ -95,7 +100,7 @@ def test_the_best_possible_figures_are_those_of_the_generator(device: torch.devi
     assert area == pytest.approx(meter.bayes_auc, abs=2e-6)  # the meter has bins of probabilities
     assert logloss == pytest.approx(meter.bayes_logloss, abs=1e-12)
     assert bayes(room.probability.float()) == pytest.approx((area, logloss), abs=1e-6)
-    assert auc(room.probability, room.label) == pytest.approx(meter.realised_auc, abs=2e-6)
+    assert scored_auc(room.probability, room.label) == pytest.approx(meter.realised_auc, abs=2e-6)
 
 
 @pytest.mark.parametrize("dials", [Dials(vocabulary=10), Dials(zipf=1 / 1.05)])

@@ -23,7 +23,7 @@ from sizewise.embedding import fused
 SECTION = "GPU"
 LEAST = 15.0  # seconds: with less left no part is begun
 LONGEST = 90.0  # seconds of a part
-NOT_KEPT = {"tuning"}  # in the results: for whoever tunes the kernels
+LEFT_OUT = {"tuning"}  # of the results: it is for tuning the kernels
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,7 +123,7 @@ def _good(folder: Path, name: str) -> bool:
 
 def _join(folder: Path, asked: argparse.Namespace) -> None:
     """What all parts have written so far, as one section of the results."""
-    kept = [name for name in PARTS if name not in NOT_KEPT and _text(folder, name).exists()]
+    kept = [name for name in PARTS if name not in LEFT_OUT and _text(folder, name).exists()]
     texts = [_text(folder, name).read_text().strip() for name in kept]
     of = sizes.SMOKE if asked.smoke else sizes.Sizes()
     steps = {

@@ -203,7 +203,7 @@ def _ceilings(bench: Bench) -> list[str]:
 
 
 def tuning(bench: Bench) -> None:
-    """For whoever makes it faster: where a step's time goes, and other tile sizes and warps."""
+    """Where a step's time goes, and other tile sizes and warps: for tuning the kernels."""
     for named in (65_536, 16_384):
         with bench.leaving_out("profile"):
             _profile(bench, named)

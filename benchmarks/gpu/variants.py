@@ -50,7 +50,7 @@ def recorded(work: Callable[[], object], device: torch.device) -> Variant:
         for _ in range(WARM_UP):
             work()
     replay = cuda_graph(lambda: void(work()), device)
-    # Whoever replays keeps `work`, for that alone may hold the memory that the graph reads and writes.
+    # `work` is kept with the graph: it may hold the only references to memory that the graph reads and writes.
     return partial(_replayed, replay, work)
 
 

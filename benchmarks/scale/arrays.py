@@ -57,7 +57,7 @@ class Values:
     Attributes:
         sizes: of each feature, without "all others".
         counts: (sum of sizes + 1,) int32, training rows of each, feature after feature, "all others" first.
-        clicks: those of them with a click; None where nobody asked.
+        clicks: those of them with a click; None if they were not counted.
     """
 
     sizes: list[int]
@@ -144,7 +144,7 @@ class Scores:
 
 
 def scored(label: Tensor, logits: Tensor, with_parts: bool = False) -> Scores:
-    """AUC (ties count one half) and log-loss, computed where the scores lie.
+    """AUC (ties count one half) and log-loss, computed on the device of the scores; NaN where one is NaN.
 
     Args:
         label: (rows,) of 0 and 1.
@@ -152,9 +152,8 @@ def scored(label: Tensor, logits: Tensor, with_parts: bool = False) -> Scores:
         with_parts: what `error_of_difference` needs, too.
     """
     clicked = label == 1
-    logits = logits.float()
     clicks, rest = logits[clicked], logits[~clicked]
-    if not len(clicks) or not len(rest):
+    if not len(clicks) or not len(rest) or bool(logits.isnan().any()):
         return Scores(float("nan"), float("nan"))
     wins = _share_below(rest, clicks)
     logits64 = logits.double()

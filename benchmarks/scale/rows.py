@@ -4,7 +4,6 @@
     held = Rows.empty(1 << 22, world.device)
     world.rows(0, 1 << 22, out=held)             # the rows of `World.chunk(0, 1 << 22)`
     bayes(held.probability)                      # the best possible AUC and log-loss on them
-    auc(scores, held.label)                      # exact, ties count one half
 
 `sizewise_prep.planted.World` says how a row comes about; here the same steps are taken in PyTorch, in 64 bits. Only
 powers, exponentials, logarithms and sums may differ in their last bits.
@@ -16,7 +15,6 @@ cache, and hashed where it has more. Nothing waits for the device.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -365,31 +363,6 @@ class _Clicks:
             sums[:-1] += dense
             total += sums[:-1].square_().sum(0) - dense.square_().sum(0) - sums[-1]
         return 0.5 * total
-
-
-def auc(scores: torch.Tensor, labels: torch.Tensor) -> float:
-    """The chance that a click scores above a non-click, ties counting one half: exact.
-
-    Args:
-        scores: (rows,), any float dtype.
-        labels: (rows,) of 0 and 1.
-
-    Returns:
-        NaN with one kind of label only, or where a score is NaN.
-    """
-    if bool(scores.isnan().any()):
-        return math.nan
-    ordered, order = scores.sort()
-    clicks = labels[order].to(torch.int64)
-    group = torch.zeros_like(clicks)  # of equal scores
-    group[1:] = (ordered[1:] != ordered[:-1]).cumsum(0)
-    of_group = torch.zeros(2, len(clicks), dtype=torch.int64, device=scores.device)
-    of_group[0].scatter_add_(0, group, 1 - clicks)
-    of_group[1].scatter_add_(0, group, clicks)
-    others, clicked = of_group
-    below = others.cumsum(0).mul_(2).sub_(others)  # twice the non-clicks below, ties once
-    counts = of_group.sum(1).tolist()
-    return int((clicked * below).sum()) / (2 * counts[0] * counts[1]) if all(counts) else math.nan
 
 
 def bayes(probability: torch.Tensor) -> tuple[float, float]:

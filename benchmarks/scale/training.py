@@ -133,7 +133,7 @@ def now(device: torch.device) -> float:
 
 
 def free(device: torch.device) -> None:
-    """Give back the memory of what nobody uses any more."""
+    """Free the memory of unused tensors, PyTorch's cache included."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -10,7 +10,7 @@ from sizewise_prep.raw.blocks import Block, Stretch
 from sizewise_prep.raw.explain import bad_header, explained
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.parser import BadRow, Parsed, Parser
-from sizewise_prep.raw.reader import Reader
+from sizewise_prep.raw.reader import Reader, TextStretch
 from sizewise_prep.raw.sources import RawFile
 
 
@@ -27,7 +27,7 @@ class _Lines:
         return self.parser.parts(self.text, first)
 
 
-class PlainText:
+class PlainText(TextStretch):
     """The rows of a stretch of a text file (see `RowReader`)."""
 
     def __init__(
@@ -44,16 +44,6 @@ class PlainText:
         self._parser = Parser(layout, time)
         self._first = stretch.start == 0
         self.header_lines = int(self._first and layout.header)
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes that are read so far."""
-        return self._reader.bytes_read
-
-    @property
-    def sha256(self) -> str:
-        """Of the stretch's bytes."""
-        return self._reader.sha256
 
     def __iter__(self) -> Iterator[Block]:
         for number, text in enumerate(self._reader):

@@ -1,15 +1,15 @@
 """A teacher's log-odds for the training rows: computed once, a shard at a time, kept beside the shards.
 
     scores = TeacherScores.of(teacher, "data/criteo", manifest, split)
-    scores.complete()                       # computes what is not there yet, or waits for whoever does
+    scores.complete()                       # computes what is not there yet, or waits for the process that does
     split = split.with_teacher(scores.shard)
 
 Four bytes a row, in the shards' order: `teachers/<digest>/train-00000.f32` holds the float32 numbers of a shard and
 `train-00000.json` beside it, written last and sealed, what they are of. The digest names the teacher and the data. In a
 data folder that cannot be written to, and of data in an object store, they are kept in the cache of this machine.
 
-Whoever is killed leaves complete shards behind, which nobody computes again. Several processes share the work: each
-takes shards that no other has locked, so all trials and workers that need the same teacher compute it together.
+A process that is killed leaves complete shards behind, which are not computed again. Several processes share the work:
+each takes shards that no other has locked, so all trials and workers that need the same teacher compute it together.
 
 Only rows of the training split are scored, so nothing of the other splits reaches a student through its teacher.
 """
@@ -212,16 +212,15 @@ class TeacherScores:
 
     @contextmanager
     def _locked(self, index: int) -> Iterator[bool]:
-        """Whether this process may compute a shard now: nobody else does, as long as it lives."""
+        """Whether this process may compute a shard now: no other does while it holds the lock."""
         lock = FileLock(self._writable() / f".{_stem(self.shards[index])}.lock", timeout=0)
         try:
             lock.acquire()
         except Timeout:
             yield False
             return
-        except (
-            NotImplementedError
-        ):  # no locks on this file system: others may do the same work, which harms nothing
+        except NotImplementedError:
+            # What filelock raises on file systems without locks. Others may do the same work, which harms nothing.
             yield True
             return
         try:

@@ -139,7 +139,7 @@ def _of_integers(name: str, numbers: pl.Series, distinct: int) -> tuple[str, str
 
 
 def _negative(numbers: pl.Series) -> str:
-    """How many are below 0, for whoever wants them in a model."""
+    """How many are below 0: models see them as 0."""
     share = float((numbers < 0).mean() or 0)  # type: ignore[arg-type]
     return f", {share:.1%} negative, which models see as 0" if share else ""
 

@@ -24,7 +24,7 @@ from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.parsing.records import CARRIAGE_RETURN, STRAY, Records, records
 from sizewise_prep.raw.parsing.row_splits import RowSplit
-from sizewise_prep.raw.reader import MAX_LINE_BYTES, Reader
+from sizewise_prep.raw.reader import MAX_LINE_BYTES, Reader, TextStretch
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_types import check_names
 from sizewise_prep.raw.tables.frames import bad_value
@@ -164,7 +164,7 @@ class _Block:
         return None
 
 
-class CsvRows:
+class CsvRows(TextStretch):
     """The rows of a stretch of a text file (see `RowReader`)."""
 
     def __init__(
@@ -203,16 +203,6 @@ class CsvRows:
         self._text = _Text(layout, names, Converter(layout, split))
         self._header = header if stretch.start == 0 else b""
         self.header_lines = self._header.count(b"\n")
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes that are read so far."""
-        return self._reader.bytes_read
-
-    @property
-    def sha256(self) -> str:
-        """Of the stretch's bytes."""
-        return self._reader.sha256
 
     def __iter__(self) -> Iterator[Block]:
         for number, text in enumerate(self._reader):

@@ -19,7 +19,7 @@ from sizewise_prep.raw.layout import Layout, quoted
 from sizewise_prep.raw.parsing.converter import Converter, unusable
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.parsing.row_splits import RowSplit
-from sizewise_prep.raw.reader import Reader
+from sizewise_prep.raw.reader import Reader, TextStretch
 from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_types import check_names
 from sizewise_prep.raw.tables.frames import bad_value
@@ -109,7 +109,7 @@ class _Block:
         return None
 
 
-class JsonRows:
+class JsonRows(TextStretch):
     """The rows of a stretch of a file of JSON lines (see `RowReader`)."""
 
     header_lines = 0
@@ -127,16 +127,6 @@ class JsonRows:
         self._raw, self._layout = raw, layout
         self._reader = Reader(raw, stretch.start, stretch.stop, block_bytes)
         self._converter = Converter(layout, split)
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes that are read so far."""
-        return self._reader.bytes_read
-
-    @property
-    def sha256(self) -> str:
-        """Of the stretch's bytes."""
-        return self._reader.sha256
 
     def __iter__(self) -> Iterator[Block]:
         for text in self._reader:
