@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sizewise.embedding.hashing import AUTHORS_PRIME, AuthorsHash
+from sizewise.embedding.ids.hashing import AUTHORS_PRIME, AuthorsHash
 from sizewise.models.dlrm import DLRM
 
 BLOCK_LEN = 16  # elements that one hash fetches

@@ -44,7 +44,7 @@ from torch import Tensor, nn
 
 from sizewise.embedding import FeatureCounts, build
 from sizewise.embedding.base import Embedding
-from sizewise.embedding.robe import Robe
+from sizewise.embedding.methods.robe import Robe
 from sizewise.models.dlrm import DLRM
 from sizewise.training.batches import Batch, Split
 from sizewise.training.optimizers import build_optimizer

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sizewise.embedding import build, full_bytes
-from sizewise.embedding.table import INIT_BOUND
+from sizewise.embedding.storage.table import INIT_BOUND
 from sizewise.metrics.scores import evaluate_scores
 from sizewise.models.dlrm import DLRM
 from sizewise.training.batches import Split

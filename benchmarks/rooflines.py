@@ -15,10 +15,10 @@ import torch
 from benchmarks.timing import take_turns
 from torch import Tensor
 
-from sizewise.embedding.hashing import FastHash
+from sizewise.embedding.ids.hashing import FastHash
 from sizewise.embedding.kernels.blocks import AHEAD
 from sizewise.embedding.kernels.vectors import prefetch
-from sizewise.embedding.robe import Robe
+from sizewise.embedding.methods.robe import Robe
 from sizewise_core.compiled import jit
 
 LINE = 16  # floats

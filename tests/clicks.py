@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from counted import ready
 from sizewise.embedding import Embedding, build, smallest_budget
-from sizewise.embedding.quantization import PACKED
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.quantization import PACKED
+from sizewise.embedding.storage.table import Table
 from sizewise.embedding.width import STRENGTH
 
 CARDINALITIES = [5, 30, 2]

@@ -8,12 +8,12 @@ import torch
 
 from counted import build_ready
 from sizewise.embedding import METHODS
-from sizewise.embedding.quantization import PACKED
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.quantization import PACKED
+from sizewise.embedding.storage.table import Table
 from sizewise.export.program import to_program
 from sizewise.models.dlrm import DLRM
 from sizewise_prep.shards.manifest import Tokens
-from sizewise_prep.shards.vocabulary import Vocabulary
+from sizewise_prep.shards.values.vocabulary import Vocabulary
 
 CARDINALITIES, DIM, INTEGERS = (50, 50, 50), 8, 4
 

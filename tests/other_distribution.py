@@ -7,7 +7,7 @@ MODULE = '''
 import torch
 from pydantic import Field
 from sizewise.embedding import Embedding, Options
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.table import Table
 from sizewise.models import Floats, Model, ModelOptions
 
 

@@ -95,9 +95,9 @@ EXCEPTIONS: dict[str, set[str]] = {
         "benchmarks/gpu/checks.py",
         "benchmarks/gpu/reads.py",
         "benchmarks/scale/planted.py",
-        "platform/sizewise/embedding/clustered.py",
-        "platform/sizewise/embedding/hot_ids.py",
-        "platform/sizewise/embedding/table.py",
+        "platform/sizewise/embedding/methods/clustered.py",
+        "platform/sizewise/embedding/ids/hot_ids.py",
+        "platform/sizewise/embedding/storage/table.py",
     },
 }
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sizewise.embedding import Embedding
 from sizewise.embedding.kernels.gpu import DeviceBlocks, Launch
-from sizewise.embedding.quantization import dequantize, quantize
+from sizewise.embedding.storage.quantization import dequantize, quantize
 from sizewise.models.dlrm import DLRM
 from sizewise.training.optimizers import build_optimizer
 from sizewise.training.step import Step

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, linear, pad
 
 from sizewise.embedding import Embedding, build
-from sizewise.embedding.full import Full
+from sizewise.embedding.ids.keys import ContiguousKeys
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.kernels.gpu import DeviceBlocks, Launch
-from sizewise.embedding.keys import ContiguousKeys
-from sizewise.embedding.table import Table
+from sizewise.embedding.methods.full import Full
+from sizewise.embedding.storage.table import Table
 from sizewise.models.dlrm import DLRM
 from sizewise.training.batches import Batch
 from sizewise.training.optimizers import build_optimizer

@@ -8,10 +8,10 @@ from benchmarks.scale.methods import DIM, STORAGES, Method, Spec, make
 from benchmarks.scale.runs import Training
 
 from sizewise.embedding import build, full_bytes
-from sizewise.embedding.counts import FeatureCounts
-from sizewise.embedding.hot import Hot
-from sizewise.embedding.hot_ids import coded_bytes
-from sizewise.embedding.quantization import most_numbers, stored_bytes
+from sizewise.embedding.ids.counts import FeatureCounts
+from sizewise.embedding.ids.hot_ids import coded_bytes
+from sizewise.embedding.methods.hot import Hot
+from sizewise.embedding.storage.quantization import most_numbers, stored_bytes
 
 FULL = Spec("full")
 TEACHER = Spec("frequent", least=10)

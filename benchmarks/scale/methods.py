@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from sizewise.embedding import Embedding, build, full_bytes, fused
-from sizewise.embedding.full import Full, FullOptions
-from sizewise.embedding.hashing import MASK32, FastHash, lowbias32
+from sizewise.embedding.ids.hashing import MASK32, FastHash, lowbias32
+from sizewise.embedding.ids.keys import ContiguousKeys
 from sizewise.embedding.kernels.cpu import Blocks
-from sizewise.embedding.keys import ContiguousKeys
-from sizewise.embedding.quantization import SCALE_BYTES, Storage, most_numbers, rounded, stored_bytes
-from sizewise.embedding.table import INIT_BOUND, Table
+from sizewise.embedding.methods.full import Full, FullOptions
+from sizewise.embedding.storage.quantization import SCALE_BYTES, Storage, most_numbers, rounded, stored_bytes
+from sizewise.embedding.storage.table import INIT_BOUND, Table
 from sizewise.models.dlrm import DLRM
 
 DIM = 16

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from counted import build_ready, ready
 from sizewise.embedding import METHODS, build, smallest_budget
-from sizewise.embedding.quantization import PACKED
-from sizewise.embedding.table import Table, shipped
+from sizewise.embedding.storage.quantization import PACKED
+from sizewise.embedding.storage.table import Table, shipped
 from sizewise.embedding.width import STRENGTH
 from sizewise_core.errors import InputError
 

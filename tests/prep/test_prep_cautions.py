@@ -19,10 +19,10 @@ from sizewise_core.auc_error import SMALL, rows_enough, standard_error, too_smal
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.pipeline.steps import parts
-from sizewise_prep.raw import reader
+from sizewise_prep.raw.files import reader
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.parsing.parser import Parser
-from sizewise_prep.raw.parsing.time_order import Stretch, find_time, instant, instants, out_of_order
+from sizewise_prep.raw.values.time_order import Stretch, find_time, instant, instants, out_of_order
 from sizewise_prep.shards.cautions import cautions
 from sizewise_prep.shards.manifest import Manifest
 

@@ -16,9 +16,9 @@ from sizewise_core.errors import InputError
 from sizewise_core.storage import place, write
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import generate
-from sizewise_prep.shards import counts as counting
-from sizewise_prep.shards.counts import FILE, RECORD, training_counts
 from sizewise_prep.shards.manifest import COUNTS, NAME, Manifest, verify
+from sizewise_prep.shards.values import counts as counting
+from sizewise_prep.shards.values.counts import FILE, RECORD, training_counts
 
 TREATMENTS = {
     "raw": {"tokens": "raw"},
@@ -132,7 +132,7 @@ def test_several_processes_count_once_and_a_killed_one_leaves_nothing_in_the_way
     assert subprocess.run([sys.executable, "-c", killed]).returncode == 9
     assert not (older / COUNTS).exists()
     code = (
-        "from sizewise_prep.shards.counts import training_counts\n"
+        "from sizewise_prep.shards.values.counts import training_counts\n"
         f"print(sum(int(c.counts.sum()) for c in training_counts({str(older)!r})))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

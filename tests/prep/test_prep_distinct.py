@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sizewise_prep.shards.distinct import Run, merged, ranges, union
+from sizewise_prep.shards.values.distinct import Run, merged, ranges, union
 
 word = st.one_of(st.integers(0, 50), st.integers(0, 2**32 - 1), st.integers(2**32 - 20, 2**32 - 1))
 sets = st.lists(st.sets(word, max_size=40), max_size=12)

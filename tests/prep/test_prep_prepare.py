@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from arrow_shards import read_shard
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import FileProgress, Progress, prepare
-from sizewise_prep.raw import reader
+from sizewise_prep.raw.files import reader
 from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.manifest import Manifest, verify
 

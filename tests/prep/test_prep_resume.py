@@ -25,7 +25,7 @@ PROGRAM = """
 import json, os, signal, sys
 from sizewise_prep.pipeline import prep
 from sizewise_prep.pipeline.steps import parts
-from sizewise_prep.raw import reader
+from sizewise_prep.raw.files import reader
 parts.PIECE_BYTES, reader.BLOCK_BYTES = 20_000, 5_000
 options = json.loads(os.environ["OPTIONS"])
 left = int(os.environ.get("RENAMES", -1))
@@ -56,7 +56,7 @@ def logs(line: Line, log: Log) -> list[str]:
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pieces as in the program above, in this process."""
     monkeypatch.setattr("sizewise_prep.pipeline.steps.parts.PIECE_BYTES", 20_000)
-    monkeypatch.setattr("sizewise_prep.raw.reader.BLOCK_BYTES", 5_000)
+    monkeypatch.setattr("sizewise_prep.raw.files.reader.BLOCK_BYTES", 5_000)
 
 
 def run(

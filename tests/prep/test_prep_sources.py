@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from s3_server import S3Server
 from sizewise_core.errors import InputError
-from sizewise_prep.raw import reader
-from sizewise_prep.raw.formats import foreign
-from sizewise_prep.raw.reader import Reader
-from sizewise_prep.raw.sources import resolve
+from sizewise_prep.raw.files import reader
+from sizewise_prep.raw.files.formats import foreign
+from sizewise_prep.raw.files.reader import Reader
+from sizewise_prep.raw.files.sources import resolve
 
 TEXT = b"".join(b"line %d of a log\n" % number for number in range(1000))
 

@@ -29,10 +29,10 @@ from hypothesis import strategies as st
 
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw.files.sources import resolve
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.records import records
 from sizewise_prep.raw.parsing.rows import Rows
-from sizewise_prep.raw.sources import resolve
 from sizewise_prep.shards.files import read_shard
 from sizewise_prep.shards.manifest import Manifest, verify
 
@@ -122,7 +122,7 @@ def blake(text: str) -> int:
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a few kilobytes are read in several pieces."""
     monkeypatch.setattr("sizewise_prep.pipeline.steps.parts.PIECE_BYTES", 8_000)
-    monkeypatch.setattr("sizewise_prep.raw.reader.BLOCK_BYTES", 2_000)
+    monkeypatch.setattr("sizewise_prep.raw.files.reader.BLOCK_BYTES", 2_000)
 
 
 def test_every_format_gives_the_same_shards(tmp_path: Path, small_pieces: None) -> None:
@@ -359,7 +359,7 @@ KILLED = """
 import os, signal, sys
 from sizewise_prep.pipeline import prep
 from sizewise_prep.pipeline.steps import parts
-from sizewise_prep.raw import reader
+from sizewise_prep.raw.files import reader
 from sizewise_prep.raw.layout import Layout
 parts.PIECE_BYTES, reader.BLOCK_BYTES = 8_000, 2_000
 left = int(os.environ["RENAMES"])

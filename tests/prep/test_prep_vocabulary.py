@@ -12,7 +12,7 @@ from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import generate
 from sizewise_prep.shards.manifest import Manifest, verify
-from sizewise_prep.shards.vocabulary import Vocabulary
+from sizewise_prep.shards.values.vocabulary import Vocabulary
 
 
 def tokens_of(folder: Path, manifest: Manifest, name: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.pipeline.steps import parts
 from sizewise_prep.pipeline.workers import Local
-from sizewise_prep.raw import reader
+from sizewise_prep.raw.files import reader
 
 Line = Callable[..., bytes]
 Log = Callable[..., Path]

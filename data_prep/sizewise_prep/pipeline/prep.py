@@ -36,9 +36,9 @@ from sizewise_prep.pipeline.steps.work_folder import (
     refuse_others,
 )
 from sizewise_prep.pipeline.workers import Local, Workers
+from sizewise_prep.raw.files.sources import resolve
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.raw.row_readers import check
-from sizewise_prep.raw.sources import resolve
 from sizewise_prep.shards.manifest import NAME, Manifest
 from sizewise_prep.shards.splits import Rule
 

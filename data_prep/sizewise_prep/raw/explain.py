@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from sizewise_prep.raw.formats import text_format
+from sizewise_prep.raw.files.formats import text_format
 from sizewise_prep.raw.layout import CRITEO, Layout, quoted
 from sizewise_prep.raw.parsing.parser import BadRow
 

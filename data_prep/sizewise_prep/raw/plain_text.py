@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block, Stretch
 from sizewise_prep.raw.explain import bad_header, explained
+from sizewise_prep.raw.files.reader import Reader, TextStretch
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.parser import BadRow, Parsed, Parser
-from sizewise_prep.raw.reader import Reader, TextStretch
-from sizewise_prep.raw.sources import RawFile
 
 
 @dataclass(frozen=True)

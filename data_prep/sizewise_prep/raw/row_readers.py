@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import RowReader, Stretch
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
-from sizewise_prep.raw.parsing.row_splits import RowSplit
-from sizewise_prep.raw.sources import RawFile
+from sizewise_prep.raw.values.row_splits import RowSplit
 
 
 def stretches(raw: RawFile, layout: Layout, piece_bytes: int, block_bytes: int) -> list[Stretch]:

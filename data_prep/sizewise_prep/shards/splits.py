@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.layout import Layout
-from sizewise_prep.raw.parsing.row_splits import RowSplit
-from sizewise_prep.raw.parsing.time_order import instant
+from sizewise_prep.raw.values.row_splits import RowSplit
+from sizewise_prep.raw.values.time_order import instant
 
 SPLITS = ("train", "validation", "test")
 """The splits' names, in time order."""

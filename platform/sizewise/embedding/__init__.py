@@ -13,15 +13,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from sizewise.embedding.base import Embedding, Options, full_bytes
-from sizewise.embedding.clustered import Clustered
-from sizewise.embedding.counts import FeatureCounts
-from sizewise.embedding.full import Full
-from sizewise.embedding.hot import Hot
+from sizewise.embedding.ids.counts import FeatureCounts
 from sizewise.embedding.in_backward import remaining_parameters
-from sizewise.embedding.quotient_remainder import QuotientRemainder
-from sizewise.embedding.robe import Robe
-from sizewise.embedding.row_hash import RowHash
-from sizewise.embedding.tensor_train import TensorTrain
+from sizewise.embedding.methods.clustered import Clustered
+from sizewise.embedding.methods.full import Full
+from sizewise.embedding.methods.hot import Hot
+from sizewise.embedding.methods.quotient_remainder import QuotientRemainder
+from sizewise.embedding.methods.robe import Robe
+from sizewise.embedding.methods.row_hash import RowHash
+from sizewise.embedding.methods.tensor_train import TensorTrain
 from sizewise_core.errors import InputError, shown
 from sizewise_core.registry import Registry
 

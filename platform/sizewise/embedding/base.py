@@ -12,12 +12,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from sizewise.embedding.counts import FeatureCounts
+from sizewise.embedding.ids.counts import FeatureCounts
+from sizewise.embedding.ids.keys import ContiguousKeys
 from sizewise.embedding.in_backward import step_tables
 from sizewise.embedding.kernels.cpu import Blocks
-from sizewise.embedding.keys import ContiguousKeys
-from sizewise.embedding.quantization import BITS, PACKED, Storage
-from sizewise.embedding.table import FLOAT_BYTES, Table
+from sizewise.embedding.storage.quantization import BITS, PACKED, Storage
+from sizewise.embedding.storage.table import FLOAT_BYTES, Table
 from sizewise_core.errors import InputError
 
 MAX_ID = 2**32 - 1

@@ -15,8 +15,8 @@ from torch import Tensor
 from sizewise.embedding.in_backward import InBackward, Pending
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.kernels.dots import interact, interact_backward
-from sizewise.embedding.quantization import PACKED
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.quantization import PACKED
+from sizewise.embedding.storage.table import Table
 
 if TYPE_CHECKING:
     from sizewise.embedding.base import Embedding

@@ -27,7 +27,7 @@ from sizewise.embedding.kernels.cpu import Blocks
 
 if TYPE_CHECKING:
     from sizewise.embedding.kernels.gpu import DeviceBlocks
-    from sizewise.embedding.table import Table
+    from sizewise.embedding.storage.table import Table
 
 SETTINGS_OF_NO_KERNEL = ("momentum", "weight_decay", "lr_decay", "maximize", "differentiable")
 

@@ -30,7 +30,7 @@ from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import Place, exists
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
-from sizewise_prep.shards.vocabulary import Vocabulary
+from sizewise_prep.shards.values.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 _TRIAL = re.compile(r"([A-Za-z0-9_-]{1,255})/([0-9]{1,9})")

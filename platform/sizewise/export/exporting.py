@@ -21,7 +21,7 @@ import sizewise
 from sizewise import results
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS, full_bytes
-from sizewise.embedding.rounding import Rounded, round_tables, rounds
+from sizewise.embedding.storage.rounding import Rounded, round_tables, rounds
 from sizewise.export import archive
 from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description, Latency
 from sizewise.export.program import to_program
@@ -38,7 +38,7 @@ from sizewise_core.storage import Place, entries
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest, Tokens
-from sizewise_prep.shards.vocabulary import Vocabulary
+from sizewise_prep.shards.values.vocabulary import Vocabulary
 
 LATENCY_ROWS = (1, 128, 4096)
 _TURNS = 30

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from sizewise.embedding.stored import Stored
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.stored import Stored
+from sizewise.embedding.storage.table import Table
 from sizewise.models import Model
 from sizewise_prep.pipeline.steps.assembly import MLPERF_IDS
 from sizewise_prep.raw.parsing.rows import log_dense_tensor
 from sizewise_prep.shards.manifest import Tokens
-from sizewise_prep.shards.vocabulary import Vocabulary
+from sizewise_prep.shards.values.vocabulary import Vocabulary
 
 
 def to_program(model: Model, treatment: Tokens, vocabulary: Vocabulary | None) -> ExportedProgram:

@@ -19,11 +19,11 @@ from sizewise_core.atomic import atomic_file
 from sizewise_core.errors import InputError
 from sizewise_core.storage import StorageError
 from sizewise_prep.raw.blocks import Stretch
+from sizewise_prep.raw.files.reader import BLOCK_BYTES
+from sizewise_prep.raw.files.sources import RawFile, resolve
 from sizewise_prep.raw.parsing.parser import Parsed
 from sizewise_prep.raw.parsing.rows import Rows
-from sizewise_prep.raw.reader import BLOCK_BYTES
 from sizewise_prep.raw.row_readers import check, open_rows
-from sizewise_prep.raw.sources import RawFile, resolve
 
 _SCHEMA = pa.schema(
     [

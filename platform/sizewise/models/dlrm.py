@@ -3,7 +3,7 @@
 Naumov et al., "Deep Learning Recommendation Model for Personalization and Recommendation Systems", 2019, with
 the layers of the reference implementation (facebookresearch/dlrm) and, in the MLPs only, its initialization.
 Embeddings start otherwise: the reference draws a table of n rows from U(-1/sqrt(n), 1/sqrt(n)), and here every
-method draws from U(-0.01, 0.01) whatever its size (`sizewise.embedding.table`), because a shared pool has no n of
+method draws from U(-0.01, 0.01) whatever its size (`embedding.storage.table`), because a shared pool has no n of
 its own and larger starts cost AUC (benchmarks/initialization.py).
 
     embedding = build("robe", cardinalities, dim=16, memory_budget=22_000, seed=1)
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from sizewise.embedding import Embedding, fused
-from sizewise.embedding.hashing import derived_seed
+from sizewise.embedding.ids.hashing import derived_seed
 from sizewise.models.base import Floats, Model, ModelOptions, Precision
 
 

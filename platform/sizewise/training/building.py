@@ -8,8 +8,8 @@ from sizewise.config.fields import bytes_of, ends_of
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS, FeatureCounts, build, full_bytes
 from sizewise.models import Model
-from sizewise_prep.shards.counts import training_counts
 from sizewise_prep.shards.manifest import Manifest
+from sizewise_prep.shards.values.counts import training_counts
 
 
 def build_model(config: TrialConfig, manifest: Manifest) -> Model:

@@ -22,8 +22,8 @@ from torch import nn
 
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import full_bytes
-from sizewise.embedding.rounding import rounds, stored_as
-from sizewise.embedding.table import shipped
+from sizewise.embedding.storage.rounding import rounds, stored_as
+from sizewise.embedding.storage.table import shipped
 from sizewise.metrics.evaluation import Evaluation, TestScores, as_rows, best, from_rows
 from sizewise.metrics.registry import computed
 from sizewise.metrics.scores import Scores, evaluate_scores

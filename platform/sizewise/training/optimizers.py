@@ -17,7 +17,7 @@ from torch import nn
 from sizewise.embedding import Embedding
 from sizewise.embedding.fused import served
 from sizewise.embedding.in_backward import step_tables
-from sizewise.embedding.table import ROUNDED, Table
+from sizewise.embedding.storage.table import ROUNDED, Table
 
 OPTIMIZERS = ("sgd", "adagrad", "adam")
 ADAGRAD_FUSES_ON_GPUS = "2.12"  # the first version of PyTorch whose fused Adagrad takes tensors on a GPU

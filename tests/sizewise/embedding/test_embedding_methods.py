@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizewise.embedding import METHODS, build
-from sizewise.embedding.clustered import kmeans
-from sizewise.embedding.hashing import splitmix64
-from sizewise.embedding.quotient_remainder import _split
+from sizewise.embedding.ids.hashing import splitmix64
+from sizewise.embedding.methods.clustered import kmeans
+from sizewise.embedding.methods.quotient_remainder import _split
 
 CARDINALITIES = [6, 1, 40]
 

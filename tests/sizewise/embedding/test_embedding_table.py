@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.table import Table
 
 
 def rounded(values, storage, seed=0):

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from sizewise.embedding import Embedding, build
-from sizewise.embedding.hashing import FastHash
-from sizewise.embedding.quantization import dequantize, quantize
+from sizewise.embedding.ids.hashing import FastHash
+from sizewise.embedding.storage.quantization import dequantize, quantize
 from sizewise_core.errors import InputError
 
 COMPILED = os.environ["TRITON_INTERPRET"] == "0"  # tests/conftest.py asks for the interpreter

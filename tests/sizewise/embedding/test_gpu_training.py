@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from sizewise.embedding import Embedding, build, fused
-from sizewise.embedding.counts import FeatureCounts
-from sizewise.embedding.hot import Hot
+from sizewise.embedding.ids.counts import FeatureCounts
 from sizewise.embedding.in_backward import InBackward, is_gradient
+from sizewise.embedding.methods.hot import Hot
 from sizewise.models.dlrm import DLRM
 from sizewise.training.batches import Batch
 from sizewise.training.loop import predict

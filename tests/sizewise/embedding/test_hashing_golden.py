@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from sizewise.embedding.hashing import AUTHORS_PRIME, AuthorsHash, FastHash, PaperHash, lowbias32, splitmix64
+from sizewise.embedding.ids.hashing import (
+    AUTHORS_PRIME,
+    AuthorsHash,
+    FastHash,
+    PaperHash,
+    lowbias32,
+    splitmix64,
+)
 
 # (feature, id, block)
 POINTS = [(0, 0, 0), (0, 1, 0), (1, 0, 1), (2, 123456789, 3), (25, 2**32 - 1, 2), (3, 2**31, 1)]

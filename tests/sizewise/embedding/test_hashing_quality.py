@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import chi2, kstest
 
-from sizewise.embedding.hashing import FastHash
+from sizewise.embedding.ids.hashing import FastHash
 
 N = 20_000
 PATTERNS = {

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from counted import counts_of
 from sizewise.embedding import FeatureCounts, build
-from sizewise.embedding.counts import Ranking
-from sizewise.embedding.hashing import splitmix64
-from sizewise.embedding.hot_ids import HotIds, coded_bytes
+from sizewise.embedding.ids.counts import Ranking
+from sizewise.embedding.ids.hashing import splitmix64
+from sizewise.embedding.ids.hot_ids import HotIds, coded_bytes
 from sizewise.embedding.width import STRENGTH
 from sizewise_core.errors import InputError
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sizewise.embedding.quantization import (
+from sizewise.embedding.storage.quantization import (
     BITS,
     Grid,
     Storage,
@@ -104,7 +104,7 @@ def test_few_large_numbers_do_not_decide_on_the_scale() -> None:
 def test_a_sample_proposes_the_scale_of_many_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.randn(20_000, generator=torch.Generator().manual_seed(3))
     exact = errors(values, through(values, 4))
-    monkeypatch.setattr("sizewise.embedding.quantization._SAMPLE", 1_000)
+    monkeypatch.setattr("sizewise.embedding.storage.quantization._SAMPLE", 1_000)
     assert exact <= errors(values, through(values, 4)) < 1.05 * exact
     spiked = values.clone() * 0
     spiked[7] = 5.0  # which no sample sees

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from sizewise.embedding import build, smallest_budget
-from sizewise.embedding.quantization import rounded
-from sizewise.embedding.rounding import round_tables, rounds, stored_as
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.quantization import rounded
+from sizewise.embedding.storage.rounding import round_tables, rounds, stored_as
+from sizewise.embedding.storage.table import Table
 
 CARDINALITIES = [5, 30, 200]
 METHODS = ["full", "hash", "robe", "qr", "tt", "cce"]

@@ -10,8 +10,8 @@ from real_study import Command
 from sizewise import cli, results
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.shards.counts import FILE
 from sizewise_prep.shards.manifest import COUNTS, NAME, verify
+from sizewise_prep.shards.values.counts import FILE
 
 STUDY = """\
 name: hot

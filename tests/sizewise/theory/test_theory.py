@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binom
 from sklearn.random_projection import johnson_lindenstrauss_min_dim
 
-from sizewise.embedding.hashing import FastHash
+from sizewise.embedding.ids.hashing import FastHash
 from sizewise.theory.bounds import (
     feature_hashing_chebyshev,
     feature_hashing_tail,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sizewise.config.trial import TrialConfig
-from sizewise.embedding.keys import ContiguousKeys
+from sizewise.embedding.ids.keys import ContiguousKeys
 from sizewise.metrics.evaluation import best
 from sizewise.training import checkpoint
 from sizewise.training.batches import Split

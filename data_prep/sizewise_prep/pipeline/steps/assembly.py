@@ -21,10 +21,10 @@ from sizewise_core.compiled import compiled
 from sizewise_core.names import PlainName
 from sizewise_prep.pipeline.steps.row_files import Part, Spilled, gather
 from sizewise_prep.raw.parsing.rows import Rows, log_dense
-from sizewise_prep.shards.distinct import Run
 from sizewise_prep.shards.files import write_shard
 from sizewise_prep.shards.manifest import Settings, Shard, Tokens, problem_of
-from sizewise_prep.shards.vocabulary import renumber
+from sizewise_prep.shards.values.distinct import Run
+from sizewise_prep.shards.values.vocabulary import renumber
 
 MLPERF_IDS = 40_000_000
 TRAINING = "train-"  # begins the names of shards whose values are counted

@@ -19,12 +19,12 @@ from sizewise_prep.pipeline.steps.assembly import Cut
 from sizewise_prep.pipeline.steps.parts import ParseJob, Part
 from sizewise_prep.pipeline.steps.progress import FileProgress, Progress, Step
 from sizewise_prep.pipeline.workers import Workers
-from sizewise_prep.raw import reader
 from sizewise_prep.raw.blocks import Stretch
+from sizewise_prep.raw.files import reader
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import CRITEO, Layout
-from sizewise_prep.raw.parsing.time_order import out_of_order
 from sizewise_prep.raw.row_readers import stretches
-from sizewise_prep.raw.sources import RawFile
+from sizewise_prep.raw.values.time_order import out_of_order
 from sizewise_prep.shards.manifest import Quarantine, Settings, Source, TimeOrder
 from sizewise_prep.shards.splits import SPLITS, Rule
 

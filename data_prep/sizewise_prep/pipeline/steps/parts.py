@@ -25,13 +25,13 @@ from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.steps import row_files
 from sizewise_prep.pipeline.steps.row_files import Spilled
 from sizewise_prep.raw.blocks import Block, RowReader, Stretch
+from sizewise_prep.raw.files.reader import Reader
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
-from sizewise_prep.raw.parsing import time_order
-from sizewise_prep.raw.parsing.row_splits import RowSplit
 from sizewise_prep.raw.parsing.rows import Rows
-from sizewise_prep.raw.reader import Reader
 from sizewise_prep.raw.row_readers import open_rows
-from sizewise_prep.raw.sources import RawFile
+from sizewise_prep.raw.values import time_order
+from sizewise_prep.raw.values.row_splits import RowSplit
 from sizewise_prep.shards.manifest import Shard, problem_of
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def time_column(raw: RawFile, layout: Layout) -> str | None:
 
     Raises InputError when it cannot be read.
     """
-    from sizewise_prep.raw.parsing.time_order import find_time
+    from sizewise_prep.raw.values.time_order import find_time
 
     if layout.time or raw.format != "text" or not layout.is_plain:
         return layout.time

@@ -23,12 +23,12 @@ from sizewise_prep.pipeline.steps.merging import Merged, MergeJob
 from sizewise_prep.pipeline.steps.progress import Progress
 from sizewise_prep.pipeline.workers import Workers
 from sizewise_prep.raw.layout import CRITEO
-from sizewise_prep.shards import vocabulary
-from sizewise_prep.shards.counts import joined
-from sizewise_prep.shards.distinct import BYTES_PER_WORD, Run
 from sizewise_prep.shards.manifest import Manifest, Quarantine, Settings, Shard, Split
 from sizewise_prep.shards.splits import Rule
-from sizewise_prep.shards.vocabulary import Numbered, NumberJob
+from sizewise_prep.shards.values import vocabulary
+from sizewise_prep.shards.values.counts import joined
+from sizewise_prep.shards.values.distinct import BYTES_PER_WORD, Run
+from sizewise_prep.shards.values.vocabulary import Numbered, NumberJob
 
 _MERGE_MEMORY = 300 * 10**6  # bytes that a worker takes to merge, without its words
 _WORDS_OF_A_RUN = 1 << 16  # that are merged at a time

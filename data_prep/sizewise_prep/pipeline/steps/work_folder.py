@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from sizewise_core.atomic import is_free, write_atomic
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.steps import parts
-from sizewise_prep.raw import reader
+from sizewise_prep.raw.files import reader
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
-from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.shards.manifest import NAME, Manifest, Settings
 
 _STATE = "work/state.json"

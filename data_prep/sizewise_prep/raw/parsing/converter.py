@@ -17,12 +17,12 @@ import numpy.typing as npt
 import polars as pl
 
 from sizewise_prep.raw.layout import Kind, LabelRule, Layout, quoted
-from sizewise_prep.raw.parsing import hashing
-from sizewise_prep.raw.parsing.exactness import inexact
 from sizewise_prep.raw.parsing.parser import Fault
-from sizewise_prep.raw.parsing.row_splits import RowSplit
 from sizewise_prep.raw.parsing.rows import Rows
-from sizewise_prep.raw.parsing.time_order import instants
+from sizewise_prep.raw.values import hashing
+from sizewise_prep.raw.values.exactness import inexact
+from sizewise_prep.raw.values.row_splits import RowSplit
+from sizewise_prep.raw.values.time_order import instants
 
 _CLICK = r"\A(?i:0*1(\.0*)?|true)\z"
 _NO_CLICK = r"\A(?i:0+(\.0*)?|false)\z"

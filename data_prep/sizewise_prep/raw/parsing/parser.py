@@ -19,10 +19,11 @@ import numpy.typing as npt
 import polars as pl
 
 from sizewise_prep.raw.layout import CRITEO, Kind, Layout, quoted
-from sizewise_prep.raw.parsing import hashing, lines
-from sizewise_prep.raw.parsing.exactness import inexact
+from sizewise_prep.raw.parsing import lines
 from sizewise_prep.raw.parsing.rows import Rows
-from sizewise_prep.raw.parsing.time_order import instant, instants
+from sizewise_prep.raw.values import hashing
+from sizewise_prep.raw.values.exactness import inexact
+from sizewise_prep.raw.values.time_order import instant, instants
 
 _LABEL = re.compile(rb"0*[01]")
 _INTEGER = re.compile(rb"(-?)0*([0-9]+)")

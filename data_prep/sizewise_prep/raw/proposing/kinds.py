@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from sizewise_prep.raw.parsing.converter import texts_of
-from sizewise_prep.raw.parsing.time_order import looks_like_time
+from sizewise_prep.raw.values.time_order import looks_like_time
 
 NULLS = ("NULL", "null", "nan", "NaN", "NA", "N/A", "None", "none", r"\N", "undefined", "<null>")
 """Texts that stand for a missing value in somebody's files."""

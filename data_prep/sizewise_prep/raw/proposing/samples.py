@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from sizewise_core.errors import InputError
-from sizewise_prep.raw.formats import text_format
+from sizewise_prep.raw.files.formats import text_format
+from sizewise_prep.raw.files.reader import Reader
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.proposing.text_form import TextForm, text_form
-from sizewise_prep.raw.reader import Reader
-from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_ipc import first_batches
 from sizewise_prep.raw.tables.arrow_types import checked, frame, reason_of
 from sizewise_prep.raw.tables.json_lines import first_fields

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sizewise_core.errors import InputError
+from sizewise_prep.raw.files.sources import RawFile, resolve
 from sizewise_prep.raw.layout import CRITEO, TOKEN_KINDS
 from sizewise_prep.raw.proposing.kinds import Column, judged
 from sizewise_prep.raw.proposing.samples import Sample, sample
-from sizewise_prep.raw.sources import RawFile, resolve
 
 _PLAIN = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"}

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sizewise_core.errors import InputError
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import CRITEO, Layout, quoted
 from sizewise_prep.raw.parsing.converter import unusable
-from sizewise_prep.raw.sources import RawFile
 
 FORMATS = {"parquet": "a Parquet file", "arrow": "an Arrow file", "arrow stream": "an Arrow stream"}
 

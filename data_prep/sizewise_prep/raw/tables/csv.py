@@ -19,15 +19,15 @@ import pyarrow.csv as pa_csv
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block, Stretch
 from sizewise_prep.raw.explain import bad_header
+from sizewise_prep.raw.files.reader import MAX_LINE_BYTES, Reader, TextStretch
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.parsing.records import CARRIAGE_RETURN, STRAY, Records, records
-from sizewise_prep.raw.parsing.row_splits import RowSplit
-from sizewise_prep.raw.reader import MAX_LINE_BYTES, Reader, TextStretch
-from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_types import check_names
 from sizewise_prep.raw.tables.frames import bad_value
+from sizewise_prep.raw.values.row_splits import RowSplit
 
 _FIRST_BYTES = 64 << 10
 _SLICE_ROWS = 2048

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Parsed
-from sizewise_prep.raw.sources import RawFile
 
 _VALUE_BYTES = 8  # of a block, roughly, for each value
 _MOST_ROWS = 1 << 15  # of a block: texts may take far more than that

@@ -15,14 +15,14 @@ import polars as pl
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block, Stretch
+from sizewise_prep.raw.files.reader import Reader, TextStretch
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout, quoted
 from sizewise_prep.raw.parsing.converter import Converter, unusable
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
-from sizewise_prep.raw.parsing.row_splits import RowSplit
-from sizewise_prep.raw.reader import Reader, TextStretch
-from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_types import check_names
 from sizewise_prep.raw.tables.frames import bad_value
+from sizewise_prep.raw.values.row_splits import RowSplit
 
 _SLICE_BYTES = 256 << 10
 _SAMPLE_ROWS = 1000

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block, Stretch
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow
-from sizewise_prep.raw.parsing.row_splits import RowSplit
-from sizewise_prep.raw.sources import RawFile
 from sizewise_prep.raw.tables.arrow_types import checked, frame, reason_of
 from sizewise_prep.raw.tables.frames import TableBlock, bad_value, block_rows, cut, digest_range
+from sizewise_prep.raw.values.row_splits import RowSplit
 
 _BUFFER_BYTES = 1 << 20  # read of a column at a time
 _BATCH_ROWS = 16_384

@@ -9,7 +9,7 @@ from sizewise.config.fields import Choices, OneOf, did_you_mean, ends_of, form_o
 from sizewise.config.sections.options import check_options, searched
 from sizewise.config.sections.section import Section
 from sizewise.embedding import METHODS
-from sizewise.embedding.rounding import Rounded
+from sizewise.embedding.storage.rounding import Rounded
 from sizewise_core.errors import shown
 
 

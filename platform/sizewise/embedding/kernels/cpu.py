@@ -153,7 +153,7 @@ class Blocks:
         )
 
     def round_bfloat16(self, pool: Tensor, ids: Tensor, stream: int) -> None:
-        """Round the elements of ids stochastically to bfloat16 (the method: see `sizewise.embedding.table`).
+        """Round the elements of ids stochastically to bfloat16 (the method: see `sizewise.embedding.storage.table`).
 
         Args:
             pool: float32 (size,), or a view of that, rounded in place.

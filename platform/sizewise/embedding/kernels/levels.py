@@ -1,6 +1,6 @@
 """Values rounded to the levels of a storage, and the gradients through that, in one pass over a table, on a CPU.
 
-The twins in PyTorch are in `sizewise.embedding.learned_step`, where the formulas stand.
+The twins in PyTorch are in `sizewise.embedding.storage.learned_step`, where the formulas stand.
 """
 
 from typing import Any

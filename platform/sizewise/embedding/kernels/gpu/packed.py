@@ -1,4 +1,4 @@
-"""Lookup in a pool of packed numbers, 8, 4 or 2 bits each, as `sizewise.embedding.quantization` packs them.
+"""Lookup in a pool of packed numbers, 8, 4 or 2 bits each, as `sizewise.embedding.storage.quantization` packs them.
 
 For models that are only read: 4 bits take an eighth of the bytes, so that a pool stays in the L2 cache which would not
 fit there as float32. Vectors come out as float32: code (plus a half for 2 bits) times the pool's one scale.

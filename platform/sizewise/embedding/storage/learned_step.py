@@ -19,7 +19,15 @@ import torch
 from torch import Tensor
 
 from sizewise.embedding.kernels.levels import through_levels, to_levels
-from sizewise.embedding.quantization import PACKED, Grid, Quantized, Storage, dequantize, pack, quantize
+from sizewise.embedding.storage.quantization import (
+    PACKED,
+    Grid,
+    Quantized,
+    Storage,
+    dequantize,
+    pack,
+    quantize,
+)
 
 STARTING_STEP: dict[Storage, float] = {"int4": 0.0625, "int2": 0.125}
 

@@ -22,13 +22,13 @@ from torch import Tensor
 
 from sizewise.embedding import fused
 from sizewise.embedding.base import Embedding, GroupedOptions, Options
-from sizewise.embedding.counts import By, FeatureCounts, Ranking, checked_counts, often_enough
-from sizewise.embedding.hashing import MAX_SLOTS, FastHash, derived_seed
-from sizewise.embedding.hot_ids import HotIds, coded_bytes
+from sizewise.embedding.ids.counts import By, FeatureCounts, Ranking, checked_counts, often_enough
+from sizewise.embedding.ids.hashing import MAX_SLOTS, FastHash, derived_seed
+from sizewise.embedding.ids.hot_ids import HotIds, coded_bytes
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.kernels.hot_rows import Cold, RowFinder
-from sizewise.embedding.quantization import BITS, SCALE_BYTES, stored_bytes
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.quantization import BITS, SCALE_BYTES, stored_bytes
+from sizewise.embedding.storage.table import Table
 from sizewise.embedding.width import Tiles, checked_width
 from sizewise_core.errors import InputError
 

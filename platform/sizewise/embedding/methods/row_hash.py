@@ -11,10 +11,10 @@ from torch import Tensor
 
 from sizewise.embedding import fused
 from sizewise.embedding.base import Embedding, GroupedOptions, Options
-from sizewise.embedding.hashing import MAX_SLOTS, FastHash
+from sizewise.embedding.ids.hashing import MAX_SLOTS, FastHash
 from sizewise.embedding.kernels.cpu import Blocks
-from sizewise.embedding.quantization import least_numbers, most_numbers, stored_bytes
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.quantization import least_numbers, most_numbers, stored_bytes
+from sizewise.embedding.storage.table import Table
 from sizewise.embedding.width import Tiles, checked_width
 from sizewise_core.errors import InputError
 

@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 from sizewise_core.errors import InputError
-from sizewise_prep.raw.compression import Readable, codec_of, unpacked
-from sizewise_prep.raw.formats import START_BYTES
-from sizewise_prep.raw.sources import RawFile
+from sizewise_prep.raw.files.compression import Readable, codec_of, unpacked
+from sizewise_prep.raw.files.formats import START_BYTES
+from sizewise_prep.raw.files.sources import RawFile
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 1 << 20

@@ -32,9 +32,9 @@ from sizewise_core.atomic import CACHED, BusyError, atomic_folder, hashed_file, 
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, place
 from sizewise_prep.shards.cache import cache_folder, fetched, local_shards
-from sizewise_prep.shards.distinct import Counts, Run, Words, merged
 from sizewise_prep.shards.files import read_shard
 from sizewise_prep.shards.manifest import COUNTS, NAME, Manifest, Shard, problem_of
+from sizewise_prep.shards.values.distinct import Counts, Run, Words, merged
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from typing import Literal
 from torch import Tensor
 
 from sizewise.embedding.base import Embedding, GroupedOptions, Options
-from sizewise.embedding.hashing import derived_seed
-from sizewise.embedding.keys import ContiguousKeys, HashedKeys
-from sizewise.embedding.quantization import least_bytes, most_numbers
-from sizewise.embedding.table import Table
+from sizewise.embedding.ids.hashing import derived_seed
+from sizewise.embedding.ids.keys import ContiguousKeys, HashedKeys
+from sizewise.embedding.storage.quantization import least_bytes, most_numbers
+from sizewise.embedding.storage.table import Table
 
 
 class QuotientRemainderOptions(GroupedOptions):

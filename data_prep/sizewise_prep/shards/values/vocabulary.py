@@ -20,11 +20,11 @@ from pydantic import BaseModel, ConfigDict
 
 from sizewise_core.atomic import atomic_file, hashed_file, write_atomic
 from sizewise_core.errors import InputError
-from sizewise_prep.shards import counts
 from sizewise_prep.shards.arrow_files import Column, MalformedError, mapped
-from sizewise_prep.shards.distinct import Run, Words, is_first, merged
 from sizewise_prep.shards.files import column_of, digest
 from sizewise_prep.shards.manifest import Manifest, Shard, problem_of
+from sizewise_prep.shards.values import counts
+from sizewise_prep.shards.values.distinct import Run, Words, is_first, merged
 
 _FEW = 4096  # distinct words of a shard that are found fastest by searching
 _SCHEMA = pa.schema([pa.field("token", pa.uint32(), nullable=False)])

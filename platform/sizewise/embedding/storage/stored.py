@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from sizewise.embedding.quantization import PACKED, Grid, dequantize, unpack_bytes
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.quantization import PACKED, Grid, dequantize, unpack_bytes
+from sizewise.embedding.storage.table import Table
 
 
 class Stored(nn.Module):

@@ -25,10 +25,10 @@ from pydantic import Field
 from torch import Tensor
 
 from sizewise.embedding.base import Embedding, GroupedOptions, Options
-from sizewise.embedding.hashing import MAX_SLOTS, FastHash, derived_seed, splitmix64
-from sizewise.embedding.keys import ContiguousKeys, HashedKeys
-from sizewise.embedding.quantization import least_bytes, most_numbers
-from sizewise.embedding.table import Table
+from sizewise.embedding.ids.hashing import MAX_SLOTS, FastHash, derived_seed, splitmix64
+from sizewise.embedding.ids.keys import ContiguousKeys, HashedKeys
+from sizewise.embedding.storage.quantization import least_bytes, most_numbers
+from sizewise.embedding.storage.table import Table
 from sizewise_core.errors import InputError
 
 # 100,000 points, 11,000 means, one core: 0.2 s by tree and 4 s by distances at width 4; 20 s and 6 s at 16.

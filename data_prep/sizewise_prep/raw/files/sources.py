@@ -20,8 +20,8 @@ from typing import BinaryIO, Literal
 from sizewise_core import storage
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, StorageError, place
-from sizewise_prep.raw.compression import codec_of, unpacked
-from sizewise_prep.raw.formats import START_BYTES, foreign, table_format
+from sizewise_prep.raw.files.compression import codec_of, unpacked
+from sizewise_prep.raw.files.formats import START_BYTES, foreign, table_format
 
 Format = Literal["text", "jsonl", "parquet", "arrow", "arrow stream"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sizewise.embedding.hashing import MAX_SLOTS, FastHash
+from sizewise.embedding.ids.hashing import MAX_SLOTS, FastHash
 from sizewise_core.errors import InputError
 
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sizewise.embedding.counts import Words
-from sizewise.embedding.hashing import MASK32, FastHash, lowbias32
+from sizewise.embedding.ids.counts import Words
+from sizewise.embedding.ids.hashing import MASK32, FastHash, lowbias32
 from sizewise.embedding.kernels.hot_rows import Lists
 
 Bits = npt.NDArray[np.uint8]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.layout import Layout
-from sizewise_prep.raw.parsing.time_order import instant
+from sizewise_prep.raw.values.time_order import instant
 
 if TYPE_CHECKING:
     import polars as pl

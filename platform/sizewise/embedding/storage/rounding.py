@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from sizewise.embedding.quantization import quantize
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.quantization import quantize
+from sizewise.embedding.storage.table import Table
 
 Rounded = Literal["bfloat16", "int8", "int4", "int2"]
 

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from sizewise.embedding import fused
 from sizewise.embedding.base import Embedding, GroupedOptions, Options
+from sizewise.embedding.ids.keys import ContiguousKeys
 from sizewise.embedding.kernels.cpu import Blocks
-from sizewise.embedding.keys import ContiguousKeys
-from sizewise.embedding.quantization import stored_bytes
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.quantization import stored_bytes
+from sizewise.embedding.storage.table import Table
 
 
 class FullOptions(GroupedOptions):

@@ -13,10 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from sizewise.embedding.base import Embedding, Options, StoredOptions
-from sizewise.embedding.hashing import derived_seed
-from sizewise.embedding.keys import ContiguousKeys, HashedKeys
-from sizewise.embedding.quantization import least_bytes, most_numbers
-from sizewise.embedding.table import INIT_BOUND, Table
+from sizewise.embedding.ids.hashing import derived_seed
+from sizewise.embedding.ids.keys import ContiguousKeys, HashedKeys
+from sizewise.embedding.storage.quantization import least_bytes, most_numbers
+from sizewise.embedding.storage.table import INIT_BOUND, Table
 
 
 class TensorTrainOptions(StoredOptions):

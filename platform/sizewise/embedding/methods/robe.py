@@ -15,11 +15,11 @@ from torch import Tensor
 
 from sizewise.embedding import fused
 from sizewise.embedding.base import Embedding, GroupedOptions, Options
-from sizewise.embedding.hashing import MAX_SLOTS, AuthorsHash, FastHash, PaperHash
+from sizewise.embedding.ids.hashing import MAX_SLOTS, AuthorsHash, FastHash, PaperHash
 from sizewise.embedding.kernels.cpu import Blocks
-from sizewise.embedding.quantization import least_numbers, most_numbers, stored_bytes
-from sizewise.embedding.stored import Stored
-from sizewise.embedding.table import Table
+from sizewise.embedding.storage.quantization import least_numbers, most_numbers, stored_bytes
+from sizewise.embedding.storage.stored import Stored
+from sizewise.embedding.storage.table import Table
 from sizewise.embedding.width import Tiles, checked_width
 from sizewise_core.errors import InputError
 
@@ -39,7 +39,7 @@ class RobeOptions(GroupedOptions):
     wrap: bool = False
     """Blocks may run past the end of the pool and go on at its start."""
     hash: Literal["fast", "authors", "paper"] = "fast"
-    """``sizewise.embedding.hashing`` writes the three out."""
+    """``sizewise.embedding.ids.hashing`` writes the three out."""
     width: int | None = Field(None, ge=1, le=512)
     """Numbers in a vector, repeated over the model's dim, which they divide. Left out: dim."""
 

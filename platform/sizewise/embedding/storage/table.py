@@ -30,10 +30,17 @@ from torch.nn.functional import embedding
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from sizewise.embedding import learned_step
-from sizewise.embedding.hashing import MASK32, lowbias32
+from sizewise.embedding.ids.hashing import MASK32, lowbias32
 from sizewise.embedding.in_backward import is_gradient
-from sizewise.embedding.quantization import PACKED, Grid, Quantized, Storage, group_count, stored_bytes
+from sizewise.embedding.storage import learned_step
+from sizewise.embedding.storage.quantization import (
+    PACKED,
+    Grid,
+    Quantized,
+    Storage,
+    group_count,
+    stored_bytes,
+)
 
 if TYPE_CHECKING:
     from sizewise.embedding.in_backward import InBackward
