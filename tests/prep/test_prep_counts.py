@@ -125,7 +125,7 @@ def test_several_processes_count_once_and_a_killed_one_leaves_nothing_in_the_way
 ) -> None:
     older = without_counts(prepared / "raw", tmp_path / "older")
     killed = (
-        "import os, sys; from sizewise_prep.shards import counts\n"
+        "import os, sys; from sizewise_prep.shards.values import counts\n"
         "counts.merge = lambda *a: os._exit(9)\n"
         f"counts.training_counts({str(older)!r})"
     )
