@@ -2,6 +2,7 @@
 
     layout = Layout.load(Path("avazu.yaml"))
     layout.dense, layout.tokens             # the names of the shards' columns
+    layout.read_tokens, layout.crosses      # those that files have, and those that are made of others
 
 Criteo's layout is the default. Any other comes from a small YAML file (docs/data_prep.md shows Avazu's,
 docs/your_own_data.md others):
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sizewise_core.errors import InputError, first_problem
 from sizewise_core.yaml_files import line_of, load_yaml
+from sizewise_prep.raw.schema_forms import FormError, spread
 
 Kind = Literal["label", "integer", "number", "hex", "decimal", "string", "token", "time", "skip", "split"]
 KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "split")
@@ -61,6 +63,8 @@ class Layout(BaseModel):
             doubled quotes.
         others: `skip`: files may have columns that are not named here.
         nulls: texts that stand for a missing value; an empty field always does.
+        crosses: further token columns, each of which stands for the combinations of two or more others (see
+            `features`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,6 +76,7 @@ class Layout(BaseModel):
     quotes: Annotated[bool, Field(exclude_if=lambda used: not used)] = False
     others: Annotated[Literal["skip"] | None, Field(exclude_if=lambda used: used is None)] = None
     nulls: Annotated[tuple[str, ...], Field(exclude_if=lambda used: not used)] = ()
+    crosses: Annotated[dict[str, tuple[str, ...]], Field(exclude_if=lambda used: not used)] = {}
 
     @model_validator(mode="after")
     def _usable(self) -> Layout:
@@ -91,7 +96,24 @@ class Layout(BaseModel):
             raise ValueError(f"{kinds.count('time')} columns are the time; name one, and `skip` the others")
         if not self.tokens:
             raise ValueError("name at least one token column (token, hex, decimal, string)")
+        for name, parts in self.crosses.items():
+            if wrong := self._no_cross(name, parts):
+                raise ValueError(f"crosses.{name:.40}: {wrong}")
         return self
+
+    def _no_cross(self, name: str, parts: tuple[str, ...]) -> str:
+        """Why no column of that name can be made of these; empty where one can."""
+        if name in self.columns:
+            return "a column has that name: give the cross another"
+        if len(parts) < 2 or len(set(parts)) < len(parts):
+            return "name two or more different columns"
+        for part in parts:
+            if part not in self.read_tokens:
+                near = difflib.get_close_matches(part, self.read_tokens, 1)
+                maybe = f" (did you mean {near[0]:.40}?)" if near else ""
+                is_ = f"is a `{self.columns[part]:.20}`" if part in self.columns else "is no column"
+                return f"{part:.40} {is_}{maybe}; name token columns (token, hex, decimal, string)"
+        return ""
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -128,9 +150,14 @@ class Layout(BaseModel):
         return [name for name, kind in self.kinds.items() if kind in DENSE_KINDS]
 
     @property
-    def tokens(self) -> list[str]:
-        """The token columns' names."""
+    def read_tokens(self) -> list[str]:
+        """The names of the token columns that files have."""
         return [name for name, kind in self.kinds.items() if kind in TOKEN_KINDS]
+
+    @property
+    def tokens(self) -> list[str]:
+        """The names of the shards' token columns: those that files have, and then those that are made of others."""
+        return [*self.read_tokens, *self.crosses]
 
     @property
     def shape(self) -> str:
@@ -160,12 +187,17 @@ class Layout(BaseModel):
             raise InputError(
                 f"{path}: a schema file is a mapping with `columns:`, one `name: kind` a line; this one is not"
             )
-        if (found := _unusable(document)) is not None:
+        try:
+            plain = spread(document)
+            found = _unusable(plain)
+        except FormError as error:
+            found = error.steps, error.what
+        if found is not None:
             steps, what = found
             field = ".".join(f"{step}"[:40] for step in steps)
             raise InputError(f"{path}{line_of(document, steps)}: {field}: {what}")
         try:
-            return Layout.model_validate(_plain(document))
+            return Layout.model_validate(_plain(plain))
         except ValidationError as error:
             raise InputError(f"{path}: {first_problem(error)}") from None
 
@@ -222,6 +254,8 @@ def _no_kind(kind: object) -> str:
     """Why that is no kind."""
     if str(kind).startswith("label"):
         return f"{kind!s:.40} is no rule: write `label`, or such as `label >= 4` or `label == yes`"
+    if kind == "cross":
+        return "write its columns too, such as {kind: cross, of: [user, item]}"
     near = difflib.get_close_matches(str(kind), KINDS, 1)
     maybe = f" (did you mean {near[0]}?)" if near else ""
     what = "has no kind" if kind is None else f"{kind!s:.40} is not a kind{maybe}"

@@ -21,6 +21,7 @@ from sizewise_core.storage import StorageError
 from sizewise_prep.raw.blocks import Stretch
 from sizewise_prep.raw.files.reader import BLOCK_BYTES
 from sizewise_prep.raw.files.sources import RawFile, resolve
+from sizewise_prep.raw.parsing.features import with_features
 from sizewise_prep.raw.parsing.parser import Parsed
 from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.raw.row_readers import check, open_rows
@@ -147,7 +148,7 @@ def _scored(
                 line, bad_rows = line + len(found.rows) + len(bad), bad_rows + len(bad)
             line = first + block.lines  # of which rows may take several
             if good:
-                rows = Rows.concatenated(good)
+                rows = with_features(Rows.concatenated(good), layout)
                 logits = np.concatenate(
                     [np.empty(0, np.float32)]
                     + [

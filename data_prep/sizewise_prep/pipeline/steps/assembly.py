@@ -20,6 +20,8 @@ from sizewise_core.atomic import write_atomic
 from sizewise_core.compiled import compiled
 from sizewise_core.names import PlainName
 from sizewise_prep.pipeline.steps.row_files import Part, Spilled, gather
+from sizewise_prep.raw.layout import CRITEO, Layout
+from sizewise_prep.raw.parsing.features import all_tokens
 from sizewise_prep.raw.parsing.rows import Rows, log_dense
 from sizewise_prep.shards.files import write_shard
 from sizewise_prep.shards.manifest import Settings, Shard, Tokens, problem_of
@@ -55,6 +57,7 @@ class ShardJob:
         name: of the shard, without a suffix.
         cuts: the parts' rows that it is made of.
         tokens: what is done to tokens.
+        layout: of the log, by which token columns are made of others.
         shuffle: the seed of its rows' order; None: in time order.
         counting: with contiguous ids, whether to write the run of its tokens rather than the shard.
         ids_begin: with contiguous ids, per column, where the ids of the run's words begin (see `vocabulary.renumber`).
@@ -64,6 +67,7 @@ class ShardJob:
     name: str
     cuts: tuple[Cut, ...]
     tokens: Tokens
+    layout: Layout
     shuffle: tuple[int, ...] | None
     counting: bool = False
     ids_begin: tuple[int, ...] = ()
@@ -85,7 +89,7 @@ def shard_jobs(
         rows: of the log, one split behind the other.
         sizes: rows of each split, in time order.
     """
-    jobs, log = [], iter(rows)
+    jobs, log, layout = [], iter(rows), settings.layout or CRITEO
     part, at = None, 0
     for split, (name, size) in enumerate(sizes.items()):
         for number, first in enumerate(range(0, size, settings.shard_rows)):
@@ -98,7 +102,9 @@ def shard_jobs(
                 wanted -= cuts[-1].stop - at
                 at = cuts[-1].stop
             shuffle = None if settings.shuffle is None else (settings.shuffle, split, number)
-            jobs.append(ShardJob(folder, f"{name}-{number:05d}", tuple(cuts), settings.tokens, shuffle))
+            jobs.append(
+                ShardJob(folder, f"{name}-{number:05d}", tuple(cuts), settings.tokens, layout, shuffle)
+            )
     return jobs
 
 
@@ -152,7 +158,7 @@ def make(job: ShardJob) -> Iterator[Made]:
     """
     numbering = job.tokens == "contiguous" and not job.counting
     order = _order(job)
-    ids = _gathered(job, "ids", order)
+    ids = all_tokens(_gathered(job, "ids", order), job.layout)
     if numbering:
         counted = Made.model_validate_json(_counting(job).record_path.read_bytes())
         renumber(job.folder, counted.run_in(job.folder), job.ids_begin, ids)

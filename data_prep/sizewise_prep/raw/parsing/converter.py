@@ -112,8 +112,8 @@ class Converter:
             dense[:, place] = values.cast(pl.Float32).fill_null(float("nan")).to_numpy()
             if values.dtype == pl.Int64:
                 lost[place] = inexact(values)
-        ids = np.empty((len(labels), len(self._layout.tokens)), np.uint32)
-        for place, name in enumerate(self._layout.tokens):
+        ids = np.empty((len(labels), len(self._layout.read_tokens)), np.uint32)
+        for place, name in enumerate(self._layout.read_tokens):
             ids[:, place] = found[name].values.fill_null(0).to_numpy()
         time = self._layout.time
         times = found[time].values.drop_nulls().to_numpy() if time else np.empty(0, np.int64)

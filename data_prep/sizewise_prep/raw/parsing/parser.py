@@ -98,7 +98,7 @@ class Parser:
         self._good = re.compile(re.escape(self._separator).join(patterns[kind] for kind in self._kinds))
         # The column of `ids` for each hexadecimal field, and the types of the others for Polars.
         self._token_columns = [
-            layout.tokens.index(name) if kind == "hex" else -1 for name, kind in layout.kinds.items()
+            layout.read_tokens.index(name) if kind == "hex" else -1 for name, kind in layout.kinds.items()
         ]
         numbers = {"label": pl.UInt8(), "integer": pl.Int64()}
         self._schema = {
@@ -178,7 +178,7 @@ class Parser:
         Polars alone would accept some faults (short rows, "+5", " 5", a carriage return), hence the checks around it:
         of the number of fields and of tokens in `lines.split`, of suspicious bytes, and of labels.
         """
-        found = lines.split(block, self._token_columns, len(self.layout.tokens), self._separator)
+        found = lines.split(block, self._token_columns, len(self.layout.read_tokens), self._separator)
         if found is None:
             return None
         rest, ids = found.rest, found.ids
@@ -241,7 +241,7 @@ class Parser:
 
     def _tokens(self, frame: pl.DataFrame, ids: npt.NDArray[np.uint32]) -> bool:
         """Write the tokens that are not hexadecimal to `ids`; False when one of them is not a token."""
-        for column, name in enumerate(self.layout.tokens):
+        for column, name in enumerate(self.layout.read_tokens):
             kind = self.layout.kinds[name]
             if kind == "hex":
                 continue

@@ -104,6 +104,13 @@ def _written(raw: RawFile, found: Sample, columns: list[Column], unsure: list[st
         found.lists
     )
     lines += [f"{key:<{width}}  # {comment}" for key, comment in zip(keys, comments, strict=True)]
+    tokens = sorted((one for one in columns if one.kind in TOKEN_KINDS), key=lambda one: -one.values)[:2]
+    if len(tokens) == 2:
+        first, second = (column.name for column in tokens)
+        lines += [
+            "# Features of combinations of categories, if you want any:",
+            f"# crosses: {{{_key(f'{first}_x_{second}')}: [{_key(first)}, {_key(second)}]}}",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,82 @@
+"""Token columns that are made of others: crosses.
+
+    rows = with_features(read, layout)         # rows as files have them -> rows as shards and models have them
+
+A cross stands for the combination of its columns' tokens, in 32 bits. Of tokens t1, t2, ... it is the upper half of h,
+or 1 where that is 0, after h = mix(h + t + 0x9E3779B97F4A7C15) for each of them, from 0 and modulo 2^64, where `mix` is
+the last step of splitmix64 (Steele et al., 2014). It is missing (0) where one of its parts is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.rows import Rows
+
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
+_UPPER = np.uint64(32)
+_ROWS = 65_536  # worked on at a time, so that temporary arrays stay small
+
+
+def with_features(rows: Rows, layout: Layout) -> Rows:
+    """Rows with all token columns of a layout, of rows with those that files have."""
+    return replace(rows, ids=all_tokens(rows.ids, layout))
+
+
+def all_tokens(read: npt.NDArray[np.uint32], layout: Layout) -> npt.NDArray[np.uint32]:
+    """All token columns of a layout.
+
+    Args:
+        read: (rows, columns), those that files have, as raw tokens; 0 = missing.
+        layout: of the log.
+
+    Returns:
+        (rows, all token columns); `read` itself where no column is made of others.
+    """
+    if not layout.crosses:
+        return read
+    names = layout.tokens
+    ids = np.empty((len(read), len(names)), np.uint32)
+    ids[:, : read.shape[1]] = read
+    for name, parts in layout.crosses.items():
+        places = [names.index(part) for part in parts]
+        for low in range(0, len(ids), _ROWS):
+            block = ids[low : low + _ROWS]
+            block[:, names.index(name)] = cross(block, places)
+    return ids
+
+
+def cross(ids: npt.NDArray[np.uint32], places: Sequence[int]) -> npt.NDArray[np.uint32]:
+    """The cross of some token columns.
+
+    Args:
+        ids: (rows, columns), 0 = missing.
+        places: of the columns, whose order counts.
+
+    Returns:
+        (rows,), 0 where one of them is missing.
+    """
+    mixed = np.zeros(len(ids), np.uint64)
+    known = np.ones(len(ids), np.bool_)
+    for place in places:
+        mixed = _mix(mixed + ids[:, place] + _STEP)
+        known &= ids[:, place] != 0
+    hashed: npt.NDArray[np.uint32] = np.maximum(mixed >> _UPPER, np.uint64(1)).astype(np.uint32)
+    hashed[~known] = 0
+    return hashed
+
+
+def _mix(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    words ^= words >> _SHIFTS[0]
+    words *= _FACTORS[0]
+    words ^= words >> _SHIFTS[1]
+    words *= _FACTORS[1]
+    words ^= words >> _SHIFTS[2]
+    return words
