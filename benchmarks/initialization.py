@@ -61,9 +61,9 @@ def test_auc(data: Path, bound: float, ratio: int, seed: int, epochs: int, learn
     train = Split.open(data, "train")
     for epoch in range(epochs):
         for position in range(train.iterations(BATCH)):
-            dense, ids, label = train.batch(epoch, position, BATCH, seed)
+            batch = train.batch(epoch, position, BATCH, seed)
             optimizer.zero_grad()
-            binary_cross_entropy_with_logits(model(dense, ids), label).backward()  # type: ignore[no-untyped-call]
+            binary_cross_entropy_with_logits(model(batch.dense, batch.ids), batch.label).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     labels, logits = predict(model, Split.open(data, "test").in_order(16_384), torch.device("cpu"))
     return evaluate_scores(labels, logits).auc

@@ -344,7 +344,7 @@ def fuzz_manifests(folder: Path, seed: int, times: int) -> tuple[int, int]:
 
 def read_all(folder: Path, split: str) -> bytes:
     batches = Split.open(folder, split).in_order(64)
-    return b"".join(column.numpy().tobytes() for batch in batches for column in batch)
+    return b"".join(column.numpy().tobytes() for batch in batches for column in batch.tensors())
 
 
 def test_mutated_manifests_are_refused_or_read_right(prepared: Path, tmp_path: Path) -> None:

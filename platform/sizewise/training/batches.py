@@ -30,53 +30,19 @@ import numpy.typing as npt
 import torch
 
 from sizewise.embedding.kernels.rows import Array, draw_groups, group_numbers, make_grouper, select_share
+from sizewise.training.bag_batches import BlockBags, group_bags
+from sizewise.training.batch import Batch, joined
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
 from sizewise_prep.raw.parsing.rows import Rows, log_dense
 from sizewise_prep.shards.files import Shape, read_shard
 from sizewise_prep.shards.manifest import NAME, Manifest
 
+__all__ = ["Batch", "InOrder", "Split"]
+
 BLOCK_ROWS = 65_536  # shuffled together: 10 MB of memory
 SCORED_AHEAD = 4  # batches
 Start = TypeVar("Start")
-
-
-class Batch(NamedTuple):
-    """`dense` (rows, 13) float32, transformed; `ids` (rows, 26) uint32, as in shards; `label` (rows,) float32."""
-
-    dense: torch.Tensor
-    ids: torch.Tensor
-    label: torch.Tensor
-
-    def columns(self) -> list[torch.Tensor]:
-        """All that it has a number a row of."""
-        return list(self)
-
-    def having(self, columns: Iterable[torch.Tensor]) -> "Batch":
-        """One of the same kind with other columns."""
-        return Batch(*columns)
-
-
-class DistilledBatch(Batch):
-    """A batch with a teacher's log-odds: `teacher` (rows,) float32."""
-
-    teacher: torch.Tensor
-
-    def __new__(
-        cls, dense: torch.Tensor, ids: torch.Tensor, label: torch.Tensor, teacher: torch.Tensor
-    ) -> "DistilledBatch":
-        """A batch of these columns."""
-        batch = super().__new__(cls, dense, ids, label)
-        batch.teacher = teacher
-        return batch
-
-    def columns(self) -> list[torch.Tensor]:
-        """All that it has a number a row of."""
-        return [*self, self.teacher]
-
-    def having(self, columns: Iterable[torch.Tensor]) -> "DistilledBatch":
-        """One of the same kind with other columns."""
-        return DistilledBatch(*columns)
 
 
 def _stamp(folder: Path) -> tuple[int, ...] | None:
@@ -197,7 +163,7 @@ class Split:
                 self._shuffled.clear()  # first, so that its memory is free for the next
                 block = self._shuffled[key] = self._shuffle(*key)
             parts.append(block.batch(position))
-        return parts[0] if len(parts) == 1 else _joined(parts, pinned)
+        return parts[0] if len(parts) == 1 else joined(parts, pinned)
 
     def stream(
         self,
@@ -257,8 +223,9 @@ class Split:
         if self.teacher is not None:
             scores = torch.empty(len(grouped.label), pin_memory=pinned)
             group_numbers(self.teacher(index)[part], rows, groups, starts, scores.numpy())
-            grouped = DistilledBatch(*grouped, scores)
-        return _Block(grouped, start // batch_size, starts.tolist())
+            grouped = replace(grouped, teacher=scores)
+        bags = _grouped_bags(self._shard(index), part, rows, groups, starts, pinned)
+        return _Block(grouped, start // batch_size, starts.tolist(), bags)
 
     def in_order(self, batch_size: int, rank: int = 0, world: int = 1, *, ahead: bool = False) -> "InOrder":
         """All rows in time order, for scoring.
@@ -307,7 +274,9 @@ class InOrder:
         one_group, starts = np.zeros_like(rows), np.array([0, len(rows)])
         pinned = self.ahead and torch.cuda.is_available()
         shard, is_log = self.split._shard(index), self.split.dense_is_log
-        return _grouped(shard, part, rows, one_group, starts, is_log, pinned)
+        batch = _grouped(shard, part, rows, one_group, starts, is_log, pinned)
+        bags = _grouped_bags(shard, part, rows, one_group, starts, pinned)
+        return replace(batch, bags=bags.of(0)) if bags else batch
 
 
 def _ahead(batch: Callable[[Start], Batch], starts: Iterable[Start], depth: int) -> Iterator[Batch]:
@@ -322,16 +291,22 @@ def _ahead(batch: Callable[[Start], Batch], starts: Iterable[Start], depth: int)
 
 
 class _Block(NamedTuple):
-    """A block's rows, batch by batch from batch number `first` on; `starts` says where each one's lie, and all end."""
+    """A block's rows, batch by batch from batch number `first` on; `starts` says where each one's lie, and all end.
+
+    `bags` has those of each batch, where there are any.
+    """
 
     rows: Batch
     first: int
     starts: list[int]
+    bags: BlockBags | None
 
     def batch(self, position: int) -> Batch:
         """What batch `position` has of them."""
-        low, high = self.starts[position - self.first : position - self.first + 2]
-        return self.rows.having(column[low:high] for column in self.rows.columns())
+        number = position - self.first
+        low, high = self.starts[number : number + 2]
+        batch = self.rows.changed(lambda column: column[low:high])
+        return replace(batch, bags=self.bags.of(number)) if self.bags else batch
 
 
 def _grouped(
@@ -350,7 +325,7 @@ def _grouped(
         torch.empty(count, ids, dtype=torch.uint32, pin_memory=pinned),
         torch.empty(count, pin_memory=pinned),
     )
-    to_dense, to_ids, to_label = (column.view(-1).numpy() for column in batch)
+    to_dense, to_ids, to_label = (column.view(-1).numpy() for column in batch.tensors())
     make_grouper(dense, ids)(
         shard.labels[part],
         shard.dense[part],
@@ -367,15 +342,12 @@ def _grouped(
     return batch
 
 
-def _joined(parts: list[Batch], pinned: bool) -> Batch:
-    """One batch of rows that several blocks have."""
-    rows = parts[0].having(
-        torch.empty(sum(map(len, columns)), *columns[0].shape[1:], dtype=columns[0].dtype, pin_memory=pinned)
-        for columns in zip(*(part.columns() for part in parts), strict=True)
-    )
-    for joined, *columns in zip(rows.columns(), *(part.columns() for part in parts), strict=True):
-        np.concatenate([column.numpy() for column in columns], out=joined.numpy())
-    return rows
+def _grouped_bags(
+    shard: Rows, part: slice, rows: Array, groups: Array, starts: Array, pinned: bool
+) -> BlockBags | None:
+    """The bags of the same rows, group by group."""
+    lists = [column.part(part.start, part.stop) for column in shard.lists]
+    return group_bags(lists, rows, groups, starts, pinned) if lists else None
 
 
 def _random(count: int, *origin: int) -> npt.NDArray[np.uint64]:

@@ -28,7 +28,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from sizewise.training.batches import Batch, DistilledBatch
+from sizewise.training.batches import Batch
 
 log = logging.getLogger(__name__)
 WARM_UP = 3  # steps before the recording, as PyTorch's notes on CUDA graphs advise
@@ -134,14 +134,14 @@ class Step:
         return total / max(rows, 1)
 
     def _arrived(self, batch: Batch) -> Batch:
-        return batch.having(column.to(self.device, non_blocking=True) for column in batch.columns())
+        return batch.changed(lambda column: column.to(self.device, non_blocking=True))
 
     def _compute(self, batch: Batch, rows: int) -> None:
         logits = self.model(batch.dense, batch.ids)
         if self.distill is None:
             summed = binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
         else:
-            assert isinstance(batch, DistilledBatch)
+            assert batch.teacher is not None
             summed = self.distill.summed(logits, batch.label, batch.teacher)
         # Gradients are averaged over workers, whose shares of a short last batch differ: divide by what the
         # average would take for a share, so that any number of workers takes the step that one would take.
@@ -159,10 +159,8 @@ class Step:
 
     def _replayed(self, batch: Batch, rows: int) -> None:
         if self._inputs is None:
-            self._inputs = batch.having(
-                torch.empty_like(column, device=self.device) for column in batch.columns()
-            )
-        for buffer, column in zip(self._inputs.columns(), batch.columns(), strict=True):
+            self._inputs = batch.changed(lambda column: torch.empty_like(column, device=self.device))
+        for buffer, column in zip(self._inputs.tensors(), batch.tensors(), strict=True):
             buffer.copy_(column, non_blocking=True)
         if self._replay is None or self._rates != _rates(self.optimizer):
             self._replay = self._recorded(self._inputs, rows)

@@ -12,7 +12,7 @@ import torch
 from sizewise.embedding import build, fused
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batches import Batch, DistilledBatch
+from sizewise.training.batches import Batch
 from sizewise.training.optimizers import build_optimizer
 from sizewise.training.schedule import Rates
 from sizewise.training.step import Distill, Step
@@ -87,7 +87,9 @@ def test_what_comes_between_replays(optimizer: str) -> None:
         step.recorder = step.recorder if recorded else None
         for number, whole in enumerate(batches(11)):
             batch = Batch(whole.dense, whole.ids.to(torch.uint32), whole.label)
-            batch = Batch(*(column[: 100 if number in (5, 9) else None].pin_memory() for column in batch))
+            batch = batch.changed(
+                lambda column, short=number in (5, 9): column[: 100 if short else None].pin_memory()
+            )
             if number == 7:
                 stepper.param_groups[0]["lr"] = 0.005
                 with torch.no_grad():
@@ -114,7 +116,7 @@ def test_a_student_whose_rate_falls_in_stairs_is_recorded_anew_for_each() -> Non
             columns = (whole.dense, whole.ids.to(torch.uint32), whole.label, scores)
             size = 100 if number in (5, 9) else BATCH
             rates.set(stepper, number)
-            step(DistilledBatch(*(column[:size].pin_memory() for column in columns)), size)
+            step(Batch(*(column[:size].pin_memory() for column in columns)), size)
         assert (step._replay is not None) == recorded
         states.append([parameter.detach() for parameter in model.parameters()])
     for ours, theirs in zip(*states, strict=True):
@@ -123,7 +125,7 @@ def test_a_student_whose_rate_falls_in_stairs_is_recorded_anew_for_each() -> Non
 
 def test_steps_wait_for_nothing() -> None:
     step, _ = trained("adagrad", GPU, 100_000)
-    waiting = [Batch(*(column.pin_memory() for column in batch)) for batch in batches(3)]
+    waiting = [batch.changed(torch.Tensor.pin_memory) for batch in batches(3)]
     torch.cuda.set_sync_debug_mode("error")
     try:
         for batch in waiting:

@@ -201,7 +201,9 @@ def test_batches_are_those_that_plain_python_makes(
         for rank in range(world):
             for position, batch in enumerate(whole):
                 share = split.batch(1, position, batch_size, seed, rank, world)
-                assert all(map(torch.equal, share, (column[rank::world] for column in batch)))
+                assert all(
+                    map(torch.equal, share.tensors(), (column[rank::world] for column in batch.tensors()))
+                )
             ahead = rank % 2 == 0
             in_order = [batch.ids for batch in split.in_order(batch_size, rank, world, ahead=ahead)]
             rows = np.concatenate(
@@ -229,7 +231,9 @@ def test_a_batch_keeps_its_rows_for_as_long_as_anybody_has_it(
     """Batches are views of their block's memory, which lives as long as any of them, or a part of one."""
     monkeypatch.setattr(batches, "BLOCK_ROWS", 100)
     split = Split.open(shards, "train")
-    expected = [[column.clone() for column in split.batch(0, position, 20, 1)] for position in range(160)]
+    expected = [
+        [column.clone() for column in split.batch(0, position, 20, 1).tensors()] for position in range(160)
+    ]
     kept: dict[int, Batch] = {}
     for position in range(160):
         batch = split.batch(0, position, 20, 1)
@@ -268,7 +272,9 @@ def test_a_stream_begins_anywhere_and_goes_on_through_epochs(shards: Path, ahead
     assert len(streamed) == 21
     for number, batch in enumerate(streamed, start=9):
         alone = split.batch(*divmod(number, split.iterations(256)), 256, seed=1)
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(batch, alone, strict=True))
+        assert all(
+            torch.equal(ours, theirs) for ours, theirs in zip(batch.tensors(), alone.tensors(), strict=True)
+        )
     assert list(split.stream(5, 5, 256, seed=1, ahead=ahead)) == []
 
 

@@ -7,6 +7,7 @@ takes back what it did to any tensor, as if it had only been written down; repla
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import torch
 from sizewise.embedding import build
 from sizewise.embedding.in_backward import step_tables
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batches import Batch, DistilledBatch
+from sizewise.training.batches import Batch
 from sizewise.training.optimizers import AdagradCountedThere, build_optimizer, restore
 from sizewise.training.step import WARM_UP, Distill, Step, graph_blocker
 
@@ -104,9 +105,9 @@ def test_the_loss_is_the_mean_of_all_rows_since_it_was_asked_for() -> None:
     assert step.loss() == 0.0
 
 
-def with_scores(batch: Batch, seed: int = 3) -> DistilledBatch:
+def with_scores(batch: Batch, seed: int = 3) -> Batch:
     scores = torch.randn(len(batch.label), generator=torch.Generator().manual_seed(seed))
-    return DistilledBatch(*batch, scores)
+    return replace(batch, teacher=scores)
 
 
 def test_the_loss_of_a_student_is_a_mean_of_label_and_teacher() -> None:

@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class ListColumn(NamedTuple):
+    """A column of lists: those of row r are `values[offsets[r] : offsets[r + 1]]`.
+
+    Attributes:
+        offsets: (rows + 1,), int64, or int32 where mapped from a file; ascending.
+        values: uint32, tokens or ids; at least `offsets[-1]` of them.
+    """
+
+    offsets: npt.NDArray[Any]
+    values: npt.NDArray[np.uint32]
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """(rows,), int64: how many values each row has."""
+        return np.diff(self.offsets).astype(np.int64, copy=False)
+
+    @property
+    def used(self) -> npt.NDArray[np.uint32]:
+        """The values of all rows, one row after another."""
+        return self.values[int(self.offsets[0]) : int(self.offsets[-1])]
+
+    def taken(self, rows: npt.NDArray[Any]) -> ListColumn:
+        """The lists of some rows, by their numbers, in that order."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        # A value's place is its place in its list, from where its row's list begins.
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return ListColumn(offsets, self.values[places])
+
+    def part(self, low: int, high: int) -> ListColumn:
+        """The lists of rows `low` to `high`; nothing is copied."""
+        return ListColumn(self.offsets[low : high + 1], self.values)
+
+    @staticmethod
+    def of_lengths(lengths: npt.NDArray[Any], values: npt.NDArray[np.uint32]) -> ListColumn:
+        """Lists of so many values each, which follow one another."""
+        return ListColumn(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), values)
+
+    @staticmethod
+    def concatenated(parts: Sequence[ListColumn]) -> ListColumn:
+        """The lists of all parts, one after another."""
+        return ListColumn.of_lengths(
+            np.concatenate([part.lengths for part in parts]), np.concatenate([part.used for part in parts])
+        )
 
 
 @dataclass(frozen=True)
@@ -20,14 +67,21 @@ class Rows:
         labels: (rows,), uint8, 0 or 1.
         dense: (rows, integer columns), float32, the integer's value; NaN = missing.
         ids: (rows, token columns), uint32, the token's value; 0 = missing.
+        lists: of each column with several tokens a row, in the order of the columns.
     """
 
     labels: npt.NDArray[np.uint8]
     dense: npt.NDArray[np.float32]
     ids: npt.NDArray[np.uint32]
+    lists: tuple[ListColumn, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def taken(self, rows: npt.NDArray[Any]) -> Rows:
+        """Some rows, by their numbers, in that order."""
+        lists = tuple(column.taken(rows) for column in self.lists)
+        return Rows(self.labels[rows], self.dense[rows], self.ids[rows], lists)
 
     @staticmethod
     def concatenated(parts: list[Rows]) -> Rows:
@@ -38,6 +92,7 @@ class Rows:
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.dense for part in parts]),
             np.concatenate([part.ids for part in parts]),
+            tuple(map(ListColumn.concatenated, zip(*(part.lists for part in parts), strict=True))),
         )
 
 

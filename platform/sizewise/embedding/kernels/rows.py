@@ -184,3 +184,81 @@ def select_share(
         taken += int64(turns[group] == rank)
         turns[group] = 0 if turns[group] == world - 1 else turns[group] + 1
     return rows[:taken], mine[:taken], starts
+
+
+@jit
+def group_lengths(
+    offsets: Array, rows: Array, groups: Array, starts: Array, feature: int, features: int, to: Array
+) -> None:
+    """Write the lengths of one feature's lists group by group, each behind the offset that the list begins at.
+
+    Args:
+        offsets: (n + 1,) of the feature's lists.
+        rows, groups, starts: as for the function of `make_grouper`.
+        feature, features: the feature's number, from 0, and how many there are.
+        to: int64; of each group a 0 (not written here), and the lists' lengths, feature after feature.
+    """
+    places = _places(starts, feature, features)
+    for n in range(len(rows)):
+        group, row = groups[n], int64(rows[n])
+        places[group] += 1
+        to[places[group]] = offsets[row + 1] - offsets[row]
+
+
+@jit
+def add_up_lengths(begins: Array, lengths: Array) -> Array:
+    """Turn the lengths that `group_lengths` wrote into offsets, from 0 in each group; where the values of groups begin.
+
+    Args:
+        begins: (groups + 1,) where each group's part of `lengths` begins, and the last one's ends.
+        lengths: changed.
+    """
+    value_starts = np.zeros(len(begins), np.int64)
+    for group in range(len(begins) - 1):
+        total = 0
+        lengths[begins[group]] = 0
+        for place in range(begins[group] + 1, begins[group + 1]):
+            total += lengths[place]
+            lengths[place] = total
+        value_starts[group + 1] = value_starts[group] + total
+    return value_starts
+
+
+@jit
+def group_values(
+    offsets: Array,
+    values: Array,
+    rows: Array,
+    groups: Array,
+    starts: Array,
+    feature: int,
+    features: int,
+    to_offsets: Array,
+    value_starts: Array,
+    to: Array,
+) -> None:
+    """Copy the values of one feature's lists to where `to_offsets` of their groups say.
+
+    Args:
+        offsets, rows, groups, starts, feature, features: as for `group_lengths`.
+        values: of the feature's lists.
+        to_offsets, value_starts: what `add_up_lengths` gave.
+        to: to write to.
+    """
+    places = _places(starts, feature, features)
+    for n in range(len(rows)):
+        group, row = groups[n], int64(rows[n])
+        at = value_starts[group] + to_offsets[places[group]]
+        places[group] += 1
+        for place in range(offsets[row], offsets[row + 1]):
+            to[at] = values[place]
+            at += 1
+
+
+@jit
+def _places(starts: Array, feature: int, features: int) -> Array:
+    """Where the offset of a feature's first list lies in each group."""
+    places = np.empty(len(starts) - 1, np.int64)
+    for group in range(len(places)):
+        places[group] = starts[group] * features + group + feature * (starts[group + 1] - starts[group])
+    return places

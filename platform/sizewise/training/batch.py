@@ -1,0 +1,57 @@
+"""Rows that are trained or scored together (see `batches`, which makes them of shards)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from sizewise.embedding.bags import Bags
+from sizewise.training.bag_batches import join_bags, joined_columns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Rows that are trained or scored together.
+
+    Attributes:
+        dense: (rows, dense columns) float32, transformed.
+        ids: (rows, token columns) uint32, as in shards.
+        label: (rows,) float32.
+        teacher: (rows,) float32, a teacher's log-odds; None without a teacher.
+        weight: (rows,) float32, how much each row counts; None where all count the same.
+        bags: of the columns of lists; None where the data has none.
+    """
+
+    dense: torch.Tensor
+    ids: torch.Tensor
+    label: torch.Tensor
+    teacher: torch.Tensor | None = None
+    weight: torch.Tensor | None = None
+    bags: Bags | None = None
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Those that it has: each with a number, or numbers, a row, then what the bags consist of."""
+        columns = (self.dense, self.ids, self.label, self.teacher, self.weight, *(self.bags or ()))
+        return [column for column in columns if column is not None]
+
+    def changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """One of the same kind, each of whose tensors is what `change` makes of this one's."""
+        return Batch(
+            change(self.dense),
+            change(self.ids),
+            change(self.label),
+            None if self.teacher is None else change(self.teacher),
+            None if self.weight is None else change(self.weight),
+            None if self.bags is None else Bags(*map(change, self.bags)),
+        )
+
+
+def joined(parts: list[Batch], pinned: bool) -> Batch:
+    """One batch of rows that several blocks have."""
+    bags = [part.bags for part in parts if part.bags is not None]
+    columns = zip(*(replace(part, bags=None).tensors() for part in parts), strict=True)
+    columns_of_all = iter([joined_columns(column, pinned) for column in columns])
+    rows = replace(parts[0], bags=None).changed(lambda _: next(columns_of_all))
+    if not bags:
+        return rows
+    return replace(rows, bags=join_bags(bags, [len(part.label) for part in parts], pinned))
