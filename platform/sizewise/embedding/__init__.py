@@ -4,14 +4,17 @@
     embedding(ids)             # (batch, 2) -> (batch, 2, 16)
     embedding.embedding_bytes  # 2000
 
+Features may be lists of values, see `Bags`.
+
 Each method lives in a file of its own, with its options as a pydantic class beside it; see ``METHODS``.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from sizewise.embedding.bags import Bags, Pooling
 from sizewise.embedding.base import Embedding, Options, full_bytes
 from sizewise.embedding.ids.counts import FeatureCounts
 from sizewise.embedding.in_backward import remaining_parameters
@@ -27,9 +30,11 @@ from sizewise_core.registry import Registry
 
 __all__ = [
     "METHODS",
+    "Bags",
     "Embedding",
     "FeatureCounts",
     "Options",
+    "Pooling",
     "build",
     "full_bytes",
     "remaining_parameters",
@@ -53,16 +58,24 @@ METHODS: Registry[Embedding] = Registry(
 
 
 def build(
-    method: str, cardinalities: Sequence[int], dim: int, memory_budget: int, seed: int, **options: Any
+    method: str,
+    cardinalities: Sequence[int],
+    dim: int,
+    memory_budget: int,
+    seed: int,
+    *,
+    pooling: Pooling = "mean",
+    **options: Any,
 ) -> Embedding:
     """An embedding with freshly drawn parameters.
 
     Args:
         method: a key of ``METHODS``.
-        cardinalities: distinct values of each feature, 1 to 2^32.
+        cardinalities: distinct values of each feature, 1 to 2^32; features that are lists of values come last.
         dim: length of a vector, 1 to 512.
         memory_budget: bytes that the parameters may take.
         seed: equal seeds give equal parameters and hashes on every machine.
+        pooling: what becomes of the vectors of a list of values: mean or sum.
         options: fields of ``METHODS[method].options``.
 
     Raises:
@@ -75,7 +88,11 @@ def build(
             f"memory_budget of {memory_budget} bytes is too small for embedding.method {method} "
             f"with dim {dim}; give it at least {needed} bytes"
         )
-    return METHODS[method](cardinalities, dim, memory_budget, seed, checked)  # type: ignore[call-arg]
+    if pooling not in get_args(Pooling):
+        raise InputError(f"embedding.pooling {shown(str(pooling))} is unknown: use mean or sum")
+    embedding = METHODS[method](cardinalities, dim, memory_budget, seed, checked)  # type: ignore[call-arg]
+    embedding.pooling = pooling
+    return embedding
 
 
 def smallest_budget(method: str, cardinalities: Sequence[int], dim: int, **options: Any) -> int:

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from sizewise.embedding.bags import Bags, Pooling, pooled
 from sizewise.embedding.ids.counts import FeatureCounts
 from sizewise.embedding.ids.keys import ContiguousKeys
 from sizewise.embedding.in_backward import step_tables
@@ -70,7 +71,10 @@ class GroupedOptions(StoredOptions):
 
 
 class Embedding(nn.Module, ABC):
-    """Looks up one vector per feature and row: (batch, features) ids -> (batch, features, dim) float32."""
+    """Looks up one vector per feature and row: (batch, features) ids -> (batch, features, dim) float32.
+
+    The last features may be lists of values instead, given as `Bags`.
+    """
 
     options: ClassVar[type[Options]] = Options
 
@@ -86,6 +90,9 @@ class Embedding(nn.Module, ABC):
     fused = True
     """Use the fused kernels where they are valid (some methods, some options); False: always plain PyTorch."""
 
+    pooling: Pooling = "mean"
+    """What becomes of the vectors of a list of values."""
+
     host_decides: ClassVar[str] = ""
     """Why a lookup cannot be recorded as part of a CUDA graph, if it cannot: the host has a say in it."""
 
@@ -99,7 +106,7 @@ class Embedding(nn.Module, ABC):
 
     @property
     def features(self) -> int:
-        """Number of id columns."""
+        """Number of features: columns of ids, and after them lists of values."""
         return len(self.cardinalities)
 
     @property
@@ -214,15 +221,49 @@ class Embedding(nn.Module, ABC):
     def lookup(self, ids: Tensor) -> Tensor:
         """Vectors of checked int64 ids, (batch, features) -> (batch, features, dim)."""
 
+    def lookup_flat(self, values: Tensor, features: Tensor) -> Tensor:
+        """Vectors of values of any features, for lists of values; methods override it to look up no more than these.
+
+        Args:
+            values: int64 (n,), checked.
+            features: int64 (n,), the number of each one's feature.
+
+        Returns:
+            (n, dim).
+        """
+        rows = torch.arange(values.shape[0], device=values.device)
+        ids = values.new_zeros(values.shape[0], self.features).index_put((rows, features), values)
+        return self.lookup(ids)[rows, features]
+
+    def lookup_bags(self, ids: Tensor, bags: Bags) -> Tensor:
+        """Vectors of checked ids and bags together.
+
+        Args:
+            ids: (batch, columns) of the first features.
+            bags: of all others.
+
+        Returns:
+            (batch, features, dim).
+        """
+        batch, columns = ids.shape
+        numbers = torch.arange(columns, device=ids.device).expand(batch, columns)
+        of_bags = bags.owners() // max(batch, 1) + columns
+        values = torch.cat([ids.to(torch.int64).flatten(), bags.values.to(torch.int64)])
+        vectors = self.lookup_flat(values, torch.cat([numbers.flatten(), of_bags]))
+        single = vectors[: batch * columns].view(batch, columns, self.dim)
+        several = pooled(vectors[batch * columns :], bags, batch, self.pooling)
+        return torch.cat([single, several.view(batch, self.features - columns, self.dim)], dim=1)
+
     def takes_uint32(self, ids: Tensor) -> bool:
         """Whether `lookup` takes these ids as shards hold them, too, rather than widened to int64."""
         return False
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Vectors of ids.
+    def forward(self, ids: Tensor, bags: Bags | None = None) -> Tensor:
+        """Vectors of ids, and of lists of values.
 
         Args:
-            ids: int64 or uint32, (batch, features), values in [0, 2^32).
+            ids: int64 or uint32, (batch, features), values in [0, 2^32); with bags the columns of the first features.
+            bags: the lists of values of all other features; an empty one gives zeros.
 
         Returns:
             (batch, features, dim) in the dtype of the parameters.
@@ -231,7 +272,15 @@ class Embedding(nn.Module, ABC):
             InputError: another dtype or shape, or, on the CPU, a value out of range.  On a GPU the range is
                 not checked, because every step would have to wait for the answer.
         """
-        return self.lookup(self.checked(ids))
+        if bags is None:
+            return self.lookup(self.checked(ids))
+        if ids.dim() != 2 or ids.shape[1] >= self.features:
+            raise InputError(
+                f"ids have shape {tuple(ids.shape)} beside bags, expected (batch, fewer than {self.features}): "
+                "every feature is either a column of ids or a list"
+            )
+        bags.check(self.features - ids.shape[1], ids.shape[0])
+        return self.lookup_bags(self._checked(ids), bags._replace(values=self._checked(bags.values)))
 
     def checked(self, ids: Tensor) -> Tensor:
         """Ids as int64, (batch, features); raises as `forward` does."""
@@ -239,6 +288,10 @@ class Embedding(nn.Module, ABC):
             raise InputError(
                 f"ids have shape {tuple(ids.shape)}, expected (batch, {self.features}): one column a feature"
             )
+        return self._checked(ids)
+
+    def _checked(self, ids: Tensor) -> Tensor:
+        """Ids of any shape as int64, or as they are where `lookup` takes them so."""
         if ids.dtype == torch.uint32:
             return ids if self.takes_uint32(ids) else ids.to(torch.int64)
         if ids.dtype != torch.int64:

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from sizewise.embedding import Embedding
+from sizewise.embedding import Bags, Embedding
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -31,6 +31,8 @@ class Floats(NamedTuple):
 
 class Model(nn.Module, ABC):
     """Click logits from dense values and ids: (batch, dense_features), (batch, features) -> (batch,).
+
+    Features that are lists of values come as `Bags`, which `self.embedding(ids, bags)` takes.
 
     Args:
         embedding: gives the vectors; its `seed` is the one to draw other weights from, too.
@@ -80,12 +82,13 @@ class Model(nn.Module, ABC):
         """
 
     @abstractmethod
-    def forward(self, dense: Tensor, ids: Tensor) -> Tensor:
+    def forward(self, dense: Tensor, ids: Tensor, bags: Bags | None = None) -> Tensor:
         """Log-odds of a click.
 
         Args:
             dense: float32 (batch, dense_features), already transformed.
-            ids: int64 or uint32 (batch, features).
+            ids: int64 or uint32 (batch, features); with bags the columns of the first features.
+            bags: the lists of values of all other features; None where the data has none.
 
         Returns:
             (batch,) float32.

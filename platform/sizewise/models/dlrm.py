@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
-from sizewise.embedding import Embedding, fused
+from sizewise.embedding import Bags, Embedding, fused
 from sizewise.embedding.ids.hashing import derived_seed
 from sizewise.models.base import Floats, Model, ModelOptions, Precision
 
@@ -111,34 +111,36 @@ class DLRM(Model):
             per_row=layers + 3 * vectors * dim + vectors * vectors + 2 * pairs,
         )
 
-    def forward(self, dense: Tensor, ids: Tensor) -> Tensor:
+    def forward(self, dense: Tensor, ids: Tensor, bags: Bags | None = None) -> Tensor:
         """Logits.
 
         Args:
             dense: float32 (batch, dense_features), already transformed.
-            ids: int64 or uint32 (batch, features).
+            ids: int64 or uint32 (batch, features); with bags the columns of the first features.
+            bags: the lists of values of all other features.
 
         Returns:
             (batch,) log-odds of a click.
         """
         if not self.dense_features:
-            vectors = self.embedding(ids)
+            vectors = self.embedding(ids, bags)
             joined = self._joined(torch.matmul(self.mean, vectors).squeeze(1), vectors)
         else:
             with self._precision(dense):
                 bottom = self.bottom(dense)  # (batch, dim)
-            joined = self._interaction(bottom, ids)
+            joined = self._interaction(bottom, ids, bags)
         with self._precision(dense):
             logits = self._top(joined)
         return (logits if self.mlp_dtype == torch.float32 else logits.float()).squeeze(1)
 
-    def _interaction(self, bottom: Tensor, ids: Tensor) -> Tensor:
+    def _interaction(self, bottom: Tensor, ids: Tensor, bags: Bags | None) -> Tensor:
         """(batch, dim + pairs, on a GPU rounded up to a multiple of 16): bottom, every two vectors' dot product."""
-        joined = fused.interaction(self.embedding, bottom, ids, self.mlp_dtype)
-        if joined is not None:
-            return joined
+        if bags is None:
+            joined = fused.interaction(self.embedding, bottom, ids, self.mlp_dtype)
+            if joined is not None:
+                return joined
         bottom = bottom if self.mlp_dtype == torch.float32 else bottom.float()
-        return self._joined(bottom, self.embedding(ids))
+        return self._joined(bottom, self.embedding(ids, bags))
 
     def _joined(self, bottom: Tensor, vectors: Tensor) -> Tensor:
         """The same of vectors (batch, features, dim) that were looked up."""

@@ -88,22 +88,34 @@ class FastHash(nn.Module):
             persistent=False,
         )
 
-    def forward(self, ids: Tensor, slots: int) -> tuple[Tensor, Tensor]:
-        """Slots in [0, slots) and hash bits in [0, 2^32), both int64 (batch, features, blocks)."""
-        x = ((ids & MASK32).unsqueeze(-1) * self.multiplier).add_(self.increment).bitwise_and_(MASK32)
+    def forward(self, ids: Tensor, slots: int, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Slots and the bits that they come from.
+
+        Args:
+            ids: int64, (batch, features).
+            slots: how many there are.
+            features: int64, of the shape of ids, which is any then: each one's feature. None: its column.
+
+        Returns:
+            Slots in [0, slots) and hash bits in [0, 2^32), both int64 (*ids.shape, blocks).
+        """
+        multiplier, increment = self.multiplier, self.increment
+        if features is not None and len(multiplier) > 1:
+            multiplier, increment = multiplier[features], increment[features]
+        x = ((ids & MASK32).unsqueeze(-1) * multiplier).add_(increment).bitwise_and_(MASK32)
         bits = lowbias32(x)
         return (bits * slots) >> 32, bits
 
-    def sign(self, ids: Tensor, bits: Tensor, block_len: int) -> Tensor:
+    def sign(self, ids: Tensor, bits: Tensor, block_len: int, features: Tensor | None = None) -> Tensor:
         """+1 or -1 for each block, from the lowest bit: range reduction reads the highest ones.
 
         Args:
-            ids: not used.
-            bits: int64 (batch, features, blocks), as `forward` gives them.
+            ids, features: not used.
+            bits: int64 (*ids.shape, blocks), as `forward` gives them.
             block_len: elements of a block.
 
         Returns:
-            int64 (batch, features, blocks * block_len).
+            int64 (*ids.shape, blocks * block_len).
         """
         return (1 - 2 * (bits & 1)).repeat_interleave(block_len, dim=-1)
 
@@ -126,10 +138,14 @@ class AuthorsHash(nn.Module):
         self.register_buffer("offsets", torch.tensor(offsets.astype(np.int64)), persistent=False)
         self.blocks = blocks
 
-    def forward(self, ids: Tensor, slots: int) -> tuple[Tensor, Tensor]:
-        """Slots in [0, slots), int64 (batch, features, blocks); the second value is unused."""
+    def forward(self, ids: Tensor, slots: int, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Slots in [0, slots), int64 (*ids.shape, blocks); the second value is unused.
+
+        Args: as for `FastHash.forward`.
+        """
         block = torch.arange(self.blocks, device=ids.device) * self.r2 % AUTHORS_PRIME + self.r1
-        v = (ids + self.offsets) % AUTHORS_PRIME * self.r3 % AUTHORS_PRIME
+        offsets = self.offsets if features is None else self.offsets[features]
+        v = (ids + offsets) % AUTHORS_PRIME * self.r3 % AUTHORS_PRIME
         h = (v.unsqueeze(-1) + block) % AUTHORS_PRIME
         return h % slots, h
 
@@ -146,28 +162,34 @@ class PaperHash(nn.Module):
         feature = torch.arange(features) if feature_term else torch.zeros(features, dtype=torch.int64)
         self.register_buffer("feature", feature, persistent=False)
 
-    def _affine(self, ids: Tensor, coefficients: Sequence[int], steps: int) -> Tensor:
+    def _affine(
+        self, ids: Tensor, coefficients: Sequence[int], steps: int, features: Tensor | None
+    ) -> Tensor:
         """(A*e + B*x + C*j + D) mod P for j < steps; each term is reduced first, so that none overflows."""
         a, b, c, d = coefficients
-        column = self.feature * a % PAPER_PRIME + d
+        feature = self.feature if features is None else self.feature[features]
+        column = feature * a % PAPER_PRIME + d
         step = torch.arange(steps, device=ids.device) * c % PAPER_PRIME
         row = (ids % PAPER_PRIME * b + column) % PAPER_PRIME
         return (row.unsqueeze(-1) + step) % PAPER_PRIME
 
-    def forward(self, ids: Tensor, slots: int) -> tuple[Tensor, Tensor]:
-        """Slots in [0, slots) and the hash they come from, int64 (batch, features, blocks)."""
-        h = self._affine(ids, self.coefficients[:4], self.blocks)
+    def forward(self, ids: Tensor, slots: int, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Slots in [0, slots) and the hash they come from, int64 (*ids.shape, blocks).
+
+        Args: as for `FastHash.forward`.
+        """
+        h = self._affine(ids, self.coefficients[:4], self.blocks, features)
         return h % slots, h
 
-    def sign(self, ids: Tensor, bits: Tensor, block_len: int) -> Tensor:
+    def sign(self, ids: Tensor, bits: Tensor, block_len: int, features: Tensor | None = None) -> Tensor:
         """+1 or -1 for each of the dim elements, by the papers' second hash, which has factors of its own.
 
         Args:
-            ids: int64 (batch, features).
+            ids, features: as `forward` had them.
             bits: not used.
             block_len: not used.
 
         Returns:
-            int64 (batch, features, dim).
+            int64 (*ids.shape, dim).
         """
-        return 2 * (self._affine(ids, self.coefficients[4:], self.dim) % 2) - 1
+        return 2 * (self._affine(ids, self.coefficients[4:], self.dim, features) % 2) - 1

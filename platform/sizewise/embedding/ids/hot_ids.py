@@ -137,12 +137,19 @@ class HotIds(nn.Module):
         )
         return same
 
-    def find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions of int64 ids (batch, features) in the list, and which of them are in it; both of that shape."""
-        bits = lowbias32(
-            (ids & MASK32) * self.hash.multiplier.view(-1) + self.hash.increment.view(-1) & MASK32
+    def find(self, ids: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Positions of ids in the list, and which of them are in it; both of their shape.
+
+        Args:
+            ids: int64 (batch, features).
+            features: int64, of the shape of ids, which is (n,) then: each one's feature. None: its column.
+        """
+        terms = self.hash.multiplier.view(-1), self.hash.increment.view(-1), self.begins, self.spans
+        multiplier, increment, begins, spans = (
+            terms if features is None else (term[features] for term in terms)
         )
-        wanted = self.begins + (bits * self.spans >> 32)
+        bits = lowbias32((ids & MASK32) * multiplier + increment & MASK32)
+        wanted = begins + (bits * spans >> 32)
         if self.most_in_a_run:
             return self._find_coded(wanted)
         wanted = wanted.to(self.places.dtype)

@@ -25,14 +25,22 @@ class ContiguousKeys(nn.Module):
         self.register_buffer("offsets", limits.cumsum(0) - limits, persistent=False)
         self.register_buffer("greatest", torch.zeros_like(limits), persistent=False)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """(batch, features) int64 ids -> keys of the same shape; for ids out of range see `check`."""
-        self.check(ids)
-        if ids.device.type != "cpu" or torch.compiler.is_compiling():
-            ids = ids.clamp(min=0).minimum(self.limits - 1)
-        return ids + self.offsets
+    def forward(self, ids: Tensor, features: Tensor | None = None) -> Tensor:
+        """Keys of ids, of their shape; for ids out of range see `check`.
 
-    def check(self, ids: Tensor) -> None:
+        Args:
+            ids: int64 (batch, features).
+            features: int64, of the shape of ids, which is (n,) then: each one's feature. None: its column.
+        """
+        self.check(ids, features)
+        limits, offsets = self.limits, self.offsets
+        if features is not None:
+            limits, offsets = limits[features], offsets[features]
+        if ids.device.type != "cpu" or torch.compiler.is_compiling():
+            ids = ids.clamp(min=0).minimum(limits - 1)
+        return ids + offsets
+
+    def check(self, ids: Tensor, features: Tensor | None = None) -> None:
         """InputError at a cardinality or above it: past its own part an id would read the next feature's rows.
 
         On a GPU only `verify` raises, which waits for the device; until then such ids read any row of their feature.
@@ -40,13 +48,24 @@ class ContiguousKeys(nn.Module):
         """
         if torch.compiler.is_compiling():
             return
-        if ids.device.type == "cpu":
+        if features is not None:
+            self._check_flat(ids, features)
+        elif ids.device.type == "cpu":
             beyond = ids >= self.limits
             if bool(beyond.any()):
                 column = int(beyond.any(0).nonzero()[0])
                 raise self._error(column, int(ids[:, column].max()))
         else:
             self.note(ids)
+
+    def _check_flat(self, ids: Tensor, features: Tensor) -> None:
+        if ids.device.type != "cpu":
+            self.greatest.scatter_reduce_(0, features, ids, "amax")
+            return
+        beyond = ids >= self.limits[features]
+        if bool(beyond.any()):
+            column = int(features[beyond].min())
+            raise self._error(column, int(ids[features == column].max()))
 
     def note(self, ids: Tensor) -> None:
         """Keep each feature's greatest id in mind, on the device."""
@@ -78,8 +97,11 @@ class HashedKeys(nn.Module):
         self.count = min(count, MAX_SLOTS)
         self.hash = FastHash(features, 1, seed)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """(batch, features) int64 ids -> keys of the same shape."""
-        slots, _ = self.hash(ids, self.count)
+    def forward(self, ids: Tensor, features: Tensor | None = None) -> Tensor:
+        """Keys of int64 ids, of their shape.
+
+        Args: as for `ContiguousKeys.forward`.
+        """
+        slots, _ = self.hash(ids, self.count, features)
         keys: Tensor = slots.squeeze(-1)
         return keys

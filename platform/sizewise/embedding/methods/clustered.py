@@ -162,13 +162,23 @@ class Clustered(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Centroids and helpers, chunk by chunk; in training this also keeps the schedule."""
+        self._count()
+        return self._vectors(self.keys(ids)).flatten(-2)
+
+    def lookup_flat(self, values: Tensor, features: Tensor) -> Tensor:
+        """The same of values of any features; this is one lookup of the schedule, too.
+
+        Args: as for `Embedding.lookup_flat`.
+        """
+        self._count()
+        return self._vectors(self.keys(values, features)).flatten(-2)
+
+    def _count(self) -> None:
         if self.training and torch.is_grad_enabled():
             self._lookups += 1
             self.lookups[0] += 1
             if self._lookups in self._due:
                 self.cluster()
-        keys = self.keys(ids)
-        return self._vectors(keys).flatten(-2)
 
     def set_schedule(self, iterations_per_epoch: int, epochs: int) -> None:
         """Say how long the training will be; without that, a schedule in epochs clusters nothing."""

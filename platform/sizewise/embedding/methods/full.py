@@ -52,6 +52,13 @@ class Full(Embedding):
             return fused.vectors(self.table, self.blocks, ids)
         return self.table.rows(self.keys(ids))
 
+    def lookup_flat(self, values: Tensor, features: Tensor) -> Tensor:
+        """Rows of the tables.
+
+        Args: as for `Embedding.lookup_flat`.
+        """
+        return self.table.rows(self.keys(values, features))
+
     def pooled(self) -> tuple[Table, Blocks]:
         """The tables."""
         return self.table, self.blocks

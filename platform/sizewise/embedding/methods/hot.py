@@ -173,6 +173,13 @@ class Hot(Embedding):
             return self.tiles.spread(fused.vectors(self.table, self.blocks, self.addresses(ids)))
         return self.tiles.spread(self.table.rows(self._rows(ids)))
 
+    def lookup_flat(self, values: Tensor, features: Tensor) -> Tensor:
+        """Rows of the table.
+
+        Args: as for `Embedding.lookup_flat`.
+        """
+        return self.tiles.spread(self.table.rows(self._rows(values, features)))
+
     def addresses(self, ids: Tensor) -> Tensor:
         """Rows of ids, uint32 on the CPU and int64 elsewhere, (batch, features); nothing waits for the device."""
         self._check_assigned()
@@ -197,13 +204,13 @@ class Hot(Embedding):
     def _cold(self) -> Cold:
         return Cold(self.hot.values, self.hashed)
 
-    def _rows(self, ids: Tensor) -> Tensor:
+    def _rows(self, ids: Tensor, features: Tensor | None = None) -> Tensor:
         self._check_assigned()
         ids = ids.to(torch.int64)
-        positions, found = self.hot.find(ids)
-        cold = self.number
+        positions, found = self.hot.find(ids, features)
+        cold = self.number if features is None else features
         if self.hashed:
-            slots, _ = self.cold_hash(ids, self.hashed)
+            slots, _ = self.cold_hash(ids, self.hashed, features)
             cold = slots.squeeze(-1)
         return torch.where(found, positions, cold + self.hot.values)
 

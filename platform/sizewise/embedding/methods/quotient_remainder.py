@@ -73,7 +73,17 @@ class QuotientRemainder(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Remainder rows combined with quotient rows."""
-        keys, count = self.keys(ids), self.remainders.shape[0]
+        return self._combined(self.keys(ids))
+
+    def lookup_flat(self, values: Tensor, features: Tensor) -> Tensor:
+        """Remainder rows combined with quotient rows.
+
+        Args: as for `Embedding.lookup_flat`.
+        """
+        return self._combined(self.keys(values, features))
+
+    def _combined(self, keys: Tensor) -> Tensor:
+        count = self.remainders.shape[0]
         left, right = self.remainders.rows(keys % count), self.quotients.rows(keys // count)
         return left * right if self.combine == "product" else left + right
 

@@ -130,11 +130,22 @@ class Robe(Embedding):
         """Blocks of the pool, side by side."""
         if self.fused and self.blocks and fused.valid(self.pool.weight, ids):
             return self.tiles.spread(fused.vectors(self.pool, self.blocks, ids))
-        slots, bits = self.hash(ids, self.slots)
-        vectors = self._read(slots.flatten()).view(*ids.shape, slots.shape[2] * self.block_len)
+        return self._vectors(ids)
+
+    def lookup_flat(self, values: Tensor, features: Tensor) -> Tensor:
+        """Blocks of the pool, side by side.
+
+        Args: as for `Embedding.lookup_flat`.
+        """
+        return self._vectors(values, features)
+
+    def _vectors(self, ids: Tensor, features: Tensor | None = None) -> Tensor:
+        slots, bits = self.hash(ids, self.slots, features)
+        vectors = self._read(slots.flatten()).view(*ids.shape, slots.shape[-1] * self.block_len)
         vectors = vectors[..., : self.tiles.width]
         if self.signed and not isinstance(self.hash, AuthorsHash):
-            vectors = vectors * self.hash.sign(ids, bits, self.block_len)[..., : self.tiles.width]
+            sign = self.hash.sign(ids, bits, self.block_len, features)
+            vectors = vectors * sign[..., : self.tiles.width]
         return self.tiles.spread(vectors)
 
     def _read(self, slots: Tensor) -> Tensor:

@@ -71,7 +71,17 @@ class RowHash(Embedding):
         """Rows of the shared table."""
         if self.fused and fused.valid(self.table.weight, ids):
             return self.tiles.spread(fused.vectors(self.table, self.blocks, ids))
-        rows, _ = self.hash(ids, self.table.shape[0])
+        return self._rows(ids)
+
+    def lookup_flat(self, values: Tensor, features: Tensor) -> Tensor:
+        """Rows of the shared table.
+
+        Args: as for `Embedding.lookup_flat`.
+        """
+        return self._rows(values, features)
+
+    def _rows(self, ids: Tensor, features: Tensor | None = None) -> Tensor:
+        rows, _ = self.hash(ids, self.table.shape[0], features)
         return self.tiles.spread(self.table.rows(rows.squeeze(-1)))
 
     def pooled(self) -> tuple[Table, Blocks]:

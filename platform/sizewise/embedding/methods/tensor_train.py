@@ -95,13 +95,23 @@ class TensorTrain(Embedding):
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Products of the cores."""
+        return self._products(self.keys(ids).flatten()).view(*ids.shape, self.dim)
+
+    def lookup_flat(self, values: Tensor, features: Tensor) -> Tensor:
+        """Products of the cores.
+
+        Args: as for `Embedding.lookup_flat`.
+        """
+        return self._products(self.keys(values, features))
+
+    def _products(self, keys: Tensor) -> Tensor:
+        """(n,) keys -> (n, dim)."""
         (_, n2, n3), (d1, d2, d3), r = self.shape.modes, self.shape.factors, self.shape.rank
-        keys = self.keys(ids).flatten()  # (n,)
         first = self.first.rows(keys // (n2 * n3)).view(-1, d1, r)
         middle = self.middle.rows(keys // n3 % n2).view(-1, r, d2 * r)
         last = self.last.rows(keys % n3).view(-1, r, d3)
         vectors = (first @ middle).view(-1, d1 * d2, r) @ last  # (n, d1*d2, d3)
-        return vectors.reshape(*ids.shape, self.dim)
+        return vectors.reshape(-1, self.dim)
 
 
 def _cube(count: int) -> int:
