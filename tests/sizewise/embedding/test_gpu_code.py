@@ -27,7 +27,7 @@ from sizewise.embedding.kernels.gpu import interaction, packed, vectors
 
 CPU = torch.device("cpu")
 DUMP = os.path.join(os.path.dirname(triton.__file__), "backends", "nvidia", "bin", "cuobjdump")
-KINDS = {"ids_ptr": "*i64", "a_ptr": "*i32", "b_ptr": "*i32", "stream_ptr": "*i64"}
+KINDS = {"ids_ptr": "*i64", "stream_ptr": "*i64"}
 
 def blocks(method="robe", features=26, dim=128, **options):
     budget = features * 100 * dim * 4 if method == "full" else 10_000_000
@@ -35,7 +35,9 @@ def blocks(method="robe", features=26, dim=128, **options):
 
 def compiled(kernel, constants, kinds, **options):
     names = kernel.arg_names
-    kinds = {**KINDS, "slots": "i32", "vectors": "i32", "size": "i32", **kinds}
+    # Of blocks that are hashed; else the 64-bit row offsets of tables with a row a value.
+    hashes = ("*i32", "*i32" if "LAYOUT" not in constants or constants["LAYOUT"].hashed else "*i64")
+    kinds = {**KINDS, "hashes": hashes, "slots": "i32", "vectors": "i32", "size": "i32", **kinds}
     signature = {
         name: "constexpr" if name.isupper() else kinds.get(name, "*fp32" if name.endswith("_ptr") else "fp32")
         for name in names
@@ -44,6 +46,8 @@ def compiled(kernel, constants, kinds, **options):
     aligned = {
         (i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if name.endswith("_ptr") or name == "size"
     }
+    if "hashes" in names:
+        aligned |= {(names.index("hashes"), i): [["tt.divisibility", 16]] for i in (0, 1)}
     source = ASTSource(kernel, signature, values, aligned)
     made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -58,26 +62,25 @@ def compiled(kernel, constants, kinds, **options):
 
 def of_vectors(where):
     device = gpu.DeviceBlocks(where, CPU)
-    # The 64-bit row offsets of tables with a row a value.
-    kinds = {} if device.constants["HASHED"] else {"b_ptr": "*i64"}
-    tile = {**device.constants, "V": max(1, 2048 // (device.constants["B"] * device.constants["L"]))}
+    tile = {"LAYOUT": device.layout, "V": device.vectors_a_program}
     flags = {"ADAGRAD": True, "ROUND": True, "N": 1024}
     return {
-        kernel.__name__: compiled(kernel, {**tile, **flags}, kinds, num_warps=4)
+        kernel.__name__: compiled(kernel, {**tile, **flags}, {}, num_warps=4)
         for kernel in (vectors.lookup, vectors.scatter, vectors.adagrad, vectors.dense_step, vectors.round_bfloat16)
     }
 
 def of_packed(where):
     device = gpu.DeviceBlocks(where, CPU)
-    kinds = {"codes_ptr": "*u8", "scale_ptr": "*bf16", **({} if device.constants["HASHED"] else {"b_ptr": "*i64"})}
-    tile = {**device.constants, "V": max(1, 2048 // (device.constants["B"] * device.constants["L"]))}
+    kinds = {"codes_ptr": "*u8", "scale_ptr": "*bf16"}
+    tile = {"LAYOUT": device.layout, "V": device.vectors_a_program}
     return {
         f"{bits} bits": compiled(packed.lookup, {**tile, "BITS": bits}, kinds, num_warps=4) for bits in (8, 4, 2)
     }
 
 def of_interaction(where, precision, made=("interact", "interact_backward")):
     device = gpu.DeviceBlocks(where, CPU, gpu.Launch(precision=precision))
-    arguments = {**device._interaction(), "INTERPRETED": False}
+    arguments = device.interaction_constants()
+    arguments["TILE"] = arguments["TILE"]._replace(interpreted=False)
     warps = arguments.pop("num_warps")
     small = "*bf16" if precision == "bf16" else "*fp32"
     kinds = {name: small for name in ("bottom_ptr", "out_ptr", "gradient_ptr", "bottom_gradient_ptr")}

@@ -25,10 +25,12 @@ from torch import Tensor
 
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.kernels.gpu import interaction, packed, vectors
+from sizewise.embedding.kernels.gpu.interaction import Tile
+from sizewise.embedding.kernels.gpu.places import Layout
 from sizewise_core.errors import InputError
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
-TILE = 8_192  # numbers of the largest tile that the interaction takes: tf32x3 has 16 bytes of shared memory for each
+MOST_NUMBERS = 8_192  # of the interaction's largest tile: tf32x3 has 16 bytes of shared memory for each
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,17 @@ class DeviceBlocks:
             torch.from_numpy(term.view("int32") if hashed else term.copy()).to(device)
             for term in (blocks.multiplier, blocks.increment)
         )
-        self.constants = {
-            "FEATURES": self.features,
-            "DIM": dim,
-            "BLOCKS": self.blocks,
-            "BLOCK_LEN": block_len,
-            "ALIGN": self.align,
-            "HASHED": hashed,
-            "SIGNED": signed,
-            "B": triton.next_power_of_2(self.blocks),
-            "L": triton.next_power_of_2(block_len),
-        }
+        self.layout = Layout(
+            features=self.features,
+            dim=dim,
+            blocks=self.blocks,
+            block_len=block_len,
+            align=self.align,
+            hashed=bool(hashed),
+            signed=bool(signed),
+            padded_blocks=triton.next_power_of_2(self.blocks),
+            padded_len=triton.next_power_of_2(block_len),
+        )
         self.width = -(-(dim + self.features * (self.features + 1) // 2) // 16) * 16
 
     def lookup(self, pool: Tensor, ids: Tensor) -> Tensor:
@@ -170,8 +172,8 @@ class DeviceBlocks:
     @property
     def interacts(self) -> bool:
         """Whether the interaction's kernels take this many features of this length."""
-        rows, width, *_ = self._tile()
-        return rows * max(rows, width) <= TILE
+        rows, layout = self._tile()
+        return rows * max(rows, layout.padded_blocks * layout.padded_len) <= MOST_NUMBERS
 
     def interact(
         self, bottom: Tensor, pool: Tensor, ids: Tensor, dtype: torch.dtype = torch.float32
@@ -192,7 +194,7 @@ class DeviceBlocks:
         """
         out = torch.empty(len(ids), self.width, dtype=dtype, device=ids.device)
         arguments = bottom.contiguous(), pool, ids, out, *self._hash(pool.numel())
-        _launch(interaction.interact, len(ids), *arguments, **self._interaction())
+        _launch(interaction.interact, len(ids), *arguments, **self.interaction_constants())
         return out
 
     def interact_backward(
@@ -213,40 +215,43 @@ class DeviceBlocks:
             else sums
         )
         arguments = bottom.contiguous(), pool, to, ids, gradient.contiguous(), out, *self._hash(pool.numel())
-        constants = {**self._interaction(), "SUM": sums is not None}
+        constants = {**self.interaction_constants(), "SUM": sums is not None}
         _launch(interaction.interact_backward, len(ids), *arguments, **constants)
         return out, to if sums is None else None
 
     def _run(self, kernel: Any, ids: Tensor, *arguments: Any, **constants: Any) -> None:
-        count = max(1, self.launch.elements // (self.constants["B"] * self.constants["L"]))
+        count = self.vectors_a_program
         programs = triton.cdiv(ids.numel(), count)
-        constants = {**self.constants, **constants, "V": count, "num_warps": self.launch.warps}
+        constants = {"LAYOUT": self.layout, **constants, "V": count, "num_warps": self.launch.warps}
         _launch(kernel, programs, *arguments, **constants)
 
-    def _hash(self, numbers: int) -> tuple[Tensor, Tensor, int]:
-        return self.multiplier, self.increment, (numbers - self.block_len) // self.align + 1
+    @property
+    def vectors_a_program(self) -> int:
+        """How many vectors a program takes: a power of two."""
+        return max(1, self.launch.elements // (self.layout.padded_blocks * self.layout.padded_len))
 
-    def _tile(self) -> tuple[int, int, int, int]:
-        """Rows, columns, and the blocks and elements that make the columns. Tensor cores take 16 at least."""
-        blocks, length = self.constants["B"], self.constants["L"]
-        length = max(length, 16 // blocks)
-        return max(16, triton.next_power_of_2(self.features + 1)), blocks * length, blocks, length
+    def _hash(self, numbers: int) -> tuple[tuple[Tensor, Tensor], int]:
+        """Of a pool of so many numbers: the hashes, and where a block may start."""
+        return (self.multiplier, self.increment), (numbers - self.block_len) // self.align + 1
 
-    def _interaction(self) -> dict[str, Any]:
+    def _tile(self) -> tuple[int, Layout]:
+        """Rows, and the layout with as many columns as tensor cores take at least: 16."""
+        blocks, length = self.layout.padded_blocks, self.layout.padded_len
+        rows = max(16, triton.next_power_of_2(self.features + 1))
+        return rows, self.layout._replace(padded_len=max(length, 16 // blocks))
+
+    def interaction_constants(self) -> dict[str, Any]:
+        """What the interaction's kernels are compiled for. InputError as `interact` raises it."""
         if not self.interacts:
             raise InputError(
                 f"the fused interaction does not take {self.features} features of dim {self.dim}: look vectors up first"
             )
-        rows, width, blocks, length = self._tile()
+        rows, layout = self._tile()
+        elements = rows * layout.padded_blocks * layout.padded_len
         return {
-            **self.constants,
-            "WIDTH": self.width,
-            "R": rows,
-            "B": blocks,
-            "L": length,
-            "PRECISION": self.launch.precision,
-            "INTERPRETED": INTERPRETED,
-            "num_warps": min(max(rows * width // (32 * self.launch.thread_elements), 1), 8),
+            "LAYOUT": layout,
+            "TILE": Tile(self.width, rows, self.launch.precision, INTERPRETED),
+            "num_warps": min(max(elements // (32 * self.launch.thread_elements), 1), 8),
         }
 
 

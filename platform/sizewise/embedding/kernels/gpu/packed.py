@@ -27,21 +27,12 @@ def lookup(
     scale_ptr,
     ids_ptr,
     out_ptr,
-    a_ptr,
-    b_ptr,
+    hashes,
     slots,
     vectors,
     BITS: tl.constexpr,
-    FEATURES: tl.constexpr,
-    DIM: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    BLOCK_LEN: tl.constexpr,
-    ALIGN: tl.constexpr,
-    HASHED: tl.constexpr,
-    SIGNED: tl.constexpr,
+    LAYOUT: tl.constexpr,
     V: tl.constexpr,
-    B: tl.constexpr,
-    L: tl.constexpr,
 ):
     """out[v, :] = vector v.
 
@@ -54,19 +45,17 @@ def lookup(
     v = tl.program_id(0).to(tl.int64) * V + tl.arange(0, V)
     known = v < vectors
     ids = tl.load(ids_ptr + v, mask=known, other=0)
-    place, there, sign = starts(
-        ids, v % FEATURES, known, a_ptr, b_ptr, slots, FEATURES, BLOCKS, ALIGN, HASHED, SIGNED, B
-    )
-    column = columns(BLOCK_LEN, B, L)
-    i = tl.arange(0, L)
-    written = ((i < BLOCK_LEN)[None, :] & (column < DIM))[None, :, :]
+    place, there, sign = starts(ids, v % LAYOUT.features, known, hashes, slots, LAYOUT)
+    column = columns(LAYOUT)
+    i = tl.arange(0, LAYOUT.padded_len)
+    written = ((i < LAYOUT.block_len)[None, :] & (column < LAYOUT.dim))[None, :, :]
     inside = there[:, :, None] & written
     each: tl.constexpr = 8 // BITS  # numbers of a byte
-    if ALIGN % each == 0 and BLOCK_LEN % each == 0 and L == BLOCK_LEN:
-        step: tl.constexpr = ALIGN // each
+    if LAYOUT.align % each == 0 and LAYOUT.block_len % each == 0 and LAYOUT.padded_len == LAYOUT.block_len:
+        step: tl.constexpr = LAYOUT.align // each
         first = tl.multiple_of(place // each, [step, step])[:, :, None]
-        whole = there[:, :, None] & (columns(BLOCK_LEN, B, L // each) >= 0)[None, :, :]
-        byte = tl.load(codes_ptr + first + tl.arange(0, L // each)[None, None, :], mask=whole, other=0)
+        of_block = tl.arange(0, LAYOUT.padded_len // each)[None, None, :]
+        byte = tl.load(codes_ptr + first + of_block, mask=there[:, :, None] & (of_block >= 0), other=0)
         if BITS == 8:
             code = _field(byte, 0, 8)
         elif BITS == 4:
@@ -81,9 +70,9 @@ def lookup(
     if BITS == 2:
         code += 0.5
     value = code * tl.load(scale_ptr).to(tl.float32)
-    if SIGNED:
+    if LAYOUT.signed:
         value = value * sign[:, :, None]
     # Not `inside`: a vector whose id is out of range is zeros.
     value = tl.where(inside, value, 0.0)
-    target = v[:, None, None] * DIM + column[None, :, :]
+    target = v[:, None, None] * LAYOUT.dim + column[None, :, :]
     tl.store(out_ptr + target, value, mask=known[:, None, None] & written)

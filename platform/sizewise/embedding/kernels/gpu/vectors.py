@@ -14,7 +14,7 @@ No launch here reads what another program of the same launch writes, but for `ad
 import triton
 import triton.language as tl
 
-from sizewise.embedding.kernels.gpu.places import columns, places, rounded
+from sizewise.embedding.kernels.gpu.places import batch_places, columns, rounded
 
 
 @triton.jit(do_not_specialize=["slots", "vectors"])
@@ -22,59 +22,31 @@ def lookup(
     pool_ptr,
     ids_ptr,
     out_ptr,
-    a_ptr,
-    b_ptr,
+    hashes,
     slots,
     vectors,
-    FEATURES: tl.constexpr,
-    DIM: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    BLOCK_LEN: tl.constexpr,
-    ALIGN: tl.constexpr,
-    HASHED: tl.constexpr,
-    SIGNED: tl.constexpr,
+    LAYOUT: tl.constexpr,
     V: tl.constexpr,
-    B: tl.constexpr,
-    L: tl.constexpr,
 ):
     """out[v, :] = vector v.
 
     Args:
         pool_ptr: float32 (size,).
-        ids_ptr: int64, int32 or uint32 (batch, FEATURES).
-        out_ptr: float32 (batch, FEATURES, DIM), written.
-        vectors: batch * FEATURES.
+        ids_ptr: int64, int32 or uint32 (batch, features).
+        out_ptr: float32 (batch, features, dim), written.
+        vectors: batch * features.
         V: vectors of a program, a power of two.
-        a_ptr, b_ptr, slots and all other constants: as for `places.places`.
+        hashes, slots, LAYOUT: as for `places.starts`.
     """
-    v = tl.program_id(0).to(tl.int64) * V + tl.arange(0, V)
-    known = v < vectors
-    ids = tl.load(ids_ptr + v, mask=known, other=0)
-    source, inside, sign = places(
-        ids,
-        v % FEATURES,
-        known,
-        a_ptr,
-        b_ptr,
-        slots,
-        FEATURES,
-        DIM,
-        BLOCKS,
-        BLOCK_LEN,
-        ALIGN,
-        HASHED,
-        SIGNED,
-        B,
-        L,
-    )
+    v, known, source, inside, sign = batch_places(ids_ptr, hashes, slots, vectors, LAYOUT, V)
     value = tl.load(pool_ptr + source, mask=inside, other=0.0).to(tl.float32)
-    if SIGNED:
+    if LAYOUT.signed:
         value = value * sign[:, :, None]
-    column = columns(BLOCK_LEN, B, L)
-    i = tl.arange(0, L)
+    column = columns(LAYOUT)
+    i = tl.arange(0, LAYOUT.padded_len)
     # Not `inside`: a vector whose id is out of range is zeros.
-    written = known[:, None, None] & ((i < BLOCK_LEN)[None, :] & (column < DIM))[None, :, :]
-    tl.store(out_ptr + v[:, None, None] * DIM + column[None, :, :], value, mask=written)
+    written = known[:, None, None] & ((i < LAYOUT.block_len)[None, :] & (column < LAYOUT.dim))[None, :, :]
+    tl.store(out_ptr + v[:, None, None] * LAYOUT.dim + column[None, :, :], value, mask=written)
 
 
 @triton.jit(do_not_specialize=["slots", "vectors", "factor"])
@@ -82,51 +54,23 @@ def scatter(
     sums_ptr,
     ids_ptr,
     gradient_ptr,
-    a_ptr,
-    b_ptr,
+    hashes,
     slots,
     vectors,
     factor,
-    FEATURES: tl.constexpr,
-    DIM: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    BLOCK_LEN: tl.constexpr,
-    ALIGN: tl.constexpr,
-    HASHED: tl.constexpr,
-    SIGNED: tl.constexpr,
+    LAYOUT: tl.constexpr,
     V: tl.constexpr,
-    B: tl.constexpr,
-    L: tl.constexpr,
 ):
     """sums += factor * gradient: SGD's step with minus its rate, or sums for Adagrad.
 
     Args:
         sums_ptr: float32 (size,), added to.
-        gradient_ptr: (batch, FEATURES, DIM) of any float type.
+        gradient_ptr: (batch, features, dim) of any float type.
         factor: float32.
         All others: as for `lookup`.
     """
-    v = tl.program_id(0).to(tl.int64) * V + tl.arange(0, V)
-    known = v < vectors
-    ids = tl.load(ids_ptr + v, mask=known, other=0)
-    target, inside, sign = places(
-        ids,
-        v % FEATURES,
-        known,
-        a_ptr,
-        b_ptr,
-        slots,
-        FEATURES,
-        DIM,
-        BLOCKS,
-        BLOCK_LEN,
-        ALIGN,
-        HASHED,
-        SIGNED,
-        B,
-        L,
-    )
-    source = v[:, None, None] * DIM + columns(BLOCK_LEN, B, L)[None, :, :]
+    v, _, target, inside, sign = batch_places(ids_ptr, hashes, slots, vectors, LAYOUT, V)
+    source = v[:, None, None] * LAYOUT.dim + columns(LAYOUT)[None, :, :]
     gradient = tl.load(gradient_ptr + source, mask=inside, other=0.0).to(tl.float32)
     tl.atomic_add(sums_ptr + target, gradient * sign[:, :, None] * factor, mask=inside, sem="relaxed")
 
@@ -137,22 +81,13 @@ def adagrad(
     sums_ptr,
     squares_ptr,
     ids_ptr,
-    a_ptr,
-    b_ptr,
+    hashes,
     slots,
     vectors,
     rate,
     epsilon,
-    FEATURES: tl.constexpr,
-    DIM: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    BLOCK_LEN: tl.constexpr,
-    ALIGN: tl.constexpr,
-    HASHED: tl.constexpr,
-    SIGNED: tl.constexpr,
+    LAYOUT: tl.constexpr,
     V: tl.constexpr,
-    B: tl.constexpr,
-    L: tl.constexpr,
 ):
     """Step the elements of the batch's blocks by their sums, and clear these.
 
@@ -166,31 +101,12 @@ def adagrad(
         rate, epsilon: float32, as in `torch.optim.Adagrad`.
         All others: as for `lookup`.
     """
-    v = tl.program_id(0).to(tl.int64) * V + tl.arange(0, V)
-    known = v < vectors
-    ids = tl.load(ids_ptr + v, mask=known, other=0)
-    target, inside, _ = places(
-        ids,
-        v % FEATURES,
-        known,
-        a_ptr,
-        b_ptr,
-        slots,
-        FEATURES,
-        DIM,
-        BLOCKS,
-        BLOCK_LEN,
-        ALIGN,
-        HASHED,
-        SIGNED,
-        B,
-        L,
-    )
+    _, _, target, inside, _ = batch_places(ids_ptr, hashes, slots, vectors, LAYOUT, V)
     # A plain look first: most repeated blocks are done by now, and an exchange costs more than a load.
     waiting = inside & (tl.load(sums_ptr + target, mask=inside, other=0.0) != 0.0)
     # As integers: the same 32 bits, and what every version of Triton can exchange.
     words = sums_ptr.to(tl.pointer_type(tl.int32), bitcast=True) + target
-    word = tl.atomic_xchg(words, tl.zeros([V, B, L], tl.int32), mask=waiting, sem="relaxed")
+    word = tl.atomic_xchg(words, tl.zeros(waiting.shape, tl.int32), mask=waiting, sem="relaxed")
     g = tl.where(waiting, word.to(tl.float32, bitcast=True), 0.0)
     mine = waiting & (g != 0.0)
     # Whole blocks where anything waits, so that these loads are vectors.
@@ -244,20 +160,11 @@ def round_bfloat16(
     pool_ptr,
     ids_ptr,
     stream_ptr,
-    a_ptr,
-    b_ptr,
+    hashes,
     slots,
     vectors,
-    FEATURES: tl.constexpr,
-    DIM: tl.constexpr,
-    BLOCKS: tl.constexpr,
-    BLOCK_LEN: tl.constexpr,
-    ALIGN: tl.constexpr,
-    HASHED: tl.constexpr,
-    SIGNED: tl.constexpr,
+    LAYOUT: tl.constexpr,
     V: tl.constexpr,
-    B: tl.constexpr,
-    L: tl.constexpr,
 ):
     """Round the elements of the batch's blocks. Blocks that come twice do no harm: what is rounded stays.
 
@@ -266,25 +173,6 @@ def round_bfloat16(
         stream_ptr: int64 (), what the noise is drawn from.
         All others: as for `lookup`.
     """
-    v = tl.program_id(0).to(tl.int64) * V + tl.arange(0, V)
-    known = v < vectors
-    ids = tl.load(ids_ptr + v, mask=known, other=0)
-    target, inside, _ = places(
-        ids,
-        v % FEATURES,
-        known,
-        a_ptr,
-        b_ptr,
-        slots,
-        FEATURES,
-        DIM,
-        BLOCKS,
-        BLOCK_LEN,
-        ALIGN,
-        HASHED,
-        SIGNED,
-        B,
-        L,
-    )
+    _, _, target, inside, _ = batch_places(ids_ptr, hashes, slots, vectors, LAYOUT, V)
     value = tl.load(pool_ptr + target, mask=inside, other=0.0)
     tl.store(pool_ptr + target, rounded(value, target, tl.load(stream_ptr)), mask=inside)
