@@ -21,9 +21,10 @@ import numpy as np
 from sizewise.config import StudySpec
 from sizewise.config.trial import TrialConfig
 from sizewise.engine.decisions import Engine
+from sizewise.metrics.errors import encoded
 from sizewise.metrics.evaluation import Evaluation, TestScores
 from sizewise.metrics.scores import GROUPS
-from sizewise.search.pruning import Rule, encoded
+from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
 from sizewise.store import facts
 from sizewise.store.ledger import Ledger

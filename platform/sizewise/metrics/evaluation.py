@@ -12,8 +12,8 @@ from typing import Any, Self
 
 from sizewise.metrics.scores import Scores
 
+_PARTS = ("auc_parts", "logloss_parts")
 Row = dict[str, float | str | None]
-_PARTS = "auc_parts"
 STORAGES = "in_storages"
 """The column of what was measured of the rounded model, as JSON by storage."""
 
@@ -28,13 +28,17 @@ class Evaluation(Mapping[str, float]):
 
     Attributes:
         measured: in the order in which it is written.
-        auc_parts: what its AUC's error is made of, as text (see `search.pruning`); empty where that was not kept.
+        auc_parts, logloss_parts: what the errors of its AUC and its log-loss are made of, as text (see
+            `metrics.errors`); empty where that was not kept.
         in_storages: by storage, such as int4: the measurements that are others where the model is rounded to it.
+        parts_in_storages: by storage, and by field, what the errors of the rounded model's scores are made of.
     """
 
     measured: Mapping[str, float]
     auc_parts: str = ""
     in_storages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    logloss_parts: str = ""
+    parts_in_storages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __getitem__(self, metric: str) -> float:
         return self.measured[metric]
@@ -66,10 +70,12 @@ class Evaluation(Mapping[str, float]):
 
     def as_row(self) -> Row:
         """The evaluation as plain values."""
-        row: Row = {**self.measured, **({_PARTS: self.auc_parts} if self.auc_parts else {})}
+        parts = {name: text for name in _PARTS if (text := getattr(self, name))}
+        row: Row = {**self.measured, **parts}
         if self.in_storages:
             finite = {
                 storage: {name: value if math.isfinite(value) else None for name, value in measured.items()}
+                | dict(self.parts_in_storages.get(storage, {}))
                 for storage, measured in self.in_storages.items()
             }
             row[STORAGES] = json.dumps(finite, allow_nan=False)
@@ -81,29 +87,44 @@ class Evaluation(Mapping[str, float]):
         measured = {
             name: math.nan if value is None else value
             for name, value in row.items()
-            if not isinstance(value, str) and name != _PARTS
+            if not isinstance(value, str) and name not in _PARTS
         }
-        parts = row.get(_PARTS)
-        return cls(measured, parts if isinstance(parts, str) else "", in_storages(row.get(STORAGES)))
+        parts = {name: text for name in _PARTS if isinstance(text := row.get(name), str)}
+        rounded = row.get(STORAGES)
+        return cls(
+            measured, in_storages=in_storages(rounded), parts_in_storages=parts_in_storages(rounded), **parts
+        )
+
+
+def parts_in_storages(text: object) -> dict[str, dict[str, str]]:
+    """What the errors of rounded models' scores are made of, by storage and field, from the text of their column."""
+    found = {
+        storage: {name: text for name in _PARTS if isinstance(text := measured.get(name), str)}
+        for storage, measured in _by_storage(text).items()
+    }
+    return {storage: parts for storage, parts in found.items() if parts}
 
 
 def in_storages(text: object) -> dict[str, dict[str, float]]:
     """What was measured of rounded models, from the text of their column; what nobody can have measured is left out."""
-    try:
-        found = json.loads(text) if isinstance(text, str) else {}
-    except ValueError:
-        return {}
-    if not isinstance(found, dict):
-        return {}
     return {
         storage: {
             name: math.nan if value is None else value
             for name, value in measured.items()
             if value is None or (isinstance(value, int | float) and abs(value) <= 2**62)
         }
-        for storage, measured in found.items()
-        if isinstance(measured, dict)
+        for storage, measured in _by_storage(text).items()
     }
+
+
+def _by_storage(text: object) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads(text) if isinstance(text, str) else {}
+    except ValueError:
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {storage: measured for storage, measured in found.items() if isinstance(measured, dict)}
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ __all__ = [
     "auc_parts",
     "evaluate_scores",
     "expected_error",
+    "logloss_parts",
     "rows_enough",
     "standard_error",
     "too_small",
@@ -94,20 +95,48 @@ def auc_parts(labels: ArrayLike, logits: ArrayLike) -> Floats:
         (GROUPS,); NaN with one class only.
     """
     y, z = _checked(labels, logits)
-    click = y == 1
-    clicks = int(click.sum())
+    clicks = int(y.sum())
     others = y.size - clicks
     if not clicks or not others:
         return np.full(GROUPS, np.nan)
+    order = np.argsort(z)
+    click, ascending = y[order] == 1, z[order]
+    # Of each row, in ascending order: how many rows come before its ties, and how many with them.
+    first = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1]))
+    size = np.diff(np.append(first, y.size))
+    low, high = np.repeat(first, size), np.repeat(first + size, size)
+    clicks_before = np.append(0, np.cumsum(click))
+    below = clicks_before[low] + clicks_before[high]  # twice the clicks below a non-click, ties once
+    below[click] = (low + high)[click] - below[click]  # and twice the non-clicks below a click
     components = np.empty(y.size)
-    ascending = np.sort(z[~click]), np.sort(z[click])
-    for mine, sorted_rest, count in ((click, ascending[0], others), (~click, ascending[1], clicks)):
-        below = np.searchsorted(sorted_rest, z[mine], "left") + np.searchsorted(sorted_rest, z[mine], "right")
-        components[mine] = below / (2.0 * count)  # ties count one half
-    components[~click] = 1.0 - components[~click]
-    components -= components[click].mean()
-    components /= np.where(click, clicks, others)
-    found = np.bincount(np.arange(y.size) % GROUPS, components, minlength=GROUPS)
+    components[order] = below / (2.0 * np.where(click, others, clicks))
+    clicked = y == 1
+    components[~clicked] = 1.0 - components[~clicked]
+    components -= components[clicked].mean()
+    components /= np.where(clicked, clicks, others)
+    return _in_groups(components)
+
+
+def logloss_parts(labels: ArrayLike, logits: ArrayLike) -> Floats:
+    """How far each of ``GROUPS`` groups of rows (every 128th) moves the log-loss: as `auc_parts` of the AUC.
+
+    Args:
+        labels: (rows,) of 0 and 1.
+        logits: (rows,) log-odds.
+
+    Returns:
+        (GROUPS,); not finite where the log-loss is infinite.
+    """
+    y, z = _checked(labels, logits)
+    losses = _losses(y, z)
+    if not np.isfinite(losses).all():
+        return np.full(GROUPS, np.nan)
+    return _in_groups((losses - losses.mean()) / y.size)
+
+
+def _in_groups(components: Floats) -> Floats:
+    """(GROUPS,): what the rows of each group add to a score's error, scaled to estimate its variance without bias."""
+    found = np.bincount(np.arange(components.size) % GROUPS, components, minlength=GROUPS)
     return np.asarray((found - found.mean()) * math.sqrt(GROUPS / (GROUPS - 1)))
 
 

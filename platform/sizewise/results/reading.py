@@ -15,8 +15,10 @@ from sizewise.results.cost import COLUMNS as COST
 from sizewise.results.cost import cost_table
 from sizewise.results.finding import driver_state, files_of
 from sizewise.results.front import column, nondominated
+from sizewise.results.kept_errors import ERRORS, KeptErrors, take_errors
 from sizewise.results.replicates import means
 from sizewise.results.rounded import split_rounded
+from sizewise.results.spread import with_intervals
 from sizewise.results.teachers import COLUMNS as TEACHER_COLUMNS
 from sizewise.results.teachers import Teachers, teachers_of, with_roles
 from sizewise.store.curves import read_curves
@@ -48,7 +50,8 @@ _TRIAL: dict[str, pl.DataType] = {
 
 def _reserved() -> set[str]:
     """Names that no setting's column has; such a one is called `config_...` instead."""
-    own = {*_TRIAL, *COST, "evaluations", "breaks", "auc_low", "auc_high", "replicates", *TEACHER_COLUMNS}
+    intervals = {f"{score}_{end}" for score in ERRORS for end in ("error", "seed_error", "low", "high")}
+    own = {*_TRIAL, *COST, "evaluations", "breaks", *intervals, "replicates", *TEACHER_COLUMNS}
     return own | set(columns_of_test().values()) | set(METRICS)
 
 
@@ -64,6 +67,7 @@ class Study:
     teachers: what its students learn from; None where it has no students.
     rounded: the evaluations again as those of models rounded to the storage in `stored_as`, a row each; with no
       columns where the study has none.
+    errors: what the errors of the evaluations' scores are made of; see `intervals`.
     """
 
     name: str
@@ -77,18 +81,21 @@ class Study:
     problems: list[str] = field(default_factory=list)
     teachers: Teachers | None = None
     rounded: pl.DataFrame = field(default_factory=pl.DataFrame)
+    errors: KeptErrors = field(default_factory=KeptErrors)
 
     @cached_property
     def candidates(self) -> pl.DataFrame:
         """Evaluations that a choice may fall on: with an AUC and a size, within the study's constraints, of trials
         that have not failed; of a configuration with replicates, their means (see `replicates`). Where the study has
-        models rounded, `stored_as` names the storage of each that is, and is null for others.
+        models rounded, `stored_as` names the storage of each that is, and is null for others. Scores have 95 %
+        intervals (see `spread.with_intervals`).
         """
         every = pl.concat([self.evaluations, self.rounded], how="diagonal")
         valid = every.filter(
             pl.col("auc", self.size).is_not_null(), pl.col("state").is_in(["running", "finished", "pruned"])
         )
-        return means(valid).filter(kept(self.record.constraints))
+        averaged = means(valid).filter(kept(self.record.constraints))
+        return with_intervals(averaged, self.evaluations, self.errors)
 
     @cached_property
     def replicates(self) -> pl.DataFrame:
@@ -181,6 +188,9 @@ def load(runs: Place, name: str) -> Study:
     checks.orphans(files, ledger, state == "running", problems)
     checks.curves(ledger, evaluations, counts, problems)
     evaluations, of_rounded = split_rounded(evaluations)
+    numbers = [(t.trial_id, t.trial_id if t.configuration is None else t.configuration) for t in ledger]
+    configurations = pl.DataFrame(numbers, {"trial_id": pl.Int64, "configuration": pl.Int64}, orient="row")
+    evaluations, of_rounded, errors = take_errors(evaluations, of_rounded, configurations, record.data)
     configs, config_columns = _configs(ledger)
     trials = _trials(ledger, configs, evaluations, _test_scores(files, problems))
     checks.tests(files, ledger, problems)
@@ -204,6 +214,7 @@ def load(runs: Place, name: str) -> Study:
         problems,
         learned_from,
         rounded if rounded.height else pl.DataFrame(),
+        errors,
     )
 
 

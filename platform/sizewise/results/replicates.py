@@ -1,8 +1,9 @@
-"""Means over the seeds of a configuration, with their confidence intervals."""
+"""Means over the seeds of a configuration; `spread` has their intervals."""
 
 import polars as pl
 
 from sizewise.metrics.registry import METRICS
+from sizewise.results.kept_errors import ERRORS
 
 CONFIDENCE = 0.95
 
@@ -12,24 +13,17 @@ def means(evaluations: pl.DataFrame) -> pl.DataFrame:
 
     Evaluations of models rounded to a storage (`stored_as`) are averaged among themselves.
 
-    `replicates` says of how many trials a row is, `auc_low` and `auc_high` are the ends of the 95 % confidence
-    interval of the mean AUC (Student's t), null for a single trial. `trial_id` is the configuration's first. Where
-    a configuration has replicates, iterations that only one of them has reached are left out.
+    `replicates` says of how many trials a row is. `trial_id` is the configuration's first. Where a configuration has
+    replicates, iterations that only one of them has reached are left out.
     """
     same = ["configuration", *(name for name in ("stored_as",) if name in evaluations.columns)]
     is_several = pl.col("trial_id").n_unique().over("configuration") > 1
-    single = evaluations.filter(~is_several).with_columns(
-        replicates=pl.lit(1, pl.Int64),
-        auc_low=pl.lit(None, pl.Float64),
-        auc_high=pl.lit(None, pl.Float64),
-    )
+    single = evaluations.filter(~is_several).with_columns(replicates=pl.lit(1, pl.Int64))
     rest = evaluations.filter(is_several)
     if rest.is_empty():
         return single
-    from scipy import stats  # here, because it takes a second that few studies need
-
     measured = [name for name, metric in METRICS.items() if metric.kind == "score" or metric.compute]
-    averaged = [*measured, "train_seconds", "samples_per_second"]
+    averaged = [*measured, *ERRORS.values(), "train_seconds", "samples_per_second"]
     others = [c for c in rest.columns if c not in (*averaged, *same, "iteration")]
     grouped = (
         rest.sort("configuration", "iteration", "replicate")
@@ -38,13 +32,9 @@ def means(evaluations: pl.DataFrame) -> pl.DataFrame:
             *(pl.col(c).first() for c in others),
             *(pl.col(c).mean() for c in averaged if c in rest.columns),
             pl.len().cast(pl.Int64).alias("replicates"),
-            (pl.col("auc").std(ddof=1) / pl.len().sqrt()).alias("_error"),
         )
         .filter(pl.col("replicates") > 1)
     )
-    wide = stats.t.ppf((1 + CONFIDENCE) / 2, grouped["replicates"].to_numpy() - 1)
-    half = pl.Series("_half", wide) * grouped["_error"]
-    grouped = grouped.with_columns(auc_low=grouped["auc"] - half, auc_high=grouped["auc"] + half)
     first = rest.group_by("configuration").agg(pl.col("trial_id").min())
-    grouped = grouped.drop("trial_id", "_error").join(first, on="configuration", maintain_order="left")
+    grouped = grouped.drop("trial_id").join(first, on="configuration", maintain_order="left")
     return pl.concat([single, grouped.select(single.columns)]).sort("trial_id", "iteration")

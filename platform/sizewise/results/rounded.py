@@ -6,7 +6,8 @@ rounded["stored_as"]        # "int4", ...
 
 import polars as pl
 
-from sizewise.metrics.evaluation import STORAGES, in_storages
+from sizewise.metrics.errors import PARTS
+from sizewise.metrics.evaluation import STORAGES, in_storages, parts_in_storages
 from sizewise.metrics.registry import METRICS
 
 STORED_AS = "stored_as"
@@ -28,10 +29,12 @@ def split_rounded(evaluations: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame
     replaced |= set(_OTHERS)
     rows = []
     for row in evaluations.filter(pl.col(STORAGES).is_not_null()).iter_rows(named=True):
+        parts = parts_in_storages(row[STORAGES])
         for storage, measured in in_storages(row[STORAGES]).items():
             values = {name: measured.get(name) for name in replaced}
             values = {name: None if value != value else value for name, value in values.items()}
-            rows.append({**row, **values, STORED_AS: storage})
+            errors = {name: parts.get(storage, {}).get(name) for name in PARTS.values()}
+            rows.append({**row, **values, **errors, STORED_AS: storage})
     rounded = pl.DataFrame(
         [{name: row[name] for name in schema} for row in rows], schema=schema, strict=False
     )

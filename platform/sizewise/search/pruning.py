@@ -34,8 +34,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.special import stdtrit
 
 from sizewise.config import PruningSpec, StudySpec
+from sizewise.metrics.errors import encoded
 from sizewise.metrics.evaluation import Evaluation
-from sizewise.metrics.scores import GROUPS, auc_parts
+from sizewise.metrics.scores import GROUPS
 from sizewise.store.study_folder import StudyFolder
 from sizewise_core.storage import Place, read, write
 
@@ -196,17 +197,6 @@ class Comparison(NamedTuple):
     def from_plain(cls, plain: Mapping[str, Any]) -> "Comparison":
         """What `as_plain` gave."""
         return cls(Rule.model_validate(plain["rule"]), plain["path"])
-
-
-def auc_error(labels: npt.ArrayLike, logits: npt.ArrayLike) -> str:
-    """What an evaluation keeps of its AUC's error; nothing where that is undefined."""
-    parts = auc_parts(labels, logits)
-    return "" if np.isnan(parts).any() else encoded(parts)
-
-
-def encoded(parts: npt.NDArray[Any]) -> str:
-    """Parts of one model or several as text."""
-    return base64.b64encode(parts.astype("<f4").tobytes()).decode()
 
 
 def parts_of(row: Evaluation) -> npt.NDArray[np.float32]:

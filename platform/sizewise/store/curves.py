@@ -11,6 +11,7 @@ from io import BytesIO
 import numpy as np
 import polars as pl
 
+from sizewise.metrics.errors import PARTS
 from sizewise.metrics.evaluation import STORAGES
 from sizewise.metrics.registry import METRICS
 from sizewise.store.evaluations import evaluation_of, lines_of
@@ -125,9 +126,9 @@ def _parsed(files: list[_Lines], problems: list[str]) -> Iterator[pl.DataFrame]:
 
 
 def schema() -> dict[str, pl.DataType]:
-    """The columns of a table of evaluations, one a metric, and what was measured of rounded models, as JSON."""
+    """The columns of a table of evaluations: one a metric, and as text the parts of errors and the rounded models."""
     numbers = {name: pl.Int64() if metric.dtype is int else pl.Float64() for name, metric in METRICS.items()}
-    return {**numbers, STORAGES: pl.String()}
+    return {**numbers, **dict.fromkeys((*PARTS.values(), STORAGES), pl.String())}
 
 
 def _measured() -> pl.Expr:
@@ -150,10 +151,10 @@ def _one_by_one(file: _Lines, problems: list[str]) -> Iterator[Mapping[str, floa
             problems.append(_left_out(file.name, number, str(error) if other else "damaged"))
         else:
             row = {"trial_id": file.trial_id, **evaluation}
-            text = evaluation.as_row().get(STORAGES)
+            texts = evaluation.as_row()
             yield {
                 **{name: value if (value := row.get(name)) == value else None for name in METRICS},
-                STORAGES: text,
+                **{name: texts.get(name) for name in (*PARTS.values(), STORAGES)},
             }
 
 

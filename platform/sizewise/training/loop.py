@@ -24,10 +24,11 @@ from sizewise.config.trial import TrialConfig
 from sizewise.embedding import full_bytes
 from sizewise.embedding.storage.rounding import rounds, stored_as
 from sizewise.embedding.storage.table import shipped
+from sizewise.metrics.errors import error_parts
 from sizewise.metrics.evaluation import Evaluation, TestScores, as_rows, best, from_rows
 from sizewise.metrics.registry import computed
 from sizewise.metrics.scores import Scores, evaluate_scores
-from sizewise.search.pruning import Comparison, auc_error, verdict_from
+from sizewise.search.pruning import Comparison, verdict_from
 from sizewise.store.study_folder import TrialFolder
 from sizewise.theory.communication import wire_bytes
 from sizewise.training import checkpoint
@@ -130,7 +131,7 @@ def train(
         if continues and worker.rank == 0:
             checkpoint.adopt(checkpoint.current(place(continues)), own)
         teacher = [Source.model_validate(dict(one)) for one in how.get("teacher", ())]
-        trial = _Trial(config, own, worker, claim, teacher, compared=pruning is not None)
+        trial = _Trial(config, own, worker, claim, teacher)
         trial.restore(resumed or _log_damage)
         return trial.run(report, _verdict(pruning) if pruning else lambda rows: "")
 
@@ -150,7 +151,6 @@ class _Trial:
         worker: Worker,
         claim: Claim | None,
         teacher: Sequence[Source],
-        compared: bool,
     ) -> None:
         self.config, self.folder, self.claim, self.teacher = config, folder, claim, teacher
         self.rank, self.world, self.device, self.uses = worker.rank, worker.world, worker.device, worker.uses
@@ -170,7 +170,6 @@ class _Trial:
         self.samples = 0
         self.train_seconds = 0.0
         self.evaluations: list[Evaluation] = []
-        self.compared = compared  # with other trials, by their scores of the same rows
         self.parallel: nn.Module = self.model
         gradients = sum(4 * p.numel() for p in self.model.parameters())
         self.wire_bytes = wire_bytes(gradients, self.world)
@@ -265,7 +264,7 @@ class _Trial:
 
     def _evaluate(self) -> None:
         labels, logits = self._predict("validation")
-        rounded = self._evaluate_rounded()
+        rounded, parts = self._evaluate_rounded()
         if self.rank:
             return
         measured = {
@@ -280,20 +279,24 @@ class _Trial:
             "peak_memory_bytes": peak_memory(self.device),
             "wire_bytes": self.wire_bytes,
         }
-        row = Evaluation(measured, auc_error(labels, logits) if self.compared else "", rounded)
+        row = Evaluation(
+            measured, in_storages=rounded, parts_in_storages=parts, **error_parts(labels, logits)
+        )
         self.evaluations.append(row)
         if best(self.evaluations) is row:
             checkpoint.save_weights(self._weights(self.iteration), shipped(self.model.state_dict()), self.of)
 
-    def _evaluate_rounded(self) -> Mapping[str, Mapping[str, float]]:
-        """What is measured of the model rounded to each of the storages that the study asks for."""
+    def _evaluate_rounded(self) -> tuple[Mapping[str, Mapping[str, float]], Mapping[str, Mapping[str, str]]]:
+        """What is measured of the model rounded to each of the storages that the study asks for, and its errors."""
         measured: dict[str, Mapping[str, float]] = {}
+        parts: dict[str, Mapping[str, str]] = {}
         if rounds(self.model.embedding):
             for storage in self.config.embedding.also_stored_as:
                 with stored_as(self.model.embedding, storage):
                     labels, logits = self._predict("validation")
                     measured[storage] = {} if self.rank else self._scores_and_sizes(labels, logits)
-        return measured
+                    parts[storage] = {} if self.rank else error_parts(labels, logits)
+        return measured, parts
 
     def _scores_and_sizes(
         self, labels: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]

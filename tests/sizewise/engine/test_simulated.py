@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy import stats
 
@@ -115,7 +116,13 @@ def test_results_carry_means_and_intervals_over_seeds(tmp_path: Path) -> None:
     assert set(study.candidates["replicates"]) == {3}
     row = study.candidates.filter(trial_id=3).row(-1, named=True)
     curves = study.evaluations.filter(configuration=1, iteration=row["iteration"])["auc"].to_numpy()
-    half = stats.t.ppf(0.975, 2) * curves.std(ddof=1) / math.sqrt(3)
+    both = row["auc_error"] ** 2 + row["auc_seed_error"] ** 2  # of few validation rows, and of other seeds
+    best = study.replicates.select("configuration", "iteration")
+    spread = study.evaluations.join(best, on=["configuration", "iteration"]).group_by("configuration")
+    assert row["auc_seed_error"] ** 2 == pytest.approx(spread.agg(pl.col("auc").var())["auc"].mean() / 3)
+    half = stats.t.ppf(0.975, both**2 / (row["auc_error"] ** 4 / 127 + row["auc_seed_error"] ** 4 / 8))
+    half *= math.sqrt(both)
+    assert curves.size == 3
     assert row["auc"] == pytest.approx(curves.mean())
     assert (row["auc_low"], row["auc_high"]) == pytest.approx((curves.mean() - half, curves.mean() + half))
     assert study.replicates.height == 4
