@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -28,6 +29,10 @@ class Batch:
     teacher: torch.Tensor | None = None
     weight: torch.Tensor | None = None
     bags: Bags | None = None
+
+    def inputs(self) -> tuple[Any, ...]:
+        """What a model is called with: dense values, ids, and bags where the data has lists."""
+        return (self.dense, self.ids) if self.bags is None else (self.dense, self.ids, self.bags)
 
     def tensors(self) -> list[torch.Tensor]:
         """Those that it has: each with a number, or numbers, a row, then what the bags consist of."""

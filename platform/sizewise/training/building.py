@@ -24,6 +24,7 @@ def build_model(config: TrialConfig, manifest: Manifest) -> Model:
         config.model.dim,
         config.search.memory_budget,
         config.seed,
+        pooling=config.embedding.pooling,
         **options,
     )
     if embedding.needs_counts:

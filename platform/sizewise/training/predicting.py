@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from sizewise.embedding import Bags
 from sizewise.training.batches import Batch
 
 EVALUATION_BATCH = 16_384  # rows; on a CPU fewer, so that what lies between layers stays within its cache
@@ -26,7 +27,7 @@ def predict(
     """Labels and logits of all batches; the host waits for a GPU once in `EVALUATED_AT_ONCE` of them.
 
     Args:
-        model: called with dense values (rows, dense) float32 and ids (rows, tokens) uint32, gives logits (rows,).
+        model: called with a batch's `inputs`, gives logits (rows,).
         batches: at least one.
         device: the model's.
 
@@ -39,11 +40,16 @@ def predict(
     waiting: list[torch.Tensor] = []
     for batch in batches:
         labels.append(batch.label.numpy().copy())  # page-locked memory is to be used again
-        dense, ids = (column.to(device, non_blocking=True) for column in (batch.dense, batch.ids))
-        waiting.append(model(dense, ids).float())
+        waiting.append(model(*(_moved(part, device) for part in batch.inputs())).float())
         if len(waiting) == EVALUATED_AT_ONCE:
             logits.append(torch.cat(waiting).cpu())
             waiting = []
     logits += [scores.cpu() for scores in waiting]
     model.train()
     return np.concatenate(labels), torch.cat(logits).numpy()
+
+
+def _moved(part: torch.Tensor | Bags, device: torch.device) -> torch.Tensor | Bags:
+    if isinstance(part, Bags):
+        return Bags(*(column.to(device, non_blocking=True) for column in part))
+    return part.to(device, non_blocking=True)

@@ -112,6 +112,9 @@ class Step:
             batch: this worker's rows; on the host (pinned, to be copied while the device works) or on the device.
             rows: of all workers.
         """
+        if batch.bags is not None and self.recorder is not None:
+            log.info("steps are not recorded as a CUDA graph: lists have other lengths in every batch")
+            self.recorder = None
         if self.recorder is None or rows != self.batch_size:
             self._compute(self._arrived(batch), rows)
         elif self.taken < WARM_UP:
@@ -137,7 +140,7 @@ class Step:
         return batch.changed(lambda column: column.to(self.device, non_blocking=True))
 
     def _compute(self, batch: Batch, rows: int) -> None:
-        logits = self.model(batch.dense, batch.ids)
+        logits = self.model(*batch.inputs())
         if self.distill is None:
             summed = binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
         else:

@@ -35,6 +35,15 @@ def test_a_resolved_spec_survives_its_file(study: Path, shards: Path) -> None:
     assert from_text(to_text(spec), Path("study.yaml")) == spec
 
 
+def test_the_pooling_of_lists_is_written_only_where_it_is_asked_for(study: Path) -> None:
+    assert b"pooling" not in to_text(load(study))
+    asked = load(study, {"embedding.pooling": {"choices": ["mean", "sum"]}})
+    assert "pooling" in [name for name, _ in asked.searched()]
+    assert from_text(to_text(asked), study) == asked
+    with pytest.raises(InputError, match=r"embedding.pooling: .*'mean' or 'sum'"):
+        load(study, {"embedding.pooling": "max"})
+
+
 def test_a_changed_study_file_of_a_study_is_noticed_unless_its_seal_was_taken_off(study: Path) -> None:
     text, path = to_text(load(study)), Path("runs/s/study.yaml")
     edited = text.replace(b"trials: 12", b"trials: 13")

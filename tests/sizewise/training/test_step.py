@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from sizewise.embedding import build
+from sizewise.embedding import Bags, build
 from sizewise.embedding.in_backward import step_tables
 from sizewise.models.dlrm import DLRM
 from sizewise.training.batches import Batch
 from sizewise.training.optimizers import AdagradCountedThere, build_optimizer, restore
+from sizewise.training.predicting import predict
 from sizewise.training.step import WARM_UP, Distill, Step, graph_blocker
 
 CPU = torch.device("cpu")
@@ -215,3 +216,22 @@ def test_adagrad_whose_steps_are_counted_beside_the_parameters_is_that_of_torch(
     for state, twin in zip(our_steps["state"].values(), their_steps["state"].values(), strict=True):
         assert state["step"] == twin["step"] == 6
         torch.testing.assert_close(state["sum"], twin["sum"], rtol=1e-5, atol=1e-7)
+
+
+def test_lists_are_stepped_by_and_scored_and_never_recorded() -> None:
+    """Lists of one value train and score as single values do; a graph, whose inputs have one shape, serves no lists."""
+    single = batches([32] * 6)
+    lists = [
+        replace(batch, ids=batch.ids[:, :1], bags=Bags(batch.ids[:, 1:].T.flatten(), torch.arange(65)))
+        for batch in single
+    ]
+    scores = []
+    for rows in (single, lists):
+        model, optimizer = make("adagrad")
+        recorder = Recorder(model)
+        step = Step(model, optimizer, 32, CPU, recorder=recorder if rows is lists else None)
+        for batch in rows:
+            step(batch, 32)
+        assert not recorder.recordings
+        scores.append(predict(model, rows, CPU)[1])
+    torch.testing.assert_close(torch.from_numpy(scores[1]), torch.from_numpy(scores[0]), rtol=1e-5, atol=1e-6)

@@ -3,12 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ConfigDict, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from sizewise.config.fields import Choices, OneOf, did_you_mean, ends_of, form_of
+from sizewise.config.fields import Choices, OneOf, Searchable, did_you_mean, ends_of, form_of
 from sizewise.config.sections.options import check_options, searched
 from sizewise.config.sections.section import Section
-from sizewise.embedding import METHODS
+from sizewise.embedding import METHODS, Pooling
 from sizewise.embedding.storage.rounding import Rounded
 from sizewise_core.errors import shown
 
@@ -21,6 +27,8 @@ class EmbeddingSpec(Section):
     method: OneOf[str] = "robe"
     # What trained float32 models are rounded to, and evaluated as, beside themselves: models of several sizes.
     also_stored_as: list[Rounded] = []
+    # What becomes of the vectors of a list of values, in data that has such columns.
+    pooling: Searchable[Pooling] = "mean"
 
     @property
     def methods(self) -> list[str]:
@@ -57,6 +65,13 @@ class EmbeddingSpec(Section):
             if name not in cls.model_fields:
                 parsed[name] = searched(value)
         return parsed
+
+    @model_serializer(mode="wrap")
+    def _only_for_lists(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        written: dict[str, object] = handler(self)
+        if written.get("pooling") == "mean":  # what is meant without it: most data has no lists
+            del written["pooling"]
+        return written
 
     @field_validator("also_stored_as", mode="before")
     @classmethod
