@@ -13,13 +13,13 @@ from sizewise_core.errors import shown
 _ATEN = """
     __and__.Scalar __ixor__.Tensor __rshift__.Scalar __rshift__.Tensor __xor__.Scalar
     _assert_tensor_metadata.default add.Tensor
-    add_.Tensor alias.default amin.default arange.default as_strided.default bitwise_and_.Scalar bmm.default
-    cat.default clamp.default cumsum.default embedding.default eq.Scalar eq.Tensor flatten.using_ints
+    add_.Tensor addcmul.default alias.default amin.default arange.default as_strided.default bitwise_and_.Scalar
+    bmm.default cat.default clamp.default cumsum.default embedding.default eq.Scalar eq.Tensor flatten.using_ints
     floor_divide.default ge.Scalar ge.Tensor index.Tensor index_select.default linear.default log1p.default lt.Scalar
     matmul.default minimum.default mul.Tensor mul_.Tensor nan_to_num.default relu.default remainder.Scalar
     repeat_interleave.self_int reshape.default rsub.Scalar searchsorted.Tensor slice.Tensor squeeze.dim sub.Tensor
-    sym_size.int to.dtype transpose.int unsqueeze.default view.default where.ScalarOther where.ScalarSelf where.self
-    zeros_like.default
+    sum.dim_IntList sym_size.int to.dtype transpose.int unsqueeze.default view.default where.ScalarOther
+    where.ScalarSelf where.self zeros_like.default
 """
 OPERATORS = frozenset(f"torch.ops.aten.{name}" for name in _ATEN.split()) | {
     "torch.ops.higher_order.wrap_with_autocast"

@@ -13,14 +13,29 @@ from pydantic import ValidationError
 
 from sizewise.embedding import Embedding
 from sizewise.models.base import Floats, Model, ModelOptions, Precision
+from sizewise.models.dcn import DCN
+from sizewise.models.deepfm import DeepFM
 from sizewise.models.dlrm import DLRM
+from sizewise.models.mlp import MLP
 from sizewise_core.errors import InputError, first_problem
 from sizewise_core.registry import Registry
 
-__all__ = ["DEFAULT", "MODELS", "Floats", "Model", "ModelOptions", "Precision", "build", "precision_fault"]
+__all__ = [
+    "DEFAULT",
+    "MODELS",
+    "Floats",
+    "Model",
+    "ModelOptions",
+    "Precision",
+    "build",
+    "dim_fault",
+    "precision_fault",
+]
 
 DEFAULT = "dlrm"
-MODELS: Registry[Model] = Registry("model", "sizewise.models", Model, {DEFAULT: DLRM})
+MODELS: Registry[Model] = Registry(
+    "model", "sizewise.models", Model, {DEFAULT: DLRM, "dcn": DCN, "deepfm": DeepFM, "mlp": MLP}
+)
 
 
 def build(
@@ -40,9 +55,11 @@ def build(
         precision: that it computes in.
 
     Raises:
-        InputError: an unknown kind or option, or a precision that the model does not have.
+        InputError: an unknown kind or option, or a precision or a dim that the model does not have.
     """
     model = MODELS[kind]
+    if embedding.dim < model.smallest_dim:
+        raise InputError(dim_fault(kind))
     if precision not in model.precisions:
         raise InputError(precision_fault(kind, precision))
     try:
@@ -56,3 +73,8 @@ def precision_fault(kind: str, precision: str) -> str:
     """What to tell whoever asked a model for a precision that it does not have."""
     known = " or ".join(MODELS[kind].precisions)
     return f"train.precision: model {kind} does not compute in {precision}: use {known}"
+
+
+def dim_fault(kind: str) -> str:
+    """What to tell whoever asked a model for shorter vectors than it can use."""
+    return f"model.dim: model {kind} needs vectors of at least {MODELS[kind].smallest_dim} numbers: raise dim"

@@ -44,6 +44,9 @@ class Model(nn.Module, ABC):
     precisions: ClassVar[tuple[Precision, ...]] = ("float32",)
     """What it can compute in (`train.precision`)."""
 
+    smallest_dim: ClassVar[int] = 1
+    """Length that vectors must have at least."""
+
     host_decides: ClassVar[str] = ""
     """Why a step cannot be recorded as a CUDA graph, if it cannot: it waits for the host, or does what it decides."""
 

@@ -11,10 +11,8 @@ its own and larger starts cost AUC (benchmarks/initialization.py).
     logits = model(dense, ids)
 """
 
-import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from itertools import pairwise
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import torch
@@ -23,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from sizewise.embedding import Bags, Embedding, fused
-from sizewise.embedding.ids.hashing import derived_seed
 from sizewise.models.base import Floats, Model, ModelOptions, Precision
+from sizewise.models.layers import DTYPES, computing_in, drawn_from, ending_at, mlp, numbers
 
 
 class DLRMOptions(ModelOptions):
@@ -64,14 +62,13 @@ class DLRM(Model):
     ) -> None:
         super().__init__(embedding, dense_features)
         dim, vectors = embedding.dim, embedding.features + 1
-        widths = list(bottom_mlp) if bottom_mlp and bottom_mlp[-1] == dim else [*bottom_mlp, dim]
-        # Mixed, so that the MLPs do not repeat the numbers that the pool was drawn from.
-        generator = torch.Generator().manual_seed(derived_seed(embedding.seed, 0))
-        self.mlp_dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        widths = ending_at(bottom_mlp, dim)
+        generator = drawn_from(embedding.seed)
+        self.mlp_dtype = DTYPES[precision]
         self.bottom: nn.Module = nn.Identity()
         if dense_features:
-            self.bottom = _mlp([dense_features, *widths], generator, last_relu=True)
-        self.top = _mlp([dim + vectors * (vectors - 1) // 2, *top_mlp, 1], generator, last_relu=False)
+            self.bottom = mlp([dense_features, *widths], generator, last_relu=True)
+        self.top = mlp([dim + vectors * (vectors - 1) // 2, *top_mlp, 1], generator)
         rows, columns = torch.tril_indices(vectors, vectors, offset=-1)
         # Flat positions of the lower triangle without its diagonal: no vector interacts with itself.
         self.register_buffer("pairs", rows * vectors + columns, persistent=False)
@@ -105,10 +102,10 @@ class DLRM(Model):
         pairs = vectors * (vectors - 1) // 2
         bottom = [[dense_features, *options.bottom_mlp, dim]] if dense_features else []
         widths = [*bottom, [dim + pairs, *options.top_mlp, 1]]
-        layers = 2 * sum(sum(mlp) for mlp in widths)
+        kept = 2 * sum(sum(layers) for layers in widths)
         return Floats(
-            parameters=sum(a * b + b for mlp in widths for a, b in pairwise(mlp)),
-            per_row=layers + 3 * vectors * dim + vectors * vectors + 2 * pairs,
+            parameters=sum(numbers(layers) for layers in widths),
+            per_row=kept + 3 * vectors * dim + vectors * vectors + 2 * pairs,
         )
 
     def forward(self, dense: Tensor, ids: Tensor, bags: Bags | None = None) -> Tensor:
@@ -164,19 +161,4 @@ class DLRM(Model):
         return logits
 
     def _precision(self, dense: Tensor) -> AbstractContextManager[Any]:
-        if self.mlp_dtype == torch.float32:
-            return nullcontext()
-        # Without its cache of cast weights, which a CUDA graph would read and nobody refresh; each is used once.
-        return torch.autocast(dense.device.type, self.mlp_dtype, cache_enabled=False)
-
-
-def _mlp(widths: Sequence[int], generator: torch.Generator, last_relu: bool) -> nn.Sequential:
-    """Linear layers with ReLU between, initialized as in the reference: N(0, 2/(in+out)) and N(0, 1/out)."""
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(widths):
-        linear = nn.Linear(fan_in, fan_out)
-        with torch.no_grad():
-            linear.weight.normal_(0.0, math.sqrt(2 / (fan_in + fan_out)), generator=generator)
-            linear.bias.normal_(0.0, math.sqrt(1 / fan_out), generator=generator)
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*(layers if last_relu else layers[:-1]))
+        return computing_in(self.mlp_dtype, dense.device)

@@ -1,0 +1,207 @@
+"""dcn, deepfm and mlp against NumPy float64 transcriptions, backward passes too; what every model promises."""
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from sizewise.config.study_file import StudySpec
+from sizewise.embedding import build
+from sizewise.models import MODELS
+from sizewise.models import build as build_model
+from sizewise_core.errors import InputError
+
+CARDINALITIES, DIM, ROWS = [10, 1, 33], 5, 6
+OPTIONS = {
+    "dlrm": {"bottom_mlp": [7], "top_mlp": [9, 4]},
+    "dcn": {"layers": 3, "rank": 2, "bottom_mlp": [7], "top_mlp": [9, 4]},
+    "deepfm": {"top_mlp": [9, 4]},
+    "mlp": {"top_mlp": [9, 4]},
+}
+
+
+def make(kind, dense=3, seed=1, dim=DIM, method="full", **options):
+    embedding = build(method, CARDINALITIES, dim, 10**6, seed)
+    return build_model(kind, embedding, dense, {**OPTIONS[kind], **options})
+
+
+def inputs(dense=3):
+    random = np.random.default_rng(0)
+    ids = np.stack([random.integers(0, n, ROWS) for n in CARDINALITIES], axis=1)
+    return random.normal(size=(ROWS, dense)), ids, random.integers(0, 2, ROWS)
+
+
+def array(parameter):
+    return parameter.detach().numpy()
+
+
+class Layers:
+    """An MLP with ReLU between its layers, forwards and backwards."""
+
+    def __init__(self, module, last_relu=False):
+        self.linears = [m for m in module if isinstance(m, torch.nn.Linear)]
+        self.last_relu = last_relu
+        self.gradients = {}
+
+    def forward(self, x):
+        self.kept = [x]
+        for number, linear in enumerate(self.linears):
+            x = x @ array(linear.weight).T + array(linear.bias)
+            x = np.maximum(x, 0) if self.last_relu or number < len(self.linears) - 1 else x
+            self.kept.append(x)
+        return x
+
+    def backward(self, gradient):
+        for number, linear in reversed(list(enumerate(self.linears))):
+            if self.last_relu or number < len(self.linears) - 1:
+                gradient = gradient * (self.kept[number + 1] > 0)
+            self.gradients[linear.weight] = gradient.T @ self.kept[number]
+            self.gradients[linear.bias] = gradient.sum(0)
+            gradient = gradient @ array(linear.weight)
+        return gradient
+
+
+def by_hand_dcn(model, dense, vectors, backward):
+    bottom, over = Layers(model.bottom, last_relu=True), Layers(model.over)
+    parts = ([bottom.forward(dense)] if model.dense_features else []) + [vectors.reshape(ROWS, -1)]
+    start = x = np.concatenate(parts, axis=1)
+    crosses = list(zip(model.crosses.down, model.crosses.up, model.crosses.bias, strict=True))
+    kept = []
+    for v, w, b in crosses:
+        low = x @ array(v).T
+        factor = low @ array(w).T + array(b)
+        kept.append((x, low, factor))
+        x = start * factor + x
+    gradient = over.backward(backward(over.forward(x)[:, 0])[:, None])
+    of_start, gradients = np.zeros_like(start), {}
+    for (v, w, b), (x, low, factor) in reversed(list(zip(crosses, kept, strict=True))):
+        of_factor, of_start = gradient * start, of_start + gradient * factor
+        gradients |= {w: of_factor.T @ low, b: of_factor.sum(0), v: (of_factor @ array(w)).T @ x}
+        gradient = gradient + of_factor @ array(w) @ array(v)
+    gradient = gradient + of_start
+    if model.dense_features:
+        bottom.backward(gradient[:, :DIM])
+        gradient = gradient[:, DIM:]
+    return {**gradients, **bottom.gradients, **over.gradients}, gradient.reshape(vectors.shape)
+
+
+def by_hand_deepfm(model, dense, vectors, backward):
+    deep, v, first = Layers(model.deep), vectors[:, :, :-1], vectors[:, :, -1]
+    pairs = sum((v[:, i] * v[:, j]).sum(1) for i in range(3) for j in range(i))
+    logits = first.sum(1) + pairs
+    logits += deep.forward(np.concatenate([v.reshape(ROWS, -1), dense], axis=1))[:, 0]
+    gradients = {}
+    if model.dense_features:
+        logits += (dense @ array(model.linear.weight).T)[:, 0]
+    gradient = backward(logits)
+    if model.dense_features:
+        gradients[model.linear.weight] = gradient[None] @ dense
+    of_vectors = deep.backward(gradient[:, None])[:, : v[0].size].reshape(v.shape)
+    of_vectors = of_vectors + gradient[:, None, None] * (v.sum(1, keepdims=True) - v)
+    of_first = np.broadcast_to(gradient[:, None, None], (ROWS, 3, 1))
+    return {**gradients, **deep.gradients}, np.concatenate([of_vectors, of_first], axis=2)
+
+
+def by_hand_mlp(model, dense, vectors, backward):
+    layers = Layers(model.layers)
+    logits = layers.forward(np.concatenate([dense, vectors.reshape(ROWS, -1)], axis=1))[:, 0]
+    gradient = layers.backward(backward(logits)[:, None])
+    return layers.gradients, gradient[:, dense.shape[1] :].reshape(vectors.shape)
+
+
+@pytest.mark.parametrize("dense_features", [3, 0])
+@pytest.mark.parametrize("kind", ["dcn", "deepfm", "mlp"])
+def test_forward_and_gradients_equal_numpy(kind, dense_features):
+    model = make(kind, dense_features).double()
+    with torch.no_grad():  # larger than at the start of training, so that every product matters
+        model.embedding.table.weight.mul_(50)
+        if kind == "dcn":
+            for bias in model.crosses.bias:
+                bias.normal_(generator=torch.Generator().manual_seed(2))
+    dense, ids, label = inputs(dense_features)
+    found = model(torch.from_numpy(dense), torch.from_numpy(ids))
+    assert found.shape == (ROWS,)
+    binary_cross_entropy_with_logits(found, torch.from_numpy(label).double()).backward()
+
+    table = array(model.embedding.table.weight)
+    rows = ids + np.cumsum([0, *CARDINALITIES[:-1]])
+
+    def backward(logits):
+        np.testing.assert_allclose(array(found), logits, rtol=0, atol=1e-10)
+        return (1 / (1 + np.exp(-logits)) - label) / ROWS
+
+    gradients, of_vectors = globals()[f"by_hand_{kind}"](model, dense, table[rows], backward)
+    of_table = np.zeros_like(table)
+    np.add.at(of_table, rows, of_vectors)
+    gradients[model.embedding.table.weight] = of_table
+    assert gradients.keys() == set(model.parameters())
+    for parameter, expected in gradients.items():
+        np.testing.assert_allclose(parameter.grad.numpy(), expected, rtol=0, atol=1e-10)
+        assert np.abs(expected).max() > 1e-6
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_one_seed_makes_the_complete_model(kind):
+    dense, ids, _ = inputs()
+    dense, ids = torch.from_numpy(dense).float(), torch.from_numpy(ids)
+    first = make(kind, seed=1)
+    torch.rand(7)  # whatever else draws from the global generator
+    second, other = make(kind, seed=1), make(kind, seed=2)
+    assert torch.equal(first(dense, ids), second(dense, ids))
+    drawn = [(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True) if a.any()]
+    assert all(not torch.equal(a, b) for a, b in drawn)
+    with torch.device("meta"):
+        assert make(kind).model_bytes == first.model_bytes
+
+
+@pytest.mark.parametrize("dense", [3, 0])
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_the_computed_parameters_are_those_that_there_are(kind, dense):
+    options = MODELS[kind].options(**OPTIONS[kind])
+    model = make(kind, dense, method="robe")
+    computed = MODELS[kind].floats(3, dense, DIM, options)
+    inside = {id(p) for p in model.embedding.parameters()}
+    assert computed.parameters == sum(p.numel() for p in model.parameters() if id(p) not in inside)
+
+    kept = {}
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t), lambda t: t
+    ):
+        model(torch.rand(512, dense), torch.zeros(512, 3, dtype=torch.int64)).sum()
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    measured = sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in weights) / 512 / 4
+    indices = 2 * 2 * 3 * DIM  # counted by the footprint itself
+    assert measured <= computed.per_row + indices
+    assert computed.per_row < 3 * measured
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_bfloat16_changes_little_and_gives_float32(kind):
+    dense, ids, _ = inputs()
+    dense, ids = torch.from_numpy(dense).float(), torch.from_numpy(ids)
+    exact = make(kind)
+    embedding = build("full", CARDINALITIES, DIM, 10**6, 1)
+    rounded = build_model(kind, embedding, 3, OPTIONS[kind], "bfloat16")
+    found = rounded(dense, ids)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact(dense, ids), rtol=0.05, atol=0.05)
+    assert not torch.equal(found, exact(dense, ids))
+
+
+def test_mlperf_configuration_has_its_published_sizes():
+    """dlrm_dcnv2: 13-512-256-128, three crosses of rank 512 over 27 * 128, 1024-1024-512-256-1: 16,044,033 numbers."""
+    embedding = build("robe", [40_000_000] * 26, 128, 1024, 1, block_len=128)
+    options = {"layers": 3, "rank": 512, "bottom_mlp": [512, 256, 128], "top_mlp": [1024, 1024, 512, 256]}
+    model = build_model("dcn", embedding, 13, options)
+    crosses = 3 * (2 * 3_456 * 512 + 3_456)
+    over = (3_456 * 1024 + 1024) + 1_049_600 + 524_800 + 131_328 + 257
+    assert model.model_bytes == 4 * ((7_168 + 131_328 + 32_896) + crosses + over) + 1024
+
+
+def test_a_deepfm_of_dim_1_has_no_vectors_and_is_refused():
+    with pytest.raises(InputError, match=r"model.dim: model deepfm needs vectors of at least 2 numbers"):
+        make("deepfm", dim=1)
+    study = {"name": "s", "data": "d", "model": {"kind": "deepfm", "dim": {"low": 1, "high": 9}}}
+    with pytest.raises(ValidationError, match=r"model deepfm needs vectors of at least 2 numbers: raise dim"):
+        StudySpec.model_validate(study)
