@@ -1,4 +1,4 @@
-"""Programs of small untrained models, of every method, storage and treatment of tokens."""
+"""Programs of small untrained models, of every model, method, storage and treatment of tokens."""
 
 import io
 from typing import Any, Literal, NamedTuple
@@ -11,7 +11,8 @@ from sizewise.embedding import METHODS
 from sizewise.embedding.storage.quantization import PACKED
 from sizewise.embedding.storage.table import Table
 from sizewise.export.program import to_program
-from sizewise.models.dlrm import DLRM
+from sizewise.models import MODELS
+from sizewise.models import build as build_model
 from sizewise_prep.shards.manifest import Tokens
 from sizewise_prep.shards.values.vocabulary import Vocabulary
 
@@ -25,6 +26,8 @@ class Case(NamedTuple):
     options: dict[str, Any]
     tokens: Tokens = "raw"
     precision: Literal["float32", "bfloat16"] = "float32"
+    model: str = "dlrm"
+    dense: int = INTEGERS
 
 
 CASES = [
@@ -56,6 +59,12 @@ CASES = [
     Case("tt", {"storage": "int2"}),
     Case("hot", {"storage": "int4"}),
     Case("cce", {"storage": "int4", "group": "row"}),
+    Case("robe", {}, model="dcn"),
+    Case("full", {}, "contiguous", "bfloat16", model="dcn", dense=0),
+    Case("hash", {}, "mlperf", model="deepfm"),
+    Case("robe", {"storage": "int8"}, "raw", "bfloat16", model="deepfm", dense=0),
+    Case("hot", {}, model="mlp"),
+    Case("full", {}, "contiguous", "bfloat16", model="mlp", dense=0),
 ]
 
 
@@ -68,7 +77,9 @@ def program(case: Case) -> bytes:
     for module in embedding.modules():
         if isinstance(module, Table) and module.storage in PACKED:
             module.weight.data.sub_(module.center).mul_(20).add_(module.center)  # some next to another level
-    model = DLRM(embedding, INTEGERS, [8], [8], precision=case.precision)
+    declared = MODELS[case.model].options.model_fields
+    widths = {name: [8] for name in ("bottom_mlp", "top_mlp") if name in declared}
+    model = build_model(case.model, embedding, case.dense, widths, case.precision)
     known = np.arange(7, 56, dtype=np.uint32)
     vocabulary = Vocabulary([known] * len(CARDINALITIES)) if case.tokens == "contiguous" else None
     buffer = io.BytesIO()

@@ -1,6 +1,7 @@
 """The study file: its sections and single fields, and what must agree between them."""
 
 from collections.abc import Iterable, Mapping
+from itertools import product
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -102,9 +103,10 @@ class StudySpec(Strict):
 
     @model_validator(mode="after")
     def _precision_of_the_model(self) -> "StudySpec":
-        for precision in ends_of(self.train.precision):
-            if precision not in MODELS[self.model.kind].precisions:
-                raise ValueError(precision_fault(self.model.kind, precision))
+        for kind in self.model.kinds:
+            for precision in ends_of(self.train.precision):
+                if precision not in MODELS[kind].precisions:
+                    raise ValueError(precision_fault(kind, precision))
         return self
 
     @model_validator(mode="after")
@@ -116,14 +118,14 @@ class StudySpec(Strict):
     @model_validator(mode="after")
     def _options_have_names_of_their_own(self) -> "StudySpec":
         """A trial's settings stand side by side in tables and in the sampler."""
-        of_model = set(MODELS[self.model.kind].options.model_fields) - set(WIDTHS)
         of_trials = reserved_names()
-        for method in self.embedding.methods:
+        for kind, method in product(self.model.kinds, self.embedding.methods):
+            of_model = set(MODELS[kind].options.model_fields) - set(WIDTHS)
             of_method = set(METHODS[method].options.model_fields)
             taken = sorted((of_model & of_method) | ((of_model | of_method) & of_trials))
             if taken:
                 raise ValueError(
-                    f"model {self.model.kind} with embedding.method {method}: two settings of a trial would be named "
+                    f"model {kind} with embedding.method {method}: two settings of a trial would be named "
                     f"{taken[0]}: rename that option in the distribution that provides it"
                 )
         return self

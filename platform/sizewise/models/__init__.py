@@ -59,7 +59,7 @@ def build(
     """
     model = MODELS[kind]
     if embedding.dim < model.smallest_dim:
-        raise InputError(dim_fault(kind))
+        raise InputError(f"model.{dim_fault(kind)}")
     if precision not in model.precisions:
         raise InputError(precision_fault(kind, precision))
     try:
@@ -77,4 +77,4 @@ def precision_fault(kind: str, precision: str) -> str:
 
 def dim_fault(kind: str) -> str:
     """What to tell whoever asked a model for shorter vectors than it can use."""
-    return f"model.dim: model {kind} needs vectors of at least {MODELS[kind].smallest_dim} numbers: raise dim"
+    return f"dim: model {kind} needs vectors of at least {MODELS[kind].smallest_dim} numbers: raise dim"

@@ -1,7 +1,7 @@
 """The space that a study searches: one configuration of it at a time, and how many there are where it is finite.
 
 `configure` asks an Optuna trial for every searched field, in a fixed order, so that the space may depend on
-itself: an option is asked for only where its method was chosen.
+itself: an option is asked for only where its method or model was chosen.
 """
 
 import json
@@ -11,9 +11,12 @@ from typing import Any, cast
 import numpy as np
 
 from sizewise.config import Choices, Range, SizeRange, StudySpec
+from sizewise.config.fields import is_domain
+from sizewise.config.sections.model import WIDTHS
 from sizewise.config.study_file import holds_whole_numbers
 from sizewise.config.trial import TrialConfig, said_settings
 from sizewise.embedding import METHODS
+from sizewise.models import MODELS
 
 # From so many whole numbers on, samplers see a continuous range, whose values are rounded: to `tpe`, each whole
 # number is an interval of its own, and its likelihood takes tens of milliseconds once there are hundreds of trials.
@@ -58,7 +61,11 @@ def _choose(spec: StudySpec, trial: Any, full_bytes: int) -> Mapping[str, object
 
     # Samplers draw in this order.
     method: str = pick("method", spec.embedding.method)
+    kind: str = pick("model", spec.model.kind)
     chosen: dict[str, object] = {"method": method}
+    if is_domain(spec.model.kind):
+        chosen["model"] = kind
+    chosen |= {name: [] for name in WIDTHS if name not in MODELS[kind].options.model_fields}
     chosen |= pick_section("model")
     chosen |= pick_section("embedding")
     chosen |= {name: pick(name, field) for name, field in spec.embedding.options_of(method).items()}
@@ -66,7 +73,7 @@ def _choose(spec: StudySpec, trial: Any, full_bytes: int) -> Mapping[str, object
         chosen["memory_budget"] = full_bytes // spec.model.largest_dim * cast(int, chosen["dim"])
     chosen |= pick_section("search")
     chosen |= pick_section("train")
-    chosen |= {name: pick(name, field) for name, field in spec.model.options.items()}
+    chosen |= {name: pick(name, field) for name, field in spec.model.options_of(kind).items()}
     return chosen
 
 

@@ -11,8 +11,10 @@ from typing import Any
 
 from sizewise.config import Choices, StudySpec
 from sizewise.config.fields import bytes_of, is_domain
+from sizewise.config.sections.model import WIDTHS
 from sizewise.config.trial import SECTIONS, TrialConfig, flat_name
 from sizewise.embedding import METHODS
+from sizewise.models import MODELS
 
 
 def method_of(spec: StudySpec) -> str | None:
@@ -41,7 +43,9 @@ def teacher_config(spec: StudySpec, seed: int, full_bytes: int) -> TrialConfig:
         values: Any = getattr(spec, section)
         for field in SECTIONS[section].settings():
             settings[flat_name(section, field)] = _one(getattr(values, field))
-    settings |= {name: _one(value) for name, value in spec.model.options.items()}
+    kind = spec.model.kinds[0]
+    settings |= {name: [] for name in WIDTHS if name not in MODELS[kind].options.model_fields}
+    settings |= {name: _one(value) for name, value in spec.model.options_of(kind).items()}
     settings = {name: value for name, value in settings.items() if not name.startswith("distill_")}
     one_size = METHODS[method].has_one_size
     return TrialConfig.from_flat(

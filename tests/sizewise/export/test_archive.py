@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from export_programs import CARDINALITIES, CASES, INTEGERS, program
+from export_programs import CARDINALITIES, CASES, program
 from sizewise.export import Deployed
 from sizewise.export.archive import checked
 from sizewise.export.archive_schema import OPERATORS
@@ -38,7 +38,7 @@ def test_programs_of_every_method_are_taken_and_compute_the_same() -> None:
         found |= set(operators(json.loads(members_of(content)[GRAPH])["graph_module"]["graph"]))
         ours = torch.export.load(checked(content, Path("model.pt2"))).module()
         plain = torch.export.load(io.BytesIO(content)).module()
-        dense = torch.rand(5, INTEGERS)
+        dense = torch.rand(5, case.dense)
         tokens = torch.randint(0, 2**32, (5, len(CARDINALITIES))).to(torch.uint32)
         assert torch.equal(ours(dense, tokens), plain(dense, tokens)), case
     assert found == OPERATORS  # add here what only exports of earlier versions call

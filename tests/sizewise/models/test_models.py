@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from optuna.trial import FixedTrial
 from pydantic import ValidationError
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sizewise.config.study_file import StudySpec
+from sizewise.config.trial import TrialConfig
 from sizewise.embedding import build
 from sizewise.models import MODELS
 from sizewise.models import build as build_model
+from sizewise.search.samplers import Suggester
+from sizewise.search.space import configure
 from sizewise_core.errors import InputError
 
 CARDINALITIES, DIM, ROWS = [10, 1, 33], 5, 6
@@ -202,6 +206,65 @@ def test_mlperf_configuration_has_its_published_sizes():
 def test_a_deepfm_of_dim_1_has_no_vectors_and_is_refused():
     with pytest.raises(InputError, match=r"model.dim: model deepfm needs vectors of at least 2 numbers"):
         make("deepfm", dim=1)
-    study = {"name": "s", "data": "d", "model": {"kind": "deepfm", "dim": {"low": 1, "high": 9}}}
     with pytest.raises(ValidationError, match=r"model deepfm needs vectors of at least 2 numbers: raise dim"):
-        StudySpec.model_validate(study)
+        study(kind="deepfm", dim={"low": 1, "high": 9})
+
+
+def study(**model):
+    return StudySpec.model_validate(
+        {
+            "name": "s",
+            "data": "d",
+            "model": model,
+            "search": {"memory_budget": 1_000, "learning_rate": 0.1, "epochs": 1},
+        }
+    )
+
+
+def drawn(spec, count=40):
+    suggester = Suggester("random", 1, ["maximize"], lambda trial: configure(spec, trial, 10**6))
+    for number in range(count):
+        params = suggester.ask(number, {})
+        yield configure(spec, FixedTrial(dict(params)), 10**6), params
+
+
+def test_models_are_searched_each_with_its_own_options():
+    spec = study(
+        kind={"choices": ["dlrm", "dcn", "deepfm"]},
+        rank={"low": 2, "high": 8},
+        bottom_mlp={"choices": [[8], [16]]},
+        top_mlp=[32],
+    )
+    assert StudySpec.model_validate(spec.model_dump()) == spec  # as study.yaml is read again
+    assert [name for name, _ in spec.searched()] == ["model", "bottom_mlp", "rank"]
+    found = {config.model.kind: (config, params) for config, params in drawn(spec)}
+    assert {kind: sorted(params) for kind, (_, params) in found.items()} == {
+        "dlrm": ["bottom_mlp", "model"],
+        "dcn": ["bottom_mlp", "model", "rank"],
+        "deepfm": ["model"],
+    }
+    for kind, (config, params) in found.items():
+        assert TrialConfig.from_flat(config.flat()) == config
+        alone = study(
+            kind=kind,
+            top_mlp=[32],
+            **{name: getattr(config.model, name) for name in ("bottom_mlp", "rank") if name in params},
+        )
+        assert config.digest() == next(drawn(alone))[0].digest()  # as in a study of that model alone
+        model = build_model(kind, build("robe", [9], 16, 1_000, 1), 2, config.options_of_model())
+        assert type(model) is MODELS[kind]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"kind": {"choices": ["dlrm", "dcm"]}}, r"unknown model 'dcm': .*did you mean dcn"),
+        ({"kind": {"choices": ["dlrm", "mlp"]}, "rank": 3}, r"rank: no such option of model dlrm or mlp"),
+        ({"kind": "dcn", "rank": {"low": 0, "high": 4}}, r"rank: Input should be greater"),
+        ({"kind": {"choices": ["mlp", "deepfm"]}, "bottom_mlp": [4]}, r"bottom_mlp: no option of model mlp or deepfm"),
+        ({"kind": ["dcn"]}, r"unknown model"),
+    ],
+)  # fmt: skip
+def test_what_none_of_the_models_has_is_refused(model, message):
+    with pytest.raises(ValidationError, match=message):
+        study(**model)
