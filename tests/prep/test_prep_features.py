@@ -1,4 +1,4 @@
-"""Token columns that are made of others: crosses."""
+"""Columns that are made of others: crosses, buckets, and dense values as models take them."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,9 @@ from arrow_shards import read_shard
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.options import Bucket
+from sizewise_prep.raw.parsing.features import with_features
+from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.raw.proposing import propose
 from sizewise_prep.shards.manifest import verify
 from sizewise_prep.shards.values.vocabulary import Vocabulary
@@ -107,6 +110,114 @@ def test_a_cross_of_text_without_a_header(tmp_path: Path) -> None:
     ids = read_shard(tmp_path / "out" / "train-00000.arrow").ids.tolist()
     assert [row[2] for row in ids] == [crossed(row[1], row[0]) for row in ids]
     assert sum(row[2] == 0 for row in ids) == 5  # a decimal 0 is missing
+
+
+NUMBERS = """
+separator: ","
+header: true
+columns:
+  user: token
+  item: integer
+  price: {kind: number, transform: standardize}
+  clicked: label
+  site: skip
+buckets:
+  band: {of: price, quantiles: 4}
+  level: {of: item, edges: [-2, 0.5, 6]}
+crosses: {user_band: [user, band]}
+transforms: {item: none}
+"""
+
+
+def test_buckets_and_transforms_follow_from_training_rows(tmp_path: Path) -> None:
+    (tmp_path / "log.yaml").write_text(NUMBERS)
+    layout = Layout.load(tmp_path / "log.yaml")
+    assert layout.tokens == ["user", "band", "level", "user_band"]
+    shards, fitted = [], None
+    for name, path in written(tmp_path).items():
+        manifest = prepare(path, tmp_path / name, layout=layout, shard_rows=25)
+        assert verify(tmp_path / name) == []
+        fitted = manifest.fitted
+        shards.append([file.read_bytes() for file in sorted((tmp_path / name).glob("*.arrow"))])
+    assert shards[0] == shards[1] == shards[2]
+
+    train = [row["price"] for row in rows()[:72]]
+    known = np.sort(np.array([price for price in train if price is not None], np.float64))
+    edges = known[[len(known) * k // 4 for k in (1, 2, 3)]].tolist()
+    assert fitted is not None
+    assert list(fitted.edges.items()) == [("band", tuple(edges))]
+    assert fitted.moments["price"].mean == pytest.approx(known.mean())
+    assert fitted.moments["price"].deviation == pytest.approx(known.std())
+
+    found = read_shard(tmp_path / "csv" / "test-00000.arrow")  # rows whose prices training has not seen
+    for row, ids, dense in zip(rows()[81:], found.ids.tolist(), found.dense.tolist(), strict=True):
+        price, item = row["price"], row["item"]
+        assert isinstance(item, int)
+        assert ids[2] == 1 + sum(item >= edge for edge in (-2, 0.5, 6))
+        assert dense[0] == item
+        if price is None:
+            assert ids[1] == ids[3] == 0
+            assert np.isnan(dense[1])
+        else:
+            assert isinstance(price, float)
+            assert ids[1] == 1 + sum(price >= edge for edge in edges)
+            assert ids[3] == crossed(ids[0], ids[1])
+            assert dense[1] == pytest.approx((price - known.mean()) / known.std(), rel=1e-5)
+
+    again = with_features(
+        Rows(found.labels, np.full((9, 2), 7, np.float32), found.ids[:, :1]), manifest.layout
+    )
+    assert again.ids[:, 1].tolist() == [1 + sum(edge <= 7 for edge in edges)] * 9  # as `score` makes them
+
+
+def test_a_column_of_which_only_buckets_are_kept(tmp_path: Path) -> None:
+    columns = {"y": "label", "n": "integer", "age": "bucket", "word": "string"}
+    layout = Layout(separator=",", columns=columns, buckets={"fine": Bucket(of="age", quantiles=50)})
+    lines = [f"{j % 2},{j},{'' if j % 9 == 8 else j * j % 101 - 50.5},w{j % 4}\n" for j in range(400)]
+    (tmp_path / "log.csv").write_text("".join(lines))
+    options = {"layout": layout, "tokens": "contiguous", "shard_rows": 60}
+    manifest = prepare(tmp_path / "log.csv", tmp_path / "out", **options)
+    assert layout.dense == ["n"]
+    assert manifest.dense_inexact == [0]
+    assert (
+        manifest.cardinalities == [5, 11, len(manifest.fitted.edges["fine"]) + 2]
+        if manifest.fitted
+        else False
+    )
+    shares = np.bincount(read_shard(tmp_path / "out" / "train-00000.arrow").ids[:, 1], minlength=11)[1:]
+    assert shares.min() >= 2
+    assert manifest.token_missing[1] == manifest.token_missing[2] == pytest.approx(1 / 9, abs=0.01)
+    lines[3] = "1,3,nan,w\n"
+    (tmp_path / "log.csv").write_text("".join(lines))
+    with pytest.raises(InputError, match=r"log\.csv, line 4: column age: 'nan' is not a number"):
+        prepare(tmp_path / "log.csv", tmp_path / "bad", **options)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("b: {kind: bucket, of: pric}", "b: of: pric is no column of numbers"),
+        ("b: {kind: bucket, edges: [3, 1]}", r":6: columns\.b: edges must ascend"),
+        ("b: {kind: bucket, edges: [3], quantiles: 4}", r":6: columns\.b: give quantiles or edges, not both"),
+        (
+            "b: {kind: bucket, quantiles: 1}",
+            r":6: columns\.b: quantiles: Input should be greater than or equal to 2",
+        ),
+        (
+            "b: {kind: number, transform: log}",
+            r":6: columns\.b\.transform: log is none of log1p, standardize, none",
+        ),
+        ("b: {kind: token, transform: none}", r":6: columns\.b\.transform: unknown option"),
+        ("b: skip\ntransforms: {user: none}", r"transforms\.user: is no `number` or `integer` column"),
+        ("b: skip\nbuckets: {price: {of: price}}", r"buckets\.price: a column has that name"),
+        ("b: skip\nfitted: {}", r":7: fitted: unknown key"),
+    ],
+)
+def test_a_bad_bucket_or_transform_is_named(tmp_path: Path, written: str, message: str) -> None:
+    path = tmp_path / "log.yaml"
+    path.write_text(f"columns:\n  y: label\n  user: token\n  item: token\n  price: number\n  {written}\n")
+    with pytest.raises(InputError, match=r"log\.yaml.*" + message):
+        Layout.load(path)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Options:
     def shard_memory(self) -> int:
         """Bytes that a worker needs to make a shard."""
         layout = self.layout or CRITEO
-        return assembly.memory(self.shard_rows, 1 + 4 * len(layout.dense) + 4 * len(layout.tokens))
+        return assembly.memory(self.shard_rows, 1 + 4 * len(layout.numbers) + 4 * len(layout.tokens))
 
     def settings(self) -> Settings:
         """The options as the manifest records them. Raises InputError for one that is out of range."""

@@ -23,14 +23,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sizewise_core.errors import InputError, first_problem
 from sizewise_core.yaml_files import line_of, load_yaml
+from sizewise_prep.raw.options import DEFAULT_QUANTILES, Bucket, Fitted, Moments, TransformKind
 from sizewise_prep.raw.schema_forms import FormError, spread
 
-Kind = Literal["label", "integer", "number", "hex", "decimal", "string", "token", "time", "skip", "split"]
+Kind = Literal[
+    "label", "integer", "number", "hex", "decimal", "string", "token", "bucket", "time", "skip", "split"
+]
 KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "split")
 """Those of a schema file; a column by which rows are split is named elsewhere (see `row_splits`)."""
 DENSE_KINDS = ("integer", "number")
 TOKEN_KINDS = ("hex", "decimal", "string", "token")
-_OF_TABLES = ("number", "token", "split")
+_OF_TABLES = ("number", "token", "bucket", "split")
 """Kinds that the parser of plain lines does not know."""
 _RULE = re.compile(r"label\s*(>=|<=|==|!=|>|<)\s*(\S(?:.*\S)?)\s*")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -57,12 +60,17 @@ class Layout(BaseModel):
         columns: what each column holds: `label` 0 or 1 (or `label >= 4`, see `LabelRule`); `integer` a signed number
             of 64 bits and `number` any real one, which become dense columns; a token as `hex` (up to 8 digits),
             `decimal` (up to 4,294,967,295), free `string` (hashed, see `hashing`) or `token` (a string, an integer
-            of 64 bits or a truth value, hashed as its text is); `time`, one column at most, by which the order of rows
+            of 64 bits or a truth value, hashed as its text is); `bucket`, a real number of which only a token is
+            made; `time`, one column at most, by which the order of rows
             is checked, and which is not kept (see `time_order`); or `skip`.
         quotes: whether fields of text may stand in double quotes (RFC 4180), and so hold separators, line breaks and
             doubled quotes.
         others: `skip`: files may have columns that are not named here.
         nulls: texts that stand for a missing value; an empty field always does.
+        buckets: further token columns, each of which says in which bucket a number lies; of columns of the kind
+            `bucket` their options.
+        transforms: what models take of dense columns, where that is not log(1 + max(x, 0)).
+        fitted: what the training rows say of columns; absent where the layout is a schema file's.
         crosses: further token columns, each of which stands for the combinations of two or more others (see
             `features`).
     """
@@ -76,7 +84,10 @@ class Layout(BaseModel):
     quotes: Annotated[bool, Field(exclude_if=lambda used: not used)] = False
     others: Annotated[Literal["skip"] | None, Field(exclude_if=lambda used: used is None)] = None
     nulls: Annotated[tuple[str, ...], Field(exclude_if=lambda used: not used)] = ()
+    buckets: Annotated[dict[str, Bucket], Field(exclude_if=lambda used: not used)] = {}
     crosses: Annotated[dict[str, tuple[str, ...]], Field(exclude_if=lambda used: not used)] = {}
+    transforms: Annotated[dict[str, TransformKind], Field(exclude_if=lambda used: not used)] = {}
+    fitted: Annotated[Fitted | None, Field(exclude_if=lambda used: used is None)] = None
 
     @model_validator(mode="after")
     def _usable(self) -> Layout:
@@ -96,23 +107,40 @@ class Layout(BaseModel):
             raise ValueError(f"{kinds.count('time')} columns are the time; name one, and `skip` the others")
         if not self.tokens:
             raise ValueError("name at least one token column (token, hex, decimal, string)")
+        for name, bucket in self.buckets.items():
+            if wrong := self._no_bucket(name, bucket):
+                raise ValueError(f"buckets.{name:.40}: {wrong}")
+        for name in self.transforms:
+            if name not in self.dense:
+                raise ValueError(f"transforms.{name:.40}: is no `number` or `integer` column")
+        if self.fitted and not self.is_fitted_by(self.fitted):
+            raise ValueError("fitted: is not of these columns")
         for name, parts in self.crosses.items():
             if wrong := self._no_cross(name, parts):
                 raise ValueError(f"crosses.{name:.40}: {wrong}")
         return self
 
+    def _no_bucket(self, name: str, bucket: Bucket) -> str:
+        """Why there can be no such bucket; empty where there can."""
+        if name in self.columns and (self.columns[name] != "bucket" or bucket.of != name):
+            return f"a column has that name: write `{name:.40}: bucket`, or give the bucket another"
+        if bucket.of not in self.numbers:
+            return f"of: {bucket.of:.40} is no column of numbers (number, integer, bucket)"
+        return ""
+
     def _no_cross(self, name: str, parts: tuple[str, ...]) -> str:
         """Why no column of that name can be made of these; empty where one can."""
-        if name in self.columns:
+        if name in self.columns or name in self.buckets:
             return "a column has that name: give the cross another"
         if len(parts) < 2 or len(set(parts)) < len(parts):
             return "name two or more different columns"
+        tokens = [*self.read_tokens, *self.bucketed]
         for part in parts:
-            if part not in self.read_tokens:
-                near = difflib.get_close_matches(part, self.read_tokens, 1)
+            if part not in tokens:
+                near = difflib.get_close_matches(part, tokens, 1)
                 maybe = f" (did you mean {near[0]:.40}?)" if near else ""
                 is_ = f"is a `{self.columns[part]:.20}`" if part in self.columns else "is no column"
-                return f"{part:.40} {is_}{maybe}; name token columns (token, hex, decimal, string)"
+                return f"{part:.40} {is_}{maybe}; name token columns (token, hex, decimal, string, bucket)"
         return ""
 
     @property
@@ -157,7 +185,43 @@ class Layout(BaseModel):
     @property
     def tokens(self) -> list[str]:
         """The names of the shards' token columns: those that files have, and then those that are made of others."""
-        return [*self.read_tokens, *self.crosses]
+        return [*self.read_tokens, *self.bucketed, *self.crosses]
+
+    @property
+    def bucketed(self) -> dict[str, Bucket]:
+        """The token columns that are made of numbers."""
+        alone = [name for name, kind in self.kinds.items() if kind == "bucket"]
+        return {name: Bucket(of=name) for name in alone} | self.buckets
+
+    @property
+    def numbers(self) -> list[str]:
+        """The names of the columns that files have of numbers: the dense ones, then those of which tokens are made."""
+        return [*self.dense, *(name for name, kind in self.kinds.items() if kind == "bucket")]
+
+    @property
+    def to_fit(self) -> tuple[dict[str, int], list[str]]:
+        """What only the training rows can say: buckets by so many quantiles, and dense columns to be standardized."""
+        buckets = {
+            name: bucket.quantiles or DEFAULT_QUANTILES
+            for name, bucket in self.bucketed.items()
+            if bucket.edges is None
+        }
+        return buckets, [name for name in self.dense if self.transforms.get(name) == "standardize"]
+
+    def edges(self, name: str) -> tuple[float, ...]:
+        """Where a column's buckets begin, but for the first; the layout must be a fitted one where rows decide."""
+        given = self.bucketed[name].edges
+        if given is None:
+            assert self.fitted is not None
+            return self.fitted.edges[name]
+        return given
+
+    def moments(self, name: str) -> Moments:
+        """Of a dense column what is to be subtracted and by what to divide; the layout must be a fitted one."""
+        if self.transforms.get(name) != "standardize":
+            return Moments(mean=0, deviation=1)
+        assert self.fitted is not None
+        return self.fitted.moments[name]
 
     @property
     def shape(self) -> str:
@@ -178,6 +242,16 @@ class Layout(BaseModel):
         return (
             f"names column {at + 1} {quoted(names[at].encode())} instead of {quoted(expected[at].encode())}"
         )
+
+    def is_fitted_by(self, fitted: Fitted | None) -> bool:
+        """Whether that says what only the training rows can say of the columns, and nothing else."""
+        buckets, standardized = self.to_fit
+        found = fitted or Fitted()
+        return set(found.edges) == set(buckets) and set(found.moments) == set(standardized)
+
+    def with_fitted(self, fitted: Fitted | None) -> Layout:
+        """The layout with what the training rows say of its columns."""
+        return self if fitted is None else self.model_copy(update={"fitted": fitted})
 
     @staticmethod
     def load(path: str | Path) -> Layout:
@@ -215,7 +289,7 @@ def quoted(field: bytes, most: int = 40) -> str:
 
 def _unusable(document: dict[Any, Any]) -> tuple[list[Any], str] | None:
     """The place of the first error in a schema file and the error, in words; None where there is none."""
-    known = list(Layout.model_fields)
+    known = [field for field in Layout.model_fields if field != "fitted"]
     for key in document:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)

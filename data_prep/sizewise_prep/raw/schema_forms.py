@@ -7,10 +7,25 @@ spread({"columns": {"user": "token", "item": "token", "both": {"kind": "cross", 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
-_OPTIONS = {"cross": ("of",)}
+from pydantic import ValidationError
+
+from sizewise_core.errors import first_problem
+from sizewise_prep.raw.options import Bucket, TransformKind
+
+_OPTIONS = {
+    "cross": ("of",),
+    "bucket": ("of", "quantiles", "edges"),
+    "number": ("transform",),
+    "integer": ("transform",),
+}
 """Of each kind that has any."""
+_FORMS = {
+    "crosses": "`name: [column, column]`",
+    "buckets": "`name: {of: column, quantiles: 20}`",
+    "transforms": "`column: standardize` (or log1p, none)",
+}
 
 
 class FormError(ValueError):
@@ -22,20 +37,33 @@ class FormError(ValueError):
 
 
 def spread(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with a text for each column's kind; what its options say is under `crosses`.
+    """The document with a text for each column's kind, what its options say under `crosses` and other keys.
 
     Args:
         document: a mapping that has `columns`.
 
     Raises:
-        FormError: a column's mapping, or what is under `crosses`, is not of the right form.
+        FormError: a column's mapping, or what is under these keys, is not of the right form.
     """
-    columns, crosses = document["columns"], document.get("crosses") or {}
-    if not isinstance(crosses, Mapping):
-        raise FormError(["crosses"], "write a `name: [column, column]` a line")
+    columns = document["columns"]
+    for key, form in _FORMS.items():
+        if not isinstance(document.get(key) or {}, Mapping):
+            raise FormError([key], f"write {form} a line")
     if not isinstance(columns, Mapping):
         return dict(document)
-    made = {name: _names(["crosses", name], parts) for name, parts in crosses.items()}
+    made: dict[str, dict[Any, Any]] = {
+        "crosses": {
+            name: _names(["crosses", name], parts) for name, parts in (document.get("crosses") or {}).items()
+        },
+        "buckets": {
+            name: _bucket(["buckets", name], name, options)
+            for name, options in (document.get("buckets") or {}).items()
+        },
+        "transforms": {
+            name: _transform(["transforms", name], kind)
+            for name, kind in (document.get("transforms") or {}).items()
+        },
+    }
     kept = {}
     for name, written in columns.items():
         if not isinstance(written, Mapping):
@@ -43,13 +71,26 @@ def spread(document: Mapping[str, Any]) -> dict[str, Any]:
             continue
         steps = ["columns", name]
         kind = _kind(steps, written)
-        if kind == "cross":
-            if name in made:
-                raise FormError(steps, "is under `crosses` too: name it once")
-            made[name] = _names([*steps, "of"], written.get("of"))
-        else:
+        options = {option: value for option, value in written.items() if option != "kind"}
+        key, value = _option(steps, kind, options)
+        if key and name in made[key]:
+            raise FormError(steps, f"is under `{key}` too: name it once")
+        if key:
+            made[key][name] = value
+        if kind != "cross" and not (kind == "bucket" and options.get("of", name) != name):
             kept[name] = kind
-    return {**document, "columns": kept, **({"crosses": made} if made else {})}
+    return {**document, "columns": kept, **{key: value for key, value in made.items() if value}}
+
+
+def _option(steps: list[Any], kind: Any, options: Mapping[str, Any]) -> tuple[str, Any]:
+    """Where a column's options belong, and what they say there; empty where it has none."""
+    if kind == "cross":
+        return "crosses", _names([*steps, "of"], options.get("of"))
+    if kind == "bucket":
+        return "buckets", _bucket(steps, steps[1], options)
+    if "transform" in options:
+        return "transforms", _transform([*steps, "transform"], options["transform"])
+    return "", None
 
 
 def _kind(steps: list[Any], written: Mapping[str, Any]) -> Any:
@@ -63,6 +104,33 @@ def _kind(steps: list[Any], written: Mapping[str, Any]) -> Any:
             has = f"has {', '.join(known)}" if known else "has no options"
             raise FormError([*steps, option], f"unknown option; a `{kind!s:.20}` {has}")
     return kind
+
+
+def _bucket(steps: list[Any], name: Any, options: Any) -> dict[str, Any]:
+    """The options of a bucket."""
+    if not isinstance(name, str):
+        raise FormError(steps, "quote the key, for it is not text as it is")
+    if not isinstance(options, Mapping):
+        raise FormError(steps, "write such as {of: age, quantiles: 20} or {of: age, edges: [18, 25, 65]}")
+    for option in options:
+        if option not in _OPTIONS["bucket"]:
+            raise FormError(
+                [*steps, option], f"unknown option; a `bucket` has {', '.join(_OPTIONS['bucket'])}"
+            )
+    if not isinstance(options.get("of", name), str):
+        raise FormError([*steps, "of"], "name a column of numbers")
+    try:
+        made = Bucket.model_validate({"of": name, **options})
+    except ValidationError as error:
+        raise FormError(steps, first_problem(error)) from None
+    return made.model_dump()
+
+
+def _transform(steps: list[Any], kind: Any) -> str:
+    """What models take of a dense column."""
+    if kind not in get_args(TransformKind):
+        raise FormError(steps, f"{kind!s:.40} is none of {', '.join(get_args(TransformKind))}")
+    return str(kind)
 
 
 def _names(steps: list[Any], names: Any) -> list[str]:

@@ -24,6 +24,7 @@ from sizewise_core.errors import InputError, first_problem
 from sizewise_core.names import PlainPath, plain_name
 from sizewise_core.storage import Place, StorageError, entry, is_folder, place, read
 from sizewise_prep.raw.layout import CRITEO, Layout
+from sizewise_prep.raw.options import Fitted
 from sizewise_prep.shards.files import Shape, digest, read_shard
 from sizewise_prep.shards.splits import SPLITS
 
@@ -111,8 +112,10 @@ class Settings(_Frozen):
 
     @property
     def dense_is_log(self) -> bool:
-        """Whether dense values are stored as log(x + 1) of max(x, 0) rather than as the integers x."""
-        return self.tokens == "mlperf"
+        """Whether dense values are stored as models take them rather than as the numbers x: as log(x + 1) of max(x, 0),
+        or as the layout's `transforms` say.
+        """
+        return self.tokens == "mlperf" or bool(self.layout and self.layout.transforms)
 
 
 class Quarantine(_Frozen):
@@ -147,6 +150,7 @@ class Manifest(_Frozen):
         dense_inexact: per integer column, the values that float32 does not hold exactly, so that different ones
             became one; empty where an older version has not counted them.
         time_order: of the rows; None where no column holds the time.
+        fitted: what the training rows say of columns, where the layout asks for that.
     """
 
     schema_version: Literal[1] = 1
@@ -165,6 +169,7 @@ class Manifest(_Frozen):
     counts: Shard | None = None
     dense_inexact: list[Count] = []
     time_order: TimeOrder | None = None
+    fitted: Annotated[Fitted | None, Field(exclude_if=lambda used: used is None)] = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -195,6 +200,7 @@ class Manifest(_Frozen):
                 rel_tol=1e-6,
                 abs_tol=1e-6,
             ),
+            "fitted is not what the layout asks for": not layout.is_fitted_by(self.fitted),
             "vocabulary does not give the cardinalities": contiguous
             and [file.rows + 1 for file in self.vocabulary] != self.cardinalities,
         }
@@ -202,6 +208,11 @@ class Manifest(_Frozen):
             if is_so:
                 raise ValueError(problem)
         return self
+
+    @property
+    def layout(self) -> Layout:
+        """The columns of the raw files, with what the training rows say of them."""
+        return (self.settings.layout or CRITEO).with_fitted(self.fitted)
 
     @property
     def full_rows(self) -> int:

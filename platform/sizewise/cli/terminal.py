@@ -111,6 +111,7 @@ def bytes_read(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 _STEPS = {
     "read": "read",
     "check": "check what is there",
+    "fit": "fit columns",
     "count": "count tokens",
     "number": "number tokens",
     "shards": "write shards",

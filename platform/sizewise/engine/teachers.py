@@ -28,6 +28,7 @@ from sizewise.training.teacher_sources import Source, teacher_of
 from sizewise_core.errors import InputError, shown
 from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import Place, exists
+from sizewise_prep.raw.parsing.dense import restored
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.values.vocabulary import Vocabulary
@@ -200,7 +201,7 @@ def _exported(source: Source, data: Path) -> Teacher:
             for low in range(0, len(rows), _ROWS):
                 dense, ids = rows.dense[low : low + _ROWS], rows.ids[low : low + _ROWS]
                 if manifest.settings.dense_is_log:
-                    dense = np.expm1(dense)
+                    dense = restored(dense, manifest.layout)
                 tokens = ids if vocabulary is None else vocabulary.raw_tokens(ids)
                 parts.append(deployed(np.array(dense), np.array(tokens)))  # PyTorch takes no read-only ones
             return np.concatenate(parts)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sizewise.export.archive import checked
 from sizewise_core.errors import InputError, first_problem
@@ -70,6 +70,13 @@ class Description(BaseModel):
     program_bytes: _Count
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     data_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+
+    @field_validator("layout")
+    @classmethod
+    def _is_fitted(cls, layout: Layout) -> Layout:
+        if not layout.is_fitted_by(layout.fitted):
+            raise ValueError("lacks the edges or moments of its columns")
+        return layout
 
 
 @dataclass(frozen=True)

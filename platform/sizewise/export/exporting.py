@@ -35,9 +35,8 @@ from sizewise_core.atomic import atomic_folder, write_atomic
 from sizewise_core.errors import InputError, shown
 from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import Place, entries
-from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.shards.cache import local_shards
-from sizewise_prep.shards.manifest import Manifest, Tokens
+from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.values.vocabulary import Vocabulary
 
 LATENCY_ROWS = (1, 128, 4096)
@@ -80,7 +79,7 @@ def export(
     row = row if storage is None else _rounded(study, row, model, storage, manifest)
     vocabulary = Vocabulary.load(data) if manifest.settings.tokens == "contiguous" else None
 
-    program = _program(config, model, manifest.settings.tokens, vocabulary)
+    program = _program(config, model, manifest, vocabulary)
     description = _described(name, row, config, manifest, program, storage)
     with atomic_folder(out) as working:
         write_atomic(working / PROGRAM, program)
@@ -104,7 +103,7 @@ def _described(
         trial_id=row["trial_id"],
         iteration=row["iteration"],
         config=config.grouped(),
-        layout=manifest.settings.layout or CRITEO,
+        layout=manifest.layout,
         tokens=manifest.settings.tokens,
         validation={score: row[score] for score in _SCORES},
         test={score: row[f"test_{score}"] for score in _SCORES if row[f"test_{score}"] is not None},
@@ -164,12 +163,12 @@ def _rounded(
     return {**row, **scores, **{f"test_{name}": None for name in _SCORES}, **sizes}
 
 
-def _program(config: TrialConfig, model: Model, tokens: Tokens, vocabulary: Vocabulary | None) -> bytes:
+def _program(config: TrialConfig, model: Model, manifest: Manifest, vocabulary: Vocabulary | None) -> bytes:
     """The file of a model's program; InputError where a model or method of another distribution has none."""
     ours = config.model.kind in MODELS.own and config.embedding.method in METHODS.own
     buffer = io.BytesIO()
     try:
-        torch.export.save(to_program(model, tokens, vocabulary), buffer)
+        torch.export.save(to_program(model, manifest.settings.tokens, vocabulary, manifest.layout), buffer)
         problem = archive.fault(buffer.getvalue())
     except Exception as error:  # errors of torch.export have no common class
         if ours:

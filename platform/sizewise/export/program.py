@@ -17,18 +17,23 @@ from sizewise.embedding.storage.stored import Stored
 from sizewise.embedding.storage.table import Table
 from sizewise.models import Model
 from sizewise_prep.pipeline.steps.assembly import MLPERF_IDS
+from sizewise_prep.raw.layout import CRITEO, Layout
+from sizewise_prep.raw.parsing.dense import Scales, scales
 from sizewise_prep.raw.parsing.rows import log_dense_tensor
 from sizewise_prep.shards.manifest import Tokens
 from sizewise_prep.shards.values.vocabulary import Vocabulary
 
 
-def to_program(model: Model, treatment: Tokens, vocabulary: Vocabulary | None) -> ExportedProgram:
+def to_program(
+    model: Model, treatment: Tokens, vocabulary: Vocabulary | None, layout: Layout = CRITEO
+) -> ExportedProgram:
     """The program of a trained model.
 
     Args:
         model: on the CPU; its embedding is changed and cannot be trained afterwards.
         treatment: what preparation did to tokens.
         vocabulary: of contiguous ids.
+        layout: of the raw rows, fitted; it says what is done to dense values.
 
     Returns:
         dense (rows, integers) float32, NaN where missing, and tokens (rows, features) uint32, 0 where missing, to
@@ -37,7 +42,9 @@ def to_program(model: Model, treatment: Tokens, vocabulary: Vocabulary | None) -
     rows = torch.zeros(2, model.dense_features), torch.zeros(2, model.embedding.features, dtype=torch.uint32)
     batch = Dim("rows", min=1)
     program = torch.export.export(
-        _Served(model, treatment, vocabulary).eval(), rows, dynamic_shapes=({0: batch}, {0: batch})
+        _Served(model, treatment, vocabulary, scales(layout)).eval(),
+        rows,
+        dynamic_shapes=({0: batch}, {0: batch}),
     )
     program.example_inputs = None  # they would be saved as a pickle
     return program
@@ -46,9 +53,15 @@ def to_program(model: Model, treatment: Tokens, vocabulary: Vocabulary | None) -
 class _Served(nn.Module):
     """The model, with what preparation does to a row in front of it."""
 
-    def __init__(self, model: Model, treatment: Tokens, vocabulary: Vocabulary | None) -> None:
+    def __init__(
+        self, model: Model, treatment: Tokens, vocabulary: Vocabulary | None, dense: Scales | None
+    ) -> None:
         super().__init__()
         self.treatment = treatment
+        self.scales_dense = dense is not None
+        if dense is not None:
+            for name, numbers in zip(("is_log", "mean", "factor"), dense, strict=True):
+                self.register_buffer(name, torch.from_numpy(numbers))
         self.model = model
         model.prepare_export()
         for parent in list(model.embedding.modules()):
@@ -63,6 +76,9 @@ class _Served(nn.Module):
             self.register_buffer("starts", sizes.cumsum(0) - sizes)
             self.register_buffer("columns", torch.arange(len(sizes)) << 32)
 
+    is_log: Tensor
+    mean: Tensor
+    factor: Tensor
     known: Tensor
     starts: Tensor
     columns: Tensor
@@ -70,6 +86,9 @@ class _Served(nn.Module):
     def forward(self, dense: Tensor, tokens: Tensor) -> Tensor:
         """Log-odds of a click."""
         values = log_dense_tensor(dense)
+        if self.scales_dense:
+            scaled = torch.nan_to_num((dense - self.mean) * self.factor, nan=0.0)
+            values = torch.where(self.is_log, values, scaled)
         ids = tokens.to(torch.int64)
         if self.treatment == "mlperf":
             ids = ids % MLPERF_IDS

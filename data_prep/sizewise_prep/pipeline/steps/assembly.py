@@ -21,8 +21,9 @@ from sizewise_core.compiled import compiled
 from sizewise_core.names import PlainName
 from sizewise_prep.pipeline.steps.row_files import Part, Spilled, gather
 from sizewise_prep.raw.layout import CRITEO, Layout
+from sizewise_prep.raw.parsing.dense import transformed
 from sizewise_prep.raw.parsing.features import all_tokens
-from sizewise_prep.raw.parsing.rows import Rows, log_dense
+from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.files import write_shard
 from sizewise_prep.shards.manifest import Settings, Shard, Tokens, problem_of
 from sizewise_prep.shards.values.distinct import Run
@@ -57,7 +58,7 @@ class ShardJob:
         name: of the shard, without a suffix.
         cuts: the parts' rows that it is made of.
         tokens: what is done to tokens.
-        layout: of the log, by which token columns are made of others.
+        layout: of the log, by which token columns are made of others; fitted.
         shuffle: the seed of its rows' order; None: in time order.
         counting: with contiguous ids, whether to write the run of its tokens rather than the shard.
         ids_begin: with contiguous ids, per column, where the ids of the run's words begin (see `vocabulary.renumber`).
@@ -158,11 +159,15 @@ def make(job: ShardJob) -> Iterator[Made]:
     """
     numbering = job.tokens == "contiguous" and not job.counting
     order = _order(job)
-    ids = all_tokens(_gathered(job, "ids", order), job.layout)
+    numbers = _gathered(job, "dense", order) if job.layout.bucketed else None
+    ids = all_tokens(_gathered(job, "ids", order), numbers, job.layout)
+    del numbers
     if numbering:
         counted = Made.model_validate_json(_counting(job).record_path.read_bytes())
         renumber(job.folder, counted.run_in(job.folder), job.ids_begin, ids)
-    rows = Rows(_gathered(job, "labels", order), _gathered(job, "dense", order), ids)
+    dense = np.ascontiguousarray(_gathered(job, "dense", order)[:, : len(job.layout.dense)])
+    rows = Rows(_gathered(job, "labels", order), dense, ids)
+    del dense
     clicks = int(rows.labels.sum())
     if numbering:
         dense_missing, token_missing = counted.dense_missing, counted.token_missing
@@ -170,7 +175,9 @@ def make(job: ShardJob) -> Iterator[Made]:
         dense_missing, token_missing = (found.tolist() for found in missing(rows.dense, ids))
     if job.tokens == "mlperf":
         ids = ids % np.uint32(MLPERF_IDS)
-        rows = Rows(rows.labels, log_dense(rows.dense, fill=False), ids)
+        rows = replace(rows, ids=ids)
+    if job.tokens == "mlperf" or job.layout.transforms:
+        rows = replace(rows, dense=transformed(rows.dense, job.layout))
     shard, run, starts = None, None, [0]
     if not job.counting:
         file = f"{job.name}.arrow"

@@ -153,8 +153,9 @@ class Log:
         return [_source(raw, by_file[file]) for file, raw in enumerate(self._found)]
 
     def inexact(self) -> list[int]:
-        """Of each integer column, how many values float32 does not hold exactly."""
-        return [sum(column) for column in zip(*(part.inexact for part in self.parts), strict=True)]
+        """Of each dense column, how many integers float32 does not hold exactly."""
+        lost = [sum(column) for column in zip(*(part.inexact for part in self.parts), strict=True)]
+        return lost[: len(self._layout.dense)]
 
     def time_order(self) -> TimeOrder | None:
         """How many rows are earlier than a row before them; None where no column holds the time."""

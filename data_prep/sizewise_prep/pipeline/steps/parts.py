@@ -53,7 +53,7 @@ class Part(BaseModel):
         lines: good rows and bad ones; `header` lines come on top, and line breaks `within` rows.
         reasons: how many bad ones, by reason; the first of them: its line in the piece, from 1, and what is
             wrong.
-        inexact: of each integer column, how many values float32 does not hold exactly.
+        inexact: of each column of numbers, how many values float32 does not hold exactly.
         times: of the rows; None where no column has any.
         by_split: how many of the rows are in each split, one split behind the other; None where the rows' place in the
             log decides.
@@ -224,7 +224,7 @@ class _Collected:
         self._bytes_before = reader.bytes_read
         self._rows: list[Rows] = []
         self._first_bad: tuple[int, str] | None = None
-        self._inexact = np.zeros(len(job.layout.dense), np.int64)
+        self._inexact = np.zeros(len(job.layout.numbers), np.int64)
         self._times: list[npt.NDArray[np.int64]] = []
         self._splits: list[npt.NDArray[np.uint8]] = []
         self.bad = _BadRows(job.folder, f"{self._stem}.bad")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Step = Literal["read", "check", "count", "number", "shards", "distinct"]
+Step = Literal["read", "check", "fit", "count", "number", "shards", "distinct"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Progress:
     """How far a preparation is.
 
     Attributes:
-        step: "read" raw files; "check" what is there; "count" tokens; "number" them; write "shards"; "distinct".
+        step: "read" raw files; "check" what is there; "fit" columns to the training rows;
+            "count" tokens; "number" them; write "shards"; "distinct".
         done, total: bytes of the raw files in the first step, jobs in the others.
         rows: rows read so far, good and bad.
         seconds: since this run began.

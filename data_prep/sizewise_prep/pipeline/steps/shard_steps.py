@@ -16,13 +16,15 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from sizewise_prep.pipeline.steps import assembly, merging, parts
+from sizewise_prep.pipeline.steps import assembly, fitting, merging, parts
 from sizewise_prep.pipeline.steps.assembly import Made, ShardJob, shard_jobs
+from sizewise_prep.pipeline.steps.fitting import EdgesJob, FitJob, Found
 from sizewise_prep.pipeline.steps.log import Log
 from sizewise_prep.pipeline.steps.merging import Merged, MergeJob
 from sizewise_prep.pipeline.steps.progress import Progress
 from sizewise_prep.pipeline.workers import Workers
 from sizewise_prep.raw.layout import CRITEO
+from sizewise_prep.raw.options import Fitted
 from sizewise_prep.shards.manifest import Manifest, Quarantine, Settings, Shard, Split
 from sizewise_prep.shards.splits import Rule
 from sizewise_prep.shards.values import vocabulary
@@ -34,8 +36,8 @@ _MERGE_MEMORY = 300 * 10**6  # bytes that a worker takes to merge, without its w
 _WORDS_OF_A_RUN = 1 << 16  # that are merged at a time
 
 Steps = Generator[Progress, None, Manifest]
-Job = TypeVar("Job", ShardJob, NumberJob, MergeJob)
-Done = TypeVar("Done", Made, Numbered, Merged)
+Job = TypeVar("Job", ShardJob, FitJob, NumberJob, MergeJob)
+Done = TypeVar("Done", Made, Found, Numbered, Merged)
 
 
 def make(folder: Path, settings: Settings, log: Log, rule: Rule, workers: Workers, memory: int) -> Steps:
@@ -63,12 +65,15 @@ class _ShardSteps:
         self._folder, self._settings, self._log = folder, settings, log
         self._workers, self._memory = workers, memory
         self._layout = settings.layout or CRITEO
+        self._fitted: Fitted | None = None
 
     def steps(self, rule: Rule) -> Steps:
         quarantine = self._log.quarantine()
         by_split = self._log.rows_by_split()
         sizes = rule.sizes(self._log.rows_by_file()) if by_split is None else rule.sizes_of(by_split)
         jobs = shard_jobs(self._folder, self._settings, self._log.cuts(), sizes)
+        self._fitted = yield from self._fit(jobs)
+        jobs = [replace(job, layout=job.layout.with_fitted(self._fitted)) for job in jobs]
         if self._settings.tokens == "contiguous":
             figures = yield from self._make([replace(job, counting=True) for job in jobs], "count")
             numbered = yield from self._number([one.run_in(self._folder) for one in figures])
@@ -86,6 +91,49 @@ class _ShardSteps:
         counted = joined(self._folder, [(self._folder / column.file, column.rows) for column in counts])
         return self._manifest(quarantine, sizes, made, figures, files, counted, cardinalities)
 
+    def _fit(self, jobs: list[ShardJob]) -> Generator[Progress, None, Fitted | None]:
+        """What the training rows say of columns; None where the layout asks for nothing."""
+        buckets, standardized = self._layout.to_fit
+        if not buckets and not standardized:
+            return None
+        training = [
+            FitJob(self._folder, job.name, job.cuts, self._layout)
+            for job in jobs
+            if job.name.startswith(assembly.TRAINING)
+        ]
+        done = {one.name: one for one in (yield from self._intact(training, fitting.check))}
+        left = [job for job in training if job.name not in done]
+        yield from self._log.restore({cut.part.file for job in left for cut in job.cuts})
+        for found in self._workers.run(fitting.fit, left, self._shard_memory()):
+            if found is not None:
+                done[found.name] = found
+            yield self._log.progress("fit", len(done), len(training))
+        every = [done[job.name] for job in training]
+        columns = fitting.cut_columns(self._layout)
+        cut = [
+            EdgesJob(
+                name,
+                columns.index(self._layout.bucketed[name].of),
+                quantiles,
+                sum(one.known[columns.index(self._layout.bucketed[name].of)] for one in every),
+                tuple(one.run_in(self._folder) for one in every),
+                self._words(len(every)),
+            )
+            for name, quantiles in buckets.items()
+        ]
+        edges = dict[str, tuple[float, ...]]()
+        for of_bucket in self._workers.run(fitting.edges, cut, self._memory):
+            if of_bucket is not None:
+                edges |= [of_bucket]
+            yield self._log.progress("fit", len(edges), len(cut))
+        moments = {name: fitting.moments(every, column) for column, name in enumerate(standardized)}
+        return Fitted(edges={name: edges[name] for name in buckets}, moments=moments)
+
+    def _shard_memory(self) -> int:
+        """Bytes that a worker takes to hold a shard's rows."""
+        row_bytes = 1 + 4 * len(self._layout.numbers) + 4 * len(self._layout.tokens)
+        return assembly.memory(self._settings.shard_rows, row_bytes)
+
     def _make(
         self, jobs: list[ShardJob], step: Literal["count", "shards"]
     ) -> Generator[Progress, None, list[Made]]:
@@ -95,9 +143,7 @@ class _ShardSteps:
         yield from self._log.restore({cut.part.file for job in left for cut in job.cuts})
         uses = Counter(cut.part.file for job in left for cut in job.cuts)
         by_name = {job.name: job for job in left}
-        row_bytes = 1 + 4 * len(self._layout.dense) + 4 * len(self._layout.tokens)
-        memory = assembly.memory(self._settings.shard_rows, row_bytes)
-        for one in self._workers.run(assembly.make, left, memory):
+        for one in self._workers.run(assembly.make, left, self._shard_memory()):
             if one is not None:
                 made[one.name] = one
                 for cut in by_name[one.name].cuts if step == "shards" else ():
@@ -191,6 +237,7 @@ class _ShardSteps:
             counts=counts,
             dense_inexact=self._log.inexact(),
             time_order=self._log.time_order(),
+            fitted=self._fitted,
         )
 
 

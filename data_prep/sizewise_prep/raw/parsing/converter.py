@@ -37,6 +37,7 @@ _WRONG: dict[Kind, tuple[str, str]] = {
     "label": _LABEL,
     "integer": ("not_an_integer", "is not an integer"),
     "number": ("not_a_number", "is not a number"),
+    "bucket": ("not_a_number", "is not a number"),
     "hex": ("not_hex", "is not a hexadecimal token of up to 8 digits"),
     "decimal": ("token_range", "is not a decimal token of 32 bits"),
     "string": ("not_a_token", "is neither a string nor an integer"),
@@ -46,6 +47,7 @@ _WRONG: dict[Kind, tuple[str, str]] = {
 _RANGE = {
     "integer": ("integer_range", "does not fit into 64 bits"),
     "number": ("number_range", "is not finite in 32 bits"),
+    "bucket": ("number_range", "is not finite in 32 bits"),
 }
 
 
@@ -56,7 +58,7 @@ class Converted:
     Attributes:
         rows: the good ones.
         faults: of the others: which, in ascending order, and what is wrong with each.
-        inexact: (dense columns,), int64: values of good rows in integer columns that float32 does not hold exactly.
+        inexact: (columns of numbers,), int64: integers of good rows that float32 does not hold exactly.
         times: (good rows with a time,), int64.
         splits: (good rows,), uint8: which split each is in, where a column says it.
     """
@@ -105,9 +107,9 @@ class Converter:
 
     def _rows(self, found: dict[str, _Column], faults: list[tuple[int, Fault]]) -> Converted:
         labels = found[self._layout.label].values.to_numpy().astype(np.uint8, copy=False)
-        dense = np.empty((len(labels), len(self._layout.dense)), np.float32)
-        lost = np.zeros(len(self._layout.dense), np.int64)
-        for place, name in enumerate(self._layout.dense):
+        dense = np.empty((len(labels), len(self._layout.numbers)), np.float32)
+        lost = np.zeros(len(self._layout.numbers), np.int64)
+        for place, name in enumerate(self._layout.numbers):
             values = found[name].values
             dense[:, place] = values.cast(pl.Float32).fill_null(float("nan")).to_numpy()
             if values.dtype == pl.Int64:
@@ -189,7 +191,7 @@ class Converter:
             return _ruled(values, self._rule) if self._rule else _labels(values)
         if kind == "integer":
             return _integers(values)
-        if kind == "number":
+        if kind in ("number", "bucket"):
             return _reals(values)
         if kind == "time":
             return _times(values)

@@ -1,6 +1,9 @@
-"""Token columns that are made of others: crosses.
+"""Token columns that are made of others: buckets of numbers, and crosses of tokens.
 
     rows = with_features(read, layout)         # rows as files have them -> rows as shards and models have them
+
+A bucket's token is its number, from 1: one more than how many edges are at most the value; 0 where that is missing.
+Values and edges are compared as float32.
 
 A cross stands for the combination of its columns' tokens, in 32 bits. Of tokens t1, t2, ... it is the upper half of h,
 or 1 where that is 0, after h = mix(h + t + 0x9E3779B97F4A7C15) for each of them, from 0 and modulo 2^64, where `mix` is
@@ -26,31 +29,60 @@ _ROWS = 65_536  # worked on at a time, so that temporary arrays stay small
 
 
 def with_features(rows: Rows, layout: Layout) -> Rows:
-    """Rows with all token columns of a layout, of rows with those that files have."""
-    return replace(rows, ids=all_tokens(rows.ids, layout))
+    """Rows with the columns that models take, of rows with those that files have.
+
+    Args:
+        rows: as a reader gives them.
+        layout: of the log, fitted.
+    """
+    dense = len(layout.dense)
+    numbers = rows.dense if rows.dense.shape[1] == dense else np.ascontiguousarray(rows.dense[:, :dense])
+    return replace(rows, dense=numbers, ids=all_tokens(rows.ids, rows.dense, layout))
 
 
-def all_tokens(read: npt.NDArray[np.uint32], layout: Layout) -> npt.NDArray[np.uint32]:
+def all_tokens(
+    read: npt.NDArray[np.uint32], numbers: npt.NDArray[np.float32] | None, layout: Layout
+) -> npt.NDArray[np.uint32]:
     """All token columns of a layout.
 
     Args:
         read: (rows, columns), those that files have, as raw tokens; 0 = missing.
-        layout: of the log.
+        numbers: (rows, columns), as files have them, NaN = missing; None where no bucket is made of one.
+        layout: of the log, fitted.
 
     Returns:
         (rows, all token columns); `read` itself where no column is made of others.
     """
-    if not layout.crosses:
+    if not layout.crosses and not layout.bucketed:
         return read
     names = layout.tokens
     ids = np.empty((len(read), len(names)), np.uint32)
     ids[:, : read.shape[1]] = read
+    for name, bucket in layout.bucketed.items():
+        assert numbers is not None
+        values = numbers[:, layout.numbers.index(bucket.of)]
+        ids[:, names.index(name)] = bucket_of(values, layout.edges(name))
     for name, parts in layout.crosses.items():
         places = [names.index(part) for part in parts]
         for low in range(0, len(ids), _ROWS):
             block = ids[low : low + _ROWS]
             block[:, names.index(name)] = cross(block, places)
     return ids
+
+
+def bucket_of(values: npt.NDArray[np.float32], edges: Sequence[float]) -> npt.NDArray[np.uint32]:
+    """The bucket of each value, from 1; 0 where it is missing.
+
+    Args:
+        values: (rows,), NaN = missing.
+        edges: where buckets begin but for the first, ascending.
+
+    Returns:
+        (rows,).
+    """
+    found = np.searchsorted(np.array(edges, np.float32), values, "right").astype(np.uint32) + np.uint32(1)
+    found[np.isnan(values)] = 0
+    return found
 
 
 def cross(ids: npt.NDArray[np.uint32], places: Sequence[int]) -> npt.NDArray[np.uint32]:

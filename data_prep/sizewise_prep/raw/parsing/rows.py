@@ -65,7 +65,7 @@ class Rows:
 
     Attributes:
         labels: (rows,), uint8, 0 or 1.
-        dense: (rows, integer columns), float32, the integer's value; NaN = missing.
+        dense: (rows, columns of numbers), float32, the number's value; NaN = missing.
         ids: (rows, token columns), uint32, the token's value; 0 = missing.
         lists: of each column with several tokens a row, in the order of the columns.
     """

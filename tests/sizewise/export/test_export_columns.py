@@ -1,0 +1,96 @@
+"""An export scores raw rows of another layout as its model scores their shards: crosses, buckets, transforms."""
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from counted import build_ready
+from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description
+from sizewise.export.program import to_program
+from sizewise.export.scoring import score
+from sizewise.models.dlrm import DLRM
+from sizewise.training.batches import Split
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.shards.manifest import Manifest
+
+SCHEMA = """
+separator: ","
+header: true
+columns:
+  user: token
+  item: token
+  price: {kind: number, transform: standardize}
+  offset: {kind: number, transform: none}
+  views: integer
+  age: {kind: bucket, quantiles: 5}
+  clicked: label
+crosses: {user_item: [user, item], user_age: [user, age]}
+"""
+
+
+def exported(folder: Path, model: DLRM, manifest: Manifest) -> None:
+    """Write an untrained model as `export` writes a trained one."""
+    buffer = io.BytesIO()
+    torch.export.save(to_program(model, manifest.settings.tokens, None, manifest.layout), buffer)
+    content = buffer.getvalue()
+    description = Description(
+        sizewise="0", study="s", trial_id=0, iteration=1, config={}, layout=manifest.layout,
+        tokens=manifest.settings.tokens, validation={}, test={}, embedding_bytes=0, model_bytes=0, compression_ratio=1,
+        latency=[], measured_on="", program_bytes=len(content), sha256=hashlib.sha256(content).hexdigest(),
+    )  # fmt: skip
+    folder.mkdir()
+    (folder / PROGRAM).write_bytes(content)
+    (folder / DESCRIPTION).write_text(description.model_dump_json())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, DLRM]:
+    """A log, its shards and an export."""
+    folder = tmp_path_factory.mktemp("columns")
+    lines = [
+        f"{f'u{j % 13}' if j % 7 else ''},{j % 5},{j / 8 - 9 if j % 4 else ''},{j % 3 - 1},{j % 6},{j * j % 89},"
+        f"{j % 2}\n"
+        for j in range(300)
+    ]
+    (folder / "log.csv").write_text("user,item,price,offset,views,age,clicked\n" + "".join(lines))
+    (folder / "log.yaml").write_text(SCHEMA)
+    manifest = prepare(folder / "log.csv", folder / "data", layout=Layout.load(folder / "log.yaml"))
+    embedding = build_ready("hash", manifest.cardinalities, 8, 4000, 1)
+    model = DLRM(embedding, 3, [8], [8])
+    exported(folder / "model", model, manifest)
+    return folder, manifest, model
+
+
+def test_raw_rows_are_scored_as_their_shards_are(made: tuple[Path, Manifest, DLRM]) -> None:
+    folder, _, _ = made
+    score(Deployed.open(folder / "model"), [str(folder / "log.csv")], folder / "scores.parquet")
+    found = pl.read_parquet(folder / "scores.parquet")["log_odds"].to_numpy()
+    again = DLRM(build_ready("hash", made[1].cardinalities, 8, 4000, 1), 3, [8], [8])
+    again.load_state_dict(made[2].state_dict(), strict=False)
+    with torch.inference_mode():
+        batches = [
+            batch
+            for name in ("train", "validation", "test")
+            for batch in Split.open(folder / "data", name).in_order(64)
+        ]
+        wanted = torch.cat([again(batch.dense, batch.ids) for batch in batches]).numpy()
+    assert len(np.unique(wanted)) > 200
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_an_export_without_its_edges_is_refused(made: tuple[Path, Manifest, DLRM]) -> None:
+    folder, manifest, model = made
+    exported(folder / "bare", model, manifest)
+    path = folder / "bare" / DESCRIPTION
+    description = Description.model_validate_json(path.read_text())
+    bare = description.model_copy(update={"layout": manifest.settings.layout})
+    path.write_text(bare.model_dump_json())
+    with pytest.raises(InputError, match="lacks the edges or moments of its columns; export the trial again"):
+        Deployed.open(folder / "bare")
