@@ -153,7 +153,7 @@ class StudySpec(Strict):
                 f"pruning: compares AUC at equal bytes and iterations, so objectives must be auc and any of "
                 f"{', '.join(sorted(COMPARED - {'auc'}))}: change objectives or drop pruning"
             )
-        if self.pruning and self.train.decay == "linear":
+        if self.pruning and "none" not in ends_of(self.train.decay):
             raise ValueError(
                 "pruning: compares AUC at equal iterations, and says little of trials whose learning rate is still to "
                 "fall (train.schedule.decay): drop pruning, or write decay: none"

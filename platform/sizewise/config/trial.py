@@ -202,14 +202,26 @@ class TrialConfig(BaseModel):
         """What tells this configuration's learning curve from others, whatever its length.
 
         A step does not depend on how many steps there will be, so one configuration with fewer epochs has the
-        first part of the same curve; unless its learning rate decays, or its method has a schedule that does
+        first part of the same curve; unless its learning rate depends on it, or its method has a schedule that does
         (`Options.depends_on_epochs`).
         """
         exclude = {"checkpoint_seconds"}
-        options = METHODS[self.embedding.method].options(**self.embedding.options)
-        if self.train.decay == "none" and not options.depends_on_epochs:
+        if not (self.train.depends_on_length or self._method_depends_on_epochs()):
             exclude.add("epochs")
         return self._identity(exclude)
+
+    def stable_part(self) -> str:
+        """What tells the part of the curve before the learning rate falls from others; "" where it has none.
+
+        Trials that differ in length, and in how their rate falls, have the same one.
+        """
+        if not self.train.stable or self._method_depends_on_epochs():
+            return ""
+        falls = {"decay", "decay_share", "decay_start", "decay_power"}
+        return "until the rate falls: " + self._identity({"checkpoint_seconds", "epochs", *falls})
+
+    def _method_depends_on_epochs(self) -> bool:
+        return METHODS[self.embedding.method].options(**self.embedding.options).depends_on_epochs
 
     def digest(self) -> str:
         """Eight hex digits that tell this configuration from others."""

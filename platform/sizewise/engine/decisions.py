@@ -20,6 +20,7 @@ from sizewise.engine.front_on_record import FrontOnRecord
 from sizewise.engine.messages import Assignment, Resources
 from sizewise.engine.resources import Sharing, held
 from sizewise.engine.restoring import kept_evaluations
+from sizewise.engine.sharing import stable_part
 from sizewise.metrics.evaluation import Evaluation, TestScores, best
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
@@ -129,6 +130,7 @@ class Engine:
             "how": {
                 "continues": str(self.files.checkpoints_of(shorter.key).path) if shorter else None,
                 "pruning": compared.as_plain() if compared and pruned else None,
+                **stable_part(self.search, self.files, config),
                 **self._teacher(record),
             },
         }

@@ -24,6 +24,7 @@ from sizewise.config import StudySpec
 from sizewise.config.trial import TrialConfig
 from sizewise.metrics.evaluation import Evaluation, best
 from sizewise.metrics.registry import SCORES, column_of
+from sizewise.search.curves import Curves
 from sizewise.search.limits import Limits
 from sizewise.search.samplers import Outcome, Suggester
 from sizewise.search.space import as_param, configure, points, seed_of
@@ -76,7 +77,7 @@ class Search:
         self._groups: dict[int, list[Record]] = {}  # closed trials by configuration
         self.set_aside: deque[Record] = deque()  # infeasible suggestions that are not reported yet
         self.replicated: list[list[Record]] = []  # those of several trials
-        self._curves: dict[str, Record] = {}  # the longest trial of each learning curve
+        self.curves = Curves()
         self._due: deque[tuple[int, int]] = deque()  # (configuration, replicate) to train when there is room
         self._interrupted = deque(n for n in sorted(self.records) if self.records[n].state == "running")
         self._teachers = wanted_teachers(spec)
@@ -232,7 +233,7 @@ class Search:
             self._free_trial += 1
         asked = optuna.trial.FixedTrial(dict(params))
         config = configure(self.spec, asked, self.full_bytes, seed_of(self.spec, replicate))
-        longest = self._curves.get(config.curve())
+        longest = self.curves.longest(config)
         return Record(
             trial_id=self._free_trial,
             configuration=configuration,
@@ -328,10 +329,7 @@ class Search:
         if len(group) == 2:
             self.replicated.append(group)
         if record.trained_epochs is not None:
-            curve = self.config(record).curve()
-            longest = self._curves.get(curve)
-            if longest is None or (longest.trained_epochs or 0.0) < record.trained_epochs:
-                self._curves[curve] = record
+            self.curves.add(record, self.config(record))
         if record.replicate and self._seeds == 1:
             return  # of the front: the sampler got the configuration's outcome long ago
         if record.replicate == 0 and record.state == "finished" and self._seeds > 1:

@@ -76,6 +76,10 @@ class TrialFolder:
         """The state after that many steps."""
         return self.path / f"{iteration:012d}.ckpt"
 
+    def stable(self, iteration: int, weights: int) -> Place:
+        """The state after that many steps, for other trials; its best weights are those of iteration `weights`."""
+        return self.path / f"stable-{iteration:012d}-{weights:012d}.state"
+
     def weights(self, iteration: int) -> Place:
         """The weights of an evaluation that was the best so far."""
         return self.path / f"best-{iteration:012d}.safetensors"

@@ -66,6 +66,7 @@ class State(TypedDict):
     optimizer: Mapping[str, Any]
     random: torch.Tensor
     evaluations: list[Row]
+    weights_of: NotRequired[str]  # of a state that other trials go on from: the identity in its best weights
 
 
 def save(folder: Place, iteration: int, state: State) -> None:
@@ -77,12 +78,17 @@ def save(folder: Place, iteration: int, state: State) -> None:
         state: what the checkpoint holds.
     """
     make(folder)
+    write_sealed(TrialFolder(folder).checkpoint(iteration), state)
+    for old in entries(folder, "*.ckpt")[:-KEPT]:
+        remove(old.path)
+
+
+def write_sealed(path: Place, state: State) -> None:
+    """Write a state with its digest, atomically."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    write(TrialFolder(folder).checkpoint(iteration), payload + hashlib.sha256(payload).digest())
-    for old in entries(folder, "*.ckpt")[:-KEPT]:
-        remove(old.path)
+    write(path, payload + hashlib.sha256(payload).digest())
 
 
 def adopt(source: Place, folder: Place) -> None:
@@ -187,16 +193,18 @@ def newest_usable(folder: Place, of: str) -> tuple[State | None, list[str]]:
 
 
 def drop_weights(folder: Place, before: int, kept: int | None) -> None:
-    """Remove weights of earlier evaluations.
+    """Remove weights of earlier evaluations, but those of states that are kept for other trials.
 
     Args:
         folder: the trial's.
         before: the iteration before which they are removed.
         kept: the iteration whose weights stay all the same; None for none.
     """
-    keep = None if kept is None else TrialFolder(folder).weights(kept)
+    keep = set() if kept is None else {TrialFolder(folder).weights(kept)}
+    states = [entry.path.stem.rpartition("-")[2] for entry in entries(folder, "stable-*.state")]
+    keep |= {TrialFolder(folder).weights(int(weights)) for weights in states if weights.isdecimal()}
     for old, *_ in entries(folder, "best-*.safetensors"):
-        if old != keep and int(old.stem.removeprefix("best-")) < before:
+        if old not in keep and int(old.stem.removeprefix("best-")) < before:
             remove(old)
 
 
@@ -244,8 +252,8 @@ def _newest_own(trial: TrialFolder, number: int) -> Place:
 
 
 def _copied(before: Place, own: Place) -> bool:
-    """Copy weights, then checkpoints (which need them), oldest first; False where one was removed meanwhile."""
-    files = entries(before, "best-*.safetensors") + entries(before, "*.ckpt")
+    """Copy weights, then states that need them, oldest first; False where one was removed meanwhile."""
+    files = [f for kind in ("best-*.safetensors", "stable-*.state", "*.ckpt") for f in entries(before, kind)]
     try:
         for entry in files:
             copy(entry.path, own / entry.path.name)

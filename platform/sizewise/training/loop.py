@@ -11,7 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Unpack
 
 import numpy as np
@@ -33,6 +32,7 @@ from sizewise.store.study_folder import TrialFolder
 from sizewise.theory.communication import wire_bytes
 from sizewise.training import checkpoint
 from sizewise.training.batches import Batch, Split
+from sizewise.training.branching import branch, branch_points, keep
 from sizewise.training.building import build_model as build_model  # also known by these names here
 from sizewise.training.building import model_sizes as model_sizes
 from sizewise.training.holding import held
@@ -41,6 +41,9 @@ from sizewise.training.memory import optimizer_bytes, peak_memory
 from sizewise.training.memory import reset_peak_memory as reset_peak_memory
 from sizewise.training.optimizers import build_optimizer
 from sizewise.training.optimizers import restore as restore_optimizer
+from sizewise.training.outcome import ONLY as ONLY
+from sizewise.training.outcome import Outcome as Outcome
+from sizewise.training.outcome import Worker as Worker
 from sizewise.training.points import evaluation_points as evaluation_points
 from sizewise.training.predicting import evaluation_rows
 from sizewise.training.predicting import predict as predict
@@ -60,36 +63,6 @@ Report = Callable[[Evaluation | None], None]
 # Called once where a trial continues from a checkpoint, with the evaluations that it carried, and what was damaged.
 Resumed = Callable[[Sequence[Evaluation], Sequence[str]], None]
 Verdict = Callable[[Sequence[Evaluation]], str]  # why a trial with these evaluations should stop, or nothing
-
-
-@dataclass(frozen=True)
-class Worker:
-    """One of the processes that train a trial together.
-
-    Attributes:
-        rank: its number, from 0.
-        world: how many there are.
-        device: to train on.
-        uses: what all of them hold while they train (`cpu_seconds`: CPUs, `gpu_seconds`: GPUs), for evaluations to
-            say how much of it led to them.
-    """
-
-    rank: int = 0
-    world: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    uses: Mapping[str, float] = field(default_factory=dict)
-
-
-ONLY = Worker()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a finished trial leaves: all its evaluations, and the test scores of its best one."""
-
-    evaluations: Sequence[Evaluation]
-    test: TestScores
-    pruned: str = ""  # why it ended before its last iteration, if it did
 
 
 class DivergedError(RuntimeError):
@@ -132,6 +105,7 @@ def train(
             checkpoint.adopt(checkpoint.current(place(continues)), own)
         teacher = [Source.model_validate(dict(one)) for one in how.get("teacher", ())]
         trial = _Trial(config, own, worker, claim, teacher)
+        trial.share(how.get("stable", ()), how.get("lengths", ()))
         trial.restore(resumed or _log_damage)
         return trial.run(report, _verdict(pruning) if pruning else lambda rows: "")
 
@@ -166,6 +140,7 @@ class _Trial:
         self.optimizer = build_optimizer(
             config.train.optimizer, self.model, config.search.learning_rate, in_backward=self.world == 1
         )
+        self.branches: set[int] = set()  # iterations after which its state is kept for other trials
         self.iteration = 0
         self.samples = 0
         self.train_seconds = 0.0
@@ -187,8 +162,8 @@ class _Trial:
         self.step = Step(
             self.parallel, self.optimizer, config.train.batch_size, self.device, self.world, distill=distill
         )
-        self.rates = Rates(
-            config.train.decay,
+        self.rates = Rates.of(
+            config.train,
             config.search.learning_rate,
             config.search.epochs * self.per_epoch,
             STAIRS if self.step.recorder else None,
@@ -210,6 +185,7 @@ class _Trial:
             self.world,
             ahead=self.device.type == "cuda",
         )
+        self._keep()
         saved = started = time.monotonic()
         while not pruned and self.iteration < total:
             self._step(next(batches))
@@ -220,13 +196,31 @@ class _Trial:
                 self._save()
                 report(self.evaluations[-1] if self.rank == 0 else None)
                 pruned = self._ask(verdict)
+                self._keep()
                 saved = started = time.monotonic()
-            elif time.monotonic() - saved > self.config.train.checkpoint_seconds:
+            elif self._save_is_due(saved):
                 self._synchronize()
                 self.train_seconds += time.monotonic() - started
                 self._save()
+                self._keep()
                 saved = started = time.monotonic()
         return Outcome(self.evaluations, self._test(), pruned)
+
+    def _save_is_due(self, saved: float) -> bool:
+        """Whether to save between evaluations; `saved` is when that was done last."""
+        due = time.monotonic() - saved > self.config.train.checkpoint_seconds
+        return due or self.iteration in self.branches
+
+    def share(self, stable: Sequence[str], lengths: Sequence[int]) -> None:
+        """Begin with what other trials kept, where there are no checkpoints, and keep its own states for others."""
+        self.branches = branch_points(self.config, self.per_epoch, lengths)
+        if self.rank == 0:
+            branch([place(one) for one in stable], self.folder, self.config, self.per_epoch)
+
+    def _keep(self) -> None:
+        """Keep the state for other trials where they go on from it."""
+        if self.rank == 0 and self.iteration in self.branches:
+            keep(self.folder, self.config, self._state())
 
     def _rows(self, ended: bool) -> Split:
         """The training split, with a teacher's scores where there is one, and anything is left to train."""
@@ -352,7 +346,13 @@ class _Trial:
             return
         if self.claim and self.claim.superseded():
             raise SupersededError(f"{self.folder}: another process trains this trial now")
-        state: checkpoint.State = {
+        checkpoint.save(self.folder, self.iteration, self._state())
+        # Only now may older best weights go: until here the checkpoint before this one needed them.
+        kept = best(self.evaluations).iteration if self.evaluations else None
+        checkpoint.drop_weights(self.folder, self.iteration, kept)
+
+    def _state(self) -> checkpoint.State:
+        return {
             "config": self.config.digest(),
             "of": self.of,
             "iteration": self.iteration,
@@ -363,10 +363,6 @@ class _Trial:
             "random": torch.get_rng_state(),
             "evaluations": as_rows(self.evaluations),
         }
-        checkpoint.save(self.folder, self.iteration, state)
-        # Only now may older best weights go: until here the checkpoint before this one needed them.
-        kept = best(self.evaluations).iteration if self.evaluations else None
-        checkpoint.drop_weights(self.folder, self.iteration, kept)
 
     def restore(self, resumed: Resumed) -> None:
         """Go on where the newest intact checkpoint left off; it was saved before anything of it was reported."""

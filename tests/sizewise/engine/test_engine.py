@@ -232,3 +232,27 @@ def test_few_trials_that_all_fail(
     assert study.next_trial() is None
     assert bool(study.paused) == paused
     assert {r.state for r in study.search.records.values()} == {"running" if paused else "failed"}
+
+
+def test_trials_are_given_what_others_trained_before_their_rate_falls(
+    engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    """And keep their states where those of other lengths fall; trials of other settings share nothing."""
+    fixed = {"memory_budget": 5000, "learning_rate": 0.02}
+    study = engine(
+        search={**fixed, "epochs": {"choices": [1, 2, 4]}},
+        first_trials=[{"epochs": 2}, {"epochs": 4}, {"epochs": 1}],
+        train={"schedule": {"warmup": 100, "decay": "cosine", "decay_share": 0.2}},
+        trials=3,
+    )
+    given = []
+    for trial in range(3):
+        record = study.next_trial()
+        assert record is not None
+        how = study.payload(record)["how"]
+        assert (how["continues"], how["pruning"], how["lengths"]) == (None, None, [1, 2, 4])
+        given.append([int(Path(folder).name[:4]) for folder in how["stable"]])
+        study.finished(trial, [Evaluation({**ROW, "epoch": float(record.config["epochs"])})], TEST)
+    assert given == [[], [0], [1, 0]]
+    plain = engine(search={**fixed, "epochs": 1}, train={"schedule": {"decay": "linear"}}).payload
+    assert "stable" not in plain(study.search.records[0])["how"]

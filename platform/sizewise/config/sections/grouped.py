@@ -41,13 +41,18 @@ def grouped(written: Mapping[str, Any], groups: Groups, absent: Mapping[str, Any
     Args:
         written: by their own names.
         groups: as for `ungrouped`.
-        absent: by the name of the setting that a group depends on: its value where there is no such group.
+        absent: values of settings by their own names; a group in which all of them have these is left out, and from
+            one of which some have others, those that have them.
     """
     inner = {own for names in groups.values() for own in names.values()}
     section = {name: value for name, value in written.items() if name not in inner}
     for group, names in groups.items():
-        if all(written[own] != absent[own] for own in names.values() if own in absent):
-            section[group] = {name: written[own] for name, own in names.items()}
+        if any(written[own] != absent[own] for own in names.values() if own in absent):
+            section[group] = {
+                name: written[own]
+                for name, own in names.items()
+                if own not in absent or written[own] != absent[own]
+            }
     return section
 
 

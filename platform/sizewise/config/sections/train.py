@@ -4,15 +4,28 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from sizewise.config.fields import Choices, OneOf, Searchable, Size, ends_of, form_of
+from sizewise.config.fields import Choices, OneOf, Range, Searchable, Size, ends_of, form_of
 from sizewise.config.sections.grouped import Groups, grouped, place_of, ungrouped
 from sizewise.config.sections.section import Section
 from sizewise_core.errors import shown
 
 GROUPS: Groups = {
-    "schedule": {"decay": "decay"},
+    "schedule": {
+        "decay": "decay",
+        "warmup": "schedule_warmup",
+        "decay_share": "decay_share",
+        "decay_start": "decay_start",
+        "power": "decay_power",
+    },
     "distill": {
         "teacher": "distill_teacher",
         "teachers": "distill_teachers",
@@ -23,7 +36,27 @@ GROUPS: Groups = {
         "memory_budget": "distill_memory_budget",
     },
 }
-_ABSENT = {"decay": "none", "distill_teacher": []}
+_ABSENT = {
+    "decay": "none",
+    "schedule_warmup": 0,
+    "decay_share": 1.0,
+    "decay_start": None,
+    "decay_power": 2.0,
+    "distill_teacher": [],
+}
+_FALL = ("decay_share", "decay_start", "decay_power")
+
+
+def _length(value: Any) -> Any:
+    """A share of a trial, or iterations when it is an integer."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"must be a share of the trial (0.05) or iterations (500), not {value!r}")
+    if isinstance(value, float) and value > 1:
+        raise ValueError(f"is a share of the trial, at most 1.0, or iterations as an integer, not {value!r}")
+    return value
+
+
+Length = Annotated[float | int, AfterValidator(_length)]
 
 
 class TrainSpec(Section):
@@ -35,8 +68,12 @@ class TrainSpec(Section):
     evaluate_every: OneOf[float | int] = 0.25
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0  # between evaluations, at most this far apart
     precision: Searchable[Literal["float32", "bfloat16"]] = "float32"  # that the MLPs compute in
-    # `schedule`: how the learning rate falls from its first value, over the trial
-    decay: Searchable[Literal["none", "linear"]] = "none"
+    # `schedule`: how the learning rate rises to its highest value, and falls from it; see `training.schedule`
+    decay: Searchable[Literal["none", "linear", "cosine", "polynomial"]] = "none"
+    schedule_warmup: Searchable[Length] = 0
+    decay_share: Searchable[Length] = 1.0
+    decay_start: Searchable[Length | None] = None
+    decay_power: Searchable[Annotated[float, Field(gt=0, le=10)]] = 2.0  # of `polynomial`
     # `distill`: what the models learn from beside the labels: nothing, or the mean of these teachers
     distill_teacher: list[str] = []
     distill_teachers: Annotated[int, Field(ge=1, le=64)] = 1  # of a method that is trained for it: how many
@@ -70,7 +107,10 @@ class TrainSpec(Section):
 
     @model_serializer(mode="wrap")
     def _grouped(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
-        written = grouped(handler(self), GROUPS, _ABSENT)
+        own = handler(self)
+        written = grouped(own, GROUPS, _ABSENT)
+        if isinstance(schedule := written.get("schedule"), dict):
+            written["schedule"] = {"decay": own["decay"], **schedule}
         if "distill" in written:  # without which a study's students would have a decay by default
             written.setdefault("schedule", {"decay": self.decay})
         return written
@@ -102,3 +142,44 @@ class TrainSpec(Section):
             if value not in ("float32", "bfloat16"):
                 raise ValueError(f"precision: unknown {value!r}: use float32 or bfloat16")
         return self
+
+    @model_validator(mode="after")
+    def _schedule_is_possible(self) -> "TrainSpec":
+        decays = ends_of(self.decay)
+        changed = [name for name in _FALL if getattr(self, name) != _ABSENT[name]]
+        if changed and decays == ["none"]:
+            raise ValueError(
+                f"{self.written_as(changed[0])}: no rate falls with decay: none: write decay: linear, cosine or "
+                "polynomial as well"
+            )
+        if "decay_power" in changed and "polynomial" not in decays:
+            raise ValueError("schedule.power: is that of decay: polynomial: write this, or drop power")
+        for name in ("schedule_warmup", "decay_share", "decay_start"):
+            field = getattr(self, name)
+            if isinstance(field, Range) and not all(isinstance(end, float) for end in ends_of(field)):
+                place = self.written_as(name)
+                raise ValueError(f"{place}: a range holds shares (0.1 to 0.5): list iterations as choices")
+        warm, fall = (max(ends_of(field)) for field in (self.schedule_warmup, self.decay_share))
+        shares = isinstance(warm, float) and isinstance(fall, float) and decays != ["none"]
+        if shares and self.decay_share != 1.0 and self.decay_start is None and warm + fall > 1:
+            raise ValueError(
+                f"schedule: a warmup of {warm:g} and a decay_share of {fall:g} are more than the trial: lower one"
+            )
+        if 0 in ends_of(self.decay_share):
+            raise ValueError("schedule.decay_share: must be above 0: to keep the rate, write decay: none")
+        return self
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the rates of a trial's first iterations, or where they fall, are others when it is longer."""
+        if isinstance(self.schedule_warmup, float) and self.schedule_warmup:
+            return True
+        fixed = isinstance(self.decay_start, int) and isinstance(self.decay_share, int)
+        return self.decay != "none" and not fixed
+
+    @property
+    def stable(self) -> bool:
+        """Whether trials of other lengths have the same rates up to where they fall."""
+        if isinstance(self.schedule_warmup, float) and self.schedule_warmup:
+            return False
+        return self.depends_on_length and (self.decay_share != 1.0 or self.decay_start is not None)
