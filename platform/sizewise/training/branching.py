@@ -39,7 +39,13 @@ def branch_points(config: TrialConfig, per_epoch: int, lengths: Iterable[int]) -
 
 
 def keep(folder: Place, config: TrialConfig, state: checkpoint.State) -> None:
-    """Keep a state for other trials; its best weights stay as long as it does."""
+    """Keep a state for other trials; its best weights stay as long as it does.
+
+    Args:
+        folder: the trial's.
+        config: the trial.
+        state: what its checkpoint holds.
+    """
     weights = best(from_rows(state["evaluations"])).iteration if state["evaluations"] else 0
     path = TrialFolder(folder).stable(state["iteration"], weights)
     if not any(entry.path.name == path.name for entry in entries(folder, "stable-*.state")):
