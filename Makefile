@@ -1,7 +1,8 @@
 # Everything runs in .venv, which the first target that needs it creates from pinned versions.
 #   make quickstart   generate logs, prepare shards, run a study, write its report (minutes on two cores)
 #   make test         every test          make lint        ruff, strict types, and that imports go one way
-#   make test-fast    what needs no cluster, browser or study      make test-slow   the rest
+#   make test-fast    what needs no cluster, browser or study, and of many combinations a few (two minutes)
+#   make test-rest    all other tests
 #   make chaos        the long form of the chaos suite: twenty kills of one study and all that tests do
 #   make bench        CPU benchmarks (minutes), kept in benchmarks/RESULTS.md
 #   make api          the reference, out of the docstrings, into build/api/
@@ -11,7 +12,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ROWS ?= 150000
 
-.PHONY: quickstart bench test test-fast test-slow chaos lint format api release-check dashboard clean install
+.PHONY: quickstart bench test test-fast test-rest chaos lint format api release-check dashboard clean install
 install: .venv/.installed
 
 # torch first: it decides which build of itself the others get.
@@ -42,10 +43,11 @@ test: .venv/.installed
 	$(PYTEST) $(COVERAGE)
 
 test-fast: .venv/.installed
-	$(PYTEST) -m "not slow" -q $(COVERAGE)
+	$(PYTEST) -m "not slow" --combinations few -q $(COVERAGE)
 
-test-slow: .venv/.installed
-	$(PYTEST) -m slow $(COVERAGE)
+test-rest: .venv/.installed
+	$(PYTEST) -m "not slow" --combinations rest -q
+	$(PYTEST) -m slow
 
 chaos: .venv/.installed
 	$(BIN)/python -m pytest --chaos -s tests/chaos

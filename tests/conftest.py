@@ -27,6 +27,7 @@ from s3_server import S3Server  # found by the line before
 
 TESTS = Path(__file__).parent
 # `chaos` is a marker already, with a meaning of its own: see pyproject.toml.
+FEW = 3  # combinations of a test's parameters that say whether it works at all
 FOLDERS = {part for file in TESTS.rglob("test_*.py") for part in file.relative_to(TESTS).parts[:-1]} - {
     "chaos"
 }
@@ -58,6 +59,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chaos", action="store_true", help="run the long form of the chaos suite too: half an hour"
     )
+    parser.addoption(
+        "--combinations",
+        choices=["all", "few", "rest"],
+        default="all",
+        help=f"of a test with many combinations of parameters, run {FEW} from among all, the rest, or (by default) all",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,9 +80,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(folder)
         if item.get_closest_marker("chaos"):
             item.add_marker(pytest.mark.timeout(3600))
-    if config.getoption("--chaos"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("chaos")]
+    left_out: set[pytest.Item] = set()
+    if not config.getoption("--chaos"):
+        left_out |= {item for item in items if item.get_closest_marker("chaos")}
+    wanted = config.getoption("--combinations")
+    if wanted != "all":
+        few = _few(items)
+        left_out |= {item for item in items if (item in few) != (wanted == "few")}
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
+
+
+def _few(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Of every test at most FEW of its combinations: the first, the last, and between them at equal distances."""
+    by_test: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        by_test.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    return {
+        every[round(i * (len(every) - 1) / (FEW - 1))] for every in by_test.values() for i in range(FEW)
+    }

@@ -72,6 +72,7 @@ _PROGRAMS = ["click", "optuna", "psutil", "ray", "rich", "ruamel", "starlette", 
 EXTRAS = [*_TABLES, *_PROGRAMS]
 
 
+@pytest.mark.slow
 def test_embeddings_are_a_library_that_needs_none_of_the_extras() -> None:
     """The document's programs run; and the import is a fraction of PyTorch's own, once kernels are compiled."""
     blocks = [

@@ -376,6 +376,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_killed_it_ends_with_the_same_bytes(tmp_path: Path, small_pieces: None) -> None:
     rows = rows_of(400)
     rows[150]["clicked"] = rows[390]["clicked"] = 3

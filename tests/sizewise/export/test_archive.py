@@ -30,6 +30,7 @@ CONSTANTS = "archive/data/constants/model_constants_config.json"
 Members = dict[str, bytes]
 
 
+@pytest.mark.slow
 def test_programs_of_every_method_are_taken_and_compute_the_same() -> None:
     """And the list of operators has none that no export needs."""
     found: set[str] = set()

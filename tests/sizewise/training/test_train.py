@@ -293,6 +293,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_workers_train_the_model_of_one(
     trial_config: Callable[..., TrialConfig], contiguous_shards: Path, tmp_path: Path
 ) -> None:
