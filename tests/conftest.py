@@ -97,6 +97,4 @@ def _few(items: list[pytest.Item]) -> set[pytest.Item]:
     by_test: dict[str, list[pytest.Item]] = {}
     for item in items:
         by_test.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    return {
-        every[round(i * (len(every) - 1) / (FEW - 1))] for every in by_test.values() for i in range(FEW)
-    }
+    return {every[round(i * (len(every) - 1) / (FEW - 1))] for every in by_test.values() for i in range(FEW)}
