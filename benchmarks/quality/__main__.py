@@ -1,13 +1,9 @@
 """Runs it all: see the package's docstring."""
 
 import argparse
-import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,13 +13,11 @@ if torch.cuda.is_available():
 
 from benchmarks.quality import tables
 from benchmarks.quality.arms import teachers, trainings
-from benchmarks.quality.once import SEED_OF_THE_WORLD, trained
+from benchmarks.quality.once import SEED_OF_THE_WORLD
 from benchmarks.quality.rows import REAL, load
-from benchmarks.scale.runs import Training
+from benchmarks.quality.several import Source, complete
 from benchmarks.scale.table import Record
 from benchmarks.timing import machine
-
-from sizewise_core.errors import InputError
 
 
 def main() -> None:
@@ -56,78 +50,19 @@ def main() -> None:
         name = f"planted-{arguments.rows}" if data == "planted" else Path(data).name.partition(".")[0]
         record = Record.open(arguments.work / name)
         if not arguments.show:
-            run(arguments, source, record, device, until)
+            students = [
+                training
+                for training in trainings(arguments.seeds, arguments.epochs, arguments.labels_epochs)
+                if arguments.only in training.key
+            ]
+            of = Source(source, arguments.rows, arguments.batch, arguments.rate, device)
+            complete(record, of, teachers(arguments.teachers), students, arguments.jobs, until)
         _, known = load(source, arguments.rows, SEED_OF_THE_WORLD, torch.device("cpu"))
         heading = [f"## {name}", "", "; ".join(filter(None, [known, machine()]))]
         kind = "planted" if data == "planted" else "real" if "kaggle_sample" in source else ""
         text = tables.written(record, kind if arguments.rows == 137_139 else "", heading)
         (arguments.work / name / "tables.md").write_text(text)
         print(text, flush=True)
-
-
-def run(arguments: argparse.Namespace, source: str, record: Record, device: str, until: float) -> None:
-    """Train what is not finished: teachers, then students."""
-    assert record.folder is not None
-    own = teachers(arguments.teachers)
-    files = [record.folder / f"teacher-{teacher.seed}.npy" for teacher in own]
-    once = partial(
-        trained, source=source, rows=arguments.rows, batch=arguments.batch, rate=arguments.rate, device=device
-    )
-    students = [
-        training
-        for training in trainings(arguments.seeds, arguments.epochs, arguments.labels_epochs)
-        if arguments.only in training.key
-    ]
-    first = [t for t, file in zip(own, files, strict=True) if not (record.has(t.key) and file.exists())]
-    jobs = arguments.jobs or (1 if device == "cuda" else 2)
-    for group in (first, [student for student in students if not record.has(student.key)]):
-        for number, (training, found) in enumerate(_all(once, group, files, jobs, until), 1):
-            if isinstance(found, InputError):  # a budget that has no room for the least of a method
-                print(f"{number}/{len(group)} {training.key}: left out: {found}", flush=True)
-                continue
-            if not record.has(training.key):
-                for row in (*found.evaluations, *found.results):
-                    record.add(row)
-            last = found.results[-1]
-            print(
-                f"{number}/{len(group)} {training.key}: validation {last.validation_auc:.4f}, "
-                f"test {last.test_auc:.4f} ({last.float_test_auc:.4f} in float32), {last.shipped_bytes:,} bytes, "
-                f"{last.seconds:.1f} s; {last.note}",
-                flush=True,
-            )
-
-
-def _all(
-    once: "partial[Record]", group: list[Training], files: list[Path], jobs: int, until: float
-) -> Iterator[tuple[Training, Record | InputError]]:
-    if jobs == 1:
-        for training in group:
-            if time.monotonic() < until:
-                try:
-                    yield training, once(training, taught_by=files)
-                except InputError as error:
-                    yield training, error
-        return
-    # Spawned: PyTorch's threads do not survive a fork.
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        left = iter(group)
-        running = {}
-
-        def start() -> None:
-            training = next(left, None)
-            if training is not None and time.monotonic() < until:
-                running[pool.submit(once, training, taught_by=files)] = training
-
-        for _ in range(jobs):
-            start()
-        while running:
-            done = next(as_completed(running))
-            training = running.pop(done)
-            start()
-            error = done.exception()
-            if error is not None and not isinstance(error, InputError):
-                raise error
-            yield training, error or done.result()
 
 
 if __name__ == "__main__":

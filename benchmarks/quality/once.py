@@ -14,7 +14,14 @@ SEED_OF_THE_WORLD = 1
 
 
 def trained(
-    training: Training, source: str, rows: int, batch: int, rate: float, taught_by: list[Path], device: str
+    training: Training,
+    source: str,
+    rows: int,
+    batch: int,
+    rate: float,
+    taught_by: list[Path],
+    device: str,
+    looks_an_epoch: int = 4,
 ) -> Record:
     """Train once, in whatever process; returns all that is to be kept. A teacher's scores go to a file."""
     on = torch.device(device)
@@ -26,7 +33,7 @@ def trained(
     if training.taught:
         scores = np.mean([np.load(file) for file in taught_by], axis=0)
         target = mixed(target, torch.from_numpy(scores).to(on))
-    looks = tuple(quarter / 4 for quarter in range(1, 4 * training.epochs))
+    looks = tuple(look / looks_an_epoch for look in range(1, looks_an_epoch * training.epochs))
     schedule = Schedule(training.epochs, batch, rate, training.falling, looks, shuffled=True)
     record = Record(None)
     train(training, method, model, data, target, schedule, record, len(taught_by) if training.taught else 0)
