@@ -32,6 +32,7 @@ def make_spec(sampler: str, **changes: Any) -> StudySpec:
     raw = {
         "name": "contract",
         "data": "none",
+        "embedding": {"method": "robe"},
         "search": FINITE if sampler == "grid" else SEARCH,
         "sampler": sampler,
         "trials": TRIALS.get(sampler, 16),

@@ -35,6 +35,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
     raw = _plain(document)
     defaults: dict[str, Any] = StudySpec(name="any", data="any").model_dump()
     del defaults["model"]  # whose fields depend on its kind, and none of whose defaults is a range
+    defaults["embedding"] = {}  # a study that names a field of it searches the others no longer
     for dotted, value in (overrides or {}).items():
         place = raw
         default: Any = defaults

@@ -1,6 +1,7 @@
 """What only the data can settle: budgets written as compressions, and whether a model fits in them."""
 
 import logging
+from itertools import product
 from typing import Any, Literal
 
 from sizewise.config.fields import Choices, Range, SizeRange, bytes_of, ends_of, parse_size, within
@@ -86,18 +87,29 @@ def with_defaults(spec: StudySpec, of: Literal["today", "0.1"]) -> StudySpec:
     )
 
 
+def _smallest(spec: StudySpec, method: str, manifest: Manifest) -> int:
+    """Bytes of the smallest model that the method has under any of the options that the study may choose.
+
+    Combinations that need more than a suggested budget are set aside when they are suggested.
+    """
+    options = spec.embedding.options_of(method)
+    found: list[int] = []
+    refused: list[InputError] = []
+    for values in product(*map(ends_of, options.values())):
+        given = dict(zip(options, values, strict=True))
+        try:
+            found.append(smallest_budget(method, manifest.cardinalities, spec.model.largest_dim, **given))
+        except InputError as error:  # options that do not go together
+            refused.append(error)
+    if not found:
+        raise refused[-1]
+    return min(found)
+
+
 def _budget(spec: StudySpec, manifest: Manifest, source: str) -> int | SizeRange | Choices:
     """The memory budget in bytes, every value of it large enough for every method."""
     tables = full_bytes(manifest.cardinalities, spec.model.largest_dim)
-    needed = max(
-        smallest_budget(
-            method,
-            manifest.cardinalities,
-            spec.model.largest_dim,
-            **{name: ends_of(value)[-1] for name, value in spec.embedding.options_of(method).items()},
-        )
-        for method in spec.embedding.methods
-    )
+    needed = max(_smallest(spec, method, manifest) for method in spec.embedding.methods)
     if all(METHODS[method].has_one_size for method in spec.embedding.methods):
         return tables
     given: Any = spec.search.memory_budget

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from sizewise.config.default_search import with_default_search
 from sizewise.config.fields import Choices, Range, SizeRange, Strict, did_you_mean, ends_of, is_domain
 from sizewise.config.sections.embedding import EmbeddingSpec
 from sizewise.config.sections.model import WIDTHS, ModelSpec
@@ -49,6 +50,12 @@ class StudySpec(Strict):
     resources: ResourcesSpec = ResourcesSpec()
     failures: FailuresSpec = FailuresSpec()
     prices: PricesSpec | None = None
+
+    # Runs after the next one (pydantic begins with the last), whose epochs the first trials look at.
+    @model_validator(mode="before")
+    @classmethod
+    def _searched_by_default(cls, data: Any) -> Any:
+        return with_default_search(data, ModelSpec().dim) if isinstance(data, Mapping) else data
 
     @model_validator(mode="before")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sizewise.config import Choices, SizeRange, from_text, load, resolve, to_text, with_defaults
-from sizewise.embedding import full_bytes
+from sizewise.embedding import full_bytes, smallest_budget
 from sizewise_core.errors import InputError
 from sizewise_prep.shards.manifest import Manifest
 
@@ -239,3 +239,48 @@ def test_many_mistakes_and_long_values_are_said_in_bounds(tmp_path: Path) -> Non
     lines = str(said.value).splitlines()
     assert lines[-1] == "and 198 more such problems"
     assert all(len(line) < 300 + len(str(tmp_path)) for line in lines)
+
+
+def test_a_file_without_an_embedding_searches_method_storage_and_width(study: Path, shards: Path) -> None:
+    method = "embedding: {method: robe, block_len: 16, align: 4}\n"
+    study.write_text(study.read_text().replace(method, ""))
+    manifest = Manifest.load(shards)
+    spec = resolve(load(study), manifest, "x")
+    assert spec.embedding.method == Choices(choices=["robe", "hash", "hot"])
+    assert spec.embedding.options["width"] == Choices(choices=[1, 2, 4, 8, 16])
+    assert spec.embedding.options["storage"] == Choices(choices=["float32", "int8", "int4"])
+    assert [trial["method"] for trial in spec.first_trials] == ["robe", "hot", "hot", "hot", "robe"]
+    assert from_text(to_text(spec), study) == spec  # which names them all
+    # The smallest model of any choice: 10,000x stays in reach though wide rows of `hot` in float32 need more.
+    full = full_bytes(manifest.cardinalities, 16)
+    assert isinstance(spec.search.memory_budget, SizeRange)
+    assert (
+        spec.search.memory_budget.low == full // 10_000 < smallest_budget("hot", manifest.cardinalities, 16)
+    )
+
+    narrow = load(study, {"model.dim": 12, "search.memory_budget.low": "500x", "search.epochs": 1})
+    assert narrow.embedding.options["width"] == Choices(choices=[1, 2, 4, 12])
+    assert [trial["memory_budget"] for trial in narrow.first_trials] == ["1x", "100x", "10x"]
+    assert all("epochs" not in trial for trial in narrow.first_trials)
+    fixed = load(study, {"search.memory_budget": "2kB", "train.distill": {"teacher": "full"}})
+    assert fixed.first_trials == []
+
+
+def test_a_file_that_says_anything_of_its_embedding_means_just_that(study: Path) -> None:
+    method = "embedding: {method: robe, block_len: 16, align: 4}\n"
+    study.write_text(study.read_text().replace(method, "embedding: {}\n"))
+    for overrides in ({}, {"embedding.method": "robe"}, {"embedding.also_stored_as": "int4"}):
+        spec = load(study, overrides)
+        assert (spec.embedding.method, spec.embedding.options, spec.first_trials) == ("robe", {}, [])
+    study.write_text(study.read_text().replace("embedding: {}\n", ""))
+    assert load(study, {"embedding.width": 2}).embedding.options == {"width": 2}
+
+
+def test_budgets_are_held_against_the_smallest_model_of_all_choices(study: Path, shards: Path) -> None:
+    manifest = Manifest.load(shards)
+    for widths in ([1, 16], [16, 1]):  # in whatever order
+        hot = {"method": "hot", "storage": {"choices": ["float32", "int4"]}, "width": {"choices": widths}}
+        asked = load(study, {"embedding": hot, "search.memory_budget": 100})
+        assert resolve(asked, manifest, "x").search.memory_budget == 100
+        with pytest.raises(InputError, match="20 B is too small for hot at dim 16: give at least 22 B"):
+            resolve(load(study, {"embedding": hot, "search.memory_budget": 20}), manifest, "x")

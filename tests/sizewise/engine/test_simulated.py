@@ -25,6 +25,7 @@ def make_spec(**changes: Any) -> StudySpec:
     raw = {
         "name": "study",
         "data": "none",
+        "embedding": {"method": "robe"},
         "search": {
             "memory_budget": {"low": 2_000, "high": 20_000_000},
             "learning_rate": {"low": 0.003, "high": 0.3, "log": True},

@@ -13,6 +13,7 @@ from sizewise.store.ledger import Ledger
 FILE = {
     "name": "s",
     "data": "d",
+    "embedding": {"method": "robe"},
     "search": {
         "memory_budget": {"low": 1000, "high": 9000},
         "learning_rate": {"low": 0.01, "high": 0.05},
