@@ -136,6 +136,10 @@ class Embedding(nn.Module, ABC):
         """
         return None
 
+    def facts(self) -> Mapping[str, float]:
+        """What was found before training, by names of metrics: part of every evaluation."""
+        return {}
+
     def prepare_export(self) -> None:
         """Make ready for `torch.export`, once and for good: no kernels, and nothing that only they look up in."""
         self.fused = False

@@ -114,6 +114,10 @@ def _count(
     )
 
 
+def _share(label: str) -> Metric:
+    return Metric(label, "other", text="{:.2%}".format, spreadsheet="%.4f", listed=False)
+
+
 def _duration(seconds: float) -> str:
     return format_seconds(seconds) if seconds >= 1 else f"{seconds:g} s"
 
@@ -141,6 +145,11 @@ METRICS: dict[str, Metric] = {
     "samples_per_second": Metric("rows/s", "other", text=format_count, spreadsheet="%,.0f", listed=False),
     "peak_memory_bytes": _bytes("peak memory"),
     "wire_bytes": _bytes("sent a step"),
+    # Of `hot`, in the training rows; other methods have none.
+    "hot_values": Metric("hot values", "other", log=True, text=format_count, dtype=int, listed=False),
+    "hot_lookups": _share("look-ups of hot values"),
+    "mistaken_values": Metric("values taken for hot", "other", text=format_count, dtype=int, listed=False),
+    "mistaken_lookups": _share("look-ups taken for hot"),
 }
 
 

@@ -6,7 +6,7 @@ from sizewise import models
 from sizewise.config import StudySpec
 from sizewise.config.fields import bytes_of, ends_of
 from sizewise.config.trial import TrialConfig
-from sizewise.embedding import METHODS, FeatureCounts, build, full_bytes
+from sizewise.embedding import METHODS, FeatureCounts, build, full_bytes, smallest_budget
 from sizewise.models import Model
 from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.values.counts import training_counts
@@ -60,6 +60,11 @@ def check_counts(spec: StudySpec, manifest: Manifest) -> None:
         last = {name: ends_of(field)[-1] for name, field in options.items()}
         ends = [(name, end) for name, field in options.items() for end in ends_of(field)]
         for name, end in ends or [("seed", spec.seed)]:
+            if (
+                smallest_budget(method, manifest.cardinalities, dim, **{**last, name: end} if ends else {})
+                > budget
+            ):
+                continue  # set aside when it is suggested
             with torch.device("meta"):
                 sketch = build(
                     method, manifest.cardinalities, dim, budget, **{"seed": spec.seed, **last, name: end}

@@ -272,6 +272,7 @@ class _Trial:
             "samples_per_second": self.samples / max(self.train_seconds, 1e-9),
             "peak_memory_bytes": peak_memory(self.device),
             "wire_bytes": self.wire_bytes,
+            **self.model.embedding.facts(),
         }
         row = Evaluation(
             measured, in_storages=rounded, parts_in_storages=parts, **error_parts(labels, logits)

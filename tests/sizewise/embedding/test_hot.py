@@ -14,6 +14,7 @@ from sizewise.embedding.ids.counts import Ranking
 from sizewise.embedding.ids.hashing import splitmix64
 from sizewise.embedding.ids.hot_ids import HotIds, coded_bytes
 from sizewise.embedding.width import STRENGTH
+from sizewise.metrics.registry import METRICS
 from sizewise_core.errors import InputError
 
 CARDINALITIES = [3, 20_000, 1, 1_000_000]
@@ -114,7 +115,10 @@ def test_the_kernel_finds_the_rows_that_pytorch_finds(
 def test_frequent_values_have_rows_of_their_own_and_the_others_their_feature_s() -> None:
     counts = skewed()
     hot = build("hot", CARDINALITIES, 16, 20_000, 3)
+    assert hot.facts() == {}
     report = hot.assign_rows(counts)
+    assert hot.facts()["mistaken_lookups"] == report.mistaken_lookups
+    assert set(hot.facts()) <= set(METRICS)  # which evaluations hold
     features, ids = Ranking(counts, "count", 1).top(report.hot)
     ranked = {(int(f), int(i)) for f, i in zip(features, ids, strict=True)}
     least = min(int(counts[f].counts[np.searchsorted(counts[f].ids, i)]) for f, i in ranked)

@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "embedding.min_count.low=3 embedding.min_count.high=5000",
             "min_count 5000: no value occurs so often",
         ),
-        ("search.memory_budget=100", "100 B is too small for hot at dim 8: give at least"),
+        ("search.memory_budget=30", "30 B is too small for hot at dim 8: give at least 37 B"),
         ("embedding.width=3", "width 3 does not divide dim 8: set width: 2"),
         ("embedding.fingerprint_bits=2", "fingerprint_bits: .*greater than or equal to 4"),
         ("embedding.by=clicks", "by: .*'count' or 'chi2'"),
@@ -82,7 +82,11 @@ def test_two_trials_on_ray_then_export_and_score(data: Path, tmp_path: Path) -> 
     assert json.loads(out)["trials"]
     assert (data / "shards" / COUNTS).is_dir()
     assert verify(data / "shards") == []
-    trials = results.load(tmp_path / "runs", "hot").trials
+    study = results.load(tmp_path / "runs", "hot")
+    trials, evaluations = study.trials, study.evaluations
+    assert all(0 < share < 0.1 for share in evaluations["mistaken_lookups"])
+    assert all(0.3 < share < 1 for share in evaluations["hot_lookups"])
+    assert all(0 < found < 5_000 for found in evaluations["hot_values"])
     assert set(trials["state"]) == {"finished"}
     assert all(width in (1, 2, 4) for width in trials["width"])
     assert all(4_900 < size <= 5_000 for size in trials["embedding_bytes"])

@@ -11,7 +11,7 @@ trained needs no counts. A few of the other values are taken for hot ones; `assi
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -111,6 +111,7 @@ class Hot(Embedding):
         self.blocks = Blocks(self.features, width, width, width, None, nowhere)
         self.register_buffer("number", torch.arange(self.features), persistent=False)
         self.assigned = False
+        self.assignment: Assignment | None = None  # where counts were given
 
     number: Tensor
 
@@ -165,7 +166,20 @@ class Hot(Embedding):
                 break
         assignment = self._assignment(counts, features[:taken], ids[:taken])
         log.info("%s", assignment)
+        self.assignment = assignment
         return assignment
+
+    def facts(self) -> Mapping[str, float]:
+        """How much of what training rows look up has a row of its own, and how much is taken for it by mistake."""
+        found = self.assignment
+        if found is None:
+            return {}
+        return {
+            "hot_values": found.hot,
+            "hot_lookups": found.hot_lookups,
+            "mistaken_values": found.mistaken,
+            "mistaken_lookups": found.mistaken_lookups,
+        }
 
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the table."""
