@@ -22,7 +22,7 @@ class Options:
 
     Attributes:
         split: fractions of good rows, in time order, for training, validation and test; or "rows:A,B",
-            "files:A,B", "mlperf", "time:A,B" or "column:NAME" (see `splits`).
+            "files:A,B", "mlperf", "time:A,B", "column:NAME" or "key:NAME" (see `splits`).
         shard_rows: rows a shard (the last of a split has fewer); by default eight of the blocks that training shuffles.
         max_bad_fraction: up to this share of bad rows are set aside in `quarantine/`; with 0 the first one is
             an error.
@@ -32,6 +32,7 @@ class Options:
         min_count: with contiguous ids, tokens that training rows hold fewer times become 0, as if missing.
         shuffle: a seed by which rows are shuffled within each shard; None keeps the order of the log.
         layout: the raw files' columns, if they are not Criteo's.
+        sort: whether to put rows in the order of the time column; equal times keep the order of the log.
     """
 
     split: tuple[float, ...] | str = (0.8, 0.1, 0.1)
@@ -41,12 +42,15 @@ class Options:
     min_count: int = 1
     shuffle: int | None = None
     layout: Layout | None = None
+    sort: bool = False
 
     @property
     def shard_memory(self) -> int:
         """Bytes that a worker needs to make a shard."""
         layout = self.layout or CRITEO
-        return assembly.memory(self.shard_rows, 1 + 4 * len(layout.numbers) + 4 * len(layout.tokens))
+        return assembly.memory(
+            self.shard_rows, 1 + 4 * len(layout.numbers) + 4 * len(layout.tokens) + 8 * self.sort
+        )
 
     def settings(self) -> Settings:
         """The options as the manifest records them. Raises InputError for one that is out of range."""
@@ -61,12 +65,17 @@ class Options:
             raise InputError(f"max_bad_fraction = {self.max_bad_fraction}: give a fraction from 0 to 1")
         if self.shuffle is not None and self.shuffle < 0:
             raise InputError(f"shuffle = {self.shuffle}: give a seed from 0 on")
+        rule = Rule.parse(self.split)
+        if self.sort:
+            rule.check_sorted()
+            (self.layout or CRITEO).sorted_by_time()
         return Settings(
-            split=Rule.parse(self.split).written,
+            split=rule.written,
             shard_rows=self.shard_rows,
             max_bad_fraction=self.max_bad_fraction,
             tokens=self.tokens,
             min_count=self.min_count,
             shuffle=self.shuffle,
             layout=None if self.layout == CRITEO else self.layout,
+            sort=self.sort,
         )

@@ -27,13 +27,26 @@ from sizewise_prep.raw.options import DEFAULT_QUANTILES, Bucket, Fitted, Moments
 from sizewise_prep.raw.schema_forms import FormError, spread
 
 Kind = Literal[
-    "label", "integer", "number", "hex", "decimal", "string", "token", "bucket", "time", "skip", "split"
+    "label",
+    "integer",
+    "number",
+    "hex",
+    "decimal",
+    "string",
+    "token",
+    "bucket",
+    "time",
+    "skip",
+    "split",
+    "order",
 ]
-KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind != "split")
-"""Those of a schema file; a column by which rows are split is named elsewhere (see `row_splits`)."""
+_OTHERWISE = ("split", "order")
+KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in _OTHERWISE)
+"""Those of a schema file; columns by which rows are split (see `row_splits`) or sorted are named elsewhere."""
+_BY_NAME: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
 DENSE_KINDS = ("integer", "number")
 TOKEN_KINDS = ("hex", "decimal", "string", "token")
-_OF_TABLES = ("number", "token", "bucket", "split")
+_OF_TABLES = ("number", "token", "bucket", "split", "order")
 """Kinds that the parser of plain lines does not know."""
 _RULE = re.compile(r"label\s*(>=|<=|==|!=|>|<)\s*(\S(?:.*\S)?)\s*")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -146,10 +159,7 @@ class Layout(BaseModel):
     @property
     def kinds(self) -> dict[str, Kind]:
         """The kind of each column, a rule for the label aside."""
-        return {
-            name: "split" if kind == "split" else kind if kind in KINDS else "label"
-            for name, kind in self.columns.items()
-        }
+        return {name: _BY_NAME.get(kind, "label") for name, kind in self.columns.items()}
 
     @property
     def label(self) -> str:
@@ -164,7 +174,7 @@ class Layout(BaseModel):
     @property
     def time(self) -> str | None:
         """The column that is declared as the time, if any."""
-        return next((name for name, kind in self.kinds.items() if kind == "time"), None)
+        return next((name for name, kind in self.kinds.items() if kind in ("time", "order")), None)
 
     @property
     def is_plain(self) -> bool:
@@ -242,6 +252,17 @@ class Layout(BaseModel):
         return (
             f"names column {at + 1} {quoted(names[at].encode())} instead of {quoted(expected[at].encode())}"
         )
+
+    def sorted_by_time(self) -> Layout:
+        """The layout whose time every row must have, so that rows can be sorted by it.
+
+        Raises InputError where no column is the time.
+        """
+        if self.time is None:
+            raise InputError(
+                "--sort: needs a column that holds the time: make one `time` in a schema file (--schema)"
+            )
+        return self.model_copy(update={"columns": {**self.columns, self.time: "order"}})
 
     def is_fitted_by(self, fitted: Fitted | None) -> bool:
         """Whether that says what only the training rows can say of the columns, and nothing else."""

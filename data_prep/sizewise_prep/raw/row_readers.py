@@ -121,7 +121,8 @@ def check(
         plain = next((raw.path for raw in found if raw.format == "text"), None)
         if plain and not layout.header and not named:
             raise InputError(
-                f"split column:{split.column:.40}: name the column in a schema file (--schema) as `skip`"
+                f"split by column {split.column:.40}: name it in a schema file (--schema), as `skip` where it is no "
+                "feature"
             )
     for raw in found:
         if raw.format == "jsonl":

@@ -36,12 +36,13 @@ def _inexact(manifest: Manifest) -> str:
 
 def _out_of_order(manifest: Manifest) -> str:
     order = manifest.time_order
-    if order is None or not order.out_of_order:
+    if order is None or not order.out_of_order or manifest.settings.sort:
         return ""
     share = order.out_of_order / order.rows
     return (
         f"{order.out_of_order:,} of {order.rows:,} rows ({_percent(share)}) are earlier in {order.column:.40} than a "
-        "row before them, so that training, validation and test mix times; sort the log and give files in time order"
+        "row before them, so that training, validation and test mix times; sort them (--sort, with the time in a "
+        "schema file), or give files in time order"
     )
 
 

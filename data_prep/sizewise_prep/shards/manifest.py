@@ -100,6 +100,7 @@ class Settings(_Frozen):
             dense values are log(x + 1) of max(x, 0).
         shuffle: the seed by which rows are shuffled within each shard; None: in time order.
         layout: the raw files' columns; None: those of Criteo's logs.
+        sort: whether rows are in the order of the time column rather than in that of the files.
     """
 
     split: tuple[float, float, float] | str
@@ -109,6 +110,7 @@ class Settings(_Frozen):
     min_count: Annotated[int, Field(ge=1)] = 1
     shuffle: Annotated[int, Field(ge=0)] | None = None
     layout: Layout | None = None
+    sort: Annotated[bool, Field(exclude_if=lambda used: not used)] = False
 
     @property
     def dense_is_log(self) -> bool:

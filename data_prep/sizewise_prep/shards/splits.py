@@ -6,6 +6,7 @@
     Rule.parse("mlperf")                            # the last file halved, the others for training
     Rule.parse("time:2024-05-01,2024-05-08")        # what comes before the first date, before the second, and the rest
     Rule.parse("column:set")                        # a column says train, validation or test
+    Rule.parse("key:user")                          # all rows of a user in one split, by a hash; or key:user,0.9,0.1,0
 
 The generator of planted logs and the preparation share this rule, so that the truth of a split is the truth
 of the same rows.
@@ -24,9 +25,11 @@ from sizewise_prep.raw.values.time_order import instant
 SPLITS = ("train", "validation", "test")
 """The splits' names, in time order."""
 
+DEFAULT_SHARES = (0.8, 0.1, 0.1)
+
 _FORMS = (
     "give three fractions (0.8,0.1,0.1), rows:TRAIN,VALIDATION, files:TRAIN,VALIDATION, time:FIRST,SECOND, "
-    "column:NAME, or mlperf"
+    "column:NAME, key:NAME, or mlperf"
 )
 
 
@@ -35,8 +38,8 @@ class Rule:
     """A rule for splitting.
 
     Attributes:
-        by: "fractions" of the good rows, "rows", "files" or "mlperf"; "time" or "column".
-        amounts: three fractions, or the number of rows or files for training and validation.
+        by: "fractions" of the good rows, "rows", "files" or "mlperf"; "time", "column" or "key".
+        amounts: three fractions, of rows or of keys, or the number of rows or files for training and validation.
         words: where validation and test begin, or the column's name.
     """
 
@@ -52,6 +55,8 @@ class Rule:
         by, colon, numbers = text.partition(":")
         if by == "column" and numbers:
             return Rule("column", words=(numbers,))
+        if by == "key" and numbers:
+            return _by_key(text, numbers)
         if by == "time" and colon:
             return Rule("time", words=_bounds(text, numbers))
         try:
@@ -75,6 +80,9 @@ class Rule:
             return check_fractions(self.amounts)
         if self.by == "mlperf":
             return self.by
+        if self.by == "key":
+            shares = [] if self.amounts == DEFAULT_SHARES else [f"{share:g}" for share in self.amounts]
+            return f"key:{','.join([*self.words, *shares])}"
         if self.words:
             return f"{self.by}:{','.join(self.words)}"
         return f"{self.by}:{self.amounts[0]:.0f},{self.amounts[1]:.0f}"
@@ -84,8 +92,9 @@ class Rule:
 
         Raises InputError where the layout has no such column.
         """
-        if self.by == "column":
-            split = RowSplit(self.words[0])
+        if self.by in ("column", "key"):
+            shares = check_fractions(self.amounts) if self.by == "key" else None
+            split = RowSplit(self.words[0], shares=shares)
             split.layout(layout)
             return split
         if self.by != "time":
@@ -102,6 +111,14 @@ class Rule:
         if files < needed:
             raise InputError(
                 f"split {self.written}: needs {needed:.0f} files, in time order; {files} are given"
+            )
+
+    def check_sorted(self) -> None:
+        """Raise InputError when rows that are sorted cannot be split by it."""
+        if self.by in ("files", "mlperf"):
+            raise InputError(
+                f"--sort: mixes the rows of all files, so `--split {self.written}` cannot tell them apart: split by "
+                "fractions, rows:, time:, column: or key:"
             )
 
     def sizes(self, file_rows: list[int]) -> dict[str, int]:
@@ -134,6 +151,18 @@ class Rule:
         if not rows[0]:
             raise InputError(f"split {self.written}: leaves no good row to train on")
         return dict(zip(SPLITS, rows, strict=True))
+
+
+def _by_key(text: str, words: str) -> Rule:
+    """A column's name, with three shares behind it or none."""
+    parts = words.rsplit(",", len(SPLITS))
+    try:
+        shares = tuple(float(part) for part in parts[1:])
+    except ValueError:
+        parts, shares = [words], ()
+    if shares and len(shares) != len(SPLITS):
+        raise InputError(f"split {text:.80}: give no shares or three, such as key:{parts[0]:.40},0.8,0.1,0.1")
+    return Rule("key", check_fractions(shares or DEFAULT_SHARES), (parts[0],))
 
 
 def _bounds(text: str, words: str) -> tuple[str, str]:

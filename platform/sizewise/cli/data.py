@@ -101,9 +101,12 @@ class PrepOptions:
         typer.Option(
             help="Where the log is cut in time: fractions for training, validation and test; or rows:A,B, "
             "files:A,B (the rest tests); mlperf (the last file halved); time:DATE,DATE (where validation and test "
-            "begin); or column:NAME (which says train, validation or test)."
+            "begin); column:NAME (which says train, validation or test); or key:NAME (each of its values in one split)."
         ),
     ] = "0.8,0.1,0.1"
+    sort: Annotated[
+        bool, typer.Option("--sort", help="Put rows in the order of the schema file's time column first.")
+    ] = False
     tokens: Annotated[
         TokenTreatment,
         typer.Option(
@@ -205,6 +208,7 @@ def _prepare(raw: list[str], out: Path, asked: PrepOptions) -> "Manifest":
         tokens=asked.tokens.value,
         min_count=asked.min_count,
         shuffle=asked.shuffle,
+        sort=asked.sort,
         layout=Layout.load(asked.schema) if asked.schema else None,
     )
     try:

@@ -7,7 +7,7 @@ and when all of them are merged, the second writes the shards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sizewise_core.atomic import write_atomic
 from sizewise_core.compiled import compiled
 from sizewise_core.names import PlainName
 from sizewise_prep.pipeline.steps.row_files import Part, Spilled, gather
+from sizewise_prep.pipeline.steps.sorting import Times
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.parsing.dense import transformed
 from sizewise_prep.raw.parsing.features import all_tokens
@@ -42,11 +43,12 @@ def memory(shard_rows: int, row_bytes: int) -> int:
 
 @dataclass(frozen=True)
 class Cut:
-    """Rows `start` to `stop` of a part's rows."""
+    """Rows `start` to `stop` of a part's rows; `order`: the file of their times, by which a shard's rows are sorted."""
 
     part: Spilled
     start: int
     stop: int
+    order: Times | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,19 @@ class ShardJob:
     def record_path(self) -> Path:
         """The path of the record that says it is done."""
         return self.folder / "work" / ("counted" if self.counting else "made") / f"{self.name}.json"
+
+
+def sorted_jobs(
+    folder: Path, settings: Settings, rows: Iterable[Sequence[Cut]], sizes: dict[str, int]
+) -> list[ShardJob]:
+    """As `shard_jobs`, of rows that are sorted by their times: those of each shard in turn."""
+    jobs, of_shard, layout = [], iter(rows), settings.layout or CRITEO
+    for split, (name, size) in enumerate(sizes.items()):
+        for number in range(-(-size // settings.shard_rows)):
+            shuffle = None if settings.shuffle is None else (settings.shuffle, split, number)
+            cuts = tuple(next(of_shard))
+            jobs.append(ShardJob(folder, f"{name}-{number:05d}", cuts, settings.tokens, layout, shuffle))
+    return jobs
 
 
 def shard_jobs(
@@ -205,10 +220,15 @@ def make(job: ShardJob) -> Iterator[Made]:
 
 def _order(job: ShardJob) -> npt.NDArray[np.int64] | None:
     """The order of a shard's rows: for each its position among those of the cuts; None where it is the same."""
-    if job.shuffle is None or job.counting:
+    if job.counting:
         return None
+    times = [cut.order.mapped(job.folder)[cut.start : cut.stop] for cut in job.cuts if cut.order]
+    in_time = np.argsort(np.concatenate(times), kind="stable") if times else None
+    if job.shuffle is None:
+        return in_time
     rows = sum(cut.stop - cut.start for cut in job.cuts)
-    return np.random.Generator(np.random.Philox(list(job.shuffle))).permutation(rows)
+    order = np.random.Generator(np.random.Philox(list(job.shuffle))).permutation(rows)
+    return order if in_time is None else in_time[order]
 
 
 def _gathered(job: ShardJob, part: Part, order: npt.NDArray[np.int64] | None) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
+from itertools import accumulate
 from pathlib import Path
 
 from sizewise_core.errors import InputError
@@ -18,6 +19,7 @@ from sizewise_prep.pipeline.steps import parts
 from sizewise_prep.pipeline.steps.assembly import Cut
 from sizewise_prep.pipeline.steps.parts import ParseJob, Part
 from sizewise_prep.pipeline.steps.progress import FileProgress, Progress, Step
+from sizewise_prep.pipeline.steps.sorting import Segment, ranges
 from sizewise_prep.pipeline.workers import Workers
 from sizewise_prep.raw.blocks import Stretch
 from sizewise_prep.raw.files import reader
@@ -82,6 +84,48 @@ class Log:
                 del self._parts[key]
         if damaged:
             yield from self.read()
+
+    def restore_times(self) -> Generator[Progress, None, None]:
+        """Parse again where the times by which rows are sorted have been damaged since an earlier run."""
+        old = [(self._folder, part) for part in self.parts if part.key not in self._fresh]
+        damaged = [key for key in self._workers.run(_without_times, old, parts.MEMORY) if key is not None]
+        for key in damaged:
+            parts.record_path(self._folder, *key).unlink()
+            del self._parts[key]
+        if damaged:
+            yield from self.read()
+
+    def sorted_cuts(self, sizes: dict[str, int], shard_rows: int) -> Iterator[list[Cut]]:
+        """The rows of each shard in turn, where rows are sorted by their times; cuts are in the order of the log.
+
+        Args:
+            sizes: rows of each split.
+            shard_rows: of every shard but the last of a split.
+        """
+        ends = [
+            [min(end, size) for end in range(shard_rows, size + shard_rows, shard_rows)]
+            for size in sizes.values()
+        ]
+        if self._split is None:
+            begins = accumulate(sizes.values(), initial=0)
+            ends = [[begin + end for begin, of_split in zip(begins, ends, strict=False) for end in of_split]]
+        for place, of_group in enumerate(ends):
+            if of_group:
+                segments = self._segments(None if self._split is None else place)
+                for group in ranges(segments, of_group):
+                    yield [
+                        Cut(part.data, start, stop, part.order) for part, start, stop in group if part.data
+                    ]
+
+    def _segments(self, split: int | None) -> list[Segment[Part]]:
+        """The rows of each part, or those of one split, in the order of their times."""
+        found = []
+        for part in self.parts:
+            counts = part.by_split or []
+            start, stop = (0, part.rows) if split is None else (sum(counts[:split]), sum(counts[: split + 1]))
+            if part.order and start < stop:
+                found.append(Segment(part, start, part.order.mapped(self._folder)[start:stop]))
+        return found
 
     def rows_by_file(self) -> list[int]:
         """Good rows of each raw file."""
@@ -194,7 +238,7 @@ class Log:
                             folder=self._folder,
                             file=file,
                             raw=raw,
-                            layout=self._layout,
+                            layout=self._layout.sorted_by_time() if self._settings.sort else self._layout,
                             stretch=stretch,
                             done=done,
                             piece_bytes=parts.PIECE_BYTES,
@@ -202,6 +246,7 @@ class Log:
                             strict=not self._settings.max_bad_fraction,
                             time=self._time_column,
                             split=self._split,
+                            sort=self._settings.sort,
                         )
                     )
         return jobs
@@ -276,3 +321,8 @@ def _digest(job: tuple[int, RawFile, int, int]) -> Iterator[tuple[int, int, str]
 def _damaged(job: tuple[Path, Part]) -> Iterator[tuple[int, int] | None]:
     folder, part = job
     yield None if part.is_intact(folder) else part.key
+
+
+def _without_times(job: tuple[Path, Part]) -> Iterator[tuple[int, int] | None]:
+    folder, part = job
+    yield None if part.has_times(folder) else part.key

@@ -24,6 +24,7 @@ from sizewise_core.atomic import HashingWriter, hashed_file, write_atomic
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.steps import row_files
 from sizewise_prep.pipeline.steps.row_files import Spilled
+from sizewise_prep.pipeline.steps.sorting import Times
 from sizewise_prep.raw.blocks import Block, RowReader, Stretch
 from sizewise_prep.raw.files.reader import Reader
 from sizewise_prep.raw.files.sources import RawFile
@@ -61,6 +62,7 @@ class Part(BaseModel):
             bytes is with the last one.
         last: whether it is the file's last piece.
         data, bad: the files written, None where there is nothing.
+        order: the file of the rows' times, where they are to be sorted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,6 +83,7 @@ class Part(BaseModel):
     last: bool
     data: Spilled | None
     bad: Shard | None
+    order: Times | None = None
 
     @property
     def key(self) -> tuple[int, int]:
@@ -95,7 +98,11 @@ class Part(BaseModel):
     def is_intact(self, folder: Path) -> bool:
         """Whether its files are unchanged since they were written."""
         data = self.data is None or row_files.is_intact(folder, self.data)
-        return data and (self.bad is None or problem_of(folder, self.bad) is None)
+        return data and self.has_times(folder) and (self.bad is None or problem_of(folder, self.bad) is None)
+
+    def has_times(self, folder: Path) -> bool:
+        """Whether the times by which its rows are sorted are there, and unchanged, if there are any."""
+        return self.order is None or self.order.is_intact(folder)
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,7 @@ class ParseJob:
         strict: whether the first bad row is an error.
         time: the column that holds the time, if any.
         split: the column that says in which split a row is, if one does.
+        sort: whether to sort the rows by the time, which each then has.
     """
 
     folder: Path
@@ -124,6 +132,7 @@ class ParseJob:
     strict: bool
     time: str | None = None
     split: RowSplit | None = None
+    sort: bool = False
 
 
 def record_path(folder: Path, file: int, piece: int) -> Path:
@@ -273,18 +282,29 @@ class _Collected:
             self._first_bad = first.line, reader.explained(first._replace(line=1 if begins else 2))
         self.bad.add(bad)
 
-    def _sort_by_split(self) -> list[int]:
-        """Put the rows of each split one behind the other, in their order; how many each has."""
-        splits = np.concatenate([np.empty(0, np.uint8), *self._splits])
-        if self._rows and (splits[1:] < splits[:-1]).any():
-            rows, order = Rows.concatenated(self._rows), np.argsort(splits, kind="stable")
-            self._rows = [Rows(rows.labels[order], rows.dense[order], rows.ids[order])]
-        return [int(count) for count in np.bincount(splits, minlength=3)]
+    def _sorted(self) -> npt.NDArray[np.int64]:
+        """Put the rows of each split one behind the other, in their order or in that of their times.
+
+        Returns:
+            The times of the rows in the new order, where they are sorted by it.
+        """
+        job, times = self._job, np.concatenate([np.empty(0, np.int64), *self._times])
+        keys = [times] if job.sort else []
+        if job.split:
+            keys.append(np.concatenate([np.empty(0, np.uint8), *self._splits]))
+        if self._rows and keys:
+            order = np.lexsort(keys)  # which is stable, and sorts by the last key first
+            if (order[1:] < order[:-1]).any():
+                self._rows = [Rows.concatenated(self._rows).taken(order)]
+                times = times[order] if job.sort else times
+        return times
 
     def written(self, ended: bool) -> Part:
         """Write the rows, the bad lines and the record; `ended`: the piece is the last of the job."""
         folder, stretch = self._job.folder, self._job.stretch
-        by_split = self._sort_by_split() if self._job.split else None
+        times = time_order.Stretch.of(np.concatenate(self._times)) if self._times else None
+        splits = np.concatenate([np.empty(0, np.uint8), *self._splits])
+        by_time = self._sorted()
         data = row_files.write(folder, f"{self._stem}.rows", self._rows) if self._rows else None
         part = Part(
             file=self._job.file,
@@ -296,13 +316,14 @@ class _Collected:
             reasons=dict(sorted(self.bad.reasons.items())),
             first_bad=self._first_bad,
             inexact=self._inexact.tolist(),
-            times=time_order.Stretch.of(np.concatenate(self._times)) if self._times else None,
-            by_split=by_split,
+            times=times,
+            by_split=np.bincount(splits, minlength=3).tolist() if self._job.split else None,
             raw_bytes=self._reader.bytes_read - self._bytes_before,
             sha256=self._reader.sha256 if ended else "",
             last=ended and stretch.stop == self._job.raw.bytes,
             data=data,
             bad=self.bad.written(),
+            order=Times.written(folder, f"{self._stem}.times", by_time) if data and self._job.sort else None,
         )
         write_atomic(record_path(folder, self._job.file, self._piece), part.model_dump_json().encode())
         return part

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from sizewise_prep.pipeline.steps import assembly, fitting, merging, parts
-from sizewise_prep.pipeline.steps.assembly import Made, ShardJob, shard_jobs
+from sizewise_prep.pipeline.steps.assembly import Made, ShardJob, shard_jobs, sorted_jobs
 from sizewise_prep.pipeline.steps.fitting import EdgesJob, FitJob, Found
 from sizewise_prep.pipeline.steps.log import Log
 from sizewise_prep.pipeline.steps.merging import Merged, MergeJob
@@ -71,7 +71,12 @@ class _ShardSteps:
         quarantine = self._log.quarantine()
         by_split = self._log.rows_by_split()
         sizes = rule.sizes(self._log.rows_by_file()) if by_split is None else rule.sizes_of(by_split)
-        jobs = shard_jobs(self._folder, self._settings, self._log.cuts(), sizes)
+        if self._settings.sort:
+            yield from self._log.restore_times()
+            cuts = self._log.sorted_cuts(sizes, self._settings.shard_rows)
+            jobs = sorted_jobs(self._folder, self._settings, cuts, sizes)
+        else:
+            jobs = shard_jobs(self._folder, self._settings, self._log.cuts(), sizes)
         self._fitted = yield from self._fit(jobs)
         jobs = [replace(job, layout=job.layout.with_fitted(self._fitted)) for job in jobs]
         if self._settings.tokens == "contiguous":
@@ -131,7 +136,7 @@ class _ShardSteps:
 
     def _shard_memory(self) -> int:
         """Bytes that a worker takes to hold a shard's rows."""
-        row_bytes = 1 + 4 * len(self._layout.numbers) + 4 * len(self._layout.tokens)
+        row_bytes = 1 + 4 * len(self._layout.numbers) + 4 * len(self._layout.tokens) + 8 * self._settings.sort
         return assembly.memory(self._settings.shard_rows, row_bytes)
 
     def _make(

@@ -43,7 +43,9 @@ _WRONG: dict[Kind, tuple[str, str]] = {
     "string": ("not_a_token", "is neither a string nor an integer"),
     "token": ("not_a_token", "is neither a string nor an integer"),
     "time": ("not_a_time", "is no time: digits (at most 18), or an ISO date and time"),
+    "order": ("not_a_time", "is no time: digits (at most 18), or an ISO date and time"),
 }
+_NEEDED: dict[Kind, tuple[str, str]] = {"label": _LABEL, "order": ("not_a_time", "is no time to sort by")}
 _RANGE = {
     "integer": ("integer_range", "does not fit into 64 bits"),
     "number": ("number_range", "is not finite in 32 bits"),
@@ -122,7 +124,8 @@ class Converter:
         splits = None
         if self._split:
             named = found[self._split.column].values
-            places = named if self._split.bounds is None else self._split.places(named)
+            said = self._layout.kinds[self._split.column] == "split"
+            places = named if said else self._split.places(named)
             splits = places.to_numpy().astype(np.uint8, copy=False)
         return Converted(Rows(labels, dense, ids), faults, lost, times, splits)
 
@@ -143,7 +146,7 @@ class Converter:
         values, wrong = self._known(raw)
         made = self._made(kind, values)
         if self._split and name == self._split.column:
-            placed = self._split.places(made) if kind == "time" else made
+            placed = made if kind == "split" else self._split.places(made)
             wrong.append((placed.is_null(), self._split.wrong))
         lost = made.is_null() & values.is_not_null()
         reason = _NO_RULE if kind == "label" and self._rule else _WRONG.get(kind, _LABEL)
@@ -153,8 +156,8 @@ class Converter:
             lost &= ~beyond
         if kind != "split":
             wrong.append((lost, reason))
-        if kind == "label":
-            wrong.append((values.is_null(), _LABEL))
+        if kind in _NEEDED:
+            wrong.append((values.is_null(), _NEEDED[kind]))
         return _Column(made, [one for one in wrong if one[0].any()])
 
     def _known(self, raw: pl.Series) -> _Column:
@@ -193,14 +196,18 @@ class Converter:
             return _integers(values)
         if kind in ("number", "bucket"):
             return _reals(values)
-        if kind == "time":
+        if kind in ("time", "order"):
             return _times(values)
         if kind == "split":
             assert self._split is not None
-            return self._split.places(values)
+            return self._split.places(_hashed(values) if self._split.shares else values)
         if kind in ("string", "token"):
-            return hashing.tokens(_integers(values) if values.dtype.is_float() else values)
+            return _hashed(values)
         return _words(values, base=16 if kind == "hex" else 10)
+
+
+def _hashed(values: pl.Series) -> pl.Series:
+    return hashing.tokens(_integers(values) if values.dtype.is_float() else values)
 
 
 def texts_of(values: pl.Series) -> pl.Series:
@@ -223,9 +230,9 @@ def unusable(kind: Kind, dtype: pl.DataType) -> str:
     if dtype.is_nested() or dtype in (pl.Duration, pl.Time, pl.Object):
         what = "lists" if dtype in (pl.List, pl.Array) else str(dtype).lower()[:30]
         return f"holds {what}, of which no column is made yet: make it `skip`"
-    if dtype in (pl.Date, pl.Datetime) and kind != "time":
+    if dtype in (pl.Date, pl.Datetime) and kind not in ("time", "order"):
         return f"holds times, and is no `{kind}`: make it `time` or `skip`"
-    if dtype == pl.Boolean and kind in ("hex", "decimal", "time"):
+    if dtype == pl.Boolean and kind in ("hex", "decimal", "time", "order"):
         return f"holds truth values, and is no `{kind}`: make it a `token`"
     return ""
 

@@ -20,10 +20,8 @@ import numpy.typing as npt
 
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.raw.values.hashing import STEP, mix
 
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 _UPPER = np.uint64(32)
 _ROWS = 65_536  # worked on at a time, so that temporary arrays stay small
 
@@ -98,17 +96,8 @@ def cross(ids: npt.NDArray[np.uint32], places: Sequence[int]) -> npt.NDArray[np.
     mixed = np.zeros(len(ids), np.uint64)
     known = np.ones(len(ids), np.bool_)
     for place in places:
-        mixed = _mix(mixed + ids[:, place] + _STEP)
+        mixed = mix(mixed + ids[:, place] + STEP)
         known &= ids[:, place] != 0
     hashed: npt.NDArray[np.uint32] = np.maximum(mixed >> _UPPER, np.uint64(1)).astype(np.uint32)
     hashed[~known] = 0
     return hashed
-
-
-def _mix(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    words ^= words >> _SHIFTS[0]
-    words *= _FACTORS[0]
-    words ^= words >> _SHIFTS[1]
-    words *= _FACTORS[1]
-    words ^= words >> _SHIFTS[2]
-    return words

@@ -10,14 +10,28 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 _SIZE = 4  # bytes
+STEP = np.uint64(0x9E3779B97F4A7C15)
+_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 def token(text: str) -> int:
     """The 32-bit token of a string that is not empty; 1 to 4,294,967,295."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=_SIZE).digest(), "little") or 1
+
+
+def mix(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The last step of splitmix64 (Steele et al., 2014), in place: each bit depends on all of the word."""
+    words ^= words >> _SHIFTS[0]
+    words *= _FACTORS[0]
+    words ^= words >> _SHIFTS[1]
+    words *= _FACTORS[1]
+    words ^= words >> _SHIFTS[2]
+    return words
 
 
 def tokens(texts: pl.Series) -> pl.Series:

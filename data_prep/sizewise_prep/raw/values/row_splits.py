@@ -1,7 +1,11 @@
-"""Which split a row belongs to, where one of its columns says so: by name, or by its time.
+"""Which split a row belongs to, where one of its columns says so: by name, by its time, or by a hash of its value.
 
 RowSplit("set")                            # the column `set` holds train, validation or test
 RowSplit.by_time("ts", "2024-05-01", "2024-05-08")    # before the first, before the second, the rest
+RowSplit("user", shares=(0.8, 0.1, 0.1))   # each user is in one split, by a hash
+
+A hash is the upper half of mix(t + 0x9E3779B97F4A7C15) for a value's token t (see `hashing`): a number below 2^32, of
+which the first share trains, the next validates, and the last tests.
 """
 
 from __future__ import annotations
@@ -9,8 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sizewise_core.errors import InputError
-from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.layout import TOKEN_KINDS, Layout
+from sizewise_prep.raw.values.hashing import STEP, mix
 from sizewise_prep.raw.values.time_order import instant
 
 if TYPE_CHECKING:
@@ -34,12 +41,14 @@ class RowSplit:
     Attributes:
         column: its name.
         bounds: of the time, where validation and test begin; None where the column names the split.
+        shares: of keys, for training, validation and test, where a hash of the column decides.
         dates: whether the bounds are dates, in microseconds since 1970, to which unix times of any unit are converted.
     """
 
     column: str
     bounds: tuple[int, int] | None = None
     dates: bool = False
+    shares: tuple[float, float, float] | None = None
 
     @staticmethod
     def by_time(column: str, first: str, second: str) -> RowSplit:
@@ -63,6 +72,13 @@ class RowSplit:
         if self.bounds is not None:
             return layout
         kind = layout.columns.get(self.column, "skip")
+        if self.shares is not None and kind in TOKEN_KINDS:
+            return layout
+        if self.shares is not None and kind not in ("skip", "split"):
+            raise InputError(
+                f"split key:{self.column:.40}: the schema file makes it a `{kind:.20}`; name a token column, or one "
+                "to skip"
+            )
         if kind not in ("skip", "split"):
             raise InputError(
                 f"split column:{self.column:.40}: the schema file makes it a `{kind:.20}`; make it `skip`"
@@ -72,6 +88,8 @@ class RowSplit:
     @property
     def wrong(self) -> tuple[str, str]:
         """Reason and detail of a row whose split cannot be said."""
+        if self.shares is not None:
+            return "split", "is no key to split by: give it a value"
         if self.bounds is None:
             return "split", "is none of train, validation and test"
         if self.dates:
@@ -82,16 +100,29 @@ class RowSplit:
         """Of each value the split's place (0, 1, 2), null where it has none.
 
         Args:
-            values: texts that name splits; of a time, what `time_order` makes of it.
+            values: texts that name splits; of a time, what `time_order` makes of it; of keys their tokens, uint32.
         """
         import polars as pl
 
+        if self.shares is not None:
+            return self._by_key(values)
         if self.bounds is None:
             names = {name: place for place, known in enumerate(NAMES) for name in known}
             texts = values.cast(pl.String).str.strip_chars().str.to_lowercase()
             return texts.replace_strict(names, default=None, return_dtype=pl.UInt8)
         times = self._dated(values) if self.dates else values
         return (times >= self.bounds[0]).cast(pl.UInt8) + (times >= self.bounds[1]).cast(pl.UInt8)
+
+    def _by_key(self, tokens: pl.Series) -> pl.Series:
+        """The splits of keys."""
+        import polars as pl
+
+        assert self.shares is not None
+        hashed = mix(tokens.fill_null(0).to_numpy().astype(np.uint64) + STEP) >> np.uint64(32)
+        train, validation, _ = self.shares
+        bounds = [round(share * (1 << 32)) for share in (train, train + validation)]
+        found = pl.Series(np.searchsorted(np.array(bounds, np.uint64), hashed, "right").astype(np.uint8))
+        return found.set(tokens.is_null(), None) if tokens.null_count() else found
 
     def _dated(self, times: pl.Series) -> pl.Series:
         """Unix times of any unit in microseconds; null where one is none."""

@@ -1,0 +1,185 @@
+"""Rows sorted by their times, and splits by a key; killed at any instant, with all that schemas can ask for."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arrow_shards import read_shard
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.shards.cautions import cautions
+from sizewise_prep.shards.manifest import Manifest, verify
+
+SCHEMA = """
+separator: ","
+header: true
+columns:
+  at: time
+  row: {kind: number, transform: none}
+  user: token
+  clicked: label
+  price: {kind: number, transform: standardize}
+  age: {kind: bucket, quantiles: 6}
+crosses: {user_age: [user, age]}
+"""
+ROWS = 900
+TIMES = np.random.default_rng(5).integers(0, 120, ROWS)  # many rows share each
+
+# Prepares argv[2] into argv[1] in small pieces, and is killed before the rename that RENAMES counts down to.
+PROGRAM = """
+import json, os, signal, sys
+from sizewise_prep.pipeline import prep
+from sizewise_prep.pipeline.steps import parts
+from sizewise_prep.raw.files import reader
+from sizewise_prep.raw.layout import Layout
+parts.PIECE_BYTES, reader.BLOCK_BYTES = 4_000, 1_000
+left = int(os.environ["RENAMES"])
+def at(event, arguments):
+    global left
+    if event == "os.rename":
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+if __name__ == "__main__":
+    sys.addaudithook(at)
+    options = json.loads(os.environ["OPTIONS"])
+    prep.prepare(sys.argv[3:], sys.argv[1], layout=Layout.load(sys.argv[2]), **options)
+"""
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sizewise_prep.pipeline.steps.parts.PIECE_BYTES", 4_000)
+    monkeypatch.setattr("sizewise_prep.raw.files.reader.BLOCK_BYTES", 1_000)
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> list[str]:
+    """Two files of rows in no order of time, with a schema file beside them."""
+    (tmp_path / "log.yaml").write_text(SCHEMA)
+    lines = [
+        f"2024-05-{1 + TIMES[j] // 24:02d} {TIMES[j] % 24:02d}:00:00,{j},u{j % 37},{j % 2},{j % 11},{j * 7 % 101}\n"
+        for j in range(ROWS)
+    ]
+    for name, part in (("a.csv", lines[:500]), ("b.csv", lines[500:])):
+        (tmp_path / name).write_text("at,row,user,clicked,price,age\n" + "".join(part))
+    return [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+
+
+def column(folder: Path, split: str) -> list[int]:
+    """The numbers of a split's rows, as its shards have them."""
+    shards = Manifest.load(folder).splits[split].shards
+    return [int(row) for shard in shards for row in read_shard(folder / shard.file).dense[:, 0]]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_rows_are_sorted_by_time(tmp_path: Path, logs: list[str], small_pieces: None) -> None:
+    layout, out = Layout.load(tmp_path / "log.yaml"), tmp_path / "out"
+    manifest = prepare(logs, out, layout=layout, sort=True, shard_rows=77)
+    order = np.argsort(TIMES, kind="stable").tolist()
+    assert [row for split in ("train", "validation", "test") for row in column(out, split)] == order
+    assert [split.rows for split in manifest.splits.values()] == [720, 90, 90]
+    assert verify(out) == []
+    assert manifest.time_order is not None
+    assert manifest.time_order.out_of_order > 100
+    assert not any("row before them" in text for text in cautions(manifest))
+    assert Manifest.load(out).settings.sort
+    shuffled = prepare(logs, tmp_path / "shuffled", layout=layout, sort=True, shard_rows=77, shuffle=3)
+    assert column(tmp_path / "shuffled", "test") != column(out, "test")
+    assert sorted(column(tmp_path / "shuffled", "test")) == sorted(column(out, "test"))
+    assert shuffled.fitted == manifest.fitted
+
+
+@pytest.mark.parametrize("split", ["key:user,0.5,0.2,0.3", "time:2024-05-03,2024-05-04"])
+def test_each_split_is_sorted(tmp_path: Path, logs: list[str], small_pieces: None, split: str) -> None:
+    prepare(
+        logs,
+        tmp_path / "out",
+        layout=Layout.load(tmp_path / "log.yaml"),
+        sort=True,
+        split=split,
+        shard_rows=60,
+    )
+    rows = {name: column(tmp_path / "out", name) for name in ("train", "validation", "test")}
+    for held in rows.values():
+        assert len(held) > 30
+        assert [(TIMES[row], row) for row in held] == sorted((TIMES[row], row) for row in held)
+    assert sorted(row for held in rows.values() for row in held) == list(range(ROWS))
+    if split.startswith("key:"):
+        users = {name: {row % 37 for row in held} for name, held in rows.items()}
+        assert not users["train"] & users["validation"] | users["test"] & (
+            users["train"] | users["validation"]
+        )
+    else:
+        assert max(TIMES[row] for row in rows["train"]) < 48 <= min(TIMES[row] for row in rows["validation"])
+
+
+def test_a_key_need_not_be_a_feature(tmp_path: Path, logs: list[str]) -> None:
+    layout = Layout.load(tmp_path / "log.yaml")
+    bare = Layout(
+        separator=",", header=True, columns={**layout.columns, "user": "skip"}, transforms={"row": "none"}
+    )
+    held = []
+    for name, columns in (("feature", layout), ("key", bare)):
+        prepare(logs, tmp_path / name, layout=columns, split="key:user")
+        held.append([column(tmp_path / name, split) for split in ("train", "validation", "test")])
+    assert held[0] == held[1]
+    assert Manifest.load(tmp_path / "key").settings.split == "key:user"
+
+
+def test_rows_that_cannot_be_sorted_or_split_are_named(tmp_path: Path, logs: list[str]) -> None:
+    layout, out = Layout.load(tmp_path / "log.yaml"), tmp_path / "out"
+    lines = Path(logs[0]).read_text().splitlines(keepends=True)
+    lines[2] = lines[2][lines[2].index(",") :]
+    Path(logs[0]).write_text("".join(lines))
+    with pytest.raises(InputError, match=r"a\.csv, line 3: column at: '' is no time to sort by"):
+        prepare(logs, out, layout=layout, sort=True)
+    aside = prepare(logs, out, layout=layout, sort=True, max_bad_fraction=0.1, shard_rows=99)
+    assert (aside.rows_out, aside.quarantine.reasons) == (ROWS - 1, {"not_a_time": 1})
+    lines[2] = lines[3].replace(",u2,", ",,")
+    Path(logs[0]).write_text("".join(lines))
+    with pytest.raises(InputError, match=r"a\.csv, line 3: column user: '' is no key to split by"):
+        prepare(logs, tmp_path / "key", layout=layout, split="key:user")
+    for options, message in [
+        ({"sort": True, "split": "files:1,0"}, "--sort: mixes the rows of all files"),
+        ({"sort": True, "layout": None}, "--sort: needs a column that holds the time"),
+        ({"split": "key:price"}, "split key:price: the schema file makes it a `number`"),
+        ({"split": "key:user,1,1"}, "split key:user,1,1"),
+        ({"split": "key:user,0.5,0.6,0.1"}, "must add up to 1"),
+        ({"split": "key:nobody"}, "has no column 'nobody'"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            prepare(logs, tmp_path / "no", **{"layout": layout, **options})
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bytes(
+    tmp_path: Path, logs: list[str], small_pieces: None
+) -> None:
+    options = {"tokens": "contiguous", "shard_rows": 120, "shuffle": 3, "sort": True, "split": "key:user"}
+    prepare(logs, tmp_path / "intact", layout=Layout.load(tmp_path / "log.yaml"), **options)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    kills = 0
+    while True:
+        asked = {"OPTIONS": json.dumps(options), "RENAMES": str(16 * 3**kills // 2**kills)}
+        command = [sys.executable, tmp_path / "program.py", tmp_path / "out", tmp_path / "log.yaml", *logs]
+        code = subprocess.run(command, env=os.environ | asked | {"PYTHONPATH": path}, check=False).returncode
+        if not code:
+            break
+        assert code == -signal.SIGKILL
+        kills += 1
+        if kills == 3:  # what a power cut may do
+            damaged = sorted((tmp_path / ".out.partial" / "work" / "parts").glob("*.times"))[1]
+            damaged.write_bytes(bytes(damaged.stat().st_size))
+    assert kills >= 3
+    assert contents(tmp_path / "out") == contents(tmp_path / "intact")
