@@ -41,7 +41,7 @@ def _out_of_order(manifest: Manifest) -> str:
     share = order.out_of_order / order.rows
     return (
         f"{order.out_of_order:,} of {order.rows:,} rows ({_percent(share)}) are earlier in {order.column:.40} than a "
-        "row before them, so that training, validation and test mix times; sort them (--sort, with the time in a "
+        "row before them, so that training, validation and test mix times; sort the log (--sort, with the time in a "
         "schema file), or give files in time order"
     )
 
