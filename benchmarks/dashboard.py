@@ -78,7 +78,7 @@ def main() -> None:
             theirs(options.optuna_dashboard, folder) as other,
         ):
             pages = {
-                "Sizewise": (f"{ours}/tradeoff?study=bench", OURS),
+                "Sizewise": (f"{ours}/decide?study=bench", OURS),
                 "optuna-dashboard": (other, THEIRS),
                 "Sizewise's Choose": (f"{ours}/choose?study=bench", LIMITS),
             }

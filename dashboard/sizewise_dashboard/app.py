@@ -22,14 +22,13 @@ def main(runs: Place) -> None:
     st.html(f"<style>{STYLE}</style>")
     details = _page("trials", "Trials", runs)
     pages = {
-        "tradeoff": _page("tradeoff", "Trade-off", runs, details),
-        "choose": _page("choose", "Choose", runs, details),
+        "decide": _page("decide", "Decide", runs, details),
         "trials": details,
         "search": _page("search", "Search", runs, details),
         "compare": _page("compare", "Compare", runs),
         "data": _page("data", "Data", runs),
     }
-    home = st.Page(partial(_show, "studies", runs, pages["tradeoff"]), title="Studies", default=True)
+    home = st.Page(partial(_show, "studies", runs, pages["decide"]), title="Studies", default=True)
     shown = st.navigation([home, *pages.values()], position="top")
     if shown is not home:
         pick_study(runs)

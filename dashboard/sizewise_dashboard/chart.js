@@ -17,6 +17,24 @@ function load() {
   return loading;
 }
 
+// On a dark page, each colour of the ramp for white paper as its counterpart in the ramp for dark ones.
+function recolored(part, ramp) {
+  if (typeof part === "string") return ramp.get(part) ?? part;
+  if (!part || typeof part !== "object" || ArrayBuffer.isView(part)) return part;
+  if (Array.isArray(part)) return part.map((entry) => recolored(entry, ramp));
+  return Object.fromEntries(
+    Object.entries(part).map(([name, value]) => {
+      const colors = /color/.test(name) && (typeof value === "string" || name === "colorscale");
+      return [name, colors || /^(line|marker)$/.test(name) ? recolored(value, ramp) : value];
+    }),
+  );
+}
+
+function isDark(element) {
+  const [red, green, blue] = getComputedStyle(element).color.match(/[\d.]+/g).map(Number);
+  return red + green + blue > 382; // light text
+}
+
 // The page's own text, line and font, so that a figure reads in the light theme and in the dark one.
 function themed(layout, element) {
   const style = getComputedStyle(element);
@@ -32,6 +50,7 @@ function themed(layout, element) {
     ...(layout.scene && { scene: restyle(layout.scene) }),
     paper_bgcolor: CLEAR,
     plot_bgcolor: CLEAR,
+    shapes: structuredClone(layout.shapes ?? []), // Plotly writes into them what is dragged
     font: { color: style.color, family: style.fontFamily },
     modebar: { bgcolor: CLEAR, color: style.color },
   };
@@ -138,6 +157,19 @@ function keyed(Plotly, chart, event) {
   event.preventDefault();
 }
 
+// A line that was dragged: the page moves it to where the limit is that it now stands for.
+function dragged(chart, changes) {
+  const state = states.get(chart);
+  for (const [change, value] of Object.entries(changes)) {
+    const [, number, axis] = change.match(/^shapes\[(\d+)\]\.([xy])[01]$/) ?? [];
+    const shape = number && state.figure.layout.shapes?.[number];
+    if (!shape?.name || axis !== (shape.xref === "paper" ? "y" : "x")) continue;
+    if (value === shape[`${axis}0`]) continue; // the other end
+    state.drawn = null; // even where the limit turns out as it was
+    return state.drag({ name: shape.name, value });
+  }
+}
+
 // One figure a frame: the first is on the screen before the next is worked out.
 function enqueue(plotly, chart) {
   turn = Promise.all([plotly, turn])
@@ -160,12 +192,18 @@ function draw(Plotly, chart) {
   // made once: Plotly starts over, zoom and all, where the configuration differs
   state.options ??= {
     ...state.config,
+    edits: { shapePosition: (state.figure.layout.shapes ?? []).some((shape) => shape.name) },
     modeBarButtonsToAdd: buttons(Plotly),
     modeBarButtonsToRemove: [...state.config.modeBarButtonsToRemove, "toImage"],
   };
+  const traces = [...state.figure.data, ...state.marks];
+  const [light, dark] = state.ramps;
+  const ramp = new Map(light.map((color, place) => [color, dark[place]]));
+  const layout = themed(state.figure.layout, chart);
+  layout.editrevision = state.revision = (state.revision ?? 0) + 1; // lines stand where the figure has them
   // `react` changes the drawing rather than replacing it: with the figure's uirevision, zoom and camera stay
-  const data = [...state.figure.data, ...state.marks];
-  Plotly.react(chart, data, themed(state.figure.layout, chart), state.options).then(() => {
+  const data = isDark(chart) ? traces.map((trace) => recolored(trace, ramp)) : traces;
+  Plotly.react(chart, data, layout, state.options).then(() => {
     chart.onkeydown = (event) => keyed(Plotly, chart, event);
     chart.removeAllListeners("plotly_click");
     chart.on("plotly_click", ({ points, event }) => {
@@ -173,6 +211,8 @@ function draw(Plotly, chart) {
       const more = Boolean(event?.shiftKey || event?.ctrlKey || event?.metaKey);
       if (who) states.get(chart).click({ trial: Number(who[0]), iteration: Number(who[1]), more });
     });
+    chart.removeAllListeners("plotly_relayout");
+    chart.on("plotly_relayout", (changes) => dragged(chart, changes));
   });
 }
 
@@ -190,8 +230,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
     state.marksText = data.marks;
     state.marks = data.marks ? JSON.parse(data.marks).data : [];
   }
-  const { config, file, text } = data;
-  Object.assign(state, { config, file, text });
+  const { config, file, text, ramps } = data;
+  Object.assign(state, { config, file, text, ramps });
+  state.drag = (line) => setTriggerValue("dragged", line);
   state.click = (point) => setTriggerValue("clicked", point);
   states.set(chart, state);
   if (!state.watch) {
@@ -201,6 +242,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
       enqueue(plotly, chart);
     });
     state.watch.observe(chart);
+    // Plotly follows the window's width alone; columns also change theirs when one joins them
+    new ResizeObserver(() => {
+      if (window.Plotly && chart._fullLayout && chart.clientWidth && chart.clientWidth !== chart._fullLayout.width) {
+        window.Plotly.Plots.resize(chart);
+      }
+    }).observe(chart);
   } else {
     enqueue(plotly, chart);
   }

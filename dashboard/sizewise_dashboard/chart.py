@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.components.v2.types import ComponentRenderer
 
 from sizewise import figures
+from sizewise.figures import style
 from sizewise_dashboard.snapshots import Drawing
 
 _STYLE = """
@@ -33,12 +34,20 @@ class Point(NamedTuple):
     more: bool
 
 
+class Dragged(NamedTuple):
+    """A line that was dragged: its name, and the value on the axis that it crosses."""
+
+    name: str
+    value: float
+
+
 def show(
     drawing: Drawing,
     key: str,
     text: str,
     marks: go.Figure | None = None,
     on_click: Callable[[Point], None] | None = None,
+    on_drag: Callable[[Dragged], None] | None = None,
 ) -> None:
     """Show a figure.
 
@@ -48,6 +57,7 @@ def show(
         text: for screen readers.
         marks: traces that are drawn over the figure.
         on_click: called with a clicked point before the page runs again.
+        on_drag: called likewise with a line that was dragged.
     """
     data = {
         "figure": drawing.figure,
@@ -56,6 +66,7 @@ def show(
         "config": figures.CONFIG,
         "text": text,
         "file": f"sizewise-{key}",
+        "ramps": [style.COLORS, style.DARK_COLORS],
     }
 
     def clicked() -> None:
@@ -63,7 +74,12 @@ def show(
         if point and on_click:
             on_click(Point(**point))
 
-    _component()(key=key, data=data, on_clicked_change=clicked)
+    def dragged() -> None:
+        line = st.session_state[key].dragged
+        if line and on_drag:
+            on_drag(Dragged(**line))
+
+    _component()(key=key, data=data, on_clicked_change=clicked, on_dragged_change=dragged)
 
 
 def _component() -> ComponentRenderer:

@@ -78,15 +78,15 @@ def arguments(runs: Place, port: int, address: str) -> list[str]:
 def _warm(runs: Place) -> None:
     """Do what the first visitor would wait for: load the libraries, read and draw the study that changed last."""
     from sizewise import results
-    from sizewise_dashboard import snapshots, tradeoff
+    from sizewise_dashboard import decide, snapshots
 
     try:
         for name in results.studies(runs)["name"].head(1):
-            tradeoff.prepare(snapshots.read(runs, name))
+            decide.prepare(snapshots.read(runs, name))
     except (InputError, OSError):
         pass  # the page shows it
     time.sleep(_PAUSE)
-    for page in ("studies", "choose", "trials", "search", "compare", "data"):
+    for page in ("studies", "trials", "search", "compare", "data"):
         import_module(f"sizewise_dashboard.{page}")
 
 

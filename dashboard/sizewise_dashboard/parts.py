@@ -3,10 +3,12 @@
 import re
 from typing import TYPE_CHECKING, Literal
 
+import polars as pl
 import streamlit as st
 
 from sizewise import results
 from sizewise.results import Study
+from sizewise.results.commands import resume, trial_report
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, StorageError
 
@@ -104,6 +106,26 @@ def badge(state: str) -> None:
 def plain(text: str) -> str:
     """Text with all characters escaped that Markdown or HTML would act on, because it may come from a study's files."""
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])", r"\\\1", text)
+
+
+def show_failure(now: "Snapshot") -> None:
+    """Why a study does not run to its end, and the command that continues it or says more; nothing where it does."""
+    study, state, message = now.study, now.status["state"], now.status["message"]
+    if state in ("interrupted", "stopped"):
+        ended = {
+            "interrupted": "Interrupted: the process that ran it ended without a word",
+            "stopped": "Stopped",
+        }
+        why = f"{state.capitalize()}: {message}" if message else ended[state]
+        st.warning(plain(f"{why.rstrip('.')}. Continue it with:"))
+        st.code(resume(study), language="bash", wrap_lines=True)
+    failed = study.trials.filter(pl.col("state") == "failed", pl.col("error").is_not_null())
+    if failed.is_empty() or not study.candidates.is_empty():
+        return
+    trial, error = failed["trial_id"][0], str(failed["error"][0])
+    st.error(plain(f"Trial {trial} failed: {error[:500]}"))
+    st.caption("Its log, and where it stopped:")
+    st.code(trial_report(study, trial), language="bash", wrap_lines=True)
 
 
 def show_problems(study: Study) -> None:

@@ -3,9 +3,11 @@
 `at` is the iteration of the point that was clicked. Both are kept on all pages of one study.
 """
 
+import polars as pl
 import streamlit as st
 
 from sizewise.results import Study
+from sizewise_core.units import format_auc, format_bytes, format_count
 from sizewise_dashboard.chart import Point
 
 MOST = 6  # as many as there are colours
@@ -29,6 +31,27 @@ def picked_at() -> int | None:
     """The iteration of the point that was clicked last; None where a trial was picked in another way."""
     at = st.query_params.get("at", "")
     return int(at) if at.isdecimal() else None
+
+
+def described(study: Study, trial: int, last: bool) -> str:
+    """A picked trial in words: the evaluation that was clicked, or its best one.
+
+    Args:
+        study: of the trial.
+        trial: its id.
+        last: whether it was picked last, and so is the one that was clicked.
+    """
+    at = picked_at()
+    rows = study.evaluations.filter(pl.col("trial_id") == trial, pl.col("auc").is_not_null())
+    here = rows.filter(pl.col("iteration") == at) if at and last else rows.head(0)
+    if here.is_empty():
+        here = rows.sort("auc", descending=True).head(1)
+    for row in here.head(1).iter_rows(named=True):
+        return (
+            f"**Trial {trial}** at iteration {format_count(row['iteration'])}: AUC {format_auc(row['auc'])} with "
+            f"{format_bytes(row[study.size])}"
+        )
+    return f"**Trial {trial}**"
 
 
 def pick(study: Study, trials: list[int], at: int | None = None) -> None:

@@ -17,14 +17,16 @@ import plotly
 import streamlit
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit import config
 
 from sizewise_dashboard.streamlit_page import SCRIPTS, page
 
-PAGES = ("", "tradeoff", "choose", "trials", "search", "compare", "data")
+PAGES = ("", "decide", "trials", "search", "compare", "data")
+# Addresses of earlier versions; what they hold after the question mark stays.
+_MOVED = {"tradeoff": "decide", "choose": "decide"}
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 # Browsers may cache for ever what has a name that changes with its content.
 _PLOTLY_URL = f"/plotly-{hashlib.sha256(_PLOTLY.read_bytes()).hexdigest()[:12]}.js"
@@ -51,6 +53,11 @@ def plotly_compressed() -> bytes:
 
 async def _page(request: Request) -> Response:
     return HTMLResponse(page(_SCRIPT), headers={"Cache-Control": "no-cache"})
+
+
+async def _moved(request: Request) -> Response:
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(f"./{_MOVED[request.url.path.rpartition('/')[2]]}{query}", status_code=301)
 
 
 async def _plotly(request: Request) -> Response:
@@ -125,6 +132,10 @@ def _is_known(origin: str, host: str) -> bool:
 Thread(target=plotly_compressed, daemon=True).start()  # before the first visitor asks
 app = streamlit.App(
     Path(__file__).parent / "app.py",
-    routes=[Route(f"/{name}", _page) for name in PAGES] + [Route(_PLOTLY_URL, _plotly)],
+    routes=[
+        *(Route(f"/{name}", _page) for name in PAGES),
+        *(Route(f"/{name}", _moved) for name in _MOVED),
+        Route(_PLOTLY_URL, _plotly),
+    ],
     middleware=[Middleware(KnownOrigins), Middleware(FromMemory)],
 )

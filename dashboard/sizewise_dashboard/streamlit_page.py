@@ -21,7 +21,7 @@ _STATIC = Path(streamlit.__file__).parent / "static"
 _INDEX = _STATIC / "index.html"
 SCRIPTS = {f"/static/{file.parent.name}/{file.name}": file for file in _STATIC.glob("static/*/*")}
 # Streamlit would ask for these, and then for what they import, when the first of them is to be shown.
-_PARTS = ("BidiComponent", "Selectbox", "Metric", "Html", "Popover")
+_PARTS = ("BidiComponent", "Selectbox", "TextInput", "Html", "Popover")
 _IMPORT = re.compile(r'(?:from|import)\s*"\./([^"/]+\.js)"')
 # With this, Streamlit opens its socket at once, and does not first look for its server below each page's address and
 # wait for these settings from it.
@@ -38,7 +38,11 @@ STYLE = """
 .stMainBlockContainer [data-testid=stHeading] { padding: 0 }
 .stMainBlockContainer [data-testid=stMetricValue] { font-size: 1.5rem }
 .stApp a:focus-visible { outline: 2px solid currentColor; outline-offset: 1px }
-.stMainBlockContainer h4 { padding: 0.2rem 0 0.5rem; font-size: 1.3rem; line-height: 1.35 }
+.stMainBlockContainer h4 { padding: 0 0 0.5rem; font-size: 1.1rem; line-height: 1.35 }
+.sizewise-card h3 { font-size: 1.05rem; padding: 0 0 0.3rem; margin: 0 }
+.sizewise-card dl { padding: 0; display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 0.8rem; margin: 0 }
+.sizewise-card dt { margin: 0; padding: 0; opacity: 0.75; font-size: 0.875rem }
+.sizewise-card dd { margin: 0; font-size: 0.875rem; font-variant-numeric: tabular-nums }
 """
 
 

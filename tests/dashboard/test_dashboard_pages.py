@@ -20,8 +20,7 @@ from sizewise.results.commands import run_longer
 from sizewise.results.data import Data, frequencies
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_bytes
-from sizewise_dashboard import snapshots
-from sizewise_dashboard.choose import ladder
+from sizewise_dashboard import limits, snapshots
 from sizewise_dashboard.launch import APP
 from sizewise_dashboard.snapshots import Snapshot
 from sizewise_prep import planted
@@ -84,6 +83,13 @@ def _text(app: AppTest) -> str:
     return "\n".join(str(element.value) for kind in kinds for element in app.get(kind)).replace("\\", "")
 
 
+def _card(app: AppTest) -> str:
+    """The words on the card of the chosen model."""
+    return "\n".join(
+        str(element.proto.body) for element in app.get("html") if "sizewise-card" in element.proto.body
+    )
+
+
 def test_home_lists_every_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finished_study(tmp_path, "one", trials=3)
     StudyWriter(tmp_path, "under_way", trials=4).driver("running")
@@ -123,30 +129,39 @@ def test_home_without_studies_says_how_to_start_one(
     assert not app.error
 
 
-def test_the_trade_off_of_a_finished_study(tmp_path: Path, show: Open) -> None:
+def test_the_first_screen_of_a_finished_study(tmp_path: Path, show: Open) -> None:
+    """The sentence, one figure, and the card of the very model that the sentence names."""
     finished_study(tmp_path, "demo")
-    app = show("tradeoff", "demo")
+    app = show("decide", "demo")
     study = load(tmp_path, "demo")
     found = answer(study)
     assert found.sentence in _text(app)
-    metrics = {metric.label: metric.value for metric in app.metric}
-    assert metrics["Trials done"] == "12 of 12"
-    assert found.best is not None
-    assert metrics["Best AUC"] == f"{found.best.auc:.4f}"
-    assert len(app.get("bidi_component")) == 3
-    assert app.dataframe[0].value["AUC"].to_list() == study.front["auc"].to_list()
+    assert found.smallest is not None
+    assert f"Trial {found.smallest.trial_id}: robe" in _card(app)
+    assert format_bytes(found.smallest.embedding_bytes) in _card(app)
+    assert f"{found.best.auc - found.smallest.auc:.4f} against the best trial" in _card(app)
+    assert len(app.get("bidi_component")) == 1
     assert not app.error
     assert not app.get("expander")  # no problems
+
+
+def test_figures_and_the_front_are_behind_tabs(tmp_path: Path, show: Open) -> None:
+    finished_study(tmp_path, "demo")
+    study = load(tmp_path, "demo")
+    for tab in ("Against iterations", "In three dimensions", "All evaluations"):
+        assert len(show("decide", "demo", view=tab).get("bidi_component")) == 2
+    front = show("decide", "demo", view="Pareto front")
+    assert front.dataframe[0].value["AUC"].to_list() == study.front["auc"].to_list()
 
 
 def test_the_study_picker_moves_the_address(tmp_path: Path, show: Open) -> None:
     finished_study(tmp_path, "one", trials=2)
     finished_study(tmp_path, "two", trials=3)
-    app = show("tradeoff", "one")
-    assert app.metric[0].value == "2 of 2"
+    app = show("decide", "one")
+    assert f"Trial {answer(load(tmp_path, 'one')).smallest.trial_id}: " in _card(app)
     app.selectbox(key="study").select("two").run()
     assert app.query_params["study"] == "two"
-    assert app.metric[0].value == "3 of 3"
+    assert f"Trial {answer(load(tmp_path, 'two')).smallest.trial_id}: " in _card(app)
 
 
 def test_odd_studies_show_something_sensible(tmp_path: Path, show: Open) -> None:
@@ -168,16 +183,19 @@ def test_odd_studies_show_something_sensible(tmp_path: Path, show: Open) -> None
         "hurt": "trials/0001.json was skipped",
     }
     for name, sentence in says.items():
-        assert sentence in _text(show("tradeoff", name))
-        for page in ("choose", "trials"):
-            show(page, name)
+        assert sentence in _text(show("decide", name))
+        show("trials", name)
+    assert "Trial 0 failed: RuntimeError: <b>out</b> of *memory*" in _text(show("decide", "failed"))
+    assert "--trial 0" in show("decide", "failed").code[0].value
+    for name in ("started", "failed", "undefined"):
+        assert not show("decide", name).get("bidi_component")  # no axes without points
     assert "RuntimeError: <b>out</b> of *memory*" in show("trials", "failed").code[0].value
 
 
 def test_a_study_that_vanishes_while_shown(tmp_path: Path, show: Open) -> None:
     writer = finished_study(tmp_path, "gone", trials=1)
     finished_study(tmp_path, "left", trials=1)
-    app = show("tradeoff", "gone")
+    app = show("decide", "gone")
     writer.folder.rename(tmp_path / ".trash")
     app.run()
     assert not app.exception
@@ -188,7 +206,7 @@ def test_a_growing_study_is_read_anew(tmp_path: Path, show: Open) -> None:
     writer = StudyWriter(tmp_path, "live", trials=3)
     writer.driver("running")
     writer.trial(0, 20_000)
-    app = show("tradeoff", "live")
+    app = show("decide", "live", view="Pareto front")
     assert "Only one trial" in _text(app)
     rows = len(app.dataframe[0].value)
     writer.trial(1, 2_000_000)
@@ -226,63 +244,83 @@ def test_nobody_waits_for_the_news_of_a_study_that_takes_long_to_read(
         shown(lambda now: False)
 
 
-def test_choosing_follows_the_sliders(tmp_path: Path, show: Open) -> None:
+def test_choosing_follows_the_limits(tmp_path: Path, show: Open) -> None:
     finished_study(tmp_path, "demo")
     study = load(tmp_path, "demo")
-    app = show("choose", "demo")
-    best = choose(study)
-    assert f"Take trial {best.trial_id} at iteration {best.iteration}" in _text(app)
-    app.select_slider(key="max_bytes").set_value("150 kB").run()
-    fits = choose(study, max_bytes=131_587)
-    assert f"Take trial {fits.trial_id} at iteration {fits.iteration}" in _text(app)
+    app = show("decide", "demo")
+    app.text_input(key="max_lost").set_value("").run()
+    best = choose(study, min_auc=float(study.candidates["auc"].max()))
+    assert f"Trial {best.trial_id}: " in _card(app)
+    app.text_input(key="max_bytes").set_value("150 kB").run()
+    fits = study.candidates.filter(study.candidates["embedding_bytes"] <= 150_000).sort("auc")["trial_id"][-1]
+    assert f"Trial {fits}: " in _card(app)
     assert f"Without the limit on size: trial {best.trial_id}" in _text(app)
     runners = app.dataframe[0].value
-    assert fits.trial_id not in runners["trial"].to_list()
+    assert fits not in runners["trial"].to_list()
     assert runners["AUC"].is_monotonic_decreasing
     assert (runners["embeddings (kB)"] <= 131.587).all()
-    app.select_slider(key="min_auc").set_value("0.760").run()
+    app.text_input(key="min_auc").set_value("0.760").run()
     assert "no model has at most 150 kB and an AUC of at least 0.76" in _text(app)
-    assert "highest AUC within the other limits is trial 5" in _text(app)
+    assert not _card(app)
     assert not app.exception
 
 
 def test_the_choice_comes_with_the_command_that_exports_it(tmp_path: Path, show: Open) -> None:
     finished_study(tmp_path, "demo")
-    app = show("choose", "demo", max_bytes="150 kB")
-    fits = choose(load(tmp_path, "demo"), max_bytes=131_587)
-    command = (
-        f"sizewise export demo --runs {tmp_path} --trial {fits.trial_id} --out demo-trial{fits.trial_id}"
-    )
-    assert command in [code.value for code in app.code]
-    assert "the model that is kept is of iteration" not in _text(app)
-    short = show("choose", "demo", max_bytes="150 kB", max_iterations="50")
-    assert "the model that is kept is of iteration" in _text(short)
+    app = show("decide", "demo")
+    fits = answer(load(tmp_path, "demo")).smallest
+    assert fits is not None
+    command = f"sizewise export demo --runs {tmp_path} --trial {fits.trial_id}"
+    assert [code.value for code in app.code if code.value.startswith(command)]
+    assert [code.value for code in app.code if "-longer" in code.value]
 
 
-def test_limits_are_round_steps_around_what_was_measured() -> None:
-    assert ladder([2_000, 20_000]) == [2_000, 3_000, 5_000, 7_000, 10_000, 15_000, 20_000]
-    assert ladder([131_587]) == [150_000]
-    assert ladder([1, 8]) == [1, 2, 3, 5, 7, 10]
+@pytest.mark.parametrize(
+    ("field", "text", "said"),
+    [
+        ("max_bytes", "ten", "Size at most: 'ten' is not a size"),
+        ("max_bytes", "-5 MB", "Size at most: '-5 MB' is not a size"),
+        ("max_lost", "nan", "AUC lost at most: 'nan' is not a number from 0 to 1"),
+        ("max_iterations", "1e9", "Iterations at most: '1e9' is not a number of iterations"),
+        ("max_time", "soon", "Training at most: 'soon' is not a duration"),
+        ("price", "-1", "Price of an hour of one trial: '-1' is not an amount"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused_and_nothing_chosen(
+    tmp_path: Path, show: Open, field: str, text: str, said: str
+) -> None:
+    finished_study(tmp_path, "demo", trials=3)
+    app = show("decide", "demo", **{field: text})
+    assert said in _text(app)
+    assert not _card(app)
 
 
-def test_limits_come_from_the_address(tmp_path: Path) -> None:
+def test_limits_are_read_as_people_write_them() -> None:
+    assert limits.count("12,000") == 12_000
+    assert limits.duration("2 h 30 min") == 9_000
+    assert limits.duration("90") == 90
+    assert limits.loss("0.002") == 0.002
+
+
+def test_limits_of_time_and_money_are_those_of_choose(tmp_path: Path, show: Open) -> None:
     finished_study(tmp_path, "demo")
-    app = AppTest.from_function(_page, kwargs={"runs": str(tmp_path), "page": "choose"}, default_timeout=20)
-    app.query_params["study"] = "demo"
-    app.query_params["max_bytes"] = "150 kB"
-    app.run()
-    assert app.select_slider(key="max_bytes").value == "150 kB"
-    assert "Without the limit on size" in _text(app)
+    study = load(tmp_path, "demo")
+    top = float(study.candidates["auc"].max())
+    found = choose(study, min_auc=top - 0.02, max_seconds=10)
+    app = show("decide", "demo", max_lost="0.02", max_time="10 s")
+    assert f"Trial {found.trial_id}: " in _card(app)
+    paid = show("decide", "demo", max_lost="0.02", max_cost="$0.1", price="36")
+    assert _card(paid) == _card(app)
 
 
 def test_limits_and_trials_of_one_study_do_not_break_another(tmp_path: Path, show: Open) -> None:
     finished_study(tmp_path, "many", trials=12)
     finished_study(tmp_path, "few", trials=1)
-    app = show("choose", "many")
-    app.select_slider(key="max_bytes").set_value("150 kB").run()
+    app = show("decide", "many")
+    app.text_input(key="max_bytes").set_value("1 kB").run()
     app.selectbox(key="study").select("few").run()
     assert not app.exception
-    assert app.select_slider(key="max_bytes").value == "no limit"
+    assert "no model has at most 1 kB" in _text(app)
     app = show("trials", "many", trials="11")
     app.selectbox(key="study").select("few").run()
     assert not app.exception
@@ -344,38 +382,13 @@ def test_a_trials_log_and_checkpoints_are_shown(tmp_path: Path, show: Open) -> N
 
 def test_the_view_comes_from_the_address(tmp_path: Path, show: Open) -> None:
     finished_study(tmp_path, "demo", trials=3)
-    app = show("tradeoff", "demo", size="whole model", score="log-loss", effort="samples", trials="1")
+    app = show("decide", "demo", size="whole model", score="log-loss", effort="samples", trials="1")
     assert [app.selectbox(key=key).value for key in ("size", "score", "effort")] == [
         "model_bytes",
         "logloss",
         "samples",
     ]
     assert "Trial 1" in _text(app)
-
-
-def test_limits_in_hours_dollars_and_lost_against_full(tmp_path: Path, show: Open) -> None:
-    finished_study(tmp_path, "demo")
-    study = load(tmp_path, "demo")
-    best = choose(study)
-    app = show("choose", "demo", effort_unit="hours", auc_as="lost against full", max_lost="0.005")
-    app.select_slider(key="max_time").set_value("10 s").run()
-    found = choose(study, min_auc=best.auc - 0.005, max_seconds=10)
-    assert f"Take trial {found.trial_id} at iteration {found.iteration}" in _text(app)
-    app = show("choose", "demo", effort_unit="dollars", price="36.0", max_cost="$0.1")
-    assert f"Take trial {choose(study, max_seconds=10).trial_id} " in _text(app)
-
-
-@pytest.mark.parametrize("price", ["nan", "-5", "1e999", "much", ""])
-def test_a_price_that_is_none_is_not_taken_from_the_address(show: Open, tmp_path: Path, price: str) -> None:
-    finished_study(tmp_path, "demo")
-    usual = show("choose", "demo", effort_unit="dollars").select_slider[1]
-    odd = show("choose", "demo", effort_unit="dollars", price=price).select_slider[1]
-    assert (odd.label, odd.options) == ("Training costs at most", usual.options)
-
-
-def test_a_unit_that_is_none_is_not_taken_from_the_address(show: Open, tmp_path: Path) -> None:
-    finished_study(tmp_path, "demo")
-    assert show("choose", "demo", effort_unit="parsecs").select_slider[1].label == "Iterations at most"
 
 
 def test_the_command_that_trains_longer_is_one_that_sizewise_takes(tmp_path: Path) -> None:
@@ -403,7 +416,7 @@ def test_every_page_of_every_odd_study_says_something(tmp_path: Path, show: Open
         file.write('{"trial_id": 1, "iterat')
     one.driver("finished")
     for study in ("started", "one_objective"):
-        for page in ("search", "compare", "data", "choose", "trials"):
+        for page in ("search", "compare", "data", "decide", "trials"):
             assert _text(show(page, study))
     assert "half-written" in _text(show("search", "one_objective"))
     assert "is not a folder" in show("data", "one_objective").warning[0].value
@@ -457,10 +470,9 @@ def test_pruned_trials_say_why(tmp_path: Path, show: Open) -> None:
     table = app.dataframe[0].value
     assert table["state"].to_list() == ["pruned"]
     assert table["why"].to_list() == ["<i>dominated</i> by trial 2 at iteration 78"]
-    assert {metric.label: metric.value for metric in show("tradeoff", "demo").metric}["Pruned"] == "1"
 
 
-@pytest.mark.parametrize("page", ["tradeoff", "choose", "trials", "search", "compare", "data"])
+@pytest.mark.parametrize("page", ["decide", "trials", "search", "compare", "data"])
 def test_a_link_to_a_study_that_is_gone_shows_nothing_of_another(
     page: str, tmp_path: Path, show: Open
 ) -> None:

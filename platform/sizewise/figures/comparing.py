@@ -12,9 +12,8 @@ from sizewise.figures.axes import SIZES
 from sizewise.results import Study, comparing
 from sizewise_core.units import format_bytes
 
-# Okabe and Ito's colours that are dark enough for lines. Dashes distinguish the lines without colour.
-_COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
-_DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]
+# Dashes distinguish the lines without colour.
+_COLORS, _DASHES = style.LINES, style.DASHES
 MOST = len(_COLORS)
 
 

@@ -1,7 +1,7 @@
 """What the figures share: log axes in human units, colours, hover texts, and how many points are drawn.
 
-Colours come from Viridis, which reads the same under every common colour blindness and in print; its two
-ends are cut off because yellow vanishes on white and deep purple on black.
+Colours come from Viridis, which reads the same under every common colour blindness and in print. Of each theme's ramp
+every colour has a contrast of at least 3:1 to the background: its light end is cut off on white, its dark end on black.
 """
 
 import math
@@ -16,11 +16,16 @@ from plotly.colors import sample_colorscale
 
 from sizewise.results import Study
 
-COLORS: list[str] = sample_colorscale("Viridis", list(np.linspace(0.15, 0.9, 32)))
-DIMMED = "#9aa0a6"
+COLORS: list[str] = sample_colorscale("Viridis", list(np.linspace(0.02, 0.58, 32)))
+# The same on a dark page, where the dashboard draws each colour of the one ramp as its counterpart in the other.
+DARK_COLORS: list[str] = sample_colorscale("Viridis", list(np.linspace(0.36, 0.98, 32)))
+DIMMED = "#868d95"
 OUTLINE = "#7a828a"
-# Okabe and Ito's colours, for picked trials.
-CHOSEN = ["#d55e00", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#999999"]
+# After Okabe and Ito, as dark or as light as both themes need: picked trials, methods, studies that are compared.
+CHOSEN = ["#d55e00", "#b8598f", "#8a6d00", "#0072b2", "#009e73", "#7a828a"]
+LINES = ["#0072b2", "#d55e00", "#009e73", "#b8598f", "#8a6d00", "#7a828a"]
+DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]
+SYMBOLS = ["circle", "diamond", "square", "triangle-up", "cross", "pentagon", "hexagram", "triangle-down"]
 HEIGHT = 500
 
 # Points of a figure. More would not be visible, but take seconds of a browser and megabytes of a report.

@@ -37,6 +37,16 @@ def export(study: Study, trial_id: int, stored_as: str | None = None) -> str:
     return f"sizewise export {study.name}{_where(study)} --trial {trial_id}{storage} --out {out}"
 
 
+def resume(study: Study) -> str:
+    """`sizewise resume` of the study."""
+    return f"sizewise resume {study.name}{_where(study)}"
+
+
+def trial_report(study: Study, trial_id: int) -> str:
+    """`sizewise status` of one trial: its error and its log."""
+    return f"sizewise status {study.name}{_where(study)} --trial {trial_id}"
+
+
 def problems(study: Study) -> str:
     """`sizewise results` of everything that could not be read."""
     return f"sizewise results {study.name}{_where(study)} --problems"

@@ -1,0 +1,142 @@
+"""The page to decide on: the answer in a sentence, the figure with its limits, the model; updated while it runs."""
+
+from functools import partial
+
+import streamlit as st
+
+from sizewise.figures import Axes
+from sizewise.figures.decision import View, decision
+from sizewise.results import Choice, Study
+from sizewise_core.errors import InputError
+from sizewise_core.storage import Place
+from sizewise_core.units import format_bytes, format_seconds
+from sizewise_dashboard import card, chart, limits, picking, snapshots, views
+from sizewise_dashboard.limits import Limits
+from sizewise_dashboard.parts import badge, current_study, opened, plain, show_failure, show_problems
+from sizewise_dashboard.snapshots import Drawing, Snapshot
+from sizewise_dashboard.studies import cost
+
+# Seconds between updates. A study that has not finished may be resumed at any time.
+_SECONDS = {"running": 2, "created": 2, "interrupted": 10, "stopped": 10}
+
+
+def page(runs: Place, details: st.Page | None = None) -> None:
+    """Show the study that the address names; trials are linked to the page `details`."""
+    name = current_study()
+    state = opened(runs).status["state"]
+    st.fragment(_live, run_every=_SECONDS.get(state))(runs, name, state, details)
+
+
+def prepare(now: Snapshot) -> None:
+    """Draw what the page shows of a study at first."""
+    if now.study.candidates.is_empty():
+        return
+    usual = Limits(reference=float(now.study.candidates["auc"].max()))  # type: ignore[arg-type]
+    _drawn(now, now.study, usual, usual.choose(now.study), views.View(Axes().of(now.study), (), None))
+
+
+def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
+    """Everything that changes while the study runs."""
+    try:
+        now = snapshots.read(runs, name)
+    except InputError as error:
+        st.error(plain(str(error)))
+        return
+    if now.status["state"] != state:
+        st.rerun()  # the page, so that it is updated more or less often
+    if now.study.candidates.is_empty():
+        st.markdown(f"#### {plain(now.answer.sentence)}")
+        _progress(now)
+        show_failure(now)
+        show_problems(now.study)
+        return
+    _decide(now, details)
+    show_problems(now.study)
+
+
+def _decide(now: Snapshot, details: st.Page | None) -> None:
+    sentence = st.empty()
+    show_failure(now)
+    left, right = st.columns([7, 3], gap="medium")
+    with left:
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+            asked = limits.ask(now.study)
+            view = views.ask(now.study)
+            if now.status["state"] != "finished":
+                _progress(now)
+        study = views.narrowed(now, view)
+        choice, why = _choose(study, asked)
+        _figure(now, study, asked.limits, choice, view)
+    text = now.answer.sentence if asked.limits.usual and not view.methods else why
+    sentence.markdown(f"#### {plain(text)}")
+    with right:
+        if choice:
+            card.show(study, choice, asked.limits, details)
+        else:
+            st.warning(plain(why))
+    _picked(study, details)
+    views.show(now, study, view, asked.limits, choice)
+
+
+def _choose(study: Study, asked: limits.Asked) -> tuple[Choice | None, str]:
+    """The model within the limits and why it is the one; or why there is none."""
+    if asked.problems:
+        return None, "; ".join(asked.problems)
+    try:
+        found = asked.limits.choose(study)
+    except InputError as error:
+        return None, str(error)
+    size = format_bytes(getattr(found, study.size))
+    return found, f"Take trial {found.trial_id} ({size}): it is {found.why}."
+
+
+def _figure(now: Snapshot, study: Study, asked: Limits, choice: Choice | None, view: views.View) -> None:
+    trials = picking.picked(now.study)
+    chart.show(
+        _drawn(now, study, asked, choice, view),
+        "decision",
+        f"Validation AUC against size in bytes, a log scale, a point a trial. {now.answer.sentence}",
+        views.marks(study, trials, "size", view.axes._replace(score="auc")),
+        partial(picking.follow, now.study),
+        partial(limits.follow, study, asked),
+    )
+
+
+def _drawn(now: Snapshot, study: Study, asked: Limits, choice: Choice | None, view: views.View) -> Drawing:
+    drawn = View(asked.max_bytes, asked.floor, asked.floor_text, asked.met(study.size), choice)
+    key = ("decision", asked, choice, view.axes, view.methods)
+    return snapshots.drawn(now, key, lambda: decision(study, drawn, view.axes))
+
+
+def _progress(now: Snapshot) -> None:
+    """The state of a study that has not finished, how far it is, and what it has cost."""
+    status = now.status
+    trials = status["trials"]
+    done = trials["finished"] + trials["failed"] + trials["pruned"]
+    words = [f"{done:,} of {trials['asked']:,} trials"]
+    words += [f"{trials[kind]:,} {kind}" for kind in ("failed", "pruned", "infeasible") if trials[kind]]
+    if status["seconds_left"] is not None:
+        words.append(f"{format_seconds(status['seconds_left'])} left")
+    if spent := cost(status["cost"]):
+        words.append(spent)
+    with st.container(horizontal=True, vertical_alignment="center", width="content"):
+        badge(status["state"])
+        st.caption(plain(", ".join(words)), width="content")
+
+
+def _picked(study: Study, details: st.Page | None) -> None:
+    """The picked trials in words, with links to them."""
+    trials = picking.picked(study)
+    if not trials:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for number, trial in enumerate(trials):
+            words = picking.described(study, trial, last=trial == trials[-1])
+            st.markdown(f"{words}{';' if number < len(trials) - 1 else ''}")
+        if details:
+            query = {"study": study.name, "trials": ",".join(map(str, trials))}
+            label = "Open the trial" if len(trials) == 1 else "Compare the trials"
+            st.page_link(details, label=label, query_params=query)
+        if st.button("Clear selection", key="clear", type="tertiary"):
+            picking.pick(study, [])
+            st.rerun(scope="fragment")

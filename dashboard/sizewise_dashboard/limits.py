@@ -1,0 +1,249 @@
+"""The limits on a model (typed, dragged in the figure, or from the address), and the model that is chosen within them.
+
+    asked = ask(study)            # the fields, and what they say
+    asked.limits.choose(study)    # as `sizewise choose` does
+
+Without any change they ask for the smallest model that loses at most 0.002 AUC against the best trial, which is the
+model in the sentence.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import polars as pl
+import streamlit as st
+
+from sizewise import results
+from sizewise.figures.decision import SIZE_LINE
+from sizewise.figures.reference import full_table
+from sizewise.results import Choice, Study
+from sizewise.results.status import NEAR
+from sizewise_core.units import format_auc, format_bytes, parse_bytes
+from sizewise_dashboard.chart import Dragged
+
+BEST, FULL = "the best trial", "full tables"
+_NOISE = 1e-12  # differences of AUC below it come from floating-point numbers
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(d|h|min|m|s|)", re.IGNORECASE)
+_SECONDS = {"d": 86_400.0, "h": 3_600.0, "min": 60.0, "m": 60.0, "s": 1.0, "": 1.0}
+_BEYOND = 1.05  # a line that was dragged beyond this many times the largest size asks for no limit
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits on a model; None where there is none.
+
+    Args:
+        max_bytes: of the study's size.
+        max_lost: AUC that may be lost against `reference`.
+        against: what `reference` is the AUC of.
+        reference: an AUC.
+        min_auc: the least AUC.
+        max_iterations: optimizer steps.
+        max_seconds: of training.
+    """
+
+    max_bytes: int | None = None
+    max_lost: float | None = NEAR
+    against: str = BEST
+    reference: float = 1.0
+    min_auc: float | None = None
+    max_iterations: int | None = None
+    max_seconds: float | None = None
+
+    @property
+    def floor(self) -> float | None:
+        """The least AUC that both limits on it allow."""
+        floors = [] if self.max_lost is None else [self.reference - self.max_lost]
+        floors += [] if self.min_auc is None else [self.min_auc]
+        return max(floors, default=None)
+
+    @property
+    def floor_text(self) -> str:
+        """The least AUC in words."""
+        if self.max_lost is None or self.floor == self.min_auc:
+            return "" if self.floor is None else f"AUC of at least {format_auc(self.floor)}"
+        return f"lose at most {self.max_lost:g} against {self.against} ({format_auc(self.reference)})"
+
+    @property
+    def usual(self) -> bool:
+        """Whether they are those of the sentence."""
+        return self == Limits(reference=self.reference)
+
+    def met(self, size: str) -> pl.Expr:
+        """Which candidates are within the limits.
+
+        Args:
+            size: the study's.
+        """
+        met = pl.lit(True)
+        if self.max_bytes is not None:
+            met &= pl.col(size) <= self.max_bytes
+        if self.max_iterations is not None:
+            met &= pl.col("iteration") <= self.max_iterations
+        if self.max_seconds is not None:
+            met &= pl.col("train_seconds") <= self.max_seconds
+        if self.floor is not None:
+            met &= pl.col("auc") >= self.floor - _NOISE
+        return met
+
+    def choose(self, study: Study) -> Choice:
+        """The model within the limits, as `sizewise choose` takes it. Raises InputError where none fits."""
+        return results.choose(study, self.max_bytes, self.max_iterations, self.floor, self.max_seconds)
+
+    def without(self) -> Iterator[tuple[str, "Limits"]]:
+        """Each limit that there is, in words, and the limits without it."""
+        if self.max_bytes is not None:
+            yield "size", replace(self, max_bytes=None)
+        if self.max_iterations is not None:
+            yield "iterations", replace(self, max_iterations=None)
+        if self.max_seconds is not None:
+            yield "training time", replace(self, max_seconds=None)
+        if self.floor is not None:
+            yield "AUC", replace(self, max_lost=None, min_auc=None)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the fields say, and what is wrong with those that say nothing."""
+
+    limits: Limits
+    problems: tuple[str, ...] = ()
+
+
+def ask(study: Study) -> Asked:
+    """The two fields of the first screen, and further limits behind a button."""
+    problems: list[str] = []
+    references = _references(study)
+
+    @contextmanager
+    def noted() -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            problems.append(str(error))
+
+    limits = Limits(reference=references[BEST])
+    with noted():
+        limits = replace(limits, max_bytes=_field("Size at most", "max_bytes", "any size", _size_of(study)))
+    with noted():
+        limits = replace(limits, max_lost=_field("AUC lost at most", "max_lost", "any", loss, f"{NEAR:g}"))
+    if len(references) > 1:
+        against = st.selectbox(
+            "against", list(references), key="lost_against", bind="query-params", width=150
+        )
+        limits = replace(limits, against=against, reference=references[against])
+    with st.popover("More limits"):
+        with noted():
+            limits = replace(
+                limits, max_iterations=_field("Iterations at most", "max_iterations", "any", count)
+            )
+        with noted():
+            limits = replace(limits, min_auc=_field("AUC at least", "min_auc", "any", loss))
+        with noted():
+            limits = replace(limits, max_seconds=_training())
+    return Asked(limits, tuple(problems))
+
+
+def _training() -> float | None:
+    """A limit on the time of training, or on its price."""
+    seconds = _field("Training at most", "max_time", "such as 2 h 30 min", duration)
+    money = _field("Training costs at most", "max_cost", "any", _amount)
+    price = _field("Price of an hour of one trial", "price", "1", _amount)
+    if money is None:
+        return seconds
+    paid = money / (price or 1.0) * 3600
+    return paid if seconds is None else min(paid, seconds)
+
+
+def _references(study: Study) -> dict[str, float]:
+    """The AUCs that a loss may be counted from. What runs today joins them here."""
+    best = study.candidates["auc"].max()
+    found = {BEST: float(best) if best is not None else 1.0}  # type: ignore[arg-type]
+    full = full_table(study)
+    return found | ({FULL: float(full["auc"][0])} if not full.is_empty() else {})
+
+
+def _field(label: str, key: str, empty: str, read: Callable[[str], Value], value: str = "") -> Value | None:
+    """A field for one limit, None while it is empty. Raises ValueError for what `read` does not take."""
+    text = st.text_input(
+        label, value=value, key=key, placeholder=empty, bind="query-params", max_chars=40, width=150
+    )
+    if not (text or "").strip() or text == "no limit":
+        return None
+    try:
+        return read(str(text))
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from None
+
+
+def _size_of(study: Study) -> Callable[[str], int]:
+    """Reads a size in bytes, or as a compression ("100x") of the study's full tables."""
+
+    def read(text: str) -> int:
+        full, ratio = study.record.data.full_bytes, text.strip().lower().replace(",", "")
+        if full and ratio.endswith("x"):
+            times = _amount(ratio.removesuffix("x"))
+            return math.floor(full / times) if times else full
+        return parse_bytes(text.replace(",", ""))
+
+    return read
+
+
+def loss(text: str) -> float:
+    """A difference of AUC, or an AUC. Raises ValueError for anything that is not a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise ValueError(f"{text!r} is not a number from 0 to 1: write it like 0.002")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number above 0. Raises ValueError for anything else."""
+    digits = text.strip().replace(",", "")
+    if not digits.isdecimal() or not 0 < int(digits) < 10**15:
+        raise ValueError(f"{text!r} is not a number of iterations: write it like 5000")
+    return int(digits)
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text.strip().lstrip("$").replace(",", ""))
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1e12:
+        raise ValueError(f"{text!r} is not an amount above 0: write it like 2.50")
+    return value
+
+
+def duration(text: str) -> float:
+    """Seconds in a text such as "90", "10 s" or "2 h 30 min". Raises ValueError for anything else."""
+    words = text.strip().replace(",", "")
+    parts = _TIME.findall(words)
+    if not parts or re.sub(r"\s", "", _TIME.sub("", words)):
+        raise ValueError(f"{text!r} is not a duration: write it like 45 s or 2 h 30 min")
+    return sum(float(number) * _SECONDS[unit.lower()] for number, unit in parts)
+
+
+def follow(study: Study, limits: Limits, line: Dragged) -> None:
+    """Write what a line was dragged to into its field.
+
+    Args:
+        study: the study in the figure.
+        limits: before the line was dragged.
+        line: which one, and where it is now.
+    """
+    if line.name == SIZE_LINE:
+        largest = study.candidates[study.size].max() or 1
+        beyond = line.value > _BEYOND * float(largest)  # type: ignore[arg-type]
+        st.session_state["max_bytes"] = "" if beyond else format_bytes(max(round(line.value), 1))
+        return
+    st.session_state["max_lost"] = f"{max(round(limits.reference - line.value, 4), 0.0):g}"
+    st.session_state["min_auc"] = ""
