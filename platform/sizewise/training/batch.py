@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -60,3 +61,20 @@ def joined(parts: list[Batch], pinned: bool) -> Batch:
     if not bags:
         return rows
     return replace(rows, bags=join_bags(bags, [len(part.label) for part in parts], pinned))
+
+
+def in_parts(batch: Batch, parts: int) -> list[Batch]:
+    """A batch as so many batches of about equal size, fewer where it has fewer rows."""
+    rows = len(batch.label)
+    ends = [rows * number // parts for number in range(parts + 1)]
+    return [_of_rows(batch, first, end) for first, end in pairwise(ends) if end > first]
+
+
+def _of_rows(batch: Batch, first: int, end: int) -> Batch:
+    part = replace(batch, bags=None).changed(lambda column: column[first:end])
+    if batch.bags is None:
+        return part
+    row = batch.bags.owners() % len(batch.label)
+    lengths = batch.bags.lengths().view(-1, len(batch.label))[:, first:end].flatten()
+    offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    return replace(part, bags=Bags(batch.bags.values[(row >= first) & (row < end)], offsets))

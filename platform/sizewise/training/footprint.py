@@ -11,7 +11,12 @@ from sizewise.models import MODELS
 from sizewise.training.predicting import EVALUATION_BATCH
 
 FLOAT, INDEX = 4, 8  # bytes
-STATES = {"sgd": 0, "adagrad": 1, "adam": 2}  # tensors that an optimizer keeps beside a parameter
+STATES = {
+    "sgd": 0,
+    "adagrad": 1,
+    "adam": 2,
+    "rowwise_adagrad": 1,
+}  # tensors that an optimizer keeps beside a parameter
 CONTEXT_BYTES = 600_000_000  # CUDA's own, with its libraries' workspaces, in every process
 SPARE = 1.25  # the allocator's rounding, temporary results
 SHARES = (1, 2, 4, 8, 16)  # trials that share a card: few sizes, so that worker groups fit the next trial too
@@ -28,11 +33,21 @@ def training_bytes(config: TrialConfig, features: int, dense: int) -> int:
     method, model = METHODS[config.embedding.method], MODELS[config.model.kind]
     options = method.options(**config.embedding.options).fitted(config.model.dim)
     around = model.floats(features, dense, config.model.dim, model.options(**config.options_of_model()))
-    parameters = FLOAT * around.parameters + method.trained_bytes(config.search.memory_budget, options)
-    row = FLOAT * (around.per_row + method.floats_per_row(features, config.model.dim, options))
+    tables, states = (
+        method.trained_bytes(config.search.memory_budget, options),
+        STATES[config.train.optimizer],
+    )
+    parameters = (2 + states) * (FLOAT * around.parameters + tables)
+    if config.train.optimizer == "rowwise_adagrad":  # one number a row
+        row_length = getattr(options, "width", None) or config.model.dim // getattr(options, "chunks", 1)
+        parameters -= tables - tables // max(row_length, 1)
+    # What dropout has drawn, and what it has made, for every number of a layer.
+    kept = around.per_row * (2 if config.train.dropout else 1)
+    row = FLOAT * (kept + method.floats_per_row(features, config.model.dim, options))
     row += INDEX * 2 * features * config.model.dim  # where each number of the vectors lies
-    rows = max(config.train.batch_size, EVALUATION_BATCH / 2)  # scoring keeps nothing for a backward pass
-    return int(parameters * (2 + STATES[config.train.optimizer]) + rows * row)
+    at_once = -(-config.train.batch_size // config.train.accumulate)
+    rows = max(at_once, EVALUATION_BATCH / 2)  # scoring keeps nothing for a backward pass
+    return int(parameters + rows * row)
 
 
 def gpu_share(needed: int, card_bytes: int) -> float | None:

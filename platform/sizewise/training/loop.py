@@ -35,11 +35,12 @@ from sizewise.training.batches import Batch, Split
 from sizewise.training.branching import branch, branch_points, keep
 from sizewise.training.building import build_model as build_model  # also known by these names here
 from sizewise.training.building import model_sizes as model_sizes
+from sizewise.training.dropout import add_dropout, seed_dropout
 from sizewise.training.holding import held
 from sizewise.training.how import How
 from sizewise.training.memory import optimizer_bytes, peak_memory
 from sizewise.training.memory import reset_peak_memory as reset_peak_memory
-from sizewise.training.optimizers import build_optimizer
+from sizewise.training.optimizers import optimizer_of
 from sizewise.training.optimizers import restore as restore_optimizer
 from sizewise.training.outcome import ONLY as ONLY
 from sizewise.training.outcome import Outcome as Outcome
@@ -137,9 +138,8 @@ class _Trial:
         self.per_epoch = self.splits["train"].iterations(config.train.batch_size)
         self.model = build_model(config, manifest).to(self.device)
         self.model.embedding.set_schedule(self.per_epoch, config.search.epochs)
-        self.optimizer = build_optimizer(
-            config.train.optimizer, self.model, config.search.learning_rate, in_backward=self.world == 1
-        )
+        add_dropout(self.model, config.train.dropout)
+        self.optimizer = optimizer_of(config, self.model, self.world)
         self.branches: set[int] = set()  # iterations after which its state is kept for other trials
         self.iteration = 0
         self.samples = 0
@@ -161,7 +161,7 @@ class _Trial:
             distill = Distill(config.train.distill_weight, config.train.distill_temperature)
         self.step = Step(
             self.parallel, self.optimizer, config.train.batch_size, self.device, self.world, distill=distill
-        )
+        ).in_parts(config.train.accumulate)
         self.rates = Rates.of(
             config.train,
             config.search.learning_rate,
@@ -252,6 +252,8 @@ class _Trial:
         position, size = self.iteration % self.per_epoch, self.config.train.batch_size
         rows = min(size, self.splits["train"].rows - position * size)
         self.rates.set(self.optimizer, self.iteration)
+        if self.config.train.dropout:
+            seed_dropout(self.config.seed, self.iteration, self.rank)
         self.step(batch, rows)
         self.iteration += 1
         self.samples += rows

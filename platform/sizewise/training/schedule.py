@@ -71,6 +71,7 @@ class Rates:
             train.decay_share,
             train.decay_start,
             train.decay_power,
+            train.embedding_learning_rate,
         )
 
     @property

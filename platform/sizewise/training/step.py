@@ -19,16 +19,17 @@ teacher's log-odds come with the batch.
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any, Self
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from sizewise.training.batches import Batch
+from sizewise.training.batch import Batch, in_parts
 
 log = logging.getLogger(__name__)
 WARM_UP = 3  # steps before the recording, as PyTorch's notes on CUDA graphs advise
@@ -98,12 +99,18 @@ class Step:
                 recorder = partial(cuda_graph, device=device)
         self.recorder = recorder
         self.taken = 0
+        self.parts = 1
         self._inputs: Batch | None = None
         self._replay: Callable[[], object] | None = None
         self._rates: list[float] = []
         # Of all rows since `loss` was last asked, in float64: 10^9 rows of float32 would stop adding up.
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
         self._rows = 0
+
+    def in_parts(self, parts: int) -> Self:
+        """Compute every batch in so many parts, one after another, whose gradients add up to those of the batch."""
+        self.parts = parts
+        return self
 
     def __call__(self, batch: Batch, rows: int) -> None:
         """Step by one batch.
@@ -140,18 +147,29 @@ class Step:
         return batch.changed(lambda column: column.to(self.device, non_blocking=True))
 
     def _compute(self, batch: Batch, rows: int) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = [batch] if self.parts == 1 else in_parts(batch, self.parts)
+        for number, part in enumerate(parts, 1):
+            with nullcontext() if number == len(parts) else self._alone():
+                summed = self._summed(part)
+                # Gradients are averaged over workers, whose shares of a short last batch differ: divide by what the
+                # average would take for a share, so that any number of workers takes the step that one would take.
+                (summed * (self.world / rows)).backward()  # type: ignore[no-untyped-call]
+            self._loss.add_(summed.detach())
+        self.optimizer.step()
+
+    def _summed(self, batch: Batch) -> Tensor:
+        """The loss of all rows of a batch together."""
         logits = self.model(*batch.inputs())
         if self.distill is None:
-            summed = binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
-        else:
-            assert batch.teacher is not None
-            summed = self.distill.summed(logits, batch.label, batch.teacher)
-        # Gradients are averaged over workers, whose shares of a short last batch differ: divide by what the
-        # average would take for a share, so that any number of workers takes the step that one would take.
-        self.optimizer.zero_grad(set_to_none=True)
-        (summed * (self.world / rows)).backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self._loss.add_(summed.detach())
+            return binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
+        assert batch.teacher is not None
+        return self.distill.summed(logits, batch.label, batch.teacher)
+
+    def _alone(self) -> AbstractContextManager[Any]:
+        """Without adding up the gradients of other workers, which the last part does for all."""
+        parallel = isinstance(self.model, nn.parallel.DistributedDataParallel)
+        return self.model.no_sync() if parallel else nullcontext()  # type: ignore[operator]
 
     def _warm_up(self, batch: Batch, rows: int) -> None:
         if self.device.type != "cuda":

@@ -9,9 +9,10 @@ import torch
 
 from sizewise.config.trial import TrialConfig
 from sizewise.training.batches import Split
+from sizewise.training.dropout import add_dropout
 from sizewise.training.footprint import CONTEXT_BYTES, SPARE, gpu_share, training_bytes
 from sizewise.training.loop import build_model, optimizer_bytes
-from sizewise.training.optimizers import build_optimizer
+from sizewise.training.optimizers import optimizer_of
 from sizewise_prep.shards.manifest import Manifest
 
 
@@ -19,7 +20,8 @@ def kept(config: TrialConfig) -> int:
     """Bytes of parameters, gradients and optimizer state after a step, and of what its forward pass saved."""
     manifest = Manifest.load(Path(config.data))
     model = build_model(config, manifest)
-    optimizer = build_optimizer(config.train.optimizer, model, 0.01)  # with gradients of tables, as on GPUs
+    add_dropout(model, config.train.dropout)
+    optimizer = optimizer_of(config, model, world=2)  # with gradients of tables, as on GPUs
     dense, ids, label = Split.open(Path(config.data), "train").batch(0, 0, config.train.batch_size, 1, 0, 1)
     saved: dict[int, int] = {}
 
@@ -69,6 +71,24 @@ def test_the_computed_bytes_cover_what_training_keeps(
     )
     computed = training_bytes(config, features=26, dense=13)
     assert kept(config) <= computed * SPARE, f"{kept(config) / computed:.2f}"
+
+
+@pytest.mark.parametrize("method", ["robe", "hash"])
+def test_dropout_and_row_wise_states_are_counted(
+    trial_config: Callable[..., TrialConfig], method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sizewise.training.footprint.EVALUATION_BATCH", 0)
+    fields = {"method": method, "options": {}, "dropout": 0.2, "memory_budget": 4_000_000, "batch_size": 256}
+    rows = trial_config(**fields, optimizer="rowwise_adagrad")
+    numbers = trial_config(**fields, optimizer="adagrad")
+    computed = training_bytes(rows, features=26, dense=13)
+    assert kept(rows) <= computed * SPARE
+    assert kept(numbers) - kept(rows) == pytest.approx(4_000_000 * 7 / 8, rel=0.01)
+    assert training_bytes(numbers, features=26, dense=13) - computed == pytest.approx(
+        4_000_000 * 7 / 8, rel=0.01
+    )
+    parts = trial_config(**fields, optimizer="rowwise_adagrad", accumulate=4)
+    assert training_bytes(parts, features=26, dense=13) < computed
 
 
 def test_it_is_not_far_more_than_that_where_models_are_large(

@@ -112,3 +112,19 @@ def test_a_study_file_says_of_its_schedule_what_was_said() -> None:
         spec = read(schedule)
         assert spec.train.model_dump()["schedule"] == schedule
         assert from_text(to_text(spec), Path("study.yaml")) == spec
+
+
+def test_what_cannot_be_a_step_is_refused_by_name() -> None:
+    for train, message in [
+        ({"optimizer": "rmsprop"}, "train.optimizer"),
+        ({"optimizer": "sgd", "epsilon": 1e-8}, "epsilon: sgd has none"),
+        ({"batch_size": 8, "accumulate": 9}, "accumulate: 9 parts of a batch of 8 rows"),
+        ({"dropout": 1.0}, "train.dropout"),
+        ({"dropout": {"low": 0.0, "high": 1.0}}, "train.dropout"),
+        ({"weight_decay": -1e-4}, "train.weight_decay"),
+        ({"clip_norm": 0}, "train.clip_norm"),
+        ({"embedding_learning_rate": {"low": 0.0, "high": 0.1}}, "train.embedding_learning_rate"),
+    ]:
+        text = json.dumps({"name": "a", "data": "b", "train": train})
+        with pytest.raises(InputError, match=message):
+            from_text(text.encode(), Path("study.yaml"))

@@ -107,6 +107,8 @@ def test_it_learns_and_reports_every_evaluation(
         # after the first epoch and the second, at iterations 25 and 50
         {"method": "cce", "options": {"count_pointers": False}, "evaluate_every": 0.6, "epochs": 3},
         {"method": "hot", "options": {"storage": "bfloat16", "hashed_share": 0.2}},
+        {"decay": "cosine", "decay_share": 0.4, "schedule_warmup": 0.2, "weight_decay": 1e-4, "dropout": 0.1},
+        {"optimizer": "rowwise_adagrad", "dropout": 0.2, "accumulate": 3, "clip_norm": 0.5},
     ],
     ids=lambda changes: " ".join(map(str, changes.values())),
 )

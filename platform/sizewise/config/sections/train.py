@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -59,15 +59,29 @@ def _length(value: Any) -> Any:
 Length = Annotated[float | int, AfterValidator(_length)]
 
 
+Optimizer = Literal["sgd", "adagrad", "adam", "rowwise_adagrad"]
+AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class TrainSpec(Section):
     """How a trial trains."""
 
     batch_size: Searchable[Annotated[int, Field(ge=1)]] = 512
-    optimizer: Searchable[Literal["sgd", "adagrad", "adam"]] = "adagrad"
+    optimizer: Searchable[Optimizer] = "adagrad"
     # A fraction of an epoch when written as 0.25 or 1.0, iterations when written as 500.
     evaluate_every: OneOf[float | int] = 0.25
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0  # between evaluations, at most this far apart
     precision: Searchable[Literal["float32", "bfloat16"]] = "float32"  # that the MLPs compute in
+    embedding_learning_rate: Searchable[AboveZero | None] = (
+        None  # of the embeddings, where it is not search's
+    )
+    weight_decay: Searchable[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = (
+        0.0  # L2, of all parameters
+    )
+    dropout: Searchable[Annotated[float, Field(ge=0, lt=1)]] = 0.0  # behind every hidden layer
+    clip_norm: Searchable[AboveZero | None] = None  # that the gradients of a step together have at most
+    epsilon: Searchable[AboveZero | None] = None  # of Adagrad and Adam; PyTorch's where it is left out
+    accumulate: Annotated[int, Field(ge=1)] = 1  # parts that a batch is computed in, one after another
     # `schedule`: how the learning rate rises to its highest value, and falls from it; see `training.schedule`
     decay: Searchable[Literal["none", "linear", "cosine", "polynomial"]] = "none"
     schedule_warmup: Searchable[Length] = 0
@@ -136,8 +150,15 @@ class TrainSpec(Section):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"batch_size: must be a whole number of rows above 0, not {value!r}")
         for value in ends_of(self.optimizer):
-            if value not in ("sgd", "adagrad", "adam"):
-                raise ValueError(f"optimizer: unknown {value!r}: use sgd, adagrad or adam")
+            if value not in get_args(Optimizer):
+                raise ValueError(f"optimizer: unknown {value!r}: use {', '.join(get_args(Optimizer))}")
+        if self.epsilon is not None and ends_of(self.optimizer) == ["sgd"]:
+            raise ValueError("epsilon: sgd has none: drop it, or use adagrad, adam or rowwise_adagrad")
+        if self.accumulate > min(ends_of(self.batch_size)):
+            raise ValueError(
+                f"accumulate: {self.accumulate} parts of a batch of {min(ends_of(self.batch_size))} rows: lower it, or "
+                "raise batch_size, which counts the rows of a step"
+            )
         for value in ends_of(self.precision):
             if value not in ("float32", "bfloat16"):
                 raise ValueError(f"precision: unknown {value!r}: use float32 or bfloat16")
@@ -168,6 +189,11 @@ class TrainSpec(Section):
         if 0 in ends_of(self.decay_share):
             raise ValueError("schedule.decay_share: must be above 0: to keep the rate, write decay: none")
         return self
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether steps need the gradients of tables, which are stepped in the backward pass otherwise."""
+        return self.clip_norm is not None or self.accumulate > 1
 
     @property
     def depends_on_length(self) -> bool:
