@@ -57,12 +57,7 @@ def build_optimizer(
     for module in model.modules():
         if isinstance(module, Embedding):
             module.ordinary_gradients()
-    sparse = (
-        in_backward
-        and name in ("sgd", "adagrad")
-        and not weight_decay
-        and all(served(device) for device in devices)
-    )
+    sparse = in_backward and name in ("sgd", "adagrad") and not weight_decay and all(map(served, devices))
     taken = [table for table in tables if sparse and table.steps_in_kernels]
     for table in _of_kernels(model):
         table.stepped_by_kernels = on_gpu and table in taken
