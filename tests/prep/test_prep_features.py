@@ -1,6 +1,7 @@
 """Columns that are made of others: crosses, buckets, and dense values as models take them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ import pytest
 from arrow_shards import read_shard
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.blocks import Stretch
+from sizewise_prep.raw.files.sources import resolve
+from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.options import Bucket
 from sizewise_prep.raw.parsing.features import with_features
 from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.raw.proposing import propose
+from sizewise_prep.raw.row_readers import for_scoring, open_rows
 from sizewise_prep.shards.manifest import verify
 from sizewise_prep.shards.values.vocabulary import Vocabulary
 
@@ -255,3 +259,17 @@ def test_a_proposal_shows_how_to_write_a_cross(tmp_path: Path) -> None:
     line = next(line for line in text.splitlines() if line.startswith("# crosses: "))
     (tmp_path / "log.yaml").write_text(text + line.removeprefix("# ") + "\n")
     assert Layout.load(tmp_path / "log.yaml").crosses == {"item_x_user": ("item", "user")}
+
+
+def test_lines_without_a_label_are_read_to_be_scored(tmp_path: Path, line: Callable[..., bytes]) -> None:
+    lines = [line(j % 2, I3="", I5=f"-{j}", C2="", C7=f"{j:X}") for j in range(20)]
+    found = []
+    for name, ending in (("with.tsv", lines), ("without.tsv", [row[2:] for row in lines])):
+        (tmp_path / name).write_bytes(b"".join(row + b"\n" for row in ending))
+        (raw,) = resolve(tmp_path / name)
+        layout = for_scoring(raw, CRITEO)
+        reader = open_rows(raw, layout, Stretch(0, raw.bytes), 1 << 20)
+        found.append(Rows.concatenated([part.rows for block in reader for part in block.parsed(1)]))
+    assert layout.label is None
+    assert np.array_equal(found[0].ids, found[1].ids)
+    assert np.array_equal(found[0].dense, found[1].dense, equal_nan=True)

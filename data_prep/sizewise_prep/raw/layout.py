@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -162,14 +163,14 @@ class Layout(BaseModel):
         return {name: _BY_NAME.get(kind, "label") for name, kind in self.columns.items()}
 
     @property
-    def label(self) -> str:
-        """The label's column."""
-        return next(name for name, kind in self.kinds.items() if kind == "label")
+    def label(self) -> str | None:
+        """The label's column; None in files that are only to be scored."""
+        return next((name for name, kind in self.kinds.items() if kind == "label"), None)
 
     @property
     def label_rule(self) -> LabelRule | None:
         """What makes a row a click, where that is more than a 1."""
-        return _rule(self.columns[self.label])
+        return _rule(self.columns[self.label]) if self.label is not None else None
 
     @property
     def time(self) -> str | None:
@@ -179,7 +180,7 @@ class Layout(BaseModel):
     @property
     def is_plain(self) -> bool:
         """Whether lines of text in this layout are separated fields without quotes, of kinds that need no table."""
-        more = self.quotes or self.others or self.nulls or self.label_rule
+        more = self.quotes or self.others or self.nulls or self.label_rule or self.label is None
         return not more and not any(kind in _OF_TABLES for kind in self.kinds.values())
 
     @property
@@ -251,6 +252,12 @@ class Layout(BaseModel):
             return f"has {len(names):,} columns instead of {len(expected):,}"
         return (
             f"names column {at + 1} {quoted(names[at].encode())} instead of {quoted(expected[at].encode())}"
+        )
+
+    def without(self, names: Collection[str]) -> Layout:
+        """The layout of files that lack some columns, which no model needs: the label, the time."""
+        return self.model_copy(
+            update={"columns": {name: kind for name, kind in self.columns.items() if name not in names}}
         )
 
     def sorted_by_time(self) -> Layout:

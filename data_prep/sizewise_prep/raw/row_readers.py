@@ -93,6 +93,37 @@ def open_rows(
     return ArrowRows(raw, layout, stretch, block_bytes, by_schema, split)
 
 
+def for_scoring(raw: RawFile, layout: Layout) -> Layout:
+    """The layout of a file that is to be scored, which need not have the label, the time or columns to be skipped.
+
+    Args:
+        raw: the file.
+        layout: of the rows that the model was trained on.
+
+    Raises:
+        InputError: the file's columns cannot be read.
+    """
+    spared = [name for name, kind in layout.kinds.items() if kind in ("label", "time", "skip")]
+    if raw.format == "text":
+        from sizewise_prep.raw.tables.csv import header_of
+
+        first, names = header_of(raw, layout)
+        if not layout.header:
+            label = [layout.label] if layout.label is not None else []
+            return layout.without(label if first.strip() and len(names) == len(layout.columns) - 1 else [])
+        if len(set(names) & set(layout.columns)) < len(layout.columns) - len(spared):
+            return layout  # reading it says what is wrong
+    elif raw.format == "jsonl":
+        from sizewise_prep.raw.tables.json_lines import first_fields
+
+        names = first_fields(raw).columns
+    else:
+        from sizewise_prep.raw.tables import arrow_ipc, parquet
+
+        names = (parquet.schema_of if raw.format == "parquet" else arrow_ipc.schema_of)(raw).names
+    return layout.without([name for name in spared if names and name not in names])
+
+
 def _reordered(raw: RawFile, layout: Layout) -> bool:
     """Whether a file's first line has the layout's names, but in another order."""
     from sizewise_prep.raw.tables.csv import header_of

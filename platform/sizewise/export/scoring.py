@@ -21,10 +21,11 @@ from sizewise_core.storage import StorageError
 from sizewise_prep.raw.blocks import Stretch
 from sizewise_prep.raw.files.reader import BLOCK_BYTES
 from sizewise_prep.raw.files.sources import RawFile, resolve
+from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.features import with_features
 from sizewise_prep.raw.parsing.parser import Parsed
 from sizewise_prep.raw.parsing.rows import Rows
-from sizewise_prep.raw.row_readers import check, open_rows
+from sizewise_prep.raw.row_readers import check, for_scoring, open_rows
 
 _SCHEMA = pa.schema(
     [
@@ -52,7 +53,7 @@ class Scored:
 class _Block:
     file: str
     lines: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8] | None
     logits: npt.NDArray[np.float32]
     bad_rows: int
 
@@ -65,6 +66,8 @@ def score(
     progress: Progress | None = None,
 ) -> Scored:
     """Write a file with a row for each good row of raw logs: file, line (from 1), label, log_odds, probability.
+
+    Files need not have the label; theirs is then null.
 
     Args:
         model: the exported model.
@@ -82,11 +85,13 @@ def score(
     try:
         with atomic_file(out) as stream, score_files.writer(out, stream, _SCHEMA) as writer:
             for block in _scored(model, resolve(raw), max_bad_fraction, progress):
-                rows, bad = rows + len(block.labels), bad + block.bad_rows
+                rows, bad = rows + len(block.lines), bad + block.bad_rows
                 columns = [
-                    pa.array([block.file] * len(block.labels), pa.string()),
+                    pa.array([block.file] * len(block.lines), pa.string()),
                     pa.array(block.lines),
-                    pa.array(block.labels),
+                    pa.nulls(len(block.lines), pa.uint8())
+                    if block.labels is None
+                    else pa.array(block.labels),
                     pa.array(block.logits),
                     pa.array(1 / (1 + np.exp(-block.logits.astype(np.float64))), pa.float32()),
                 ]
@@ -116,7 +121,12 @@ def evaluate(
         InputError: as `score`.
     """
     labels, logits, bad = [], [], 0
-    for block in _scored(model, resolve(raw), max_bad_fraction, progress):
+    files = resolve(raw)
+    for file in files:
+        if for_scoring(file, model.description.layout).label is None:
+            raise InputError(_no_label(file, model.description.layout))
+    for block in _scored(model, files, max_bad_fraction, progress):
+        assert block.labels is not None
         labels.append(block.labels)
         logits.append(block.logits)
         bad += block.bad_rows
@@ -128,10 +138,11 @@ def evaluate(
 def _scored(
     model: Deployed, files: list[RawFile], max_bad_fraction: float, progress: Progress | None
 ) -> Iterator[_Block]:
-    layout = model.description.layout
-    check(files, layout, by_schema=False)
+    layouts = [for_scoring(file, model.description.layout) for file in files]
+    for file, layout in zip(files, layouts, strict=True):
+        check([file], layout, by_schema=False)
     total, before = sum(file.bytes for file in files), 0
-    for file in files:
+    for file, layout in zip(files, layouts, strict=True):
         reader = open_rows(file, layout, Stretch(0, file.bytes), BLOCK_BYTES, by_schema=False)
         line = 1 + reader.header_lines
         for block in reader:
@@ -156,10 +167,22 @@ def _scored(
                         for low in range(0, len(rows), _ROWS)
                     ]
                 )
-                yield _Block(file.path, np.concatenate(lines), rows.labels, logits, bad_rows)
+                labels = None if layout.label is None else rows.labels
+                yield _Block(file.path, np.concatenate(lines), labels, logits, bad_rows)
             if progress:
                 progress(before + reader.bytes_read, total)
         before += file.bytes
+
+
+def _no_label(file: RawFile, layout: Layout) -> str:
+    """Why a file cannot be evaluated."""
+    lacks = f"has no column {layout.label!r:.40}"
+    if file.format == "text" and not layout.header:
+        lacks = f"has {len(layout.columns) - 1} fields a line, one less than the model's logs"
+    return (
+        f"{file.path:.120}: {lacks}, so without the label there is nothing to compare predictions with: add it, or use "
+        "`sizewise score`"
+    )
 
 
 def _lines(found: Parsed, first: int) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ import torch
 from counted import build_ready
 from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description
 from sizewise.export.program import to_program
-from sizewise.export.scoring import score
+from sizewise.export.scoring import evaluate, score
 from sizewise.models.dlrm import DLRM
 from sizewise.training.batches import Split
 from sizewise_core.errors import InputError
@@ -94,3 +94,28 @@ def test_an_export_without_its_edges_is_refused(made: tuple[Path, Manifest, DLRM
     path.write_text(bare.model_dump_json())
     with pytest.raises(InputError, match="lacks the edges or moments of its columns; export the trial again"):
         Deployed.open(folder / "bare")
+
+
+def test_files_without_a_label_are_scored(made: tuple[Path, Manifest, DLRM]) -> None:
+    folder, _, _ = made
+    model = Deployed.open(folder / "model")
+    rows = pl.read_csv(folder / "log.csv")
+    bare = rows.drop("clicked").select("item", "views", "user", "offset", "age", "price")
+    bare.write_csv(folder / "bare.csv")
+    bare.write_parquet(folder / "bare.parquet")
+    bare.write_ndjson(folder / "bare.jsonl")
+    score(model, [str(folder / "log.csv")], folder / "all.parquet")
+    wanted = pl.read_parquet(folder / "all.parquet")
+    for name in ("bare.csv", "bare.parquet", "bare.jsonl"):
+        score(model, [str(folder / name)], folder / "some.parquet")
+        found = pl.read_parquet(folder / "some.parquet")
+        assert found["label"].null_count() == len(found) == 300
+        assert found["log_odds"].equals(wanted["log_odds"])
+        with pytest.raises(InputError, match=f"{name}: has no column 'clicked', so without the label"):
+            evaluate(model, [str(folder / name)])
+    both = score(model, [str(folder / "log.csv"), str(folder / "bare.csv")], folder / "both.csv")
+    assert both.rows == 600
+    assert pl.read_csv(folder / "both.csv")["label"].null_count() == 300
+    bare.drop("user").write_csv(folder / "less.csv")
+    with pytest.raises(InputError, match=r"less\.csv, line 1: has no column 'user'"):
+        score(model, [str(folder / "less.csv")], folder / "less.parquet")

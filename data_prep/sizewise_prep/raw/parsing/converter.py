@@ -108,7 +108,11 @@ class Converter:
         return self._rows(found, faults)
 
     def _rows(self, found: dict[str, _Column], faults: list[tuple[int, Fault]]) -> Converted:
-        labels = found[self._layout.label].values.to_numpy().astype(np.uint8, copy=False)
+        label = self._layout.label
+        height = len(next(iter(found.values())).values)
+        labels = np.zeros(height, np.uint8)
+        if label is not None:
+            labels = found[label].values.to_numpy().astype(np.uint8, copy=False)
         dense = np.empty((len(labels), len(self._layout.numbers)), np.float32)
         lost = np.zeros(len(self._layout.numbers), np.int64)
         for place, name in enumerate(self._layout.numbers):

@@ -87,6 +87,7 @@ class Parser:
         self._blank = Fault(
             "field_count", f"is blank; {len(self._kinds)} fields are expected ({layout.shape})"
         )
+        assert layout.label is not None
         self._label = layout.label
         # Free text may hold any byte; then numbers are read as text first, and checked column by column.
         self._free = any(kind in ("string", "decimal", "time", "skip") for kind in self._kinds)
