@@ -132,7 +132,9 @@ def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
     print_problems(study.problems, command("results", name, runs, "--problems"))
     if as_json:
         now = {**results.status(place(runs), name), "problems": study.problems}
-        print_json({**now, "answer": answer.sentence, "front": study.front.to_dicts()})
+        print_json(
+            {**now, "answer": answer.sentence, "choice": answer.as_json(), "front": study.front.to_dicts()}
+        )
     else:
         print_front(study, command("results", name, runs, "--table", "front"))
         say(answer.sentence)

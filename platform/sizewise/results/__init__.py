@@ -10,7 +10,8 @@ Reading never changes a study and never fails on a damaged file: what could not 
 `study.problems`. Every choice here rests on the validation split; test scores are only a column.
 """
 
-from sizewise.results.choosing import Answer, Choice, answer, choose
+from sizewise.results.answering import Answer, answer, lost
+from sizewise.results.choosing import Choice, Limits, choose
 from sizewise.results.finding import names
 from sizewise.results.hypervolume import Hypervolume, hypervolume
 from sizewise.results.reading import Study, TrialReport, fingerprint, load, trial_report
@@ -20,6 +21,7 @@ __all__ = [
     "Answer",
     "Choice",
     "Hypervolume",
+    "Limits",
     "Point",
     "Status",
     "Study",
@@ -30,6 +32,7 @@ __all__ = [
     "hypervolume",
     "isolated",
     "load",
+    "lost",
     "names",
     "status",
     "studies",

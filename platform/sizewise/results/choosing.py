@@ -1,20 +1,17 @@
-"""Which model to take: the answer in a sentence, and the best model within limits."""
+"""The best model within limits, and what else says which model to take; `answering` has the study's answer."""
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from typing import Any, Self
 
 import polars as pl
 
-from sizewise.metrics.scores import SMALL
 from sizewise.results import teachers
 from sizewise.results.reading import Study
-from sizewise.results.status import NEAR
 from sizewise_core.errors import InputError
-from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
+from sizewise_core.units import format_auc, format_bytes, format_count, format_seconds
 
 # differences of AUC smaller than this are floating-point noise, not a limit missed
-_EPSILON = 1e-12
+EPSILON = 1e-12
 
 
 @dataclass(frozen=True)
@@ -31,10 +28,13 @@ class Choice:
     why: str
     stored_as: str | None = None
     """The storage that the trained model is rounded to; None where it is chosen as it was trained."""
+    auc_low: float | None = None
+    auc_high: float | None = None
+    """The ends of the 95 % interval of its AUC; None where no error is known."""
 
 
 @dataclass(frozen=True)
-class _Point:
+class Point:
     """One candidate; sizes in bytes."""
 
     configuration: int
@@ -46,6 +46,8 @@ class _Point:
     model_bytes: int | None
     compression_ratio: float | None
     stored_as: str | None
+    auc_low: float | None
+    auc_high: float | None
     size: int
     """By what the study means by it."""
 
@@ -63,16 +65,6 @@ class _Point:
         )
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The study's answer; `best` and `smallest` are None before anything was evaluated."""
-
-    sentence: str
-    tolerance: float
-    best: Choice | None = None
-    smallest: Choice | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class _Limit:
     """One limit: in words, as a filter, and what comes nearest to it (`extreme`, first in order of `by`)."""
@@ -83,9 +75,42 @@ class _Limit:
     by: list[str]
     descending: bool = False
 
-    def closest(self, points: pl.DataFrame, size: str) -> _Point:
+    def closest(self, points: pl.DataFrame, size: str) -> Point:
         down = [self.descending] + [False] * (len(self.by) - 1)
-        return _Point.first(points.sort(self.by, descending=down), size)
+        return Point.first(points.sort(self.by, descending=down), size)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a model may be at most, or must be at least; all inclusive, and None for no limit.
+
+    Attributes:
+        max_bytes: of the study's size objective.
+        max_iterations: of optimizer steps until then.
+        min_auc: the least validation AUC.
+        max_seconds: of the time trained until then.
+    """
+
+    max_bytes: int | None = None
+    max_iterations: int | None = None
+    min_auc: float | None = None
+    max_seconds: float | None = None
+
+    def fitting(self, study: Study) -> tuple[pl.DataFrame, str]:
+        """The study's candidates that keep to all of them, and these in words.
+
+        Raises:
+            InputError: none does; the message says what comes nearest.
+        """
+        points, size = study.candidates, study.size
+        limits = _limits(size, self)
+        wanted = _listed([limit.text for limit in limits])
+        found = points.filter(*(limit.met for limit in limits))
+        if found.is_empty():
+            raise InputError(
+                f"study {study.name}: no model has {wanted}. Nearest: {_nearest(points, limits, size)}."
+            )
+        return found, wanted
 
 
 def choose(
@@ -98,62 +123,39 @@ def choose(
     """The evaluation to ship within the limits, all inclusive.
 
     With `min_auc`: the smallest model that reaches it (then the fewest iterations). Without: the highest
-    validation AUC (then the smallest).
+    validation AUC (then the smallest). `answer` has the smallest model that loses little.
 
     Args:
         study: its evaluations are what is chosen from.
-        max_bytes: limit of the study's size objective.
-        max_iterations: limit of the optimizer steps until then.
-        min_auc: the least validation AUC.
-        max_seconds: limit of the time trained until then.
+        max_bytes, max_iterations, min_auc, max_seconds: as `Limits` has them.
 
     Raises:
         InputError: nothing fits; the message says what comes nearest.
     """
-    points = study.candidates
-    if points.is_empty():
-        raise InputError(f"study {study.name}: {_nothing(study)} There is nothing to choose from.")
+    if study.candidates.is_empty():
+        raise InputError(f"study {study.name}: {nothing(study)} There is nothing to choose from.")
     size = study.size
-    limits = _limits(size, max_bytes, max_iterations, min_auc, max_seconds)
-    wanted = _listed([limit.text for limit in limits])
-    fitting = points.filter(*(limit.met for limit in limits))
-    if fitting.is_empty():
-        raise InputError(
-            f"study {study.name}: no model has {wanted}. Nearest: {_nearest(points, limits, size)}."
-        )
+    fitting, wanted = Limits(max_bytes, max_iterations, min_auc, max_seconds).fitting(study)
     if min_auc is not None:
-        found = _Point.first(fitting.sort(size, "iteration", "auc", descending=[False, False, True]), size)
+        found = Point.first(fitting.sort(size, "iteration", "auc", descending=[False, False, True]), size)
         why = f"the smallest model with {wanted}"
     else:
-        found = _best(fitting, size)
-        why = f"the highest validation AUC with {wanted}" if limits else "the highest validation AUC"
-    why += f", out of {_evaluations(len(fitting))} that fit{_failed_seeds(study, found)}"
-    if learned := _teachers(study, found, others=False):
-        why += f".{learned.rstrip('.')}"
+        found = best_of(fitting, size)
+        why = f"the highest validation AUC with {wanted}" if wanted else "the highest validation AUC"
+    why += f", out of {evaluations_text(len(fitting))} that fit{failed_seeds(study, found)}"
+    if taken := learned(study, found, others=False):
+        why += f".{taken.rstrip('.')}"
     return found.chosen(why)
 
 
-def answer(study: Study, tolerance: float = NEAR) -> Answer:
-    """How small a model can be within `tolerance` of the best validation AUC, in a sentence."""
-    points = study.candidates
-    if points.is_empty():
-        return Answer(_nothing(study), tolerance)
-    size = study.size
-    best = _best(points, size)
-    near = points.filter(pl.col("auc") >= best.auc - tolerance - _EPSILON)
-    smallest = _Point.first(near.sort(size, "iteration", "auc", descending=[False, False, True]), size)
-    return Answer(
-        f"{_sentence(study, best, smallest, tolerance)}{_teachers(study, smallest)}{_uncertainty(study)}",
-        tolerance,
-        best.chosen(f"the highest validation AUC{_failed_seeds(study, best)}"),
-        smallest.chosen(
-            f"the smallest model within {tolerance:g} AUC of the best{_failed_seeds(study, smallest)}",
-        ),
-    )
+def learned(study: Study, point: Point, others: bool = True) -> str:
+    """What the teachers of the model that is meant took.
 
-
-def _teachers(study: Study, point: _Point, others: bool = True) -> str:
-    """What the teachers of the model that is meant took; or those of the study's other models, if `others`."""
+    Args:
+        study: the model's.
+        point: the model.
+        others: where it had no teachers, those of the study's other models.
+    """
     if study.teachers is None or "student" not in study.trials["role"]:
         return ""
     if study.trials.filter(trial_id=point.trial_id)["role"].to_list() == ["student"]:
@@ -161,31 +163,14 @@ def _teachers(study: Study, point: _Point, others: bool = True) -> str:
     return teachers.sentence(study.teachers, "The study's students") if others else ""
 
 
-def _uncertainty(study: Study) -> str:
-    """That the validation split is too small for its AUCs to be taken at their word, where it is."""
-    error = study.record.data.auc_error
-    if not SMALL < error < math.inf:
-        return ""
-    rows = study.record.data.rows.validation
-    return (
-        f" With {rows:,} validation rows, differences below about {error:.2g} may be chance: that is the standard "
-        "error of an AUC."
-    )
-
-
-def _limits(
-    size: str,
-    max_bytes: int | None,
-    max_iterations: int | None,
-    min_auc: float | None,
-    max_seconds: float | None,
-) -> list[_Limit]:
+def _limits(size: str, asked: Limits) -> list[_Limit]:
+    max_bytes, max_iterations, min_auc, max_seconds = astuple(asked)
     limits = []
     if max_bytes is not None:
         text, met = f"at most {format_bytes(max_bytes)}", pl.col(size) <= max_bytes
         limits.append(_Limit(text, met, "the smallest model", [size, "iteration"]))
     if max_iterations is not None:
-        text, met = f"at most {_iterations(max_iterations)}", pl.col("iteration") <= max_iterations
+        text, met = f"at most {iterations_text(max_iterations)}", pl.col("iteration") <= max_iterations
         limits.append(_Limit(text, met, "the one of fewest iterations", ["iteration", size]))
     if max_seconds is not None:
         text, met = (
@@ -194,61 +179,19 @@ def _limits(
         )
         limits.append(_Limit(text, met, "the one trained for the shortest time", ["train_seconds", size]))
     if min_auc is not None:
-        text, met = f"an AUC of at least {min_auc:g}", pl.col("auc") >= min_auc - _EPSILON
+        text, met = f"an AUC of at least {min_auc:g}", pl.col("auc") >= min_auc - EPSILON
         limits.append(_Limit(text, met, "the highest AUC", ["auc", size, "iteration"], descending=True))
     return limits
 
 
-def _sentence(study: Study, best: _Point, smallest: _Point, tolerance: float) -> str:
-    weight, auc = format_bytes(smallest.size), format_auc(smallest.auc)
-    weight += f" in {smallest.stored_as}" if smallest.stored_as else ""
-    full = study.record.data.full_bytes
-    against_full = ""
-    if full and full > smallest.size:
-        against_full = f", {format_ratio(full / smallest.size)} smaller than the full tables"
-    if study.candidates["trial_id"].n_unique() == 1:
-        found = f"AUC {format_auc(best.auc)} at {weight} after {_iterations(best.iteration)}"
-        so_far = "" if study.state == "finished" else " so far"
-        return f"Only one trial has been evaluated{so_far}: {found}{against_full}."
-    if smallest.size == best.size:
-        alone = study.candidates.filter(pl.col("auc") >= best.auc - tolerance - _EPSILON)
-        rest = "no other model" if alone["trial_id"].n_unique() == 1 else "no smaller model"
-        sentence = (
-            f"The best model (AUC {format_auc(best.auc)}, {weight}) is also the smallest: {rest} comes "
-            f"within {tolerance:g} AUC of it{against_full.replace(', ', '; it is ', 1)}."
-        )
-    else:
-        iterations = smallest.iteration / best.iteration if best.iteration else 1.0
-        cost = "the same number of" if f"{iterations:.3g}" == "1" else f"{_short(iterations)} the"
-        sentence = (
-            f"The smallest model within {tolerance:g} AUC of the best ({format_auc(best.auc)}, "
-            f"{format_bytes(best.size)}) is {weight} (AUC {auc}): {_short(best.size / smallest.size)} "
-            f"smaller, for {cost} iterations"
-        )
-        # Where the best model is about as large as the full tables, it has been said already.
-        sentence += f"{against_full.replace(', ', ', and ', 1)}." if full and full > 1.1 * best.size else "."
-    if failed := _failed_seeds(study, smallest):
-        sentence = f"{sentence[:-1]}{failed}."
-    if study.state == "finished":
-        return sentence
-    done = study.trials.filter(pl.col("state").is_in(["finished", "pruned"])).height
-    asked = study.record.trials or study.trials.height
-    return f"So far, with {done} of {asked} trials finished, {sentence[0].lower()}{sentence[1:]}"
-
-
-def _failed_seeds(study: Study, point: _Point) -> str:
+def failed_seeds(study: Study, point: Point) -> str:
     """What a mean over the seeds of a configuration hides: how many of them failed, for example by diverging."""
     seeds = study.trials.filter(configuration=point.configuration)["state"]
     failed = (seeds == "failed").sum()
     return f"; {failed} of its {len(seeds)} seeds failed" if failed else ""
 
 
-def _short(ratio: float) -> str:
-    """Two significant digits up to ten: one run of a stochastic search does not support a third."""
-    return format_ratio(float(f"{ratio:.2g}") if ratio < 10 else ratio)
-
-
-def _nothing(study: Study) -> str:
+def nothing(study: Study) -> str:
     """Why a study has nothing to answer with."""
     trials = study.trials.height
     if study.evaluations.height and study.record.constraints and study.candidates.is_empty():
@@ -275,20 +218,23 @@ def _nearest(points: pl.DataFrame, limits: list[_Limit], size: str) -> str:
     )
 
 
-def _point(point: _Point) -> str:
-    steps = _iterations(point.iteration)
+def _point(point: Point) -> str:
+    steps = iterations_text(point.iteration)
     return f"trial {point.trial_id} (AUC {format_auc(point.auc)}, {format_bytes(point.size)}, {steps})"
 
 
-def _best(points: pl.DataFrame, size: str) -> _Point:
-    return _Point.first(points.sort("auc", size, "iteration", descending=[True, False, False]), size)
+def best_of(points: pl.DataFrame, size: str) -> Point:
+    """The highest AUC among them; of equals the smallest, then the one of fewest iterations."""
+    return Point.first(points.sort("auc", size, "iteration", descending=[True, False, False]), size)
 
 
-def _iterations(count: int) -> str:
+def iterations_text(count: int) -> str:
+    """So many iterations."""
     return f"{format_count(count)} iteration{'' if count == 1 else 's'}"
 
 
-def _evaluations(count: int) -> str:
+def evaluations_text(count: int) -> str:
+    """So many evaluations."""
     return f"{count:,} evaluation{'' if count == 1 else 's'}"
 
 
