@@ -69,6 +69,35 @@ class Bags(NamedTuple):
                 )
 
 
+class Ragged(NamedTuple):
+    """What kernels look up for rows that have lists of values beside single ones.
+
+    Attributes:
+        ids: uint32 (batch, columns), of the first features.
+        values: uint32 (n,), and offsets: of the bags of all others.
+        mean: whether bags are pooled by their mean, rather than their sum.
+    """
+
+    ids: Tensor
+    values: Tensor
+    offsets: Tensor
+    mean: bool
+
+    @property
+    def rows(self) -> int:
+        """Rows of the batch."""
+        return len(self.ids)
+
+    @property
+    def features(self) -> int:
+        """Vectors of a row."""
+        return self.ids.shape[1] + ((len(self.offsets) - 1) // self.rows if self.rows else 0)
+
+    def numel(self) -> int:
+        """Values that are looked up."""
+        return self.ids.numel() + self.values.numel()
+
+
 def pooled(vectors: Tensor, bags: Bags, batch: int, pooling: Pooling) -> Tensor:
     """The vectors of bags, in plain PyTorch.
 

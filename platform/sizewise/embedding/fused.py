@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from sizewise.embedding.bags import Bags, Pooling, Ragged
 from sizewise.embedding.in_backward import InBackward, Pending
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.kernels.dots import interact, interact_backward
@@ -42,13 +43,26 @@ def served(device: torch.device) -> bool:
     return device.type == "cpu" or (device.type in TRITON_ON and _triton_is_there())
 
 
-def vectors(table: Table, blocks: Blocks, ids: Tensor) -> Tensor:
+def takes_bags(pool: Tensor, ids: Tensor, bags: Bags) -> bool:
+    """Whether kernels can take lists of values: as `valid`, on CPUs, in the same type as ids."""
+    on_cpu = pool.device.type not in TRITON_ON and bags.values.device == ids.device
+    return valid(pool, ids) and on_cpu and len(ids) > 0
+
+
+def ragged(ids: Tensor, bags: Bags, pooling: Pooling) -> Ragged:
+    """What kernels take for ids (batch, columns) and the bags of all other features."""
+    # In one type, so that kernels are compiled once: ids have 32 bits.
+    ids, values = (part.to(torch.uint32).contiguous() for part in (ids, bags.values))
+    return Ragged(ids, values, bags.offsets.contiguous(), pooling == "mean")
+
+
+def vectors(table: Table, blocks: Blocks, ids: Tensor | Ragged) -> Tensor:
     """Vectors of ids, of the values as they are stored, where kernels are `valid`.
 
     Args:
         table: whose values are looked up, and which may be stepped in the backward pass.
         blocks: where vectors lie in the table.
-        ids: int64 or uint32 (batch, features).
+        ids: int64 or uint32 (batch, features), or with lists of values what `ragged` makes.
 
     Returns:
         float32 (batch, features, blocks.dim).
@@ -65,7 +79,7 @@ def _reads_codes(table: Table) -> bool:
     return table.weight.device.type not in TRITON_ON or len(table.log_steps) == 1
 
 
-def _rounds_vectors(table: Table, blocks: Blocks, ids: Tensor) -> bool:
+def _rounds_vectors(table: Table, blocks: Blocks, ids: Tensor | Ragged) -> bool:
     """Whether to round the numbers that were looked up, because they are fewer than those of the table.
 
     It gives the same values: one step serves all numbers, and none changes its sign on the way. Then the table can be
@@ -74,28 +88,33 @@ def _rounds_vectors(table: Table, blocks: Blocks, ids: Tensor) -> bool:
     """
     if table.weight.device.type in TRITON_ON or blocks.shape.signed or len(table.log_steps) != 1:
         return False
+    if isinstance(ids, Ragged):  # a sum of rounded numbers is not a rounded sum
+        return False
     return table.weight.numel() > ids.numel() * blocks.dim
 
 
-def _from_codes(table: Table, blocks: Blocks, ids: Tensor) -> Tensor:
+def _from_codes(table: Table, blocks: Blocks, ids: Tensor | Ragged) -> Tensor:
     """Vectors of ids, (batch, features, dim), out of packed numbers."""
     stored, device = table.packed(), table.weight.device
     assert stored is not None
-    kernels = blocks if device.type not in TRITON_ON else _on_device(blocks, device)
-    return kernels.lookup_packed(*stored, ids.contiguous(), PACKED[table.storage], table.weight.numel())
+    kernels: Any = blocks if device.type not in TRITON_ON else _on_device(blocks, device)
+    ids = ids if isinstance(ids, Ragged) else ids.contiguous()
+    found: Tensor = kernels.lookup_packed(*stored, ids, PACKED[table.storage], table.weight.numel())
+    return found
 
 
-def lookup(table: Table, pool: Tensor, blocks: Blocks, ids: Tensor) -> Tensor:
+def lookup(table: Table, pool: Tensor, blocks: Blocks, ids: Tensor | Ragged) -> Tensor:
     """Vectors of ids, (batch, features, dim).
 
     Args:
         table: whose values are looked up, and which may be stepped in the backward pass.
         pool: the table's values.
         blocks: where vectors lie.
-        ids: int64 or uint32 (batch, features).
+        ids: as for `vectors`.
     """
     kernels = blocks if pool.device.type not in TRITON_ON else _on_device(blocks, pool.device)
-    vectors: Tensor = _Lookup.apply(pool, ids.contiguous(), kernels, table)  # type: ignore[no-untyped-call]
+    read = ids if isinstance(ids, Ragged) else (ids.contiguous(),)
+    vectors: Tensor = _Lookup.apply(pool, kernels, table, *read)  # type: ignore[no-untyped-call]
     return vectors
 
 
@@ -162,7 +181,7 @@ def _on_device(blocks: Blocks, device: torch.device, precision: str = "tf32x3") 
     return made[device, precision]
 
 
-def _summed_at_once(kernels: "Blocks | DeviceBlocks", pool: Tensor, ids: Tensor) -> bool:
+def _summed_at_once(kernels: "Blocks | DeviceBlocks", pool: Tensor, ids: Tensor | Ragged) -> bool:
     """Whether to sum over the whole pool, because it is smaller than what the batch reads of it.
 
     On a GPU only: CPU kernels sum in the optimizer, where each thread owns a part of the pool.
@@ -188,28 +207,34 @@ def _stepper(table: Table, pool: Tensor, edge: tuple[Any, int]) -> InBackward | 
 class _Lookup(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, pool: Tensor, ids: Tensor, kernels: "Blocks | DeviceBlocks", table: Table
+        ctx: Any, pool: Tensor, kernels: "Blocks | DeviceBlocks", table: Table, ids: Tensor, *of_bags: Any
     ) -> Tensor:
-        ctx.save_for_backward(ids)
-        ctx.kernels, ctx.table, ctx.pool = kernels, table, pool.detach()
-        return kernels.lookup(pool, ids)
+        ctx.save_for_backward(ids, *of_bags[:2])
+        ctx.kernels, ctx.table, ctx.pool, ctx.mean = kernels, table, pool.detach(), of_bags[2:]
+        if not of_bags:
+            return kernels.lookup(pool, ids)
+        assert isinstance(kernels, Blocks)
+        return kernels.lookup(pool, Ragged(ids, *of_bags))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
-        (ids,), (gradient,) = ctx.saved_tensors, gradients
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (ids, *of_bags), (gradient,) = ctx.saved_tensors, gradients
         kernels, table = ctx.kernels, ctx.table
+        none = (None,) * (len(ctx.needs_input_grad) - 1)
+        if of_bags:
+            ids = Ragged(ids, *of_bags, *ctx.mean)
         stepper = _stepper(table, ctx.pool, ctx.next_functions[0])
         if stepper is None:
             dense = torch.zeros_like(ctx.pool)
             kernels.scatter(dense, ids, gradient)
-            return dense, None, None, None
+            return dense, *none
         if _summed_at_once(kernels, ctx.pool, ids):
             kernels.scatter(table.sums(), ids, gradient)
             stepper.put_off(table, Pending(kernels, ids, None))
         else:
             stepper.put_off(table, Pending(kernels, ids, gradient))
-        return None, None, None, None
+        return None, *none
 
 
 class _Interaction(torch.autograd.Function):

@@ -36,7 +36,7 @@ class Pending(NamedTuple):
     """A gradient of vectors that is carried into their table at the end of the backward pass."""
 
     blocks: "Blocks | DeviceBlocks"
-    ids: Tensor
+    ids: Any  # a tensor, or `Ragged`
     gradient: Tensor | None
     """(batch, features, dim); None where it was added to the table's `sums` already, which took less."""
 

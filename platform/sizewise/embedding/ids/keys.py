@@ -1,10 +1,12 @@
 """One key for each (feature, id): what methods that index a table, rather than hash blocks, look up."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from sizewise.embedding.bags import Bags
 from sizewise.embedding.ids.hashing import MAX_SLOTS, FastHash
 from sizewise_core.errors import InputError
 
@@ -57,6 +59,26 @@ class ContiguousKeys(nn.Module):
                 raise self._error(column, int(ids[:, column].max()))
         else:
             self.note(ids)
+
+    def check_bags(self, ids: Tensor, bags: Bags) -> None:
+        """The same of columns of the first features, and of the bags of all others.
+
+        Args:
+            ids: int64 or uint32 (batch, columns).
+            bags: of the features from number `columns` on.
+        """
+        rows, columns = ids.shape
+        if ids.device.type != "cpu":
+            if rows:
+                self.greatest[:columns] = torch.maximum(self.greatest[:columns], ids.to(torch.int64).amax(0))
+                self._check_flat(bags.values.to(torch.int64), bags.owners() // rows + columns)
+            return
+        ends = bags.offsets[::rows].tolist() if rows else [0]
+        found = [ids[:, feature].numpy() for feature in range(columns)]
+        found += [bags.values[low:high].numpy() for low, high in pairwise(ends)]
+        for feature, values in enumerate(found):
+            if len(values) and int(values.max()) >= int(self.limits[feature]):
+                raise self._error(feature, int(values.max()))
 
     def _check_flat(self, ids: Tensor, features: Tensor) -> None:
         if ids.device.type != "cpu":

@@ -178,7 +178,7 @@ def lookup_of(shape: Shape) -> Callable[..., None]:
 
 
 @jit
-def _unpack_slowly(
+def unpack_slowly(
     out: Array,
     at: int,
     codes: Array,
@@ -250,7 +250,7 @@ def packed_lookup_of(shape: Shape, bits: int, on_bytes: bool, one_scale: bool) -
                 elif not is_last and by_bytes and wide:
                     unpack_floats(out, at, codes, place // each, scale, other, rest, bits, taken)
                 else:
-                    _unpack_slowly(out, at, codes, place, length, bits, scales, group, sign)
+                    unpack_slowly(out, at, codes, place, length, bits, scales, group, sign)
                 at += length
         if of_lines and streamed:
             drained()

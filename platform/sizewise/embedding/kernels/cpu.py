@@ -19,6 +19,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sizewise.embedding.bags import Ragged
+from sizewise.embedding.kernels.bag_blocks import (
+    bag_adagrad_of,
+    bag_lookup_of,
+    bag_round_bfloat16_of,
+    bag_scatter_of,
+    packed_bag_lookup_of,
+)
 from sizewise.embedding.kernels.blocks import (
     Layout,
     Shape,
@@ -52,8 +60,8 @@ class Blocks:
             feature's values begin, in rows of `align` = dim elements.
         signed: multiply a block by +1 or -1, by the lowest bit of its hash.
 
-    All pools are float32 (size,), ids int64 or uint32 (batch, features), vectors and gradients float32
-    (batch, features, dim), contiguous, on the CPU.
+    All pools are float32 (size,), ids int64 or uint32 (batch, features), or `Ragged` where features are lists, vectors
+    and gradients float32 (batch, features, dim), contiguous, on the CPU.
     """
 
     def __init__(
@@ -77,8 +85,10 @@ class Blocks:
             for term in (multiplier, increment)
         )
 
-    def lookup(self, pool: Tensor, ids: Tensor) -> Tensor:
+    def lookup(self, pool: Tensor, ids: Tensor | Ragged) -> Tensor:
         """The vectors of ids: (batch, features, dim)."""
+        if isinstance(ids, Ragged):
+            return self._lookup_bags(pool, ids)
         vectors = torch.empty(*ids.shape, self.dim)
         run, out, streamed = lookup_of(self.shape), _array(vectors), _past_caches(vectors)
         pool_, ids_, layout = _array(pool), ids.numpy(), self._layout(pool.numel())
@@ -87,7 +97,18 @@ class Blocks:
         )
         return vectors
 
-    def lookup_packed(self, codes: Tensor, scales: Tensor, ids: Tensor, bits: int, numbers: int) -> Tensor:
+    def _lookup_bags(self, pool: Tensor, ids: Ragged) -> Tensor:
+        vectors = torch.empty(ids.rows, ids.features, self.dim)
+        run, read = bag_lookup_of(self.shape), _arrays(ids)
+        pool_, out, layout = _array(pool), _array(vectors), self._layout(pool.numel())
+        share_out(
+            ids.rows, self._parts(ids), lambda low, high: run(pool_, *read, low, high, layout, out, ids.mean)
+        )
+        return vectors
+
+    def lookup_packed(
+        self, codes: Tensor, scales: Tensor, ids: Tensor | Ragged, bits: int, numbers: int
+    ) -> Tensor:
         """The same from packed numbers; nothing is unpacked but what ids read.
 
         Args:
@@ -97,11 +118,21 @@ class Blocks:
             bits: 8, 4 or 2.
             numbers: of the pool.
         """
+        layout, group, scales_ = self._layout(numbers), numbers // len(scales), _array(scales.float())
+        if isinstance(ids, Ragged):
+            vectors = torch.empty(ids.rows, ids.features, self.dim)
+            of_bags, read = packed_bag_lookup_of(self.shape, bits), _arrays(ids)
+            packed, out = (codes.numpy(), scales_, group), _array(vectors)
+            share_out(
+                ids.rows,
+                self._parts(ids),
+                lambda low, high: of_bags(*packed, *read, low, high, layout, out, ids.mean),
+            )
+            return vectors
         vectors = torch.empty(*ids.shape, self.dim)
         run = packed_lookup_of(self.shape, bits, self.align * bits % 8 == 0, len(scales) == 1)
-        out, streamed, group = _array(vectors), _past_caches(vectors), numbers // len(scales)
-        codes_, scales_, ids_ = codes.numpy(), _array(scales.float()), ids.numpy()
-        layout = self._layout(numbers)
+        out, streamed = _array(vectors), _past_caches(vectors)
+        codes_, ids_ = codes.numpy(), ids.numpy()
         share_out(
             len(ids),
             self._parts(ids),
@@ -109,7 +140,7 @@ class Blocks:
         )
         return vectors
 
-    def scatter(self, sums: Tensor, ids: Tensor, gradient: Tensor, factor: float = 1.0) -> None:
+    def scatter(self, sums: Tensor, ids: Tensor | Ragged, gradient: Tensor, factor: float = 1.0) -> None:
         """Add `factor` times the gradient of the vectors of ids to the elements they were looked up from.
 
         With a factor of minus the learning rate and the pool itself for sums this is the step of SGD, but for
@@ -117,21 +148,28 @@ class Blocks:
 
         Args:
             sums: float32 (size,), or a view of that, added to in place.
-            ids: int64 or uint32 (batch, features).
+            ids: as they were looked up.
             gradient: float32 (batch, features, dim).
             factor: of the gradient.
         """
-        run = scatter_of(self.shape)
-        sums_, ids_, layout = _array(sums), ids.numpy(), self._layout(sums.numel())
+        run = (bag_scatter_of if isinstance(ids, Ragged) else scatter_of)(self.shape)
+        pooling = (ids.mean,) if isinstance(ids, Ragged) else ()
+        sums_, read, layout = _array(sums), _arrays(ids), self._layout(sums.numel())
         values = _array(gradient.contiguous())
         share_out(
             sums.numel(),
             self._parts(ids),
-            lambda low, high: run(sums_, ids_, low, high, layout, values, np.float32(factor)),
+            lambda low, high: run(sums_, *read, low, high, layout, values, np.float32(factor), *pooling),
         )
 
     def adagrad(
-        self, pool: Tensor, sums: Tensor, squares: Tensor, ids: Tensor, rate: float, epsilon: float
+        self,
+        pool: Tensor,
+        sums: Tensor,
+        squares: Tensor,
+        ids: Tensor | Ragged,
+        rate: float,
+        epsilon: float,
     ) -> None:
         """Step the elements of ids by the sums of their gradients, which are zero afterwards.
 
@@ -143,39 +181,45 @@ class Blocks:
             rate: learning rate.
             epsilon: added to the root of `squares`.
         """
-        run, layout = adagrad_of(self.shape), self._layout(pool.numel())
-        pool_, sums_, squares_, ids_ = _array(pool), _array(sums), _array(squares), ids.numpy()
+        run = (bag_adagrad_of if isinstance(ids, Ragged) else adagrad_of)(self.shape)
+        layout, read = self._layout(pool.numel()), _arrays(ids)
+        pool_, sums_, squares_ = _array(pool), _array(sums), _array(squares)
         settings = np.float32(rate), np.float32(epsilon)
         share_out(
             pool.numel(),
             self._parts(ids),
-            lambda low, high: run(pool_, sums_, squares_, ids_, low, high, layout, *settings),
+            lambda low, high: run(pool_, sums_, squares_, *read, low, high, layout, *settings),
         )
 
-    def round_bfloat16(self, pool: Tensor, ids: Tensor, stream: int) -> None:
+    def round_bfloat16(self, pool: Tensor, ids: Tensor | Ragged, stream: int) -> None:
         """Round the elements of ids stochastically to bfloat16 (the method: see `sizewise.embedding.storage.table`).
 
         Args:
             pool: float32 (size,), or a view of that, rounded in place.
-            ids: int64 or uint32 (batch, features).
+            ids: those that were scattered.
             stream: what the noise is drawn from, another number for each step (`Table.next_stream`).
         """
-        run, layout = round_bfloat16_of(self.shape), self._layout(pool.numel())
-        bits, ids_ = _array(pool).view(np.uint32), ids.numpy()
+        run = (bag_round_bfloat16_of if isinstance(ids, Ragged) else round_bfloat16_of)(self.shape)
+        layout, bits, read = self._layout(pool.numel()), _array(pool).view(np.uint32), _arrays(ids)
         share_out(
             pool.numel(),
             self._parts(ids),
-            lambda low, high: run(bits, ids_, low, high, layout, stream),
+            lambda low, high: run(bits, *read, low, high, layout, stream),
         )
 
     def _layout(self, numbers: int) -> Layout:
         slots = (numbers - self.block_len) // self.align + 1
         return Layout(self.multiplier, self.increment, slots, self.align)
 
-    def _parts(self, ids: Tensor) -> int:
+    def _parts(self, ids: Tensor | Ragged) -> int:
         """How many of PyTorch's threads the blocks of ids keep busy."""
-        blocks = len(self.multiplier) // ids.shape[1] * ids.numel()
+        blocks = self.shape.blocks * ids.numel()
         return max(1, min(torch.get_num_threads(), blocks // BLOCKS_PER_THREAD))
+
+
+def _arrays(ids: Tensor | Ragged) -> tuple[Array, ...]:
+    """What compiled functions take for ids."""
+    return tuple(part.numpy() for part in ids[:3]) if isinstance(ids, Ragged) else (ids.numpy(),)
 
 
 def _array(tensor: Tensor) -> Array:

@@ -7,6 +7,7 @@ One pass a chunk of rows computes the hashes, which are vector instructions; a s
 cache lines were asked for meanwhile. Nothing but the rows and a chunk of 32 KB is written.
 """
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from numba import int64, uint32, uint64
 from torch import Tensor
 
+from sizewise.embedding.bags import Bags
 from sizewise.embedding.kernels.blocks import mixed
 from sizewise.embedding.kernels.threads import share_out
 from sizewise.embedding.kernels.vectors import prefetch
@@ -122,3 +124,23 @@ class RowFinder:
 
         share_out(len(ids), parts, run)
         return rows
+
+    def of_bags(self, bags: Bags, columns: int, rows: int, lists: Lists, cold: Cold) -> Tensor:
+        """Rows of the values of bags, uint32 (n,).
+
+        Args:
+            bags: of the features from number `columns` on.
+            columns: features before them.
+            rows: of the batch.
+            lists, cold: as for single ids.
+        """
+        found = [torch.empty(0, dtype=torch.uint32)]
+        ends = bags.offsets[::rows].tolist() if rows else [0]
+        for number, (low, high) in enumerate(pairwise(ends)):
+            feature = slice(columns + number, columns + number + 1)
+            of_one = RowFinder.__new__(RowFinder)
+            of_one._terms = [term[feature] for term in self._terms]
+            first = cold.first if cold.hashed else cold.first + columns + number
+            own = lists._replace(begins=lists.begins[feature], spans=lists.spans[feature])
+            found.append(of_one(bags.values[low:high].unsqueeze(1), own, Cold(first, cold.hashed)).flatten())
+        return torch.cat(found)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from sizewise.embedding import fused
+from sizewise.embedding.bags import Bags
 from sizewise.embedding.base import Embedding, GroupedOptions, Options
 from sizewise.embedding.ids.keys import ContiguousKeys
 from sizewise.embedding.kernels.cpu import Blocks
@@ -58,6 +59,16 @@ class Full(Embedding):
         Args: as for `Embedding.lookup_flat`.
         """
         return self.table.rows(self.keys(values, features))
+
+    def lookup_bags(self, ids: Tensor, bags: Bags) -> Tensor:
+        """Rows of the tables, pooled by the kernels where they can.
+
+        Args: as for `Embedding.lookup_bags`.
+        """
+        if not (self.fused and fused.takes_bags(self.table.weight, ids, bags)):
+            return super().lookup_bags(ids, bags)
+        self.keys.check_bags(ids, bags)
+        return fused.vectors(self.table, self.blocks, fused.ragged(ids, bags, self.pooling))
 
     def pooled(self) -> tuple[Table, Blocks]:
         """The tables."""

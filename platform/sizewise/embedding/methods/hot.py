@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sizewise.embedding import fused
+from sizewise.embedding.bags import Bags
 from sizewise.embedding.base import Embedding, GroupedOptions, Options
 from sizewise.embedding.ids.counts import By, FeatureCounts, Ranking, checked_counts, often_enough
 from sizewise.embedding.ids.hashing import MAX_SLOTS, FastHash, derived_seed
@@ -193,6 +194,18 @@ class Hot(Embedding):
         Args: as for `Embedding.lookup_flat`.
         """
         return self.tiles.spread(self.table.rows(self._rows(values, features)))
+
+    def lookup_bags(self, ids: Tensor, bags: Bags) -> Tensor:
+        """Rows of the table, pooled by the kernels where they can.
+
+        Args: as for `Embedding.lookup_bags`.
+        """
+        if not (self.fused and fused.takes_bags(self.table.weight, ids, bags)):
+            return super().lookup_bags(ids, bags)
+        self._check_assigned()
+        rows = self.find_rows.of_bags(bags, ids.shape[1], len(ids), self.hot.lists, self._cold)
+        read = fused.ragged(self.addresses(ids), Bags(rows, bags.offsets), self.pooling)
+        return self.tiles.spread(fused.vectors(self.table, self.blocks, read))
 
     def addresses(self, ids: Tensor) -> Tensor:
         """Rows of ids, uint32 on the CPU and int64 elsewhere, (batch, features); nothing waits for the device."""

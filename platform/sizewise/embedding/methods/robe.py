@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from sizewise.embedding import fused
+from sizewise.embedding.bags import Bags
 from sizewise.embedding.base import Embedding, GroupedOptions, Options
 from sizewise.embedding.ids.hashing import MAX_SLOTS, AuthorsHash, FastHash, PaperHash
 from sizewise.embedding.kernels.cpu import Blocks
@@ -138,6 +139,16 @@ class Robe(Embedding):
         Args: as for `Embedding.lookup_flat`.
         """
         return self._vectors(values, features)
+
+    def lookup_bags(self, ids: Tensor, bags: Bags) -> Tensor:
+        """Blocks of the pool, pooled by the kernels where they can.
+
+        Args: as for `Embedding.lookup_bags`.
+        """
+        if not (self.fused and self.blocks and fused.takes_bags(self.pool.weight, ids, bags)):
+            return super().lookup_bags(ids, bags)
+        read = fused.ragged(ids, bags, self.pooling)
+        return self.tiles.spread(fused.vectors(self.pool, self.blocks, read))
 
     def _vectors(self, ids: Tensor, features: Tensor | None = None) -> Tensor:
         slots, bits = self.hash(ids, self.slots, features)

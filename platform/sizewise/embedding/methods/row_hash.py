@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sizewise.embedding import fused
+from sizewise.embedding.bags import Bags
 from sizewise.embedding.base import Embedding, GroupedOptions, Options
 from sizewise.embedding.ids.hashing import MAX_SLOTS, FastHash
 from sizewise.embedding.kernels.cpu import Blocks
@@ -83,6 +84,16 @@ class RowHash(Embedding):
     def _rows(self, ids: Tensor, features: Tensor | None = None) -> Tensor:
         rows, _ = self.hash(ids, self.table.shape[0], features)
         return self.tiles.spread(self.table.rows(rows.squeeze(-1)))
+
+    def lookup_bags(self, ids: Tensor, bags: Bags) -> Tensor:
+        """Rows of the shared table, pooled by the kernels where they can.
+
+        Args: as for `Embedding.lookup_bags`.
+        """
+        if not (self.fused and fused.takes_bags(self.table.weight, ids, bags)):
+            return super().lookup_bags(ids, bags)
+        read = fused.ragged(ids, bags, self.pooling)
+        return self.tiles.spread(fused.vectors(self.table, self.blocks, read))
 
     def pooled(self) -> tuple[Table, Blocks]:
         """The shared table."""

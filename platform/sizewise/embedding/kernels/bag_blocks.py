@@ -1,0 +1,358 @@
+"""The compiled functions of `kernels.blocks` for rows that have lists of values beside single ones.
+
+Bags are pooled where they are looked up, and their gradients spread where they are summed: nothing of the size of all
+values' vectors is made. Each function is compiled for one shape of blocks.
+
+All take `ids` uint32 (batch, columns), the `values` (uint32) and `offsets` of the bags of all other features (see
+`embedding.bags`) and a `Layout`; `mean` is for means, otherwise bags are summed. A row's values come in the order of
+its features, so that a list of one value is summed exactly where a single value would be.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numba import int64, uint32, uint64
+
+from sizewise.embedding.kernels.blocks import (
+    AHEAD,
+    CHUNK_BLOCKS,
+    Array,
+    Layout,
+    Shape,
+    mixed,
+    unpack_slowly,
+)
+from sizewise.embedding.kernels.vectors import (
+    adagrad_floats,
+    add_floats,
+    copy_floats,
+    inlined,
+    prefetch,
+)
+from sizewise_core.compiled import jit
+
+
+@jit
+def _room(ids: Array, offsets: Array, low: int, high: int, blocks: int) -> int:
+    """Blocks that are found at a time: some thousands, or those of the longest row."""
+    batch, columns = ids.shape
+    lists, most = (len(offsets) - 1) // batch, 0
+    for row in range(low, high):
+        size = columns
+        for f in range(lists):
+            size += offsets[f * batch + row + 1] - offsets[f * batch + row]
+        most = max(most, size)
+    return int64(max(CHUNK_BLOCKS, most * blocks))  # type: ignore[no-any-return]
+
+
+@inlined
+def _find(
+    places: Array,
+    ids: Array,
+    values: Array,
+    offsets: Array,
+    rows: tuple[int, int],
+    layout: Layout,
+    blocks: int,
+    hashed: bool,
+) -> tuple[int, int]:
+    """For each block of as many rows as there is room for: twice its first element's position, plus its sign's bit.
+
+    Returns the first row that is left, and how many blocks were found.
+    """
+    a, b, slots, align = layout.multiplier, layout.increment, layout.slots, layout.align
+    batch, columns = ids.shape
+    lists, n, row = (len(offsets) - 1) // batch, 0, rows[0]
+    while row < rows[1]:
+        size = columns
+        for f in range(lists):
+            size += offsets[f * batch + row + 1] - offsets[f * batch + row]
+        if n + size * blocks > len(places):
+            break
+        for f in range(columns + lists):
+            start, stop = int64(0), int64(1)
+            if f >= columns:
+                start, stop = (
+                    offsets[(f - columns) * batch + row],
+                    offsets[(f - columns) * batch + row + 1],
+                )
+            for v in range(start, stop):
+                x = ids[row, f] if f < columns else values[v]
+                if not hashed:
+                    places[n] = (int64(x) + int64(b[f])) * align * 2
+                    n += 1
+                else:
+                    for c in range(blocks):
+                        term = f * blocks + c
+                        h = mixed(uint32(uint32(uint32(x) * a[term]) + b[term]))
+                        slot = (uint64(h) * uint64(slots)) >> uint64(32)
+                        places[n + c] = int64(slot) * align * 2 + int64(h & uint32(1))
+                    n += blocks
+        row += 1
+    return row, n
+
+
+@lru_cache(maxsize=64)
+def bag_lookup_of(shape: Shape) -> Callable[..., None]:
+    """Writes each row's single vectors to `out`, and after them the sums or means of its bags; zeros for empty ones."""
+    dim, block_len, signed, hashed = shape
+    blocks, last = shape.blocks, shape.last
+    ragged = last != block_len
+
+    @jit
+    def lookup(
+        pool: Array,
+        ids: Array,
+        values: Array,
+        offsets: Array,
+        low: int,
+        high: int,
+        layout: Layout,
+        out: Array,
+        mean: bool,
+    ) -> None:
+        batch, columns = ids.shape
+        lists, first, one = (len(offsets) - 1) // batch, low, np.float32(1)
+        at = low * (columns + lists) * dim
+        places = np.empty(_room(ids, offsets, low, high, blocks), np.int64)
+        while first < high:
+            stop, count = _find(places, ids, values, offsets, (first, high), layout, blocks, hashed)
+            n = 0
+            for row in range(first, stop):
+                for f in range(columns + lists):
+                    bag = (f - columns) * batch + row
+                    size = int64(1) if f < columns else offsets[bag + 1] - offsets[bag]
+                    if size == 0:
+                        for i in range(dim):
+                            out[at + i] = 0
+                    for v in range(size):
+                        to = at
+                        for c in range(blocks):
+                            coming = places[min(n + AHEAD, count - 1)] >> 1
+                            prefetch(pool, coming)
+                            prefetch(pool, coming + block_len - 1)
+                            place = places[n] >> 1
+                            scale = np.float32(1 - 2 * (places[n] & 1)) if signed else one
+                            if ragged and c == blocks - 1:
+                                if v == 0:
+                                    copy_floats(out, to, pool, place, scale, last)
+                                else:
+                                    add_floats(out, to, pool, place, scale, last)
+                            elif v == 0:
+                                copy_floats(out, to, pool, place, scale, block_len)
+                            else:
+                                add_floats(out, to, pool, place, scale, block_len)
+                            to += block_len
+                            n += 1
+                    if mean and size > 1:
+                        share = np.float32(size)
+                        for i in range(dim):
+                            out[at + i] /= share
+                    at += dim
+            first = stop
+
+    return lookup  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def packed_bag_lookup_of(shape: Shape, bits: int) -> Callable[..., None]:
+    """The same out of packed codes; `scales` are float32, one for so many (`group`) numbers."""
+    dim, block_len, signed, hashed = shape
+    blocks, last, each = shape.blocks, shape.last, 8 // bits
+
+    @jit
+    def lookup(
+        codes: Array,
+        scales: Array,
+        group: int,
+        ids: Array,
+        values: Array,
+        offsets: Array,
+        low: int,
+        high: int,
+        layout: Layout,
+        out: Array,
+        mean: bool,
+    ) -> None:
+        batch, columns = ids.shape
+        lists, first = (len(offsets) - 1) // batch, low
+        at, vector = low * (columns + lists) * dim, np.empty(block_len, np.float32)
+        places = np.empty(_room(ids, offsets, low, high, blocks), np.int64)
+        while first < high:
+            stop, count = _find(places, ids, values, offsets, (first, high), layout, blocks, hashed)
+            n = 0
+            for row in range(first, stop):
+                for f in range(columns + lists):
+                    bag = (f - columns) * batch + row
+                    size = int64(1) if f < columns else offsets[bag + 1] - offsets[bag]
+                    for i in range(dim):
+                        out[at + i] = 0
+                    for _ in range(size):
+                        for c in range(blocks):
+                            prefetch(codes, (places[min(n + AHEAD, count - 1)] >> 1) // each)
+                            length = last if c == blocks - 1 else block_len
+                            sign = np.float32(1 - 2 * (places[n] & 1) if signed else 1)
+                            unpack_slowly(vector, 0, codes, places[n] >> 1, length, bits, scales, group, sign)
+                            for i in range(length):
+                                out[at + c * block_len + i] += vector[i]
+                            n += 1
+                    if mean and size > 1:
+                        share = np.float32(size)
+                        for i in range(dim):
+                            out[at + i] /= share
+                    at += dim
+            first = stop
+
+    return lookup  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def bag_scatter_of(shape: Shape) -> Callable[..., None]:
+    """Adds a factor times the gradient of vectors to the elements that they, or the values of bags, were read from."""
+    dim, block_len, signed, hashed = shape
+    blocks, last = shape.blocks, shape.last
+    ragged = last != block_len
+
+    @jit
+    def scatter(
+        sums: Array,
+        ids: Array,
+        values: Array,
+        offsets: Array,
+        low: int,
+        high: int,
+        layout: Layout,
+        gradient: Array,
+        factor: float,
+        mean: bool,
+    ) -> None:
+        batch, columns = ids.shape
+        lists, first = (len(offsets) - 1) // batch, 0
+        room = _room(ids, offsets, 0, batch, blocks)
+        places, starts, factors = (
+            np.empty(room, np.int64),
+            np.empty(room, np.int64),
+            np.empty(room, np.float32),
+        )
+        while first < batch:
+            stop, _ = _find(places, ids, values, offsets, (first, batch), layout, blocks, hashed)
+            n, kept, at = 0, 0, first * (columns + lists) * dim
+            for row in range(first, stop):
+                for f in range(columns + lists):
+                    bag = (f - columns) * batch + row
+                    size = int64(1) if f < columns else offsets[bag + 1] - offsets[bag]
+                    share = np.float32(factor / np.float32(size)) if mean and size > 1 else factor
+                    for _ in range(size):
+                        for c in range(blocks):  # without a branch, as in `blocks`
+                            doubled = places[n]
+                            places[kept], starts[kept], factors[kept] = doubled, at + c * block_len, share
+                            kept += int64(((doubled >> 1) < high) & ((doubled >> 1) + block_len > low))
+                            n += 1
+                    at += dim
+            for n in range(kept):
+                coming = min(n + AHEAD, kept - 1)
+                prefetch(sums, places[coming] >> 1)
+                prefetch(sums, (places[coming] >> 1) + block_len - 1)
+                prefetch(gradient, starts[coming])
+                place, start = places[n] >> 1, starts[n]
+                scale = factors[n] * np.float32(1 - 2 * (places[n] & 1)) if signed else factors[n]
+                length = last if ragged and start % dim + block_len > dim else block_len
+                if low > place or place + length > high:
+                    for i in range(max(0, low - place), min(length, high - place)):
+                        sums[place + i] += scale * gradient[start + i]
+                elif ragged and length == last:
+                    add_floats(sums, place, gradient, start, scale, last)
+                else:
+                    add_floats(sums, place, gradient, start, scale, block_len)
+            first = stop
+
+    return scatter  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def bag_adagrad_of(shape: Shape) -> Callable[..., None]:
+    """As `blocks.adagrad_of`, for all that rows with bags read."""
+    block_len, hashed, blocks = shape.block_len, shape.hashed, shape.blocks
+
+    @jit
+    def adagrad(
+        pool: Array,
+        sums: Array,
+        squares: Array,
+        ids: Array,
+        values: Array,
+        offsets: Array,
+        low: int,
+        high: int,
+        layout: Layout,
+        rate: float,
+        epsilon: float,
+    ) -> None:
+        first, batch = 0, ids.shape[0]
+        places = np.empty(_room(ids, offsets, 0, batch, blocks), np.int64)
+        while first < batch:
+            first, count = _find(places, ids, values, offsets, (first, batch), layout, blocks, hashed)
+            kept = _within(places, count, low, high, block_len)
+            for n in range(kept):
+                coming = places[min(n + AHEAD, kept - 1)]
+                for end in (coming, coming + block_len - 1):
+                    prefetch(pool, end)
+                    prefetch(sums, end)
+                    prefetch(squares, end)
+                place = places[n]
+                if low <= place and place + block_len <= high:
+                    adagrad_floats(pool, sums, squares, place, rate, epsilon, block_len)
+                else:
+                    for i in range(max(0, low - place), min(block_len, high - place)):
+                        g = sums[place + i]
+                        square = squares[place + i] + g * g
+                        squares[place + i] = square
+                        pool[place + i] -= rate * g / (np.sqrt(square) + epsilon)
+                        sums[place + i] = 0
+
+    return adagrad  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def bag_round_bfloat16_of(shape: Shape) -> Callable[..., None]:
+    """As `blocks.round_bfloat16_of`, for all that rows with bags read."""
+    block_len, hashed, blocks = shape.block_len, shape.hashed, shape.blocks
+
+    @jit
+    def round_bfloat16(
+        bits: Array,
+        ids: Array,
+        values: Array,
+        offsets: Array,
+        low: int,
+        high: int,
+        layout: Layout,
+        stream: int,
+    ) -> None:
+        first, batch = 0, ids.shape[0]
+        places = np.empty(_room(ids, offsets, 0, batch, blocks), np.int64)
+        while first < batch:
+            first, count = _find(places, ids, values, offsets, (first, batch), layout, blocks, hashed)
+            kept = _within(places, count, low, high, block_len)
+            for n in range(kept):
+                prefetch(bits, places[min(n + AHEAD, kept - 1)])
+                place = places[n]
+                for i in range(max(0, low - place), min(block_len, high - place)):
+                    value = bits[place + i]
+                    noise = mixed(uint32(place + i + stream)) & uint32(0xFFFF)
+                    if value & uint32(0xFFFF):
+                        bits[place + i] = uint32(value + noise) & uint32(0xFFFF0000)
+
+    return round_bfloat16  # type: ignore[no-any-return]
+
+
+@inlined
+def _within(places: Array, count: int, low: int, high: int, block_len: int) -> int:
+    """Keep the first elements of those blocks that reach into the elements low to high; how many they are."""
+    kept = 0
+    for n in range(count):
+        place = places[n] >> 1
+        places[kept] = place
+        kept += int64((place < high) & (place + block_len > low))
+    return kept
