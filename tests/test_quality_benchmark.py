@@ -118,3 +118,17 @@ def test_real_rows_are_read_as_they_are() -> None:
     assert split.dense.min() == 0
     assert universe[8] == 3
     assert [int(limit) for limit in split.ids.amax(0) + 1] == universe
+
+
+def test_one_method_is_chosen_on_the_validation_rows_of_all_logs() -> None:
+    records = {"real": Record(None), "planted": Record(None)}
+    robe, narrow = POOLS["robe, int4"][100], POOLS["hash, narrow, int4"][100]
+    for log, scores in (
+        ("real", (0.76, 0.75)),
+        ("planted", (0.74, 0.755)),
+    ):  # on the mean the second is better
+        for spec, validation in zip((robe, narrow), scores, strict=True):
+            records[log].add(result(1, validation, 0.744, name=spec.name, ratio=100))
+    lines = tables.pooled(records).splitlines()
+    assert lines[2].startswith("| 100x | labels only | hash, narrow, int4 | 0.7440 (1 seed), 0.7530: no |")
+    assert lines[2].endswith("0.7438: yes | robe, int4, 0.0025 |")

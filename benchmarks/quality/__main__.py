@@ -42,6 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     until = time.monotonic() + 60 * arguments.minutes
+    finished: dict[str, Record] = {}
     for data in arguments.data:
         source = str(REAL) if data == "real" else data
         if source != "planted" and not Path(source).exists():
@@ -63,6 +64,9 @@ def main() -> None:
         text = tables.written(record, kind if arguments.rows == 137_139 else "", heading)
         (arguments.work / name / "tables.md").write_text(text)
         print(text, flush=True)
+        finished[kind or name] = record
+    if len(finished) > 1:
+        print(tables.pooled(finished), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,21 @@
 """One training, in whatever process."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from benchmarks.quality.arms import made
 from benchmarks.quality.rows import load
+from benchmarks.scale.arrays import Values
+from benchmarks.scale.methods import Method, Spec
 from benchmarks.scale.runs import Training, log_odds, train
 from benchmarks.scale.table import Record
 from benchmarks.scale.training import Schedule, free, mixed
 
 SEED_OF_THE_WORLD = 1
+Make = Callable[[Spec, Values, int, torch.device], Method]
+"""Makes a spec's embedding for the values of a data set, with a seed, on a device."""
 
 
 def trained(
@@ -22,12 +27,13 @@ def trained(
     taught_by: list[Path],
     device: str,
     looks_an_epoch: int = 4,
+    make: Make = made,
 ) -> Record:
     """Train once, in whatever process; returns all that is to be kept. A teacher's scores go to a file."""
     on = torch.device(device)
     torch.set_num_threads(1)
     data, _ = load(source, rows, SEED_OF_THE_WORLD, on)
-    method = made(training.spec, data.values, training.seed, on)
+    method = make(training.spec, data.values, training.seed, on)
     model = method.model(data.train.dense.shape[1])
     target = data.train.label
     if training.taught:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.quality.once import trained
+from benchmarks.quality.arms import made
+from benchmarks.quality.once import Make, trained
 from benchmarks.scale.runs import Training
 from benchmarks.scale.table import Record
 
@@ -26,6 +27,7 @@ class Source:
         rate: Adagrad's.
         device: `cpu` or `cuda`.
         looks: evaluations on validation rows in each epoch.
+        make: makes the embeddings; a function of a module, so that processes can be given it.
     """
 
     source: str
@@ -34,6 +36,7 @@ class Source:
     rate: float
     device: str
     looks: int = 4
+    make: Make = made
 
 
 def complete(
@@ -59,6 +62,7 @@ def complete(
         rate=of.rate,
         device=of.device,
         looks_an_epoch=of.looks,
+        make=of.make,
     )
     first = [t for t, file in zip(own, files, strict=True) if not (record.has(t.key) and file.exists())]
     jobs = jobs or (1 if of.device == "cuda" else 2)

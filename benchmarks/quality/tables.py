@@ -109,6 +109,52 @@ def written(record: Record, data: str, heading: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def pooled(records: dict[str, Record]) -> str:
+    """One method a size, chosen on the validation rows of all logs and seeds together, and what each log's test says.
+
+    Args:
+        records: by kind of log, `real` and `planted` (whose goals are known), or any other name.
+    """
+    lines = [
+        "| compression | | best by pooled validation | " + " | ".join(f"{name}, goal" for name in records)
+    ]
+    lines[0] += " | next best, behind by |"
+    lines.append("| --- " * (4 + len(records)) + "|")
+    for taught in (False, True):
+        for ratio in RATIOS:
+            found = {
+                name: chosen
+                for name in POOLS
+                if len(chosen := _of_all(records, name, ratio, taught)) == len(records)
+            }
+            if not found:
+                continue
+            ranked = sorted(found, key=lambda name: -_pooled_validation(found[name]))
+            cells = [f"{ratio:,}x", "with a teacher" if taught else "labels only", ranked[0]]
+            for log, chosen in zip(records, found[ranked[0]], strict=True):
+                goal = GOALS.get(log, {}).get((ratio, taught))
+                reached = (
+                    ""
+                    if goal is None
+                    else f", {goal:.4f}: " + ("yes" if statistics.mean(chosen.test) >= goal else "no")
+                )
+                cells.append(interval(chosen.test) + reached)
+            behind = [
+                f"{name}, {_pooled_validation(found[ranked[0]]) - _pooled_validation(found[name]):.4f}"
+                for name in ranked[1:2]
+            ]
+            lines.append("| " + " | ".join([*cells, *(behind or ["-"])]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _of_all(records: dict[str, Record], name: str, ratio: int, taught: bool) -> list[Chosen]:
+    return [c for record in records.values() if (c := chosen_of(record, name, ratio, taught))]
+
+
+def _pooled_validation(chosen: list[Chosen]) -> float:
+    return statistics.mean(one.validation for one in chosen)
+
+
 def _cells(chosen: Chosen | None, full: Chosen | None) -> list[str]:
     if chosen is None:
         return ["-", "-", "-"]
