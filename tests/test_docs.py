@@ -10,6 +10,9 @@ import pytest
 import typer.main
 
 from sizewise import cli, config
+from sizewise.embedding import build
+from sizewise.models.dry_step import dry_step
+from sizewise.store import code
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -98,6 +101,20 @@ def test_embeddings_are_a_library_that_needs_none_of_the_extras() -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert float(ran.stdout.split()[0]) < 1.5
+
+
+def test_the_model_of_ones_own_in_the_document_takes_its_dry_step(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "your_own_model.md").read_text()
+    blocks = BLOCK.findall(text)
+    (module,) = [block for language, block in blocks if language == "python" and "class Gated" in block]
+    (study,) = [block for language, block in blocks if language == "yaml" and "mynets:Gated" in block]
+    (tmp_path / "mynets.py").write_text(module)
+    (tmp_path / "study.yaml").write_text(study)
+    spec = config.load(tmp_path / "study.yaml")
+    code.search(tmp_path)
+    for hidden in spec.model.options["hidden"].choices:
+        embedding = build("robe", [9, 9], spec.model.dim, 1_000, 1)
+        assert dry_step(str(spec.model.kind), embedding, 3, {"hidden": hidden}) == []
 
 
 @pytest.mark.parametrize(

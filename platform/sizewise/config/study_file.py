@@ -18,7 +18,7 @@ from sizewise.config.sections.train import TrainSpec
 from sizewise.config.trial import SECTIONS, all_settings, flat_name, reserved_names
 from sizewise.embedding import METHODS
 from sizewise.metrics import registry
-from sizewise.models import MODELS, precision_fault
+from sizewise.models import MODELS, is_own, precision_fault, precisions
 from sizewise.store.study_folder import NAME
 
 # The objectives by which pruning can tell that one trial is better than another.
@@ -112,7 +112,7 @@ class StudySpec(Strict):
     def _precision_of_the_model(self) -> "StudySpec":
         for kind in self.model.kinds:
             for precision in ends_of(self.train.precision):
-                if precision not in MODELS[kind].precisions:
+                if precision not in precisions(kind):
                     raise ValueError(precision_fault(kind, precision))
         return self
 
@@ -127,13 +127,16 @@ class StudySpec(Strict):
         """A trial's settings stand side by side in tables and in the sampler."""
         of_trials = reserved_names()
         for kind, method in product(self.model.kinds, self.embedding.methods):
-            of_model = set(MODELS[kind].options.model_fields) - set(WIDTHS)
+            own = is_own(kind)
+            of_model = set(self.model.options_of(kind) if own else MODELS[kind].options.model_fields) - set(
+                WIDTHS
+            )
             of_method = set(METHODS[method].options.model_fields)
             taken = sorted((of_model & of_method) | ((of_model | of_method) & of_trials))
             if taken:
                 raise ValueError(
                     f"model {kind} with embedding.method {method}: two settings of a trial would be named "
-                    f"{taken[0]}: rename that option in the distribution that provides it"
+                    f"{taken[0]}: rename that option in {'the model' if own else 'the distribution that provides it'}"
                 )
         return self
 

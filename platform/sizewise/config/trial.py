@@ -8,7 +8,7 @@ names by which tables, the ledger and samplers know it, and the digest that tell
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from sizewise.config.sections.search import SearchSpec
 from sizewise.config.sections.section import Section, Setting
 from sizewise.config.sections.train import TrainSpec
 from sizewise.embedding import METHODS
-from sizewise.models import DEFAULT, MODELS
+from sizewise.models import DEFAULT, MODELS, is_own
 from sizewise_core.errors import InputError
 
 SECTIONS: Mapping[str, type[Section]] = {
@@ -92,6 +92,18 @@ def later_defaults() -> Mapping[str, object]:
     }
 
 
+def model_options(kind: str, method: str, names: Iterable[str]) -> set[str]:
+    """Which options of a trial are its model's; of one's own model, all that are not its method's.
+
+    Args:
+        kind, method: the trial's.
+        names: of the options of both.
+    """
+    if is_own(kind):
+        return set(names) - set(METHODS[method].options.model_fields)
+    return set(names) & set(MODELS[kind].options.model_fields)
+
+
 def said_settings(section: str, values: Section) -> Mapping[str, object]:
     """What a study's section says, by flat names: also by default what every record has, and nothing newer."""
     return {
@@ -144,7 +156,7 @@ class TrialConfig(BaseModel):
         if missing := [name for name in _OF_0_1 if name not in settings and name not in _OPTIONS]:
             raise InputError(f"a trial's settings lack {missing[0]}: restore its record")
         options = {name: value for name, value in settings.items() if name not in reserved_names()}
-        of_model = set(MODELS[settings.get("model", DEFAULT)].options.model_fields)
+        of_model = model_options(settings.get("model", DEFAULT), settings["method"], options)
         extra = {
             "model": {name: value for name, value in options.items() if name in of_model},
             "embedding": {name: value for name, value in options.items() if name not in of_model},
@@ -194,9 +206,12 @@ class TrialConfig(BaseModel):
 
     def options_of_model(self) -> Mapping[str, Any]:
         """All options of the model, the widths of hidden layers among them where it has such."""
-        declared = MODELS[self.model.kind].options.model_fields
         widths = {"bottom_mlp": self.model.bottom_mlp, "top_mlp": self.model.top_mlp}
-        return {**{name: value for name, value in widths.items() if name in declared}, **self.model.options}
+        if is_own(self.model.kind):
+            had = {name for name, value in widths.items() if value}
+        else:
+            had = set(MODELS[self.model.kind].options.model_fields)
+        return {**{name: value for name, value in widths.items() if name in had}, **self.model.options}
 
     def curve(self) -> str:
         """What tells this configuration's learning curve from others, whatever its length.

@@ -17,7 +17,7 @@ from sizewise.store import data_identity, facts
 from sizewise.store.study_folder import StudyFolder
 from sizewise.training.teacher_sources import Source
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, exists, write
+from sizewise_core.storage import Place, exists, remove, write
 from sizewise_prep.shards.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -197,6 +197,7 @@ def create(
     manifest: Manifest,
     known: list[warm_start.Known],
     teacher: Sequence[Source],
+    code: bytes | None = None,
 ) -> None:
     """Create a new study's folder; `study.yaml` comes last, and with it the study exists.
 
@@ -206,6 +207,7 @@ def create(
         manifest: of its data.
         known: trials of another study that the sampler may use.
         teacher: what its students learn from, where that is found elsewhere.
+        code: modules of its own models.
 
     Raises:
         InputError: the folder holds a study, or cannot be written to.
@@ -216,6 +218,10 @@ def create(
         if known:
             warm_start.save(known, folder)
         files = StudyFolder(folder)
+        if code is not None:
+            write(files.code, code)
+        elif exists(files.code):  # of a study that never began
+            remove(files.code)
         for path in (files.study_before, files.study_yaml):
             write(path, study_file.to_text(spec))
     except OSError as error:

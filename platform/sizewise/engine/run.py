@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sizewise import config as study_file
 from sizewise.config import StudySpec
+from sizewise.engine import own_models
 from sizewise.engine.creating import (
     check_free,
     check_writable,
@@ -106,6 +107,7 @@ def run(
         raise InputError(wrong)
     check_counts(spec, manifest)
     scorable(spec, manifest)
+    code = own_models.of_new_study(spec, manifest, source)
     folder = absolute(runs) / spec.name
     check_free(folder)
     teacher = find_teacher(spec, absolute(runs), manifest, source)
@@ -117,7 +119,7 @@ def run(
     except OSError as error:
         raise unwritable(folder, error) from None
     # Before Ray starts, so that whatever happens from here on can be resumed.
-    begin = partial(create, spec, folder, manifest, known, teacher)
+    begin = partial(create, spec, folder, manifest, known, teacher, code)
     try:
         finished = _drive(spec, folder, manifest, caller, teacher, begin)
         if not exists(StudyFolder(folder).study_yaml):
@@ -179,6 +181,7 @@ def resume(
     if closed >= spec.trials and not more:
         raise InputError(f"{folder}: all {closed} trials have run: there is nothing to resume")
     check_counts(spec, manifest)
+    own_models.of_resumed_study(spec, manifest, folder)
     return _drive(spec, folder, manifest, caller, teacher)
 
 

@@ -25,8 +25,9 @@ from sizewise.embedding.storage.rounding import Rounded, round_tables, rounds
 from sizewise.export import archive
 from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description, Latency
 from sizewise.export.program import to_program
-from sizewise.models import MODELS, Model
+from sizewise.models import MODELS, Model, find, is_own
 from sizewise.results.commands import run_longer
+from sizewise.store import code
 from sizewise.store.data_identity import fingerprint
 from sizewise.store.study_folder import StudyFolder, TrialFolder
 from sizewise.training import checkpoint
@@ -71,7 +72,9 @@ def export(
         problems += study.problems
     row = _row(study, trial_id)
     config = TrialConfig.from_flat(results.trial_report(runs, name, trial_id).record.config)
-    if reason := MODELS[config.model.kind].not_exported:
+    if is_own(config.model.kind):
+        code.use(study.folder)
+    if reason := find(config.model.kind).not_exported:
         raise InputError(f"model {config.model.kind} cannot be exported: {reason}")
     data = local_shards(config.data)
     manifest = Manifest.load(data)
@@ -145,7 +148,7 @@ def _rounded(
             f"trial {row['trial_id']} was not trained in float32, so it is stored as it is: leave out --storage"
         )
     round_tables(model.embedding, storage)  # type: ignore[arg-type]
-    size = model.embedding.embedding_bytes
+    size = model.embedding_bytes
     sizes = {
         "embedding_bytes": size,
         "model_bytes": model.model_bytes,
@@ -177,7 +180,7 @@ def _program(config: TrialConfig, model: Model, manifest: Manifest, vocabulary: 
     if problem:
         raise InputError(
             f"model {config.model.kind} with embedding.method {config.embedding.method} cannot be exported "
-            f"({problem}): programs may hold only the operators that exports of Sizewise's own models call"
+            f"({problem}): programs may hold only operators that are known to keep within their tensors"
         )
     return buffer.getvalue()
 

@@ -3,7 +3,8 @@
     model = build("dlrm", embedding, dense_features=13, options={"bottom_mlp": [128, 64], "top_mlp": [256, 128]})
     model(dense, ids)          # (batch, 13), (batch, features) -> (batch,)
 
-Each lives in a file of its own, with its options as a pydantic class beside it; see ``MODELS``.
+Each lives in a file of its own, with its options as a pydantic class beside it; see ``MODELS``. One's own is named by
+where it is imported from (`own`).
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from sizewise.models.dcn import DCN
 from sizewise.models.deepfm import DeepFM
 from sizewise.models.dlrm import DLRM
 from sizewise.models.mlp import MLP
+from sizewise.models.own import OwnModel, is_own, own_model
 from sizewise_core.errors import InputError, first_problem
 from sizewise_core.registry import Registry
 
@@ -29,13 +31,30 @@ __all__ = [
     "Precision",
     "build",
     "dim_fault",
+    "find",
+    "is_own",
     "precision_fault",
+    "precisions",
 ]
 
 DEFAULT = "dlrm"
 MODELS: Registry[Model] = Registry(
     "model", "sizewise.models", Model, {DEFAULT: DLRM, "dcn": DCN, "deepfm": DeepFM, "mlp": MLP}
 )
+
+
+def find(kind: str) -> type[Model]:
+    """The class of a model: a key of ``MODELS``, or one's own, as package.module:Class.
+
+    Raises:
+        InputError: there is none, or it cannot be imported.
+    """
+    return own_model(kind) if is_own(kind) else MODELS[kind]
+
+
+def precisions(kind: str) -> tuple[Precision, ...]:
+    """What a model can compute in; of one's own this is known without importing it."""
+    return OwnModel.precisions if is_own(kind) else MODELS[kind].precisions
 
 
 def build(
@@ -48,16 +67,16 @@ def build(
     """A model with freshly drawn weights.
 
     Args:
-        kind: a key of ``MODELS``.
+        kind: as ``find`` takes it.
         embedding: its vectors, and the seed of its other weights.
         dense_features: number of dense values a row.
-        options: fields of ``MODELS[kind].options``.
+        options: fields of its class's ``options``.
         precision: that it computes in.
 
     Raises:
         InputError: an unknown kind or option, or a precision or a dim that the model does not have.
     """
-    model = MODELS[kind]
+    model = find(kind)
     if embedding.dim < model.smallest_dim:
         raise InputError(f"model.{dim_fault(kind)}")
     if precision not in model.precisions:
@@ -71,7 +90,7 @@ def build(
 
 def precision_fault(kind: str, precision: str) -> str:
     """What to tell whoever asked a model for a precision that it does not have."""
-    known = " or ".join(MODELS[kind].precisions)
+    known = " or ".join(precisions(kind))
     return f"train.precision: model {kind} does not compute in {precision}: use {known}"
 
 

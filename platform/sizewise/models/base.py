@@ -98,6 +98,11 @@ class Model(nn.Module, ABC):
         """
 
     @property
+    def embedding_bytes(self) -> int:
+        """Bytes of everything that is looked up by ids."""
+        return self.embedding.embedding_bytes
+
+    @property
     def model_bytes(self) -> int:
         """Bytes of the deployed model: the embedding, and all other parameters and stored buffers."""
         inside = set(self.embedding.modules())

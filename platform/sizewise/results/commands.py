@@ -11,8 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from sizewise.config.trial import dotted_names, reserved_names
-from sizewise.models import DEFAULT, MODELS
+from sizewise.config.trial import dotted_names, model_options, reserved_names
+from sizewise.embedding import METHODS
+from sizewise.models import DEFAULT, MODELS, is_own
 from sizewise.results.reading import Study
 from sizewise.store.study_folder import StudyFolder
 
@@ -73,10 +74,12 @@ def run_longer(study: Study, trial_id: int, factor: float = 2.0) -> str:
     }
     options = [name for name in study.config_columns if name not in reserved_names()]
     kind = row.get("model") or DEFAULT
-    of_model = MODELS[kind].options.model_fields if kind in MODELS else {}
+    method = row.get("method")
+    known = kind in MODELS or (is_own(kind) and method in METHODS)
+    of_model = model_options(kind, str(method), options) if known else set()
     embedding = {name: row[name] for name in options if row[name] is not None and name not in of_model}
-    if row.get("method") is not None:
-        settings["embedding"] = {"method": row["method"], **embedding}
+    if method is not None:
+        settings["embedding"] = {"method": method, **embedding}
     settings |= {f"model.{name}": row[name] for name in options if row[name] is not None and name in of_model}
     places = {name: place for name, place in dotted_names().items() if name in study.config_columns}
     for name, place in places.items():

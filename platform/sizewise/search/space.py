@@ -16,7 +16,6 @@ from sizewise.config.sections.model import WIDTHS
 from sizewise.config.study_file import holds_whole_numbers
 from sizewise.config.trial import TrialConfig, said_settings
 from sizewise.embedding import METHODS
-from sizewise.models import MODELS
 
 # From so many whole numbers on, samplers see a continuous range, whose values are rounded: to `tpe`, each whole
 # number is an interval of its own, and its likelihood takes tens of milliseconds once there are hundreds of trials.
@@ -65,7 +64,7 @@ def _choose(spec: StudySpec, trial: Any, full_bytes: int) -> Mapping[str, object
     chosen: dict[str, object] = {"method": method}
     if is_domain(spec.model.kind):
         chosen["model"] = kind
-    chosen |= {name: [] for name in WIDTHS if name not in MODELS[kind].options.model_fields}
+    chosen |= {name: [] for name in WIDTHS if not spec.model.has(kind, name)}
     chosen |= pick_section("model")
     chosen |= pick_section("embedding")
     chosen |= {name: pick(name, field) for name, field in spec.embedding.options_of(method).items()}

@@ -14,7 +14,6 @@ from sizewise.config.fields import bytes_of, is_domain
 from sizewise.config.sections.model import WIDTHS
 from sizewise.config.trial import SECTIONS, TrialConfig, flat_name
 from sizewise.embedding import METHODS
-from sizewise.models import MODELS
 
 
 def method_of(spec: StudySpec) -> str | None:
@@ -44,7 +43,7 @@ def teacher_config(spec: StudySpec, seed: int, full_bytes: int) -> TrialConfig:
         for field in SECTIONS[section].settings():
             settings[flat_name(section, field)] = _one(getattr(values, field))
     kind = spec.model.kinds[0]
-    settings |= {name: [] for name in WIDTHS if name not in MODELS[kind].options.model_fields}
+    settings |= {name: [] for name in WIDTHS if not spec.model.has(kind, name)}
     settings |= {name: _one(value) for name, value in spec.model.options_of(kind).items()}
     settings = {name: value for name, value in settings.items() if not name.startswith("distill_")}
     one_size = METHODS[method].has_one_size

@@ -15,6 +15,7 @@ driver.json, driver.lock    who drives the study; drivers/ in an object store
 usage.jsonl, holding.json   for how long trials held CPUs and GPUs
 warm_start.json             the trials of another study that the sampler learns from
 pruning.json                the front that running trials are compared with
+code.zip                    modules of its own models, as far as they lay beside the study file
 """
 
 import re
@@ -142,6 +143,11 @@ class StudyFolder:
         return self.path / "pruning.json"
 
     @property
+    def code(self) -> Place:
+        """Modules of the study's own models, which workers import."""
+        return self.path / "code.zip"
+
+    @property
     def logs(self) -> Place:
         """Messages and tracebacks."""
         return self.path / "logs"
@@ -174,6 +180,11 @@ class StudyFolder:
     def traceback(self, trial_id: int) -> Place:
         """The traceback of a trial that failed."""
         return self.logs / f"{number_name(trial_id)}.txt"
+
+    @classmethod
+    def of_checkpoints(cls, folder: Place) -> "StudyFolder":
+        """The study that a trial's folder of checkpoints is in."""
+        return cls(folder.parent.parent)
 
     def checkpoints_of(self, key: str) -> TrialFolder:
         """The checkpoints of the trial with that key."""

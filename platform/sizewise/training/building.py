@@ -43,7 +43,7 @@ def model_sizes(config: TrialConfig, manifest: Manifest) -> dict[str, int]:
     """
     with torch.device("meta"):  # tensors without memory
         model = build_model(config, manifest)
-    return {"embedding_bytes": model.embedding.embedding_bytes, "model_bytes": model.model_bytes}
+    return {"embedding_bytes": model.embedding_bytes, "model_bytes": model.model_bytes}
 
 
 def check_counts(spec: StudySpec, manifest: Manifest) -> None:

@@ -7,7 +7,7 @@ holds it against what PyTorch really keeps, method by method, on the CPU.
 
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS
-from sizewise.models import MODELS
+from sizewise.models import find
 from sizewise.training.predicting import EVALUATION_BATCH
 
 FLOAT, INDEX = 4, 8  # bytes
@@ -30,7 +30,7 @@ def training_bytes(config: TrialConfig, features: int, dense: int) -> int:
         features: categorical features, each of which gives one vector of `config.model.dim`.
         dense: dense values a row.
     """
-    method, model = METHODS[config.embedding.method], MODELS[config.model.kind]
+    method, model = METHODS[config.embedding.method], find(config.model.kind)
     options = method.options(**config.embedding.options).fitted(config.model.dim)
     around = model.floats(features, dense, config.model.dim, model.options(**config.options_of_model()))
     tables, states = (

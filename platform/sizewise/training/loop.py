@@ -299,7 +299,7 @@ class _Trial:
         self, labels: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]
     ) -> dict[str, float]:
         """How good the model is that predicts this, and how large, as it is at this moment."""
-        scores, size = evaluate_scores(labels, logits), self.model.embedding.embedding_bytes
+        scores, size = evaluate_scores(labels, logits), self.model.embedding_bytes
         return {
             "auc": scores.auc,
             "logloss": scores.logloss,

@@ -18,7 +18,8 @@ from pydantic_core import InitErrorDetails
 from sizewise.config.fields import Choices, OneOf, Range, Searchable, did_you_mean, ends_of, form_of
 from sizewise.config.sections.options import check_options, searched
 from sizewise.config.sections.section import Section
-from sizewise.models import DEFAULT, MODELS, dim_fault
+from sizewise.models import DEFAULT, MODELS, dim_fault, is_own
+from sizewise.models.own import PATH
 from sizewise_core.errors import shown
 
 WIDEST = 1_000_000  # units of a hidden layer; beyond are slips of the keyboard
@@ -51,7 +52,13 @@ class ModelSpec(Section):
 
     def options_of(self, kind: str) -> Mapping[str, Any]:
         """Those of the options that the model `kind` has."""
-        return {name: value for name, value in self.options.items() if name in _declared(kind)}
+        return {name: value for name, value in self.options.items() if self.has(kind, name)}
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether a model has an option; one's own has all that no registered model of the study has."""
+        if not is_own(kind):
+            return name in MODELS[kind].options.model_fields
+        return not any(self.has(other, name) for other in self.kinds if not is_own(other))
 
     @property
     def largest_dim(self) -> int:
@@ -64,6 +71,12 @@ class ModelSpec(Section):
         if isinstance(value, Mapping):
             value = Choices.model_validate(dict(value))
         for kind in value.choices if isinstance(value, Choices) else [value]:
+            if is_own(kind):
+                if not PATH.fullmatch(kind):
+                    raise ValueError(
+                        f"{shown(kind)} is no package.module:Class: write it like mypackage.nets:MyNet"
+                    )
+                continue  # imported where it is built: whoever only reads a study runs none of its code
             if kind not in MODELS:
                 raise ValueError(f"unknown model {shown(str(kind))}: use one of {MODELS.choices(kind)}")
             _ = MODELS[kind]  # InputError where it cannot be imported
@@ -80,8 +93,10 @@ class ModelSpec(Section):
             name: value if name in cls.model_fields else searched(value) for name, value in data.items()
         }
         for name in WIDTHS:
-            declaring = [kind for kind in kinds if name in _declared(kind)]
-            if not declaring and parsed.setdefault(name, []) != []:
+            declaring = [kind for kind in kinds if not is_own(kind) and name in _declared(kind)]
+            if not declaring and any(map(is_own, kinds)):
+                parsed.setdefault(name, [])
+            elif not declaring and parsed.setdefault(name, []) != []:
                 raise ValueError(f"{name}: no option of model {' or '.join(kinds)}: remove it")
             defaults = [_declared(kind)[name].get_default(call_default_factory=True) for kind in declaring]
             if name not in parsed and any(default != defaults[0] for default in defaults):
@@ -98,9 +113,9 @@ class ModelSpec(Section):
                 for name, value in self.options.items()
             ]
             raise ValidationError.from_exception_data("ModelSpec", unknown)
-        known = {name for kind in self.kinds for name in _declared(kind)}
+        known = {name for kind in self.kinds if not is_own(kind) for name in _declared(kind)}
         for name in self.options:
-            if name not in known:
+            if not any(self.has(kind, name) for kind in self.kinds):
                 raise ValueError(
                     f"{name}: no such option of model {' or '.join(self.kinds)}{did_you_mean(name, known)}; "
                     f"options are: {', '.join(sorted(known)) or 'none'}"
@@ -111,8 +126,8 @@ class ModelSpec(Section):
 
     def _check(self, kind: str) -> None:
         """ValueError where the model does not take every value that is searched."""
-        if kind == DEFAULT:
-            return  # its options are fields, which check themselves
+        if kind == DEFAULT or is_own(kind):
+            return  # options of the first are fields, which check themselves; those of the second wait for the dry step
         widths = {name: getattr(self, name) for name in WIDTHS if name in _declared(kind)}
         given = {**self.options_of(kind), **widths}
         fixed = {name: value for name, value in given.items() if form_of(value) == "value"}
@@ -131,7 +146,7 @@ class ModelSpec(Section):
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 512:
                 raise ValueError(f"dim: must be a whole number from 1 to 512, not {value!r}")
             for kind in self.kinds:
-                if value < MODELS[kind].smallest_dim:
+                if not is_own(kind) and value < MODELS[kind].smallest_dim:
                     raise ValueError(dim_fault(kind))
         for field in WIDTHS:
             given = getattr(self, field)
@@ -157,4 +172,5 @@ def _kinds(data: Any) -> list[str]:
         kinds = written.choices
     else:
         kinds = written.get("choices", []) if isinstance(written, Mapping) else [written]
-    return list(kinds) if isinstance(kinds, list) and all(kind in MODELS for kind in kinds) else []
+    known = isinstance(kinds, list) and all(is_own(kind) or kind in MODELS for kind in kinds)
+    return list(kinds) if known else []

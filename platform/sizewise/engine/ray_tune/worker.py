@@ -21,6 +21,9 @@ from sizewise.config.trial import TrialConfig
 from sizewise.engine.failures import failed, memory_kills
 from sizewise.engine.messages import Assignment, Evaluated, Finished, Message, Resumed, Started
 from sizewise.metrics.evaluation import Evaluation
+from sizewise.models import is_own
+from sizewise.store import code
+from sizewise.store.study_folder import StudyFolder
 from sizewise.training.loop import DivergedError, Worker, train
 from sizewise.training.memory import reset_peak_memory
 from sizewise_core import allocator
@@ -69,10 +72,13 @@ def _train(assignment: Assignment, mailbox: Any, rank: int, world: int) -> None:
     # Before anything that could hang, so that whoever keeps the time can end this process.
     node = ray.get_runtime_context().get_node_id()
     send(Started(os.getpid(), node, memory_kills()))
+    trial, folder = TrialConfig.model_validate(assignment["config"]), place(assignment["folder"])
+    if is_own(trial.model.kind):
+        code.use(StudyFolder.of_checkpoints(folder).path)
     try:
         outcome = train(
-            TrialConfig.model_validate(assignment["config"]),
-            place(assignment["folder"]),
+            trial,
+            folder,
             report,
             worker=Worker(rank, world, device, assignment.get("uses", {})),
             resumed=lambda evaluations, damage: send(Resumed(evaluations, damage)),

@@ -1,0 +1,335 @@
+"""One's own model: found beside the study file, tried out before anything starts, trained on workers, exported."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sizewise.config import load
+from sizewise.config.study_file import StudySpec
+from sizewise.config.trial import TrialConfig
+from sizewise.embedding import build
+from sizewise.models import build as build_model
+from sizewise.models import find
+from sizewise.models.dry_step import dry_step
+from sizewise.search.space import configure
+from sizewise.store import code
+from sizewise_core.errors import InputError
+
+NETS = '''
+import torch
+from torch import nn
+from nets_layers import hidden_layers
+
+
+class Net(nn.Module):
+    """Two layers over everything, with options by name."""
+
+    def __init__(self, embedding, dense_features, hidden=8):
+        super().__init__()
+        self.embedding = embedding
+        self.layers = hidden_layers(dense_features + embedding.features * embedding.dim, hidden)
+
+    def forward(self, dense, ids):
+        return self.layers(torch.cat([dense, self.embedding(ids).flatten(1)], dim=1)).squeeze(1)
+
+
+class AllOptions(Net):
+    def __init__(self, embedding, dense_features, options):
+        super().__init__(embedding, dense_features, **options)
+
+
+class Fft(Net):
+    """With an operator that no export may call."""
+
+    def forward(self, dense, ids):
+        return super().forward(torch.fft.fft(dense).real, ids)
+
+
+class OwnTable(Net):
+    def __init__(self, embedding, dense_features):
+        super().__init__(embedding, dense_features)
+        self.first = nn.Embedding(100, 4)
+
+    def forward(self, dense, ids):
+        return super().forward(dense, ids) + self.first(ids[:, 0] % 100).sum(1)
+
+
+class Tied(Net):
+    def __init__(self, embedding, dense_features):
+        super().__init__(embedding, dense_features)
+        self.again = self.layers
+        self.everything = nn.ModuleList([embedding])
+
+
+class Wrong(Net):
+    def forward(self, dense, ids):
+        return self.wrong(super().forward(dense, ids))
+
+
+class Column(Wrong):
+    wrong = staticmethod(lambda logits: logits[:, None])
+
+
+class Half(Wrong):
+    wrong = staticmethod(lambda logits: logits[::2])
+
+
+class Scalar(Wrong):
+    wrong = staticmethod(lambda logits: logits.squeeze())
+
+
+class Nan(Wrong):
+    wrong = staticmethod(lambda logits: (logits - logits).log() * 0)
+
+
+class NanGradient(Wrong):
+    wrong = staticmethod(lambda logits: logits + (logits - logits.detach()).sqrt())
+
+
+class Pair(Wrong):
+    wrong = staticmethod(lambda logits: (logits, logits))
+
+
+class Detached(Wrong):
+    wrong = staticmethod(lambda logits: logits.detach())
+
+
+class Raises(Wrong):
+    wrong = staticmethod(lambda logits: logits @ torch.zeros(3, 3))
+
+
+class RaisesEarly(Net):
+    def __init__(self, embedding, dense_features):
+        raise RuntimeError("no weights file\\nat /nowhere")
+
+
+class NeedsMore(Net):
+    def __init__(self, embedding, dense_features, heads):
+        pass
+
+
+class Reads(Net):
+    """Looks at its numbers while it is built, which the meta device has none of."""
+
+    def __init__(self, embedding, dense_features):
+        super().__init__(embedding, dense_features)
+        assert self.layers[0].weight.std().item() > 0
+
+
+def not_a_module(embedding, dense_features):
+    return 3
+
+
+number = 3
+'''
+LAYERS = """
+from torch import nn
+
+
+def hidden_layers(width, hidden):
+    return nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+"""
+
+
+@pytest.fixture
+def nets(tmp_path: Path) -> Path:
+    """A folder with the modules, which are found."""
+    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "nets_layers.py").write_text(LAYERS)
+    (tmp_path / "broken.py").write_text("import a_library_that_is_not_installed\n")
+    code.search(tmp_path)
+    return tmp_path
+
+
+def embedding() -> Any:
+    return build("hash", [10, 20, 30], 4, 4_000, 1)
+
+
+def test_it_trains_as_the_module_alone_would(nets: Path) -> None:
+    dense, ids = torch.randn(9, 2), torch.randint(0, 10, (9, 3))
+    model = build_model("nets:Net", embedding(), 2, {"hidden": 5})
+    same = build_model("nets:AllOptions", embedding(), 2, {"hidden": 5})
+    module = model.module
+    torch.testing.assert_close(model(dense, ids.to(torch.uint32)), module(dense, ids), rtol=0, atol=0)
+    torch.testing.assert_close(same(dense, ids), model(dense, ids), rtol=0, atol=0)  # equal seeds
+    assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"module"}
+    layers = (2 + 12) * 5 + 5 + 5 + 1
+    assert model.model_bytes == model.embedding_bytes + 4 * layers
+    twin = copy.deepcopy(model)
+    assert any(part is twin.embedding for part in twin.module.modules())
+    with torch.device("meta"):
+        assert build_model("nets:Net", embedding(), 2, {"hidden": 5}).model_bytes == model.model_bytes
+        assert build_model("nets:Reads", embedding(), 2, {}).model_bytes > 0
+
+
+def test_its_footprint_is_measured(nets: Path) -> None:
+    kind = find("nets:Net")
+    found = kind.floats(3, 2, 4, kind.options(hidden=50))
+    assert found.parameters == 14 * 50 + 50 + 50 + 1
+    assert 50 + 14 + 12 <= found.per_row <= 2 * (50 + 14 + 12) + 12
+
+
+def test_a_state_has_a_tied_weight_once(nets: Path) -> None:
+    model, other = (build_model("nets:Tied", embedding(), 2, {}) for _ in range(2))
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1)
+    state = model.state_dict()
+    assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
+    other.load_state_dict(state)
+    dense, ids = torch.randn(4, 2), torch.randint(0, 9, (4, 3))
+    assert torch.equal(model(dense, ids), other(dense, ids))
+
+
+def test_a_table_of_its_own_counts_and_is_mentioned(nets: Path) -> None:
+    (note,) = dry_step("nets:OwnTable", embedding(), 2, {})
+    assert "first (Embedding of 100 x 4, 1.6 kB)" in note
+    model = build_model("nets:OwnTable", embedding(), 2, {})
+    assert model.embedding_bytes == model.embedding.embedding_bytes + 1_600
+    plain = build_model("nets:Net", embedding(), 2, {})
+    assert model.model_bytes == plain.model_bytes + 1_600
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("nets_missing:Net", {}, "cannot be imported .ModuleNotFoundError: .*beside the study file"),
+        ("broken:Net", {}, "cannot be imported .ModuleNotFoundError: No module named 'a_library"),
+        ("nets:Nett", {}, "cannot be imported: nets has no Nett"),
+        ("nets:number", {}, "is no subclass of torch.nn.Module"),
+        ("nets:not_a_module", {}, "gives a int, not a torch.nn.Module"),
+        ("nets:RaisesEarly", {}, "raises when it is built .RuntimeError: no weights file at /nowhere"),
+        ("nets:Net", {"hiden": 3}, "takes other arguments .got an unexpected keyword argument 'hiden'.*hidden=8"),
+        ("nets:NeedsMore", {}, "takes other arguments .missing a required argument: 'heads'"),
+        ("nets:Net", {"hidden": "wide"}, "raises when it is built .TypeError"),
+        ("nets:Column", {}, r"gives logits of shape \(7, 1\) for 7 rows, not \(7,\): add .squeeze\(1\)"),
+        ("nets:Half", {}, r"changes the batch size: it gives logits of shape \(4,\) for 7 rows"),
+        ("nets:Scalar", {}, r"gives logits of shape \(\) for 1 rows.*write .squeeze\(1\)"),
+        ("nets:Nan", {}, "not finite .NaN"),
+        ("nets:NanGradient", {}, "gradients that are not finite"),
+        ("nets:Pair", {}, "gives a tuple, not one tensor"),
+        ("nets:Detached", {}, "no gradient reaches"),
+        ("nets:Raises", {}, "raises in forward .RuntimeError"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_one_sentence(
+    nets: Path, kind: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        dry_step(kind, embedding(), 2, options)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dry_step_takes_little_time(nets: Path) -> None:
+    many = build("hash", [100_000] * 26, 16, 2**20, 1)
+    dry_step("nets:Net", many, 13, {"hidden": 256})
+    begun = time.process_time()
+    dry_step("nets:Net", many, 13, {"hidden": 256})
+    assert time.process_time() - begun < 2
+
+
+def test_a_study_is_read_without_its_code(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(
+        "name: mine\ndata: d\nmodel: {kind: 'no.such.module:Net', hidden: {low: 2, high: 9}, dim: 4}\n"
+    )
+    spec = load(tmp_path / "study.yaml")
+    assert StudySpec.model_validate(spec.model_dump()) == spec
+    assert "hidden" in dict(spec.searched())
+
+    class First:
+        def suggest_int(self, name: str, low: int, high: int, log: bool = False) -> int:
+            return low
+
+        def suggest_float(self, name: str, low: float, high: float, log: bool = False) -> float:
+            return low
+
+        def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+            return choices[-1]
+
+    settled = spec.model_copy(update={"search": spec.search.model_copy(update={"memory_budget": 900})})
+    config = configure(settled, First(), 10**6)
+    assert config.options_of_model() == {"hidden": 2}
+    assert TrialConfig.from_flat(config.flat()) == config
+    both = StudySpec.model_validate(
+        {
+            "name": "s",
+            "data": "d",
+            "model": {"kind": {"choices": ["dcn", "nets:Net"]}, "hidden": 3, "rank": 9},
+            "search": {"memory_budget": 900},
+        }
+    )
+    assert configure(both, First(), 10**6).options_of_model() == {"hidden": 3}
+    (tmp_path / "study.yaml").write_text("name: mine\ndata: d\nmodel: {kind: 'nets.py:Net-'}\n")
+    with pytest.raises(InputError, match=r"'nets.py:Net-' is no package.module:Class"):
+        load(tmp_path / "study.yaml")
+
+
+@pytest.mark.slow
+def test_a_study_of_ones_own_model_on_workers_and_as_a_program(nets: Path, shards: Path) -> None:
+    """It runs, its code goes with it, it is resumed without the files beside the study file, and exported."""
+    (nets / "study.yaml").write_text(
+        f"name: mine\ndata: {shards}\ntrials: 2\nseed: 3\n"
+        "model: {kind: {choices: ['nets:Net', 'nets:Fft']}, dim: 4, hidden: {choices: [4, 8]}}\n"
+        "search: {memory_budget: 20kB, epochs: 1}\ntrain: {evaluate_every: 1.0}\n"
+        "first_trials: [{model: 'nets:Net'}, {model: 'nets:Fft'}]\n"
+    )
+    elsewhere = nets / "elsewhere"
+    elsewhere.mkdir()
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        words = (*words, "--runs", str(nets / "runs"))
+        return subprocess.run(
+            [sys.executable, "-m", "sizewise.cli", *words],
+            cwd=elsewhere,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
+
+    refused = run(
+        "run", str(nets / "study.yaml"), "--set", "model.kind=nets:Column", "--set", "first_trials=[]"
+    )
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "add .squeeze(1)" in " ".join(refused.stderr.split())
+    assert "Traceback" not in refused.stderr
+    assert not (nets / "runs" / "mine").exists()
+
+    done = run("run", str(nets / "study.yaml"), "--json", "--set", "trials=1")
+    assert done.returncode == 0, done.stderr
+    assert zipfile.ZipFile(nets / "runs" / "mine" / "code.zip").namelist() == ["nets.py", "nets_layers.py"]
+    for name in ("nets.py", "nets_layers.py"):
+        (nets / name).unlink()
+    study = nets / "runs" / "mine" / "study.yaml"
+    text = study.read_text().replace("trials: 1\n", "trials: 2\n")
+    study.write_text("".join(line for line in text.splitlines(True) if not line.startswith("# crc32")))
+    resumed = run("resume", "mine", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    rows = json.loads(run("results", "mine", "--table", "trials", "--format", "json").stdout)
+    rows = rows if isinstance(rows, list) else rows["rows"]
+    assert [(row["state"], row["model"]) for row in rows] == [
+        ("finished", "nets:Net"),
+        ("finished", "nets:Fft"),
+    ]
+    assert all(row["hidden"] in (4, 8) for row in rows)
+
+    exported = run("export", "mine", "--trial", "0", "--out", "out")
+    assert exported.returncode == 0, exported.stderr
+    program = torch.export.load(elsewhere / "out" / "model.pt2").module()
+    scores = program(torch.rand(5, 13), torch.randint(0, 2**32, (5, 26)).to(torch.uint32))
+    assert np.isfinite(scores.detach().numpy()).all()
+    refused = run("export", "mine", "--trial", "1", "--out", "out1")
+    assert refused.returncode == 2
+    assert "cannot be exported" in refused.stderr
+    assert "fft" in refused.stderr
