@@ -43,7 +43,7 @@ def own_model(kind: str) -> type["OwnModel"]:
     Raises:
         InputError: it cannot be imported.
     """
-    return type("OwnModel", (OwnModel,), {"path": kind, "factory": staticmethod(_imported(kind))})
+    return type(kind, (OwnModel,), {"path": kind, "factory": staticmethod(_imported(kind))})
 
 
 class AnyOptions(ModelOptions):

@@ -216,6 +216,7 @@ def study(**model):
             "name": "s",
             "data": "d",
             "model": model,
+            "embedding": {"method": "robe"},
             "search": {"memory_budget": 1_000, "learning_rate": 0.1, "epochs": 1},
         }
     )

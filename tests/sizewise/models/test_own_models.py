@@ -242,6 +242,7 @@ def test_a_dry_step_takes_little_time(nets: Path) -> None:
 def test_a_study_is_read_without_its_code(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(
         "name: mine\ndata: d\nmodel: {kind: 'no.such.module:Net', hidden: {low: 2, high: 9}, dim: 4}\n"
+        "embedding: {method: robe}\n"
     )
     spec = load(tmp_path / "study.yaml")
     assert StudySpec.model_validate(spec.model_dump()) == spec
@@ -266,6 +267,7 @@ def test_a_study_is_read_without_its_code(tmp_path: Path) -> None:
             "name": "s",
             "data": "d",
             "model": {"kind": {"choices": ["dcn", "nets:Net"]}, "hidden": 3, "rank": 9},
+            "embedding": {"method": "robe"},
             "search": {"memory_budget": 900},
         }
     )
@@ -281,7 +283,7 @@ def test_a_study_of_ones_own_model_on_workers_and_as_a_program(nets: Path, shard
     (nets / "study.yaml").write_text(
         f"name: mine\ndata: {shards}\ntrials: 2\nseed: 3\n"
         "model: {kind: {choices: ['nets:Net', 'nets:Fft']}, dim: 4, hidden: {choices: [4, 8]}}\n"
-        "search: {memory_budget: 20kB, epochs: 1}\ntrain: {evaluate_every: 1.0}\n"
+        "embedding: {method: robe}\nsearch: {memory_budget: 20kB, epochs: 1}\ntrain: {evaluate_every: 1.0}\n"
         "first_trials: [{model: 'nets:Net'}, {model: 'nets:Fft'}]\n"
     )
     elsewhere = nets / "elsewhere"
