@@ -36,6 +36,7 @@ Kind = Literal[
     "string",
     "token",
     "bucket",
+    "weight",
     "time",
     "skip",
     "split",
@@ -47,7 +48,7 @@ KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in _
 _BY_NAME: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
 DENSE_KINDS = ("integer", "number")
 TOKEN_KINDS = ("hex", "decimal", "string", "token")
-_OF_TABLES = ("number", "token", "bucket", "split", "order")
+_OF_TABLES = ("number", "token", "weight", "bucket", "split", "order")
 """Kinds that the parser of plain lines does not know."""
 _RULE = re.compile(r"label\s*(>=|<=|==|!=|>|<)\s*(\S(?:.*\S)?)\s*")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -74,9 +75,9 @@ class Layout(BaseModel):
         columns: what each column holds: `label` 0 or 1 (or `label >= 4`, see `LabelRule`); `integer` a signed number
             of 64 bits and `number` any real one, which become dense columns; a token as `hex` (up to 8 digits),
             `decimal` (up to 4,294,967,295), free `string` (hashed, see `hashing`) or `token` (a string, an integer
-            of 64 bits or a truth value, hashed as its text is); `bucket`, a real number of which only a token is
-            made; `time`, one column at most, by which the order of rows
-            is checked, and which is not kept (see `time_order`); or `skip`.
+            of 64 bits or a truth value, hashed as its text is); `bucket`, a real number of which only a token is made;
+            `weight`, a real number from 0 on, one column at most, by which rows count; `time`, one column at most, by
+            which the order of rows is checked, and which is not kept (see `time_order`); or `skip`.
         quotes: whether fields of text may stand in double quotes (RFC 4180), and so hold separators, line breaks and
             doubled quotes.
         others: `skip`: files may have columns that are not named here.
@@ -117,6 +118,10 @@ class Layout(BaseModel):
             raise ValueError(f"separator {self.separator!r}: letters and digits occur in the fields")
         if kinds.count("label") != 1:
             raise ValueError(f"{kinds.count('label')} columns are the label; name one")
+        if kinds.count("weight") > 1:
+            raise ValueError(
+                f"{kinds.count('weight')} columns are the weight; name one, and `skip` the others"
+            )
         if kinds.count("time") > 1:
             raise ValueError(f"{kinds.count('time')} columns are the time; name one, and `skip` the others")
         if not self.tokens:
@@ -206,8 +211,18 @@ class Layout(BaseModel):
 
     @property
     def numbers(self) -> list[str]:
-        """The names of the columns that files have of numbers: the dense ones, then those of which tokens are made."""
-        return [*self.dense, *(name for name, kind in self.kinds.items() if kind == "bucket")]
+        """The names of the columns that files have of numbers: the dense ones, those of which tokens are made, then the
+        weight.
+        """
+        return [*self.dense, *(name for kind in ("bucket", "weight") for name in self._of(kind))]
+
+    def _of(self, kind: Kind) -> list[str]:
+        return [name for name, found in self.kinds.items() if found == kind]
+
+    @property
+    def weight(self) -> str | None:
+        """The column that says how much each row counts, if any."""
+        return next(iter(self._of("weight")), None)
 
     @property
     def to_fit(self) -> tuple[dict[str, int], list[str]]:

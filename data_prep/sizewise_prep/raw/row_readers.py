@@ -94,7 +94,7 @@ def open_rows(
 
 
 def for_scoring(raw: RawFile, layout: Layout) -> Layout:
-    """The layout of a file that is to be scored, which need not have the label, the time or columns to be skipped.
+    """The layout of a file that is to be scored: without those of label, time, weight and skipped columns that it lacks.
 
     Args:
         raw: the file.
@@ -103,7 +103,7 @@ def for_scoring(raw: RawFile, layout: Layout) -> Layout:
     Raises:
         InputError: the file's columns cannot be read.
     """
-    spared = [name for name, kind in layout.kinds.items() if kind in ("label", "time", "skip")]
+    spared = [name for name, kind in layout.kinds.items() if kind in ("label", "time", "weight", "skip")]
     if raw.format == "text":
         from sizewise_prep.raw.tables.csv import header_of
 

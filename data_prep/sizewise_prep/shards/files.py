@@ -30,6 +30,7 @@ class Shape(NamedTuple):
     rows: int
     dense: int
     tokens: int
+    weight: bool = False
 
 
 def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
@@ -44,6 +45,9 @@ def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
         width = values.shape[1]
         fields.append(pa.field(name, pa.list_(kind, width), nullable=False))
         columns.append(pa.FixedSizeListArray.from_arrays(column_of(kind, values), width))
+    if rows.weights is not None:
+        fields.append(pa.field("weight", pa.float32(), nullable=False))
+        columns.append(column_of(pa.float32(), rows.weights))
     schema = pa.schema(fields)
     with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), schema) as file:
         file.write_batch(pa.record_batch(columns, schema=schema))
@@ -67,6 +71,8 @@ def read_shard(path: Path, shape: Shape) -> Rows:
         OSError: it is absent or cannot be read.
     """
     columns = [Column("label", np.uint8), Column("ids", np.uint32, shape.tokens)]
+    if shape.weight:
+        columns.append(Column("weight", np.float32))
     if shape.dense:
         columns.insert(1, Column("dense", np.float32, shape.dense))
     try:
@@ -80,8 +86,11 @@ def read_shard(path: Path, shape: Shape) -> Rows:
         raise InputError(
             f"{path}: row {row + 1:,} has label {int(labels[row])}, which must be 0 or 1: prepare the raw files again"
         )
+    weights = lists.pop() if shape.weight else None
+    if weights is not None and not (np.isfinite(weights) & (weights >= 0)).all():
+        raise InputError(f"{path}: has weights that are not from 0 on: prepare the raw files again")
     dense = lists[0] if shape.dense else np.empty((len(labels), 0), np.float32)
-    return Rows(labels, dense, lists[-1])
+    return Rows(labels, dense, lists[-1], weights=weights)
 
 
 def digest(path: Path) -> str:

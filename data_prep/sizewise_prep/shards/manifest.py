@@ -36,6 +36,7 @@ COUNTS = "counts"
 Tokens = Literal["raw", "contiguous", "mlperf"]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Cardinality = Annotated[int, Field(ge=1, le=2**32)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MOST_BYTES = 64 << 20
@@ -152,6 +153,7 @@ class Manifest(_Frozen):
         dense_inexact: per integer column, the values that float32 does not hold exactly, so that different ones
             became one; empty where an older version has not counted them.
         time_order: of the rows; None where no column holds the time.
+        weights: of each split, the mean weight of its rows (0 without any), where rows have weights.
         fitted: what the training rows say of columns, where the layout asks for that.
     """
 
@@ -171,6 +173,7 @@ class Manifest(_Frozen):
     counts: Shard | None = None
     dense_inexact: list[Count] = []
     time_order: TimeOrder | None = None
+    weights: Annotated[dict[str, Weight] | None, Field(exclude_if=lambda used: used is None)] = None
     fitted: Annotated[Fitted | None, Field(exclude_if=lambda used: used is None)] = None
 
     @model_validator(mode="after")
@@ -179,7 +182,7 @@ class Manifest(_Frozen):
         dense, tokens = len(layout.dense), len(layout.tokens)
         contiguous = self.settings.tokens == "contiguous"
         files = [shard.file for shard in self.files]
-        row_bytes = 1 + 4 * dense + 4 * tokens
+        row_bytes = 1 + 4 * dense + 4 * tokens + 4 * (layout.weight is not None)
         kept = [shard for split in self.splits.values() for shard in split.shards]
         short = [shard.file for shard in kept if shard.bytes < shard.rows * row_bytes]
         problems = {
@@ -202,6 +205,11 @@ class Manifest(_Frozen):
                 rel_tol=1e-6,
                 abs_tol=1e-6,
             ),
+            "weights are not those of each split": (set(self.weights or ()) != set(SPLITS))
+            if layout.weight is not None
+            else self.weights is not None,
+            "no training row has a weight above 0": self.weights is not None
+            and not self.weights.get("train"),
             "fitted is not what the layout asks for": not layout.is_fitted_by(self.fitted),
             "vocabulary does not give the cardinalities": contiguous
             and [file.rows + 1 for file in self.vocabulary] != self.cardinalities,
@@ -261,7 +269,7 @@ class Manifest(_Frozen):
 
     def shape(self, shard: Shard) -> Shape:
         """The shape that one of the splits' shards must have."""
-        return Shape(shard.rows, len(self.dense_missing), len(self.cardinalities))
+        return Shape(shard.rows, len(self.dense_missing), len(self.cardinalities), self.weights is not None)
 
 
 def verify(folder: str | Path) -> list[str]:

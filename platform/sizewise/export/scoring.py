@@ -56,6 +56,7 @@ class _Block:
     labels: npt.NDArray[np.uint8] | None
     logits: npt.NDArray[np.float32]
     bad_rows: int
+    weights: npt.NDArray[np.float32] | None = None
 
 
 def score(
@@ -120,19 +121,38 @@ def evaluate(
     Raises:
         InputError: as `score`.
     """
-    labels, logits, bad = [], [], 0
+    labels, logits, weights, bad = [], [], [], 0
     files = resolve(raw)
     for file in files:
-        if for_scoring(file, model.description.layout).label is None:
+        found = for_scoring(file, model.description.layout)
+        if found.label is None:
             raise InputError(_no_label(file, model.description.layout))
+        if found.weight != model.description.layout.weight:
+            raise InputError(
+                f"{file.path:.120}: has no column {model.description.layout.weight!r:.40}, by which the study's rows "
+                "are weighted: add it, or use `sizewise score`"
+            )
     for block in _scored(model, files, max_bad_fraction, progress):
         assert block.labels is not None
         labels.append(block.labels)
         logits.append(block.logits)
+        if block.weights is not None:
+            weights.append(block.weights)
         bad += block.bad_rows
     rows = sum(map(len, labels))
     _check(rows, bad, max_bad_fraction)
-    return Scored(rows, bad, evaluate_scores(np.concatenate(labels), np.concatenate(logits)))
+    return Scored(rows, bad, _figures(labels, logits, weights))
+
+
+def _figures(
+    labels: list[npt.NDArray[np.uint8]],
+    logits: list[npt.NDArray[np.float32]],
+    weights: list[npt.NDArray[np.float32]],
+) -> Scores:
+    weight = np.concatenate(weights) if weights else None
+    if weight is not None and not weight.any():
+        raise InputError("the weights of all rows in these files are 0: nothing counts; correct them")
+    return evaluate_scores(np.concatenate(labels), np.concatenate(logits), weight)
 
 
 def _scored(
@@ -168,7 +188,7 @@ def _scored(
                     ]
                 )
                 labels = None if layout.label is None else rows.labels
-                yield _Block(file.path, np.concatenate(lines), labels, logits, bad_rows)
+                yield _Block(file.path, np.concatenate(lines), labels, logits, bad_rows, rows.weights)
             if progress:
                 progress(before + reader.bytes_read, total)
         before += file.bytes

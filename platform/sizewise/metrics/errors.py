@@ -23,14 +23,20 @@ PARTS: Mapping[str, str] = {"auc": "auc_parts", "logloss": "logloss_parts"}
 _BYTES = 4 * GROUPS
 
 
-def error_parts(labels: npt.ArrayLike, logits: npt.ArrayLike) -> dict[str, str]:
+def error_parts(
+    labels: npt.ArrayLike, logits: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> dict[str, str]:
     """What an evaluation keeps of its scores' errors, by field; undefined ones are left out.
 
     Args:
         labels: (rows,) of 0 and 1.
         logits: (rows,) log-odds.
+        weights: (rows,), how much each row counts; None: all the same.
     """
-    found = {"auc_parts": auc_parts(labels, logits), "logloss_parts": logloss_parts(labels, logits)}
+    found = {
+        "auc_parts": auc_parts(labels, logits, weights),
+        "logloss_parts": logloss_parts(labels, logits, weights),
+    }
     return {name: encoded(parts) for name, parts in found.items() if np.isfinite(parts).all()}
 
 

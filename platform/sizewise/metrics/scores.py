@@ -55,17 +55,20 @@ class Scores(NamedTuple):
     """Why some figures are NaN; empty where none is."""
 
 
-def evaluate_scores(labels: ArrayLike, logits: ArrayLike) -> Scores:
+def evaluate_scores(labels: ArrayLike, logits: ArrayLike, weights: ArrayLike | None = None) -> Scores:
     """Exact figures of logits against labels.
 
     Args:
         labels: (rows,) of 0 and 1.
         logits: (rows,) log-odds of any float dtype; infinities are allowed, NaN is not.
+        weights: (rows,), how much each row counts in every figure: a row of weight 2 as two rows; None: all the same.
 
     Raises:
         InputError: empty or unequal arrays, labels other than 0 and 1, or NaN logits.
     """
     y, z = _checked(labels, logits)
+    if weights is not None:
+        return _weighted_scores(y, z, _checked_weights(weights, y))
     auc = float("nan")
     if 0 < y.sum() < y.size:
         # Imported here because it takes a second, which most programs that import this module do not need.
@@ -79,7 +82,22 @@ def evaluate_scores(labels: ArrayLike, logits: ArrayLike) -> Scores:
     return _scores(y.size, int(y.sum()), losses, probabilities, auc)
 
 
-def auc_parts(labels: ArrayLike, logits: ArrayLike) -> Floats:
+def _weighted_scores(y: Floats, z: Floats, w: Floats) -> Scores:
+    """As `evaluate_scores`, of rows with weights."""
+    from sklearn.metrics import roc_auc_score
+
+    total, clicks = math.fsum(w), math.fsum(w * y)
+    losses = _losses(y, z)[w > 0]
+    logloss = math.fsum(w[w > 0] * losses) / total if np.isfinite(losses).all() else math.inf
+    calibration = math.fsum(w * _probabilities(z)) / clicks if clicks else float("nan")
+    if not 0 < clicks < total:
+        only = "rows of one class alone have weights above 0: AUC and normalized entropy need both classes"
+        return Scores(float("nan"), logloss, float("nan"), calibration, only)
+    auc = float(roc_auc_score(y, np.nan_to_num(z), sample_weight=w))
+    return Scores(auc, logloss, logloss / _entropy(clicks / total), calibration)
+
+
+def auc_parts(labels: ArrayLike, logits: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     """How far each of ``GROUPS`` groups of rows (every 128th) moves the AUC: the parts of its error.
 
     A click's component is the share of non-clicks below it, a non-click's the share of clicks above it (DeLong et
@@ -90,11 +108,14 @@ def auc_parts(labels: ArrayLike, logits: ArrayLike) -> Floats:
     Args:
         labels: (rows,) of 0 and 1.
         logits: (rows,) log-odds.
+        weights: (rows,), how much each row counts; None: all the same.
 
     Returns:
         (GROUPS,); NaN with one class only.
     """
     y, z = _checked(labels, logits)
+    if weights is not None:
+        return _weighted_auc_parts(y, z, _checked_weights(weights, y))
     clicks = int(y.sum())
     others = y.size - clicks
     if not clicks or not others:
@@ -117,12 +138,35 @@ def auc_parts(labels: ArrayLike, logits: ArrayLike) -> Floats:
     return _in_groups(components)
 
 
-def logloss_parts(labels: ArrayLike, logits: ArrayLike) -> Floats:
+def _weighted_auc_parts(y: Floats, z: Floats, w: Floats) -> Floats:
+    """As `auc_parts`: a component counts its row's weight, and the weights of the rows that it is compared with."""
+    clicks, others = math.fsum(w * y), math.fsum(w * (1 - y))
+    if not clicks or not others:
+        return np.full(GROUPS, np.nan)
+    order = np.argsort(z, kind="stable")
+    ascending = z[order]
+    first = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1]))
+    size = np.diff(np.append(first, y.size))
+    low, high = np.repeat(first, size), np.repeat(first + size, size)
+    components = np.empty(y.size)
+    for is_click, of_others in ((1.0, others), (0.0, clicks)):
+        before = np.append(0.0, np.cumsum(np.where(y == is_click, 0.0, w)[order]))
+        share = (before[low] + before[high]) / (2.0 * of_others)  # of the other class below, ties once
+        chosen = y[order] == is_click
+        components[order[chosen]] = (share if is_click else 1.0 - share)[chosen]
+    for is_click, own in ((1.0, clicks), (0.0, others)):
+        rows = y == is_click
+        components[rows] = (components[rows] - (w[rows] * components[rows]).sum() / own) * w[rows] / own
+    return _in_groups(components)
+
+
+def logloss_parts(labels: ArrayLike, logits: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     """How far each of ``GROUPS`` groups of rows (every 128th) moves the log-loss: as `auc_parts` of the AUC.
 
     Args:
         labels: (rows,) of 0 and 1.
         logits: (rows,) log-odds.
+        weights: (rows,), how much each row counts; None: all the same.
 
     Returns:
         (GROUPS,); not finite where the log-loss is infinite.
@@ -131,6 +175,9 @@ def logloss_parts(labels: ArrayLike, logits: ArrayLike) -> Floats:
     losses = _losses(y, z)
     if not np.isfinite(losses).all():
         return np.full(GROUPS, np.nan)
+    if weights is not None:
+        w = _checked_weights(weights, y)
+        return _in_groups(w * (losses - (w * losses).sum() / w.sum()) / w.sum())
     return _in_groups((losses - losses.mean()) / y.size)
 
 
@@ -245,6 +292,13 @@ def _checked(labels: ArrayLike, logits: ArrayLike, at_least: int = 1) -> tuple[F
     return y, z
 
 
+def _checked_weights(weights: ArrayLike, y: Floats) -> Floats:
+    w = np.asarray(weights, dtype=np.float64).ravel()
+    if w.size != y.size or not (np.isfinite(w) & (w >= 0)).all() or not w.any():
+        raise InputError("weights must be finite, from 0 on, one for each row, and not all of them 0")
+    return w
+
+
 def _losses(y: Floats, z: Floats) -> Floats:
     # log(1 + e^-z) for clicks, log(1 + e^z) for the rest.  Probabilities would saturate at 0 and 1.
     return np.logaddexp(0.0, np.where(y == 1, -z, z))
@@ -263,5 +317,9 @@ def _scores(rows: int, clicks: int, losses: _ExactSum, probabilities: _ExactSum,
         only = f"all {rows} labels are {int(clicks > 0)}: AUC and normalized entropy need both classes"
         return Scores(float("nan"), logloss, float("nan"), calibration, only)
     rate = clicks / rows
-    entropy = -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))
-    return Scores(auc, logloss, logloss / entropy, calibration)
+    return Scores(auc, logloss, logloss / _entropy(rate), calibration)
+
+
+def _entropy(rate: float) -> float:
+    """Of a click rate, in nats."""
+    return -(rate * math.log(rate) + (1 - rate) * math.log1p(-rate))

@@ -62,6 +62,7 @@ class Split:
         files, rows_per_file: the shards.
         dense, tokens: how many columns of each kind they have.
         dense_is_log: whether they hold dense values as models take them rather than as integers.
+        mean_weight: of the training rows, which batches' weights are divided by; None where rows have no weights.
         teacher: gives a teacher's log-odds of all rows of a shard, by its number, in the rows' order; None for none.
     """
 
@@ -70,6 +71,7 @@ class Split:
     dense: int
     tokens: int
     dense_is_log: bool = False
+    mean_weight: float | None = None
     _stamp: tuple[int, ...] | None = field(default=None, repr=False, compare=False)
     teacher: Callable[[int], npt.NDArray[np.float32]] | None = field(default=None, compare=False)
     _mapped: dict[int, Rows] = field(default_factory=dict, repr=False, compare=False)
@@ -102,6 +104,7 @@ class Split:
             len(manifest.dense_missing),
             len(manifest.cardinalities),
             manifest.settings.dense_is_log,
+            None if manifest.weights is None else manifest.weights["train"],
             stamp,
         )
 
@@ -220,12 +223,28 @@ class Split:
         rows, groups, starts = select_share(groups, before, batch_size, rank, world)
         part = slice(first, first + size)
         grouped: Batch = _grouped(self._shard(index), part, rows, groups, starts, self.dense_is_log, pinned)
+        weights = self._shard(index).weights
+        if weights is not None:
+            grouped = replace(grouped, weight=self.weight_of(weights[part], rows, groups, starts, pinned))
         if self.teacher is not None:
             scores = torch.empty(len(grouped.label), pin_memory=pinned)
             group_numbers(self.teacher(index)[part], rows, groups, starts, scores.numpy())
             grouped = replace(grouped, teacher=scores)
         bags = _grouped_bags(self._shard(index), part, rows, groups, starts, pinned)
         return _Block(grouped, start // batch_size, starts.tolist(), bags)
+
+    def weight_of(
+        self, weights: Array, rows: Array, groups: Array, starts: Array, pinned: bool
+    ) -> torch.Tensor:
+        """How much rows count, group by group, so that the mean of the training rows is 1.
+
+        Args:
+            weights: (n,), as shards have them.
+            rows, groups, starts, pinned: as for `_grouped`.
+        """
+        found = torch.empty(int(starts[-1]), pin_memory=pinned)
+        group_numbers(weights, rows, groups, starts, found.numpy())
+        return found.div_(self.mean_weight or 1)
 
     def in_order(self, batch_size: int, rank: int = 0, world: int = 1, *, ahead: bool = False) -> "InOrder":
         """All rows in time order, for scoring.
@@ -239,7 +258,8 @@ class Split:
 
     def _shard(self, index: int) -> Rows:
         if index not in self._mapped:
-            shape = Shape(self.rows_per_file[index], self.dense, self.tokens)
+            weighted = self.mean_weight is not None
+            shape = Shape(self.rows_per_file[index], self.dense, self.tokens, weight=weighted)
             rows, folder = read_shard(self.files[index], shape), self.files[index].parent
             if self._stamp is not None and _stamp(folder) != self._stamp:
                 raise DamagedError(f"{folder}: the data was replaced while it was read")
@@ -275,6 +295,9 @@ class InOrder:
         pinned = self.ahead and torch.cuda.is_available()
         shard, is_log = self.split._shard(index), self.split.dense_is_log
         batch = _grouped(shard, part, rows, one_group, starts, is_log, pinned)
+        if shard.weights is not None:
+            weight = self.split.weight_of(shard.weights[part], rows, one_group, starts, pinned)
+            batch = replace(batch, weight=weight)
         bags = _grouped_bags(shard, part, rows, one_group, starts, pinned)
         return replace(batch, bags=bags.of(0)) if bags else batch
 

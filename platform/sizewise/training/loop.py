@@ -46,7 +46,7 @@ from sizewise.training.outcome import ONLY as ONLY
 from sizewise.training.outcome import Outcome as Outcome
 from sizewise.training.outcome import Worker as Worker
 from sizewise.training.points import evaluation_points as evaluation_points
-from sizewise.training.predicting import evaluation_rows
+from sizewise.training.predicting import Weighed, evaluation_rows
 from sizewise.training.predicting import predict as predict
 from sizewise.training.schedule import STAIRS, Rates
 from sizewise.training.step import Distill, Step
@@ -259,7 +259,7 @@ class _Trial:
         self.samples += rows
 
     def _evaluate(self) -> None:
-        labels, logits = self._predict("validation")
+        labels, logits, weights = self._predict("validation")
         rounded, parts = self._evaluate_rounded()
         if self.rank:
             return
@@ -267,7 +267,7 @@ class _Trial:
             "iteration": self.iteration,
             "epoch": self.iteration / self.per_epoch,
             "samples": self.samples,
-            **self._scores_and_sizes(labels, logits),
+            **self._scores_and_sizes(labels, logits, weights),
             "optimizer_bytes": optimizer_bytes(self.optimizer),
             "train_seconds": self.train_seconds,
             **{name: self.train_seconds * count for name, count in self.uses.items()},
@@ -277,7 +277,7 @@ class _Trial:
             **self.model.embedding.facts(),
         }
         row = Evaluation(
-            measured, in_storages=rounded, parts_in_storages=parts, **error_parts(labels, logits)
+            measured, in_storages=rounded, parts_in_storages=parts, **error_parts(labels, logits, weights)
         )
         self.evaluations.append(row)
         if best(self.evaluations) is row:
@@ -290,16 +290,19 @@ class _Trial:
         if rounds(self.model.embedding):
             for storage in self.config.embedding.also_stored_as:
                 with stored_as(self.model.embedding, storage):
-                    labels, logits = self._predict("validation")
-                    measured[storage] = {} if self.rank else self._scores_and_sizes(labels, logits)
-                    parts[storage] = {} if self.rank else error_parts(labels, logits)
+                    labels, logits, weights = self._predict("validation")
+                    measured[storage] = {} if self.rank else self._scores_and_sizes(labels, logits, weights)
+                    parts[storage] = {} if self.rank else error_parts(labels, logits, weights)
         return measured, parts
 
     def _scores_and_sizes(
-        self, labels: npt.NDArray[np.float32], logits: npt.NDArray[np.float32]
+        self,
+        labels: npt.NDArray[np.float32],
+        logits: npt.NDArray[np.float32],
+        weights: npt.NDArray[np.float32] | None,
     ) -> dict[str, float]:
         """How good the model is that predicts this, and how large, as it is at this moment."""
-        scores, size = evaluate_scores(labels, logits), self.model.embedding_bytes
+        scores, size = evaluate_scores(labels, logits, weights), self.model.embedding_bytes
         return {
             "auc": scores.auc,
             "logloss": scores.logloss,
@@ -310,25 +313,30 @@ class _Trial:
             "compression_ratio": self.full_bytes / size,
         }
 
-    def _predict(self, split: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Labels and logits of a split, every worker computing its share of each batch; rank 0 gets them all."""
+    def _predict(
+        self, split: str
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """Labels, logits and weights of a split; every worker computes its share of each batch, rank 0 gets all."""
         size = evaluation_rows(self.device)
         ahead = self.device.type == "cuda"
-        rows = self.splits[split].in_order(size, self.rank, self.world, ahead=ahead)
+        rows = Weighed(self.splits[split].in_order(size, self.rank, self.world, ahead=ahead))
         labels, logits = predict(self.model, rows, self.device)
+        weights = rows.weights()
         self.model.embedding.verify()  # what no step on a GPU has waited to check
         if self.world > 1:
             shares: list[Any] | None = [None] * self.world if self.rank == 0 else None
-            torch.distributed.gather_object((labels, logits), shares)
+            torch.distributed.gather_object((labels, logits, weights), shares)
             if shares is not None:
-                labels, logits = (np.concatenate(column) for column in zip(*shares, strict=True))
+                columns = list(zip(*shares, strict=True))
+                labels, logits = (np.concatenate(column) for column in columns[:2])
+                weights = None if weights is None else np.concatenate(columns[2])
         loss = self.step.loss()  # since the evaluation before: the first that the host hears of it
         if not (np.isfinite(logits).all() and math.isfinite(loss)):
             raise DivergedError(
                 f"diverged: loss or predictions are not finite at iteration {self.iteration} "
                 f"(learning rate {self.config.search.learning_rate:g}): search lower learning rates"
             )
-        return labels, logits
+        return labels, logits, weights
 
     def _test(self) -> TestScores:
         """Score the test split once, with the weights of the best evaluation on the validation split."""
@@ -339,10 +347,10 @@ class _Trial:
         undefined = Scores(math.nan, math.nan, math.nan, math.nan, "the data has no test rows")
         if not self.splits["test"].rows:
             return TestScores(iteration[0], undefined)
-        labels, logits = self._predict("test")
+        labels, logits, weights = self._predict("test")
         # Where ranks share the work, those of rank 0 count.
         others = {} if self.rank else computed(labels, logits)
-        return TestScores(iteration[0], evaluate_scores(labels, logits), others)
+        return TestScores(iteration[0], evaluate_scores(labels, logits, weights), others)
 
     def _save(self) -> None:
         if self.rank:

@@ -1,6 +1,6 @@
 """What a model predicts for many rows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,24 @@ EVALUATED_AT_ONCE = 64  # batches
 def evaluation_rows(device: torch.device) -> int:
     """Rows that are scored together."""
     return EVALUATION_BATCH_CPU if device.type == "cpu" else EVALUATION_BATCH
+
+
+class Weighed:
+    """Batches on their way to `predict`, and how much their rows count."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+        self._weights: list[npt.NDArray[np.float32]] = []
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            if batch.weight is not None:
+                self._weights.append(batch.weight.numpy().copy())  # as `predict` does with labels
+            yield batch
+
+    def weights(self) -> npt.NDArray[np.float32] | None:
+        """(rows,), in the order of the batches; None where all count the same."""
+        return np.concatenate(self._weights) if self._weights else None
 
 
 @torch.no_grad()

@@ -53,15 +53,16 @@ class Distill:
     weight: float = 0.9
     temperature: float = 1.0
 
-    def summed(self, logits: Tensor, label: Tensor, teacher: Tensor) -> Tensor:
+    def summed(self, logits: Tensor, label: Tensor, teacher: Tensor, weight: Tensor | None = None) -> Tensor:
         """The loss of all rows together.
 
         Args:
             logits, label, teacher: (rows,) float32: the model's log-odds, 0 or 1, the teacher's log-odds.
+            weight: (rows,) float32, how much each row counts; None: all the same.
         """
-        hard = binary_cross_entropy_with_logits(logits, label, reduction="sum")
+        hard = binary_cross_entropy_with_logits(logits, label, weight, reduction="sum")
         softened = torch.sigmoid(teacher / self.temperature)
-        soft = binary_cross_entropy_with_logits(logits / self.temperature, softened, reduction="sum")
+        soft = binary_cross_entropy_with_logits(logits / self.temperature, softened, weight, reduction="sum")
         return (1 - self.weight) * hard + (self.weight * self.temperature**2) * soft
 
 
@@ -162,9 +163,9 @@ class Step:
         """The loss of all rows of a batch together."""
         logits = self.model(*batch.inputs())
         if self.distill is None:
-            return binary_cross_entropy_with_logits(logits, batch.label, reduction="sum")
+            return binary_cross_entropy_with_logits(logits, batch.label, batch.weight, reduction="sum")
         assert batch.teacher is not None
-        return self.distill.summed(logits, batch.label, batch.teacher)
+        return self.distill.summed(logits, batch.label, batch.teacher, batch.weight)
 
     def _alone(self) -> AbstractContextManager[Any]:
         """Without adding up the gradients of other workers, which the last part does for all."""

@@ -7,6 +7,7 @@ and when all of them are merged, the second writes the shards.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from sizewise_prep.pipeline.steps.row_files import Part, Spilled, gather
 from sizewise_prep.pipeline.steps.sorting import Times
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.parsing.dense import transformed
-from sizewise_prep.raw.parsing.features import all_tokens
+from sizewise_prep.raw.parsing.features import all_tokens, dense_of, weights_of
 from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.files import write_shard
 from sizewise_prep.shards.manifest import Settings, Shard, Tokens, problem_of
@@ -133,6 +134,7 @@ class Made(BaseModel):
         run: the file with its distinct tokens (None when they were counted before), and where the columns
             begin in it.
         clicks: rows with label 1.
+        weight: of all rows together, where they have any.
         dense_missing, token_missing: rows without a value, per column.
     """
 
@@ -143,6 +145,7 @@ class Made(BaseModel):
     run: Shard | None
     run_starts: list[int]
     clicks: int
+    weight: float | None = None
     dense_missing: list[int]
     token_missing: list[int]
 
@@ -180,10 +183,12 @@ def make(job: ShardJob) -> Iterator[Made]:
     if numbering:
         counted = Made.model_validate_json(_counting(job).record_path.read_bytes())
         renumber(job.folder, counted.run_in(job.folder), job.ids_begin, ids)
-    dense = np.ascontiguousarray(_gathered(job, "dense", order)[:, : len(job.layout.dense)])
-    rows = Rows(_gathered(job, "labels", order), dense, ids)
-    del dense
+    numbers = _gathered(job, "dense", order)
+    dense, weights = dense_of(numbers, job.layout), weights_of(numbers, job.layout)
+    rows = Rows(_gathered(job, "labels", order), dense, ids, weights=weights)
+    del numbers, dense
     clicks = int(rows.labels.sum())
+    weight = None if weights is None else math.fsum(weights)
     if numbering:
         dense_missing, token_missing = counted.dense_missing, counted.token_missing
     else:
@@ -211,6 +216,7 @@ def make(job: ShardJob) -> Iterator[Made]:
         run=run,
         run_starts=starts,
         clicks=clicks,
+        weight=weight,
         dense_missing=dense_missing,
         token_missing=token_missing,
     )

@@ -8,6 +8,7 @@ numbered, and then the shards are written. Each step does only what earlier runs
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.steps import assembly, fitting, merging, parts
 from sizewise_prep.pipeline.steps.assembly import Made, ShardJob, shard_jobs, sorted_jobs
 from sizewise_prep.pipeline.steps.fitting import EdgesJob, FitJob, Found
@@ -134,6 +136,22 @@ class _ShardSteps:
         moments = {name: fitting.moments(every, column) for column, name in enumerate(standardized)}
         return Fitted(edges={name: edges[name] for name in buckets}, moments=moments)
 
+    def _weights(self, sizes: dict[str, int], made: list[Made]) -> dict[str, float] | None:
+        """The mean weight of each split's rows. Raises InputError where none of a split counts."""
+        if self._layout.weight is None:
+            return None
+        sums = {
+            name: math.fsum(one.weight or 0 for one in made if one.name.split("-")[0] == name)
+            for name in sizes
+        }
+        for name, size in sizes.items():
+            if size and not sums[name]:
+                raise InputError(
+                    f"column {self._layout.weight:.40}: the weights of all {name} rows are 0: correct them, or make it "
+                    "`skip`"
+                )
+        return {name: sums[name] / size if size else 0.0 for name, size in sizes.items()}
+
     def _shard_memory(self) -> int:
         """Bytes that a worker takes to hold a shard's rows."""
         row_bytes = 1 + 4 * len(self._layout.numbers) + 4 * len(self._layout.tokens) + 8 * self._settings.sort
@@ -242,6 +260,7 @@ class _ShardSteps:
             counts=counts,
             dense_inexact=self._log.inexact(),
             time_order=self._log.time_order(),
+            weights=self._weights(sizes, made),
             fitted=self._fitted,
         )
 

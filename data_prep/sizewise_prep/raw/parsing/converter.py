@@ -38,6 +38,7 @@ _WRONG: dict[Kind, tuple[str, str]] = {
     "integer": ("not_an_integer", "is not an integer"),
     "number": ("not_a_number", "is not a number"),
     "bucket": ("not_a_number", "is not a number"),
+    "weight": ("weight", "is no weight: a number from 0 on, finite in 32 bits"),
     "hex": ("not_hex", "is not a hexadecimal token of up to 8 digits"),
     "decimal": ("token_range", "is not a decimal token of 32 bits"),
     "string": ("not_a_token", "is neither a string nor an integer"),
@@ -45,7 +46,11 @@ _WRONG: dict[Kind, tuple[str, str]] = {
     "time": ("not_a_time", "is no time: digits (at most 18), or an ISO date and time"),
     "order": ("not_a_time", "is no time: digits (at most 18), or an ISO date and time"),
 }
-_NEEDED: dict[Kind, tuple[str, str]] = {"label": _LABEL, "order": ("not_a_time", "is no time to sort by")}
+_NEEDED: dict[Kind, tuple[str, str]] = {
+    "label": _LABEL,
+    "weight": _WRONG["weight"],
+    "order": ("not_a_time", "is no time to sort by"),
+}
 _RANGE = {
     "integer": ("integer_range", "does not fit into 64 bits"),
     "number": ("number_range", "is not finite in 32 bits"),
@@ -200,6 +205,9 @@ class Converter:
             return _integers(values)
         if kind in ("number", "bucket"):
             return _reals(values)
+        if kind == "weight":
+            weights = _reals(values)
+            return weights.set(weights < 0, None)
         if kind in ("time", "order"):
             return _times(values)
         if kind == "split":

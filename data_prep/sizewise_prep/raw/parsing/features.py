@@ -33,9 +33,19 @@ def with_features(rows: Rows, layout: Layout) -> Rows:
         rows: as a reader gives them.
         layout: of the log, fitted.
     """
+    ids = all_tokens(rows.ids, rows.dense, layout)
+    return replace(rows, dense=dense_of(rows.dense, layout), ids=ids, weights=weights_of(rows.dense, layout))
+
+
+def dense_of(numbers: npt.NDArray[np.float32], layout: Layout) -> npt.NDArray[np.float32]:
+    """The dense columns among those of numbers that files have, (rows, columns) both."""
     dense = len(layout.dense)
-    numbers = rows.dense if rows.dense.shape[1] == dense else np.ascontiguousarray(rows.dense[:, :dense])
-    return replace(rows, dense=numbers, ids=all_tokens(rows.ids, rows.dense, layout))
+    return numbers if numbers.shape[1] == dense else np.ascontiguousarray(numbers[:, :dense])
+
+
+def weights_of(numbers: npt.NDArray[np.float32], layout: Layout) -> npt.NDArray[np.float32] | None:
+    """How much each row counts, from the columns of numbers that files have; None where all count the same."""
+    return None if layout.weight is None else np.ascontiguousarray(numbers[:, -1])
 
 
 def all_tokens(

@@ -68,12 +68,15 @@ class Rows:
         dense: (rows, columns of numbers), float32, the number's value; NaN = missing.
         ids: (rows, token columns), uint32, the token's value; 0 = missing.
         lists: of each column with several tokens a row, in the order of the columns.
+        weights: (rows,), float32, how much each row counts; None where all count the same. Readers give them as the
+            last column of `dense`.
     """
 
     labels: npt.NDArray[np.uint8]
     dense: npt.NDArray[np.float32]
     ids: npt.NDArray[np.uint32]
     lists: tuple[ListColumn, ...] = ()
+    weights: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,18 +84,21 @@ class Rows:
     def taken(self, rows: npt.NDArray[Any]) -> Rows:
         """Some rows, by their numbers, in that order."""
         lists = tuple(column.taken(rows) for column in self.lists)
-        return Rows(self.labels[rows], self.dense[rows], self.ids[rows], lists)
+        weights = None if self.weights is None else self.weights[rows]
+        return Rows(self.labels[rows], self.dense[rows], self.ids[rows], lists, weights)
 
     @staticmethod
     def concatenated(parts: list[Rows]) -> Rows:
         """All rows of the parts, one after another; at least one part."""
         if len(parts) == 1:
             return parts[0]
+        weights = [part.weights for part in parts if part.weights is not None]
         return Rows(
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.dense for part in parts]),
             np.concatenate([part.ids for part in parts]),
             tuple(map(ListColumn.concatenated, zip(*(part.lists for part in parts), strict=True))),
+            np.concatenate(weights) if len(weights) == len(parts) else None,
         )
 
 
