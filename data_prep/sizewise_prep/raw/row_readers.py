@@ -94,7 +94,7 @@ def open_rows(
 
 
 def for_scoring(raw: RawFile, layout: Layout) -> Layout:
-    """The layout of a file that is to be scored: without those of label, time, weight and skipped columns that it lacks.
+    """The layout of a file that is to be scored: without the label, time, weight or skipped columns it lacks.
 
     Args:
         raw: the file.
