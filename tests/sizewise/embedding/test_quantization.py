@@ -1,11 +1,13 @@
 """Packed numbers of 8, 4 and 2 bits: what is read back is near, and never worse than plain scaling."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sizewise.embedding.kernels.levels import through_levels
 from sizewise.embedding.storage.quantization import (
     BITS,
     Grid,
@@ -195,3 +197,31 @@ def test_devices_agree(group: int | None) -> None:
     here, there = quantize(values, 4, group), quantize(values.cuda(), 4, group)
     assert torch.equal(here.scales, there.scales.cpu())
     assert torch.equal(here.codes, there.codes.cpu())
+
+
+@pytest.mark.parametrize("numbers", [5, 8, 1024, 2_500])
+@pytest.mark.parametrize("storage", ["int4", "int2"])
+def test_the_gradient_of_a_learnt_step_is_summed_in_one_order_whatever_the_vectors(
+    numbers: int, storage: Storage
+) -> None:
+    """Eight sums, each over every eighth number: the bits of checkpoints depend on it."""
+    random, grid = np.random.default_rng(1), Grid.of(BITS[storage])
+    values = random.normal(0, 0.3, (2, numbers)).astype(np.float32)
+    values[0, 3] = np.nan
+    values[1, 4] = 0.0
+    gradient = random.normal(0, 1, (2, numbers)).astype(np.float32)
+    steps = np.array([0.0625, 0.125], np.float32)
+    numbers_of_grid = [np.float32(value) for value in (grid.low, grid.high, grid.offset, 0.0)]
+    out, of_steps = np.empty_like(values), np.empty(2)
+    through_levels(values, steps, gradient, *numbers_of_grid, out, of_steps)
+
+    offset = np.float32(grid.offset)
+    x = values / steps[:, None] - offset
+    inside = (x >= grid.low) & (x <= grid.high)
+    np.testing.assert_array_equal(out, np.where(inside, gradient, 0))
+    level = np.clip(x, grid.low, grid.high).round() + offset
+    part = gradient * (level - np.where(inside, x + offset, np.float32(0)))
+    lanes = np.pad(part, ((0, 0), (0, -numbers % 8))).astype(np.float64).reshape(2, -1, 8)
+    np.testing.assert_array_equal(of_steps, lanes.cumsum(1)[:, -1].sum(1) * steps)
+    assert np.isnan(of_steps[0])
+    assert np.isfinite(of_steps[1])

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sizewise_core.compiled import compiled
+from sizewise_core.compiled import compiled, jit
 
 Array = npt.NDArray[Any]
 
 _SUMS = 8  # that a sum is made of: an addition waits for the one before it, but not for others
+_PART = 1024  # numbers worked on at a time, which stay in the first cache
 # Added and taken off again, it leaves a float32 below 2^22 rounded to nearest, ties to even.
 _TO_WHOLE = 1.5 * 2.0**23
 
@@ -41,6 +42,47 @@ def to_levels(
             out[g, i] = ((x + whole) - whole + offset) * step + center
 
 
+@jit
+def _through(
+    values: Array,
+    gradient: Array,
+    spacing: float,
+    low: float,
+    high: float,
+    offset: float,
+    center: float,
+    out: Array,
+    part: Array,
+) -> None:
+    """Some numbers of a group: the gradients of the values, and to `part` what each adds to that of the step."""
+    whole, zero = np.float32(_TO_WHOLE), np.float32(0.0)
+    for i in range(len(values)):
+        x = (values[i] - center) / spacing - offset
+        inside = (x >= low) & (x <= high)
+        x = low if x < low else x
+        x = high if x > high else x
+        level = (x + whole) - whole + offset
+        passed = gradient[i]
+        part[i] = passed * (level - (x + offset if inside else zero))
+        out[i] = passed if inside else zero
+
+
+@jit
+def _add(part: Array, sums: Array) -> None:
+    """Every eighth number to one of the eight sums, which stay in registers meanwhile."""
+    a, b, c, d, e, f, g, h = sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7]
+    for i in range(0, len(part), _SUMS):
+        a += np.float64(part[i])
+        b += np.float64(part[i + 1])
+        c += np.float64(part[i + 2])
+        d += np.float64(part[i + 3])
+        e += np.float64(part[i + 4])
+        f += np.float64(part[i + 5])
+        g += np.float64(part[i + 6])
+        h += np.float64(part[i + 7])
+    sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7] = a, b, c, d, e, f, g, h
+
+
 @compiled
 def through_levels(
     values: Array,
@@ -61,27 +103,21 @@ def through_levels(
         out: float32, like values; may be `gradient`.
         of_steps: float64 (groups,).
     """
-    whole = np.float32(_TO_WHOLE)
-    sums = np.empty(_SUMS, np.float64)
-    part = np.empty(1024, np.float32)
+    part, sums = np.empty(_PART, np.float32), np.empty(_SUMS, np.float64)
+    numbers = values.shape[1]
     for g in range(values.shape[0]):
         step = steps[g]
         spacing = step if step > 0 else np.float32(1.0)
         sums[:] = 0.0
-        for first in range(0, values.shape[1], len(part)):
-            count = min(len(part), values.shape[1] - first)
-            for i in range(count):
-                x = (values[g, first + i] - center) / spacing - offset
-                inside = (x >= low) & (x <= high)
-                x = low if x < low else x
-                x = high if x > high else x
-                level = (x + whole) - whole + offset
-                passed = gradient[g, first + i]
-                part[i] = passed * (level - (x + offset if inside else np.float32(0.0)))
-                out[g, first + i] = passed if inside else np.float32(0.0)
-            for i in range(count, -(-count // _SUMS) * _SUMS):
-                part[i] = np.float32(0.0)
-            for i in range(0, count, _SUMS):
-                for k in range(_SUMS):
-                    sums[k] += np.float64(part[i + k])
+        for first in range(0, numbers, _PART):
+            count = min(_PART, numbers - first)
+            # Slices, because an index that is a sum of two may be negative for all that the compiler knows, and what
+            # may wrap around is not made vector instructions of.
+            here = slice(first, first + count)
+            _through(
+                values[g, here], gradient[g, here], spacing, low, high, offset, center, out[g, here], part
+            )
+            full = -(-count // _SUMS) * _SUMS
+            part[count:full] = np.float32(0.0)
+            _add(part[:full], sums)
         of_steps[g] = sums.sum() * step
