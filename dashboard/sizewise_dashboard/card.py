@@ -9,8 +9,10 @@ import streamlit as st
 from sizewise.figures.decision import name_of
 from sizewise.results import Choice, Study
 from sizewise.results.commands import export, run_longer
+from sizewise.results.intervals import point
 from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
-from sizewise_dashboard.limits import Limits
+from sizewise_dashboard import uncertainty
+from sizewise_dashboard.limits import Limits, references
 
 
 def show(study: Study, choice: Choice, limits: Limits, details: st.Page | None) -> None:
@@ -22,9 +24,9 @@ def show(study: Study, choice: Choice, limits: Limits, details: st.Page | None) 
         limits: within which it was chosen.
         details: the page of its trial.
     """
-    row = row_of(study, choice)
+    one = point(study, choice.trial_id, choice.iteration, choice.stored_as)
     with st.container(border=True, gap="small"):
-        st.html(_as_list(name_of(row), facts(study, row, limits)))
+        st.html(_as_list(name_of(one.row(0, named=True)), facts(study, one, limits)))
         st.caption(f"Export it{_exported(study, choice)}:")
         st.code(export(study, choice.trial_id, choice.stored_as), language="bash", wrap_lines=True)
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -36,24 +38,21 @@ def show(study: Study, choice: Choice, limits: Limits, details: st.Page | None) 
                 st.page_link(details, label="Open the trial", query_params=query)
 
 
-def row_of(study: Study, choice: Choice) -> dict[str, Any]:
-    """The evaluation that was chosen, with its trial's settings."""
-    rows = study.candidates.filter(
-        pl.col("trial_id") == choice.trial_id, pl.col("iteration") == choice.iteration
-    )
-    if "stored_as" in rows.columns:
-        rows = rows.filter(pl.col("stored_as").eq_missing(pl.lit(choice.stored_as, pl.String)))
-    return rows.row(0, named=True)
+def facts(study: Study, one: pl.DataFrame, limits: Limits) -> dict[str, str]:
+    """What the card says of an evaluation, by its headings.
 
-
-def facts(study: Study, row: dict[str, Any], limits: Limits) -> dict[str, str]:
-    """What the card says of an evaluation, by its headings."""
+    Args:
+        study: of the evaluation.
+        one: its row of the candidates.
+        limits: within which it was chosen.
+    """
+    row = one.row(0, named=True)
     size = format_bytes(row[study.size])
     ratio = row.get("compression_ratio")
     said = {
         "Size": size + (f", {format_ratio(ratio)} smaller than full tables" if ratio and ratio > 1 else ""),
-        "AUC": format_auc(row["auc"]) + _interval(row),
-        "AUC lost": f"{limits.reference - row['auc']:.4f} against {limits.against}",
+        "AUC": format_auc(row["auc"]) + (f" ({auc})" if (auc := uncertainty.of_auc(study, one)) else ""),
+        f"Against {limits.against}": uncertainty.lost(study, one, references(study)[limits.against]).text,
         "Iterations": format_count(row["iteration"])
         + (f" ({row['epoch']:.3g} epochs)" if row.get("epoch") is not None else ""),
         "Training": _training(study, row),
@@ -64,11 +63,6 @@ def facts(study: Study, row: dict[str, Any], limits: Limits) -> dict[str, str]:
         for name, text in {**said, "p99 latency": f"{latency:.3g} ms" if latency else ""}.items()
         if text
     }
-
-
-def _interval(row: dict[str, Any]) -> str:
-    low, high = row.get("auc_low"), row.get("auc_high")
-    return "" if low is None or high is None else f" (95 %: {format_auc(low)} to {format_auc(high)})"
 
 
 def _training(study: Study, row: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from sizewise.results import comparing as results
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place
 from sizewise_core.units import format_auc, format_bytes
-from sizewise_dashboard import chart, snapshots, tables
+from sizewise_dashboard import chart, listing, snapshots, tables
 from sizewise_dashboard.parts import current_study, plain, study_names
 from sizewise_dashboard.snapshots import Snapshot
 
@@ -23,7 +23,7 @@ def page(runs: Place) -> None:
     chosen = st.multiselect(
         "Compare with",
         others,
-        default=_first_with_models(runs, others),
+        default=_first_on_the_same_data(runs, name, others),
         max_selections=figures.MOST - 1,
         key="others",
         bind="query-params",
@@ -43,17 +43,24 @@ def page(runs: Place) -> None:
             st.warning(plain(f"{other}: {now.answer.sentence}"))
         else:
             found.append(now)
+    if len(found) == 1 and not chosen:
+        st.info("No other study here has models of the same data. Pick one above to compare it all the same.")
     if found:
         _show(found)
 
 
-def _first_with_models(runs: Place, names: list[str]) -> list[str]:
-    """The study to compare with by default: the first that has an evaluated trial."""
+def _first_on_the_same_data(runs: Place, name: str, others: list[str]) -> list[str]:
+    """The study to compare with by default: the first with an evaluated trial that reads the same data, if any does."""
     try:
-        trained = {status["name"] for status in snapshots.listed(runs) if status["best"]}
+        found = {fact.name: fact for fact in listing.facts(runs)}
     except InputError:
-        trained = set()
-    return [*(name for name in names if name in trained), *names][:1]
+        return []
+    own = found[name].data if name in found else ""
+    return [
+        other
+        for other in others
+        if other in found and found[other].data == own and found[other].status["best"]
+    ][:1]
 
 
 def _show(found: list[Snapshot]) -> None:

@@ -9,12 +9,13 @@ from sizewise.figures.decision import View, decision
 from sizewise.results import Choice, Study
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place
-from sizewise_core.units import format_bytes, format_seconds
+from sizewise_core.units import format_seconds
 from sizewise_dashboard import card, chart, limits, picking, snapshots, views
 from sizewise_dashboard.limits import Limits
 from sizewise_dashboard.parts import badge, current_study, opened, plain, show_failure, show_problems
 from sizewise_dashboard.snapshots import Drawing, Snapshot
 from sizewise_dashboard.studies import cost
+from sizewise_dashboard.uncertainty import with_ends
 
 # Seconds between updates. A study that has not finished may be resumed at any time.
 _SECONDS = {"running": 2, "created": 2, "interrupted": 10, "stopped": 10}
@@ -32,7 +33,7 @@ def prepare(now: Snapshot) -> None:
     if now.study.candidates.is_empty():
         return
     usual = Limits(reference=float(now.study.candidates["auc"].max()))  # type: ignore[arg-type]
-    _drawn(now, now.study, usual, usual.choose(now.study), views.View(Axes().of(now.study), (), None))
+    _drawn(now, now.study, usual, usual.choose(now.study)[0], views.View(Axes().of(now.study), (), None))
 
 
 def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
@@ -65,29 +66,30 @@ def _decide(now: Snapshot, details: st.Page | None) -> None:
             if now.status["state"] != "finished":
                 _progress(now)
         study = views.narrowed(now, view)
-        choice, why = _choose(study, asked)
+        choice, why = _choose(now, study, asked, view)
         _figure(now, study, asked.limits, choice, view)
-    text = now.answer.sentence if asked.limits.usual and not view.methods else why
-    sentence.markdown(f"#### {plain(text)}")
+    sentence.markdown(f"#### {plain(why)}")
     with right:
         if choice:
             card.show(study, choice, asked.limits, details)
         else:
-            st.warning(plain(why))
+            st.warning("No model is within the limits: allow a larger one, or a larger loss.")
     _picked(study, details)
     views.show(now, study, view, asked.limits, choice)
 
 
-def _choose(study: Study, asked: limits.Asked) -> tuple[Choice | None, str]:
+def _choose(now: Snapshot, study: Study, asked: limits.Asked, view: views.View) -> tuple[Choice | None, str]:
     """The model within the limits and why it is the one; or why there is none."""
     if asked.problems:
         return None, "; ".join(asked.problems)
-    try:
-        found = asked.limits.choose(study)
-    except InputError as error:
-        return None, str(error)
-    size = format_bytes(getattr(found, study.size))
-    return found, f"Take trial {found.trial_id} ({size}): it is {found.why}."
+
+    def choose() -> tuple[Choice | None, str]:
+        try:
+            return asked.limits.choose(study)
+        except InputError as error:
+            return None, str(error)
+
+    return snapshots.kept(now, ("choice", asked.limits, view.methods), choose)
 
 
 def _figure(now: Snapshot, study: Study, asked: Limits, choice: Choice | None, view: views.View) -> None:
@@ -105,7 +107,7 @@ def _figure(now: Snapshot, study: Study, asked: Limits, choice: Choice | None, v
 def _drawn(now: Snapshot, study: Study, asked: Limits, choice: Choice | None, view: views.View) -> Drawing:
     drawn = View(asked.max_bytes, asked.floor, asked.floor_text, asked.met(study.size), choice)
     key = ("decision", asked, choice, view.axes, view.methods)
-    return snapshots.drawn(now, key, lambda: decision(study, drawn, view.axes))
+    return snapshots.drawn(now, key, lambda: decision(study, drawn, view.axes, partial(with_ends, study)))
 
 
 def _progress(now: Snapshot) -> None:

@@ -3,6 +3,7 @@
 The options that keep it private (bound to one address, no usage statistics) are set here and nowhere else.
 """
 
+import re
 import signal
 import socket
 import threading
@@ -22,20 +23,22 @@ _PAUSE = 5.0  # seconds before the other pages are loaded, so that a first visit
 SERVER = APP.with_name("server.py")
 
 
-def serve(runs: Place, port: int, address: str = "127.0.0.1") -> int:
+def serve(runs: Place, port: int, address: str = "127.0.0.1", base_path: str = "") -> int:
     """Serve the dashboard in this process, until Ctrl+C or SIGTERM.
 
     Args:
         runs: the folder of studies; it need not exist yet.
         port: to listen on.
         address: to listen on.
+        base_path: below which a proxy serves it, such as "/sizewise"; empty: none.
 
     Returns:
         The exit code.
 
     Raises:
-        InputError: the port is taken, or the dashboard does not know the installed Streamlit.
+        InputError: the base path is none, the port is taken, or the dashboard does not know the installed Streamlit.
     """
+    base = _checked(base_path)
     _check_free(port, address)
     streamlit_page.page("")
     # After it has ended, Streamlit's server sends this process the signal that ended it.
@@ -43,7 +46,7 @@ def serve(runs: Place, port: int, address: str = "127.0.0.1") -> int:
     threading.Thread(target=_warm, args=(runs,), daemon=True).start()
     try:
         # The command line is Streamlit's public interface. A child process would remain when this one is killed.
-        cli.main(arguments(runs, port, address), prog_name="streamlit", standalone_mode=False)
+        cli.main(arguments(runs, port, address, base), prog_name="streamlit", standalone_mode=False)
     except (KeyboardInterrupt, Abort):
         return 0
     except SystemExit as end:
@@ -51,19 +54,21 @@ def serve(runs: Place, port: int, address: str = "127.0.0.1") -> int:
     return 0
 
 
-def arguments(runs: Place, port: int, address: str) -> list[str]:
+def arguments(runs: Place, port: int, address: str, base: str = "") -> list[str]:
     """The arguments by which Streamlit runs this package's app.
 
     Args:
         runs: the folder of studies.
         port: to listen on.
         address: to listen on.
+        base: the path below which it is served, without slashes at its ends.
     """
     # With the server's address, Streamlit does not ask a host on the Internet for it. Headless, it opens no browser and
     # asks for no e-mail address. An installed package does not change, so no files are watched.
     options = {
         "server.port": port,
         "server.address": address,
+        **({"server.baseUrlPath": base} if base else {}),
         "browser.serverAddress": "localhost" if address in ("0.0.0.0", "::") else address,
         "server.headless": "true",
         "server.fileWatcherType": "none",
@@ -86,8 +91,18 @@ def _warm(runs: Place) -> None:
     except (InputError, OSError):
         pass  # the page shows it
     time.sleep(_PAUSE)
-    for page in ("studies", "trials", "search", "compare", "data"):
+    for page in ("studies", "listing", "trials", "search", "compare", "data"):
         import_module(f"sizewise_dashboard.{page}")
+
+
+def _checked(base_path: str) -> str:
+    """The base path without slashes at its ends. Raises InputError for one that no address could have."""
+    base = base_path.strip("/")
+    if base and not re.fullmatch(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", base):
+        raise InputError(
+            f"--base-path {base_path!r}: write it like /sizewise, of letters, digits and - . _ ~ between slashes"
+        )
+    return base
 
 
 def _check_free(port: int, address: str) -> None:

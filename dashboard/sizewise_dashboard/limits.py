@@ -22,6 +22,7 @@ from sizewise.figures.decision import SIZE_LINE
 from sizewise.figures.reference import full_table
 from sizewise.results import Choice, Study
 from sizewise.results.status import NEAR
+from sizewise_core.errors import InputError
 from sizewise_core.units import format_auc, format_bytes, parse_bytes
 from sizewise_dashboard.chart import Dragged
 
@@ -45,6 +46,7 @@ class Limits:
         min_auc: the least AUC.
         max_iterations: optimizer steps.
         max_seconds: of training.
+        confident: the worse end of the interval, and not the estimate alone, must be within `max_lost`.
     """
 
     max_bytes: int | None = None
@@ -54,6 +56,7 @@ class Limits:
     min_auc: float | None = None
     max_iterations: int | None = None
     max_seconds: float | None = None
+    confident: bool = False
 
     @property
     def floor(self) -> float | None:
@@ -68,11 +71,6 @@ class Limits:
         if self.max_lost is None or self.floor == self.min_auc:
             return "" if self.floor is None else f"AUC of at least {format_auc(self.floor)}"
         return f"lose at most {self.max_lost:g} against {self.against} ({format_auc(self.reference)})"
-
-    @property
-    def usual(self) -> bool:
-        """Whether they are those of the sentence."""
-        return self == Limits(reference=self.reference)
 
     def met(self, size: str) -> pl.Expr:
         """Which candidates are within the limits.
@@ -91,9 +89,17 @@ class Limits:
             met &= pl.col("auc") >= self.floor - _NOISE
         return met
 
-    def choose(self, study: Study) -> Choice:
-        """The model within the limits, as `sizewise choose` takes it. Raises InputError where none fits."""
-        return results.choose(study, self.max_bytes, self.max_iterations, self.floor, self.max_seconds)
+    def choose(self, study: Study) -> tuple[Choice, str]:
+        """The model within the limits as `sizewise choose` takes it, and why. Raises InputError where none fits."""
+        if self.max_lost is None or self.against != BEST:
+            found = results.choose(study, self.max_bytes, self.max_iterations, self.floor, self.max_seconds)
+            size = format_bytes(getattr(found, study.size))
+            return found, f"Take trial {found.trial_id} ({size}): it is {found.why}."
+        beside = results.Limits(self.max_bytes, self.max_iterations, self.min_auc, self.max_seconds)
+        answer = results.answer(study, self.max_lost, self.confident, beside)
+        if not answer.met or answer.smallest is None:
+            raise InputError(answer.sentence)
+        return answer.smallest, answer.sentence
 
     def without(self) -> Iterator[tuple[str, "Limits"]]:
         """Each limit that there is, in words, and the limits without it."""
@@ -104,7 +110,7 @@ class Limits:
         if self.max_seconds is not None:
             yield "training time", replace(self, max_seconds=None)
         if self.floor is not None:
-            yield "AUC", replace(self, max_lost=None, min_auc=None)
+            yield "AUC", replace(self, max_lost=None, min_auc=None, confident=False)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ class Asked:
 def ask(study: Study) -> Asked:
     """The two fields of the first screen, and further limits behind a button."""
     problems: list[str] = []
-    references = _references(study)
+    known = {name: float(row["auc"][0]) for name, row in references(study).items()}
 
     @contextmanager
     def noted() -> Iterator[None]:
@@ -127,17 +133,23 @@ def ask(study: Study) -> Asked:
         except ValueError as error:
             problems.append(str(error))
 
-    limits = Limits(reference=references[BEST])
+    limits = Limits(reference=known[BEST])
     with noted():
         limits = replace(limits, max_bytes=_field("Size at most", "max_bytes", "any size", _size_of(study)))
     with noted():
         limits = replace(limits, max_lost=_field("AUC lost at most", "max_lost", "any", loss, f"{NEAR:g}"))
-    if len(references) > 1:
-        against = st.selectbox(
-            "against", list(references), key="lost_against", bind="query-params", width=150
-        )
-        limits = replace(limits, against=against, reference=references[against])
+    if len(known) > 1:
+        against = st.selectbox("against", list(known), key="lost_against", bind="query-params", width=150)
+        limits = replace(limits, against=against, reference=known[against])
     with st.popover("More limits"):
+        sure = st.toggle(
+            "Sure to lose no more",
+            key="confident",
+            bind="query-params",
+            help="The worse end of the 95 % interval of what a model loses must be within the limit, not the estimate "
+            "alone; it allows for the choice among all candidates.",
+        )
+        limits = replace(limits, confident=bool(sure))
         with noted():
             limits = replace(
                 limits, max_iterations=_field("Iterations at most", "max_iterations", "any", count)
@@ -160,12 +172,11 @@ def _training() -> float | None:
     return paid if seconds is None else min(paid, seconds)
 
 
-def _references(study: Study) -> dict[str, float]:
-    """The AUCs that a loss may be counted from. What runs today joins them here."""
-    best = study.candidates["auc"].max()
-    found = {BEST: float(best) if best is not None else 1.0}  # type: ignore[arg-type]
+def references(study: Study) -> dict[str, pl.DataFrame]:
+    """The evaluations that a loss may be counted from, a row of the candidates each. A baseline joins them here."""
+    best = study.candidates.sort("auc", study.size, "iteration", descending=[True, False, False]).head(1)
     full = full_table(study)
-    return found | ({FULL: float(full["auc"][0])} if not full.is_empty() else {})
+    return {BEST: best} | ({FULL: full} if not full.is_empty() else {})
 
 
 def _field(label: str, key: str, empty: str, read: Callable[[str], Value], value: str = "") -> Value | None:

@@ -86,10 +86,14 @@ def _settings(now: Snapshot) -> None:
         return
     with st.container(horizontal=True):
         objectives = list(study.objectives)
-        objective = st.selectbox("Objective", objectives, key="objective", bind="query-params", width=220)
-        x = st.selectbox("Settings across", settings, key="across", bind="query-params", width=220)
+        objective = st.selectbox(
+            "Objective", objectives, key="objective", bind="query-params", width=220, format_func=_named
+        )
+        x = st.selectbox(
+            "Settings across", settings, key="across", bind="query-params", width=220, format_func=_named
+        )
         rest = [name for name in settings if name != x] or settings
-        y = st.selectbox("and along", rest, key="along", bind="query-params", width=220)
+        y = st.selectbox("and along", rest, key="along", bind="query-params", width=220, format_func=_named)
     chart.show(
         snapshots.drawn(now, ("slices", objective), lambda: by_setting.slices(study, objective)),
         "slices",
@@ -137,6 +141,11 @@ def _settings(now: Snapshot) -> None:
         "parallel",
         "Every trial as a line through its settings and objectives.",
     )
+
+
+def _named(name: str) -> str:
+    """A setting or an objective as tables and axes call it."""
+    return tables.label("iteration" if name == "iterations" else name)
 
 
 def _unfinished(study: Study) -> None:

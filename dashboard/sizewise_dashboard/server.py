@@ -51,8 +51,14 @@ def plotly_compressed() -> bytes:
     return gzip.compress(plotly_script(), compresslevel=6)
 
 
+def _base() -> str:
+    """The path below which the app is served, such as "/sizewise"; empty where it has none."""
+    base = str(config.get_option("server.baseUrlPath") or "").strip("/")
+    return f"/{base}" if base else ""
+
+
 async def _page(request: Request) -> Response:
-    return HTMLResponse(page(_SCRIPT), headers={"Cache-Control": "no-cache"})
+    return HTMLResponse(page(_SCRIPT, _base()), headers={"Cache-Control": "no-cache"})
 
 
 async def _moved(request: Request) -> Response:
@@ -77,7 +83,7 @@ class FromMemory:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer from memory, or pass the request on to Streamlit."""
-        path = scope.get("path", "")
+        path = scope.get("path", "").removeprefix(_base())
         if scope["type"] != "http" or scope["method"] != "GET" or path not in SCRIPTS:
             await self._app(scope, receive, send)
             return
@@ -133,9 +139,9 @@ Thread(target=plotly_compressed, daemon=True).start()  # before the first visito
 app = streamlit.App(
     Path(__file__).parent / "app.py",
     routes=[
-        *(Route(f"/{name}", _page) for name in PAGES),
-        *(Route(f"/{name}", _moved) for name in _MOVED),
-        Route(_PLOTLY_URL, _plotly),
+        *(Route(f"{_base()}/{name}", _page) for name in PAGES),
+        *(Route(f"{_base()}/{name}", _moved) for name in _MOVED),
+        Route(f"{_base()}{_PLOTLY_URL}", _plotly),
     ],
     middleware=[Middleware(KnownOrigins), Middleware(FromMemory)],
 )

@@ -21,6 +21,7 @@ import plotly.graph_objects as go
 from cachetools import LRUCache, cached
 
 from sizewise import results
+from sizewise.figures import style
 from sizewise.results import Answer, Status, Study
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, StorageError
@@ -172,7 +173,8 @@ def kept(now: Snapshot, what: Any, make: Callable[[], Value]) -> Value:
 
 
 def drawing(figure: go.Figure) -> Drawing:
-    """A figure for the browser."""
+    """A figure for the browser; one without data says so instead of drawing axes."""
+    style.say_if_empty(figure)
     text = figure.to_json()
     return Drawing(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 

@@ -8,6 +8,7 @@ of the page have, `STYLE` has no effect on them.
     SCRIPTS["/static/js/index.1a2b.js"]           # the file behind an address
 """
 
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -26,8 +27,8 @@ _IMPORT = re.compile(r'(?:from|import)\s*"\./([^"/]+\.js)"')
 # With this, Streamlit opens its socket at once, and does not first look for its server below each page's address and
 # wait for these settings from it.
 _SETTINGS = (
-    "BACKEND_BASE_URL: location.origin, "
-    "HOST_CONFIG: {allowedOrigins: [location.origin], useExternalAuthToken: false}"
+    "BACKEND_BASE_URL: location.origin + {base}, "
+    "HOST_CONFIG: {{allowedOrigins: [location.origin], useExternalAuthToken: false}}"
 )
 
 # So that a screen of 720 pixels shows a figure (Streamlit's defaults leave a fifth of it empty above the first line,
@@ -39,6 +40,15 @@ STYLE = """
 .stMainBlockContainer [data-testid=stMetricValue] { font-size: 1.5rem }
 .stApp a:focus-visible { outline: 2px solid currentColor; outline-offset: 1px }
 .stMainBlockContainer h4 { padding: 0 0 0.5rem; font-size: 1.1rem; line-height: 1.35 }
+.sizewise-facts { display: flex; flex-wrap: wrap; gap: 0.1rem 1.4rem; margin: 0 }
+.sizewise-facts dt { display: inline; font-size: 0.8rem; opacity: 0.75; margin: 0 0.35rem 0 0 }
+.sizewise-facts dd { display: inline; font-size: 0.875rem; margin: 0; overflow-wrap: anywhere }
+.sizewise-rows { display: none }
+@media (max-width: 640px) {
+  .sizewise-rows { display: block }
+  .sizewise-rows dl { border-top: 1px solid rgba(128, 128, 128, 0.4); padding: 0.4rem 0 }
+  .stMainBlockContainer [data-testid=stDataFrame] { display: none }
+}
 .sizewise-card h3 { font-size: 1.05rem; padding: 0 0 0.3rem; margin: 0 }
 .sizewise-card dl { padding: 0; display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 0.8rem; margin: 0 }
 .sizewise-card dt { margin: 0; padding: 0; opacity: 0.75; font-size: 0.875rem }
@@ -47,8 +57,12 @@ STYLE = """
 
 
 @cache
-def page(script: str) -> str:
+def page(script: str, base: str = "") -> str:
     """Streamlit's page, with a script of ours, that asks at once for the scripts of what every page shows.
+
+    Args:
+        script: an element of HTML.
+        base: the path below which the page is served, such as "/sizewise"; empty: none.
 
     Raises InputError for a Streamlit whose page cannot be changed in this way.
     """
@@ -63,7 +77,7 @@ def page(script: str) -> str:
         for name in _needed()
         if name not in html
     )
-    server = f"<script>window.__streamlit = {{{_SETTINGS}}}</script>"
+    server = f"<script>window.__streamlit = {{{_SETTINGS.format(base=json.dumps(base))}}}</script>"
     return html.replace("<head>", f"<head>{server}", 1).replace("</head>", f"{links}{script}</head>", 1)
 
 

@@ -1,5 +1,8 @@
 """The first page: every study in the folder, its progress, results and cost, updated while it runs."""
 
+import time
+from html import escape
+
 import streamlit as st
 
 from sizewise.results import Point
@@ -8,24 +11,27 @@ from sizewise.results.status import NEAR
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, exists
 from sizewise_core.units import format_auc, format_bytes, format_seconds
-from sizewise_dashboard import snapshots
+from sizewise_dashboard import listing
 from sizewise_dashboard.parts import badge, plain
 
-_COLUMNS = {"Study": 2.6, "State": 1.2, "Trials": 2.2, "Best": 1.7, "Smallest near it": 1.8, "Cost": 1.3}
-_COLUMNS |= {"Time left": 1.1, "Failed": 0.7}
-
 _PROBLEMS, _MOST_PROBLEMS = 2, 20  # shown of each study, and of all
+_MOST_SHOWN = 100  # studies
 
 
 def page(runs: Place, target: st.Page) -> None:
     """List the studies, each with a link to `target`."""
     st.title("Studies")
-    st.fragment(_table, run_every=3)(runs, target)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        words = st.text_input(
+            "Search", key="find", placeholder="name, data, method or state", bind="query-params", width=320
+        )
+        order = st.selectbox("Sort by", listing.SORTS, key="sort", bind="query-params", width=220)
+    st.fragment(_list, run_every=3)(runs, target, words or "", order)
 
 
-def _table(runs: Place, target: st.Page) -> None:
+def _list(runs: Place, target: st.Page, words: str, order: str) -> None:
     try:
-        studies = snapshots.listed(runs)
+        studies = listing.facts(runs)
     except InputError as error:
         if exists(runs):
             st.error(plain(str(error)))
@@ -38,25 +44,15 @@ def _table(runs: Place, target: st.Page) -> None:
     if not studies:
         st.info(plain(f"No study in {runs} yet. ") + "`sizewise run STUDY.yaml` starts one.")
         return
-    widths = list(_COLUMNS.values())
-    for column, title in zip(st.columns(widths), _COLUMNS, strict=True):
-        column.caption(title)
-    for study in studies:
-        cells = st.columns(widths, vertical_alignment="center")
-        with cells[0]:
-            st.page_link(target, label=f"**{plain(study['name'])}**", query_params={"study": study["name"]})
-        with cells[1]:
-            badge(study["state"])
-        trials = study["trials"]
-        done = trials["finished"] + trials["pruned"] + trials["failed"]
-        cells[2].progress(min(study["progress"], 1.0), text=f"{done:,} of {trials['asked']:,}")
-        cells[3].text(_point(study["best"]))
-        cells[4].text(_point(study["smallest"]))
-        cells[5].text(cost(study["cost"]))
-        cells[6].text("" if study["seconds_left"] is None else format_seconds(study["seconds_left"]))
-        cells[7].text(f"{trials['failed']:,}" if trials["failed"] else "")
+    shown = [study for study in listing.ordered(studies, order) if study.holds(words)]
+    if not shown:
+        st.info(plain(f"None of {len(studies):,} studies has {words!r} in its name, data, method or state."))
+    for study in shown[:_MOST_SHOWN]:
+        _card(study, target)
+    if len(shown) > _MOST_SHOWN:
+        st.text(f"The first {_MOST_SHOWN} of {len(shown):,} studies: search for the others.")
     damaged = [
-        f"{study['name']}: {problem}" for study in studies for problem in study["problems"][:_PROBLEMS]
+        f"{study.name}: {problem}" for study in studies for problem in study.status["problems"][:_PROBLEMS]
     ]
     if damaged:
         lines = damaged[:_MOST_PROBLEMS] + (["..."] if len(damaged) > _MOST_PROBLEMS else [])
@@ -64,6 +60,34 @@ def _table(runs: Place, target: st.Page) -> None:
         st.text("\n".join(lines))
     near = f"the smallest model within {NEAR:g} AUC of it"
     st.caption(f"Best: the highest validation AUC, and the size of its model. Smallest near it: {near}.")
+
+
+def _card(study: listing.Facts, target: st.Page) -> None:
+    """One study: its name and state in a line, what it found and cost in the next."""
+    status = study.status
+    trials = status["trials"]
+    done = trials["finished"] + trials["pruned"] + trials["failed"]
+    with st.container(border=True, gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.page_link(target, label=f"**{plain(study.name)}**", query_params={"study": study.name})
+            badge(status["state"])
+            st.progress(
+                min(status["progress"], 1.0), text=f"{done:,} of {trials['asked']:,} trials", width=200
+            )
+        said = {
+            "Best": _point(status["best"]),
+            "Smallest near it": _point(status["smallest"]),
+            "Cost": cost(status["cost"]),
+            "Time left": "" if status["seconds_left"] is None else format_seconds(status["seconds_left"]),
+            "Failed": f"{trials['failed']:,}" if trials["failed"] else "",
+            "Methods": ", ".join(study.methods),
+            "Data": study.data,
+            "Created": ""
+            if study.created is None
+            else time.strftime("%Y-%m-%d %H:%M", time.localtime(study.created)),
+        }
+        facts = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in said.items() if v)
+        st.html(f'<dl class="sizewise-facts">{facts}</dl>')
 
 
 def _point(point: Point | None) -> str:

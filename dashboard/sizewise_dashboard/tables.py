@@ -7,8 +7,10 @@ Downloads hold every row and column in plain units (bytes, seconds) under the na
 
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from html import escape
 from typing import Any, Literal
 
 import polars as pl
@@ -29,12 +31,13 @@ _LABELS = {
 }
 _FORMATS = {
     "money": "%,.4f",
-    "missing_share": "%.4f",
+    "missing_share": "percent",
     "cardinality": "%,d",
     "learning_rate": "%.3g",
     "teacher_iterations": "%,d",
     "teacher_seconds": "%,.1f",
 }
+_MOST_CARDS = 20
 _UNITS = [(1, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB")]
 
 
@@ -72,6 +75,7 @@ def show(
         options = {"on_select": on_select, "selection_mode": "multi-row", "selection_default": default}
     options |= {"height": height, "column_config": config, "key": key, "alt": alt or key}
     st.dataframe(drawn, hide_index=True, placeholder="", **options)
+    st.html(_as_cards(drawn, config))
     with st.container(horizontal=True, gap="small"):
         for kind, make in (("CSV", as_csv), ("Parquet", as_parquet)):
             st.download_button(
@@ -82,6 +86,37 @@ def show(
                 on_click="ignore",
                 type="tertiary",
             )
+
+
+def _as_cards(table: pl.DataFrame, config: dict[str, Any]) -> str:
+    """The first rows as lists of facts, which narrow screens show in the place of the table."""
+    cards = []
+    for row in table.head(_MOST_CARDS).iter_rows(named=True):
+        facts = {name: _cell(value, config.get(name)) for name, value in row.items()}
+        items = "".join(
+            f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>"
+            for name, text in facts.items()
+            if text
+        )
+        cards.append(f'<dl class="sizewise-facts">{items}</dl>')
+    more = f"<p>and {table.height - _MOST_CARDS:,} more rows</p>" if table.height > _MOST_CARDS else ""
+    return f'<div class="sizewise-rows">{"".join(cards)}{more}</div>'
+
+
+def _cell(value: Any, column: Any) -> str:
+    """A value as its column's format in the table has it."""
+    if value is None or value != value:
+        return ""
+    form = (column or {}).get("type_config", {}).get("format") or ""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return str(value)
+    if form == "percent":
+        return f"{value:.2%}"
+    digits = re.search(r"%(,?)(\.\d+)?([dfg])(x?)", form)
+    if not digits:
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+    comma, places, kind, unit = digits.groups()
+    return f"{value:{comma}{places or ''}{'.0f' if kind == 'd' else kind}}{unit}"
 
 
 def height_of(rows: int, most: int) -> int:
@@ -118,7 +153,7 @@ def _formatted(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, object]]:
     for name in table.columns:
         heading, form = label(name), _spreadsheet(name)
         if is_size(name) and table[name].dtype.is_numeric():
-            scale, unit = _unit(table[name])
+            scale, unit = unit_of(table[name])
             table = table.with_columns(pl.col(name) / scale)
             heading, form = f"{heading} ({unit})", "%,.4g" if unit != "B" else "%,d"
         if heading in (*table.columns, *names.values()) and heading != name:
@@ -129,7 +164,7 @@ def _formatted(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, object]]:
     return table.rename(names), config
 
 
-def _unit(sizes: pl.Series) -> tuple[float, str]:
+def unit_of(sizes: pl.Series) -> tuple[float, str]:
     """The unit in which the middle of a column's sizes (in their logarithm) is a number from 1 to 999."""
     positive = sizes.drop_nulls().cast(pl.Float64)
     positive = positive.filter(positive >= 1)

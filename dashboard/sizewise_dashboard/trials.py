@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -13,7 +14,7 @@ from sizewise.metrics.registry import columns_of_test, of_column, with_listed
 from sizewise.results import Study, logs
 from sizewise.results.commands import run_longer
 from sizewise_core.storage import Place
-from sizewise_core.units import format_bytes, format_seconds
+from sizewise_core.units import format_seconds
 from sizewise_dashboard import chart, picking, snapshots, tables
 from sizewise_dashboard.parts import badge, has_trials, opened, plain, show_problems
 from sizewise_dashboard.snapshots import Snapshot
@@ -57,8 +58,11 @@ def page(runs: Place) -> None:
 
 
 def _table(study: Study) -> pl.DataFrame:
-    """Each trial at its best validation AUC. The test AUC is shown and used for nothing."""
+    """Each trial at its best validation AUC; test scores are shown when asked for, and used for nothing."""
     hidden = {"data", "bottom_mlp", "top_mlp", "checkpoint_seconds", "evaluate_every"}
+    tested = set(columns_of_test().values()) & set(study.trials.columns)
+    if not _shows_test(study, tested):
+        study = replace(study, trials=study.trials.drop(tested))
     configuration = [name for name in study.config_columns if name not in hidden]
     columns = [name for name in (*_first(), *configuration, *_LAST) if name in study.trials.columns]
     empty = {*columns_of_test().values(), "reason", "error", "cpu_seconds", "gpu_seconds", "money"} & set(
@@ -75,6 +79,19 @@ def _table(study: Study) -> pl.DataFrame:
         alt="All trials; tick rows to see them in full",
     )
     return table
+
+
+def _shows_test(study: Study, tested: set[str]) -> bool:
+    """Whether to show scores on the test split: beside those on the validation split they invite to choose by them."""
+    if not any(study.trials[name].is_not_null().any() for name in tested):
+        return False
+    return st.toggle(
+        "Scores on the test split",
+        key="test",
+        bind="query-params",
+        help="They are for the report of a choice that has been made. Whoever picks the best of them has no estimate "
+        "of what the model will do on new data.",
+    )
 
 
 def _follow_table() -> None:
@@ -177,12 +194,14 @@ def _differences(study: Study, trials: list[int]) -> None:
     """How the picked trials differ: settings first, then results."""
     rows = {trial: _row(study, trial) for trial in trials}
     settings = [name for name in study.config_columns if len({str(row[name]) for row in rows.values()}) > 1]
-    outcome = [name for name in (*_first()[3:], *_MORE, *_LAST[:5]) if name in study.trials.columns]
+    first = [name for name in _first()[3:] if name not in columns_of_test().values()]
+    outcome = [name for name in (*first, *_MORE, *_LAST[:5]) if name in study.trials.columns]
     outcome = [name for name in outcome if any(row[name] is not None for row in rows.values())]
+    heads = [f"trial {trial}" for trial in rows]
     lines = [
         {
             "": tables.label(name),
-            **{f"trial {trial}": _text(name, row[name]) for trial, row in rows.items()},
+            **dict(zip(heads, _texts(name, [row[name] for row in rows.values()]), strict=True)),
         }
         for name in (*settings, *outcome)
     ]
@@ -227,12 +246,23 @@ def _row(study: Study, trial: int) -> Mapping[str, Any]:
     return study.trials.filter(pl.col("trial_id") == trial).row(0, named=True)
 
 
+def _texts(name: str, values: list[Any]) -> list[str]:
+    """Values of one column of the trials' table as people read them, all in one unit."""
+    if tables.is_size(name) and all(isinstance(value, int | float | None) for value in values):
+        scale, unit = tables.unit_of(pl.Series(values, dtype=pl.Float64))
+        return ["" if value is None else f"{_digits(value / scale)} {unit}" for value in values]
+    return [_text(name, value) for value in values]
+
+
 def _text(name: str, value: Any) -> str:
     """A value of the trials' table as people read it."""
     if value is None:
         return ""
-    if tables.is_size(name):
-        return format_bytes(value)
     if (metric := of_column(name)) and name != "epoch":
         return format_seconds(value) if metric.unit == "seconds" else metric.text(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _digits(value: float) -> str:
+    """Four significant digits, thousands separated, never in powers."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"

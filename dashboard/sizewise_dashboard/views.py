@@ -13,6 +13,7 @@ from sizewise import figures
 from sizewise.figures import EFFORTS, SCORES, SIZES, Axes
 from sizewise.figures.chosen import Over
 from sizewise.results import Choice, Study
+from sizewise_core.errors import InputError
 from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio
 from sizewise_dashboard import chart, picking, snapshots, tables
 from sizewise_dashboard.limits import Limits
@@ -181,7 +182,10 @@ def _next_best(study: Study, limits: Limits, choice: Choice | None) -> None:
         st.text("No model is within the limits.")
         return
     for what, rest in limits.without():
-        other = rest.choose(study)
+        try:
+            other, _ = rest.choose(study)
+        except InputError:
+            continue
         st.markdown(
             f"- {plain(f'Without the limit on {what}: {_point(study, other)}; {_difference(study, choice, other)}')}"
         )

@@ -69,6 +69,7 @@ def _home(runs: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
 def _text(app: AppTest) -> str:
     """All words on the page, with Markdown's escapes undone."""
     kinds = (
+        "html",
         "title",
         "header",
         "subheader",
@@ -80,7 +81,12 @@ def _text(app: AppTest) -> str:
         "error",
         "code",
     )
-    return "\n".join(str(element.value) for kind in kinds for element in app.get(kind)).replace("\\", "")
+    words = [
+        str(element.proto.body if kind == "html" else element.value)
+        for kind in kinds
+        for element in app.get(kind)
+    ]
+    return "\n".join(words).replace("\\", "")
 
 
 def _card(app: AppTest) -> str:
@@ -139,7 +145,8 @@ def test_the_first_screen_of_a_finished_study(tmp_path: Path, show: Open) -> Non
     assert found.smallest is not None
     assert f"Trial {found.smallest.trial_id}: robe" in _card(app)
     assert format_bytes(found.smallest.embedding_bytes) in _card(app)
-    assert f"{found.best.auc - found.smallest.auc:.4f} against the best trial" in _card(app)
+    assert "Against the best trial</dt><dd>" in _card(app)
+    assert f"{found.best.auc - found.smallest.auc:.4f} lower" in _card(app)
     assert len(app.get("bidi_component")) == 1
     assert not app.error
     assert not app.get("expander")  # no problems
@@ -331,6 +338,10 @@ def test_one_trial_in_full(tmp_path: Path, show: Open) -> None:
     writer = finished_study(tmp_path, "demo", trials=3)
     writer.ledger(3, "failed", error="ValueError: budget too small")
     app = show("trials", "demo")
+    assert (
+        "test AUC" not in app.dataframe[0].value.columns
+    )  # beside the other it would invite to choose by it
+    app.toggle(key="test").set_value(True).run()
     table = app.dataframe[0].value
     assert table["trial"].to_list() == [0, 1, 2, 3]
     assert table["test AUC"].notna().to_list() == [True, True, True, False]
@@ -355,7 +366,7 @@ def test_picked_trials_are_compared_setting_by_setting(tmp_path: Path, show: Ope
     table = app.dataframe[1].value
     assert list(table.columns) == ["", "trial 2", "trial 0"]
     rows = table.set_index("").to_dict("index")
-    assert rows["memory budget"] == {"trial 2": "20 MB", "trial 0": "2 kB"}
+    assert rows["memory budget"] == {"trial 2": "20,000 kB", "trial 0": "2 kB"}  # in one unit
     assert "block len" not in rows  # equal, and counted as such
     assert "2 settings differ" in _text(app)
 

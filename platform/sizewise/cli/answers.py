@@ -267,11 +267,14 @@ def dashboard(
     runs: Runs = "runs",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8501,
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    base_path: Annotated[
+        str, typer.Option(help="Path below which a proxy serves it, such as /sizewise.", metavar="PATH")
+    ] = "",
 ) -> None:
     """Open the Streamlit app over a folder of studies."""
     # By its entry point, because this package must not import the dashboard, which is built on it.
     (serve,) = entry_points(group="sizewise.commands", name="dashboard")
-    raise typer.Exit(serve.load()(place(runs), port, address))
+    raise typer.Exit(serve.load()(place(runs), port, address, base_path))
 
 
 @app.command()

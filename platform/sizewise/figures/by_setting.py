@@ -15,6 +15,7 @@ from sizewise.figures.axes import SCORES
 from sizewise.figures.setting_axes import (
     axis_of,
     blank_figure,
+    categories,
     coordinates,
     ended_trials,
     is_log_scaled,
@@ -101,7 +102,8 @@ def slices(study: Study, objective: str) -> go.Figure:
                 "opacity": 0.8,
                 "line": {"color": style.OUTLINE, "width": 0.6},
             },
-            hovertemplate="trial %{customdata[0]}<br>%{x}<br>%{y:.4~g}<extra></extra>",
+            text=[str(setting) for setting in known[name]],
+            hovertemplate="trial %{customdata[0]}<br>%{text}<br>%{y:.4~g}<extra></extra>",
             **where,
         )
         figure.update_xaxes(**axis_of(study, name, known[name]), **where)
@@ -202,9 +204,7 @@ def _codes(values: pl.Series) -> tuple[np.ndarray[Any, Any], list[str]]:
     """A setting's values as numbers, and the names of values that are not numbers, which become positions in them."""
     if values.dtype.is_numeric():
         return values.to_numpy().astype(np.float64), []
-    texts = values.cast(pl.String)
-    known = sorted(texts.unique().to_list())
-    return np.array([known.index(text) for text in texts], dtype=np.float64), known
+    return coordinates(values), categories(values)
 
 
 def _unit(study: Study, rows: pl.DataFrame, name: str) -> np.ndarray[Any, Any]:
@@ -228,7 +228,9 @@ def _grid(study: Study, rows: pl.DataFrame, name: str, steps: Any) -> Sequence[A
 
 def _dimension(study: Study, rows: pl.DataFrame, name: str) -> dict[str, Any]:
     numbers, known = _codes(
-        rows[name].fill_null(strategy="min") if rows[name].dtype.is_numeric() else rows[name]
+        rows[name].fill_null(strategy="min")
+        if rows[name].dtype.is_numeric()
+        else rows[name].cast(pl.String).fill_null("")
     )
     if known:
         return {

@@ -12,10 +12,16 @@ from sizewise.results import Study
 from sizewise_core.units import format_bytes
 
 _SHAPE = 8  # the fewest points that show a curve's shape
+_MOST_CURVES = (
+    60  # more would form a block, so that of each decade of sizes the best and the middle are drawn
+)
+_STEPS = 60  # of such an envelope
 
 
 class _IterationsInfo(NamedTuple):
-    """curves: (trial_id, iteration, score, effort, size in bytes), curve by curve; front: the front's points."""
+    """curves: (trial_id, iteration, score, effort, size in bytes), curve by curve; front: the front's points;
+    envelopes: (decade of the size, effort, best, middle), of all curves where there are too many, empty elsewhere.
+    """
 
     name: str
     counts: str
@@ -23,6 +29,7 @@ class _IterationsInfo(NamedTuple):
     axes: Axes
     curves: pl.DataFrame
     front: pl.DataFrame
+    envelopes: pl.DataFrame
 
 
 def accuracy_against_iterations(study: Study, axes: Axes | None = None) -> go.Figure:
@@ -33,10 +40,38 @@ def accuracy_against_iterations(study: Study, axes: Axes | None = None) -> go.Fi
 def _accuracy_against_iterations_info(study: Study, axes: Axes | None = None) -> _IterationsInfo:
     axes = (axes or Axes()).of(study)
     points = study.candidates.filter(*axes.drawn)
-    curves = _thinned(points, 4 * style.MOST_POINTS)
     trials = points.select("trial_id", "replicate").n_unique()
+    envelopes = _envelopes(points if trials > _MOST_CURVES else points.head(0), axes)
+    curves = _thinned(points, 4 * style.MOST_POINTS)
     front = style.thinned(study.front.filter(*axes.drawn), style.MOST_POINTS // 4)
-    return _IterationsInfo(study.name, style.counts(study), trials, axes, curves, front)
+    return _IterationsInfo(study.name, style.counts(study), trials, axes, curves, front, envelopes)
+
+
+def _envelopes(points: pl.DataFrame, axes: Axes) -> pl.DataFrame:
+    """Of each decade of sizes, over efforts: the best score by then, and the middle of what its trials have by then."""
+    schema = {"decade": pl.Int64, axes.effort: pl.Float64, "best": pl.Float64, "middle": pl.Float64}
+    if points.is_empty():
+        return pl.DataFrame(schema=schema)
+    efforts = points[axes.effort].cast(pl.Float64).to_numpy()
+    grid = np.geomspace(efforts.min(), efforts.max(), _STEPS)
+    found: dict[int, list[np.ndarray]] = {}
+    for _, curve in points.sort(axes.effort).group_by("trial_id", "replicate", maintain_order=True):
+        scores = curve[axes.score].cum_max() if axes.highest else curve[axes.score].cum_min()
+        place = (
+            np.searchsorted(curve[axes.effort].cast(pl.Float64).to_numpy(), grid * (1 + 1e-9), side="right")
+            - 1
+        )
+        values = np.where(place >= 0, scores.to_numpy()[np.maximum(place, 0)], np.nan)
+        decade = int(np.floor(np.log10(max(float(curve[axes.size][0]), 1.0))))
+        found.setdefault(decade, []).append(values)
+    rows = []
+    for decade, curves in sorted(found.items()):
+        values = np.array(curves)
+        known = np.isfinite(values).any(axis=0)
+        best = (np.nanmax if axes.highest else np.nanmin)(values[:, known], axis=0)
+        middle = np.nanmedian(values[:, known], axis=0)
+        rows += [(decade, *row) for row in zip(grid[known], best, middle, strict=True)]
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _thinned(points: pl.DataFrame, most: int) -> pl.DataFrame:
@@ -62,6 +97,8 @@ def _draw_accuracy_against_iterations(info: _IterationsInfo) -> go.Figure:
     label, axis = SCORES[score].label, EFFORTS[effort]
     shown = info.curves.select("trial_id", "replicate").n_unique()
     what = "a line a trial" if shown == info.trials else f"{shown:,} trials as lines"
+    if info.envelopes.height:
+        what = "bands from the middle trial to the best of each decade of sizes"
     figure = go.Figure(
         layout=style.layout(
             info.name,
@@ -74,7 +111,8 @@ def _draw_accuracy_against_iterations(info: _IterationsInfo) -> go.Figure:
     )
     bar = style.color_bar("size", info.curves[size].to_numpy(), format_bytes)
     hover = style.hover("effort", label)
-    for shade, trials in _shades(info):
+    _add_envelopes(figure, info)
+    for shade, trials in _shades(info) if info.envelopes.is_empty() else []:
         figure.add_scatter(
             **_with_gaps(trials, info.axes),
             mode="lines+markers" if info.curves.height <= 600 else "lines",
@@ -98,6 +136,29 @@ def _draw_accuracy_against_iterations(info: _IterationsInfo) -> go.Figure:
         hovertemplate=hover,
     )
     return figure
+
+
+def _add_envelopes(figure: go.Figure, info: _IterationsInfo) -> None:
+    """A band a decade of sizes, in its colour, its upper edge named."""
+    if info.envelopes.is_empty():
+        return
+    log = np.log10(info.curves[info.axes.size].cast(pl.Float64).to_numpy())
+    low, span = log.min(), max(float(log.max() - log.min()), 1e-9)
+    for (decade,), rows in info.envelopes.group_by("decade", maintain_order=True):
+        place = min(max((float(decade) + 0.5 - low) / span, 0.0), 1.0)
+        color = style.COLORS[round(place * (len(style.COLORS) - 1))]
+        name = f"{format_bytes(10.0 ** float(decade))} to {format_bytes(10.0 ** (float(decade) + 1))}"
+        for edge, fill in (("middle", None), ("best", "tonexty")):
+            figure.add_scatter(
+                x=rows[info.axes.effort].to_numpy(),
+                y=rows[edge].to_numpy(),
+                mode="lines",
+                name=name,
+                line={"color": color, "width": 2.5 if fill else 0.8},
+                fill=fill,
+                fillcolor=color.replace("rgb(", "rgba(").replace(")", ", 0.18)"),
+                hovertemplate=f"{name}, {edge} trial<br>%{{y:.4f}}<extra></extra>",
+            )
 
 
 def _shades(info: _IterationsInfo) -> list[tuple[int, pl.DataFrame]]:

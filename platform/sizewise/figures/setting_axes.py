@@ -68,7 +68,16 @@ def axis_of(study: Study, name: str, values: pl.Series) -> dict[str, Any]:
     """
     title = label_of(name)
     if not values.dtype.is_numeric():
-        return {"type": "category", "title": title}
+        known = categories(values)
+        at = list(range(len(known)))
+        return {
+            "title": title,
+            "type": "linear",
+            "tickvals": at,
+            "ticktext": [style.text(name) for name in known],
+            "range": [-0.5, max(len(known), 1) - 0.5],
+            "zeroline": False,
+        }
     if name in SCORES or values.is_empty():
         return {"title": title}
     if searching.is_log(study, name) or name in _BYTES:
@@ -87,5 +96,13 @@ def objective_axis(study: Study, name: str, values: pl.Series) -> dict[str, Any]
 
 
 def coordinates(values: pl.Series) -> Any:
-    """Values as Plotly takes them: numbers as an array, all else as text."""
-    return values.to_numpy() if values.dtype.is_numeric() else values.cast(pl.String).to_list()
+    """Values as positions on an axis of `axis_of`: numbers as they are, all else as places among its categories."""
+    if values.dtype.is_numeric():
+        return values.to_numpy()
+    places = {name: place for place, name in enumerate(categories(values))}
+    return np.array([places[name] for name in values.cast(pl.String)], dtype=np.float64)
+
+
+def categories(values: pl.Series) -> list[str]:
+    """The values of a setting that is no number, in the order in which axes have them."""
+    return sorted(values.drop_nulls().cast(pl.String).unique().to_list())

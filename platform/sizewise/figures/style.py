@@ -168,6 +168,31 @@ def layout(study_name: str, title: str, subtitle: str, **options: Any) -> go.Lay
     )
 
 
+def say_if_empty(figure: go.Figure) -> None:
+    """Replace the axes of a figure without data by a word, because Plotly would draw them from -1 to 4."""
+    if any(_holds_data(trace) for trace in figure.data):
+        return
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.update_layout(shapes=[], annotations=[], showlegend=False)
+    figure.add_annotation(
+        text="Nothing to draw yet",
+        x=0.5,
+        y=0.5,
+        xref="paper",
+        yref="paper",
+        showarrow=False,
+        font={"size": 15},
+    )
+
+
+def _holds_data(trace: Any) -> bool:
+    if trace.type == "parcoords":
+        return bool(trace.dimensions)
+    values = trace.y if trace.y is not None else trace.x
+    return values is not None and any(value is not None and value == value for value in values)
+
+
 def counts(study: Study) -> str:
     """How many trials and evaluations a figure shows, for its subtitle."""
     points = study.candidates

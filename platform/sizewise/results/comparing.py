@@ -6,8 +6,9 @@
 Where every configuration of a study was trained with several seeds, a replicate is the whole study with one of them:
 values are means over replicates and intervals Student's t (95 %), which say what other seeds would find.
 Otherwise a study is one run of a stochastic search, and intervals resample its trials with replacement (bootstrap,
-95 %). Those say how much hangs on single trials, not what another seed would have found; and since a resample misses
-about a third of the trials, what it attains lies at or below what the study attained.
+95 %). Those say how much hangs on single trials, not what another seed would have found. A resample misses about a
+third of the trials, and so attains less than the study did: the interval is as wide as resamples differ around their
+mean, and lies around what the study attained.
 """
 
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ class Attained(NamedTuple):
     def ends(self) -> tuple[Floats, Floats]:
         """The ends of the interval at each size."""
         if not self.of_replicates:
-            return _ends(self.samples)
+            return _ends(self.samples, self.best)
         half = _half_width([self.samples])
         return self.best - half, self.best + half
 
@@ -115,7 +116,7 @@ def difference(one: Attained, other: Attained) -> tuple[Floats, Floats, Floats]:
         half = _half_width([one.samples, other.samples])
         return value, value - half, value + half
     rows = np.arange(RESAMPLES)
-    low, high = _ends(one.samples[rows % len(one.samples)] - other.samples[rows % len(other.samples)])
+    low, high = _ends(one.samples[rows % len(one.samples)] - other.samples[rows % len(other.samples)], value)
     return value, low, high
 
 
@@ -189,8 +190,8 @@ def _volume(
             if len(some)
             else 0.0
         )
-    low, high = np.percentile(found, _ENDS) if found else (whole, whole)
-    return Interval(whole, float(low), float(high))
+    low, high = np.percentile(found, _ENDS) - np.mean(found) if found else (0.0, 0.0)
+    return Interval(whole, whole + min(float(low), 0.0), whole + max(float(high), 0.0))
 
 
 def _front(values: Floats, maximise: list[bool]) -> Floats:
@@ -202,11 +203,20 @@ def _defined(values: Floats) -> Floats:
     return np.where(np.isinf(values), np.nan, values)
 
 
-def _ends(values: Floats) -> tuple[Floats, Floats]:
-    """The interval over the first axis; NaN where fewer than half of the resamples have a value."""
+def _ends(values: Floats, around: Floats) -> tuple[Floats, Floats]:
+    """The interval around values, as wide as their resamples differ from their mean.
+
+    Args:
+        values: (resamples, n).
+        around: (n,) what was resampled.
+
+    Returns:
+        low, high: (n,), NaN where fewer than half of the resamples have a value.
+    """
     enough = np.isfinite(values).mean(axis=0) > 0.5
     filled = np.where(enough, values, 0.0)
-    low, high = np.nanpercentile(filled, _ENDS, axis=0)
+    low, high = np.nanpercentile(filled, _ENDS, axis=0) - np.nanmean(filled, axis=0)
+    low, high = around + np.minimum(low, 0.0), around + np.maximum(high, 0.0)
     return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
 
 
