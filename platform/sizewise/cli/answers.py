@@ -179,6 +179,7 @@ def choose(asked: ChoiceOptions) -> None:
     from sizewise.cli.terminal import print_problems, say
     from sizewise.results.commands import export as export_command
     from sizewise.results.status import NEAR
+    from sizewise.results.weights import kept_weights
 
     limits = results.Limits(_bytes(asked.max_bytes), asked.max_iterations, asked.min_auc)
     study = results.load(place(asked.runs), asked.name)
@@ -200,7 +201,8 @@ def choose(asked: ChoiceOptions) -> None:
             if not loss.rows_error > 0
             else f"{choice.why}; AUC {loss.text} than the best of the study"
         )
-    export = export_command(study, choice.trial_id, choice.stored_as)
+    shipped = choice.iteration in kept_weights(study, choice.trial_id)
+    export = export_command(study, choice.trial_id, choice.stored_as, choice.iteration if shipped else None)
     if asked.as_json:
         about = answer.as_json() if answer else {"loss": loss and loss.as_json()}
         print_json({**dataclasses.asdict(choice), **about, "export": export, "problems": study.problems})
@@ -210,7 +212,7 @@ def choose(asked: ChoiceOptions) -> None:
     if answer and answer.selection:
         say(f"{answer.selection.text}.")
     (exported,) = study.trials.filter(trial_id=choice.trial_id)["iteration"]
-    if exported != choice.iteration:  # only the weights of a trial's best evaluation are kept
+    if not shipped and exported != choice.iteration:
         say(f"What is exported is this trial at its best AUC, at iteration {exported:,}:")
     print(export)
 

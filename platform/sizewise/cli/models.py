@@ -16,6 +16,10 @@ def export(
     trial: Annotated[int, typer.Option(help="Which trial; `sizewise choose` names one.", min=0)],
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     runs: Runs = "runs",
+    iteration: Annotated[
+        int | None,
+        typer.Option(help="Which evaluation: one on the front; when left out, the trial's best.", min=0),
+    ] = None,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -25,7 +29,7 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a trial's best model as a folder that runs without Sizewise, with its measured latency."""
+    """Write a trial's model as a folder that runs without Sizewise, with its measured latency."""
     from sizewise.cli.terminal import print_problems, say, waiting
     from sizewise_core.units import format_bytes
 
@@ -36,7 +40,7 @@ def export(
     problems: list[str] = []
     try:
         with waiting("writing the model and measuring its latency", as_json):
-            found = exports.export(place(runs), name, trial, out, problems, storage=storage)
+            found = exports.export(place(runs), name, trial, out, problems, storage, iteration)
     finally:
         print_problems(problems, command("results", name, runs, "--problems"))
     if as_json:

@@ -34,6 +34,7 @@ from sizewise.engine.creating import (
 )
 from sizewise.engine.decisions import Engine
 from sizewise.engine.driver import only_driver
+from sizewise.engine.kept_weights import keep_the_front
 from sizewise.engine.leaving import STOP_SECONDS, give_up, leave_moved, stop_now
 from sizewise.engine.ray_tune.placement import PlacementError
 from sizewise.engine.signals import ended_within, terminate_as_interrupt
@@ -262,6 +263,9 @@ def _drive(
             driver.stops(engine.paused)
             raise PausedError(engine.paused)
         finished = search.remaining == 0
+        if finished:
+            with suppress(OSError, InputError):  # they take room, and nothing else
+                keep_the_front(folder)
         driver.ends(finished)
         return finished
     return False

@@ -2,7 +2,8 @@
 
     description = export(Path("runs"), "quickstart", trial_id=7, out=Path("model"))
 
-The weights are those of the trial's best evaluation on the validation split, the only ones that a study keeps.
+The weights are those of the trial's best evaluation on the validation split, or of an earlier one that was kept because
+it may stand on the front (`results.weights`).
 """
 
 import hashlib
@@ -27,15 +28,16 @@ from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description
 from sizewise.export.program import to_program
 from sizewise.models import MODELS, Model, find, is_own
 from sizewise.results.commands import run_longer
+from sizewise.results.weights import kept_weights
 from sizewise.store import code
 from sizewise.store.data_identity import fingerprint
-from sizewise.store.study_folder import StudyFolder, TrialFolder
+from sizewise.store.study_folder import StudyFolder
 from sizewise.training import checkpoint
 from sizewise.training.building import build_model
 from sizewise_core.atomic import atomic_folder, write_atomic
 from sizewise_core.errors import InputError, shown
 from sizewise_core.sealed import DamagedError
-from sizewise_core.storage import Place, entries
+from sizewise_core.storage import Place
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.values.vocabulary import Vocabulary
@@ -52,14 +54,16 @@ def export(
     out: Path,
     problems: list[str] | None = None,
     storage: str | None = None,
+    iteration: int | None = None,
 ) -> Description:
-    """Write the model of a trial's best evaluation to a folder, completely or not at all.
+    """Write the model of one of a trial's evaluations to a folder, completely or not at all.
 
     Args:
         runs, name, trial_id: of the trial.
         out: a folder that is not there yet, or empty.
         problems: gets a line for what could not be read of the study.
         storage: round a model that was trained in float32 to it: bfloat16, int8, int4 or int2.
+        iteration: of the evaluation; None for the trial's best one on the validation split.
 
     Raises:
         InputError: no such study or trial, nothing of it to export, its weights are damaged, its data is gone, `out`
@@ -70,7 +74,7 @@ def export(
     study = results.load(runs, name)
     if problems is not None:
         problems += study.problems
-    row = _row(study, trial_id)
+    row = _row(study, trial_id, iteration)
     config = TrialConfig.from_flat(results.trial_report(runs, name, trial_id).record.config)
     if is_own(config.model.kind):
         code.use(study.folder)
@@ -185,8 +189,8 @@ def _program(config: TrialConfig, model: Model, manifest: Manifest, vocabulary: 
     return buffer.getvalue()
 
 
-def _row(study: results.Study, trial_id: int) -> Mapping[str, Any]:
-    """The trial's row of the table of trials. Raises InputError if there is nothing to export."""
+def _row(study: results.Study, trial_id: int, iteration: int | None) -> Mapping[str, Any]:
+    """The trial's row of the table of trials, at that iteration. Raises InputError if there is nothing to export."""
     found = study.trials.filter(trial_id=trial_id)
     if found.is_empty():
         known = ", ".join(map(str, study.trials["trial_id"].to_list())) or "none yet"
@@ -198,11 +202,20 @@ def _row(study: results.Study, trial_id: int) -> Mapping[str, Any]:
         raise InputError(
             f"{study.folder}: trial {trial_id} ({row['state']}) was never evaluated; choose another --trial"
         )
-    return row
+    if iteration in (None, row["iteration"]):
+        return row
+    evaluated = study.evaluations.filter(trial_id=trial_id, iteration=iteration)
+    if evaluated.is_empty():
+        raise InputError(
+            f"{study.folder}: trial {trial_id} was not evaluated at iteration {iteration}; `sizewise results "
+            f"{study.name} --table evaluations` has its iterations"
+        )
+    # The test split was scored with the weights of the best evaluation only.
+    return {**row, **evaluated.row(0, named=True), **{f"test_{name}": None for name in _SCORES}}
 
 
 def _weights(study: results.Study, row: Mapping[str, Any], of: str) -> dict[str, torch.Tensor]:
-    """The weights of the trial's best evaluation."""
+    """The weights of the evaluation in that row."""
     path = weights_file(study, row)
     try:
         return checkpoint.load_weights(path, of)
@@ -211,27 +224,23 @@ def _weights(study: results.Study, row: Mapping[str, Any], of: str) -> dict[str,
 
 
 def weights_file(study: results.Study, row: Mapping[str, Any]) -> Place:
-    """The file of weights of a trial's best evaluation: the trial's own, or of the one whose curve it shares.
+    """The file of weights of an evaluation: the trial's own, or of the one whose curve it shares.
 
     Args:
         study: the trial's.
-        row: the trial's, of its table.
+        row: the trial's, of its table, with the iteration that is meant.
 
     Raises:
         InputError: there is none any more.
     """
-    files = StudyFolder(study.folder)
-    for trial_id in (row["trial_id"], row["reuses"]):
-        for key in study.trials.filter(trial_id=trial_id)["key"].to_list() if trial_id is not None else []:
-            if not any(entry.is_folder for entry in entries(files.checkpoints, key)):
-                continue  # deleted, or a link, which is not followed
-            folder = checkpoint.current(files.checkpoints_of(key).path)
-            path = TrialFolder(folder).weights(row["iteration"])
-            if any(entry.path.name == path.name for entry in entries(folder, "best-*.safetensors")):
-                return path
+    kept = kept_weights(study, row["trial_id"])
+    if row["iteration"] in kept:
+        return kept[row["iteration"]]
+    some = ", ".join(map(str, sorted(kept)[-5:]))
+    others = f"; or choose an --iteration whose weights are kept: {some}" if kept else ""
     raise InputError(
-        f"{files.checkpoints}: no weights of trial {row['trial_id']} at iteration "
-        f"{row['iteration']}; {_train_again(study, row)}"
+        f"{StudyFolder(study.folder).checkpoints}: no weights of trial {row['trial_id']} at iteration "
+        f"{row['iteration']}; {_train_again(study, row)}{others}"
     )
 
 

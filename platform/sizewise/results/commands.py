@@ -25,17 +25,24 @@ _TEACHER = (
 _OF_THE_STUDY = ("dim", "bottom_mlp", "top_mlp", "evaluate_every", "checkpoint_seconds", "model", *_TEACHER)
 
 
-def export(study: Study, trial_id: int, stored_as: str | None = None) -> str:
-    """`sizewise export` of a trial's best model into a folder named after both.
+def export(study: Study, trial_id: int, stored_as: str | None = None, iteration: int | None = None) -> str:
+    """`sizewise export` of a trial's model into a folder named after both.
 
     Args:
         study: the trial's.
         trial_id: the trial.
         stored_as: the storage to round the model to, as `--storage` takes it; None: as it was trained.
+        iteration: of the evaluation; None for the trial's best one.
     """
-    out = f"{study.name}-trial{trial_id}" + (f"-{stored_as}" if stored_as else "")
+    best = study.trials.filter(trial_id=trial_id)["iteration"].to_list()
+    at = "" if iteration is None or iteration in best else f" --iteration {iteration}"
+    out = (
+        f"{study.name}-trial{trial_id}"
+        + (f"-{iteration}" if at else "")
+        + (f"-{stored_as}" if stored_as else "")
+    )
     storage = f" --storage {stored_as}" if stored_as else ""
-    return f"sizewise export {study.name}{_where(study)} --trial {trial_id}{storage} --out {out}"
+    return f"sizewise export {study.name}{_where(study)} --trial {trial_id}{at}{storage} --out {out}"
 
 
 def resume(study: Study) -> str:

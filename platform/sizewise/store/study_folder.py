@@ -82,8 +82,12 @@ class TrialFolder:
         return self.path / f"stable-{iteration:012d}-{weights:012d}.state"
 
     def weights(self, iteration: int) -> Place:
-        """The weights of an evaluation that was the best so far."""
+        """The weights of the best evaluation so far."""
         return self.path / f"best-{iteration:012d}.safetensors"
+
+    def earlier_weights(self, iteration: int) -> Place:
+        """The weights of an evaluation that was the best until a later one was better."""
+        return self.path / f"front-{iteration:012d}.safetensors"
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from sizewise_core.claims import Claim
 from sizewise_core.local_files import OddFileError, open_file
 from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import (
+    Entry,
     Place,
     copy,
     entries,
@@ -43,6 +44,8 @@ from sizewise_core.storage import (
 
 log = logging.getLogger(__name__)
 KEPT = 2  # the newest, and one to fall back on
+EARLIER_BYTES = 64 << 20
+"""Of the weights of a trial's earlier evaluations that may stand on the front; larger models have their best only."""
 DIGEST_BYTES = 32
 MOST_HEADER = 100 << 20  # bytes that safetensors allows
 
@@ -96,8 +99,12 @@ def adopt(source: Place, folder: Place) -> None:
     if entries(folder, "*.ckpt"):
         return
     # Weights first: a checkpoint counts on the weights of its best evaluation.
-    for path, *_ in entries(source, "best-*.safetensors") + entries(source, "*.ckpt"):
+    for path, *_ in _all_weights(source) + entries(source, "*.ckpt"):
         write(folder / path.name, read(path))
+
+
+def _all_weights(folder: Place) -> list[Entry]:
+    return entries(folder, "front-*.safetensors") + entries(folder, "best-*.safetensors")
 
 
 def load_newest(folder: Place, say: Callable[[str], None] = log.warning, of: str = "") -> State | None:
@@ -193,19 +200,39 @@ def newest_usable(folder: Place, of: str) -> tuple[State | None, list[str]]:
 
 
 def drop_weights(folder: Place, before: int, kept: int | None) -> None:
-    """Remove weights of earlier evaluations, but those of states that are kept for other trials.
+    """Set weights of earlier evaluations apart, the newest `EARLIER_BYTES` of them, and remove the others.
+
+    Each was the best of its trial until more iterations made a better one, so that it may stand on the front.
 
     Args:
         folder: the trial's.
-        before: the iteration before which they are removed.
-        kept: the iteration whose weights stay all the same; None for none.
+        before: the iteration before which they are set apart.
+        kept: the iteration whose weights stay where they are; None for none.
     """
-    keep = set() if kept is None else {TrialFolder(folder).weights(kept)}
-    states = [entry.path.stem.rpartition("-")[2] for entry in entries(folder, "stable-*.state")]
-    keep |= {TrialFolder(folder).weights(int(weights)) for weights in states if weights.isdecimal()}
-    for old, *_ in entries(folder, "best-*.safetensors"):
-        if old not in keep and int(old.stem.removeprefix("best-")) < before:
-            remove(old)
+    trial = TrialFolder(folder)
+    keep = None if kept is None else trial.weights(kept)
+    old = [
+        entry
+        for entry in entries(folder, "best-*.safetensors")
+        if entry.path != keep and weights_iteration(entry.path) < before
+    ]
+    for entry in old:
+        if entry.size > EARLIER_BYTES:
+            remove(entry.path)
+        else:
+            rename(entry.path, trial.earlier_weights(weights_iteration(entry.path)).name)
+    if old:
+        room = EARLIER_BYTES
+        for entry in reversed(entries(folder, "front-*.safetensors")):
+            room -= entry.size
+            if room < 0:
+                remove(entry.path)
+
+
+def weights_iteration(path: Place) -> int:
+    """The iteration of a file of weights, by its name; -1 where it has none."""
+    number = path.stem.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
 
 
 def identity(config: TrialConfig) -> str:

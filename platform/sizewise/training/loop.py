@@ -358,7 +358,7 @@ class _Trial:
         if self.claim and self.claim.superseded():
             raise SupersededError(f"{self.folder}: another process trains this trial now")
         checkpoint.save(self.folder, self.iteration, self._state())
-        # Only now may older best weights go: until here the checkpoint before this one needed them.
+        # Only now may older best weights be set apart: until here the checkpoint before this one needed them.
         kept = best(self.evaluations).iteration if self.evaluations else None
         checkpoint.drop_weights(self.folder, self.iteration, kept)
 

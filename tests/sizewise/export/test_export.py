@@ -17,7 +17,10 @@ import pytest
 
 from real_study import calm_study, flip_a_bit
 from sizewise import cli, results
+from sizewise.engine.kept_weights import keep_the_front
 from sizewise.export import Deployed, evaluate, export, score
+from sizewise.results.commands import export as export_command
+from sizewise.results.weights import kept_weights
 from sizewise_core.errors import InputError
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
@@ -283,6 +286,39 @@ def test_what_cannot_be_exported_is_said(trained: Callable[..., tuple[Path, str]
     ):
         export(runs, name, 1, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_what_stands_on_the_front_can_be_exported(
+    trained: Callable[..., tuple[Path, str]], raw: Path, tmp_path: Path
+) -> None:
+    """Earlier evaluations too, with the weights that they were scored with; and no others take room in the end."""
+    runs, name = trained("raw", method="robe", width=2)
+    study = results.load(runs, name)
+    lines = (raw / "day_0.tsv").read_bytes().splitlines(keepends=True)
+    (tmp_path / "validation.tsv").write_bytes(b"".join(lines[-ROWS // 5 : -ROWS // 10]))
+    front = study.front.sort("iteration")
+    assert front["iteration"].n_unique() > 1
+    best = dict(study.trials.select("trial_id", "iteration").iter_rows())
+    for row in [front.row(0, named=True), front.row(-1, named=True)]:
+        out = tmp_path / f"{row['trial_id']}-{row['iteration']}"
+        description = export(runs, name, row["trial_id"], out, iteration=row["iteration"])
+        assert (description.iteration, description.validation["auc"]) == (row["iteration"], row["auc"])
+        assert bool(description.test) == (row["iteration"] == best[row["trial_id"]])
+        found = evaluate(Deployed.open(out), [str(tmp_path / "validation.tsv")])
+        assert found.scores
+        assert found.scores.auc == pytest.approx(row["auc"], abs=1e-4)
+        with_it = f" --trial {row['trial_id']} --iteration {row['iteration']} "
+        command = export_command(study, row["trial_id"], iteration=row["iteration"])
+        assert (with_it in command) == (row["iteration"] != best[row["trial_id"]])
+
+    before = {trial_id: set(kept_weights(study, trial_id)) for trial_id in (0, 1)}
+    keep_the_front(runs / name)
+    on_front = {(row["trial_id"], row["iteration"]) for row in front.iter_rows(named=True)}
+    for trial_id in (0, 1):
+        expected = {at for at in before[trial_id] if (trial_id, at) in on_front or at == best[trial_id]}
+        assert set(kept_weights(study, trial_id)) == expected
+    with pytest.raises(InputError, match="was not evaluated at iteration 7;"):
+        export(runs, name, 0, tmp_path / "none", iteration=7)
 
 
 def test_a_damaged_export_is_noticed(trained: Callable[..., tuple[Path, str]], tmp_path: Path) -> None:

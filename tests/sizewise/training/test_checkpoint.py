@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sizewise.store.study_folder import TrialFolder
 from sizewise.training import checkpoint
 from sizewise_core.sealed import DamagedError
 
@@ -71,3 +72,15 @@ def test_damaged_weights_are_refused(tmp_path: Path, damage: str) -> None:
         path.write_bytes({"truncated": data[:100], "flipped": data, "empty": b""}[damage])
     with pytest.raises(DamagedError, match=r"best\.safetensors"):
         checkpoint.load_weights(path)
+
+
+def test_earlier_weights_are_kept_as_far_as_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "EARLIER_BYTES", 2_000)
+    trial = TrialFolder(tmp_path)
+    for iteration, size in ((10, 800), (20, 800), (30, 800), (40, 3_000), (50, 100)):
+        trial.weights(iteration).write_bytes(bytes(size))
+        checkpoint.drop_weights(tmp_path, iteration, iteration)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        trial.weights(50).name,
+        *(trial.earlier_weights(iteration).name for iteration in (20, 30)),
+    ]

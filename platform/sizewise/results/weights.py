@@ -1,0 +1,28 @@
+"""Which evaluations of a study can be exported: those whose weights are kept.
+
+    kept_weights(study, trial_id=7)        # {200: .../front-000000000200.safetensors, 400: .../best-...}
+
+A trial keeps the weights of its best evaluation, and of earlier ones that were the best until then, as far as these
+take at most 64 MB (`training.checkpoint.EARLIER_BYTES`). A study that has finished keeps those on its front.
+"""
+
+from sizewise.results.reading import Study
+from sizewise.store.study_folder import StudyFolder
+from sizewise.training import checkpoint
+from sizewise_core.storage import Place, entries
+
+
+def kept_weights(study: Study, trial_id: int) -> dict[int, Place]:
+    """The files of a trial's kept weights, by iteration: its own, or those of the one whose curve it shares."""
+    files = StudyFolder(study.folder)
+    rows = study.trials.filter(trial_id=trial_id)
+    found: dict[int, Place] = {}
+    for number in (trial_id, *rows["reuses"].to_list()):
+        for key in study.trials.filter(trial_id=number)["key"].to_list() if number is not None else []:
+            if not key or not any(entry.is_folder for entry in entries(files.checkpoints, key)):
+                continue  # deleted, or a link, which is not followed
+            folder = checkpoint.current(files.checkpoints_of(key).path)
+            for name in ("front-*.safetensors", "best-*.safetensors"):
+                for entry in entries(folder, name):
+                    found.setdefault(checkpoint.weights_iteration(entry.path), entry.path)
+    return found
