@@ -33,6 +33,7 @@ class Options:
         shuffle: a seed by which rows are shuffled within each shard; None keeps the order of the log.
         layout: the raw files' columns, if they are not Criteo's.
         sort: whether to put rows in the order of the time column; equal times keep the order of the log.
+        max_list: of longer lists the last so many values are kept; None: all.
     """
 
     split: tuple[float, ...] | str = (0.8, 0.1, 0.1)
@@ -43,14 +44,14 @@ class Options:
     shuffle: int | None = None
     layout: Layout | None = None
     sort: bool = False
+    max_list: int | None = None
 
     @property
     def shard_memory(self) -> int:
         """Bytes that a worker needs to make a shard."""
         layout = self.layout or CRITEO
-        return assembly.memory(
-            self.shard_rows, 1 + 4 * len(layout.numbers) + 4 * len(layout.tokens) + 8 * self.sort
-        )
+        numbers, features = len(layout.numbers), len(layout.features)
+        return assembly.memory(self.shard_rows, 1 + 4 * numbers + 4 * features + 8 * self.sort)
 
     def settings(self) -> Settings:
         """The options as the manifest records them. Raises InputError for one that is out of range."""
@@ -69,6 +70,10 @@ class Options:
         if self.sort:
             rule.check_sorted()
             (self.layout or CRITEO).sorted_by_time()
+        if self.max_list is not None and self.max_list < 1:
+            raise InputError(f"max_list = {self.max_list}: give at least 1")
+        if self.max_list is not None and not (self.layout or CRITEO).token_lists:
+            raise InputError("max_list: the schema has no columns of lists (`tokens`): leave it out")
         return Settings(
             split=rule.written,
             shard_rows=self.shard_rows,
@@ -78,4 +83,5 @@ class Options:
             shuffle=self.shuffle,
             layout=None if self.layout == CRITEO else self.layout,
             sort=self.sort,
+            max_list=self.max_list,
         )

@@ -24,7 +24,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sizewise_core.errors import InputError, first_problem
 from sizewise_core.yaml_files import line_of, load_yaml
-from sizewise_prep.raw.options import DEFAULT_QUANTILES, Bucket, Fitted, Moments, TransformKind
+from sizewise_prep.raw.options import (
+    DEFAULT_QUANTILES,
+    Bucket,
+    Fitted,
+    ListForm,
+    Moments,
+    TransformKind,
+)
 from sizewise_prep.raw.schema_forms import FormError, spread
 
 Kind = Literal[
@@ -35,6 +42,7 @@ Kind = Literal[
     "decimal",
     "string",
     "token",
+    "tokens",
     "bucket",
     "weight",
     "time",
@@ -48,7 +56,7 @@ KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in _
 _BY_NAME: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
 DENSE_KINDS = ("integer", "number")
 TOKEN_KINDS = ("hex", "decimal", "string", "token")
-_OF_TABLES = ("number", "token", "weight", "bucket", "split", "order")
+_OF_TABLES = ("number", "token", "tokens", "weight", "bucket", "split", "order")
 """Kinds that the parser of plain lines does not know."""
 _RULE = re.compile(r"label\s*(>=|<=|==|!=|>|<)\s*(\S(?:.*\S)?)\s*")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -75,9 +83,10 @@ class Layout(BaseModel):
         columns: what each column holds: `label` 0 or 1 (or `label >= 4`, see `LabelRule`); `integer` a signed number
             of 64 bits and `number` any real one, which become dense columns; a token as `hex` (up to 8 digits),
             `decimal` (up to 4,294,967,295), free `string` (hashed, see `hashing`) or `token` (a string, an integer
-            of 64 bits or a truth value, hashed as its text is); `bucket`, a real number of which only a token is made;
-            `weight`, a real number from 0 on, one column at most, by which rows count; `time`, one column at most, by
-            which the order of rows is checked, and which is not kept (see `time_order`); or `skip`.
+            of 64 bits or a truth value, hashed as its text is); `tokens`, any number of these (a list, or text with
+            a separator of its own, see `ListForm`); `bucket`, a real number of which only a token is made; `weight`, a
+            real number from 0 on, one column at most, by which rows count; `time`, one column at most, by which the
+            order of rows is checked, and which is not kept (see `time_order`); or `skip`.
         quotes: whether fields of text may stand in double quotes (RFC 4180), and so hold separators, line breaks and
             doubled quotes.
         others: `skip`: files may have columns that are not named here.
@@ -88,6 +97,7 @@ class Layout(BaseModel):
         fitted: what the training rows say of columns; absent where the layout is a schema file's.
         crosses: further token columns, each of which stands for the combinations of two or more others (see
             `features`).
+        lists: how the values of `tokens` columns are written, where they are not lists of `token`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -103,6 +113,7 @@ class Layout(BaseModel):
     crosses: Annotated[dict[str, tuple[str, ...]], Field(exclude_if=lambda used: not used)] = {}
     transforms: Annotated[dict[str, TransformKind], Field(exclude_if=lambda used: not used)] = {}
     fitted: Annotated[Fitted | None, Field(exclude_if=lambda used: used is None)] = None
+    lists: Annotated[dict[str, ListForm], Field(exclude_if=lambda used: not used)] = {}
 
     @model_validator(mode="after")
     def _usable(self) -> Layout:
@@ -124,8 +135,15 @@ class Layout(BaseModel):
             )
         if kinds.count("time") > 1:
             raise ValueError(f"{kinds.count('time')} columns are the time; name one, and `skip` the others")
-        if not self.tokens:
-            raise ValueError("name at least one token column (token, hex, decimal, string)")
+        if not self.features:
+            raise ValueError("name at least one token column (token, hex, decimal, string, tokens)")
+        for name, form in self.lists.items():
+            if self.columns.get(name) != "tokens":
+                raise ValueError(f"lists.{name:.40}: is no column of kind `tokens`")
+            if form.separator == self.separator and not self.quotes:
+                raise ValueError(
+                    f"columns.{name:.40}: its separator is that of the columns; set `quotes: true`"
+                )
         for name, bucket in self.buckets.items():
             if wrong := self._no_bucket(name, bucket):
                 raise ValueError(f"buckets.{name:.40}: {wrong}")
@@ -250,10 +268,25 @@ class Layout(BaseModel):
         return self.fitted.moments[name]
 
     @property
+    def token_lists(self) -> list[str]:
+        """The names of the columns that hold several tokens a row."""
+        return [name for name, kind in self.kinds.items() if kind == "tokens"]
+
+    @property
+    def features(self) -> list[str]:
+        """The names of all features that models have embeddings of: token columns, then columns of lists."""
+        return [*self.tokens, *self.token_lists]
+
+    def list_form(self, name: str) -> ListForm:
+        """How the values of a column of lists are written."""
+        return self.lists.get(name, ListForm())
+
+    @property
     def shape(self) -> str:
         """The fields of a line, in words."""
         numbers = "numbers" if "number" in self.kinds.values() else "integers"
-        return f"label, {len(self.dense)} {numbers}, {len(self.tokens)} tokens"
+        lists = f", {len(self.token_lists)} lists" if self.token_lists else ""
+        return f"label, {len(self.dense)} {numbers}, {len(self.tokens)} tokens{lists}"
 
     def header_fault(self, line: bytes) -> str:
         """What is wrong with a file's first line (without its ending) as a header; empty where nothing is."""

@@ -1,6 +1,7 @@
 """What a schema file may say of a column besides its kind, and what only the training rows say of it.
 
 Bucket(of="age", quantiles=20), Transform(kind="standardize")
+ListForm(separator="|", of="hex")
 Fitted(edges={"age": (18.0, 25.0)}, moments={"price": Moments(mean=3.5, deviation=1.25)})
 """
 
@@ -71,3 +72,22 @@ class Fitted(_Frozen):
 
     edges: dict[str, tuple[FiniteFloat, ...]] = {}
     moments: dict[str, Moments] = {}
+
+
+ListKind = Literal["token", "string", "hex", "decimal"]
+"""The kinds of values that lists can have."""
+MOST_SEPARATOR = 10
+
+
+class ListForm(_Frozen):
+    """How the values of a column of lists are written.
+
+    Attributes:
+        separator: what stands between the values of a list that is text; None: lists are lists.
+        of: the kind of each value.
+    """
+
+    separator: Annotated[
+        str | None, Field(min_length=1, max_length=MOST_SEPARATOR, exclude_if=lambda used: used is None)
+    ] = None
+    of: ListKind = "token"

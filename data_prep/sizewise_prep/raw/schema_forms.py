@@ -12,10 +12,11 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from sizewise_core.errors import first_problem
-from sizewise_prep.raw.options import Bucket, TransformKind
+from sizewise_prep.raw.options import MOST_SEPARATOR, Bucket, ListKind, TransformKind
 
 _OPTIONS = {
     "cross": ("of",),
+    "tokens": ("separator", "of"),
     "bucket": ("of", "quantiles", "edges"),
     "number": ("transform",),
     "integer": ("transform",),
@@ -25,6 +26,7 @@ _FORMS = {
     "crosses": "`name: [column, column]`",
     "buckets": "`name: {of: column, quantiles: 20}`",
     "transforms": "`column: standardize` (or log1p, none)",
+    "lists": '`column: {separator: "|"}`',
 }
 
 
@@ -63,6 +65,9 @@ def spread(document: Mapping[str, Any]) -> dict[str, Any]:
             name: _transform(["transforms", name], kind)
             for name, kind in (document.get("transforms") or {}).items()
         },
+        "lists": {
+            name: _list_form(["lists", name], form) for name, form in (document.get("lists") or {}).items()
+        },
     }
     kept = {}
     for name, written in columns.items():
@@ -88,9 +93,25 @@ def _option(steps: list[Any], kind: Any, options: Mapping[str, Any]) -> tuple[st
         return "crosses", _names([*steps, "of"], options.get("of"))
     if kind == "bucket":
         return "buckets", _bucket(steps, steps[1], options)
+    if kind == "tokens" and options:
+        return "lists", _list_form(steps, options)
     if "transform" in options:
         return "transforms", _transform([*steps, "transform"], options["transform"])
     return "", None
+
+
+def _list_form(steps: list[Any], options: Any) -> dict[str, Any]:
+    """How the values of lists are written."""
+    if not isinstance(options, Mapping):
+        raise FormError(steps, 'write what separates its values, such as {separator: "|"}')
+    separator, kinds = options.get("separator", " "), get_args(ListKind)
+    if not isinstance(separator, str) or not 1 <= len(separator) <= MOST_SEPARATOR:
+        raise FormError([*steps, "separator"], 'write what stands between values in quotes, such as "|"')
+    if options.get("of", "token") not in kinds:
+        raise FormError(
+            [*steps, "of"], f"{options['of']!s:.20} is not a kind of values: use {', '.join(kinds)}"
+        )
+    return dict(options)
 
 
 def _kind(steps: list[Any], written: Mapping[str, Any]) -> Any:

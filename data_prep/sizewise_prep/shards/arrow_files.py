@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 _MAGIC_BYTES = 8  # "ARROW1" and padding, at the start
@@ -33,20 +32,23 @@ class MalformedError(ValueError):
 
 
 class Column(NamedTuple):
-    """A column: numbers of one type, or with a width fixed-size lists of so many."""
+    """A column: numbers of one type, with a width fixed-size lists of so many, or `ragged` lists of any number."""
 
     name: str
     kind: type[np.generic]
     width: int | None = None
+    ragged: bool = False
 
     @property
     def arrow(self) -> pa.DataType:
         """Arrow's name for the type."""
         kind = pa.from_numpy_dtype(np.dtype(self.kind))
+        if self.ragged:
+            return pa.list_(kind)
         return kind if self.width is None else pa.list_(kind, self.width)
 
 
-def mapped(path: Path, columns: Sequence[Column], rows: int | None = None) -> list[npt.NDArray[Any]]:
+def mapped(path: Path, columns: Sequence[Column], rows: int | None = None) -> list[Any]:
     """The columns of an Arrow file of one record batch: read-only arrays, whose pages are read from disk when used.
 
     Args:
@@ -55,7 +57,8 @@ def mapped(path: Path, columns: Sequence[Column], rows: int | None = None) -> li
         rows: how many it must have; None: any number.
 
     Returns:
-        Arrays (rows,) or (rows, width), in the order of the columns.
+        Arrays (rows,) or (rows, width), in the order of the columns; of ragged ones their offsets, int32 (rows + 1,),
+        and values, as they are in the file: what offsets hold is not checked.
 
     Raises:
         MalformedError: the file is anything else.
@@ -145,19 +148,12 @@ def _parsed(data: bytes) -> tuple[int, list[tuple[int, int]], list[tuple[int, in
     return rows, pairs(nodes), pairs(buffers), bool(compression)
 
 
-def _arrays(content: pa.Buffer, layout: _Layout, columns: Sequence[Column]) -> list[npt.NDArray[Any]]:
+def _arrays(content: pa.Buffer, layout: _Layout, columns: Sequence[Column]) -> list[Any]:
     """The columns, if the file has nothing but their numbers, one column after another."""
-    rows = layout.rows
-    nodes = [
-        (count, 0)
-        for column in columns
-        for count in ([rows] if column.width is None else [rows, rows * column.width])
-    ]
     if layout.compressed:
         raise MalformedError("is compressed")
-    if rows < 0 or layout.nodes != nodes:
-        raise MalformedError("has nulls, or columns of other lengths than its own")
-    sizes = [rows * (column.width or 1) * np.dtype(column.kind).itemsize for column in columns]
+    items = _items(layout, columns)
+    sizes = [count * np.dtype(kind).itemsize for column in items for kind, count in column]
     for alignment in _ALIGNMENTS:
         at, starts = 0, list[int]()
         for size in sizes:
@@ -169,21 +165,48 @@ def _arrays(content: pa.Buffer, layout: _Layout, columns: Sequence[Column]) -> l
             break
     else:
         raise MalformedError("does not have its columns one after another")
-    return [
-        np.frombuffer(
-            content, column.kind, size // np.dtype(column.kind).itemsize, layout.body + start
-        ).reshape((rows,) if column.width is None else (rows, column.width))
-        for column, start, size in zip(columns, starts, sizes, strict=True)
-    ]
+    left, found = iter(starts), list[Any]()
+    for column, parts in zip(columns, items, strict=True):
+        arrays = [np.frombuffer(content, kind, count, layout.body + next(left)) for kind, count in parts]
+        shape = (layout.rows,) if column.width is None else (layout.rows, column.width)
+        found.append(tuple(arrays) if column.ragged else arrays[0].reshape(shape))
+    return found
+
+
+def _items(layout: _Layout, columns: Sequence[Column]) -> list[list[tuple[Any, int]]]:
+    """Of each column its arrays of numbers: their type, and how many there are.
+
+    Raises MalformedError where the file's own lengths are others.
+    """
+    rows, given = layout.rows, iter(layout.nodes)
+    nodes: list[tuple[int, int]] = []
+    items: list[list[tuple[Any, int]]] = []
+    for column in columns:
+        nodes.append((rows, 0))
+        next(given, None)
+        if column.ragged:
+            values = next(given, (-1, 0))[0]
+            nodes.append((max(0, values), 0))
+            items.append([(np.int32, rows + 1), (column.kind, max(0, values))])
+        elif column.width is not None:
+            next(given, None)
+            nodes.append((rows * column.width, 0))
+            items.append([(column.kind, rows * column.width)])
+        else:
+            items.append([(column.kind, rows)])
+    if rows < 0 or layout.nodes != nodes:
+        raise MalformedError("has nulls, or columns of other lengths than its own")
+    return items
 
 
 def _buffers(columns: Sequence[Column], starts: list[int], sizes: list[int]) -> list[tuple[int, int]]:
     """The buffers that a writer lists for columns at these positions: empty bitmaps before each column's numbers."""
-    wanted = [
-        buffer
-        for column, start, size in zip(columns, starts, sizes, strict=True)
-        for buffer in ([(0, 0)] * (1 if column.width is None else 2) + [(start, size)])
-    ]
+    places, wanted = iter(zip(starts, sizes, strict=True)), list[tuple[int, int]]()
+    for column in columns:
+        if column.ragged:
+            wanted += [(0, 0), next(places), (0, 0), next(places)]
+        else:
+            wanted += [(0, 0)] * (1 if column.width is None else 2) + [next(places)]
     return _normalized(wanted)
 
 
@@ -204,6 +227,8 @@ def _described(schema: pa.Schema) -> list[tuple[str, pa.DataType]]:
             field.name,
             pa.list_(field.type.value_type, field.type.list_size)
             if pa.types.is_fixed_size_list(field.type)
+            else pa.list_(field.type.value_type)
+            if pa.types.is_list(field.type)
             else field.type,
         )
         for field in schema

@@ -5,12 +5,14 @@
 
 Any Arrow reader opens them: `polars.read_ipc(path)`, `pyarrow.ipc.open_file(path)`. Each holds
 one record batch with the columns label (uint8), dense (float32[13], NaN = missing) and ids (uint32[26], 0 =
-missing); logs of another layout have other numbers of dense and token columns, and without dense ones no such column.
+missing); logs of another layout have other numbers of dense and token columns, and without any no such column. Columns
+of lists (list<uint32>) come last, each under its own name.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,25 +22,55 @@ import pyarrow as pa
 
 from sizewise_core.atomic import hashed_file
 from sizewise_core.errors import InputError
-from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.raw.parsing.rows import ListColumn, Rows
 from sizewise_prep.shards.arrow_files import Column, MalformedError, mapped
+
+_NAMES = ("label", "dense", "ids", "weight")
+"""Of columns that are no lists."""
+_LISTS = pa.list_(pa.field("item", pa.uint32(), nullable=False))
+_MOST_VALUES = 2**31 - 1  # that 32-bit offsets can count
 
 
 class Shape(NamedTuple):
-    """The number of rows, dense columns and token columns that a shard must have."""
+    """The number of rows, dense columns and token columns that a shard must have, and the names of columns of lists."""
 
     rows: int
     dense: int
     tokens: int
     weight: bool = False
+    lists: tuple[str, ...] = ()
 
 
-def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
-    """Write rows as a shard, atomically and durably; returns the file's bytes and its hexadecimal SHA-256."""
+def list_names(names: Sequence[str]) -> list[str]:
+    """The names of shards' columns of lists: those of the schema, but for those that other columns of shards have."""
+    made: list[str] = []
+    for name in names:
+        column = name
+        while column in (*_NAMES, *made) or (column != name and column in names):
+            column += "_list"
+        made.append(column)
+    return made
+
+
+def write_shard(path: Path, rows: Rows, names: Sequence[str] = ()) -> tuple[int, str]:
+    """Write rows as a shard, atomically and durably.
+
+    Args:
+        path: of the file.
+        rows: at least one.
+        names: of the columns of lists.
+
+    Returns:
+        The file's bytes and its hexadecimal SHA-256.
+
+    Raises:
+        InputError: more values in a column of lists than a file can hold.
+    """
     lists: list[tuple[str, pa.DataType, npt.NDArray[Any]]] = []
     if rows.dense.shape[1]:
         lists.append(("dense", pa.float32(), rows.dense))
-    lists.append(("ids", pa.uint32(), rows.ids))
+    if rows.ids.shape[1]:
+        lists.append(("ids", pa.uint32(), rows.ids))
     fields = [pa.field("label", pa.uint8(), nullable=False)]
     columns = [column_of(pa.uint8(), rows.labels)]
     for name, kind, values in lists:
@@ -48,10 +80,26 @@ def write_shard(path: Path, rows: Rows) -> tuple[int, str]:
     if rows.weights is not None:
         fields.append(pa.field("weight", pa.float32(), nullable=False))
         columns.append(column_of(pa.float32(), rows.weights))
+    for name, column in zip(names, rows.lists, strict=True):
+        fields.append(pa.field(name, _LISTS, nullable=False))
+        columns.append(_list_column(name, column))
     schema = pa.schema(fields)
     with hashed_file(path) as writer, pa.ipc.new_file(pa.PythonFile(writer, "w"), schema) as file:
         file.write_batch(pa.record_batch(columns, schema=schema))
     return writer.bytes, writer.sha256
+
+
+def _list_column(name: str, lists: ListColumn) -> pa.Array:
+    values, first = lists.used, lists.offsets[0]
+    if len(values) > _MOST_VALUES:
+        raise InputError(
+            f"column {name:.40}: lists of one shard have {len(values):,} values, and at most {_MOST_VALUES:,} fit: "
+            "lower --shard-rows or --max-list"
+        )
+    offsets = (lists.offsets - first).astype(np.int32)
+    inner = column_of(pa.uint32(), np.ascontiguousarray(values))
+    buffers = [None, pa.py_buffer(offsets)]
+    return pa.Array.from_buffers(_LISTS, len(offsets) - 1, buffers, children=[inner])
 
 
 def column_of(kind: pa.DataType, values: npt.NDArray[Any]) -> pa.Array:
@@ -63,34 +111,52 @@ def read_shard(path: Path, shape: Shape) -> Rows:
     """A shard's rows, mapped into memory: read-only arrays, whose pages are read from disk when used.
 
     All code that reads shards uses this function. It checks the file's columns, types, widths and rows, the position of
-    every buffer, and that labels are 0 or 1 (one byte a row, which training reads first anyway). Other values are not
-    checked; only the file's SHA-256 shows whether they were changed (`manifest.verify`).
+    every buffer, that lists lie one after another, and that labels are 0 or 1 (a few bytes a row, which training reads
+    first anyway). Other values are not checked; only the file's SHA-256 shows whether they were changed
+    (`manifest.verify`).
 
     Raises:
         InputError: the file is not a shard of this shape.
         OSError: it is absent or cannot be read.
     """
-    columns = [Column("label", np.uint8), Column("ids", np.uint32, shape.tokens)]
+    columns = [Column("label", np.uint8)]
+    if shape.dense:
+        columns.append(Column("dense", np.float32, shape.dense))
+    if shape.tokens:
+        columns.append(Column("ids", np.uint32, shape.tokens))
     if shape.weight:
         columns.append(Column("weight", np.float32))
-    if shape.dense:
-        columns.insert(1, Column("dense", np.float32, shape.dense))
+    columns += [Column(name, np.uint32, ragged=True) for name in shape.lists]
     try:
-        labels, *lists = mapped(path, columns, shape.rows)
+        found = dict(zip((column.name for column in columns), mapped(path, columns, shape.rows), strict=True))
     except MalformedError as error:
         raise InputError(
             f"{path}: {error}, so it is not the shard of the manifest: prepare the raw files again"
         ) from None
+    labels, rows = found["label"], len(found["label"])
     if len(labels) and int(labels.max()) > 1:
         row = int(np.argmax(labels > 1))
         raise InputError(
             f"{path}: row {row + 1:,} has label {int(labels[row])}, which must be 0 or 1: prepare the raw files again"
         )
-    weights = lists.pop() if shape.weight else None
+    weights = found.get("weight")
     if weights is not None and not (np.isfinite(weights) & (weights >= 0)).all():
         raise InputError(f"{path}: has weights that are not from 0 on: prepare the raw files again")
-    dense = lists[0] if shape.dense else np.empty((len(labels), 0), np.float32)
-    return Rows(labels, dense, lists[-1], weights=weights)
+    dense = found.get("dense", np.empty((rows, 0), np.float32))
+    ids = found.get("ids", np.empty((rows, 0), np.uint32))
+    lists = tuple(ListColumn(*found[name]) for name in shape.lists)
+    for name, column in zip(shape.lists, lists, strict=True):
+        if wrong := _no_lists(column):
+            raise InputError(f"{path}: column {name:.40} {wrong}: prepare the raw files again")
+    return Rows(labels, dense, ids, lists, weights=weights)
+
+
+def _no_lists(column: ListColumn) -> str:
+    """Why offsets are not those of lists, which kernels follow without looking; empty where they are."""
+    offsets = column.offsets
+    if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(column.values):
+        return "has lists that do not begin or end where its values do"
+    return "has lists that end before they begin" if (offsets[1:] < offsets[:-1]).any() else ""
 
 
 def digest(path: Path) -> str:

@@ -25,7 +25,7 @@ from sizewise_core.names import PlainPath, plain_name
 from sizewise_core.storage import Place, StorageError, entry, is_folder, place, read
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.options import Fitted
-from sizewise_prep.shards.files import Shape, digest, read_shard
+from sizewise_prep.shards.files import Shape, digest, list_names, read_shard
 from sizewise_prep.shards.splits import SPLITS
 
 NAME = "manifest.json"
@@ -100,6 +100,7 @@ class Settings(_Frozen):
             `min_count` times in the training rows (see `vocabulary`); "mlperf": tokens modulo 40,000,000, and
             dense values are log(x + 1) of max(x, 0).
         shuffle: the seed by which rows are shuffled within each shard; None: in time order.
+        max_list: of longer lists the last so many values are kept; None: all.
         layout: the raw files' columns; None: those of Criteo's logs.
         sort: whether rows are in the order of the time column rather than in that of the files.
     """
@@ -112,6 +113,9 @@ class Settings(_Frozen):
     shuffle: Annotated[int, Field(ge=0)] | None = None
     layout: Layout | None = None
     sort: Annotated[bool, Field(exclude_if=lambda used: not used)] = False
+    max_list: Annotated[Annotated[int, Field(ge=1)] | None, Field(exclude_if=lambda used: used is None)] = (
+        None
+    )
 
     @property
     def dense_is_log(self) -> bool:
@@ -138,13 +142,34 @@ class TimeOrder(_Frozen):
     out_of_order: Count
 
 
+class ListFigures(_Frozen):
+    """A column of lists.
+
+    Attributes:
+        name: in the schema.
+        column: of the shards, whose name differs where another of their columns has that one.
+        values: of all rows together.
+        longest: values of the longest list.
+        mean_length: values a row.
+        cut: values that longer lists had (see `Settings.max_list`).
+    """
+
+    name: str
+    column: str
+    values: Count
+    longest: Count
+    mean_length: Annotated[float, Field(ge=0)]
+    cut: Count = 0
+
+
 class Manifest(_Frozen):
     """A folder of shards.
 
     Attributes:
-        cardinalities: per token column, how many distinct ids occur, "missing" being one where it occurs;
-            with contiguous ids, how many there are, the 0 of missing and unknown tokens always among them.
-        dense_missing, token_missing: per column, the share of rows without a value.
+        cardinalities: per feature (token columns, then columns of lists), how many distinct ids occur, "missing" being
+            one where it occurs; with contiguous ids, how many there are, the 0 of missing and unknown tokens always
+            among them.
+        dense_missing, token_missing: per column or feature, the share of rows without a value; of lists, with none.
         rows_in: rows_out + rows_quarantined.
         click_rate: over all rows out.
         vocabulary: with contiguous ids, the files that hold each column's tokens.
@@ -155,6 +180,7 @@ class Manifest(_Frozen):
         time_order: of the rows; None where no column holds the time.
         weights: of each split, the mean weight of its rows (0 without any), where rows have weights.
         fitted: what the training rows say of columns, where the layout asks for that.
+        lists: of each column of lists.
     """
 
     schema_version: Literal[1] = 1
@@ -175,11 +201,12 @@ class Manifest(_Frozen):
     time_order: TimeOrder | None = None
     weights: Annotated[dict[str, Weight] | None, Field(exclude_if=lambda used: used is None)] = None
     fitted: Annotated[Fitted | None, Field(exclude_if=lambda used: used is None)] = None
+    lists: Annotated[list[ListFigures], Field(exclude_if=lambda used: not used)] = []
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
         layout = self.settings.layout or CRITEO
-        dense, tokens = len(layout.dense), len(layout.tokens)
+        dense, tokens = len(layout.dense), len(layout.features)
         contiguous = self.settings.tokens == "contiguous"
         files = [shard.file for shard in self.files]
         row_bytes = 1 + 4 * dense + 4 * tokens + 4 * (layout.weight is not None)
@@ -188,6 +215,11 @@ class Manifest(_Frozen):
         problems = {
             f"splits are not {', '.join(SPLITS)}": set(self.splits) != set(SPLITS),
             f"dense_missing has not one share for each of {dense} columns": len(self.dense_missing) != dense,
+            "lists are not those of the layout": [(one.name, one.column) for one in self.lists]
+            != list(zip(layout.token_lists, list_names(layout.token_lists), strict=True)),
+            "lists have no longer one, or more values than rows of the longest": any(
+                not one.longest <= one.values <= one.longest * self.rows_out for one in self.lists
+            ),
             f"token_missing has not one share for each of {tokens} columns": len(self.token_missing)
             != tokens,
             f"cardinalities has not one for each of {tokens} columns": len(self.cardinalities) != tokens,
@@ -269,7 +301,9 @@ class Manifest(_Frozen):
 
     def shape(self, shard: Shard) -> Shape:
         """The shape that one of the splits' shards must have."""
-        return Shape(shard.rows, len(self.dense_missing), len(self.cardinalities), self.weights is not None)
+        lists = tuple(column.column for column in self.lists)
+        tokens = len(self.cardinalities) - len(lists)
+        return Shape(shard.rows, len(self.dense_missing), tokens, self.weights is not None, lists)
 
 
 def verify(folder: str | Path) -> list[str]:
@@ -310,17 +344,16 @@ def rows_problem(folder: Path, manifest: Manifest, shard: Shard) -> str | None:
         A sentence; None where nothing is wrong.
     """
     try:
-        ids = read_shard(folder / shard.file, manifest.shape(shard)).ids
+        rows = read_shard(folder / shard.file, manifest.shape(shard))
     except InputError as error:
         return str(error).removeprefix(f"{folder}/")
     except OSError as error:
         return f"{shard.file}: cannot be read ({error.strerror})"
     if manifest.settings.tokens == "contiguous":
-        for column, (greatest, count) in enumerate(
-            zip(np.max(ids, axis=0), manifest.cardinalities, strict=True)
-        ):
-            if greatest >= count:
-                return f"{shard.file}: token column {column + 1} has id {greatest}, but its cardinality is {count:,}"
+        greatest = [*np.max(rows.ids, axis=0), *(column.values.max(initial=0) for column in rows.lists)]
+        for column, (found, count) in enumerate(zip(greatest, manifest.cardinalities, strict=True)):
+            if found >= count:
+                return f"{shard.file}: token column {column + 1} has id {found}, but its cardinality is {count:,}"
     return None
 
 

@@ -123,6 +123,12 @@ class PrepOptions:
     schema: Annotated[
         Path | None, typer.Option(metavar="YAML", help="The columns of logs in another layout than Criteo's.")
     ] = None
+    max_list: Annotated[
+        int | None,
+        typer.Option(
+            help="Of longer lists (columns of kind `tokens`) keep so many values, the last ones.", min=1
+        ),
+    ] = None
     workers: Annotated[
         int | None, typer.Option(help="Local processes; one for each core when left out.", min=1)
     ] = None
@@ -210,6 +216,7 @@ def _prepare(raw: list[str], out: Path, asked: PrepOptions) -> "Manifest":
         shuffle=asked.shuffle,
         sort=asked.sort,
         layout=Layout.load(asked.schema) if asked.schema else None,
+        max_list=asked.max_list,
     )
     try:
         memory = None if asked.memory is None else parse_bytes(asked.memory)

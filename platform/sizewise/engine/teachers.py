@@ -135,9 +135,12 @@ def _export(folder: Path, data: str, manifest: Manifest) -> Source:
             f"prepare the data with `sizewise prep --tokens {description.tokens}`, or use another teacher"
         )
     layout = description.layout
-    if (len(layout.dense), len(layout.tokens)) != (len(manifest.dense_missing), len(manifest.cardinalities)):
+    if (len(layout.dense), len(layout.features)) != (
+        len(manifest.dense_missing),
+        len(manifest.cardinalities),
+    ):
         raise InputError(
-            f"distill.teacher: {folder} takes {len(layout.dense)} dense and {len(layout.tokens)} token columns, and "
+            f"distill.teacher: {folder} takes {len(layout.dense)} dense and {len(layout.features)} token columns, and "
             f"{data} has {len(manifest.dense_missing)} and {len(manifest.cardinalities)}: use another teacher"
         )
     trained_on = str(description.config.get("data", ""))

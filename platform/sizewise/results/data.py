@@ -72,11 +72,14 @@ def frequencies(data: Data, token: int) -> Frequencies:
     parts, rows = [], 0
     for shard in data.manifest.splits["train"].shards:
         try:
-            ids = read_shard(folder / shard.file, data.manifest.shape(shard)).ids[: MOST_ROWS - rows, token]
+            found = read_shard(folder / shard.file, data.manifest.shape(shard))
         except OSError as error:
             raise InputError(f"{folder / shard.file}: cannot be read ({error.strerror or error})") from None
+        taken = min(len(found), MOST_ROWS - rows)
+        column = token - found.ids.shape[1]
+        ids = found.ids[:taken, token] if column < 0 else found.lists[column].part(0, taken).used
         parts.append(np.array(ids))
-        rows += len(ids)
+        rows += taken
         if rows >= MOST_ROWS:
             break
     values = np.concatenate(parts) if parts else np.array([], dtype=np.uint32)

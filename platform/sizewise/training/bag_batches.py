@@ -77,9 +77,11 @@ def join_bags(parts: Sequence[Bags], rows: Sequence[int], pinned: bool = False) 
 
     Args:
         parts: the bags of each part, of the same features.
-        rows: of each part; at least one has some.
+        rows: of each part.
         pinned: in page-locked memory.
     """
+    if not sum(rows):
+        return parts[0]
     features = next(
         (len(part.offsets) - 1) // count for part, count in zip(parts, rows, strict=True) if count
     )

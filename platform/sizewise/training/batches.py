@@ -61,6 +61,7 @@ class Split:
     Attributes:
         files, rows_per_file: the shards.
         dense, tokens: how many columns of each kind they have.
+        lists: the names of their columns of lists.
         dense_is_log: whether they hold dense values as models take them rather than as integers.
         mean_weight: of the training rows, which batches' weights are divided by; None where rows have no weights.
         teacher: gives a teacher's log-odds of all rows of a shard, by its number, in the rows' order; None for none.
@@ -74,6 +75,7 @@ class Split:
     mean_weight: float | None = None
     _stamp: tuple[int, ...] | None = field(default=None, repr=False, compare=False)
     teacher: Callable[[int], npt.NDArray[np.float32]] | None = field(default=None, compare=False)
+    lists: tuple[str, ...] = ()
     _mapped: dict[int, Rows] = field(default_factory=dict, repr=False, compare=False)
     _orders: dict[tuple[int, int], tuple[list[int], ...]] = field(
         default_factory=dict, repr=False, compare=False
@@ -102,10 +104,11 @@ class Split:
             files,
             tuple(shard.rows for shard in shards),
             len(manifest.dense_missing),
-            len(manifest.cardinalities),
+            len(manifest.cardinalities) - len(manifest.lists),
             manifest.settings.dense_is_log,
             None if manifest.weights is None else manifest.weights["train"],
             stamp,
+            lists=tuple(column.column for column in manifest.lists),
         )
 
     def with_teacher(self, scores: Callable[[int], npt.NDArray[np.float32]]) -> "Split":
@@ -259,7 +262,7 @@ class Split:
     def _shard(self, index: int) -> Rows:
         if index not in self._mapped:
             weighted = self.mean_weight is not None
-            shape = Shape(self.rows_per_file[index], self.dense, self.tokens, weight=weighted)
+            shape = Shape(self.rows_per_file[index], self.dense, self.tokens, weighted, self.lists)
             rows, folder = read_shard(self.files[index], shape), self.files[index].parent
             if self._stamp is not None and _stamp(folder) != self._stamp:
                 raise DamagedError(f"{folder}: the data was replaced while it was read")

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import threading
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from sizewise.training import batches
 from sizewise.training.batches import Batch, Split
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
-from sizewise_prep.raw.parsing.rows import Rows, log_dense
+from sizewise_prep.raw.parsing.rows import ListColumn, Rows, log_dense
 from sizewise_prep.shards.files import write_shard
 
 
@@ -157,7 +158,7 @@ def plain_epoch(parts: list[Rows], block_rows: int, batch_size: int, epoch: int,
                 rows = block * block_rows + np.flatnonzero(batch == number)
                 if number == len(made):
                     made.append([])
-                made[number].append(Rows(part.labels[rows], part.dense[rows], part.ids[rows]))
+                made[number].append(part.taken(rows))
             taken += size
     return [Rows.concatenated(batch) for batch in made]
 
@@ -168,6 +169,7 @@ def plain_epoch(parts: list[Rows], block_rows: int, batch_size: int, epoch: int,
     block_rows=st.integers(1, 250),
     batch_size=st.integers(1, 700),
     columns=st.sampled_from([(13, 26), (1, 17), (40, 1)]),  # each is compiled
+    lists=st.integers(0, 3),
     world=st.integers(1, 5),
     seed=st.integers(0, 2**32),
     is_log=st.booleans(),
@@ -177,19 +179,21 @@ def test_batches_are_those_that_plain_python_makes(
     block_rows: int,
     batch_size: int,
     columns: tuple[int, int],
+    lists: int,
     world: int,
     seed: int,
     is_log: bool,
 ) -> None:
     """Whatever the sizes: blocks and shards smaller than a batch, batches that begin within a block."""
     random = np.random.default_rng(seed)
-    parts = [some_rows(random, size, *columns) for size in sizes]
+    parts = [some_rows(random, size, *columns, lists) for size in sizes]
+    names = tuple(f"list {number}" for number in range(lists))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches, "BLOCK_ROWS", block_rows)
         files = tuple(Path(folder) / str(index) for index in range(len(parts)))
         for file, part in zip(files, parts, strict=True):
-            write_shard(file, part)
-        split = Split(files, tuple(sizes), *columns, is_log)
+            write_shard(file, part, names)
+        split = Split(files, tuple(sizes), *columns, is_log, lists=names)
         expected = plain_epoch(parts, block_rows, batch_size, 1, seed)
         assert split.iterations(batch_size) == len(expected)
         whole = [split.batch(1, position, batch_size, seed) for position in range(len(expected))]
@@ -198,31 +202,58 @@ def test_batches_are_those_that_plain_python_makes(
             np.testing.assert_array_equal(batch.dense.numpy(), values)
             np.testing.assert_array_equal(batch.ids.numpy(), rows.ids)
             np.testing.assert_array_equal(batch.label.numpy(), rows.labels)
+            assert bags_of(batch) == bags_of_rows(rows)
         for rank in range(world):
             for position, batch in enumerate(whole):
                 share = split.batch(1, position, batch_size, seed, rank, world)
-                assert all(
-                    map(torch.equal, share.tensors(), (column[rank::world] for column in batch.tensors()))
-                )
+                for mine, of_all in zip(share.tensors()[:3], batch.tensors(), strict=False):
+                    assert torch.equal(mine, of_all[rank::world])
+                if len(share.label):
+                    assert bags_of(share) == [bags[rank::world] for bags in bags_of(batch)]
             ahead = rank % 2 == 0
-            in_order = [batch.ids for batch in split.in_order(batch_size, rank, world, ahead=ahead)]
-            rows = np.concatenate(
-                [
-                    part.ids[low : low + batch_size][rank::world]
-                    for part in parts
-                    for low in range(0, len(part), batch_size)
-                ]
-            )
-            np.testing.assert_array_equal(torch.cat(in_order).numpy(), rows)
+            in_order = list(split.in_order(batch_size, rank, world, ahead=ahead))
+            numbers = [
+                (part, np.arange(low, min(low + batch_size, len(part)))[rank::world])
+                for part in parts
+                for low in range(0, len(part), batch_size)
+            ]
+            for batch, (part, those) in zip(in_order, numbers, strict=True):
+                np.testing.assert_array_equal(batch.ids.numpy(), part.ids[those])
+                assert bags_of(batch) == bags_of_rows(part.taken(those))
 
 
-def some_rows(random: np.random.Generator, count: int, dense: int, ids: int) -> Rows:
+def bags_of(batch: Batch) -> list[list[list[int]]]:
+    """Of each feature the values of each row."""
+    if batch.bags is None:
+        return []
+    rows, ends = len(batch.label), batch.bags.offsets.tolist()
+    all_values = batch.bags.values.tolist()
+    assert ends[-1] == len(all_values)
+    values = [all_values[low:high] for low, high in pairwise(ends)]
+    return [values[first : first + rows] for first in range(0, len(values), rows)] if rows else []
+
+
+def bags_of_rows(rows: Rows) -> list[list[list[int]]]:
+    return [
+        [column.values[low:high].tolist() for low, high in pairwise(column.offsets.tolist())]
+        for column in rows.lists
+        if len(rows)
+    ]
+
+
+def some_rows(random: np.random.Generator, count: int, dense: int, ids: int, lists: int = 0) -> Rows:
     """With missing values."""
     values = random.normal(size=(count, dense)).astype(np.float32)
     values[random.random(values.shape) < 0.1] = np.nan
-    return Rows(
-        random.integers(0, 2, count, np.uint8), values, random.integers(0, 2**32, (count, ids), np.uint32)
-    )
+    labels = random.integers(0, 2, count, np.uint8)
+    tokens = random.integers(0, 2**32, (count, ids), np.uint32)
+    columns = []
+    for _ in range(lists):
+        lengths = random.integers(0, 5, count) * (random.random(count) < 0.8)
+        columns.append(
+            ListColumn.of_lengths(lengths, random.integers(0, 2**32, int(lengths.sum()), np.uint32))
+        )
+    return Rows(labels, values, tokens, tuple(columns))
 
 
 def test_a_batch_keeps_its_rows_for_as_long_as_anybody_has_it(

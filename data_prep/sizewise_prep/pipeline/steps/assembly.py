@@ -20,13 +20,13 @@ from pydantic import BaseModel, ConfigDict
 from sizewise_core.atomic import write_atomic
 from sizewise_core.compiled import compiled
 from sizewise_core.names import PlainName
-from sizewise_prep.pipeline.steps.row_files import Part, Spilled, gather
+from sizewise_prep.pipeline.steps.row_files import Part, Spilled, gather, gather_lists
 from sizewise_prep.pipeline.steps.sorting import Times
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.parsing.dense import transformed
 from sizewise_prep.raw.parsing.features import all_tokens, dense_of, weights_of
-from sizewise_prep.raw.parsing.rows import Rows
-from sizewise_prep.shards.files import write_shard
+from sizewise_prep.raw.parsing.rows import ListColumn, Rows
+from sizewise_prep.shards.files import list_names, write_shard
 from sizewise_prep.shards.manifest import Settings, Shard, Tokens, problem_of
 from sizewise_prep.shards.values.distinct import Run
 from sizewise_prep.shards.values.vocabulary import renumber
@@ -37,9 +37,15 @@ _BASE_MEMORY = 300 * 10**6  # interpreter and libraries
 _COPIES = 2.5  # of a shard's rows in memory: as read, as treated, and half of them while columns are sorted
 
 
-def memory(shard_rows: int, row_bytes: int) -> int:
-    """Bytes that a worker needs to make a shard, its interpreter and libraries included."""
-    return int(_BASE_MEMORY + _COPIES * shard_rows * row_bytes)
+def memory(shard_rows: int, row_bytes: int, list_bytes: int = 0) -> int:
+    """Bytes that a worker needs to make a shard, its interpreter and libraries included.
+
+    Args:
+        shard_rows: of the shard.
+        row_bytes: of each row, without lists.
+        list_bytes: of all rows' lists.
+    """
+    return int(_BASE_MEMORY + _COPIES * (shard_rows * row_bytes + list_bytes))
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,12 @@ class ShardJob:
     shuffle: tuple[int, ...] | None
     counting: bool = False
     ids_begin: tuple[int, ...] = ()
+
+    @property
+    def list_bytes(self) -> int:
+        """Bytes of its lists, if those of a part are equally long."""
+        rows = [(cut.stop - cut.start, cut.part) for cut in self.cuts]
+        return sum(count * (8 * len(part.lists) + 4 * sum(part.lists) // part.rows) for count, part in rows)
 
     @property
     def record_path(self) -> Path:
@@ -135,7 +147,8 @@ class Made(BaseModel):
             begin in it.
         clicks: rows with label 1.
         weight: of all rows together, where they have any.
-        dense_missing, token_missing: rows without a value, per column.
+        dense_missing, token_missing: rows without a value, per column; of lists, with none.
+        list_values, longest: of each column of lists, how many values they have, and the longest one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -148,6 +161,8 @@ class Made(BaseModel):
     weight: float | None = None
     dense_missing: list[int]
     token_missing: list[int]
+    list_values: list[int] = []
+    longest: list[int] = []
 
     def run_in(self, folder: Path) -> Run:
         """The run, with its path in the working folder."""
@@ -180,12 +195,14 @@ def make(job: ShardJob) -> Iterator[Made]:
     numbers = _gathered(job, "dense", order) if job.layout.bucketed else None
     ids = all_tokens(_gathered(job, "ids", order), numbers, job.layout)
     del numbers
+    lists = tuple(_gathered_lists(job, column, order) for column in range(len(job.layout.token_lists)))
     if numbering:
         counted = Made.model_validate_json(_counting(job).record_path.read_bytes())
-        renumber(job.folder, counted.run_in(job.folder), job.ids_begin, ids)
+        features = [*ids.T, *(column.values for column in lists)]
+        renumber(job.folder, counted.run_in(job.folder), job.ids_begin, features)
     numbers = _gathered(job, "dense", order)
     dense, weights = dense_of(numbers, job.layout), weights_of(numbers, job.layout)
-    rows = Rows(_gathered(job, "labels", order), dense, ids, weights=weights)
+    rows = Rows(_gathered(job, "labels", order), dense, ids, lists, weights=weights)
     del numbers, dense
     clicks = int(rows.labels.sum())
     weight = None if weights is None else math.fsum(weights)
@@ -193,21 +210,24 @@ def make(job: ShardJob) -> Iterator[Made]:
         dense_missing, token_missing = counted.dense_missing, counted.token_missing
     else:
         dense_missing, token_missing = (found.tolist() for found in missing(rows.dense, ids))
+        token_missing += [int((column.lengths == 0).sum()) for column in lists]
+    longest = [int(column.lengths.max(initial=0)) for column in lists]
     if job.tokens == "mlperf":
         ids = ids % np.uint32(MLPERF_IDS)
-        rows = replace(rows, ids=ids)
+        lists = tuple(ListColumn(column.offsets, column.values % np.uint32(MLPERF_IDS)) for column in lists)
+        rows = replace(rows, ids=ids, lists=lists)
     if job.tokens == "mlperf" or job.layout.transforms:
         rows = replace(rows, dense=transformed(rows.dense, job.layout))
     shard, run, starts = None, None, [0]
     if not job.counting:
         file = f"{job.name}.arrow"
-        size, sha256 = write_shard(job.folder / file, rows)
+        size, sha256 = write_shard(job.folder / file, rows, list_names(job.layout.token_lists))
         shard = Shard(file=file, rows=len(rows), bytes=size, sha256=sha256)
     labels = rows.labels if job.name.startswith(TRAINING) else None
     del rows
     if not numbering:
         run_path = job.folder / "work" / "runs" / f"{job.name}.u32"
-        written, size, sha256 = Run.written(run_path, ids, labels)
+        written, size, sha256 = Run.written(run_path, ids, labels, lists)
         starts = written.starts
         run = Shard(file=str(run_path.relative_to(job.folder)), rows=starts[-1], bytes=size, sha256=sha256)
     made = Made(
@@ -219,6 +239,8 @@ def make(job: ShardJob) -> Iterator[Made]:
         weight=weight,
         dense_missing=dense_missing,
         token_missing=token_missing,
+        list_values=[len(column.values) for column in lists],
+        longest=longest,
     )
     write_atomic(job.record_path, made.model_dump_json().encode())
     yield made
@@ -241,6 +263,12 @@ def _gathered(job: ShardJob, part: Part, order: npt.NDArray[np.int64] | None) ->
     """One array of a shard's rows, in that order."""
     array = gather(job.folder, [(cut.part, cut.start, cut.stop) for cut in job.cuts], part)
     return array if order is None else array[order]
+
+
+def _gathered_lists(job: ShardJob, column: int, order: npt.NDArray[np.int64] | None) -> ListColumn:
+    """One column of lists of a shard's rows, in that order."""
+    lists = gather_lists(job.folder, [(cut.part, cut.start, cut.stop) for cut in job.cuts], column)
+    return lists if order is None else lists.taken(order)
 
 
 @compiled

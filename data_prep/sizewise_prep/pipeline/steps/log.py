@@ -201,6 +201,10 @@ class Log:
         lost = [sum(column) for column in zip(*(part.inexact for part in self.parts), strict=True)]
         return lost[: len(self._layout.dense)]
 
+    def cut_values(self) -> list[int]:
+        """Of each column of lists, how many values of too long ones were left out."""
+        return [sum(column) for column in zip(*(part.cut for part in self.parts), strict=True)]
+
     def time_order(self) -> TimeOrder | None:
         """How many rows are earlier than a row before them; None where no column holds the time."""
         stretches = [part.times for part in self.parts if part.times]
@@ -247,6 +251,7 @@ class Log:
                             time=self._time_column,
                             split=self._split,
                             sort=self._settings.sort,
+                            max_list=self._settings.max_list,
                         )
                     )
         return jobs

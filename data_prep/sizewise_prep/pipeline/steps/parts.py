@@ -63,6 +63,7 @@ class Part(BaseModel):
         last: whether it is the file's last piece.
         data, bad: the files written, None where there is nothing.
         order: the file of the rows' times, where they are to be sorted.
+        cut: of each column of lists, how many values of too long ones are not among `data`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +85,7 @@ class Part(BaseModel):
     data: Spilled | None
     bad: Shard | None
     order: Times | None = None
+    cut: list[int] = []
 
     @property
     def key(self) -> tuple[int, int]:
@@ -119,6 +121,7 @@ class ParseJob:
         time: the column that holds the time, if any.
         split: the column that says in which split a row is, if one does.
         sort: whether to sort the rows by the time, which each then has.
+        max_list: of longer lists only so many values are kept, the last ones.
     """
 
     folder: Path
@@ -133,6 +136,7 @@ class ParseJob:
     time: str | None = None
     split: RowSplit | None = None
     sort: bool = False
+    max_list: int | None = None
 
 
 def record_path(folder: Path, file: int, piece: int) -> Path:
@@ -236,6 +240,7 @@ class _Collected:
         self._inexact = np.zeros(len(job.layout.numbers), np.int64)
         self._times: list[npt.NDArray[np.int64]] = []
         self._splits: list[npt.NDArray[np.uint8]] = []
+        self._cut = np.zeros(len(job.layout.token_lists), np.int64)
         self.bad = _BadRows(job.folder, f"{self._stem}.bad")
         self.blocks = self._lines = self._header = self._within = 0
 
@@ -268,7 +273,10 @@ class _Collected:
             if found.splits is not None:
                 self._splits.append(found.splits)
             if len(found.rows):
-                self._rows.append(found.rows)
+                rows = found.rows.shortened(self._job.max_list)
+                for column, kept in enumerate(rows.lists):
+                    self._cut[column] += len(found.rows.lists[column].used) - len(kept.used)
+                self._rows.append(rows)
         self._within += block.lines - (self._lines - rows_before)
 
     def _set_aside(self, bad: list[BadRow], before: int) -> None:
@@ -324,6 +332,7 @@ class _Collected:
             data=data,
             bad=self.bad.written(),
             order=Times.written(folder, f"{self._stem}.times", by_time) if data and self._job.sort else None,
+            cut=self._cut.tolist(),
         )
         write_atomic(record_path(folder, self._job.file, self._piece), part.model_dump_json().encode())
         return part

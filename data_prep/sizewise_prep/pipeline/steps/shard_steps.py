@@ -27,7 +27,8 @@ from sizewise_prep.pipeline.steps.progress import Progress
 from sizewise_prep.pipeline.workers import Workers
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.raw.options import Fitted
-from sizewise_prep.shards.manifest import Manifest, Quarantine, Settings, Shard, Split
+from sizewise_prep.shards.files import list_names
+from sizewise_prep.shards.manifest import ListFigures, Manifest, Quarantine, Settings, Shard, Split
 from sizewise_prep.shards.splits import Rule
 from sizewise_prep.shards.values import vocabulary
 from sizewise_prep.shards.values.counts import joined
@@ -93,7 +94,7 @@ class _ShardSteps:
         else:
             made = figures = yield from self._make(jobs, "shards")
             merged = yield from self._merge([one.run_in(self._folder) for one in figures])
-            files, cardinalities = [], [column.values for column in merged]
+            files, cardinalities = [], [max(1, column.values) for column in merged]  # lists may all be empty
             counts = [column.counts for column in merged]
         counted = joined(self._folder, [(self._folder / column.file, column.rows) for column in counts])
         return self._manifest(quarantine, sizes, made, figures, files, counted, cardinalities)
@@ -152,10 +153,10 @@ class _ShardSteps:
                 )
         return {name: sums[name] / size if size else 0.0 for name, size in sizes.items()}
 
-    def _shard_memory(self) -> int:
-        """Bytes that a worker takes to hold a shard's rows."""
+    def _shard_memory(self, list_bytes: int = 0) -> int:
+        """Bytes that a worker takes to hold a shard's rows, `list_bytes` of which are their lists."""
         row_bytes = 1 + 4 * len(self._layout.numbers) + 4 * len(self._layout.tokens) + 8 * self._settings.sort
-        return assembly.memory(self._settings.shard_rows, row_bytes)
+        return assembly.memory(self._settings.shard_rows, row_bytes, list_bytes)
 
     def _make(
         self, jobs: list[ShardJob], step: Literal["count", "shards"]
@@ -166,7 +167,8 @@ class _ShardSteps:
         yield from self._log.restore({cut.part.file for job in left for cut in job.cuts})
         uses = Counter(cut.part.file for job in left for cut in job.cuts)
         by_name = {job.name: job for job in left}
-        for one in self._workers.run(assembly.make, left, self._shard_memory()):
+        memory = self._shard_memory(max((job.list_bytes for job in left), default=0))
+        for one in self._workers.run(assembly.make, left, memory):
             if one is not None:
                 made[one.name] = one
                 for cut in by_name[one.name].cuts if step == "shards" else ():
@@ -191,7 +193,7 @@ class _ShardSteps:
     def _number(self, runs: list[Run]) -> Generator[Progress, None, list[Numbered]]:
         jobs = [
             NumberJob(self._folder, column, tuple(runs), self._settings.min_count, self._words(len(runs)))
-            for column in range(len(self._layout.tokens))
+            for column in range(len(self._layout.features))
         ]
         done = {one.column: one for one in (yield from self._intact(jobs, vocabulary.check))}
         left = [job for job in jobs if job.column not in done]
@@ -204,7 +206,7 @@ class _ShardSteps:
     def _merge(self, runs: list[Run]) -> Generator[Progress, None, list[Merged]]:
         jobs = [
             MergeJob(self._folder, column, tuple(runs), self._words(len(runs)))
-            for column in range(len(self._layout.tokens))
+            for column in range(len(self._layout.features))
         ]
         done = {one.column: one for one in (yield from self._intact(jobs, merging.check))}
         left = [job for job in jobs if job.column not in done]
@@ -262,7 +264,29 @@ class _ShardSteps:
             time_order=self._log.time_order(),
             weights=self._weights(sizes, made),
             fitted=self._fitted,
+            lists=self._lists(figures, rows),
         )
+
+    def _lists(self, figures: list[Made], rows: int) -> list[ListFigures]:
+        """What the manifest says of each column of lists."""
+        names = self._layout.token_lists
+        made = []
+        for place, (name, column, cut) in enumerate(
+            zip(names, list_names(names), self._log.cut_values() or [0] * len(names), strict=True)
+        ):
+            values = sum(one.list_values[place] for one in figures)
+            longest = max(one.longest[place] for one in figures)
+            made.append(
+                ListFigures(
+                    name=name,
+                    column=column,
+                    values=values,
+                    longest=longest,
+                    mean_length=values / rows,
+                    cut=cut,
+                )
+            )
+        return made
 
 
 def _begins(figures: Sequence[Made]) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ written as CSV and as Parquet gives the same rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ import numpy.typing as npt
 import polars as pl
 
 from sizewise_prep.raw.layout import Kind, LabelRule, Layout, quoted
+from sizewise_prep.raw.options import ListForm
+from sizewise_prep.raw.parsing import list_values
 from sizewise_prep.raw.parsing.parser import Fault
-from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.raw.parsing.rows import ListColumn, Rows
 from sizewise_prep.raw.values import hashing
 from sizewise_prep.raw.values.exactness import inexact
 from sizewise_prep.raw.values.row_splits import RowSplit
@@ -32,6 +35,7 @@ _HEX_DIGITS = 8
 _BEYOND = float(1 << 63)
 
 _LABEL = "label", "is not 0 or 1"
+_NO_LIST = "not_a_list", "is not a list"
 _NO_RULE = "label", "cannot be compared with the label's rule"
 _WRONG: dict[Kind, tuple[str, str]] = {
     "label": _LABEL,
@@ -84,15 +88,25 @@ class _Column(NamedTuple):
     wrong: list[tuple[pl.Series, tuple[str, str]]]
 
 
+class _Lists(NamedTuple):
+    """A column's lists, and rows that have none: with what is wrong, and the first value that is wrong in each."""
+
+    values: ListColumn
+    wrong: list[tuple[pl.Series, tuple[str, str]]]
+    culprits: dict[int, object]
+
+
 class Converter:
     """Turns columns of a layout into rows.
 
     Args:
         layout: of the log. Frames must have all its columns but those to be skipped.
         split: the column that says in which split a row is, if one does.
+        json: whether a list may be the text of a JSON array.
     """
 
-    def __init__(self, layout: Layout, split: RowSplit | None = None) -> None:
+    def __init__(self, layout: Layout, split: RowSplit | None = None, json: bool = False) -> None:
+        self._json = json
         self._layout = layout
         self._split = split
         self._rule = layout.label_rule
@@ -103,18 +117,24 @@ class Converter:
 
     def convert(self, frame: pl.DataFrame) -> Converted:
         """The rows of a frame; what its columns hold must be of types that `unusable` has nothing against."""
-        found = {name: self._column(name, frame[name]) for name in self.columns}
-        bad = [wrong for column in found.values() for wrong in column.wrong]
+        lists = {name: self._lists(name, frame[name]) for name in self._layout.token_lists}
+        found = {name: self._column(name, frame[name]) for name in self.columns if name not in lists}
+        columns: dict[str, _Column | _Lists] = {**found, **lists}
+        bad = [wrong for column in columns.values() for wrong in column.wrong]
         faults: list[tuple[int, Fault]] = []
         if bad:
             good = ~pl.select(pl.any_horizontal([mask for mask, _ in bad])).to_series()
-            faults = self._faults(frame, found)
+            faults = self._faults(frame, columns)
             found = {name: _Column(column.values.filter(good), []) for name, column in found.items()}
-        return self._rows(found, faults)
+            rows = good.arg_true().to_numpy()
+            lists = {name: _Lists(column.values.taken(rows), [], {}) for name, column in lists.items()}
+        return self._rows(found, tuple(column.values for column in lists.values()), faults)
 
-    def _rows(self, found: dict[str, _Column], faults: list[tuple[int, Fault]]) -> Converted:
+    def _rows(
+        self, found: dict[str, _Column], lists: tuple[ListColumn, ...], faults: list[tuple[int, Fault]]
+    ) -> Converted:
         label = self._layout.label
-        height = len(next(iter(found.values())).values)
+        height = len(next(iter(found.values())).values) if found else len(lists[0].lengths)
         labels = np.zeros(height, np.uint8)
         if label is not None:
             labels = found[label].values.to_numpy().astype(np.uint8, copy=False)
@@ -136,16 +156,18 @@ class Converter:
             said = self._layout.kinds[self._split.column] == "split"
             places = named if said else self._split.places(named)
             splits = places.to_numpy().astype(np.uint8, copy=False)
-        return Converted(Rows(labels, dense, ids), faults, lost, times, splits)
+        return Converted(Rows(labels, dense, ids, lists), faults, lost, times, splits)
 
-    def _faults(self, frame: pl.DataFrame, found: dict[str, _Column]) -> list[tuple[int, Fault]]:
+    def _faults(self, frame: pl.DataFrame, found: Mapping[str, _Column | _Lists]) -> list[tuple[int, Fault]]:
         """Of each bad row the first column that is wrong, in the layout's order."""
         faults: dict[int, Fault] = {}
-        for name, column in found.items():
+        for name in self.columns:
+            column = found[name]
+            culprits = column.culprits if isinstance(column, _Lists) else {}
             for mask, (reason, detail) in column.wrong:
                 for row in mask.arg_true():
                     if row not in faults:
-                        value = frame[name][row]
+                        value = culprits[row] if row in culprits else frame[name][row]
                         said = "a missing value" if value is None else quoted(str(value).encode())
                         faults[row] = Fault(reason, f"column {name:.40}: {said} {detail}")
         return sorted(faults.items())
@@ -168,6 +190,24 @@ class Converter:
         if kind in _NEEDED:
             wrong.append((values.is_null(), _NEEDED[kind]))
         return _Column(made, [one for one in wrong if one[0].any()])
+
+    def _lists(self, name: str, raw: pl.Series) -> _Lists:
+        """A column of lists; their missing values are left out."""
+        form, wrong = self._layout.list_form(name), list[tuple[pl.Series, tuple[str, str]]]()
+        if not isinstance(raw.dtype, pl.List | pl.Array):
+            raw, wrong = self._known(raw)
+        lists = list_values.as_lists(raw, form.separator, self._json)
+        wrong.append((lists.is_null() & raw.is_not_null(), _NO_LIST))
+        flat, rows = list_values.flattened(lists)
+        values, no_text = self._known(flat)
+        tokens = self._made(form.of, values)
+        culprits: dict[int, object] = {}
+        for mask, reason in (*no_text, (tokens.is_null() & values.is_not_null(), _WRONG[form.of])):
+            places = mask.arg_true().to_list()
+            culprits = {int(rows[place]): flat[place] for place in reversed(places)} | culprits
+            wrong.append((list_values.any_of(rows[places], len(raw)), reason))
+        column = list_values.regrouped(tokens, rows, len(raw))
+        return _Lists(column, [one for one in wrong if one[0].any()], culprits)
 
     def _known(self, raw: pl.Series) -> _Column:
         """The values, null where one is missing; as texts where they are not numbers, truth values or times."""
@@ -237,11 +277,28 @@ def _decoded(value: bytes | None) -> str | None:
         return None
 
 
-def unusable(kind: Kind, dtype: pl.DataType) -> str:
-    """Why no column of that kind can have values of a type, as a predicate; empty where it can."""
+def unusable(kind: Kind, dtype: pl.DataType, form: ListForm | None = None) -> str:
+    """Why no column of that kind can have values of a type, as a predicate; empty where it can.
+
+    Args:
+        kind: of the column.
+        dtype: of its values.
+        form: how lists are written.
+    """
+    form = form or ListForm()
+    inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else None
+    if kind == "tokens" and isinstance(inner, pl.DataType) and not inner.is_nested():
+        wrong = unusable(form.of, inner)
+        return f"is a list whose values cannot be read: each {wrong}" if wrong else ""
+    if kind == "tokens" and dtype != pl.Null and not dtype.is_nested():
+        if dtype in (pl.String, pl.Binary, pl.Categorical, pl.Enum) and form.separator:
+            return ""
+        text = ', or write {kind: tokens, separator: "|"} with what separates its values'
+        return f"holds no lists: make it a `token`{text if dtype == pl.String else ''}"
     if dtype.is_nested() or dtype in (pl.Duration, pl.Time, pl.Object):
-        what = "lists" if dtype in (pl.List, pl.Array) else str(dtype).lower()[:30]
-        return f"holds {what}, of which no column is made yet: make it `skip`"
+        if isinstance(inner, pl.DataType) and not inner.is_nested():
+            return f"holds lists, and is no `{kind}`: make it `tokens` or `skip`"
+        return f"holds {str(dtype).lower()[:30]}, of which no column can be made: make it `skip`"
     if dtype in (pl.Date, pl.Datetime) and kind not in ("time", "order"):
         return f"holds times, and is no `{kind}`: make it `time` or `skip`"
     if dtype == pl.Boolean and kind in ("hex", "decimal", "time", "order"):

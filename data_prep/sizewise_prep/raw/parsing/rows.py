@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -46,6 +46,16 @@ class ListColumn(NamedTuple):
         """The lists of rows `low` to `high`; nothing is copied."""
         return ListColumn(self.offsets[low : high + 1], self.values)
 
+    def last(self, most: int) -> ListColumn:
+        """The lists with at most so many values each: their last ones."""
+        lengths = self.lengths
+        if not len(lengths) or lengths.max() <= most:
+            return self
+        kept = np.minimum(lengths, most)
+        offsets = np.concatenate([[0], np.cumsum(kept)])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[1:] - offsets[1:], kept)
+        return ListColumn(offsets, self.values[places])
+
     @staticmethod
     def of_lengths(lengths: npt.NDArray[Any], values: npt.NDArray[np.uint32]) -> ListColumn:
         """Lists of so many values each, which follow one another."""
@@ -86,6 +96,12 @@ class Rows:
         lists = tuple(column.taken(rows) for column in self.lists)
         weights = None if self.weights is None else self.weights[rows]
         return Rows(self.labels[rows], self.dense[rows], self.ids[rows], lists, weights)
+
+    def shortened(self, most: int | None) -> Rows:
+        """The rows with at most so many values in each list: the last ones; None: all."""
+        if most is None or not self.lists:
+            return self
+        return replace(self, lists=tuple(column.last(most) for column in self.lists))
 
     @staticmethod
     def concatenated(parts: list[Rows]) -> Rows:

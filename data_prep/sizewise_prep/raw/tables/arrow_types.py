@@ -34,7 +34,7 @@ def check(raw: RawFile, schema: pa.Schema, layout: Layout, by_schema: bool) -> N
         if kind == "skip":
             continue
         empty = frame(pa.record_batch([pa.array([], schema.field(name).type)], names=[name]))
-        if wrong := unusable(kind, empty.schema[name]):
+        if wrong := unusable(kind, empty.schema[name], layout.list_form(name)):
             raise InputError(f"{raw.path}: column {name:.40} {wrong} in the schema file")
 
 

@@ -19,6 +19,7 @@ from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Parsed
 
 _VALUE_BYTES = 8  # of a block, roughly, for each value
+_LIST_VALUES = 400  # that a list may well have
 _MOST_ROWS = 1 << 15  # of a block: texts may take far more than that
 
 
@@ -53,7 +54,8 @@ def _text(value: object) -> str:
 
 def block_rows(layout: Layout, block_bytes: int) -> int:
     """Rows of a block that holds about so many bytes."""
-    return max(1, min(block_bytes // (_VALUE_BYTES * len(layout.columns)), _MOST_ROWS))
+    values = len(layout.columns) + _LIST_VALUES * len(layout.token_lists)
+    return max(1, min(block_bytes // (_VALUE_BYTES * values), _MOST_ROWS))
 
 
 def cut(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:

@@ -126,7 +126,7 @@ class JsonRows(TextStretch):
         self._by_schema = by_schema
         self._raw, self._layout = raw, layout
         self._reader = Reader(raw, stretch.start, stretch.stop, block_bytes)
-        self._converter = Converter(layout, split)
+        self._converter = Converter(layout, split, json=True)
 
     def __iter__(self) -> Iterator[Block]:
         for text in self._reader:
@@ -173,5 +173,5 @@ def check(raw: RawFile, layout: Layout, by_schema: bool) -> None:
         return  # reading the rows says why
     check_names(raw.path, frame.columns, layout, "JSON, an object a line", by_schema)
     for name, kind in layout.kinds.items():
-        if kind != "skip" and (wrong := unusable(kind, frame.schema[name])):
+        if kind != "skip" and (wrong := unusable(kind, frame.schema[name], layout.list_form(name))):
             raise InputError(f"{raw.path:.120}: field {quoted(name.encode())} {wrong} in the schema file")

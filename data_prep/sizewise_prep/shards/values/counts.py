@@ -1,6 +1,6 @@
 """How often every value occurs in the training rows, and in how many of them with a click: exact, column by column.
 
-    counts = training_counts("data/criteo")         # one a token column
+    counts = training_counts("data/criteo")         # one a feature: token columns, then columns of lists
     counts[0].ids, counts[0].counts, counts[0].clicks
 
 `sizewise prep` writes them to a file beside the shards, named in the manifest. A folder of an older version, which has
@@ -47,14 +47,14 @@ _ROUNDED = 8  # bytes of a column are a multiple of
 
 
 class ValueCounts(NamedTuple):
-    """The values of one token column in the training rows, (n,) each."""
+    """The values of one feature in the training rows, (n,) each."""
 
     ids: Words
     """Ascending and distinct, as shards hold them."""
     counts: Counts
-    """Rows that hold each."""
+    """Rows that hold each; of lists, how often they do."""
     clicks: Counts
-    """Those of the rows with label 1."""
+    """In rows with label 1."""
 
 
 class Record(BaseModel):
@@ -221,7 +221,7 @@ def _make(folder: Path, manifest: Manifest, working: Path) -> None:
     runs: list[Run] = []
     for shard in shards:
         rows = read_shard(folder / shard.file, manifest.shape(shard))
-        runs.append(Run.written(working / f"{len(runs)}.u32", rows.ids, rows.labels)[0])
+        runs.append(Run.written(working / f"{len(runs)}.u32", rows.ids, rows.labels, rows.lists)[0])
     columns = []
     for column in range(len(manifest.cardinalities)):
         path = working / f"C{column + 1}.counts"
@@ -266,9 +266,14 @@ def _read(folder: Path, manifest: Manifest, file: Shard) -> list[ValueCounts]:
         raise InputError(f"{path}: does not hold the counts of {columns} columns: {fix}")
     found, at = [], 8 * columns
     clicks = round((train.click_rate or 0) * train.rows)
-    for size, length, cardinality in zip(sizes, lengths, manifest.cardinalities, strict=True):
+    tokens = columns - len(manifest.lists)
+    for column, (size, length) in enumerate(zip(sizes, lengths, strict=True)):
         counts = _column(content[at : at + length], size)
-        if not _of_these_rows(counts, train.rows, clicks, cardinality):
+        totals = int(counts.counts.sum()), int(counts.clicks.sum())
+        fit = totals == (train.rows, clicks)
+        if column >= tokens:
+            fit = totals[1] <= totals[0] <= manifest.lists[column - tokens].values
+        if not fit or not _is_consistent(counts, manifest.cardinalities[column]):
             raise InputError(f"{path}: does not count the training rows: {fix}")
         found.append(counts)
         at += length
@@ -285,12 +290,10 @@ def _column(content: npt.NDArray[np.uint8], values: int) -> ValueCounts:
     return ValueCounts(content[16 * values : 20 * values].view(_KINDS[2]), counts, clicks)
 
 
-def _of_these_rows(counts: ValueCounts, rows: int, clicks: int, cardinality: int) -> bool:
+def _is_consistent(counts: ValueCounts, cardinality: int) -> bool:
     return (
         len(counts.ids) <= cardinality
         and bool((counts.ids[1:] > counts.ids[:-1]).all())
         and bool((counts.counts > 0).all())
         and bool(((counts.clicks >= 0) & (counts.clicks <= counts.counts)).all())
-        and int(counts.counts.sum()) == rows
-        and int(counts.clicks.sum()) == clicks
     )

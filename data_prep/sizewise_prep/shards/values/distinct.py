@@ -14,6 +14,7 @@ import bisect
 import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sizewise_core.atomic import hashed_file
+from sizewise_prep.raw.parsing.rows import ListColumn
 
 Words = npt.NDArray[np.uint32]
 Counts = npt.NDArray[np.int64]
@@ -47,13 +49,16 @@ class Run:
     counted: bool
 
     @staticmethod
-    def written(path: Path, ids: Words, labels: npt.NDArray[np.uint8] | None) -> tuple[Run, int, str]:
+    def written(
+        path: Path, ids: Words, labels: npt.NDArray[np.uint8] | None, lists: Sequence[ListColumn] = ()
+    ) -> tuple[Run, int, str]:
         """Write a run.
 
         Args:
             path: the file.
             ids: (rows, columns), uint32.
             labels: (rows,), by which the run is counted; None: it is not.
+            lists: further columns, each of whose values counts.
 
         Returns:
             The run, its file's bytes and its hexadecimal SHA-256.
@@ -62,9 +67,12 @@ class Run:
             OSError: it cannot be written.
         """
         counts, clicks, starts = [], [], [0]
-        clicked = iter(()) if labels is None else _sorted_columns(ids[labels != 0])
+        clicked: Iterator[Words] = iter(())
+        if labels is not None:
+            of_lists = (np.sort(column.used[np.repeat(labels != 0, column.lengths)]) for column in lists)
+            clicked = chain(_sorted_columns(ids[labels != 0]), of_lists)
         with hashed_file(path, durable=False) as writer:  # needed only until the shards are made
-            for ascending in _sorted_columns(ids):
+            for ascending in chain(_sorted_columns(ids), (np.sort(column.used) for column in lists)):
                 words, occurrences = _occurrences(ascending)
                 writer.write(words.data)
                 starts.append(starts[-1] + len(words))

@@ -35,7 +35,7 @@ class Vocabulary:
     """Known tokens.
 
     Attributes:
-        tokens: per column, ascending; the id of a token is its position + 1.
+        tokens: per feature (token columns, then columns of lists), ascending; the id of a token is its position + 1.
     """
 
     tokens: list[Words]
@@ -48,17 +48,22 @@ class Vocabulary:
     def ids(self, tokens: Words) -> Words:
         """The ids of raw tokens, (rows, columns) uint32 to the same shape and type."""
         ids = np.zeros_like(tokens)
-        for column, known in enumerate(self.tokens):
-            if len(known):
-                wanted = tokens[:, column]
-                place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-                ids[:, column] = np.where(known[place] == wanted, place + 1, 0)
+        for column in range(tokens.shape[1]):
+            ids[:, column] = self.ids_of(column, tokens[:, column])
         return ids
+
+    def ids_of(self, feature: int, tokens: Words) -> Words:
+        """The ids of one feature's raw tokens, uint32 of any shape; those of lists come after all token columns."""
+        known = self.tokens[feature]
+        if not len(known):
+            return np.zeros_like(tokens)
+        place = np.minimum(np.searchsorted(known, tokens), len(known) - 1)
+        return np.where(known[place] == tokens, place + 1, 0).astype(np.uint32)
 
     def raw_tokens(self, ids: Words) -> Words:
         """The raw tokens of ids that `ids` gave, (rows, columns) uint32; 0 where a token was missing or unknown."""
         tokens = np.zeros_like(ids)
-        for column, known in enumerate(self.tokens):
+        for column, known in enumerate(self.tokens[: ids.shape[1]]):
             found = ids[:, column]
             if len(known):
                 tokens[:, column] = np.where(found > 0, known[np.maximum(found, 1) - 1], 0)
@@ -178,26 +183,28 @@ def number(job: NumberJob) -> Iterator[Numbered]:
     yield numbered
 
 
-def renumber(folder: Path, run: Run, begins: Sequence[int], tokens: Words) -> None:
+def renumber(folder: Path, run: Run, begins: Sequence[int], features: Sequence[Words]) -> None:
     """Replace a shard's tokens by their contiguous ids.
 
     Args:
         folder: the working folder.
         run: of this shard.
         begins: per column, where the ids of this run's words begin among those of all runs.
-        tokens: (rows, columns), as they were counted.
+        features: of each column its tokens, as they were counted; they are replaced.
     """
-    for column, begin in enumerate(begins):
+    for column, (begin, tokens) in enumerate(zip(begins, features, strict=True)):
         count = run.starts[column + 1] - run.starts[column]
+        if not count:
+            continue
         of_words = np.memmap(folder / _ids_file(column), np.uint32, "r", offset=4 * begin, shape=(count,))
         if count > _FEW:  # then sorting is faster than searching
-            packed = tokens[:, column].astype(np.uint64) << np.uint64(32)
+            packed = tokens.astype(np.uint64) << np.uint64(32)
             packed |= np.arange(len(packed), dtype=np.uint64)
             packed.sort()
             ascending, rows = (packed >> np.uint64(32)).astype(np.uint32), packed & np.uint64(0xFFFFFFFF)
-            tokens[rows, column] = of_words[np.cumsum(is_first(ascending)) - 1]
+            tokens[rows] = of_words[np.cumsum(is_first(ascending)) - 1]
         else:
-            tokens[:, column] = of_words[np.searchsorted(run.column(column), tokens[:, column])]
+            tokens[:] = of_words[np.searchsorted(run.column(column), tokens)]
 
 
 def _ids_file(column: int) -> str:
