@@ -15,10 +15,9 @@ docs/your_own_data.md others):
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -28,28 +27,20 @@ from sizewise_prep.raw.options import (
     DEFAULT_QUANTILES,
     Bucket,
     Fitted,
+    LabelRule,
     ListForm,
     Moments,
     TransformKind,
+    label_rule_of,
 )
 from sizewise_prep.raw.schema_forms import FormError, spread
 
+# fmt: off
 Kind = Literal[
-    "label",
-    "integer",
-    "number",
-    "hex",
-    "decimal",
-    "string",
-    "token",
-    "tokens",
-    "bucket",
-    "weight",
-    "time",
-    "skip",
-    "split",
-    "order",
+    "label", "integer", "number", "hex", "decimal", "string", "token", "tokens",
+    "bucket", "weight", "time", "skip", "split", "order",
 ]
+# fmt: on
 _OTHERWISE = ("split", "order")
 KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in _OTHERWISE)
 """Those of a schema file; columns by which rows are split (see `row_splits`) or sorted are named elsewhere."""
@@ -58,20 +49,6 @@ DENSE_KINDS = ("integer", "number")
 TOKEN_KINDS = ("hex", "decimal", "string", "token")
 _OF_TABLES = ("number", "token", "tokens", "weight", "bucket", "split", "order")
 """Kinds that the parser of plain lines does not know."""
-_RULE = re.compile(r"label\s*(>=|<=|==|!=|>|<)\s*(\S(?:.*\S)?)\s*")
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-
-
-class LabelRule(NamedTuple):
-    """What makes a row a click where its column says more than 0 and 1: `label >= 4`.
-
-    Attributes:
-        sign: how the value is compared.
-        operand: a number, or with == and != any text.
-    """
-
-    sign: str
-    operand: float | str
 
 
 class Layout(BaseModel):
@@ -118,7 +95,7 @@ class Layout(BaseModel):
     @model_validator(mode="after")
     def _usable(self) -> Layout:
         for name, kind in self.columns.items():
-            if kind not in KINDS and not _rule(kind):
+            if kind not in KINDS and not label_rule_of(kind):
                 raise ValueError(f"columns.{name:.40}: {_no_kind(kind)}")
         kinds = list(self.kinds.values())
         if len(self.separator) != 1 or self.separator in '-"\0\r\n' or not self.separator.isascii():
@@ -193,7 +170,7 @@ class Layout(BaseModel):
     @property
     def label_rule(self) -> LabelRule | None:
         """What makes a row a click, where that is more than a 1."""
-        return _rule(self.columns[self.label]) if self.label is not None else None
+        return label_rule_of(self.columns[self.label]) if self.label is not None else None
 
     @property
     def time(self) -> str | None:
@@ -395,7 +372,7 @@ def _unusable(document: dict[Any, Any]) -> tuple[list[Any], str] | None:
                 "columns",
                 name,
             ], f"quote the key, for it is not text as it is: '{written:.40}': {kind!s:.20}"
-        if kind not in KINDS and not _rule(str(kind)):
+        if kind not in KINDS and not label_rule_of(str(kind)):
             return ["columns", name], _no_kind(kind)
     return None
 
@@ -410,17 +387,6 @@ def _no_kind(kind: object) -> str:
     maybe = f" (did you mean {near[0]}?)" if near else ""
     what = "has no kind" if kind is None else f"{kind!s:.40} is not a kind{maybe}"
     return f"{what}; the kinds are {', '.join(KINDS)}"
-
-
-def _rule(kind: str) -> LabelRule | None:
-    """The rule for the label that a column's kind states, if it does."""
-    found = _RULE.fullmatch(kind)
-    if not found:
-        return None
-    sign, operand = found.groups()
-    if _NUMBER.fullmatch(operand):
-        return LabelRule(sign, float(operand))
-    return LabelRule(sign, operand) if sign in ("==", "!=") else None
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,14 @@ Fitted(edges={"age": (18.0, 25.0)}, moments={"price": Moments(mean=3.5, deviatio
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+_RULE = re.compile(r"label\s*(>=|<=|==|!=|>|<)\s*(\S(?:.*\S)?)\s*")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 DEFAULT_QUANTILES = 10
 _MOST_BUCKETS = 10_000
 
@@ -91,3 +94,26 @@ class ListForm(_Frozen):
         str | None, Field(min_length=1, max_length=MOST_SEPARATOR, exclude_if=lambda used: used is None)
     ] = None
     of: ListKind = "token"
+
+
+class LabelRule(NamedTuple):
+    """What makes a row a click where its column says more than 0 and 1: `label >= 4`.
+
+    Attributes:
+        sign: how the value is compared.
+        operand: a number, or with == and != any text.
+    """
+
+    sign: str
+    operand: float | str
+
+
+def label_rule_of(kind: str) -> LabelRule | None:
+    """The rule for the label that a column's kind states, if it does."""
+    found = _RULE.fullmatch(kind)
+    if not found:
+        return None
+    sign, operand = found.groups()
+    if _NUMBER.fullmatch(operand):
+        return LabelRule(sign, float(operand))
+    return LabelRule(sign, operand) if sign in ("==", "!=") else None

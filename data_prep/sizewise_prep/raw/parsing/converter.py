@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sizewise_prep.raw.layout import Kind, LabelRule, Layout, quoted
-from sizewise_prep.raw.options import ListForm
+from sizewise_prep.raw.layout import Kind, Layout, quoted
+from sizewise_prep.raw.options import LabelRule, ListForm
 from sizewise_prep.raw.parsing import list_values
 from sizewise_prep.raw.parsing.parser import Fault
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows
