@@ -378,7 +378,7 @@ def test_schema_files_say_how_lists_are_written(tmp_path: Path) -> None:
         'genres: {kind: tokens, separator: ""}': "yaml:3: columns.genres.separator: write what stands between",
         "genres: {kind: tokens, of: number}": "yaml:3: columns.genres.of: number is not a kind of values",
         "genres: {kind: tokens, sep: '|'}": "yaml:3: columns.genres.sep: unknown option",
-        'genres: {kind: tokens, separator: "\\t"}': "its separator is that of the columns",
+        'genres: {kind: tokens, separator: "\\t"}': "genres: has the columns' separator",
     }.items():
         path.write_text(f"columns:\n  click: label\n  {wrong}\n")
         with pytest.raises(InputError, match=match):

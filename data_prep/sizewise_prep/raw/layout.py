@@ -118,9 +118,7 @@ class Layout(BaseModel):
             if self.columns.get(name) != "tokens":
                 raise ValueError(f"lists.{name:.40}: is no column of kind `tokens`")
             if form.separator == self.separator and not self.quotes:
-                raise ValueError(
-                    f"columns.{name:.40}: its separator is that of the columns; set `quotes: true`"
-                )
+                raise ValueError(f"columns.{name:.40}: has the columns' separator: set `quotes: true`")
         for name, bucket in self.buckets.items():
             if wrong := self._no_bucket(name, bucket):
                 raise ValueError(f"buckets.{name:.40}: {wrong}")
