@@ -4,12 +4,22 @@ import logging
 from itertools import product
 from typing import Any, Literal
 
-from sizewise.config.fields import Choices, Range, SizeRange, bytes_of, ends_of, parse_size, within
+from sizewise.config.fields import (
+    Choices,
+    Range,
+    SizeRange,
+    bytes_of,
+    did_you_mean,
+    ends_of,
+    parse_size,
+    within,
+)
 from sizewise.config.study_file import StudySpec, holds_whole_numbers
 from sizewise.embedding import METHODS, full_bytes, smallest_budget
-from sizewise_core.errors import InputError
+from sizewise_core.errors import InputError, shown
 from sizewise_core.storage import absolute, place
 from sizewise_core.units import format_bytes
+from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.shards.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -37,6 +47,7 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
             "data with `sizewise prep --tokens contiguous`, or use another method"
         )
     _check_teacher(spec, manifest, source)
+    _check_columns(spec, manifest, source)
     budget = _budget(spec, manifest, source)
     settled = spec.model_copy(
         update={
@@ -68,6 +79,15 @@ def _check_teacher(spec: StudySpec, manifest: Manifest, source: str) -> None:
             f"{source}: train.distill.memory_budget: {format_bytes(given)} is too small for {trained[0]} at dim {dim}: "
             f"give at least {format_bytes(needed)}"
         )
+
+
+def _check_columns(spec: StudySpec, manifest: Manifest, source: str) -> None:
+    """Refuse metrics by columns that the data does not have."""
+    columns = list((manifest.settings.layout or CRITEO).tokens)
+    for setting, column in (("gauc_by", spec.train.gauc_by), ("frequency_of", spec.train.frequency_of)):
+        if column is not None and column not in columns:
+            near = did_you_mean(column, columns) or f": use one of {shown(', '.join(columns))}"
+            raise InputError(f"{source}: train.{setting}: the data has no token column {shown(column)}{near}")
 
 
 def with_defaults(spec: StudySpec, of: Literal["today", "0.1"]) -> StudySpec:

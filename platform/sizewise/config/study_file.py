@@ -117,6 +117,17 @@ class StudySpec(Strict):
         return self
 
     @model_validator(mode="after")
+    def _metrics_are_measured(self) -> "StudySpec":
+        for where, metrics in (("objectives", self.objectives), ("constraints", self.constraints)):
+            for metric in metrics:
+                setting = registry.METRICS[registry.column_of(metric)].asked
+                if setting and not getattr(self.train, setting.removeprefix("train.")):
+                    raise ValueError(
+                        f"{where}: {metric} is measured where {setting} says by what: set that as well"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _ends_are_possible(self) -> "StudySpec":
         for section in SECTIONS:
             check_ends(section, getattr(self, section))

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from sizewise.metrics.asked import TENTHS
 from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio, format_seconds
 
 Direction = Literal["maximize", "minimize"]
@@ -42,6 +43,8 @@ class Metric:
         worst: the reference point of the hypervolume; None for the worst value measured, and for the full tables'
             bytes where it is a size.
         listed: whether short tables of evaluations or trials show it too.
+        asked: the setting of a study file that asks for it; "" where every evaluation has it. Tables leave it out where
+            nothing asked for it, and figures do not offer it as an axis.
         compute: (labels, log-odds) -> the metric; both arrays are (validation rows,) and float32, labels are 0 or 1.
             None where the trainer fills it in.
     """
@@ -57,6 +60,7 @@ class Metric:
     objective: str = ""
     worst: float | None = None
     listed: bool = True
+    asked: str = ""
     compute: Compute | None = None
 
     @property
@@ -95,6 +99,10 @@ def _score(
     return Metric(
         label, "score", direction, unit, text=format_auc, spreadsheet="%.4f", worst=worst, listed=listed
     )
+
+
+def _asked(label: str, direction: Direction, by: str, unit: str = "", worst: float | None = None) -> Metric:
+    return replace(_score(label, direction, unit, worst), asked=by)
 
 
 def _count(
@@ -153,8 +161,21 @@ METRICS: dict[str, Metric] = {
 }
 
 
+METRICS |= {
+    "gauc": _asked("AUC within groups", "maximize", "train.gauc_by", worst=0.5),
+    "calibration_error": _asked("calibration error", "minimize", "train.calibration_bins"),
+    **{
+        name: _asked(f"log-loss of tenth {number}", "minimize", "train.frequency_of", "nats")
+        for number, name in enumerate(TENTHS, 1)
+    },
+}
+
+
 class OfKind(Mapping[str, Metric]):
-    """The metrics of one kind, by name, as METRICS is when they are read."""
+    """The metrics of one kind, by name, as METRICS is when they are read.
+
+    Those that only some studies ask for are found by their names, and not listed.
+    """
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -166,7 +187,7 @@ class OfKind(Mapping[str, Metric]):
         return metric
 
     def __iter__(self) -> Iterator[str]:
-        return iter([name for name, metric in METRICS.items() if metric.kind == self.kind])
+        return iter([n for n, metric in METRICS.items() if metric.kind == self.kind and not metric.asked])
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -183,7 +204,14 @@ def columns_of_test(listed: bool = False) -> dict[str, str]:
     Args:
         listed: of the metrics that every table has, however short.
     """
-    return {name: f"test_{name}" for name, metric in SCORES.items() if metric.listed or not listed}
+    scores = {name: metric for name, metric in METRICS.items() if metric.kind == "score"}
+    return {name: f"test_{name}" for name, metric in scores.items() if metric.listed or not listed}
+
+
+def asked_columns() -> dict[str, str]:
+    """The columns of metrics that only some studies ask for, on either split, with the settings that do."""
+    asked = {name: metric.asked for name, metric in METRICS.items() if metric.asked}
+    return asked | {f"test_{name}": setting for name, setting in asked.items()}
 
 
 def of_column(column: str) -> Metric | None:

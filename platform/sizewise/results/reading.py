@@ -8,7 +8,7 @@ from functools import cached_property
 
 import polars as pl
 
-from sizewise.metrics.registry import METRICS, Direction, columns_of_test
+from sizewise.metrics.registry import METRICS, Direction, asked_columns, columns_of_test
 from sizewise.results import checks
 from sizewise.results.constraints import broken, kept
 from sizewise.results.cost import COLUMNS as COST
@@ -187,7 +187,7 @@ def load(runs: Place, name: str) -> Study:
     evaluations = read_curves(files.evaluations, state == "running", problems)
     checks.orphans(files, ledger, state == "running", problems)
     checks.curves(ledger, evaluations, counts, problems)
-    evaluations, of_rounded = split_rounded(evaluations)
+    evaluations, of_rounded = split_rounded(evaluations.drop(_not_asked(evaluations, record)))
     numbers = [(t.trial_id, t.trial_id if t.configuration is None else t.configuration) for t in ledger]
     configurations = pl.DataFrame(numbers, {"trial_id": pl.Int64, "configuration": pl.Int64}, orient="row")
     evaluations, of_rounded, errors = take_errors(evaluations, of_rounded, configurations, record.data)
@@ -271,8 +271,16 @@ def _trials(
     return trials.with_columns(pl.col("evaluations").fill_null(0))
 
 
+def _not_asked(evaluations: pl.DataFrame, record: StudyRecord) -> list[str]:
+    """Columns of metrics that this study has not asked for."""
+    wanted = {column(name) for name in (*record.objectives, *record.constraints)}
+    asked = [name for name in asked_columns() if name in evaluations.columns and name not in wanted]
+    return [name for name in asked if evaluations[name].is_null().all()]
+
+
 def _test_scores(files: StudyFiles, problems: list[str]) -> pl.DataFrame:
     names = columns_of_test()
     rows = [(r.trial_id, *(r.scores.get(name) for name in names)) for r in files.test_scores(problems)]
     schema = {"trial_id": pl.Int64(), **dict.fromkeys(names.values(), pl.Float64())}
-    return pl.DataFrame(rows, schema=schema, orient="row").unique("trial_id", keep="last")
+    scores = pl.DataFrame(rows, schema=schema, orient="row").unique("trial_id", keep="last")
+    return scores.drop(_not_asked(scores, StudyRecord()))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from sizewise.metrics.registry import SCORES, Direction
+from sizewise.metrics.registry import Direction, columns_of_test
 from sizewise.metrics.scores import expected_error
 from sizewise_core.errors import first_problem
 from sizewise_core.names import PlainName
@@ -191,7 +191,7 @@ class TestRecord(_Record):
     @classmethod
     def _by_metric(cls, data: Any) -> Any:
         """The file has them beside each other."""
-        scores = {name: data[name] for name in SCORES if name in data}
+        scores = {name: data[name] for name in columns_of_test() if name in data}
         return {**({"trial_id": data["trial_id"]} if "trial_id" in data else {}), "scores": scores}
 
 

@@ -6,7 +6,6 @@ and benchmarks with a reporter of their own.
     outcome = train(config, Path("checkpoints/0000"), report=print)
 """
 
-import gc
 import logging
 import math
 import time
@@ -31,6 +30,7 @@ from sizewise.search.pruning import Comparison, verdict_from
 from sizewise.store.study_folder import TrialFolder
 from sizewise.theory.communication import wire_bytes
 from sizewise.training import checkpoint
+from sizewise.training.asked import Asked
 from sizewise.training.batches import Batch, Split
 from sizewise.training.branching import branch, branch_points, keep
 from sizewise.training.building import build_model as build_model  # also known by these names here
@@ -50,9 +50,7 @@ from sizewise.training.predicting import Weighed, evaluation_rows
 from sizewise.training.predicting import predict as predict
 from sizewise.training.schedule import STAIRS, Rates
 from sizewise.training.step import Distill, Step
-from sizewise.training.teacher import TeacherScores
-from sizewise.training.teacher_sources import Source, teacher_of
-from sizewise_core import allocator
+from sizewise.training.teacher_sources import Source, with_scores
 from sizewise_core.claims import Claim, SupersededError
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, place
@@ -135,15 +133,14 @@ class _Trial:
         manifest = Manifest.load(data)
         self.full_bytes = full_bytes(manifest.cardinalities, config.model.dim)
         self.splits = {name: Split.open(data, name) for name in ("train", "validation", "test")}
+        self.asked = Asked(config, manifest, self.splits, evaluation_rows(self.device), self.world)
         self.per_epoch = self.splits["train"].iterations(config.train.batch_size)
         self.model = build_model(config, manifest).to(self.device)
         self.model.embedding.set_schedule(self.per_epoch, config.search.epochs)
         add_dropout(self.model, config.train.dropout)
         self.optimizer = optimizer_of(config, self.model, self.world)
         self.branches: set[int] = set()  # iterations after which its state is kept for other trials
-        self.iteration = 0
-        self.samples = 0
-        self.train_seconds = 0.0
+        self.iteration, self.samples, self.train_seconds = 0, 0, 0.0
         self.evaluations: list[Evaluation] = []
         self.parallel: nn.Module = self.model
         gradients = sum(4 * p.numel() for p in self.model.parameters())
@@ -227,18 +224,7 @@ class _Trial:
         split = self.splits["train"]
         if not self.config.train.distill_teacher or ended:
             return split
-        if not self.teacher:
-            raise InputError(f"distill.teacher: {', '.join(self.config.train.distill_teacher)} was not found")
-        data = local_shards(self.config.data)
-        scores = TeacherScores.of(
-            teacher_of(self.teacher, data, self.device), self.config.data, Manifest.load(data), split
-        )
-        if scores.missing():
-            scores.complete()
-            gc.collect()
-            allocator.give_back()
-            reset_peak_memory(self.device)  # the trial's own peak comes without its teacher's
-        return split.with_teacher(scores.shard)
+        return with_scores(split, self.config, self.teacher, self.device)
 
     def _ask(self, verdict: Verdict) -> str:
         """Rank 0's verdict, for all; at the last iteration there is nothing left to stop."""
@@ -308,6 +294,7 @@ class _Trial:
             "logloss": scores.logloss,
             "normalized_entropy": scores.normalized_entropy,
             **computed(labels, logits),
+            **self.asked.measure("validation", labels, logits, weights),
             "embedding_bytes": size,
             "model_bytes": self.model.model_bytes,
             "compression_ratio": self.full_bytes / size,
@@ -349,7 +336,9 @@ class _Trial:
             return TestScores(iteration[0], undefined)
         labels, logits, weights = self._predict("test")
         # Where ranks share the work, those of rank 0 count.
-        others = {} if self.rank else computed(labels, logits)
+        others = (
+            {} if self.rank else computed(labels, logits) | self.asked.measure("test", labels, logits, weights)
+        )
         return TestScores(iteration[0], evaluate_scores(labels, logits, weights), others)
 
     def _save(self) -> None:

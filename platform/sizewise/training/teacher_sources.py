@@ -4,6 +4,7 @@ sources = [Source(kind="trial", name="criteo/0007", path=..., digest=..., config
 teacher = teacher_of(sources, Path("data/criteo"))          # the mean of all of them
 """
 
+import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +18,15 @@ from sizewise.store.ledger import Record
 from sizewise.store.study_folder import StudyFolder, number_name
 from sizewise.training import checkpoint
 from sizewise.training.batches import Split
+from sizewise.training.memory import reset_peak_memory
 from sizewise.training.teacher import Teacher, TeacherScores, mean_of
 from sizewise.training.teacher_files import file_teacher
 from sizewise.training.teacher_models import model_teacher
+from sizewise_core import allocator
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import Place, place
+from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -83,6 +87,32 @@ def teacher_of(
         return Teacher(source.name, source.digest, lambda: _not_here(source))
 
     return mean_of([one(source) for source in sources])
+
+
+def with_scores(
+    split: Split, config: TrialConfig, sources: Sequence[Source], device: torch.device
+) -> Split:
+    """The training split with its teacher's scores, computed now as far as they have not been.
+
+    Args:
+        split: of the trial's data.
+        config: of the trial.
+        sources: what its teacher consists of.
+        device: where models compute.
+
+    Raises:
+        InputError: there are no sources, or one cannot be used.
+    """
+    if not sources:
+        raise InputError(f"distill.teacher: {', '.join(config.train.distill_teacher)} was not found")
+    data = local_shards(config.data)
+    scores = TeacherScores.of(teacher_of(sources, data, device), config.data, Manifest.load(data), split)
+    if scores.missing():
+        scores.complete()
+        gc.collect()
+        allocator.give_back()
+        reset_peak_memory(device)  # the trial's own peak comes without its teacher's
+    return split.with_teacher(scores.shard)
 
 
 def scored(sources: Sequence[Source], data: str) -> int:

@@ -70,6 +70,11 @@ class TrainSpec(Section):
     optimizer: Searchable[Optimizer] = "adagrad"
     # A fraction of an epoch when written as 0.25 or 1.0, iterations when written as 500.
     evaluate_every: OneOf[float | int] = 0.25
+    # What else evaluations measure: AUC within the groups of a token column, log-loss by how often its values occur in
+    # training rows, and the calibration error over so many bins of predictions.
+    gauc_by: Annotated[str, Field(min_length=1)] | None = None
+    frequency_of: Annotated[str, Field(min_length=1)] | None = None
+    calibration_bins: Annotated[int, Field(ge=0, le=100_000)] = 0
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0  # between evaluations, at most this far apart
     precision: Searchable[Literal["float32", "bfloat16"]] = "float32"  # that the MLPs compute in
     embedding_learning_rate: Searchable[AboveZero | None] = (
