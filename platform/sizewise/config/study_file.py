@@ -86,7 +86,7 @@ class StudySpec(Strict):
     @field_validator("objectives")
     @classmethod
     def _known_objectives(cls, value: dict[str, str]) -> dict[str, str]:
-        known = registry.objectives()
+        known = registry.objectives(asked=True)
         for metric, direction in value.items():
             if metric not in known:
                 near = did_you_mean(metric, known)
@@ -100,7 +100,7 @@ class StudySpec(Strict):
     @field_validator("constraints")
     @classmethod
     def _known_metrics(cls, value: dict[str, Limit]) -> dict[str, Limit]:
-        known = registry.constrainable()
+        known = registry.constrainable(asked=True)
         for metric in value:
             if metric not in known:
                 raise ValueError(

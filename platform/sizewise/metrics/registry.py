@@ -232,21 +232,33 @@ def unit_of(objective: str) -> str:
     return METRICS[column_of(objective)].unit
 
 
-def objectives() -> dict[str, Direction]:
-    """What a study may optimize, with its direction: scores first, then sizes and efforts."""
+def objectives(*, asked: bool = False) -> dict[str, Direction]:
+    """What a study may optimize, with its direction: scores first, then sizes and efforts.
+
+    Args:
+        asked: also what is measured only where a study asks for it; these come last.
+    """
     order = ("score", "size", "effort", "other")
     possible = [
-        (order.index(metric.kind), metric.objective or name, metric.direction)
+        (bool(metric.asked), order.index(metric.kind), metric.objective or name, metric.direction)
         for name, metric in METRICS.items()
-        if metric.direction is not None and metric.kind != "identity"
+        if metric.direction is not None and metric.kind != "identity" and (asked or not metric.asked)
     ]
-    return {name: direction for _, name, direction in sorted(possible, key=lambda found: found[0])}
+    return {name: direction for *_, name, direction in sorted(possible, key=lambda found: found[:2])}
 
 
-def constrainable() -> list[str]:
-    """What a study may constrain: the objectives, and all else that an evaluation measures."""
-    measured = [metric.objective or name for name, metric in METRICS.items() if metric.kind != "identity"]
-    return list(dict.fromkeys([*objectives(), *measured]))
+def constrainable(*, asked: bool = False) -> list[str]:
+    """What a study may constrain: the objectives, and all else that an evaluation measures.
+
+    Args:
+        asked: as for `objectives`.
+    """
+    measured = [
+        metric.objective or name
+        for name, metric in METRICS.items()
+        if metric.kind != "identity" and not metric.asked
+    ]
+    return list(dict.fromkeys([*objectives(), *measured, *objectives(asked=asked)]))
 
 
 def with_listed(columns: list[str], after: str) -> list[str]:

@@ -49,7 +49,9 @@ TIMEOUTS: Mapping[str, Mapping[str, int | str]] = {
 
 def summary() -> list[str]:
     """What the mirror has of each evaluation: when it was, and its scores."""
-    return [name for name in METRICS if name in SCORES or name in ("iteration", "epoch", "train_seconds")]
+    return [
+        name for name in METRICS if name in list(SCORES) or name in ("iteration", "epoch", "train_seconds")
+    ]
 
 
 def storage_url(text: str) -> URL:

@@ -33,12 +33,10 @@ def training_bytes(config: TrialConfig, features: int, dense: int) -> int:
     method, model = METHODS[config.embedding.method], find(config.model.kind)
     options = method.options(**config.embedding.options).fitted(config.model.dim)
     around = model.floats(features, dense, config.model.dim, model.options(**config.options_of_model()))
-    tables, states = (
-        method.trained_bytes(config.search.memory_budget, options),
-        STATES[config.train.optimizer],
-    )
-    parameters = (2 + states) * (FLOAT * around.parameters + tables)
-    if config.train.optimizer == "rowwise_adagrad":  # one number a row
+    tables = method.trained_bytes(config.search.memory_budget, options)
+    parameters = (2 + STATES[config.train.optimizer]) * (FLOAT * around.parameters + tables)
+    # Row-wise: one number a row.
+    if config.train.optimizer == "rowwise_adagrad":
         row_length = getattr(options, "width", None) or config.model.dim // getattr(options, "chunks", 1)
         parameters -= tables - tables // max(row_length, 1)
     # What dropout has drawn, and what it has made, for every number of a layer.

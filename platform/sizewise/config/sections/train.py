@@ -59,7 +59,7 @@ def _length(value: Any) -> Any:
 Length = Annotated[float | int, AfterValidator(_length)]
 
 
-Optimizer = Literal["sgd", "adagrad", "adam", "rowwise_adagrad"]
+Optimizer = Literal["sgd", "rowwise_adagrad", "adagrad", "adam"]
 AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
