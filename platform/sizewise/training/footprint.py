@@ -11,12 +11,8 @@ from sizewise.models import find
 from sizewise.training.predicting import EVALUATION_BATCH
 
 FLOAT, INDEX = 4, 8  # bytes
-STATES = {
-    "sgd": 0,
-    "adagrad": 1,
-    "adam": 2,
-    "rowwise_adagrad": 1,
-}  # tensors that an optimizer keeps beside a parameter
+# Tensors that an optimizer keeps beside a parameter.
+STATES = {"sgd": 0, "adagrad": 1, "adam": 2, "rowwise_adagrad": 1}
 CONTEXT_BYTES = 600_000_000  # CUDA's own, with its libraries' workspaces, in every process
 SPARE = 1.25  # the allocator's rounding, temporary results
 SHARES = (1, 2, 4, 8, 16)  # trials that share a card: few sizes, so that worker groups fit the next trial too
