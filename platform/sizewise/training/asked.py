@@ -70,7 +70,9 @@ class Asked:
                 self._tenths[split] = self._frequencies(split, self._settings.frequency_of)
             measured |= logloss_by_frequency(labels, logits, self._tenths[split], weights)
         if self._settings.calibration_bins:
-            measured["calibration_error"] = calibration_error(labels, logits, self._settings.calibration_bins, weights)
+            measured["calibration_error"] = calibration_error(
+                labels, logits, self._settings.calibration_bins, weights
+            )
         return measured
 
     def _values(self, split: str, column: str) -> Column:

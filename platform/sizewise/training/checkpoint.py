@@ -202,7 +202,8 @@ def newest_usable(folder: Place, of: str) -> tuple[State | None, list[str]]:
 def drop_weights(folder: Place, before: int, kept: int | None) -> None:
     """Set weights of earlier evaluations apart, the newest `EARLIER_BYTES` of them, and remove the others.
 
-    Each was the best of its trial until more iterations made a better one, so that it may stand on the front.
+    Each was the best of its trial until more iterations made a better one, so that it may stand on the front. Those of
+    states that are kept for other trials stay where they are.
 
     Args:
         folder: the trial's.
@@ -210,11 +211,13 @@ def drop_weights(folder: Place, before: int, kept: int | None) -> None:
         kept: the iteration whose weights stay where they are; None for none.
     """
     trial = TrialFolder(folder)
-    keep = None if kept is None else trial.weights(kept)
+    keep = set() if kept is None else {trial.weights(kept)}
+    states = [entry.path.stem.rpartition("-")[2] for entry in entries(folder, "stable-*.state")]
+    keep |= {trial.weights(int(weights)) for weights in states if weights.isdecimal()}
     old = [
         entry
         for entry in entries(folder, "best-*.safetensors")
-        if entry.path != keep and weights_iteration(entry.path) < before
+        if entry.path not in keep and weights_iteration(entry.path) < before
     ]
     for entry in old:
         if entry.size > EARLIER_BYTES:

@@ -52,7 +52,6 @@ from sizewise.training.schedule import STAIRS, Rates
 from sizewise.training.step import Distill, Step
 from sizewise.training.teacher_sources import Source, with_scores
 from sizewise_core.claims import Claim, SupersededError
-from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, place
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
@@ -337,7 +336,9 @@ class _Trial:
         labels, logits, weights = self._predict("test")
         # Where ranks share the work, those of rank 0 count.
         others = (
-            {} if self.rank else computed(labels, logits) | self.asked.measure("test", labels, logits, weights)
+            {}
+            if self.rank
+            else computed(labels, logits) | self.asked.measure("test", labels, logits, weights)
         )
         return TestScores(iteration[0], evaluate_scores(labels, logits, weights), others)
 

@@ -89,9 +89,7 @@ def teacher_of(
     return mean_of([one(source) for source in sources])
 
 
-def with_scores(
-    split: Split, config: TrialConfig, sources: Sequence[Source], device: torch.device
-) -> Split:
+def with_scores(split: Split, config: TrialConfig, sources: Sequence[Source], device: torch.device) -> Split:
     """The training split with its teacher's scores, computed now as far as they have not been.
 
     Args:

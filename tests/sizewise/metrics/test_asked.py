@@ -158,6 +158,8 @@ def test_weights_count_rows_that_often() -> None:
     assert group_auc(labels, logits, keys, weights) == pytest.approx(group_auc(*again), rel=1e-12)
     tenth = tenths(keys)
     repeated = logloss_by_frequency(again[0], again[1], np.repeat(tenth, times))
-    assert logloss_by_frequency(labels, logits, tenth, weights) == pytest.approx(repeated, rel=1e-9, nan_ok=True)
+    assert logloss_by_frequency(labels, logits, tenth, weights) == pytest.approx(
+        repeated, rel=1e-9, nan_ok=True
+    )
     one = calibration_error(labels, logits, 1, weights)
     assert one == pytest.approx(calibration_error(again[0], again[1], 1), rel=1e-9)
