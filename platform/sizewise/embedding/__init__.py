@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sizewise.embedding.bags import Bags, Pooling
 from sizewise.embedding.base import Embedding, Options, full_bytes
+from sizewise.embedding.compressing import Compression, compress
 from sizewise.embedding.ids.counts import FeatureCounts
 from sizewise.embedding.in_backward import remaining_parameters
 from sizewise.embedding.methods.clustered import Clustered
@@ -31,11 +32,13 @@ from sizewise_core.registry import Registry
 __all__ = [
     "METHODS",
     "Bags",
+    "Compression",
     "Embedding",
     "FeatureCounts",
     "Options",
     "Pooling",
     "build",
+    "compress",
     "full_bytes",
     "remaining_parameters",
     "smallest_budget",

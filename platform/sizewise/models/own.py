@@ -14,7 +14,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
@@ -205,9 +204,8 @@ def _measured(kind: str, features: int, dense_features: int, dim: int, options: 
         few, many = (_kept(model, rows) for rows in (8, 72))
     inside = {id(parameter) for parameter in embedding.parameters()}
     around = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in inside)
-    return Floats(
-        around, max(0, many - few) // (64 * FLOAT_BYTES) + features * dim
-    )  # and the vectors looked up
+    looked_up = features * dim  # which joining them does not keep
+    return Floats(around, max(0, many - few) // (64 * FLOAT_BYTES) + looked_up)
 
 
 def _kept(model: OwnModel, rows: int) -> int:
@@ -223,10 +221,9 @@ def _kept(model: OwnModel, rows: int) -> int:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         logits = model(dense, ids)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    with nullcontext(
-        logits
-    ):  # alive until here: memory of what is freed would be counted once for many tensors
-        return sum(size for pointer, size in kept.items() if pointer not in weights)
+    found = sum(size for pointer, size in kept.items() if pointer not in weights)
+    del logits  # alive until here: memory of what is freed would be counted once for many tensors
+    return found
 
 
 def _without_aliases(model: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:

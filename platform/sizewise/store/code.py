@@ -73,9 +73,8 @@ def packed(folder: Path) -> bytes | None:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(files):
             inside = file.relative_to(folder.absolute()).as_posix()
-            archive.writestr(
-                zipfile.ZipInfo(inside), file.read_bytes()
-            )  # of no date: equal code, equal bytes
+            undated = zipfile.ZipInfo(inside)  # equal code, equal bytes
+            archive.writestr(undated, file.read_bytes())
     if buffer.tell() > MOST_BYTES:
         raise InputError(
             f"model.kind: the code beside it in {folder} has {buffer.tell():,} bytes: move it to a package"
