@@ -28,6 +28,7 @@ class Case(NamedTuple):
     precision: Literal["float32", "bfloat16"] = "float32"
     model: str = "dlrm"
     dense: int = INTEGERS
+    lists: int = 0  # of the features
 
 
 CASES = [
@@ -65,6 +66,15 @@ CASES = [
     Case("robe", {"storage": "int8"}, "raw", "bfloat16", model="deepfm", dense=0),
     Case("hot", {}, model="mlp"),
     Case("full", {}, "contiguous", "bfloat16", model="mlp", dense=0),
+    Case("robe", {"block_len": 4, "sign": True}, lists=2),
+    Case("robe", {"hash": "paper", "storage": "int4"}, lists=1),
+    Case("robe", {"hash": "authors"}, lists=1, model="dcn"),
+    Case("hash", {"width": 2, "storage": "int8"}, "mlperf", lists=3),
+    Case("full", {"storage": "bfloat16"}, "contiguous", lists=1, dense=0),
+    Case("qr", {}, "contiguous", lists=2),
+    Case("tt", {}, lists=1, model="deepfm"),
+    Case("cce", {"contiguous_ids": True}, "contiguous", lists=1),
+    Case("hot", {}, "contiguous", lists=2),
 ]
 
 
@@ -83,5 +93,5 @@ def program(case: Case) -> bytes:
     known = np.arange(7, 56, dtype=np.uint32)
     vocabulary = Vocabulary([known] * len(CARDINALITIES)) if case.tokens == "contiguous" else None
     buffer = io.BytesIO()
-    torch.export.save(to_program(model, case.tokens, vocabulary), buffer)
+    torch.export.save(to_program(model, case.tokens, vocabulary, lists=case.lists), buffer)
     return buffer.getvalue()

@@ -39,6 +39,16 @@ class Bags(NamedTuple):
         positions = torch.arange(self.values.shape[0], device=self.values.device)
         return torch.searchsorted(self.offsets[1:], positions, right=True)
 
+    def numbers(self, features: int, batch: int) -> Tensor:
+        """The list feature, from 0, that each value is of, int64 (n,).
+
+        Args:
+            features: list features.
+            batch: rows.
+        """
+        of_bags = torch.arange(features, device=self.offsets.device).unsqueeze(1).expand(features, batch)
+        return of_bags.flatten()[self.owners()]
+
     def check(self, features: int, batch: int) -> None:
         """InputError where these are not the bags of so many features and rows.
 
@@ -54,6 +64,8 @@ class Bags(NamedTuple):
                 f"bags.values have shape {tuple(values.shape)} and dtype {values.dtype}, "
                 "expected (values,) of int64 or uint32"
             )
+        if torch.compiler.is_compiling():  # which computes with no sizes
+            return
         if offsets.dtype != torch.int64 or offsets.dim() != 1 or len(offsets) != features * batch + 1:
             raise InputError(
                 f"bags.offsets have shape {tuple(offsets.shape)} and dtype {offsets.dtype}, expected int64 "
@@ -61,7 +73,7 @@ class Bags(NamedTuple):
             )
         if values.device != offsets.device:
             raise InputError(f"bags.values are on {values.device}, bags.offsets on {offsets.device}")
-        if offsets.device.type == "cpu" and not torch.compiler.is_compiling():
+        if offsets.device.type == "cpu":
             ordered = int(offsets[0]) == 0 and int(offsets[-1]) == len(values)
             if not ordered or bool((offsets[1:] < offsets[:-1]).any()):
                 raise InputError(
@@ -98,20 +110,23 @@ class Ragged(NamedTuple):
         return self.ids.numel() + self.values.numel()
 
 
-def pooled(vectors: Tensor, bags: Bags, batch: int, pooling: Pooling) -> Tensor:
+def pooled(vectors: Tensor, bags: Bags, features: int, batch: int, pooling: Pooling) -> Tensor:
     """The vectors of bags, in plain PyTorch.
 
     Args:
         vectors: (n, dim), one for each of the bags' values.
-        bags: of any number of features.
+        bags: of so many features and rows.
+        features: list features.
         batch: rows.
         pooling: what becomes of a bag's vectors.
 
     Returns:
         (batch, bag_features, dim).
     """
-    dim, count = vectors.shape[1], bags.offsets.shape[0] - 1
-    summed = vectors.new_zeros(count, dim).index_add(0, bags.owners(), vectors)
+    dim, lengths = vectors.shape[1], bags.lengths().unsqueeze(1).to(vectors.dtype)
+    # Zeros of that shape by a product: what is traced for an export computes with no sizes.
+    zeros = lengths * torch.zeros(dim, dtype=vectors.dtype, device=vectors.device)
+    summed = zeros.index_add(0, bags.owners(), vectors)
     if pooling == "mean":
-        summed = summed / bags.lengths().clamp(min=1).unsqueeze(1).to(vectors.dtype)
-    return summed.view(count // batch if batch else 0, batch, dim).transpose(0, 1)
+        summed = summed / lengths.clamp(min=1)
+    return summed.view(features, batch, dim).transpose(0, 1)

@@ -249,14 +249,17 @@ class Embedding(nn.Module, ABC):
         Returns:
             (batch, features, dim).
         """
-        batch, columns = ids.shape
+        (batch, columns), lists = ids.shape, self.features - ids.shape[1]
         numbers = torch.arange(columns, device=ids.device).expand(batch, columns)
-        of_bags = bags.owners() // max(batch, 1) + columns
-        values = torch.cat([ids.to(torch.int64).flatten(), bags.values.to(torch.int64)])
-        vectors = self.lookup_flat(values, torch.cat([numbers.flatten(), of_bags]))
-        single = vectors[: batch * columns].view(batch, columns, self.dim)
-        several = pooled(vectors[batch * columns :], bags, batch, self.pooling)
-        return torch.cat([single, several.view(batch, self.features - columns, self.dim)], dim=1)
+        values = ids.to(torch.int64).flatten(), bags.values.to(torch.int64)
+        features = numbers.flatten(), bags.numbers(lists, batch) + columns
+        if torch.compiler.is_compiling():  # which computes with no sizes
+            single, several = (self.lookup_flat(*read) for read in zip(values, features, strict=True))
+        else:  # one lookup, for methods that count them
+            vectors = self.lookup_flat(torch.cat(values), torch.cat(features))
+            single, several = vectors[: batch * columns], vectors[batch * columns :]
+        single = single.view(batch, columns, self.dim)
+        return torch.cat([single, pooled(several, bags, lists, batch, self.pooling)], dim=1)
 
     def takes_uint32(self, ids: Tensor) -> bool:
         """Whether `lookup` takes these ids as shards hold them, too, rather than widened to int64."""

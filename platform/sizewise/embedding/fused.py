@@ -44,13 +44,25 @@ def served(device: torch.device) -> bool:
 
 
 def takes_bags(pool: Tensor, ids: Tensor, bags: Bags) -> bool:
-    """Whether kernels can take lists of values: as `valid`, on CPUs, in the same type as ids."""
+    """Whether kernels can take lists of values: as `valid`, on CPUs.
+
+    Args:
+        pool: that they are looked up in.
+        ids: (batch, columns) of the first features.
+        bags: of all other features.
+    """
     on_cpu = pool.device.type not in TRITON_ON and bags.values.device == ids.device
     return valid(pool, ids) and on_cpu and len(ids) > 0
 
 
 def ragged(ids: Tensor, bags: Bags, pooling: Pooling) -> Ragged:
-    """What kernels take for ids (batch, columns) and the bags of all other features."""
+    """What kernels take for ids and bags.
+
+    Args:
+        ids: int64 or uint32 (batch, columns) of the first features.
+        bags: of all other features.
+        pooling: what becomes of a bag's vectors.
+    """
     # In one type, so that kernels are compiled once: ids have 32 bits.
     ids, values = (part.to(torch.uint32).contiguous() for part in (ids, bags.values))
     return Ragged(ids, values, bags.offsets.contiguous(), pooling == "mean")

@@ -12,14 +12,14 @@ from sizewise_core.errors import shown
 
 _ATEN = """
     __and__.Scalar __ixor__.Tensor __rshift__.Scalar __rshift__.Tensor __xor__.Scalar
-    _assert_tensor_metadata.default add.Tensor
-    add_.Tensor addcmul.default alias.default amin.default arange.default as_strided.default bitwise_and_.Scalar
-    bmm.default cat.default clamp.default cumsum.default embedding.default eq.Scalar eq.Tensor flatten.using_ints
-    floor_divide.default ge.Scalar ge.Tensor index.Tensor index_select.default linear.default log1p.default lt.Scalar
-    matmul.default minimum.default mul.Tensor mul_.Tensor nan_to_num.default relu.default remainder.Scalar
-    repeat_interleave.self_int reshape.default rsub.Scalar searchsorted.Tensor slice.Tensor squeeze.dim sub.Tensor
-    sum.dim_IntList sym_size.int to.dtype transpose.int unsqueeze.default view.default where.ScalarOther
-    where.ScalarSelf where.self zeros_like.default
+    _assert_tensor_metadata.default add.Tensor add_.Tensor addcmul.default alias.default amin.default
+    arange.default as_strided.default bitwise_and_.Scalar bmm.default cat.default clamp.default cumsum.default
+    div.Tensor embedding.default eq.Scalar eq.Tensor expand.default flatten.using_ints floor_divide.default
+    ge.Scalar ge.Tensor index.Tensor index_add.default index_select.default linear.default log1p.default
+    lt.Scalar matmul.default minimum.default mul.Tensor mul_.Tensor nan_to_num.default relu.default
+    remainder.Scalar repeat_interleave.self_int reshape.default rsub.Scalar searchsorted.Tensor slice.Tensor
+    squeeze.dim sub.Tensor sum.dim_IntList sym_size.int to.dtype transpose.int unsqueeze.default view.default
+    where.ScalarOther where.ScalarSelf where.self zeros.default zeros_like.default
 """
 _OF_OWN_MODELS = """
     abs.default add.Scalar avg_pool1d.default batch_norm.default chunk.default clamp_min.default div.Scalar
@@ -38,13 +38,24 @@ ALLOWED = OPERATORS | {f"torch.ops.aten.{name}" for name in _OF_OWN_MODELS.split
 """With those that people's models may call beside them, of which the same is true."""
 
 _SYMBOL = r"Symbol\('s[0-9]{1,4}', positive=True, integer=True\)"
-_EXPRESSION = rf"^({_SYMBOL}|Mul\(Integer\([0-9]{{1,12}}\), {_SYMBOL}\))$"
-_DIMENSION = r"L\['(dense|tokens)'\]\.size\(\)\[[01]\]"
-_Arguments = Literal[
-    '[1, {"type": "builtins.tuple", "context": "null", "children_spec": [{"type": "builtins.tuple", "context": '
-    '"null", "children_spec": [{"type": null, "context": null, "children_spec": []}, {"type": null, "context": null, '
-    '"children_spec": []}]}, {"type": "builtins.dict", "context": "[]", "children_spec": []}]}]'
-]
+_TERM = rf"({_SYMBOL}|Mul\(Integer\([0-9]{{1,12}}\), {_SYMBOL}\))"
+# The latter are where lists begin and the last one ends.
+_EXPRESSION = rf"^({_TERM}|Add\({_TERM}, Integer\(1\)\))$"
+_DIMENSION = r"L\['(dense|tokens|values|lengths)'\]\.size\(\)\[[01]\]"
+_SIZE = rf"({_DIMENSION}|[0-9]{{1,12}}|\([0-9]{{1,12}}\*{_DIMENSION}\))"
+_LEAF = '{"type": null, "context": null, "children_spec": []}'
+
+
+def _arguments(count: int) -> str:
+    """How a program's arguments are described: so many tensors."""
+    leaves = ", ".join([_LEAF] * count)
+    return (
+        '[1, {"type": "builtins.tuple", "context": "null", "children_spec": [{"type": "builtins.tuple", "context": '
+        f'"null", "children_spec": [{leaves}]}}, {{"type": "builtins.dict", "context": "[]", "children_spec": []}}]}}]'
+    )
+
+
+_ARGUMENTS = frozenset(map(_arguments, (2, 4)))  # with two more for lists
 _Result = Literal['[1, {"type": null, "context": null, "children_spec": []}]']
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
@@ -58,6 +69,12 @@ def _no_pickle(is_one: bool) -> bool:
     if is_one:
         raise ValueError("a pickle")
     return is_one
+
+
+def _known_arguments(spec: str) -> str:
+    if spec not in _ARGUMENTS:
+        raise ValueError("other arguments than rows")
+    return spec
 
 
 def _known_operator(target: str) -> str:
@@ -212,9 +229,9 @@ class _Signature(_Exact):
 class _CallSignature(_Exact):
     inputs: Annotated[list[Any], Field(max_length=0)]
     outputs: Annotated[list[Any], Field(max_length=0)]
-    in_spec: _Arguments
+    in_spec: Annotated[str, AfterValidator(_known_arguments)]
     out_spec: _Result
-    forward_arg_names: list[Literal["dense", "tokens"]]
+    forward_arg_names: list[Literal["dense", "tokens", "values", "lengths"]]
 
 
 class _Call(_Exact):
@@ -249,9 +266,7 @@ class Program(_Exact):
     schema_version: _Version
     verifiers: list[Literal["TRAINING"]] = []
     torch_version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+_-]{1,60}$")] = ""
-    guards_code: list[
-        Annotated[str, Field(pattern=rf"^{_DIMENSION} (==|>=|<=) ({_DIMENSION}|[0-9]{{1,12}})$")]
-    ] = []
+    guards_code: list[Annotated[str, Field(pattern=rf"^{_SIZE} (==|>=|<=) {_SIZE}$")]] = []
 
 
 class _Payload(_Exact):

@@ -2,17 +2,21 @@
 
     program = to_program(model, "contiguous", vocabulary)
     program.module()(dense, tokens)            # log-odds
+    program.module()(dense, tokens, values, lengths)    # of a model with columns of lists
 
 What preparation did to the training rows (the logarithm of integers, the numbering of tokens) is part of the
 program, so that whoever serves it cannot do it differently. Low-precision tables stay in their stored form; what a
 call looks up becomes float32.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from sizewise.embedding import Bags
 from sizewise.embedding.storage.stored import Stored
 from sizewise.embedding.storage.table import Table
 from sizewise.models import Model
@@ -25,7 +29,11 @@ from sizewise_prep.shards.values.vocabulary import Vocabulary
 
 
 def to_program(
-    model: Model, treatment: Tokens, vocabulary: Vocabulary | None, layout: Layout = CRITEO
+    model: Model,
+    treatment: Tokens,
+    vocabulary: Vocabulary | None,
+    layout: Layout = CRITEO,
+    lists: int = 0,
 ) -> ExportedProgram:
     """The program of a trained model.
 
@@ -34,18 +42,25 @@ def to_program(
         treatment: what preparation did to tokens.
         vocabulary: of contiguous ids.
         layout: of the raw rows, fitted; it says what is done to dense values.
+        lists: how many of the features are lists of tokens, the last ones.
 
     Returns:
         dense (rows, integers) float32, NaN where missing, and tokens (rows, features) uint32, 0 where missing, to
-        log-odds (rows,) float32, for any number of rows.
+        log-odds (rows,) float32, for any number of rows. Where there are lists, tokens are followed by their values
+        uint32 (n,), as `sizewise.embedding.Bags` has them, and by their lengths int64 (rows, lists).
     """
-    rows = torch.zeros(2, model.dense_features), torch.zeros(2, model.embedding.features, dtype=torch.uint32)
-    batch = Dim("rows", min=1)
-    program = torch.export.export(
-        _Served(model, treatment, vocabulary, scales(layout)).eval(),
-        rows,
-        dynamic_shapes=({0: batch}, {0: batch}),
+    columns = model.embedding.features - lists
+    rows: tuple[Tensor, ...] = (
+        torch.zeros(3, model.dense_features),
+        torch.zeros(3, columns, dtype=torch.uint32),
     )
+    batch = Dim("rows", min=1)
+    shapes: tuple[dict[int, Any], ...] = ({0: batch}, {0: batch})
+    if lists:
+        rows += torch.zeros(3 * lists, dtype=torch.uint32), torch.ones(3, lists, dtype=torch.int64)
+        shapes += {0: Dim("values", min=0)}, {0: batch}
+    served = (_ServedWithLists if lists else _Served)(model, treatment, vocabulary, scales(layout))
+    program = torch.export.export(served.eval(), rows, dynamic_shapes=shapes)
     program.example_inputs = None  # they would be saved as a pickle
     return program
 
@@ -85,21 +100,42 @@ class _Served(nn.Module):
 
     def forward(self, dense: Tensor, tokens: Tensor) -> Tensor:
         """Log-odds of a click."""
+        logits: Tensor = self.model(self._dense(dense), self._ids(tokens))
+        return logits
+
+    def _dense(self, dense: Tensor) -> Tensor:
         values = log_dense_tensor(dense)
         if self.scales_dense:
             scaled = torch.nan_to_num((dense - self.mean) * self.factor, nan=0.0)
             values = torch.where(self.is_log, values, scaled)
+        return values
+
+    def _ids(self, tokens: Tensor, features: Tensor | slice = slice(None)) -> Tensor:
+        """What became of tokens of these features when the training rows were prepared; uint32, of their shape."""
         ids = tokens.to(torch.int64)
         if self.treatment == "mlperf":
             ids = ids % MLPERF_IDS
         elif self.treatment == "contiguous":
-            ids = self._numbers(ids)
-        logits: Tensor = self.model(values, ids.to(torch.uint32))
-        return logits
+            ids = self._numbers(ids, features)
+        return ids.to(torch.uint32)
 
-    def _numbers(self, tokens: Tensor) -> Tensor:
+    def _numbers(self, tokens: Tensor, features: Tensor | slice) -> Tensor:
         """As `Vocabulary.ids`: the position of a known token in its column, from 1; 0 for others."""
-        wanted = tokens + self.columns
+        wanted = tokens + self.columns[features]
         positions = torch.searchsorted(self.known, wanted)
         found = self.known[positions.clamp(max=len(self.known) - 1)] == wanted
-        return torch.where(found, positions - self.starts + 1, torch.zeros_like(positions))
+        return torch.where(found, positions - self.starts[features] + 1, torch.zeros_like(positions))
+
+
+class _ServedWithLists(_Served):
+    """The same of rows that have lists of tokens."""
+
+    def forward(self, dense: Tensor, tokens: Tensor, values: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
+        """Log-odds of a click."""
+        (rows, columns), lists = tokens.shape, lengths.shape[1]
+        ends = lengths.transpose(0, 1).flatten().cumsum(0)
+        bags = Bags(values, torch.cat([torch.zeros(1, dtype=torch.int64), ends]))
+        features = bags.numbers(lists, rows) + columns
+        bags = bags._replace(values=self._ids(values, features))
+        logits: Tensor = self.model(self._dense(dense), self._ids(tokens, slice(0, columns)), bags)
+        return logits

@@ -39,9 +39,12 @@ def test_programs_of_every_method_are_taken_and_compute_the_same() -> None:
         found |= set(operators(json.loads(members_of(content)[GRAPH])["graph_module"]["graph"]))
         ours = torch.export.load(checked(content, Path("model.pt2"))).module()
         plain = torch.export.load(io.BytesIO(content)).module()
-        dense = torch.rand(5, case.dense)
-        tokens = torch.randint(0, 2**32, (5, len(CARDINALITIES))).to(torch.uint32)
-        assert torch.equal(ours(dense, tokens), plain(dense, tokens)), case
+        columns = len(CARDINALITIES) - case.lists
+        rows = [torch.rand(5, case.dense), torch.randint(0, 2**32, (5, columns)).to(torch.uint32)]
+        if case.lists:
+            lengths = torch.randint(0, 4, (5, case.lists))
+            rows += [torch.randint(0, 60, (int(lengths.sum()),)).to(torch.uint32), lengths]
+        assert torch.equal(ours(*rows), plain(*rows)), case
     assert found == OPERATORS  # add here what only exports of earlier versions call
 
 

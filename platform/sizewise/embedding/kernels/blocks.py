@@ -189,7 +189,16 @@ def unpack_slowly(
     group: int,
     sign: float,
 ) -> None:
-    """Write a block that need not begin or end on a byte, number by number."""
+    """Write a block that need not begin or end on a byte, number by number.
+
+    Args:
+        out, at: float32 (n,) to write to, and the first element of it.
+        codes: uint8 (bytes,), packed as `quantization.pack` does.
+        place, length: the first number of the block, and how many it has.
+        bits: of a code.
+        scales, group: float32, one for so many numbers.
+        sign: factor of all.
+    """
     each, half = 8 // bits, 1 << (bits - 1)
     offset = np.float32(0.5 if bits == 2 else 0.0)
     for i in range(place, place + length):

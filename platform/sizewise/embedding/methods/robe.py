@@ -152,7 +152,7 @@ class Robe(Embedding):
 
     def _vectors(self, ids: Tensor, features: Tensor | None = None) -> Tensor:
         slots, bits = self.hash(ids, self.slots, features)
-        vectors = self._read(slots.flatten()).view(*ids.shape, slots.shape[-1] * self.block_len)
+        vectors = self._read(slots.flatten()).view(-1, *ids.shape[1:], slots.shape[-1] * self.block_len)
         vectors = vectors[..., : self.tiles.width]
         if self.signed and not isinstance(self.hash, AuthorsHash):
             sign = self.hash.sign(ids, bits, self.block_len, features)
