@@ -47,6 +47,7 @@ KEPT = 2  # the newest, and one to fall back on
 EARLIER_BYTES = 64 << 20
 """Of the weights of a trial's earlier evaluations that may stand on the front; larger models have their best only."""
 DIGEST_BYTES = 32
+_COPIED = ("front-*.safetensors", "best-*.safetensors", "stable-*.state", "*.ckpt")
 MOST_HEADER = 100 << 20  # bytes that safetensors allows
 
 
@@ -283,7 +284,7 @@ def _newest_own(trial: TrialFolder, number: int) -> Place:
 
 def _copied(before: Place, own: Place) -> bool:
     """Copy weights, then states that need them, oldest first; False where one was removed meanwhile."""
-    files = [f for kind in ("best-*.safetensors", "stable-*.state", "*.ckpt") for f in entries(before, kind)]
+    files = [f for kind in _COPIED for f in entries(before, kind)]
     try:
         for entry in files:
             copy(entry.path, own / entry.path.name)
