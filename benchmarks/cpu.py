@@ -10,6 +10,7 @@ plain            the same pool through plain PyTorch operations and torch.optim.
 authors' way     a transcription of the authors' CPU module: int64 hash arithmetic for every element, gather,
                  scatter-add into a dense gradient, SGD over the pool
 full, fused      full tables through the very same kernels: what size alone buys
+bfloat16 to int2 as many numbers in other storages, rounded after every step or to a step that is learnt
 hash, hot        the same bytes in rows of `hash`, and of `hot` with its list; `width 2`: narrow vectors, repeated
 EmbeddingBag     full tables, 26 torch.nn.EmbeddingBag with sparse gradients, torch.optim.SGD (640 MB at dim 16,
                  1 GB at dim 128)
@@ -45,6 +46,7 @@ from torch import Tensor, nn
 from sizewise.embedding import FeatureCounts, build
 from sizewise.embedding.base import Embedding
 from sizewise.embedding.methods.robe import Robe
+from sizewise.embedding.storage.quantization import BITS, SCALE_BYTES
 from sizewise.models.dlrm import DLRM
 from sizewise.training.batches import Batch, Split
 from sizewise.training.optimizers import build_optimizer
@@ -140,6 +142,12 @@ def embeddings(sizes: Sizes, dim: int, rounds: int) -> None:
         "full, fused": ours(made("full", True, 4 * dim * rows * FEATURES)),
     }
     print_table(f"dim {dim}: the same kernels over full tables", take_turns(full, rounds, REPEAT))
+    storages: dict[str, Callable[[], object]] = {"float32": ways["fused"]}
+    for storage in ("bfloat16", "int8", "int4", "int2"):
+        budget = sizes.pool_bytes * BITS[storage] // 32 + SCALE_BYTES[storage]
+        storages[storage] = ours(made("robe", True, budget, **robe, storage=storage))
+    title = f"dim {dim}: training in other storages, as many numbers"
+    print_table(title, take_turns(storages, rounds, REPEAT))
     frequent = np.arange(min(rows, 100_000), dtype=np.uint32)
     counts = [FeatureCounts(frequent, 10**9 // (1 + frequent.astype(np.int64)))] * FEATURES
 
