@@ -264,6 +264,55 @@ def report(
         print(f"{out}: written; open it in any browser")
 
 
+class FigureKind(StrEnum):
+    """The figures for paper."""
+
+    tradeoff = "tradeoff"
+    iterations = "iterations"
+    methods = "methods"
+
+
+@app.command()
+def figure(
+    name: Name,
+    kind: Annotated[
+        FigureKind, typer.Option(help="AUC against size, against iterations, or a line a method.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The file: FILE.pdf, .svg, .eps or .png; a .csv and a .txt go beside it.")
+    ],
+    width: Annotated[str, typer.Option(help="Its width, such as 3.3in or 8.4cm.")] = "3.3in",
+    runs: Runs = "runs",
+    as_json: Json = False,
+) -> None:
+    """Draw a figure for paper: vector graphics with embedded fonts, its data and a caption beside it."""
+    from sizewise import results
+    from sizewise.cli.terminal import print_problems, say
+    from sizewise.figures import paper
+
+    inches = _inches(width)
+    study = results.load(place(runs), name)
+    print_problems(study.problems, command("results", name, runs, "--problems"))
+    drawn = paper.write(study, kind.value, out, inches)
+    if as_json:
+        written = {"out": str(out), "data": str(out.with_suffix(".csv")), "caption": drawn.caption}
+        print_json({**written, "problems": study.problems})
+    else:
+        say(f"{out}: written, its data and caption beside it in .csv and .txt")
+        say(drawn.caption)
+
+
+def _inches(text: str) -> float:
+    """A width in inches."""
+    for unit, inches in (("in", 1.0), ("cm", 1 / 2.54), ("mm", 1 / 25.4), ("pt", 1 / 72), ("", 1.0)):
+        if text.endswith(unit):
+            try:
+                return float(text.removesuffix(unit)) * inches
+            except ValueError:
+                break
+    raise InputError(f"--width: {text!r} is no width: give one such as 3.3in, 8.4cm or 240pt")
+
+
 @app.command()
 def dashboard(
     runs: Runs = "runs",

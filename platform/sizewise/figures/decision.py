@@ -97,7 +97,7 @@ def _decision_info(
     met = pl.lit(True) if view.met is None else view.met
     points = points.with_columns(kind.fill_null("?").alias("kind"), met.fill_null(False).alias("fits"))
     envelopes = {
-        str(name): _envelope(rows, axes.size)
+        str(name): envelope(rows, axes.size)
         for (name,), rows in points.sort("kind").group_by("kind", maintain_order=True)
     }
     chosen = study.candidates.head(0)
@@ -118,7 +118,7 @@ def _decision_info(
     )
 
 
-def _envelope(points: pl.DataFrame, size: str) -> pl.DataFrame:
+def envelope(points: pl.DataFrame, size: str) -> pl.DataFrame:
     """The best AUC at each size or below."""
     by_size = points.group_by(size).agg(pl.col("auc").max()).sort(size)
     return by_size.filter((pl.col("auc") > pl.col("auc").cum_max().shift(1)).fill_null(True))

@@ -1,0 +1,81 @@
+"""Figures for paper: vector graphics with embedded fonts, their data and captions; and the first page of the report."""
+
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sizewise import cli
+from sizewise.figures import paper
+from sizewise.results import answer, load
+from sizewise_core.errors import InputError
+from study_folder import StudyWriter, finished_study
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    writer = finished_study(runs, "done")
+    for trial_id in range(0, 12, 2):
+        config = {"memory_budget": 20_000, "epochs": 3, "method": "qr"}
+        writer.ledger(trial_id, config=config)
+    return runs
+
+
+@pytest.mark.parametrize("kind", paper.KINDS)
+def test_figures_have_embedded_fonts_their_data_and_a_caption(
+    kind: paper.Kind, runs: Path, tmp_path: Path
+) -> None:
+    study = load(runs, "done")
+    out = tmp_path / "fig.pdf"
+    found = paper.write(study, kind, out, 3.3)
+    content = out.read_bytes()
+    assert content.startswith(b"%PDF")
+    assert b"/FontFile2" in content  # TrueType, embedded
+    assert b"/Subtype /Image" not in content
+    width = float(content.split(b"/MediaBox [ 0 0 ")[1].split()[0]) / 72
+    assert width == pytest.approx(3.3, abs=0.1)
+    data = pl.read_csv(tmp_path / "fig.csv")
+    assert data.height == found.data.height > 5
+    assert set(data["kind"]) == {"robe", "qr"}
+    caption = (tmp_path / "fig.txt").read_text()
+    assert "12 trials of study done on 10,000 validation rows, one seed each" in caption
+    again = paper.drawn(study, kind)
+    assert again.content == content
+    if kind == "tradeoff":
+        chosen = answer(study).smallest
+        assert chosen is not None
+        assert data.filter("answer")["trial_id"].to_list() == [chosen.trial_id]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--out", "fig.docx"], "figures are written as the name ends, in .pdf, .svg, .eps, .png"),
+        (["--out", "fig.pdf", "--width", "wide"], "--width: 'wide' is no width: give one such as 3.3in"),
+        (["--out", "fig.pdf", "--width", "300in"], "a figure is 1 to 30 inches wide"),
+        (["--out", "no/such/fig.pdf"], "cannot be written"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(
+    options: list[str],
+    says: str,
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys, "argv", ["sizewise", "figure", "done", "--runs", str(runs), "--kind", "tradeoff", *options]
+    )
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    StudyWriter(tmp_path, "none")
+    with pytest.raises(InputError, match="There is nothing to draw"):
+        paper.drawn(load(tmp_path, "none"), "methods")
