@@ -22,6 +22,7 @@ from sizewise_prep.planted import generate
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.proposing import propose
 from sizewise_prep.raw.proposing.text_form import text_form
+from sizewise_prep.shards.files import read_shard
 
 AVAZU = (
     "id,click,hour,C1,banner_pos,site_id,site_domain,site_category,app_id,app_domain,app_category,device_id,"
@@ -157,7 +158,7 @@ def test_what_is_unsure_is_said(tmp_path: Path) -> None:
     pq.write_table(rows, tmp_path / "log.parquet")
     found = propose([tmp_path / "log.parquet"])
     assert '"on": token' in found.text
-    assert "genres: skip" in found.text
+    assert "genres: tokens" in found.text
     assert "50.0% negative, which models see as 0" in found.text
     assert "UNSURE: which column is the label" in found.text
     (tmp_path / "one.txt").write_text("a\nb\nc\n")
@@ -198,3 +199,68 @@ def test_prep_without_a_schema_says_what_proposes_one(tmp_path: Path) -> None:
         InputError, match=r"line 1: has 24 tab-separated fields.*`sizewise schema` proposes one"
     ):
         prepare(tmp_path / "tabs.tsv", tmp_path / "out")
+
+
+def movielens(rows: int = 1500) -> bytes:
+    draw = random.Random(4)
+    genres = ["Action", "Comedy", "Crime", "Drama", "Sci-Fi", "(no genres listed)"]
+    movies = ["|".join(draw.sample(genres, draw.randint(1, 3))) for _ in range(200)]
+    lines = ["userId,movieId,rating,timestamp,genres"]
+    for _ in range(rows):
+        movie, time = draw.randrange(200), 1_147_880_044 + draw.randrange(10**6)
+        lines.append(f"{draw.randrange(90)},{movie},{draw.choice((1, 2.5, 4, 5)):.1f},{time},{movies[movie]}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def test_movielens_has_genres_between_bars_and_no_dense_column(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_bytes(movielens())
+    proposal = propose([path])
+    assert 'genres: {kind: tokens, separator: "|"}' in proposal.text
+    assert 'genres: token, if "|" separates nothing' in proposal.unsure
+    layout = layout_of(path, tmp_path)
+    assert (layout.columns["rating"], layout.time, layout.dense) == ("label >= 4", "timestamp", [])
+    manifest = prepare(path, tmp_path / "out", layout=layout, sort=True)
+    assert manifest.rows_out == 1500
+    assert (manifest.lists[0].name, manifest.lists[0].longest, manifest.cardinalities[-1]) == ("genres", 3, 6)
+    shard = manifest.splits["train"].shards[0]
+    rows = sorted(
+        (line.split(",") for line in movielens().decode().splitlines()[1:]), key=lambda row: int(row[3])
+    )
+    lengths = read_shard(tmp_path / "out" / shard.file, manifest.shape(shard)).lists[0].lengths
+    assert lengths.tolist() == [row[4].count("|") + 1 for row in rows[: shard.rows]]
+
+
+def test_columns_of_lists_are_found_in_tables(tmp_path: Path) -> None:
+    draw, rows = random.Random(5), 1000
+    columns = {
+        "history": [[draw.randrange(10**12) for _ in range(j % 7)] for j in range(rows)],
+        "tags": [["a", None, "b"] if j % 2 else None for j in range(rows)],
+        "vector": [[draw.random()] * 3 for _ in range(rows)],
+        "deep": [[[j]] for j in range(rows)],
+    }
+    made = table(rows)
+    for name, values in columns.items():
+        made = made.append_column(name, [values])
+    pq.write_table(made, tmp_path / "events.parquet")
+    layout = layout_of(tmp_path / "events.parquet", tmp_path)
+    assert {name: layout.columns[name] for name in columns} == {
+        "history": "tokens",
+        "tags": "tokens",
+        "vector": "skip",
+        "deep": "skip",
+    }
+    assert "lists, of 3.0 values in the mean and at most 6" in propose([tmp_path / "events.parquet"]).text
+    manifest = prepare(tmp_path / "events.parquet", tmp_path / "out", layout=layout, max_list=4)
+    history, tags = manifest.lists
+    assert (history.longest, tags.longest) == (4, 2)
+    assert (history.cut, tags.cut) == (sum(max(0, j % 7 - 4) for j in range(rows)), 0)
+
+
+def test_texts_that_only_look_like_lists_stay_texts(tmp_path: Path) -> None:
+    draw = random.Random(6)
+    words = [f"{draw.choice('abcdef')}{draw.randrange(300)}x, the {draw.randrange(90)}th" for _ in range(400)]
+    lines = ["click,user,title", *(f'{j % 2},{draw.randrange(50)},"{words[j]}"' for j in range(400))]
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join(lines) + "\n")
+    assert layout_of(path, tmp_path).columns["title"] == "token"

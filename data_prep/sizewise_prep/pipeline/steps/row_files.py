@@ -116,7 +116,19 @@ def gather(folder: Path, cuts: Sequence[tuple[Spilled, int, int]], part: Part) -
 
 
 def gather_lists(folder: Path, cuts: Sequence[tuple[Spilled, int, int]], column: int) -> ListColumn:
-    """One column of lists of some files' rows, as `gather`; raises as that."""
+    """One column of lists of some files' rows, read into one piece of memory.
+
+    Args:
+        folder: the working folder.
+        cuts: as for `gather`.
+        column: which column of lists, from 0.
+
+    Returns:
+        The lists, in the order of the cuts.
+
+    Raises:
+        OSError: a file cannot be read, or ends too early.
+    """
     offsets = []
     for spilled, start, stop in cuts:
         of_cut = np.empty(stop - start + 1, np.int64)

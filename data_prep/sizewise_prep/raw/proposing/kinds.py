@@ -7,6 +7,7 @@ Names count where values leave it open: `price` is a quantity and `movie_id` is 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from sizewise_prep.raw.parsing.converter import texts_of
+from sizewise_prep.raw.parsing.list_values import as_lists, flattened
 from sizewise_prep.raw.values.time_order import looks_like_time
 
 NULLS = ("NULL", "null", "nan", "NaN", "NA", "N/A", "None", "none", r"\N", "undefined", "<null>")
@@ -49,6 +51,12 @@ _CRITEO_NUMBER = re.compile(r"I\d+|int_\d+|integer[-_]?feature[-_]?\d+|I_?\d+", 
 _INTEGER = r"\A-?[0-9]+\z"
 _REAL = r"\A[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
 _HEX = r"\A[0-9a-f]{8}\z"
+_ID_LIKE = r"\A-?[0-9a-zA-Z_]*[0-9][0-9a-zA-Z_]*\z"
+"""A text with a digit, as ids have."""
+_INNER = "|;^ ,"
+"""What may separate values within texts; the last two only ids, for they stand between words too."""
+_SEPARATED = 0.2  # of texts, at least, have more than one value
+_LONG_PART = 30
 _FEW, _MANY = 50, 0.999
 _LEAST_ROWS = 100  # before values that never come again say something
 _LONG_TEXT = 60
@@ -87,6 +95,8 @@ def judged(rows: pl.DataFrame) -> list[Column]:
 
 def _judged(raw: pl.Series) -> Column:
     name = raw.name
+    if raw.dtype.is_nested():
+        return _of_lists(as_lists(raw, None))
     values, nulls = _known(raw)
     missing = 1 - len(values) / max(1, len(raw))
     distinct = values.n_unique()
@@ -110,6 +120,14 @@ def _judged(raw: pl.Series) -> Column:
     real = values.dtype.is_numeric() or bool(texts.str.contains(_REAL).all())
     if distinct == 1 and len(values) >= _LEAST_ROWS:
         return column("skip", f"one value, {texts[0]:.20}", "use token, if others follow later in the files")
+    if values.dtype == pl.String and not real and (separator := _inner_separator(texts)):
+        lists = _of_lists(texts.str.split(separator))
+        kind = f"{{kind: tokens, separator: {json.dumps(separator)}}}"
+        why, unsure = (
+            lists.why.removeprefix("lists, "),
+            f"token, if {json.dumps(separator)} separates nothing",
+        )
+        return replace(lists, kind=kind, why=f"texts, {why}", unsure=unsure, missing=missing, nulls=nulls)
     if distinct >= _MANY * len(values) and len(values) >= _LEAST_ROWS and (whole or not real):
         if _OF_A_ROW.fullmatch(name.strip()):
             return column("skip", "another value in every row")
@@ -123,6 +141,35 @@ def _judged(raw: pl.Series) -> Column:
     if float(texts.str.len_chars().mean() or 0) > _LONG_TEXT:  # type: ignore[arg-type]
         return column("skip", "long texts", "token, if the same texts come again")
     return column("token", "texts")
+
+
+def _of_lists(lists: pl.Series) -> Column:
+    """A column of lists."""
+    flat, _ = flattened(lists)
+    flat = flat.drop_nulls()
+    lengths = lists.list.len().fill_null(0)
+    mean, longest = float(lengths.mean() or 0), int(lengths.max() or 0)  # type: ignore[arg-type]
+    if not len(flat):
+        return Column(lists.name, "skip", "no value in these rows", "", 0, 1.0)
+    if flat.dtype.is_float() and not bool((flat == flat.floor()).all()):
+        return Column(lists.name, "skip", "lists of real numbers, such as vectors", "", flat.n_unique(), 0.0)
+    why = f"lists, of {mean:.1f} values in the mean and at most {longest:,}"
+    return Column(lists.name, "tokens", why, "", flat.n_unique(), float((lengths == 0).mean() or 0))  # type: ignore[arg-type]
+
+
+def _inner_separator(texts: pl.Series) -> str | None:
+    """What separates several values within texts, if their parts come again more often than they do."""
+    distinct = texts.unique()
+    for separator in _INNER:
+        if float(texts.str.contains(separator, literal=True).mean() or 0) < _SEPARATED:  # type: ignore[arg-type]
+            continue
+        parts = distinct.str.split(separator).explode()
+        parts = parts.filter(parts != "")
+        plain = separator not in " ," or bool(parts.str.contains(_ID_LIKE).all())
+        again = parts.n_unique() <= 0.5 * len(parts)
+        if len(parts) and plain and again and float(parts.str.len_chars().mean() or 0) < _LONG_PART:  # type: ignore[arg-type]
+            return separator
+    return None
 
 
 def _of_integers(name: str, numbers: pl.Series, distinct: int) -> tuple[str, str, str]:

@@ -29,14 +29,14 @@ class Sample:
     """First rows of a file.
 
     Attributes:
-        rows: a column each; those of text and JSON as text.
+        rows: a column each; those of text and JSON as text, or as lists of texts.
         form: of text.
-        lists: columns that hold lists or records, which no kind reads.
+        unread: columns that hold records, or lists of lists, which no kind reads.
     """
 
     rows: pl.DataFrame
     form: TextForm | None = None
-    lists: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
 
 def sample(raw: RawFile) -> Sample:
@@ -47,8 +47,13 @@ def sample(raw: RawFile) -> Sample:
         rows = first_fields(raw)
         if not rows.width:
             raise InputError(f"{raw.path}: its first lines are no JSON objects, one a line; fix them")
-        nested = [name for name, dtype in rows.schema.items() if dtype.is_nested()]
-        return Sample(rows.drop(nested).cast(pl.String), lists=nested)
+        unread = _unread(rows)
+        kinds = {
+            name: pl.List(pl.String) if dtype.is_nested() else pl.String
+            for name, dtype in rows.schema.items()
+        }
+        kept = rows.drop(unread)
+        return Sample(kept.cast({name: kinds[name] for name in kept.columns}), unread=unread)
     if raw.format == "parquet":
         with opened(raw) as file:
             first = islice(file.iter_batches(_BATCH_ROWS, use_threads=False), ROWS // _BATCH_ROWS)
@@ -57,10 +62,19 @@ def sample(raw: RawFile) -> Sample:
     else:
         schema, batches = first_batches(raw, ROWS)
     table = pa.Table.from_batches(batches, schema)
-    nested = [one.name for one in schema if pa.types.is_nested(one.type)]
-    flat = table.drop_columns(nested).combine_chunks().to_batches()
-    rows = frame(flat[0]) if flat else pl.DataFrame()
-    return Sample(rows, lists=nested)
+    batches = table.combine_chunks().to_batches()
+    rows = frame(batches[0]) if batches else pl.DataFrame()
+    unread = _unread(rows)
+    return Sample(rows.drop(unread), unread=unread)
+
+
+def _unread(rows: pl.DataFrame) -> list[str]:
+    """The columns of records, or of lists of anything but single values."""
+    return [
+        name
+        for name, dtype in rows.schema.items()
+        if dtype.is_nested() and (not isinstance(dtype, pl.List | pl.Array) or dtype.inner.is_nested())
+    ]
 
 
 def _of_text(raw: RawFile) -> Sample:

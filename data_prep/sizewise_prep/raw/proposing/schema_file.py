@@ -55,7 +55,7 @@ def propose(sources: Sequence[str | Path]) -> Proposal:
         unsure += first.form.unsure
     if not any(column.kind.startswith("label") for column in columns):
         unsure.insert(0, "which column is the label: none holds two values such as 0 and 1, or ratings")
-    if not any(column.kind in TOKEN_KINDS for column in columns):
+    if not any(column.kind in TOKEN_KINDS or "tokens" in column.kind for column in columns):
         unsure.insert(0, "which columns are tokens: none seems to be one, and a model needs one")
     return Proposal(_written(found[0], first, columns, unsure), columns, first.rows.height, unsure)
 
@@ -83,7 +83,8 @@ def _written(raw: RawFile, found: Sample, columns: list[Column], unsure: list[st
     lines = [
         f"# Proposed for {raw.name} from its first {found.rows.height:,} rows. Look it over, above all what is marked",
         "# UNSURE, and use it with `sizewise prep ... --schema THIS_FILE`. Kinds: label; integer and number (dense",
-        "# values); token, string, hex and decimal (categories); time (of which only the order counts); skip.",
+        "# values); token, string, hex and decimal (categories); tokens (lists of them); time (of which only the order",
+        "# counts); skip.",
     ]
     if unsure and not any(column.kind.startswith("label") for column in columns):
         lines.append(f"# UNSURE: {unsure[0]}.")
@@ -98,11 +99,11 @@ def _written(raw: RawFile, found: Sample, columns: list[Column], unsure: list[st
         )
     lines.append("columns:")
     keys = [f"  {_key(column.name)}: {column.kind or 'skip'}" for column in columns]
-    keys += [f"  {_key(name)}: skip" for name in found.lists]
+    keys += [f"  {_key(name)}: skip" for name in found.unread]
     width = min(40, max(map(len, keys), default=0))
-    comments = [_comment(column) for column in columns] + ["lists or records, which are not read yet"] * len(
-        found.lists
-    )
+    comments = [_comment(column) for column in columns] + [
+        "records, or lists of lists, which are not read"
+    ] * len(found.unread)
     lines += [f"{key:<{width}}  # {comment}" for key, comment in zip(keys, comments, strict=True)]
     tokens = sorted((one for one in columns if one.kind in TOKEN_KINDS), key=lambda one: -one.values)[:2]
     if len(tokens) == 2:
