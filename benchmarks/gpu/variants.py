@@ -244,7 +244,7 @@ def reference_step(sizes: Sizes, tables: Tensor, rows: int, batch: int, device: 
 class RoundedInteraction(DLRM):
     """PyTorch's interaction in bfloat16, its columns rounded up for the first layer: half of the bytes."""
 
-    def _interaction(self, bottom: Tensor, ids: Tensor) -> Tensor:
+    def _interaction(self, bottom: Tensor, ids: Tensor, bags: object = None) -> Tensor:
         x = torch.cat([bottom.unsqueeze(1), self.embedding(ids).to(bottom.dtype)], dim=1)
         dots = torch.bmm(x, x.transpose(1, 2)).flatten(1).index_select(1, self.pairs)
         zeros = dots.new_zeros(len(dots), -(bottom.shape[1] + dots.shape[1]) % 16)
@@ -254,7 +254,7 @@ class RoundedInteraction(DLRM):
 class MlpsAlone(DLRM):
     """The floor: both MLPs, their gradients and updates, around an interaction that costs nothing but a copy."""
 
-    def _interaction(self, bottom: Tensor, ids: Tensor) -> Tensor:
+    def _interaction(self, bottom: Tensor, ids: Tensor, bags: object = None) -> Tensor:
         if not hasattr(self, "still"):
             width = -(-self.top[0].in_features // 16) * 16 - bottom.shape[1]  # type: ignore[operator]
             self.still = torch.randn(len(bottom), width, device=bottom.device, dtype=bottom.dtype)
@@ -264,7 +264,7 @@ class MlpsAlone(DLRM):
 class PaddedMlps(MlpsAlone):
     """The floor where dense values come in 16 columns, as bfloat16's matrix multiplications want them."""
 
-    def _interaction(self, bottom: Tensor, ids: Tensor) -> Tensor:
+    def _interaction(self, bottom: Tensor, ids: Tensor, bags: object = None) -> Tensor:
         if not isinstance(self.bottom, _Padded):
             self.bottom = _Padded(self.bottom)
         return super()._interaction(bottom, ids)

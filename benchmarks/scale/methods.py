@@ -321,7 +321,7 @@ class NarrowDLRM(DLRM):
     return is multiplied by t s^2.
     """
 
-    def _interaction(self, bottom: Tensor, ids: Tensor) -> Tensor:
+    def _interaction(self, bottom: Tensor, ids: Tensor, bags: object = None) -> Tensor:
         embedding = self.embedding
         if bottom.device.type not in fused.TRITON_ON or not isinstance(embedding, Repeated):
             return super()._interaction(bottom, ids)

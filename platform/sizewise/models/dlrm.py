@@ -130,7 +130,7 @@ class DLRM(Model):
             logits = self._top(joined)
         return (logits if self.mlp_dtype == torch.float32 else logits.float()).squeeze(1)
 
-    def _interaction(self, bottom: Tensor, ids: Tensor, bags: Bags | None) -> Tensor:
+    def _interaction(self, bottom: Tensor, ids: Tensor, bags: Bags | None = None) -> Tensor:
         """(batch, dim + pairs, on a GPU rounded up to a multiple of 16): bottom, every two vectors' dot product."""
         if bags is None:
             joined = fused.interaction(self.embedding, bottom, ids, self.mlp_dtype)

@@ -22,7 +22,7 @@ def kept(config: TrialConfig) -> int:
     model = build_model(config, manifest)
     add_dropout(model, config.train.dropout)
     optimizer = optimizer_of(config, model, world=2)  # with gradients of tables, as on GPUs
-    dense, ids, label = Split.open(Path(config.data), "train").batch(0, 0, config.train.batch_size, 1, 0, 1)
+    batch = Split.open(Path(config.data), "train").batch(0, 0, config.train.batch_size, 1, 0, 1)
     saved: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -30,7 +30,7 @@ def kept(config: TrialConfig) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(dense, ids), label)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(*batch.inputs()), batch.label)
     for parameter in model.parameters():  # counted below
         saved.pop(parameter.untyped_storage().data_ptr(), None)
     activations = sum(saved.values())

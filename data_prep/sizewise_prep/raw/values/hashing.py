@@ -8,10 +8,13 @@ with 1 instead of 0, which means a missing token. Two strings share a token with
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
+
+if TYPE_CHECKING:
+    import polars as pl
 
 _SIZE = 4  # bytes
 STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -39,6 +42,8 @@ def tokens(texts: pl.Series) -> pl.Series:
 
     Each distinct value is hashed once.
     """
+    import polars as pl  # only where it is needed: whoever trains on shards reads no text
+
     distinct = texts.drop_nulls().unique()
     blake, size = hashlib.blake2b, _SIZE
     digests = [blake(text.encode(), digest_size=size).digest() for text in distinct.cast(pl.String).to_list()]
