@@ -268,6 +268,18 @@ def fetch(path: Place, target: Path) -> None:
         path.fs.get_file(path.path, str(target))
 
 
+def send(path: Path, target: Place) -> None:
+    """Copy a file of any size from this machine, in constant memory; it is there completely or not at all.
+
+    Raises OSError.
+    """
+    if isinstance(target, Path):
+        write(target, path.read_bytes())
+        return
+    with reaching(target, writing=True):
+        target.fs.put_file(str(path), target.path)
+
+
 def remove_folder(path: Place) -> None:
     """Delete a folder and all that it holds. Raises OSError."""
     if isinstance(path, Path):

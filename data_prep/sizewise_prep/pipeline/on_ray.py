@@ -111,6 +111,11 @@ def prepare_on_ray(
         InputError: as `prep.prepare`, or there is no such cluster.
     """
     options.settings()
+    if "://" in str(out):
+        raise InputError(
+            f"{out!s:.120}: on a Ray cluster shards are written to a folder that all nodes share: name one with --out, "
+            "or prepare without --ray"
+        )
     names = [str(one) for one in ([raw] if isinstance(raw, str | Path) else raw)]
     files = [name if "://" in name else os.path.abspath(name) for name in names]
     with nullcontext() if ray.is_initialized() else _joined(address or "auto"):

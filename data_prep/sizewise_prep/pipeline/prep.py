@@ -23,6 +23,7 @@ from typing import Any
 from sizewise_core import limits
 from sizewise_core.atomic import publish, resumable_folder, write_atomic
 from sizewise_core.errors import InputError
+from sizewise_core.storage import Place, place
 from sizewise_prep.pipeline.options import Options
 from sizewise_prep.pipeline.steps import parts
 from sizewise_prep.pipeline.steps.log import Log, digests
@@ -36,10 +37,10 @@ from sizewise_prep.pipeline.steps.work_folder import (
     refuse_others,
 )
 from sizewise_prep.pipeline.workers import Local, Workers
-from sizewise_prep.raw.files.sources import resolve
+from sizewise_prep.raw.files.sources import RawFile, resolve
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.raw.row_readers import check
-from sizewise_prep.shards.manifest import NAME, Manifest
+from sizewise_prep.shards.manifest import NAME, Manifest, Settings
 from sizewise_prep.shards.splits import Rule
 
 # Processes and threads: this one's, with those of Polars on a few CPUs, and each worker's.
@@ -66,7 +67,8 @@ def prepare(
 
     Args:
         raw: files, URIs or glob patterns in time order; any format of `raw.row_readers`, text also compressed.
-        out: a folder that is absent or empty. One made in this way from these sources is left as it is.
+        out: a folder that is absent or empty, or the URI of one in an object store (see `remote`). One made in this
+            way from these sources is left as it is.
         options: what to do; its fields may be given by name instead.
         workers: how many local processes. With more than one, the main module must be importable.
         memory: bytes that all workers together may take; half of the machine's if None.
@@ -86,8 +88,9 @@ def prepare(
         raise InputError(f"memory = {limit:,} bytes: one worker needs {each:,}; {what}")
     count = min(workers, limit // each)
     limits.check_processes(PROCESSES + (count > 1) * count * PROCESSES_A_WORKER, "preparing")
-    with Local(count) as local:
-        work = steps(raw, out, options, local, limit)
+
+    def to(folder: Path) -> Manifest:
+        work = steps(raw, folder, options, local, limit)
         while True:
             try:
                 step = next(work)
@@ -96,6 +99,18 @@ def prepare(
                 return manifest
             if progress:
                 progress(step)
+
+    target = place(out)
+    with Local(count) as local:
+        if isinstance(target, Path):
+            return to(target)
+        from sizewise_prep.pipeline import remote
+
+        settings, found = options.settings(), resolve(raw)
+        if (manifest := remote.finished(target, settings)) is not None:
+            _check_sources(target, manifest, found, settings, local)
+            return manifest
+        return remote.prepared(target, settings, found, to)
 
 
 def default_workers() -> int:
@@ -130,14 +145,7 @@ def steps(
     check(found, settings.layout or CRITEO, split=rule.by_row(settings.layout or CRITEO))
     rule.check_files(len(found))
     if (manifest := finished_manifest(out, settings)) is not None:
-        sizes = [source.bytes for source in manifest.sources]
-        recorded = [source.sha256 for source in manifest.sources]
-        if sizes != [one.bytes for one in found] or recorded != digests(
-            found, settings.layout or CRITEO, workers
-        ):
-            raise InputError(
-                f"{out}: was made from other raw files; name a new folder or remove this one first"
-            )
+        _check_sources(out, manifest, found, settings, workers)
         return manifest
     time = parts.time_column(found[0], settings.layout or CRITEO)
     with resumable_folder(out) as folder, _plain_errors(folder):
@@ -157,6 +165,17 @@ def steps(
                 shutil.rmtree(folder, ignore_errors=True)  # there is nothing to continue
             raise
     return manifest
+
+
+def _check_sources(
+    out: Place, manifest: Manifest, found: list[RawFile], settings: Settings, workers: Workers
+) -> None:
+    """Raise InputError where a finished folder was made from other raw files."""
+    sizes = [source.bytes for source in manifest.sources]
+    recorded = [source.sha256 for source in manifest.sources]
+    same = sizes == [one.bytes for one in found]
+    if not same or recorded != digests(found, settings.layout or CRITEO, workers):
+        raise InputError(f"{out}: was made from other raw files; name a new folder or remove this one first")
 
 
 @contextmanager

@@ -311,6 +311,11 @@ def verify(folder: str | Path) -> list[str]:
 
     Raises InputError as `Manifest.load` does.
     """
+    if not isinstance(place(folder), Path):
+        raise InputError(
+            f"{folder!s:.150}: is checked where it is used: `run` compares each file that it fetches with the manifest; "
+            "copy it to this machine to check all of it"
+        )
     folder = Path(folder)
     manifest = Manifest.load(folder)
     rows = {shard.file for split in manifest.splits.values() for shard in split.shards}

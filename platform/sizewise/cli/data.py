@@ -90,7 +90,9 @@ class PrepOptions:
     """The options of `prep`."""
 
     raw: Annotated[list[str] | None, typer.Argument(metavar="RAW...", help="Raw logs, in time order.")] = None
-    out: Annotated[Path | None, typer.Option(help="Folder for the shards.")] = None
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Folder for the shards, or the URI of one (s3://...).")
+    ] = None
     max_bad_fraction: Annotated[
         float,
         typer.Option(help="Set bad rows aside up to this fraction; 0 stops at the first.", min=0, max=1),
@@ -145,7 +147,7 @@ class PrepOptions:
         ),
     ] = None
     verify: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DIR", help="Check a folder of shards against its manifest instead."),
     ] = None
     as_json: Json = False
@@ -187,7 +189,7 @@ def prep(asked: PrepOptions) -> None:
         print(f"{asked.out}: {manifest.rows_out:,} rows in {shards} shards{aside}")
 
 
-def _verify(folder: Path, as_json: bool) -> None:
+def _verify(folder: str, as_json: bool) -> None:
     """Check a folder of shards against its manifest; exit code 1 where something is damaged."""
     from sizewise_prep.shards import manifest as manifests
 
@@ -200,7 +202,7 @@ def _verify(folder: Path, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _prepare(raw: list[str], out: Path, asked: PrepOptions) -> "Manifest":
+def _prepare(raw: list[str], out: str, asked: PrepOptions) -> "Manifest":
     """Prepare on this machine or on a Ray cluster, and show the progress."""
     from sizewise.cli.terminal import preparing
     from sizewise_core.units import parse_bytes

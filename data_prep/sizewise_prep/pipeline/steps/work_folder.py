@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sizewise_core.atomic import is_free, write_atomic
 from sizewise_core.errors import InputError
+from sizewise_core.storage import Place
 from sizewise_prep.pipeline.steps import parts
 from sizewise_prep.raw.files import reader
 from sizewise_prep.raw.files.sources import RawFile
@@ -31,7 +32,8 @@ _FROM_PARTS = (
     "ids",
     "merged",
 )  # invalid once rows have changed
-_FIX = "name a new folder or remove this one first"
+FIX = "name a new folder or remove this one first"
+"""What to do about a folder that is for something else."""
 
 
 class _State(BaseModel):
@@ -56,13 +58,13 @@ def finished_manifest(out: Path, settings: Settings) -> Manifest | None:
     if is_free(out):
         return None
     if not (out / NAME).exists():
-        raise InputError(f"{out}: is not empty and holds no finished shards; {_FIX}")
+        raise InputError(f"{out}: is not empty and holds no finished shards; {FIX}")
     manifest = Manifest.load(out)
     refuse_others(out, manifest.settings, settings)
     return manifest
 
 
-def refuse_others(folder: Path, held: Settings, asked: Settings) -> None:
+def refuse_others(folder: Place, held: Settings, asked: Settings) -> None:
     """Refuse a folder that was made with other settings.
 
     Args:
@@ -79,7 +81,7 @@ def refuse_others(folder: Path, held: Settings, asked: Settings) -> None:
         if getattr(held, name) != getattr(asked, name)
     ]
     if differing:
-        raise InputError(f"{folder}: was made with other settings ({'; '.join(differing)}); {_FIX}")
+        raise InputError(f"{folder}: was made with other settings ({'; '.join(differing)}); {FIX}")
 
 
 def _shown(value: object) -> str:
