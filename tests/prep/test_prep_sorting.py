@@ -15,6 +15,7 @@ from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.shards.cautions import cautions
+from sizewise_prep.shards.files import read_shard as stored_shard
 from sizewise_prep.shards.manifest import Manifest, verify
 
 SCHEMA = """
@@ -27,6 +28,8 @@ columns:
   clicked: label
   price: {kind: number, transform: standardize}
   age: {kind: bucket, quantiles: 6}
+  weight: weight
+  tags: {kind: tokens, separator: "|"}
 crosses: {user_age: [user, age]}
 """
 ROWS = 900
@@ -65,11 +68,12 @@ def logs(tmp_path: Path) -> list[str]:
     """Two files of rows in no order of time, with a schema file beside them."""
     (tmp_path / "log.yaml").write_text(SCHEMA)
     lines = [
-        f"2024-05-{1 + TIMES[j] // 24:02d} {TIMES[j] % 24:02d}:00:00,{j},u{j % 37},{j % 2},{j % 11},{j * 7 % 101}\n"
+        f"2024-05-{1 + TIMES[j] // 24:02d} {TIMES[j] % 24:02d}:00:00,{j},u{j % 37},{j % 2},{j % 11},{j * 7 % 101},"
+        f"{j},{'|'.join('abcde'[: j % 6])}\n"
         for j in range(ROWS)
     ]
     for name, part in (("a.csv", lines[:500]), ("b.csv", lines[500:])):
-        (tmp_path / name).write_text("at,row,user,clicked,price,age\n" + "".join(part))
+        (tmp_path / name).write_text("at,row,user,clicked,price,age,weight,tags\n" + "".join(part))
     return [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
 
 
@@ -90,6 +94,11 @@ def test_rows_are_sorted_by_time(tmp_path: Path, logs: list[str], small_pieces: 
     assert [row for split in ("train", "validation", "test") for row in column(out, split)] == order
     assert [split.rows for split in manifest.splits.values()] == [720, 90, 90]
     assert verify(out) == []
+    for shard in manifest.splits["train"].shards:
+        rows = stored_shard(out / shard.file, manifest.shape(shard))
+        assert rows.weights is not None
+        assert rows.weights.tolist() == rows.dense[:, 0].tolist()
+        assert rows.lists[0].lengths.tolist() == (rows.dense[:, 0].astype(int) % 6).tolist()
     assert manifest.time_order is not None
     assert manifest.time_order.out_of_order > 100
     assert not any("row before them" in text for text in cautions(manifest))
@@ -126,9 +135,8 @@ def test_each_split_is_sorted(tmp_path: Path, logs: list[str], small_pieces: Non
 
 def test_a_key_need_not_be_a_feature(tmp_path: Path, logs: list[str]) -> None:
     layout = Layout.load(tmp_path / "log.yaml")
-    bare = Layout(
-        separator=",", header=True, columns={**layout.columns, "user": "skip"}, transforms={"row": "none"}
-    )
+    columns, lists = {**layout.columns, "user": "skip"}, layout.lists
+    bare = Layout(separator=",", header=True, columns=columns, transforms={"row": "none"}, lists=lists)
     held = []
     for name, columns in (("feature", layout), ("key", bare)):
         prepare(logs, tmp_path / name, layout=columns, split="key:user")

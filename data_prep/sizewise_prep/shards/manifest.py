@@ -313,7 +313,7 @@ def verify(folder: str | Path) -> list[str]:
     """
     if not isinstance(place(folder), Path):
         raise InputError(
-            f"{folder!s:.150}: is checked where it is used: `run` compares each file that it fetches with the manifest; "
+            f"{folder!s:.150}: is checked in use: `run` compares each file that it fetches with the manifest: "
             "copy it to this machine to check all of it"
         )
     folder = Path(folder)

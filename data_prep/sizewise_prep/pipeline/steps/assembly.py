@@ -97,7 +97,14 @@ class ShardJob:
 def sorted_jobs(
     folder: Path, settings: Settings, rows: Iterable[Sequence[Cut]], sizes: dict[str, int]
 ) -> list[ShardJob]:
-    """As `shard_jobs`, of rows that are sorted by their times: those of each shard in turn."""
+    """As `shard_jobs`, of rows that are sorted by their times.
+
+    Args:
+        folder: the working folder.
+        settings: of the preparation.
+        rows: of each shard in turn.
+        sizes: rows of each split.
+    """
     jobs, of_shard, layout = [], iter(rows), settings.layout or CRITEO
     for split, (name, size) in enumerate(sizes.items()):
         for number in range(-(-size // settings.shard_rows)):

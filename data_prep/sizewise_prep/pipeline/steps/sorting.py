@@ -35,7 +35,16 @@ class Times(BaseModel):
 
     @staticmethod
     def written(folder: Path, file: str, times: Longs) -> Times:
-        """Write times, (rows,) int64. Raises OSError where they cannot be written."""
+        """Write times.
+
+        Args:
+            folder: the working folder.
+            file: path of the file within it.
+            times: (rows,), int64.
+
+        Raises:
+            OSError: they cannot be written.
+        """
         data = times.astype("<i8", copy=False).view(np.uint8).data
         with atomic_file(folder / file, durable=False) as stream:
             for start in range(0, len(data), CACHED):
