@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from sizewise import results
 from sizewise.config.trial import TrialConfig
@@ -29,6 +30,7 @@ from sizewise_core.errors import InputError, shown
 from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import Place, exists
 from sizewise_prep.raw.parsing.dense import restored
+from sizewise_prep.raw.parsing.rows import ListColumn
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.values.vocabulary import Vocabulary
@@ -202,13 +204,26 @@ def _exported(source: Source, data: Path) -> Teacher:
             rows = shard.stored()
             parts = []
             for low in range(0, len(rows), _ROWS):
-                dense, ids = rows.dense[low : low + _ROWS], rows.ids[low : low + _ROWS]
+                high = min(low + _ROWS, len(rows))
+                dense, ids = rows.dense[low:high], rows.ids[low:high]
+                lists = [column.part(low, high) for column in rows.lists]
                 if manifest.settings.dense_is_log:
                     dense = restored(dense, manifest.layout)
                 tokens = ids if vocabulary is None else vocabulary.raw_tokens(ids)
-                parts.append(deployed(np.array(dense), np.array(tokens)))  # PyTorch takes no read-only ones
+                if vocabulary is not None:
+                    lists = _raw_lists(lists, vocabulary.tokens[ids.shape[1] :])
+                # PyTorch takes no read-only ones.
+                parts.append(deployed(np.array(dense), np.array(tokens), lists))
             return np.concatenate(parts)
 
         return score
 
     return Teacher(source.name, source.digest, load)
+
+
+def _raw_lists(lists: Sequence[ListColumn], known: Sequence[npt.NDArray[np.uint32]]) -> list[ListColumn]:
+    """Lists of raw tokens, of lists of contiguous ids; 0 where a token was missing or unknown."""
+    return [
+        ListColumn.of_lengths(column.lengths, np.concatenate([[np.uint32(0)], tokens])[column.used])
+        for column, tokens in zip(lists, known, strict=True)
+    ]

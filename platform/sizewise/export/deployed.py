@@ -7,6 +7,7 @@ deployed.description.validation["auc"]
 
 import hashlib
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sizewise.export.archive import checked
 from sizewise_core.errors import InputError, first_problem
 from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.rows import ListColumn
 from sizewise_prep.shards.manifest import Tokens
 
 PROGRAM, DESCRIPTION = "model.pt2", "model.json"
@@ -41,6 +43,7 @@ class Description(BaseModel):
         config: every setting that they were trained with.
         layout: the columns of the raw rows that it reads.
         tokens: what the program does to a token before the look-up.
+        max_list: of longer lists the last so many values are kept, as in the training rows; None: all.
         validation, test: auc, logloss and normalized_entropy at that iteration; test is empty where the data has none.
         stored_as: the storage that it was rounded to when it was exported; None where it is stored as it was trained.
         embedding_bytes, model_bytes: as in the study's tables; the file also holds the program and a vocabulary.
@@ -59,6 +62,9 @@ class Description(BaseModel):
     config: dict[str, Any]
     layout: Layout
     tokens: Tokens
+    max_list: Annotated[Annotated[int, Field(ge=1)] | None, Field(exclude_if=lambda used: used is None)] = (
+        None
+    )
     validation: dict[str, float | None]
     test: dict[str, float | None]
     stored_as: Literal["bfloat16", "int8", "int4", "int2"] | None = None
@@ -113,7 +119,14 @@ class Deployed:
         try:
             deployed = Deployed(description, torch.export.load(archive).module())
             columns = len(description.layout.dense), len(description.layout.tokens)
-            answer = deployed(np.zeros((2, columns[0]), np.float32), np.zeros((2, columns[1]), np.uint32))
+            answer = deployed(
+                np.zeros((2, columns[0]), np.float32),
+                np.zeros((2, columns[1]), np.uint32),
+                [
+                    ListColumn.of_lengths(np.array([0, 1]), np.zeros(1, np.uint32))
+                    for _ in description.layout.token_lists
+                ],
+            )
         except Exception as error:  # PyTorch raises many kinds, some with the graph in their message
             raise InputError(
                 f"{folder / PROGRAM}: PyTorch {torch.__version__} cannot run it ({type(error).__name__}); export the "
@@ -125,20 +138,28 @@ class Deployed:
 
     @torch.inference_mode()
     def __call__(
-        self, dense: npt.NDArray[np.float32], tokens: npt.NDArray[np.uint32]
+        self,
+        dense: npt.NDArray[np.float32],
+        tokens: npt.NDArray[np.uint32],
+        lists: Sequence[ListColumn] = (),
     ) -> npt.NDArray[np.float32]:
         """Log-odds (rows,).
 
         Args:
             dense: (rows, integers), NaN where missing.
             tokens: (rows, features), 0 where missing.
+            lists: of each column of lists, of raw tokens, the same rows'.
         """
         if not len(dense):
             return np.empty(0, np.float32)
+        inputs = [torch.from_numpy(dense), torch.from_numpy(tokens)]
+        if lists:
+            most = self.description.max_list
+            columns = [column if most is None else column.last(most) for column in lists]
+            inputs.append(torch.from_numpy(np.concatenate([column.used for column in columns])))
+            inputs.append(torch.from_numpy(np.stack([column.lengths for column in columns], axis=1)))
         try:
-            logits: npt.NDArray[np.float32] = self.module(
-                torch.from_numpy(dense), torch.from_numpy(tokens)
-            ).numpy()
+            logits: npt.NDArray[np.float32] = self.module(*inputs).numpy()
         except (IndexError, RuntimeError) as error:
             if "memory" in str(error):
                 raise

@@ -112,13 +112,14 @@ def _described(
         config=config.grouped(),
         layout=manifest.layout,
         tokens=manifest.settings.tokens,
+        max_list=manifest.settings.max_list,
         validation={score: row[score] for score in _SCORES},
         test={score: row[f"test_{score}"] for score in _SCORES if row[f"test_{score}"] is not None},
         stored_as=storage,
         embedding_bytes=row["embedding_bytes"],
         model_bytes=row["model_bytes"],
         compression_ratio=row["compression_ratio"],
-        latency=_latency(program, len(manifest.dense_missing), len(manifest.cardinalities)),
+        latency=_latency(program, manifest),
         measured_on=f"{_processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}",
         program_bytes=len(program),
         sha256=hashlib.sha256(program).hexdigest(),
@@ -175,7 +176,10 @@ def _program(config: TrialConfig, model: Model, manifest: Manifest, vocabulary: 
     ours = config.model.kind in MODELS.own and config.embedding.method in METHODS.own
     buffer = io.BytesIO()
     try:
-        torch.export.save(to_program(model, manifest.settings.tokens, vocabulary, manifest.layout), buffer)
+        exported = to_program(
+            model, manifest.settings.tokens, vocabulary, manifest.layout, len(manifest.lists)
+        )
+        torch.export.save(exported, buffer)
         problem = archive.fault(buffer.getvalue())
     except Exception as error:  # errors of torch.export have no common class
         if ours:
@@ -248,21 +252,28 @@ def _train_again(study: results.Study, row: Mapping[str, Any]) -> str:
     return f"train the trial again: {run_longer(study, row['trial_id'], 1.0)}"
 
 
-def _latency(program: bytes, integers: int, features: int) -> list[Latency]:
-    """Median of `_TURNS` calls with random rows, the first few not counted."""
+def _latency(program: bytes, manifest: Manifest) -> list[Latency]:
+    """Median of `_TURNS` calls with random rows, lists of the mean length; the first few not counted."""
     module = torch.export.load(io.BytesIO(program)).module()
     found = []
     for rows in LATENCY_ROWS:
-        dense = torch.rand(rows, integers)
-        tokens = torch.randint(0, 2**32, (rows, features)).to(torch.uint32)
+        tokens = len(manifest.cardinalities) - len(manifest.lists)
+        inputs = [torch.rand(rows, len(manifest.dense_missing)), _random_tokens(rows, tokens)]
+        if manifest.lists:
+            means = torch.tensor([round(column.mean_length) for column in manifest.lists])
+            inputs += [_random_tokens(rows * int(means.sum())), means.repeat(rows, 1)]
         seconds = []
         with torch.inference_mode():
             for _ in range(_TURNS + 3):
                 start = time.perf_counter()
-                module(dense, tokens)
+                module(*inputs)
                 seconds.append(time.perf_counter() - start)
         found.append(Latency(rows=rows, milliseconds=round(1000 * statistics.median(seconds[3:]), 4)))
     return found
+
+
+def _random_tokens(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 2**32, shape).to(torch.uint32)
 
 
 def _processor() -> str:

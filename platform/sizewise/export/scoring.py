@@ -183,7 +183,11 @@ def _scored(
                 logits = np.concatenate(
                     [np.empty(0, np.float32)]
                     + [
-                        model(rows.dense[low : low + _ROWS], rows.ids[low : low + _ROWS])
+                        model(
+                            rows.dense[low : low + _ROWS],
+                            rows.ids[low : low + _ROWS],
+                            [column.part(low, min(low + _ROWS, len(rows))) for column in rows.lists],
+                        )
                         for low in range(0, len(rows), _ROWS)
                     ]
                 )
