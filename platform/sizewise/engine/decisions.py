@@ -165,12 +165,15 @@ class Engine:
         """What a trial's workers ask for; a share of a GPU that is left to us follows from the configuration."""
         return self._sharing.resources(self.spec.resources, record.trial_id, self.search.config(record))
 
-    def know_data(self, problem: Callable[[], str], inputs: tuple[int, int] = (0, 0)) -> None:
+    def know_data(
+        self, problem: Callable[[], str], inputs: tuple[int, int] | tuple[int, int, float] = (0, 0)
+    ) -> None:
         """Take what decisions depend on in the data.
 
         Args:
             problem: called when a trial begins and when one fails; what is wrong with it, "" for nothing.
-            inputs: its categorical features and dense values a row, by which trials share GPUs.
+            inputs: its categorical features and dense values a row, and values looked up where some are lists, by which
+                trials share GPUs.
         """
         self._data_problem, self._sharing = problem, Sharing(inputs)
 

@@ -31,10 +31,10 @@ class Sharing:
     """Shares of GPUs, which follow from trials' configurations where they are left to us.
 
     Args:
-        inputs: categorical features and dense values of the data's rows.
+        inputs: categorical features and dense values of the data's rows, and values looked up where some are lists.
     """
 
-    def __init__(self, inputs: tuple[int, int]) -> None:
+    def __init__(self, inputs: tuple[int, int] | tuple[int, int, float]) -> None:
         self._inputs = inputs
         self._too_large: set[int] = set()  # trials with a warning that they need more than a GPU has
 

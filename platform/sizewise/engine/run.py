@@ -50,6 +50,7 @@ from sizewise.store.records import Record
 from sizewise.store.study_folder import MOST_YAML_BYTES, NAME, StudyFolder
 from sizewise.store.usage import Usage, last_seen
 from sizewise.training.building import check_counts, model_sizes
+from sizewise.training.footprint import values_looked_up
 from sizewise.training.teacher_sources import Source
 from sizewise_core.claims import SupersededError
 from sizewise_core.errors import InputError
@@ -248,7 +249,7 @@ def _drive(
             known = facts.data_fingerprint(folder)
             engine.know_data(
                 partial(data_identity.problem, spec.data, known),
-                (len(manifest.cardinalities), len(manifest.dense_missing)),
+                (len(manifest.cardinalities), len(manifest.dense_missing), values_looked_up(manifest)),
             )
             driver.call(engine.pause, partial(leave_moved, driver, folder))
             engine.settle(seen)

@@ -91,6 +91,15 @@ def test_dropout_and_row_wise_states_are_counted(
     assert training_bytes(parts, features=26, dense=13) < computed
 
 
+def test_lists_count_by_their_mean_length(trial_config: Callable[..., TrialConfig]) -> None:
+    config = trial_config(memory_budget=20_000, batch_size=16_384)
+    single = training_bytes(config, features=26, dense=13)
+    assert training_bytes(config, features=26, dense=13, looked_up=26) == single
+    rows, dim = 16_384, config.model.dim
+    lists = training_bytes(config, features=26, dense=13, looked_up=214.0)
+    assert lists - single == rows * dim * (2 * 8 * (214 - 26) + 2 * 4 * 214)
+
+
 def test_it_is_not_far_more_than_that_where_models_are_large(
     trial_config: Callable[..., TrialConfig],
 ) -> None:
