@@ -5,10 +5,13 @@ Options(tokens="contiguous", min_count=2).settings()     # what the manifest rec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.steps import assembly
+from sizewise_prep.raw.files.sources import RawFile, resolve
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.shards.manifest import Settings, Tokens
 from sizewise_prep.shards.splits import Rule
@@ -33,6 +36,7 @@ class Options:
         shuffle: a seed by which rows are shuffled within each shard; None keeps the order of the log.
         layout: the raw files' columns, if they are not Criteo's.
         sort: whether to put rows in the order of the time column; equal times keep the order of the log.
+        format: of files of NumPy arrays (see `raw.files.arrays`); others are recognized.
         max_list: of longer lists the last so many values are kept; None: all.
     """
 
@@ -45,6 +49,23 @@ class Options:
     layout: Layout | None = None
     sort: bool = False
     max_list: int | None = None
+    format: str | None = None
+
+    def found(self, raw: str | Path | Sequence[str | Path]) -> list[RawFile]:
+        """The raw files. Raises InputError where they are not to be had."""
+        if self.format is None:
+            return resolve(raw)
+        from sizewise_prep.raw.files import arrays
+
+        return arrays.resolve(raw, self.format)
+
+    def for_files(self, raw: str | Path | Sequence[str | Path]) -> Options:
+        """The options with the columns of files whose format says what they are."""
+        if self.format is None or self.layout is not None:
+            return self
+        from sizewise_prep.raw.files import arrays
+
+        return replace(self, layout=arrays.layout_of(self.found(raw)[0]))
 
     @property
     def shard_memory(self) -> int:

@@ -37,7 +37,7 @@ from sizewise_prep.pipeline.steps.work_folder import (
     refuse_others,
 )
 from sizewise_prep.pipeline.workers import Local, Workers
-from sizewise_prep.raw.files.sources import RawFile, resolve
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.raw.row_readers import check
 from sizewise_prep.shards.manifest import NAME, Manifest, Settings
@@ -78,7 +78,7 @@ def prepare(
         InputError: the sources, a row (with file, line and field), an option or `out`.
         TooFewProcessesError: a limit leaves too few processes and threads.
     """
-    options = replace(options or Options(), **named)
+    options = replace(options or Options(), **named).for_files(raw)
     options.settings()
     if workers < 1:
         raise InputError(f"workers = {workers}: give at least 1")
@@ -89,28 +89,35 @@ def prepare(
     count = min(workers, limit // each)
     limits.check_processes(PROCESSES + (count > 1) * count * PROCESSES_A_WORKER, "preparing")
 
-    def to(folder: Path) -> Manifest:
-        work = steps(raw, folder, options, local, limit)
-        while True:
-            try:
-                step = next(work)
-            except StopIteration as end:
-                manifest: Manifest = end.value
-                return manifest
-            if progress:
-                progress(step)
-
     target = place(out)
     with Local(count) as local:
+
+        def to(folder: Path) -> Manifest:
+            return _completed(steps(raw, folder, options, local, limit), progress)
+
         if isinstance(target, Path):
             return to(target)
         from sizewise_prep.pipeline import remote
 
-        settings, found = options.settings(), resolve(raw)
+        settings, found = options.settings(), options.found(raw)
         if (manifest := remote.finished(target, settings)) is not None:
             _check_sources(target, manifest, found, settings, local)
             return manifest
         return remote.prepared(target, settings, found, to)
+
+
+def _completed(
+    work: Generator[Progress, None, Manifest], progress: Callable[[Progress], None] | None
+) -> Manifest:
+    """Take all steps, and report each."""
+    while True:
+        try:
+            step = next(work)
+        except StopIteration as end:
+            manifest: Manifest = end.value
+            return manifest
+        if progress:
+            progress(step)
 
 
 def default_workers() -> int:
@@ -139,8 +146,9 @@ def steps(
     Raises:
         InputError: as `prepare`.
     """
+    options = options.for_files(raw)
     out, settings = Path(out), options.settings()
-    found = resolve(raw)
+    found = options.found(raw)
     rule = Rule.parse(settings.split)
     check(found, settings.layout or CRITEO, split=rule.by_row(settings.layout or CRITEO))
     rule.check_files(len(found))

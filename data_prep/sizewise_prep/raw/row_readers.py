@@ -17,6 +17,10 @@ from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.values.row_splits import RowSplit
 
+_IN_ONE = ("arrow", "arrow stream", "torchrec", "dlrm")
+"""Formats that one worker reads from start to end."""
+_ARRAYS = ("torchrec", "dlrm")
+
 
 def stretches(raw: RawFile, layout: Layout, piece_bytes: int, block_bytes: int) -> list[Stretch]:
     """The parts of a file that can be read independently.
@@ -34,7 +38,7 @@ def stretches(raw: RawFile, layout: Layout, piece_bytes: int, block_bytes: int) 
         from sizewise_prep.raw.tables.parquet import stretches as of_parquet
 
         return of_parquet(raw, layout, piece_bytes, block_bytes)
-    if raw.compressed or raw.format.startswith("arrow") or (raw.format == "text" and layout.quotes):
+    if raw.compressed or raw.format in _IN_ONE or (raw.format == "text" and layout.quotes):
         return [Stretch(0, raw.bytes)]
     starts = range(0, raw.bytes, piece_bytes)
     return [
@@ -88,6 +92,10 @@ def open_rows(
         from sizewise_prep.raw.tables.parquet import ParquetRows
 
         return ParquetRows(raw, layout, stretch, block_bytes, by_schema, split)
+    if raw.format in _ARRAYS:
+        from sizewise_prep.raw.tables.array_rows import ArrayRows
+
+        return ArrayRows(raw, layout, stretch, block_bytes, by_schema, split)
     from sizewise_prep.raw.tables.arrow_ipc import ArrowRows
 
     return ArrowRows(raw, layout, stretch, block_bytes, by_schema, split)
@@ -166,7 +174,8 @@ def check(
 
             json_lines.check(raw, layout, by_schema)
         elif raw.format != "text":
-            from sizewise_prep.raw.tables import arrow_ipc, arrow_types, parquet
+            from sizewise_prep.raw.tables import array_rows, arrow_ipc, arrow_types, parquet
 
             schema_of = parquet.schema_of if raw.format == "parquet" else arrow_ipc.schema_of
+            schema_of = array_rows.schema_of if raw.format in _ARRAYS else schema_of
             arrow_types.check(raw, schema_of(raw), layout, by_schema)

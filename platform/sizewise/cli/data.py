@@ -131,6 +131,10 @@ class PrepOptions:
             help="Of longer lists (columns of kind `tokens`) keep so many values, the last ones.", min=1
         ),
     ] = None
+    format: Annotated[
+        str | None,
+        typer.Option(help="Of NumPy arrays: torchrec (day_0_labels.npy, ...) or dlrm (..._processed.npz)."),
+    ] = None
     workers: Annotated[
         int | None, typer.Option(help="Local processes; one for each core when left out.", min=1)
     ] = None
@@ -217,6 +221,7 @@ def _prepare(raw: list[str], out: str, asked: PrepOptions) -> "Manifest":
         min_count=asked.min_count,
         shuffle=asked.shuffle,
         sort=asked.sort,
+        format=asked.format,
         layout=Layout.load(asked.schema) if asked.schema else None,
         max_list=asked.max_list,
     )

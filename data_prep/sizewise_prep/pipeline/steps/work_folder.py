@@ -23,15 +23,8 @@ from sizewise_prep.shards.manifest import NAME, Manifest, Settings
 _STATE = "work/state.json"
 _RECORDS = 3
 """Version of the records of parts: those of an older version are not used."""
-_FROM_PARTS = (
-    "fitted",
-    "made",
-    "counted",
-    "runs",
-    "numbered",
-    "ids",
-    "merged",
-)  # invalid once rows have changed
+_FROM_PARTS = ("fitted", "made", "counted", "runs", "numbered", "ids", "merged")
+"""Folders of what is invalid once rows have changed."""
 FIX = "name a new folder or remove this one first"
 """What to do about a folder that is for something else."""
 

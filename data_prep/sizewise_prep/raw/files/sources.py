@@ -10,12 +10,13 @@ Files are local or anything that fsspec opens (s3://, gs://, file://, memory://,
 from __future__ import annotations
 
 import glob
+import io
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from sizewise_core import storage
 from sizewise_core.errors import InputError
@@ -23,7 +24,7 @@ from sizewise_core.storage import Place, StorageError, place
 from sizewise_prep.raw.files.compression import codec_of, unpacked
 from sizewise_prep.raw.files.formats import START_BYTES, foreign, table_format
 
-Format = Literal["text", "jsonl", "parquet", "arrow", "arrow stream"]
+Format = Literal["text", "jsonl", "parquet", "arrow", "arrow stream", "torchrec", "dlrm"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class RawFile:
         mark: a string that differs once the file is written again.
         compressed: whether it can only be read from its start.
         format: what it holds; text may turn out to be something else when its first row is read.
+        parts: the files that it consists of, where it is more than one.
     """
 
     path: str
@@ -43,6 +45,7 @@ class RawFile:
     mark: str
     compressed: bool
     format: Format = "text"
+    parts: tuple[RawFile, ...] = ()
 
     @property
     def name(self) -> str:
@@ -55,11 +58,13 @@ class RawFile:
         return "line" if self.format in ("text", "jsonl") else "row"
 
     def open(self) -> BinaryIO:
-        """The file's own bytes.
+        """The file's own bytes; those of its parts, one behind the other.
 
         Raises:
             InputError: it has vanished, cannot be read, or is not the file that was found.
         """
+        if self.parts:
+            return cast(BinaryIO, io.BufferedReader(_Joined(self.parts)))
         where = place(self.path)
         try:
             if _mark(storage.entry(where)) != self.mark:
@@ -77,6 +82,42 @@ class RawFile:
             ) from None
 
 
+class _Joined(io.RawIOBase):
+    """The bytes of several files, one behind the other."""
+
+    def __init__(self, files: Sequence[RawFile]) -> None:
+        self._streams = [file.open() for file in files]
+        self._sizes = [file.bytes for file in files]
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, sum(self._sizes))[whence]
+        return self._at
+
+    def readinto(self, into: Any) -> int:
+        begin = 0
+        for stream, size in zip(self._streams, self._sizes, strict=True):
+            if self._at < begin + size:
+                stream.seek(self._at - begin)
+                read = stream.read(min(len(into), begin + size - self._at))
+                into[: len(read)] = read
+                self._at += len(read)
+                return len(read)
+            begin += size
+        return 0
+
+    def close(self) -> None:
+        for stream in self._streams:
+            stream.close()
+        super().close()
+
+
 def resolve(sources: str | Path | Sequence[str | Path]) -> list[RawFile]:
     """The files that `sources` (paths, URIs or glob patterns, or a single one) name, in the order given.
 
@@ -86,6 +127,11 @@ def resolve(sources: str | Path | Sequence[str | Path]) -> list[RawFile]:
         InputError: nothing given, nothing matched, a folder, a file that is absent, empty or unreadable, one
             given twice.
     """
+    return [_recognized(path) for path in resolve_paths(sources)]
+
+
+def resolve_paths(sources: str | Path | Sequence[str | Path]) -> list[str]:
+    """The paths that `sources` name, as `resolve`, before any is looked at; raises as that."""
     paths: list[str] = []
     for source in [sources] if isinstance(sources, str | Path) else sources:
         matches = _in_folder(str(source)) or _matches(str(source))
@@ -96,15 +142,14 @@ def resolve(sources: str | Path | Sequence[str | Path]) -> list[RawFile]:
         paths += sorted(matches, key=natural)
     if not paths:
         raise InputError("no raw files given; name at least one file or pattern")
-    found, seen = [], set()
+    seen = set()
     for path in paths:
-        found.append(_found(path))
         where = place(path)
         same = os.path.realpath(where) if isinstance(where, Path) else str(where)
         if same in seen:
             raise InputError(f"{path}: given twice; name each file once, in time order")
         seen.add(same)
-    return found
+    return paths
 
 
 def natural(name: str) -> list[tuple[int, str]]:
@@ -139,7 +184,26 @@ def _matches(source: str) -> list[str]:
         raise InputError(f"{source}: cannot be listed ({error}); check the address and the access") from None
 
 
-def _found(path: str) -> RawFile:
+def _recognized(path: str) -> RawFile:
+    """A file, and what it holds."""
+    raw, start = _looked_at(path)
+    inner = _unpacked(raw) if raw.compressed else start
+    found = table_format(inner, raw.name)
+    if found and not (raw.compressed and found != "jsonl"):
+        return replace(raw, format=found)
+    if what := foreign(inner, raw.name):
+        inside = " (within its compression)" if raw.compressed else ""
+        raise InputError(f"{path}{inside}: {what}")
+    return raw
+
+
+def found_file(path: str) -> RawFile:
+    """A file whose format is known otherwise. Raises InputError where it is absent, empty or unreadable."""
+    return _looked_at(path)[0]
+
+
+def _looked_at(path: str) -> tuple[RawFile, bytes]:
+    """A file and its first bytes."""
     where = place(path)
     try:
         entry = storage.entry(where)
@@ -164,15 +228,7 @@ def _found(path: str) -> RawFile:
     if not start:
         what = foreign(start, path.rsplit("/", 1)[-1])
         raise InputError(f"{path}: {what or 'is empty; leave it out or add its rows'}")
-    raw = RawFile(path, entry.size, _mark(entry), codec_of(start) is not None)
-    inner = _unpacked(raw) if raw.compressed else start
-    found = table_format(inner, raw.name)
-    if found and not (raw.compressed and found != "jsonl"):
-        return replace(raw, format=found)
-    if what := foreign(inner, raw.name):
-        inside = " (within its compression)" if raw.compressed else ""
-        raise InputError(f"{path}{inside}: {what}")
-    return raw
+    return RawFile(path, entry.size, _mark(entry), codec_of(start) is not None), start
 
 
 def _unpacked(raw: RawFile) -> bytes:

@@ -17,7 +17,13 @@ from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import CRITEO, Layout, quoted
 from sizewise_prep.raw.parsing.converter import unusable
 
-FORMATS = {"parquet": "a Parquet file", "arrow": "an Arrow file", "arrow stream": "an Arrow stream"}
+FORMATS = {
+    "torchrec": "a log of arrays",
+    "dlrm": "a file of arrays",
+    "parquet": "a Parquet file",
+    "arrow": "an Arrow file",
+    "arrow stream": "an Arrow stream",
+}
 
 
 def check(raw: RawFile, schema: pa.Schema, layout: Layout, by_schema: bool) -> None:

@@ -1,0 +1,218 @@
+"""Logs as NumPy arrays, in the layouts in which programs of this trade leave them (`--format`).
+
+    found = resolve(["day_*_labels.npy"], "torchrec")       # a RawFile for each day, of three files
+    layout_of(found[0])                                      # label, I1 to I13, C1 to C26
+
+`torchrec`: for each day `day_0_labels.npy`, `day_0_dense.npy` (already logarithms) and `day_0_sparse.npy`, or MLPerf's
+`day_0_sparse_multi_hot.npz`, whose member `0` has the values of the first token column, (rows, values) each. `dlrm`: an
+.npz file with `X_int`, `X_cat` and `y`, such as kaggleAdDisplayChallenge_processed.npz.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from sizewise_core import storage
+from sizewise_core.errors import InputError
+from sizewise_core.storage import place
+from sizewise_prep.raw.files.sources import RawFile, found_file, resolve_paths
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.options import ListForm
+
+ArrayFormat = Literal["torchrec", "dlrm"]
+FORMATS: tuple[str, ...] = get_args(ArrayFormat)
+_LABELS, _DENSE, _SPARSE, _MULTI_HOT = "_labels.npy", "_dense.npy", "_sparse.npy", "_sparse_multi_hot.npz"
+_HEADER_BYTES = 10_000
+_PREFIX = 10  # bytes of a file before its header: magic, version, and the header's length
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array in a file: numbers of one type, in rows.
+
+    Attributes:
+        kind, shape: of its values.
+        by_column: whether a column's values follow one another, rather than a row's.
+        offset: where they begin in `stream`.
+        stream: of the file, or of an unpacked copy of it.
+        name: of it, for messages.
+    """
+
+    kind: np.dtype[Any]
+    shape: tuple[int, ...]
+    by_column: bool
+    offset: int
+    stream: BinaryIO
+    name: str
+
+    @property
+    def columns(self) -> int:
+        """Numbers a row."""
+        return int(np.prod(self.shape[1:], dtype=np.int64))
+
+    def rows(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Rows `start` to `stop`, (rows, columns). Raises InputError where the file ends too early."""
+        count = stop - start
+        if not self.by_column:
+            return self._read(start * self.columns, count * self.columns).reshape(count, self.columns)
+        columns = [self._read(column * self.shape[0] + start, count) for column in range(self.columns)]
+        return np.stack(columns, axis=1)
+
+    def _read(self, first: int, count: int) -> npt.NDArray[Any]:
+        self.stream.seek(self.offset + first * self.kind.itemsize)
+        data = self.stream.read(count * self.kind.itemsize)
+        if len(data) < count * self.kind.itemsize:
+            raise InputError(f"{self.name:.150}: ends too early; fetch or write it again")
+        return np.frombuffer(data, self.kind)
+
+
+def resolve(sources: str | Path | Sequence[str | Path], form: str) -> list[RawFile]:
+    """The logs that `sources` name, in the order given; folders stand for the files of the format in them.
+
+    Raises InputError where there are none, or one of a day's files is absent.
+    """
+    if form not in FORMATS:
+        raise InputError(
+            f"--format {form:.40}: is none of {', '.join(FORMATS)}; other formats need no --format"
+        )
+    listed = [str(one) for one in ([sources] if isinstance(sources, str | Path) else sources)]
+    paths = resolve_paths([f"{one}/*" if storage.is_folder(place(one)) else one for one in listed])
+    if form == "dlrm":
+        return [replace(found_file(path), format="dlrm") for path in paths if path.endswith(".npz")] or _none(
+            form
+        )
+    stems: dict[str, set[str]] = {}
+    for path in paths:
+        for ending in (_LABELS, _DENSE, _MULTI_HOT, _SPARSE):
+            if path.endswith(ending):
+                stems.setdefault(path.removesuffix(ending), set()).add(ending)
+    return [_day(stem, named) for stem, named in stems.items()] or _none(form)
+
+
+def _none(form: str) -> list[RawFile]:
+    what = "an .npz file" if form == "dlrm" else f"files such as day_0{_LABELS}"
+    raise InputError(f"--format {form}: none of these files is one of it: give {what}, or a folder with them")
+
+
+def _day(stem: str, named: set[str]) -> RawFile:
+    """The log of one day, of its three files."""
+    sparse = _SPARSE
+    if (_MULTI_HOT in named and _SPARSE not in named) or not storage.exists(place(stem + _SPARSE)):
+        sparse = _MULTI_HOT
+    files = [found_file(stem + ending) for ending in (_LABELS, _DENSE, sparse)]
+    return RawFile(
+        files[0].path,
+        sum(file.bytes for file in files),
+        " ".join(file.mark for file in files),
+        compressed=False,
+        format="torchrec",
+        parts=tuple(files),
+    )
+
+
+@contextmanager
+def opened(raw: RawFile) -> Iterator[dict[str, Array]]:
+    """The arrays of a log by what they hold: `label`, `dense` and `ids`, or of lists `0` and on.
+
+    Raises InputError where a file is damaged, or not of the format.
+    """
+    with ExitStack() as stack:
+        found: dict[str, Array] = {}
+        for part, name in zip(raw.parts or (raw,), ("label", "dense", "ids"), strict=False):
+            stream = stack.enter_context(part.open())
+            if part.path.endswith(".npz"):
+                found |= _members(stack, stream, part.path)
+            else:
+                found[name] = _array(stream, part.path)
+        if raw.format == "dlrm":
+            names = {"y": "label", "X_int": "dense", "X_cat": "ids"}
+            if absent := [name for name in names if name not in found]:
+                raise InputError(
+                    f"{raw.path:.150}: has no array {absent[0]}; is it a file that DLRM processed?"
+                )
+            found = {names[name]: array for name, array in found.items() if name in names}
+        rows = {array.shape[0] for array in found.values() if array.shape}
+        if len(rows) != 1:
+            raise InputError(
+                f"{raw.path:.150}: the arrays of the log have different numbers of rows; write them again"
+            )
+        yield found
+
+
+def _members(stack: ExitStack, stream: BinaryIO, path: str) -> dict[str, Array]:
+    """The arrays of an .npz file, unpacked to temporary files, so that rows can be read from all of them at a time."""
+    try:
+        archive = stack.enter_context(zipfile.ZipFile(stream))
+        found = {}
+        for member in archive.namelist():
+            name = member.removesuffix(".npy")
+            if not re.fullmatch(r"y|X_int|X_cat|[0-9]{1,4}", name):
+                continue
+            unpacked = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+            with archive.open(member) as packed:
+                shutil.copyfileobj(packed, unpacked, 1 << 20)
+            found[name] = _array(unpacked, f"{path} ({member})")
+        return dict(sorted(found.items(), key=lambda one: (one[0].zfill(4), one[0])))
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise InputError(
+            f"{path:.150}: cannot be unpacked ({str(error)[:60]}); fetch or write it again"
+        ) from None
+
+
+def _array(stream: BinaryIO, name: str) -> Array:
+    """The array that a stream holds in NumPy's format, of which only numbers are read."""
+    stream.seek(0)
+    start = stream.read(_PREFIX + 2)
+    wide = start[6:7] != b"\x01"
+    size = int.from_bytes(start[8 : 12 if wide else 10], "little")
+    offset = (12 if wide else 10) + size
+    try:
+        if start[:6] != b"\x93NUMPY" or size > _HEADER_BYTES:
+            raise ValueError
+        stream.seek(offset - size)
+        header = ast.literal_eval(stream.read(size).decode("latin1"))
+        kind, shape = np.dtype(header["descr"]), tuple(int(length) for length in header["shape"])
+        if kind.kind not in "biuf" or not shape or len(shape) > 2 or min(shape) < 0:
+            raise ValueError
+        return Array(kind, shape, bool(header["fortran_order"]) and len(shape) > 1, offset, stream, name)
+    except (ValueError, KeyError, TypeError, SyntaxError, MemoryError, RecursionError):
+        raise InputError(
+            f"{name:.150}: is no NumPy array of numbers in rows; fetch or write it again"
+        ) from None
+
+
+def layout_of(raw: RawFile) -> Layout:
+    """The columns of a log: `label`, dense I1 and on, tokens C1 and on; those with several values a row are lists."""
+    with opened(raw) as found:
+        dense = {f"I{place}": "number" for place in range(1, found["dense"].columns + 1)}
+        columns = {"label": "label", **dense}
+        lists = {}
+        for name, (_, width) in token_columns(found).items():
+            columns[name] = "decimal" if width is None else "tokens"
+            if width is not None:
+                lists[name] = ListForm(of="decimal")
+    transforms = dict.fromkeys(dense, "none") if raw.format == "torchrec" else {}
+    return Layout.model_validate({"columns": columns, "lists": lists, "transforms": transforms})
+
+
+def token_columns(found: dict[str, Array]) -> dict[str, tuple[str, int | None]]:
+    """Of each token column its array, and how many values a row has; None where it is one."""
+    if "ids" in found:
+        return {f"C{place}": ("ids", None) for place in range(1, found["ids"].columns + 1)}
+    names = [name for name in found if name.isdigit()]
+    return {
+        f"C{int(name) + 1}": (name, found[name].columns if found[name].columns > 1 else None)
+        for name in names
+    }

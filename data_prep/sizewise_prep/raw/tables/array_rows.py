@@ -1,0 +1,101 @@
+"""Rows of NumPy arrays (see `files.arrays`), some thousand at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from sizewise_prep.raw.blocks import Block, Stretch
+from sizewise_prep.raw.files.arrays import Array, opened, token_columns
+from sizewise_prep.raw.files.sources import RawFile
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.converter import Converter
+from sizewise_prep.raw.parsing.parser import BadRow
+from sizewise_prep.raw.tables.frames import TableBlock, bad_value, block_rows, digest_range
+from sizewise_prep.raw.values.row_splits import RowSplit
+
+
+def schema_of(raw: RawFile) -> pa.Schema:
+    """Its columns. Raises InputError where it is damaged."""
+    with opened(raw) as found:
+        table = _frame(found, 0, 0).to_arrow()
+        schema: pa.Schema = table.schema
+        return schema
+
+
+class ArrayRows:
+    """The rows of a log of NumPy arrays (see `RowReader`)."""
+
+    header_lines = 0
+
+    def __init__(
+        self,
+        raw: RawFile,
+        layout: Layout,
+        stretch: Stretch,
+        block_bytes: int,
+        by_schema: bool = True,
+        split: RowSplit | None = None,
+    ) -> None:
+        self._raw, self._stretch, self._by_schema = raw, stretch, by_schema
+        self._converter = Converter(layout, split)
+        self._block_rows = block_rows(layout, block_bytes)
+        self.bytes_read = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of the files' bytes, one behind the other."""
+        return digest_range(self._raw, 0, self._stretch.stop)
+
+    def __iter__(self) -> Iterator[Block]:
+        with opened(self._raw) as found:
+            rows = found["label"].shape[0]
+            for start in range(0, rows, self._block_rows):
+                stop = min(start + self._block_rows, rows)
+                yield TableBlock(_frame(found, start, stop).select(self._converter.columns), self._converter)
+                self.bytes_read = self._stretch.stop * stop // rows
+        self.bytes_read = self._stretch.stop
+
+    def lines_before(self) -> int:
+        """Rows before the stretch, which is all of the log."""
+        return 0
+
+    def position(self, line: int) -> str:
+        """The row."""
+        return f"row {line}"
+
+    def explained(self, row: BadRow) -> str:
+        """What is wrong with a row, and what to do."""
+        return bad_value(row, self._by_schema)
+
+
+def _frame(found: dict[str, Array], start: int, stop: int) -> pl.DataFrame:
+    """Rows as columns; ids are words of 32 bits, which some programs write as signed ones."""
+    read = {name: array.rows(start, stop) for name, array in found.items()}
+    columns: dict[str, Any] = {"label": pl.Series(read["label"].reshape(-1))}
+    columns |= {f"I{place}": pl.Series(values) for place, values in enumerate(_columns(read["dense"]), 1)}
+    for place, (name, (array, width)) in enumerate(token_columns(found).items()):
+        ids = _words(read[array])
+        if width is None:
+            columns[name] = pl.Series(np.ascontiguousarray(ids[:, place if array == "ids" else 0]))
+        else:
+            columns[name] = pl.Series(np.ascontiguousarray(ids), dtype=pl.Array(_kind(ids), width))
+    return pl.DataFrame(columns)
+
+
+def _columns(rows: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    return [np.ascontiguousarray(rows[:, column]) for column in range(rows.shape[1])]
+
+
+def _words(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return ids.view(np.uint32) if ids.dtype == np.int32 else ids
+
+
+def _kind(ids: npt.NDArray[Any]) -> pl.DataType:
+    kind: pl.DataType = pl.Series(ids[:0, 0]).dtype
+    return kind
