@@ -74,6 +74,7 @@ def test_what_leaves_hot_nothing_is_refused_before_anything_is_trained(
     assert not (tmp_path / "runs" / "hot").exists()
 
 
+@pytest.mark.slow
 def test_two_trials_on_ray_then_export_and_score(data: Path, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY.format(data=data / "shards"))
     with Command("run", tmp_path / "study.yaml", "--runs", tmp_path / "runs", "--json") as run:
@@ -100,3 +101,19 @@ def test_two_trials_on_ray_then_export_and_score(data: Path, tmp_path: Path) -> 
         code, out, err = judged.end()
     assert code == 0, err
     assert json.loads(out)["auc"] == pytest.approx(trials["test_auc"][0], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_study_that_says_nothing_of_its_embedding_trains_its_ladder(data: Path, tmp_path: Path) -> None:
+    lines = [line for line in STUDY.format(data=data / "shards").splitlines() if "embedding:" not in line]
+    text = "\n".join(lines).replace("memory_budget: 5kB", "memory_budget: {low: 1000x, high: 100x}")
+    (tmp_path / "study.yaml").write_text(text.replace("name: hot", "name: default"))
+    with Command("run", tmp_path / "study.yaml", "--runs", tmp_path / "runs", "--json") as run:
+        code, _, err = run.end()
+    assert code == 0, err
+    trials = results.load(tmp_path / "runs", "default").trials
+    assert set(trials["state"]) == {"finished"}
+    assert list(zip(trials["method"], trials["storage"], trials["width"], strict=True)) == [
+        ("hot", "int4", 2),
+        ("hot", "int8", 8),
+    ]
