@@ -30,6 +30,8 @@ ENDINGS = (".pdf", ".svg", ".eps", ".png")
 # From dark to light, so that they differ in grey; with the shapes of `_MARKERS`.
 _COLORS = ["#1b3a57", "#b5471b", "#2f8f83", "#8a5fa8", "#c99a2e", "#7d8790"]
 _MARKERS = ["o", "s", "^", "D", "v", "P"]
+_MOST_POINTS = 200  # of a method, or of a curve; the data beside the figure has all
+_MOST_LETTERS = 24  # of a method's name
 _MOST_CURVES = 6  # of iterations; more cannot be told apart
 
 
@@ -113,6 +115,7 @@ def _canvas(width: float) -> Iterator[tuple[Any, Any]]:
         "ps.fonttype": 42,
         "svg.fonttype": "path",
         "svg.hashsalt": "sizewise",  # else the same figure has other names each time
+        "text.parse_math": False,  # a name is a name, whatever it has for dollars
         "font.size": 8,
         "legend.fontsize": 7,
         "axes.linewidth": 0.6,
@@ -123,9 +126,15 @@ def _canvas(width: float) -> Iterator[tuple[Any, Any]]:
         yield figure, figure.add_subplot()
 
 
-def _kinds(study: Study, points: pl.DataFrame) -> pl.DataFrame:
-    kind = pl.col("method").cast(pl.String).fill_null("?") if "method" in points.columns else pl.lit("trials")
-    return points.with_columns(kind.alias("kind"))
+def _kinds(points: pl.DataFrame) -> pl.DataFrame:
+    """The points with `kind`, their method; those beyond as many as there are shapes are "other"."""
+    if "method" not in points.columns:
+        return points.with_columns(kind=pl.lit("trials"))
+    named = points.with_columns(kind=pl.col("method").cast(pl.String).fill_null("?").str.head(_MOST_LETTERS))
+    usual = named["kind"].value_counts().sort("count", "kind", descending=[True, False])["kind"]
+    most = usual.head(len(_MARKERS) - 1 if len(usual) > len(_MARKERS) else len(_MARKERS)).to_list()
+    known = pl.col("kind").is_in(most)
+    return named.with_columns(kind=pl.when(known).then("kind").otherwise(pl.lit("other")))
 
 
 _IDENTITY = ["trial_id", "stored_as", "kind", "iteration", "auc", "auc_low", "auc_high", "replicates"]
@@ -133,11 +142,11 @@ _IDENTITY = ["trial_id", "stored_as", "kind", "iteration", "auc", "auc_low", "au
 
 def _best(study: Study) -> pl.DataFrame:
     """Each trial at its best evaluation, with its interval, and whether it is the answer."""
-    points = _kinds(study, best_points(study, Axes().of(study)))
+    points = _kinds(best_points(study, Axes().of(study)))
     points = points.select(*(name for name in _IDENTITY if name in points.columns), study.size)
     chosen = answer(study).smallest
     number = -1 if chosen is None else chosen.trial_id
-    return style.thinned(points, style.MOST_TRIALS).with_columns(answer=pl.col("trial_id") == number)
+    return points.with_columns(answer=pl.col("trial_id") == number)
 
 
 def _curves(study: Study) -> pl.DataFrame:
@@ -149,7 +158,7 @@ def _curves(study: Study) -> pl.DataFrame:
     picked = (
         best.sort(study.size).with_columns(part).sort("auc", descending=True).unique("_part", keep="first")
     )
-    points = _kinds(study, study.candidates.join(picked.select("trial_id"), on="trial_id", how="semi"))
+    points = _kinds(study.candidates.join(picked.select("trial_id"), on="trial_id", how="semi"))
     if "stored_as" in points.columns:
         points = points.filter(pl.col("stored_as").is_null())
     return points.select(*(n for n in _IDENTITY if n in points.columns), study.size).sort(
@@ -161,6 +170,7 @@ def _tradeoff(axes: Any, study: Study, data: pl.DataFrame) -> None:
     line = envelope(data, study.size)
     axes.step(line[study.size], line["auc"], where="post", color="#6b7075", linewidth=0.8, zorder=1)
     for number, ((name,), rows) in enumerate(data.sort("kind").group_by("kind", maintain_order=True)):
+        rows = style.thinned(rows, _MOST_POINTS)
         x, y = rows[study.size], rows["auc"]
         bars = [(y - rows["auc_low"]).fill_null(0.0), (rows["auc_high"] - y).fill_null(0.0)]
         axes.errorbar(
@@ -203,6 +213,7 @@ def _methods(axes: Any, study: Study, data: pl.DataFrame) -> None:
 def _iterations(axes: Any, study: Study, data: pl.DataFrame) -> None:
     for number, (_, rows) in enumerate(data.group_by("trial_id", maintain_order=True)):
         look = {"marker": _MARKERS[number % 6], "markersize": 2.4, "color": _COLORS[number % 6]}
+        rows = style.thinned(rows, _MOST_POINTS)
         axes.plot(rows["iteration"], rows["auc"], label=format_bytes(rows[study.size][0]), **look)
     axes.set_xscale("log")
     low, high = min(data["iteration"].to_list()), max(data["iteration"].to_list())

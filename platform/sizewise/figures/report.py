@@ -2,8 +2,10 @@
 
     write(load(Path("runs"), "quickstart"), Path("quickstart.html"))
 
-It holds the answer in a sentence, the dashboard's figures of the trade-off and of the search, the Pareto front, the
-trials with their test scores, and the study's configuration. Everything that comes from the study is escaped, and
+Its first page has the answer in a sentence, a figure, five options and what to be careful with; an appendix the
+dashboard's figures of the trade-off and of the search, the Pareto front, the trials with their test scores, and the
+study's configuration. Printed, figures are vector graphics and tables are complete.
+Everything that comes from the study is escaped, and
 bounded: a study of any size, or a damaged one, makes no larger report.
 """
 
@@ -23,11 +25,12 @@ from sizewise.figures import (
     accuracy_against_iterations,
     accuracy_against_size,
     by_setting,
+    page_one,
     tradeoff_3d,
 )
 from sizewise.figures import searching as search
 from sizewise.metrics.registry import columns_of_test, of_column
-from sizewise.results import Study, answer, hypervolume
+from sizewise.results import Answer, Study, answer, hypervolume
 from sizewise.results.commands import problems as problems_command
 from sizewise.results.searching import searched
 from sizewise.store.study_folder import StudyFolder
@@ -52,6 +55,27 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e0e3e7; white-space: nowrap }
 th { position: sticky; top: 0; background: #fff }
 pre { background: #f6f7f9; padding: 1rem; overflow-x: auto }
+figure.static { margin: 1rem 0 } figure.static svg { width: 100%; max-width: 52rem; height: auto }
+.print { display: none } .caveats { font-size: .9rem }
+@media print {
+  @page { margin: 14mm }
+  body { margin: 0; padding: 0; max-width: none; font-size: 9.5pt; color: #000 }
+  .answer { font-size: 12pt } .page-one { break-inside: avoid }
+  .appendix { break-before: page } h2 { break-after: avoid }
+  .screen { display: none } .print { display: block }
+  figure.static { break-inside: avoid } figure.static svg { max-width: 15cm }
+  .js-plotly-plot { break-inside: avoid }
+  .scroll { overflow: visible; max-height: none }
+  table { font-size: 7pt; width: 100% } thead { display: table-header-group } tr { break-inside: avoid }
+  th, td { padding: 1pt 3pt; white-space: normal; overflow-wrap: anywhere } th { position: static }
+  pre { white-space: pre-wrap; overflow: visible }
+}
+"""
+# Plotly's figures are as wide as the window; on paper they are as wide as the paper, and back again.
+_PRINTED = """
+const plots = () => document.querySelectorAll('.appendix > .js-plotly-plot, .appendix > div > .js-plotly-plot');
+addEventListener('beforeprint', () => plots().forEach(p => Plotly.relayout(p, {width: 660, autosize: false})));
+addEventListener('afterprint', () => plots().forEach(p => Plotly.relayout(p, {width: null, autosize: true})));
 """
 
 
@@ -95,6 +119,7 @@ def _short(text: str, most: int = MOST_LETTERS) -> str:
 
 def _page(study: Study) -> str:
     study = _bounded(study)
+    found = answer(study)
     name = escape(study.name)
     date = time.strftime("%Y-%m-%d %H:%M", time.localtime())
     problems = "".join(f"<li>{escape(problem)}</li>" for problem in study.problems)
@@ -102,10 +127,13 @@ def _page(study: Study) -> str:
 <html lang="en"><head><meta charset="utf-8"><title>{name}: Sizewise report</title>
 <style>{_STYLE}</style><script>{get_plotlyjs()}</script></head><body>
 <h1>{name}</h1><p class="quiet">Sizewise report, {date}. {escape(_summary(study))}</p>
-<p class="answer">{escape(answer(study).sentence)}</p>
-{_figure(accuracy_against_size(study), "size")}
-{_figure(accuracy_against_iterations(study), "iterations")}
-{_figure(tradeoff_3d(study), "tradeoff")}
+<p class="answer">{escape(found.sentence)}</p>
+{_page_one(study, found)}
+<section class="appendix"><h2>Figures</h2>
+<div class="screen">{_figure(accuracy_against_size(study), "size")}</div>
+<div class="screen">{_figure(accuracy_against_iterations(study), "iterations")}</div>
+<div class="screen">{_figure(tradeoff_3d(study), "tradeoff")}</div>
+<div class="print">{page_one.figure(study, "iterations")}{page_one.figure(study, "methods")}</div>
 <h2>Pareto front</h2><p class="quiet">Evaluations that no other beats in {escape(_objectives(study))}.
 Scores are on the validation split.</p>{_table(_front_rows(study))}
 <h2>Trials</h2><p class="quiet">Each at its best validation AUC; the test AUC was never used to choose.</p>
@@ -113,8 +141,20 @@ Scores are on the validation split.</p>{_table(_front_rows(study))}
 <h2>Search</h2>{_search(study)}
 <h2>Configuration</h2><pre>{escape(_configuration(study))}</pre>
 {f"<h2>Problems</h2><ul>{problems}</ul>" if problems else ""}
-</body></html>
+</section><script>{_PRINTED}</script></body></html>
 """
+
+
+def _page_one(study: Study, found: Answer) -> str:
+    """What is to be decided by: the figure, the options, how to get the answer, and caveats."""
+    if found.smallest is None:
+        return ""
+    lines = "".join(f"<li>{escape(line)}</li>" for line in page_one.caveats(study, found))
+    drawn = page_one.figure(study, "tradeoff")
+    return f"""<section class="page-one">{drawn}
+{_table(page_one.options(study, found))}
+<p><code>{escape(page_one.command(study, found))}</code></p>
+<ul class="caveats">{lines}</ul></section>"""
 
 
 def _summary(study: Study) -> str:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from sizewise import cli
-from sizewise.figures import paper
+from sizewise.figures import paper, report
 from sizewise.results import answer, load
 from sizewise_core.errors import InputError
 from study_folder import StudyWriter, finished_study
@@ -40,9 +40,12 @@ def test_figures_have_embedded_fonts_their_data_and_a_caption(
     assert width == pytest.approx(3.3, abs=0.1)
     data = pl.read_csv(tmp_path / "fig.csv")
     assert data.height == found.data.height > 5
-    assert set(data["kind"]) == {"robe", "qr"}
+    assert set(data["kind"]) == {"robe", "qr"} or kind == "iterations"
     caption = (tmp_path / "fig.txt").read_text()
-    assert "12 trials of study done on 10,000 validation rows, one seed each" in caption
+    assert (
+        f"{6 if kind == 'iterations' else 12} trials of study done on 10,000 validation rows, one seed each"
+        in caption
+    )
     again = paper.drawn(study, kind)
     assert again.content == content
     if kind == "tradeoff":
@@ -79,3 +82,47 @@ def test_what_cannot_be_drawn_is_said(
     StudyWriter(tmp_path, "none")
     with pytest.raises(InputError, match="There is nothing to draw"):
         paper.drawn(load(tmp_path, "none"), "methods")
+
+
+def test_the_first_page_of_the_report_has_figure_options_and_caveats(runs: Path, tmp_path: Path) -> None:
+    study = load(runs, "done")
+    report.write(study, tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text()
+    first = page[page.index('<section class="page-one">') : page.index('<section class="appendix">')]
+    assert first.count("<svg") == 1
+    rows = first.split("<tbody>")[1].split("</tbody>")[0].split("<tr>")[1:]
+    assert len(rows) == 5
+    found = answer(study)
+    assert found.smallest is not None
+    (chosen,) = [row for row in rows if "<td>answer" in row]
+    assert f"<td>{found.smallest.trial_id}</td>" in chosen
+    assert f"sizewise export done --runs {runs} --trial {found.smallest.trial_id}" in first
+    assert "one seed" in first
+    assert "http" not in first
+    assert "@media print" in page
+
+
+@pytest.mark.slow
+def test_the_report_prints_whole_on_a4_and_letter(runs: Path, tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    report.write(load(runs, "done"), tmp_path / "r.html")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch()
+        page = browser.new_page()
+        page.goto((tmp_path / "r.html").as_uri())
+        for paper_format in ("A4", "Letter"):
+            content = page.pdf(format=paper_format)
+            assert content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") >= 2
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": 690, "height": 990})  # of A4 without its margins
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 700
+        assert page.locator("#tradeoff").is_hidden()
+        first = page.locator(".page-one").bounding_box()
+        head = page.locator(".answer").bounding_box()
+        assert first
+        assert head
+        assert first["y"] + first["height"] <= 990  # the first page is one page
+        browser.close()
