@@ -6,7 +6,7 @@ Makes a study of synthetic curves in a temporary folder and the same trials in a
 evaluations: Optuna keeps no intermediate values for several objectives), serves each with its own dashboard, and
 measures in headless Chromium at 1280x720, from the start of a navigation, with an empty cache and on a later visit:
 until the answer in a sentence and the numbers behind it are on the screen (there: the study's name), and until the
-first figure has points; likewise the limits and the answer on the page Choose; and from an action to its effect. PATH
+first figure has points; and from an action to its effect. With `--viewers` as many sessions click in turns. PATH
 is the `optuna-dashboard` of an environment of its own (`pip install optuna-dashboard`).
 """
 
@@ -28,6 +28,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import optuna
+import psutil
 from playwright.sync_api import Page
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +43,7 @@ DRAWN = """() => [...document.querySelectorAll('.js-plotly-plot')].some(plot =>
     plot.querySelector('.scatterlayer .point'))"""
 OURS = {
     "answer and key numbers": """() => document.querySelector('[data-testid=stMain] h4') &&
-        document.querySelectorAll('[data-testid=stMain] [data-testid=stMetric]').length >= 3""",
+        document.querySelectorAll('.sizewise-card dd').length >= 3""",
     "first figure with points": DRAWN,
 }
 # their figure may be of two dimensions (SVG) or of three (a canvas, which is drawn when its scene has traces)
@@ -53,10 +54,6 @@ THEIRS = {
         plot.querySelector('.scatterlayer .point') ||
         Object.keys(plot._fullLayout?.scene?._scene?.traces ?? {}).length > 0)""",
 }
-LIMITS = {
-    "limits and answer": """() => document.querySelectorAll('[data-testid=stSlider]').length >= 3 &&
-        document.querySelector('[data-testid=stMain] h4')?.textContent.startsWith('Take')"""
-}
 
 
 def main() -> None:
@@ -65,6 +62,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1_000)
     parser.add_argument("--evaluations", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--viewers", type=int, default=0, help="sessions that click in turns at the end")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -80,7 +78,6 @@ def main() -> None:
             pages = {
                 "Sizewise": (f"{ours}/decide?study=bench", OURS),
                 "optuna-dashboard": (other, THEIRS),
-                "Sizewise's Choose": (f"{ours}/choose?study=bench", LIMITS),
             }
             first = {name: [first_visit(*page)] for name, page in pages.items()}
             cold: dict[str, list[dict[str, float]]] = {name: [] for name in pages}
@@ -88,7 +85,6 @@ def main() -> None:
                 for name, page in pages.items():
                     cold[name].append(first_visit(*page))
             warm = {name: later_visits(*page, options.repeats) for name, page in pages.items()}
-            del first["Sizewise's Choose"]  # the server had been visited by then
             for when, visits in {
                 "first visit after the server's start": first,
                 "empty browser cache": cold,
@@ -98,7 +94,9 @@ def main() -> None:
                     for what in found[0]:
                         show(f"{name}: {what}, {when}", [visit[what] for visit in found])
             show("Sizewise: click a point: its trial is named", click(ours, options.repeats))
-            show("Sizewise: move a slider: the answer", slide(ours, options.repeats))
+            show("Sizewise: type a limit: the answer", limit(ours, options.repeats))
+            if options.viewers:
+                many(ours, options.viewers)
 
 
 def write_study(folder: Path, trials: int, evaluations: int) -> None:
@@ -185,7 +183,8 @@ def click(address: str, repeats: int) -> list[float]:
                 """place => {
                 const plot = document.querySelector('.js-plotly-plot');
                 plot.scrollIntoView({block: 'center'});
-                const front = plot.data.findIndex(trace => trace.name == 'Pareto front');
+                const isMethod = trace => trace.name === 'robe' && trace.mode === 'markers' && trace.customdata;
+                const front = plot.data.findIndex(isMethod);
                 const points = plot.calcdata[front];
                 const {x, y} = points[Math.floor((place + 0.5) / 8 * points.length)];
                 const {xaxis, yaxis} = plot._fullLayout;
@@ -202,23 +201,52 @@ def click(address: str, repeats: int) -> list[float]:
     return found
 
 
-def slide(address: str, repeats: int) -> list[float]:
-    """From a key on a slider to the answer within the new limit."""
+def limit(address: str, repeats: int) -> list[float]:
+    """From Enter in the field of the largest size to the answer within it."""
     found = []
     with chromium_page() as (page, _):
-        page.goto(f"{address}/choose?study=bench")
-        slider = page.get_by_role("slider").first
-        slider.focus(timeout=WAIT)
-        page.get_by_text("Take trial").first.wait_for(timeout=WAIT)
+        page.goto(f"{address}/decide?study=bench")
+        field = page.get_by_label("Size at most")
+        page.locator(".sizewise-card").wait_for(timeout=WAIT)
         page.wait_for_timeout(2_000)
-        heading = (
-            "before => document.querySelector('[data-testid=stMain]').innerText.match(/Take.*/)[0] !== before"
-        )
-        for _ in range(repeats):
-            before = page.evaluate(f"({TEXT})().match(/Take.*/)[0]")
-            found.append(timed(page, partial(slider.press, "PageDown"), heading, before))
+        for place in range(repeats):
+            field.fill(f"{10 - place} MB")
+            before = page.evaluate(HEADING)
+            found.append(
+                timed(page, partial(field.press, "Enter"), f"before => ({HEADING})() !== before", before)
+            )
             page.wait_for_timeout(1_000)
     return found
+
+
+HEADING = "() => document.querySelector('[data-testid=stMain] h4')?.innerText"
+
+
+def many(address: str, viewers: int) -> None:
+    """As many sessions over the study, each of which types a limit while all others are open; the server's memory."""
+    found = []
+    with chromium_page() as (page, _):
+        browser = page.context.browser
+        assert browser is not None
+        pages = [browser.new_page() for _ in range(viewers)]
+        for one in pages:
+            one.goto(f"{address}/decide?study=bench")
+            one.locator(".sizewise-card").wait_for(timeout=WAIT)
+        for place, one in enumerate(pages):
+            field = one.get_by_label("Size at most")
+            field.fill(f"{place + 1}.5 MB")
+            before = one.evaluate(HEADING)
+            changed = f"before => ({HEADING})() !== before"
+            found.append(timed(one, partial(field.press, "Enter"), changed, before))
+        show(f"Sizewise: {viewers} sessions, each types a limit: the answer", found)
+    server = next(
+        process
+        for process in psutil.Process().children(recursive=True)
+        if any("sizewise_dashboard" in word for word in process.cmdline())
+    )
+    print(
+        f"The server's memory after {viewers} sessions: {server.memory_info().rss / 1e6:,.0f} MB", flush=True
+    )
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The dashboard's entry: `streamlit run app.py -- RUNS`. Which page is shown, and for which study.
 
-Reads a folder of studies and never writes. The address bar holds the page, the study, the picked trials and the view,
-so a link shows a colleague the same. `launch.serve` starts this with the options it needs.
+Reads a folder of studies, and never writes to one; notes go into a file beside them. The address bar holds the page,
+the study, the picked trials and the view, so a link shows a colleague the same. `launch.serve` starts this with the
+options it needs.
 """
 
 import sys
@@ -15,16 +16,19 @@ from sizewise_core.storage import Place, place
 from sizewise_dashboard.parts import pick_study
 from sizewise_dashboard.streamlit_page import STYLE
 
+READ_ONLY = "--read-only"
+
 
 def main(runs: Place) -> None:
     """Show the page that the address names."""
+    st.session_state["read_only"] = READ_ONLY in sys.argv[2:]
     st.set_page_config(page_title="Sizewise", layout="wide")
     st.html(f"<style>{STYLE}</style>")
     details = _page("trials", "Trials", runs)
     pages = {
         "decide": _page("decide", "Decide", runs, details),
         "trials": details,
-        "search": _page("search", "Search", runs, details),
+        "explore": _page("explore", "Explore", runs, details),
         "compare": _page("compare", "Compare", runs),
         "data": _page("data", "Data", runs),
     }

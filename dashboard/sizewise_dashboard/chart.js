@@ -170,6 +170,33 @@ function dragged(chart, changes) {
   }
 }
 
+// The trials of points in a box, or of lines within the ranges that are marked on parallel coordinates.
+function boxed(event) {
+  return (event?.points ?? []).flatMap(({ customdata }) => (customdata ? [Number(customdata[0])] : []));
+}
+
+function marked(chart) {
+  const [trace] = chart._fullData;
+  const ranges = trace.dimensions.filter(({ constraintrange }) => constraintrange?.length);
+  if (!ranges.length) return [];
+  const inside = ({ values, constraintrange }, line) =>
+    (Array.isArray(constraintrange[0]) ? constraintrange : [constraintrange]).some(
+      ([low, high]) => low <= values[line] && values[line] <= high,
+    );
+  const lines = Array.from(trace.dimensions[0].values, (_, line) => line);
+  return lines.filter((line) => ranges.every((range) => inside(range, line))).map((line) => Number(trace.customdata[line][0]));
+}
+
+function brushes(chart) {
+  const brushed = (trials) => states.get(chart).brush({ trials: [...new Set(trials)] });
+  for (const event of ["plotly_selected", "plotly_deselect", "plotly_restyle"]) chart.removeAllListeners(event);
+  chart.on("plotly_selected", (event) => event && brushed(boxed(event)));
+  chart.on("plotly_deselect", () => brushed([]));
+  chart.on("plotly_restyle", ([changes]) => {
+    if (Object.keys(changes).some((name) => name.includes("constraintrange"))) brushed(marked(chart));
+  });
+}
+
 // One figure a frame: the first is on the screen before the next is worked out.
 function enqueue(plotly, chart) {
   turn = Promise.all([plotly, turn])
@@ -211,6 +238,7 @@ function draw(Plotly, chart) {
       const more = Boolean(event?.shiftKey || event?.ctrlKey || event?.metaKey);
       if (who) states.get(chart).click({ trial: Number(who[0]), iteration: Number(who[1]), more });
     });
+    brushes(chart);
     chart.removeAllListeners("plotly_relayout");
     chart.on("plotly_relayout", (changes) => dragged(chart, changes));
   });
@@ -232,6 +260,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
   const { config, file, text, ramps } = data;
   Object.assign(state, { config, file, text, ramps });
+  state.brush = (trials) => setTriggerValue("brushed", trials);
   state.drag = (line) => setTriggerValue("dragged", line);
   state.click = (point) => setTriggerValue("clicked", point);
   states.set(chart, state);

@@ -48,6 +48,7 @@ def show(
     marks: go.Figure | None = None,
     on_click: Callable[[Point], None] | None = None,
     on_drag: Callable[[Dragged], None] | None = None,
+    on_brush: Callable[[list[int]], None] | None = None,
 ) -> None:
     """Show a figure.
 
@@ -58,6 +59,7 @@ def show(
         marks: traces that are drawn over the figure.
         on_click: called with a clicked point before the page runs again.
         on_drag: called likewise with a line that was dragged.
+        on_brush: called likewise with the trials in a box, or within ranges of parallel coordinates; of none: all.
     """
     data = {
         "figure": drawing.figure,
@@ -79,7 +81,18 @@ def show(
         if line and on_drag:
             on_drag(Dragged(**line))
 
-    _component()(key=key, data=data, on_clicked_change=clicked, on_dragged_change=dragged)
+    def brushed() -> None:
+        found = st.session_state[key].brushed
+        if found is not None and on_brush:
+            on_brush([int(trial) for trial in found["trials"]])
+
+    _component()(
+        key=key,
+        data=data,
+        on_clicked_change=clicked,
+        on_dragged_change=dragged,
+        on_brushed_change=brushed,
+    )
 
 
 def _component() -> ComponentRenderer:

@@ -23,7 +23,9 @@ _PAUSE = 5.0  # seconds before the other pages are loaded, so that a first visit
 SERVER = APP.with_name("server.py")
 
 
-def serve(runs: Place, port: int, address: str = "127.0.0.1", base_path: str = "") -> int:
+def serve(
+    runs: Place, port: int, address: str = "127.0.0.1", base_path: str = "", read_only: bool = False
+) -> int:
     """Serve the dashboard in this process, until Ctrl+C or SIGTERM.
 
     Args:
@@ -31,6 +33,7 @@ def serve(runs: Place, port: int, address: str = "127.0.0.1", base_path: str = "
         port: to listen on.
         address: to listen on.
         base_path: below which a proxy serves it, such as "/sizewise"; empty: none.
+        read_only: whether stars, tags and notes can only be read.
 
     Returns:
         The exit code.
@@ -46,7 +49,11 @@ def serve(runs: Place, port: int, address: str = "127.0.0.1", base_path: str = "
     threading.Thread(target=_warm, args=(runs,), daemon=True).start()
     try:
         # The command line is Streamlit's public interface. A child process would remain when this one is killed.
-        cli.main(arguments(runs, port, address, base), prog_name="streamlit", standalone_mode=False)
+        cli.main(
+            [*arguments(runs, port, address, base), *(["--read-only"] if read_only else [])],
+            prog_name="streamlit",
+            standalone_mode=False,
+        )
     except (KeyboardInterrupt, Abort):
         return 0
     except SystemExit as end:
@@ -91,7 +98,7 @@ def _warm(runs: Place) -> None:
     except (InputError, OSError):
         pass  # the page shows it
     time.sleep(_PAUSE)
-    for page in ("studies", "listing", "trials", "search", "compare", "data"):
+    for page in ("studies", "listing", "trials", "explore", "compare", "data"):
         import_module(f"sizewise_dashboard.{page}")
 
 

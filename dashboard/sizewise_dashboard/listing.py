@@ -1,5 +1,6 @@
 """What the list of studies says of each besides its status: when it was created, on which data, with which methods."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cachetools import LRUCache
@@ -28,9 +29,9 @@ class Facts:
         """The study's."""
         return self.status["name"]
 
-    def holds(self, words: str) -> bool:
-        """Whether each of the words is in the study's name, data, methods or state, in any case of letters."""
-        text = " ".join([self.name, self.data, *self.methods, self.status["state"]]).lower()
+    def holds(self, words: str, tags: Iterable[str] = ()) -> bool:
+        """Whether each of the words is in the study's name, data, methods, state or tags, in any case of letters."""
+        text = " ".join([self.name, self.data, *self.methods, self.status["state"], *tags]).lower()
         return all(word in text for word in words.lower().split())
 
 

@@ -24,9 +24,9 @@ from streamlit import config
 
 from sizewise_dashboard.streamlit_page import SCRIPTS, page
 
-PAGES = ("", "decide", "trials", "search", "compare", "data")
+PAGES = ("", "decide", "trials", "explore", "compare", "data")
 # Addresses of earlier versions; what they hold after the question mark stays.
-_MOVED = {"tradeoff": "decide", "choose": "decide"}
+_MOVED = {"tradeoff": "decide", "choose": "decide", "search": "explore"}
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 # Browsers may cache for ever what has a name that changes with its content.
 _PLOTLY_URL = f"/plotly-{hashlib.sha256(_PLOTLY.read_bytes()).hexdigest()[:12]}.js"

@@ -40,6 +40,11 @@ STYLE = """
 .stMainBlockContainer [data-testid=stMetricValue] { font-size: 1.5rem }
 .stApp a:focus-visible { outline: 2px solid currentColor; outline-offset: 1px }
 .stMainBlockContainer h4 { padding: 0 0 0.5rem; font-size: 1.1rem; line-height: 1.35 }
+.stMainBlockContainer [data-testid=stCaptionContainer] { color: inherit !important; opacity: 0.8 }
+.stMainBlockContainer [data-testid=stCaptionContainer] p { color: inherit !important }
+.stMainBlockContainer [data-testid=stCode] .token { color: inherit !important }
+.stMainBlockContainer [data-testid^=stBaseButton-segmented] p { color: light-dark(#31333f, #fafafa) !important }
+.stMainBlockContainer [role=tab][aria-selected=true] p { color: light-dark(#a3122f, #ff8a8a) !important }
 .sizewise-facts { display: flex; flex-wrap: wrap; gap: 0.1rem 1.4rem; margin: 0 }
 .sizewise-facts dt { display: inline; font-size: 0.8rem; opacity: 0.75; margin: 0 0.35rem 0 0 }
 .sizewise-facts dd { display: inline; font-size: 0.875rem; margin: 0; overflow-wrap: anywhere }

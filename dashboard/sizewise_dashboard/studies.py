@@ -11,7 +11,7 @@ from sizewise.results.status import NEAR
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, exists
 from sizewise_core.units import format_auc, format_bytes, format_seconds
-from sizewise_dashboard import listing
+from sizewise_dashboard import listing, notes
 from sizewise_dashboard.parts import badge, plain
 
 _PROBLEMS, _MOST_PROBLEMS = 2, 20  # shown of each study, and of all
@@ -26,10 +26,11 @@ def page(runs: Place, target: st.Page) -> None:
             "Search", key="find", placeholder="name, data, method or state", bind="query-params", width=320
         )
         order = st.selectbox("Sort by", listing.SORTS, key="sort", bind="query-params", width=220)
-    st.fragment(_list, run_every=3)(runs, target, words or "", order)
+        archived = st.toggle("Archived too", key="archived_studies", bind="query-params")
+    st.fragment(_list, run_every=3)(runs, target, words or "", order, archived)
 
 
-def _list(runs: Place, target: st.Page, words: str, order: str) -> None:
+def _list(runs: Place, target: st.Page, words: str, order: str, archived: bool) -> None:
     try:
         studies = listing.facts(runs)
     except InputError as error:
@@ -44,11 +45,21 @@ def _list(runs: Place, target: st.Page, words: str, order: str) -> None:
     if not studies:
         st.info(plain(f"No study in {runs} yet. ") + "`sizewise run STUDY.yaml` starts one.")
         return
-    shown = [study for study in listing.ordered(studies, order) if study.holds(words)]
+    try:
+        known = notes.load(runs)
+    except InputError as error:
+        st.warning(plain(str(error)))
+        known = notes.Notes()
+    said = {study.name: known.of(notes.Key(study.name)) for study in studies}
+    shown = [
+        study
+        for study in listing.ordered(studies, order)
+        if study.holds(words, said[study.name].tags) and (archived or not said[study.name].archived)
+    ]
     if not shown:
         st.info(plain(f"None of {len(studies):,} studies has {words!r} in its name, data, method or state."))
     for study in shown[:_MOST_SHOWN]:
-        _card(study, target)
+        _card(study, target, said[study.name])
     if len(shown) > _MOST_SHOWN:
         st.text(f"The first {_MOST_SHOWN} of {len(shown):,} studies: search for the others.")
     damaged = [
@@ -62,14 +73,18 @@ def _list(runs: Place, target: st.Page, words: str, order: str) -> None:
     st.caption(f"Best: the highest validation AUC, and the size of its model. Smallest near it: {near}.")
 
 
-def _card(study: listing.Facts, target: st.Page) -> None:
+def _card(study: listing.Facts, target: st.Page, note: notes.Note) -> None:
     """One study: its name and state in a line, what it found and cost in the next."""
     status = study.status
     trials = status["trials"]
     done = trials["finished"] + trials["pruned"] + trials["failed"]
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.page_link(target, label=f"**{plain(study.name)}**", query_params={"study": study.name})
+            st.page_link(
+                target,
+                label=f"{'★ ' if note.star else ''}**{plain(study.name)}**",
+                query_params={"study": study.name},
+            )
             badge(status["state"])
             st.progress(
                 min(status["progress"], 1.0), text=f"{done:,} of {trials['asked']:,} trials", width=200
@@ -80,6 +95,8 @@ def _card(study: listing.Facts, target: st.Page) -> None:
             "Cost": cost(status["cost"]),
             "Time left": "" if status["seconds_left"] is None else format_seconds(status["seconds_left"]),
             "Failed": f"{trials['failed']:,}" if trials["failed"] else "",
+            "Tags": ", ".join(note.tags),
+            "Note": note.text,
             "Methods": ", ".join(study.methods),
             "Data": study.data,
             "Created": ""

@@ -214,7 +214,13 @@ def _difference(study: Study, chosen: Choice, other: Choice) -> str:
 
 
 def runners_up(study: Study, chosen: Choice, limits: Limits) -> pl.DataFrame:
-    """The best evaluation of every other trial within the limits, in the order of preference."""
+    """The best evaluation of every other trial within the limits, in the order of preference.
+
+    Args:
+        study: of the trials.
+        chosen: whose trial is left out.
+        limits: on size, AUC and effort.
+    """
     fitting = study.candidates.filter(pl.col("trial_id") != chosen.trial_id, limits.met(study.size))
     order, down = ["auc", study.size, "iteration"], [True, False, False]
     if limits.floor is not None:

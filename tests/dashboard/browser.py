@@ -22,13 +22,13 @@ ARGUMENTS += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL
 
 
 @contextmanager
-def dashboard(runs: Path, log: Path) -> Iterator[str]:
+def dashboard(runs: Path, log: Path, base_path: str = "") -> Iterator[str]:
     """The address of a dashboard over `runs`, started in the repository root, where `platform/` lies."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     code = "from pathlib import Path; from sizewise_dashboard.launch import serve; "
-    code += f"raise SystemExit(serve(Path({str(runs)!r}), {port}))"
+    code += f"raise SystemExit(serve(Path({str(runs)!r}), {port}, base_path={base_path!r}))"
     roots = [str(REPOSITORY / root) for root in ("platform", "data_prep", "dashboard")]
     path = os.pathsep.join([*roots, os.environ.get("PYTHONPATH", "")])
     with log.open("w") as output:
@@ -40,8 +40,8 @@ def dashboard(runs: Path, log: Path) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
     try:
-        _wait_until_up(f"http://127.0.0.1:{port}/_stcore/health", process, log)
-        yield f"http://127.0.0.1:{port}"
+        _wait_until_up(f"http://127.0.0.1:{port}{base_path}/_stcore/health", process, log)
+        yield f"http://127.0.0.1:{port}{base_path}"
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0, log.read_text()
     finally:

@@ -102,7 +102,7 @@ def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def test_every_page_asks_for_scripts_that_are_there_and_may_be_kept(address: str) -> None:
     """The page names scripts of Streamlit and Plotly by what they are called today."""
-    for name in ("", "decide", "trials", "search", "compare", "data"):
+    for name in ("", "decide", "trials", "explore", "compare", "data"):
         with urlopen(f"{address}/{name}?study=any") as answer:
             assert answer.headers["cache-control"] == "no-cache"
             sources = set(re.findall(r'(?:src|href)="\./([^"]+\.js)"', answer.read().decode()))
@@ -394,7 +394,7 @@ def test_a_link_holds_what_is_picked_and_figures_and_tables_download(
 
 
 def test_every_other_page_stands_and_a_trials_bar_opens_it(address: str, runs: Path, page: Page) -> None:
-    for name, figures in (("compare", 2), ("data", 0), ("search", 9)):
+    for name, figures in (("compare", 2), ("data", 0), ("explore", 10)):
         page.goto(f"{address}/{name}?study=finished")
         expect(page.locator(".chart[aria-label]")).to_have_count(figures, timeout=WAIT)
         page.wait_for_timeout(500)

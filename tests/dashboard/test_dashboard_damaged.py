@@ -45,7 +45,7 @@ def test_every_page_says_what_could_not_be_read(tmp_path: Path, monkeypatch: pyt
     assert "link: " in words
     assert "is a link, which is not followed" in words
     assert "gone: gone/study.json was skipped (a link" in words
-    for page in ("decide", "trials", "search", "data", "compare"):
+    for page in ("decide", "trials", "explore", "data", "compare"):
         for study, said in (("hurt", "0001.jsonl holds 2 of"), ("fine", ""), ("link", "is a link")):
             app = AppTest.from_function(
                 _page, kwargs={"runs": str(tmp_path), "page": page}, default_timeout=30

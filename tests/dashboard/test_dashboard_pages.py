@@ -9,19 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from arrow_shards import read_shard
 from sizewise import config, results
 from sizewise.cli.studies import overrides
-from sizewise.results import Study, answer, choose, load, status
+from sizewise.results import Study, answer, choose, load, searching, status
 from sizewise.results.commands import run_longer
 from sizewise.results.data import Data, frequencies
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_bytes
-from sizewise_dashboard import limits, snapshots
+from sizewise_dashboard import limits, notes, snapshots
 from sizewise_dashboard.launch import APP
+from sizewise_dashboard.notes import Key, Note
 from sizewise_dashboard.snapshots import Snapshot
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
@@ -427,9 +429,9 @@ def test_every_page_of_every_odd_study_says_something(tmp_path: Path, show: Open
         file.write('{"trial_id": 1, "iterat')
     one.driver("finished")
     for study in ("started", "one_objective"):
-        for page in ("search", "compare", "data", "decide", "trials"):
+        for page in ("explore", "compare", "data", "decide", "trials"):
             assert _text(show(page, study))
-    assert "half-written" in _text(show("search", "one_objective"))
+    assert "half-written" in _text(show("explore", "one_objective"))
     assert "is not a folder" in show("data", "one_objective").warning[0].value
 
 
@@ -477,13 +479,13 @@ def test_pruned_trials_say_why(tmp_path: Path, show: Open) -> None:
     writer.trial(
         3, 30_000, evaluations=2, state="pruned", reason="<i>dominated</i> by trial 2 at iteration 78"
     )
-    app = show("search", "demo")
-    table = app.dataframe[0].value
+    app = show("explore", "demo")
+    table = app.dataframe[-1].value
     assert table["state"].to_list() == ["pruned"]
     assert table["why"].to_list() == ["<i>dominated</i> by trial 2 at iteration 78"]
 
 
-@pytest.mark.parametrize("page", ["decide", "trials", "search", "compare", "data"])
+@pytest.mark.parametrize("page", ["decide", "trials", "explore", "compare", "data"])
 def test_a_link_to_a_study_that_is_gone_shows_nothing_of_another(
     page: str, tmp_path: Path, show: Open
 ) -> None:
@@ -504,3 +506,36 @@ def test_a_link_to_a_study_that_is_gone_shows_nothing_of_another(
     assert not picked.exception
     assert not picked.error
     assert picked.selectbox[0].value == "remaining"
+
+
+def test_the_table_of_trials_is_filtered_and_columns_hidden(tmp_path: Path, show: Open) -> None:
+    finished_study(tmp_path, "demo", trials=6)
+    app = show("explore", "demo", filter="auc>0.75 trial_id<5 method=robe")
+    rows = load(tmp_path, "demo").trials.filter(pl.col("auc") > 0.75, pl.col("trial_id") < 5)
+    assert app.dataframe[0].value["trial"].to_list() == rows["trial_id"].to_list()
+    app.multiselect(key="hidden").set_value(["iteration"]).run()
+    assert "iterations" not in app.dataframe[0].value.columns
+    assert "no column speed" in _text(show("explore", "demo", filter="speed>3"))
+
+
+def test_notes_are_read_and_changed_one_at_a_time(tmp_path: Path, show: Open) -> None:
+    finished_study(tmp_path, "demo", trials=3)
+    notes.change(tmp_path, Key("demo", 1), Note(star=True, tags=("a", "b"), text="<b>kept</b>"))
+    notes.change(tmp_path, Key("demo", 2), Note(archived=True))
+    table = show("explore", "demo").dataframe[0].value
+    assert table["trial"].to_list() == [0, 1]  # the other one is archived
+    assert table["star"].to_list()[1] == "★"
+    assert table["note"].to_list()[1] == "<b>kept</b>"
+    notes.change(tmp_path, Key("demo", 2), Note())
+    assert list(notes.load(tmp_path)) == ["demo/1"]
+    (tmp_path / notes.FILE).write_text("[")
+    assert "holds no notes" in _text(show("explore", "demo"))
+    with pytest.raises(InputError, match="holds no notes"):
+        notes.change(tmp_path, Key("demo"), Note(star=True))  # what somebody wrote is not lost
+
+
+def test_a_setting_that_is_an_objective_does_not_explain_itself(tmp_path: Path) -> None:
+    finished_study(tmp_path, "demo")
+    study = load(tmp_path, "demo")
+    assert "memory_budget" in searching.importances(study, "auc")
+    assert "memory_budget" not in searching.importances(study, "embedding_bytes")

@@ -321,11 +321,14 @@ def dashboard(
     base_path: Annotated[
         str, typer.Option(help="Path below which a proxy serves it, such as /sizewise.", metavar="PATH")
     ] = "",
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Stars, tags and notes can be read, and not be changed.")
+    ] = False,
 ) -> None:
     """Open the Streamlit app over a folder of studies."""
     # By its entry point, because this package must not import the dashboard, which is built on it.
     (serve,) = entry_points(group="sizewise.commands", name="dashboard")
-    raise typer.Exit(serve.load()(place(runs), port, address, base_path))
+    raise typer.Exit(serve.load()(place(runs), port, address, base_path, read_only))
 
 
 @app.command()

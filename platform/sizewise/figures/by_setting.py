@@ -194,7 +194,7 @@ def parallel_coordinates(study: Study) -> go.Figure:
     auc = rows["auc"].to_numpy()
     figure.add_parcoords(
         line={"color": auc, "colorscale": style.COLORS, "cmin": auc.min(), "cmax": auc.max()},
-        dimensions=[_dimension(study, rows, name) for name in names],
+        dimensions=[dimension(study, rows, name) for name in names],
         labelangle=0,
     )
     return figure
@@ -226,7 +226,14 @@ def _grid(study: Study, rows: pl.DataFrame, name: str, steps: Any) -> Sequence[A
     return list(10**values if log else values)
 
 
-def _dimension(study: Study, rows: pl.DataFrame, name: str) -> dict[str, Any]:
+def dimension(study: Study, rows: pl.DataFrame, name: str) -> dict[str, Any]:
+    """One axis of parallel coordinates.
+
+    Args:
+        study: of the trials.
+        rows: the trials.
+        name: of a setting or a metric, their column.
+    """
     numbers, known = _codes(
         rows[name].fill_null(strategy="min")
         if rows[name].dtype.is_numeric()

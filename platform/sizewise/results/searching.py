@@ -32,6 +32,11 @@ EVALUATORS: dict[str, Callable[[], optuna.importance.BaseImportanceEvaluator]] =
 _MOST_TRIALS = 2_000  # evenly chosen; more change nothing that is seen but the wait
 _SLOW = {"fANOVA": 200}  # trials above which an evaluator would keep people waiting
 _NEVER = {"seed", "data", "evaluate_every", "checkpoint_seconds"}
+# Settings that are an objective in other words, which explain it without saying anything.
+_SAME = {
+    "memory_budget": ("embedding_bytes", "model_bytes"),
+    "epochs": ("iterations", "iteration", "samples"),
+}
 _DONE = ("finished", "pruned")
 _LOG_SPAN = 20.0  # a positive setting whose values span more than this is looked at by its logarithm
 
@@ -119,7 +124,8 @@ def _optuna_study(study: Study, objective: str) -> optuna.Study:
     value = column(objective)
     done = study.trials.filter(pl.col("state").is_in(_DONE), pl.col(value).is_not_null())
     done = done.gather_every(math.ceil(max(done.height, 1) / _MOST_TRIALS))
-    distributions = {name: _distribution(study, name) for name in searched(study)}
+    others = [name for name in searched(study) if objective not in _SAME.get(name, ())]
+    distributions = {name: _distribution(study, name) for name in others}
     rebuilt = optuna.create_study(direction=study.objectives.get(objective, "maximize"))
     for row in done.iter_rows(named=True):
         params = {name: _value(row[name]) for name in distributions if row[name] is not None}

@@ -1,4 +1,4 @@
-"""How a study's search went: what it gained, which settings mattered and were tried, and which trials were pruned."""
+"""A study's trials to explore, and the questions that people have of a search, each with its figures."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from sizewise.figures import searching as figures
 from sizewise.results import Study
 from sizewise.results import searching as results
 from sizewise_core.storage import Place
-from sizewise_dashboard import chart, picking, snapshots, tables
+from sizewise_dashboard import chart, explorer, picking, snapshots, tables
 from sizewise_dashboard.chart import Point
 from sizewise_dashboard.parts import has_trials, opened, show_problems
 from sizewise_dashboard.snapshots import Snapshot
@@ -27,8 +27,9 @@ def page(runs: Place, details: st.Page | None = None) -> None:
     if st.session_state.pop("open", False) and details:
         trials = ",".join(map(str, picking.picked(study)))
         st.switch_page(details, query_params={"study": study.name, "trials": trials})
-    _gains(now)
+    explorer.show(now, runs)
     _settings(now)
+    _gains(now)
     _unfinished(study)
     show_problems(study)
 
@@ -40,8 +41,9 @@ def _open(study: Study, click: Point) -> None:
 
 
 def _gains(now: Snapshot) -> None:
-    """The hypervolume, what mattered, and when trials ran."""
+    """The hypervolume and the first objective over trials, and when trials ran."""
     study = now.study
+    st.subheader("Was the search long enough?")
     left, right = st.columns(2)
     with left:
         chart.show(
@@ -51,22 +53,14 @@ def _gains(now: Snapshot) -> None:
             on_click=partial(_open, study),
         )
     with right:
-        names = results.evaluators(study)
-        evaluator = st.session_state.get("evaluator") or st.query_params.get("evaluator") or names[0]
-        evaluator = evaluator if evaluator in names else names[0]
+        objective = next(iter(study.objectives))
         chart.show(
-            snapshots.drawn(now, ("importance", evaluator), lambda: figures.importance(study, evaluator)),
-            "importance",
-            f"Importance of each searched setting for each objective, by {evaluator}.",
-        )
-        st.segmented_control(
-            "Importance by",
-            names,
-            default=names[0],
-            required=True,
-            key="evaluator",
-            bind="query-params",
-            label_visibility="collapsed",
+            snapshots.drawn(
+                now, ("objective", objective), lambda: figures.objective_history(study, objective)
+            ),
+            "objective_history",
+            f"{objective} of each trial in their order, and the best so far.",
+            on_click=partial(_open, study),
         )
     st.caption("Click a bar or a point to open its trial.")
     chart.show(
@@ -81,9 +75,27 @@ def _settings(now: Snapshot) -> None:
     """The settings that were tried: slices, a contour, ranks, history, distribution, parallel coordinates."""
     study = now.study
     settings = results.searched(study)
+    st.subheader("Which settings matter?")
     if not settings:
         st.info("All trials have the same settings, so there is nothing to slice.")
         return
+    names = results.evaluators(study)
+    evaluator = st.session_state.get("evaluator") or st.query_params.get("evaluator") or names[0]
+    evaluator = evaluator if evaluator in names else names[0]
+    chart.show(
+        snapshots.drawn(now, ("importance", evaluator), lambda: figures.importance(study, evaluator)),
+        "importance",
+        f"Importance of each searched setting for each objective, by {evaluator}.",
+    )
+    st.segmented_control(
+        "Importance by",
+        names,
+        default=names[0],
+        required=True,
+        key="evaluator",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
     with st.container(horizontal=True):
         objectives = list(study.objectives)
         objective = st.selectbox(
@@ -119,27 +131,11 @@ def _settings(now: Snapshot) -> None:
             f"Trials over {x} and {y}, coloured by their rank in {objective}.",
             on_click=partial(_open, study),
         )
-    left, right = st.columns(2)
-    with left:
-        chart.show(
-            snapshots.drawn(
-                now, ("objective", objective), lambda: figures.objective_history(study, objective)
-            ),
-            "objective_history",
-            f"{objective} of each trial in their order, and the best so far.",
-            on_click=partial(_open, study),
-        )
-    with right:
-        chart.show(
-            snapshots.drawn(now, ("distribution", objective), lambda: figures.distribution(study, objective)),
-            "distribution",
-            f"Share of trials with at most each value of {objective}.",
-            on_click=partial(_open, study),
-        )
     chart.show(
-        snapshots.drawn(now, "parallel", lambda: by_setting.parallel_coordinates(study)),
-        "parallel",
-        "Every trial as a line through its settings and objectives.",
+        snapshots.drawn(now, ("distribution", objective), lambda: figures.distribution(study, objective)),
+        "distribution",
+        f"Share of trials with at most each value of {objective}.",
+        on_click=partial(_open, study),
     )
 
 
@@ -151,7 +147,7 @@ def _named(name: str) -> str:
 def _unfinished(study: Study) -> None:
     """Trials that did not run to their end, and why."""
     rows = study.trials.filter(pl.col("state").is_in(_UNFINISHED))
-    st.subheader("Pruned and failed")
+    st.subheader("What failed, and why?")
     if rows.is_empty():
         st.text("No trial was pruned, and none failed.")
         return

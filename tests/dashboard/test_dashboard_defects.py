@@ -1,0 +1,277 @@
+"""What once was broken in the browser, in one session: behind a proxy, on narrow screens, for odd studies.
+
+The dashboard is served below a base path throughout.
+"""
+
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browser import ARGUMENTS, CHROMIUM, dashboard
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from study_folder import StudyWriter, finished_study
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found: install Debian's package `chromium`"),
+]
+WAIT = 60_000
+BASE = "/lab/sizewise"
+DRAWN = ".js-plotly-plot .main-svg"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    runs = tmp_path_factory.mktemp("runs")
+    for name in ("one", "two", "three"):
+        finished_study(runs, name, trials=6)
+    methods = StudyWriter(runs, "methods", trials=8)
+    for trial in range(8):
+        methods.trial(trial, 2_000 * 4**trial)
+        path = methods.folder / f"trials/{trial:04d}.json"
+        record = json.loads(path.read_text().partition("\n")[0])
+        config = {
+            **record["config"],
+            "method": ("robe", "hash", "qr")[trial % 3],
+            "storage": ("int4", "int8")[trial % 2],
+        }
+        methods.ledger(trial, config=config, values=record["values"], evaluations=8)
+    methods.driver("finished")
+    StudyWriter(runs, "empty", trials=4).driver("running")
+    cut = finished_study(runs, "cut", trials=2)
+    cut.driver("running", age=10_000, pid=2**22 + 1)
+    elsewhere = finished_study(runs, "elsewhere", trials=3)
+    record = json.loads((elsewhere.folder / "study.json").read_text())
+    record["data"]["path"] = "data/other"
+    elsewhere.json("study.json", record)
+    with dashboard(runs, tmp_path_factory.mktemp("log") / "dashboard.log", BASE) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 720})
+    yield context.new_page()
+    context.close()
+
+
+@contextmanager
+def nginx(folder: Path, upstream: str) -> Iterator[str]:
+    """The address of an nginx with TLS and a login before the dashboard, as docs/dashboard.md has it."""
+    subject = ["-subj", "/CN=127.0.0.1", "-days", "2"]
+    key = ["-nodes", "-newkey", "rsa:2048", "-keyout", "key.pem", "-out", "certificate.pem"]
+    subprocess.run(["openssl", "req", "-x509", *key, *subject], cwd=folder, check=True, capture_output=True)
+    digest = subprocess.run(
+        ["openssl", "passwd", "-apr1", "secret"], check=True, capture_output=True, text=True
+    )
+    (folder / "users").write_text(f"ada:{digest.stdout}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    origin = upstream.removesuffix(BASE)
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(f"""
+daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/errors; user root;
+events {{}}
+http {{
+  access_log off; {temporary}
+  server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_certificate {folder}/certificate.pem;
+    ssl_certificate_key {folder}/key.pem;
+    auth_basic "Sizewise";
+    auth_basic_user_file {folder}/users;
+    location {BASE}/ {{
+      proxy_pass {origin};
+      proxy_http_version 1.1;
+      proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection "upgrade";
+      proxy_read_timeout 1d;
+    }}
+  }}
+}}
+""")
+    process = subprocess.Popen([str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf")])
+    try:
+        for _ in range(200):
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, (folder / "errors").read_text()
+            time.sleep(0.05)
+        yield f"https://127.0.0.1:{port}{BASE}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.skipif(NGINX is None, reason="no nginx found: install Debian's package `nginx-light`")
+def test_figures_draw_behind_a_proxy_with_tls_and_a_login(
+    address: str, browser: Browser, tmp_path: Path
+) -> None:
+    with nginx(tmp_path, address) as proxied:
+        login = {"username": "ada", "password": "secret"}
+        context = browser.new_context(ignore_https_errors=True, http_credentials=login)  # type: ignore[arg-type]
+        page = context.new_page()
+        page.goto(f"{proxied}/")
+        page.get_by_role("link", name="methods").click()
+        expect(page.locator(DRAWN).first).to_be_visible(timeout=WAIT)
+        assert page.url.startswith(f"{proxied}/decide?study=methods")
+        page.goto(f"{proxied}/choose?study=one")  # a link of an earlier version
+        expect(page.locator(DRAWN).first).to_be_visible(timeout=WAIT)
+        context.close()
+        with pytest.raises(HTTPError, match="401"):
+            urlopen(f"{proxied}/", context=ssl._create_unverified_context())
+
+
+def test_compared_figures_follow_the_width_of_their_columns(address: str, page: Page) -> None:
+    page.goto(f"{address}/compare?study=one&others=")
+    expect(page.locator(DRAWN).first).to_be_visible(timeout=WAIT)
+    wide = page.locator(".js-plotly-plot").first.bounding_box()
+    box = page.get_by_role("combobox", name="Compare with")
+    for name in ("two", "three"):
+        box.click()
+        page.get_by_role("option", name=name).click()
+        page.wait_for_timeout(700)
+    page.keyboard.press("Escape")
+    expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=WAIT)
+    page.wait_for_timeout(1_500)
+    first, second = (
+        page.locator(DRAWN.replace(".js-plotly-plot", f".js-plotly-plot >> nth={n} >>")).first for n in (0, 1)
+    )
+    left, right = first.bounding_box(), second.bounding_box()
+    assert left is not None
+    assert right is not None
+    assert wide is not None
+    assert left["width"] <= wide["width"]
+    assert left["x"] + left["width"] <= right["x"] + 1
+
+
+def test_only_studies_on_the_same_data_are_compared_unasked(address: str, page: Page) -> None:
+    page.goto(f"{address}/compare?study=elsewhere")
+    expect(page.get_by_text("No other study here has models of the same data")).to_be_visible(timeout=WAIT)
+
+
+def test_a_contour_over_names_has_them_on_its_axis(address: str, page: Page) -> None:
+    page.goto(f"{address}/explore?study=methods&across=method&along=storage")
+    plot = page.locator(".chart[aria-label^='auc over method']")
+    plot.scroll_into_view_if_needed(timeout=WAIT)
+    for name in ("hash", "qr", "robe", "int4", "int8"):
+        expect(plot.get_by_text(name, exact=True).first).to_be_visible(timeout=WAIT)
+    assert plot.locator(".contourlayer path").count() > 3
+
+
+def test_an_empty_study_has_no_axes_and_an_interrupted_one_says_how_to_go_on(
+    address: str, page: Page
+) -> None:
+    page.goto(f"{address}/decide?study=empty")
+    expect(page.get_by_text("No trial has been evaluated yet.")).to_be_visible(timeout=WAIT)
+    assert page.locator(".js-plotly-plot").count() == 0
+    page.goto(f"{address}/decide?study=cut")
+    expect(page.get_by_text("Interrupted: the process that ran it ended")).to_be_visible(timeout=WAIT)
+    command = page.get_by_text("sizewise resume cut").first
+    expect(command).to_be_visible()
+    assert (command.bounding_box() or {})["y"] < 720
+
+
+def test_narrow_screens_have_cards_and_do_not_scroll_sideways(address: str, browser: Browser) -> None:
+    page = browser.new_context(viewport={"width": 390, "height": 844}).new_page()
+    for path in ("", "decide?study=methods&view=Pareto front", "trials?study=methods"):
+        page.goto(f"{address}/{path}")
+        expect(page.locator(".sizewise-facts:visible").first).to_be_visible(timeout=WAIT)
+        assert page.locator("[data-testid=stDataFrame]:visible").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_studies_are_found_by_word_and_sorted(address: str, page: Page) -> None:
+    page.goto(address + "/")
+    expect(page.get_by_role("link", name="elsewhere")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("data/other")).to_be_visible()
+    page.get_by_label("Search").fill("hash")
+    page.get_by_label("Search").press("Enter")
+    expect(page.get_by_role("link", name="elsewhere")).to_have_count(0, timeout=WAIT)
+    expect(page.get_by_role("link", name="methods")).to_have_count(1, timeout=WAIT)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "decide?study=methods",
+        "trials?study=methods",
+        "explore?study=methods",
+        "compare?study=one",
+        "data?study=one",
+    ],
+)
+def test_no_page_has_a_serious_barrier(address: str, page: Page, path: str) -> None:
+    page.goto(f"{address}/{path}")
+    expect(page.locator("[data-testid=stMain] [data-testid=stElementContainer]").nth(2)).to_be_visible(
+        timeout=WAIT
+    )
+    page.wait_for_timeout(2_500)
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (rule["id"], [node["html"][:160] for node in rule["nodes"][:3]])
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+def test_what_is_brushed_in_one_view_is_what_the_others_show(address: str, page: Page) -> None:
+    page.goto(f"{address}/explore?study=methods")
+    plot = page.locator(".js-plotly-plot").first
+    expect(plot.locator(".scatterlayer .point").first).to_be_visible(timeout=WAIT)
+    area = plot.locator(".nsewdrag").first.bounding_box()
+    assert area is not None
+    page.mouse.move(area["x"] + 2, area["y"] + 2)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] - 2, steps=6)
+    page.mouse.up()
+    button = page.get_by_role("button", name="Show all again")
+    expect(button).to_be_visible(timeout=WAIT)
+    brushed = int(button.inner_text().partition("(")[2].split()[0])
+    assert 0 < brushed < 8
+    lines = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => plot._fullData?.[0])
+        .find(trace => trace?.type === 'parcoords')?.dimensions[0].values.length"""
+    page.wait_for_function(f"count => ({lines})() === count", arg=brushed, timeout=WAIT)
+    button.click()
+    page.wait_for_function(f"count => ({lines})() === count", arg=8, timeout=WAIT)
+
+
+def test_notes_are_kept_beside_the_study(address: str, page: Page) -> None:
+    page.goto(f"{address}/explore?study=three")
+    page.get_by_role("button", name="Star, tag, note or archive").click(timeout=WAIT)
+    page.get_by_label("Tags, separated by commas").fill("shipped, May")
+    page.get_by_text("Archive: leave it out of lists").click()
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_timeout(1_000)
+    page.goto(address + "/")
+    expect(page.get_by_role("link", name="methods")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("link", name="three")).to_have_count(0)
+    page.get_by_text("Archived too").click()
+    expect(page.get_by_text("shipped, May")).to_be_visible(timeout=WAIT)
