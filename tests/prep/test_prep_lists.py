@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -161,11 +162,11 @@ LAYOUT = Layout(columns={"click": "label", "user": "token", "seen": "tokens", "i
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """600 rows whose lists have 0 to 6 values, most of them frequent ones."""
-    random = np.random.default_rng(5)
-    seen = [(random.pareto(1.0, random.integers(0, 7)) * 3).astype(np.int64).tolist() for _ in range(600)]
+    draw = np.random.default_rng(5)
+    seen = [(draw.pareto(1.0, draw.integers(0, 7)) * 3).astype(np.int64).tolist() for _ in range(600)]
     columns = {
-        "click": random.integers(0, 2, 600),
-        "user": random.integers(-9, 9, 600),
+        "click": draw.integers(0, 2, 600),
+        "user": draw.integers(-9, 9, 600),
         "seen": [None if len(one) == 3 else one for one in seen],
         "ids": [[f"v{value % 5}" for value in one[:2]] for one in seen],
     }
@@ -383,3 +384,60 @@ def test_schema_files_say_how_lists_are_written(tmp_path: Path) -> None:
         path.write_text(f"columns:\n  click: label\n  {wrong}\n")
         with pytest.raises(InputError, match=match):
             Layout.load(path)
+
+
+def test_a_list_among_single_values_of_json_is_a_bad_row(tmp_path: Path) -> None:
+    """Far behind the rows that are looked at first; a text in brackets is no list."""
+    rows: list[Row] = [{"click": j % 2, "user": f"u{j % 9}", "seen": [j]} for j in range(2000)]
+    rows[1500] |= {"user": ["a", "b"]}
+    rows[1600] |= {"user": {"id": 7}}
+    rows[1700] |= {"user": "[deleted]"}
+    rows[1800] |= {"seen": [[1]]}
+    write_json(tmp_path / "log.jsonl", rows, [])
+    layout = Layout(columns={"click": "label", "user": "token", "seen": "tokens"})
+    found, bad = parsed(tmp_path / "log.jsonl", layout)
+    assert [(one.line, one.fault.reason) for one in bad] == [
+        (1501, "not_a_value"),
+        (1601, "not_a_value"),
+        (1801, "not_a_list"),
+    ]
+    assert bad[0].fault.detail.endswith("is a list instead of one value")
+    assert found.ids[1698, 0] == hashing.token("[deleted]")
+    assert len(found) == 1997
+
+
+def test_mutated_shards_with_lists_are_refused_or_read_right(tmp_path: Path) -> None:
+    """Whatever bytes change, offsets stay within the values."""
+    path, shape, choices = (
+        tmp_path / "train-00000.arrow",
+        Shape(60, 2, 3, lists=("seen", "ids_list")),
+        random.Random(2),
+    )
+    numbers = np.random.default_rng(2)
+    lists = [
+        ListColumn.of_lengths(lengths, numbers.integers(0, 2**32, lengths.sum(), np.uint32))
+        for lengths in (numbers.integers(0, 5, 60), numbers.integers(0, 3, 60))
+    ]
+    dense, ids = numbers.random((60, 2), np.float32), numbers.integers(0, 2**32, (60, 3), np.uint32)
+    write_shard(
+        path, Rows(numbers.integers(0, 2, 60).astype(np.uint8), dense, ids, tuple(lists)), shape.lists
+    )
+    good, refused = path.read_bytes(), 0
+    for _ in range(600):
+        data = bytearray(good)
+        for _ in range(choices.choice((1, 1, 2, 8))):
+            data[choices.randrange(len(data))] = choices.choice((0, 1, 127, 128, 255, choices.randrange(256)))
+        if choices.random() < 0.2:
+            del data[choices.randrange(len(data)) :]
+        path.write_bytes(data)
+        try:
+            rows = read_shard(path, shape)
+        except InputError:
+            refused += 1
+            continue
+        assert len(rows) == 60
+        for column in rows.lists:
+            assert column.offsets[0] == 0
+            assert column.offsets[-1] == len(column.values)
+            assert (np.diff(column.offsets) >= 0).all()
+    assert 100 < refused < 600

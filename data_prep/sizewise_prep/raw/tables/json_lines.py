@@ -24,6 +24,7 @@ from sizewise_prep.raw.tables.arrow_types import check_names
 from sizewise_prep.raw.tables.frames import bad_value
 from sizewise_prep.raw.values.row_splits import RowSplit
 
+_NESTED = r"\A(?:\[.*\]|\{.*\})\z"
 _SLICE_BYTES = 256 << 10
 _SAMPLE_ROWS = 1000
 _FIRST_BYTES = 256 << 10
@@ -93,9 +94,34 @@ class _Block:
     def _converted(
         self, frame: pl.DataFrame, lines: list[bytes], numbers: list[int], bad: list[BadRow]
     ) -> Parsed:
+        nested = self._nested(frame, lines)
+        if nested:
+            bad = [
+                *bad,
+                *(
+                    BadRow(numbers[row], lines[row].removesuffix(b"\r"), fault)
+                    for row, fault in nested.items()
+                ),
+            ]
+            kept = [row for row in range(frame.height) if row not in nested]
+            frame, lines, numbers = frame[kept], [lines[row] for row in kept], [numbers[row] for row in kept]
         found = self.converter.convert(frame)
         more = [BadRow(numbers[row], lines[row].removesuffix(b"\r"), fault) for row, fault in found.faults]
         return Parsed(found.rows, sorted([*bad, *more]), found.inexact, found.times, splits=found.splits)
+
+    def _nested(self, frame: pl.DataFrame, lines: list[bytes]) -> dict[int, Fault]:
+        """Rows with a list or an object where there should be one value, which Polars gives as its text."""
+        found: dict[int, Fault] = {}
+        for name in self.converter.columns:
+            if name in self.layout.token_lists:
+                continue
+            for row in frame[name].str.contains(_NESTED).fill_null(False).arg_true():
+                value = json.loads(lines[row])[name]
+                if isinstance(value, list | dict):
+                    what = "a list" if isinstance(value, list) else "an object"
+                    detail = f"column {name:.40}: {quoted(frame[name][row].encode())} is {what} instead of one value"
+                    found.setdefault(row, Fault("not_a_value", detail))
+        return found
 
     def _fault(self, line: bytes) -> Fault | None:
         if not line.strip():
