@@ -8,9 +8,12 @@ import pytest
 
 from real_study import Command
 from sizewise import cli, results
+from sizewise.config import load, resolve
+from sizewise.embedding import smallest_budget
+from sizewise.training.building import check_counts
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.shards.manifest import COUNTS, NAME, verify
+from sizewise_prep.shards.manifest import COUNTS, NAME, Manifest, verify
 from sizewise_prep.shards.values.counts import FILE
 
 STUDY = """\
@@ -72,6 +75,16 @@ def test_what_leaves_hot_nothing_is_refused_before_anything_is_trained(
 
     assert re.search(message, said), said
     assert not (tmp_path / "runs" / "hot").exists()
+
+
+def test_widths_that_a_budget_has_no_room_for_do_not_refuse_the_others(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY.format(data=data / "shards"))
+    manifest = Manifest.load(data / "shards")
+    spec = resolve(load(tmp_path / "study.yaml", {"search.memory_budget": 60}), manifest, "study.yaml")
+    for width, fits in ((1, True), (4, False)):
+        needed = smallest_budget("hot", manifest.cardinalities, 8, width=width, storage="int8")
+        assert (needed <= 60) is fits
+    check_counts(spec, manifest)
 
 
 @pytest.mark.slow
