@@ -83,7 +83,7 @@ def test_what_dlrm_processed(tmp_path: Path) -> None:
 
 def test_arrays_that_are_none_are_named(tmp_path: Path, days: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(InputError, match=r"--format parquet: is none of torchrec, dlrm"):
+    with pytest.raises(InputError, match=r"--format parquet: is none of torchrec, dlrm, libsvm, libffm"):
         prepare(days, out, format="parquet")
     with pytest.raises(
         InputError, match=r"--format dlrm: none of these files is one of it: give an \.npz file"

@@ -36,7 +36,8 @@ class Options:
         shuffle: a seed by which rows are shuffled within each shard; None keeps the order of the log.
         layout: the raw files' columns, if they are not Criteo's.
         sort: whether to put rows in the order of the time column; equal times keep the order of the log.
-        format: of files of NumPy arrays (see `raw.files.arrays`); others are recognized.
+        format: of files of NumPy arrays or sparse text (see `raw.files.arrays` and `raw.tables.sparse_text`); other
+            formats are recognized.
         max_list: of longer lists the last so many values are kept; None: all.
     """
 
@@ -56,7 +57,10 @@ class Options:
         if self.format is None:
             return resolve(raw)
         from sizewise_prep.raw.files import arrays
+        from sizewise_prep.raw.tables import sparse_text
 
+        if self.format in sparse_text.FORMATS:
+            return sparse_text.found(raw, self.format)
         return arrays.resolve(raw, self.format)
 
     def for_files(self, raw: str | Path | Sequence[str | Path]) -> Options:
@@ -64,8 +68,10 @@ class Options:
         if self.format is None or self.layout is not None:
             return self
         from sizewise_prep.raw.files import arrays
+        from sizewise_prep.raw.tables import sparse_text
 
-        return replace(self, layout=arrays.layout_of(self.found(raw)[0]))
+        layout_of = sparse_text.layout_of if self.format in sparse_text.FORMATS else arrays.layout_of
+        return replace(self, layout=layout_of(self.found(raw)[0]))
 
     @property
     def shard_memory(self) -> int:

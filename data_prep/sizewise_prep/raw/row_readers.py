@@ -20,6 +20,7 @@ from sizewise_prep.raw.values.row_splits import RowSplit
 _IN_ONE = ("arrow", "arrow stream", "torchrec", "dlrm")
 """Formats that one worker reads from start to end."""
 _ARRAYS = ("torchrec", "dlrm")
+_SPARSE = ("libsvm", "libffm")
 
 
 def stretches(raw: RawFile, layout: Layout, piece_bytes: int, block_bytes: int) -> list[Stretch]:
@@ -92,6 +93,10 @@ def open_rows(
         from sizewise_prep.raw.tables.parquet import ParquetRows
 
         return ParquetRows(raw, layout, stretch, block_bytes, by_schema, split)
+    if raw.format in _SPARSE:
+        from sizewise_prep.raw.tables.sparse_text import SparseRows
+
+        return SparseRows(raw, layout, stretch, block_bytes, by_schema, split)
     if raw.format in _ARRAYS:
         from sizewise_prep.raw.tables.array_rows import ArrayRows
 
@@ -173,7 +178,7 @@ def check(
             from sizewise_prep.raw.tables import json_lines
 
             json_lines.check(raw, layout, by_schema)
-        elif raw.format != "text":
+        elif raw.format not in ("text", *_SPARSE):
             from sizewise_prep.raw.tables import array_rows, arrow_ipc, arrow_types, parquet
 
             schema_of = parquet.schema_of if raw.format == "parquet" else arrow_ipc.schema_of

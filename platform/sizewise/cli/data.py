@@ -133,7 +133,9 @@ class PrepOptions:
     ] = None
     format: Annotated[
         str | None,
-        typer.Option(help="Of NumPy arrays: torchrec (day_0_labels.npy, ...) or dlrm (..._processed.npz)."),
+        typer.Option(
+            help="NumPy arrays: torchrec (day_0_labels.npy, ...) or dlrm (..._processed.npz); libsvm or libffm."
+        ),
     ] = None
     workers: Annotated[
         int | None, typer.Option(help="Local processes; one for each core when left out.", min=1)

@@ -84,9 +84,8 @@ def resolve(sources: str | Path | Sequence[str | Path], form: str) -> list[RawFi
     Raises InputError where there are none, or one of a day's files is absent.
     """
     if form not in FORMATS:
-        raise InputError(
-            f"--format {form:.40}: is none of {', '.join(FORMATS)}; other formats need no --format"
-        )
+        known = ", ".join((*FORMATS, "libsvm", "libffm"))
+        raise InputError(f"--format {form:.40}: is none of {known}; other formats need no --format")
     listed = [str(one) for one in ([sources] if isinstance(sources, str | Path) else sources)]
     paths = resolve_paths([f"{one}/*" if storage.is_folder(place(one)) else one for one in listed])
     if form == "dlrm":

@@ -24,7 +24,7 @@ from sizewise_core.storage import Place, StorageError, place
 from sizewise_prep.raw.files.compression import codec_of, unpacked
 from sizewise_prep.raw.files.formats import START_BYTES, foreign, table_format
 
-Format = Literal["text", "jsonl", "parquet", "arrow", "arrow stream", "torchrec", "dlrm"]
+Format = Literal["text", "jsonl", "parquet", "arrow", "arrow stream", "torchrec", "dlrm", "libsvm", "libffm"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RawFile:
     @property
     def counted_by(self) -> str:
         """What messages count in it: lines of text, or rows."""
-        return "line" if self.format in ("text", "jsonl") else "row"
+        return "line" if self.format in ("text", "jsonl", "libsvm", "libffm") else "row"
 
     def open(self) -> BinaryIO:
         """The file's own bytes; those of its parts, one behind the other.

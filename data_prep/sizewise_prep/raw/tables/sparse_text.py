@@ -1,0 +1,215 @@
+"""Rows of sparse text, as libsvm and libffm have it (`--format`).
+
+    1 3:1 17:1 42:1              # libsvm: label, then INDEX:VALUE; columns P1, P2, P3 by their place
+    0 0:3:1 1:17:1 2:42:0.5      # libffm: label, then FIELD:INDEX:VALUE; columns F0, F1, F2 by their field
+
+A column whose index is the same in all of a log's first rows is a number, of which the value is read; the others are
+categories, of which the index is read and whose value must be 1. A field that comes several times in a row is a list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sizewise_core.errors import InputError
+from sizewise_prep.raw.blocks import Block, Stretch
+from sizewise_prep.raw.files.reader import Reader, TextStretch
+from sizewise_prep.raw.files.sources import RawFile, resolve
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.converter import Converter
+from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
+from sizewise_prep.raw.tables.frames import bad_value
+from sizewise_prep.raw.values.row_splits import RowSplit
+
+FORMATS = ("libsvm", "libffm")
+_FIRST_BYTES = 1 << 20
+_ENTRY = {"libsvm": re.compile(r"()([0-9]+):(\S+)"), "libffm": re.compile(r"([0-9]+):([0-9]+):(\S+)")}
+_LABELS = {"+1": "1", "-1": "0"}
+_FORM = {"libsvm": "LABEL INDEX:VALUE ...", "libffm": "LABEL FIELD:INDEX:VALUE ..."}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A part of a row: its column, index and value."""
+
+    column: str
+    index: str
+    value: str
+
+
+def found(sources: str | Path | Sequence[str | Path], form: str) -> list[RawFile]:
+    """The logs that `sources` name. Raises InputError as `resolve`, and for files that are no text."""
+    files = resolve(sources)
+    for raw in files:
+        if raw.format != "text":
+            raise InputError(
+                f"{raw.path:.150}: is no text, and so not in the format {form}: leave out --format"
+            )
+    return [replace(raw, format=form) for raw in files]  # type: ignore[arg-type]
+
+
+def layout_of(raw: RawFile) -> Layout:
+    """The columns of a log, from its first rows. Raises InputError where none of them is a row."""
+    rows = []
+    for line in (
+        next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"").decode("utf-8", "replace").splitlines()
+    ):
+        entries = _entries(line, raw.format)
+        if not isinstance(entries, Fault):
+            rows.append(entries[1])
+    indices: dict[str, set[str]] = {}
+    repeated = set[str]()
+    values: dict[str, set[str]] = {}
+    for row in rows:
+        names = [entry.column for entry in row]
+        repeated |= {name for name in names if names.count(name) > 1}
+        for entry in row:
+            indices.setdefault(entry.column, set()).add(entry.index)
+            values.setdefault(entry.column, set()).add(entry.value)
+    if not indices:
+        raise InputError(
+            f"{raw.path:.150}, line 1: is no row of {raw.format}: {_FORM[raw.format]}; leave out --format"
+        )
+    names = sorted(indices, key=lambda name: int(name[1:]))
+    numbers = [
+        name for name in names if len(indices[name]) == 1 and values[name] != {"1"} and name not in repeated
+    ]
+    kinds = {
+        name: "number" if name in numbers else "tokens" if name in repeated else "token" for name in names
+    }
+    if len(numbers) == len(names):
+        raise InputError(
+            f"{raw.path:.150}: all columns are numbers, each with one index, and a model needs categories: give a log "
+            "that has some"
+        )
+    return Layout(columns={"label": "label", **kinds})
+
+
+def _entries(line: str, form: str) -> tuple[str, list[_Entry]] | Fault:
+    """The label and the entries of a line, or what is wrong with it."""
+    label, *rest = line.partition("#")[0].split() or [""]
+    if not label:
+        return Fault("field_count", f"is blank; {_FORM[form]} is expected")
+    entries = []
+    for place, text in enumerate(rest, 1):
+        parts = _ENTRY[form].fullmatch(text)
+        if not parts:
+            return Fault(
+                "field_count", f"has {text[:40]!r}, which is not of the form {_FORM[form].split()[1]}"
+            )
+        name = f"P{place}" if form == "libsvm" else f"F{int(parts[1])}"
+        entries.append(_Entry(name, parts[2], parts[3]))
+    return _LABELS.get(label, label), entries
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Lines (see `row_readers.Block`)."""
+
+    text: bytes
+    form: str
+    converter: Converter
+    kinds: dict[str, Any]
+
+    @property
+    def lines(self) -> int:
+        return self.text.count(b"\n")
+
+    def parsed(self, first: int) -> Iterator[Parsed]:
+        columns: dict[str, list[Any]] = {name: [] for name in self.converter.columns}
+        lines = self.text.split(b"\n")[:-1]
+        good: list[int] = []
+        bad: list[BadRow] = []
+        for place, raw in enumerate(lines):
+            row = self._row(raw)
+            if isinstance(row, Fault):
+                bad.append(BadRow(first + place, raw.removesuffix(b"\r"), row))
+                continue
+            good.append(place)
+            for name, values in columns.items():
+                values.append(row.get(name))
+        types = {name: pl.List(pl.String) if self.kinds[name] == "tokens" else pl.String for name in columns}
+        found = self.converter.convert(pl.DataFrame(columns, schema=types))
+        more = [
+            BadRow(first + good[row], lines[good[row]].removesuffix(b"\r"), fault)
+            for row, fault in found.faults
+        ]
+        yield Parsed(found.rows, sorted([*bad, *more]), found.inexact, found.times, splits=found.splits)
+
+    def _row(self, raw: bytes) -> dict[str, Any] | Fault:
+        """The values of a line by column, or what is wrong with it."""
+        try:
+            entries = _entries(raw.decode(), self.form)
+        except UnicodeDecodeError:
+            return Fault("not_text", "is not text in UTF-8")
+        if isinstance(entries, Fault):
+            return entries
+        row: dict[str, Any] = {"label": entries[0]}
+        for entry in entries[1]:
+            kind = self.kinds.get(entry.column)
+            if kind is None:
+                return Fault(
+                    "field_count", f"has a column {entry.column:.20}, which the log's first rows have not"
+                )
+            if kind in ("token", "tokens") and not _is_one(entry.value):
+                return Fault(
+                    "not_a_token",
+                    f"column {entry.column:.20}: has the value {entry.value[:20]!r}; categories have 1",
+                )
+            if kind == "tokens":
+                row.setdefault(entry.column, []).append(entry.index)
+            elif entry.column in row:
+                return Fault(
+                    "field_count", f"has column {entry.column:.20} twice, which the log's first rows have not"
+                )
+            else:
+                row[entry.column] = entry.value if kind == "number" else entry.index
+        return row
+
+
+def _is_one(value: str) -> bool:
+    try:
+        return value == "1" or float(value) == 1
+    except ValueError:
+        return False
+
+
+class SparseRows(TextStretch):
+    """The rows of a stretch of a file of sparse text (see `RowReader`)."""
+
+    header_lines = 0
+
+    def __init__(
+        self,
+        raw: RawFile,
+        layout: Layout,
+        stretch: Stretch,
+        block_bytes: int,
+        by_schema: bool = True,
+        split: RowSplit | None = None,
+    ) -> None:
+        self._raw, self._by_schema = raw, by_schema
+        self._reader = Reader(raw, stretch.start, stretch.stop, block_bytes)
+        self._converter, self._kinds = Converter(layout, split), dict(layout.kinds)
+
+    def __iter__(self) -> Iterator[Block]:
+        for text in self._reader:
+            yield _Block(text, self._raw.format, self._converter, self._kinds)
+
+    def lines_before(self) -> int:
+        """Lines before the stretch."""
+        return self._reader.lines_before()
+
+    def position(self, line: int) -> str:
+        """The line."""
+        return f"line {line}"
+
+    def explained(self, row: BadRow) -> str:
+        """What is wrong with a row, and what to do."""
+        return bad_value(row, self._by_schema)
