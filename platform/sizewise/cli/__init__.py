@@ -22,6 +22,7 @@ import sizewise
 from sizewise.cli import data as _data  # noqa: F401
 from sizewise.cli import studies as _studies  # noqa: F401
 from sizewise.cli import answers as _answers  # noqa: F401
+from sizewise.cli import choosing as _choosing  # noqa: F401
 from sizewise.cli import models as _models  # noqa: F401
 
 # isort: on

@@ -1,4 +1,4 @@
-"""The results of studies: `results`, `choose`, `report`, `dashboard`; and `bound`, those of theory."""
+"""The results of studies: `results`, `report`, `figure`, `dashboard`; and `bound`, those of theory."""
 
 import dataclasses
 import textwrap
@@ -141,104 +141,6 @@ def _write_table(frame: Any, format_: TableFormat, out: Path) -> None:
         raise InputError(
             f"{out}: cannot be written ({error.strerror or error}): choose another --out"
         ) from None
-
-
-@dataclasses.dataclass(frozen=True)
-class ChoiceOptions:
-    """The options of `choose`."""
-
-    name: Name
-    runs: Runs = "runs"
-    max_bytes: Annotated[str | None, typer.Option(help="At most this size, such as 10MB.")] = None
-    max_iterations: Annotated[int | None, typer.Option(help="At most this many iterations.", min=1)] = None
-    min_auc: Annotated[float | None, typer.Option(help="At least this AUC.", min=0, max=1)] = None
-    max_loss: Annotated[
-        float | None,
-        typer.Option(
-            help="The smallest model that loses at most this AUC to the best one; 0.002.", min=0, max=1
-        ),
-    ] = None
-    confident: Annotated[
-        bool,
-        typer.Option(
-            "--confident", help="Not by the estimate alone: at the worse end of its 95 % interval too."
-        ),
-    ] = False
-    as_json: Json = False
-
-
-@app.command()
-@takes(ChoiceOptions)
-def choose(asked: ChoiceOptions) -> None:
-    """Choose a model: the smallest that loses little accuracy, or the most accurate within limits.
-
-    Without options it is the study's answer, the smallest model that loses at most 0.002 AUC to the best one. With a
-    limit of bytes or iterations, the most accurate within it; with --min-auc the smallest that reaches it.
-    """
-    from sizewise import results
-    from sizewise.cli.terminal import print_problems, say
-    from sizewise.results.commands import export as export_command
-    from sizewise.results.status import NEAR
-    from sizewise.results.weights import kept_weights
-
-    limits = results.Limits(_bytes(asked.max_bytes), asked.max_iterations, asked.min_auc)
-    study = results.load(place(asked.runs), asked.name)
-    print_problems(study.problems, command("results", asked.name, asked.runs, "--problems"))
-    by_loss = limits == results.Limits() or asked.max_loss is not None or asked.confident
-    answer = None
-    if by_loss and not study.candidates.is_empty():
-        tolerance = NEAR if asked.max_loss is None else asked.max_loss
-        answer = results.answer(study, tolerance, asked.confident, limits)
-        if not answer.met:
-            raise InputError(f"study {study.name}: {answer.sentence}")
-    if answer and answer.smallest:
-        choice, why, loss = answer.smallest, answer.sentence, answer.loss
-    else:
-        choice = results.choose(study, limits.max_bytes, limits.max_iterations, limits.min_auc)
-        loss = results.lost(study, choice)
-        why = (
-            choice.why
-            if not loss.rows_error > 0
-            else f"{choice.why}; AUC {loss.text} than the best of the study"
-        )
-    shipped = choice.iteration in kept_weights(study, choice.trial_id)
-    export = export_command(study, choice.trial_id, choice.stored_as, choice.iteration if shipped else None)
-    if asked.as_json:
-        about = answer.as_json() if answer else {"loss": loss and loss.as_json()}
-        print_json({**dataclasses.asdict(choice), **about, "export": export, "problems": study.problems})
-        return
-    _print_choice(choice)
-    say(why)
-    if answer and answer.selection:
-        say(f"{answer.selection.text}.")
-    (exported,) = study.trials.filter(trial_id=choice.trial_id)["iteration"]
-    if not shipped and exported != choice.iteration:
-        say(f"What is exported is this trial at its best AUC, at iteration {exported:,}:")
-    print(export)
-
-
-def _print_choice(choice: Any) -> None:
-    """Which model it is, in a line."""
-    from sizewise.cli.terminal import say
-    from sizewise_core.units import format_auc, format_bytes, format_count
-
-    known = choice.auc_low is not None
-    interval = f" ({format_auc(choice.auc_low)} to {format_auc(choice.auc_high)})" if known else ""
-    say(
-        f"trial {choice.trial_id} at iteration {format_count(choice.iteration)}: AUC {format_auc(choice.auc)}"
-        f"{interval}, embeddings {format_bytes(choice.embedding_bytes)}"
-        + (f", rounded to {choice.stored_as}" if choice.stored_as else "")
-    )
-
-
-def _bytes(text: str | None) -> int | None:
-    """The value of --max-bytes."""
-    from sizewise_core.units import parse_bytes
-
-    try:
-        return None if text is None else parse_bytes(int(text) if text.isdigit() else text)
-    except ValueError as error:
-        raise InputError(f"--max-bytes: {error}") from None
 
 
 @app.command()
