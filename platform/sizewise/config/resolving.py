@@ -16,6 +16,7 @@ from sizewise.config.fields import (
 )
 from sizewise.config.study_file import StudySpec, holds_whole_numbers
 from sizewise.embedding import METHODS, full_bytes, smallest_budget
+from sizewise.embedding.ids.multi_hot import SIZES
 from sizewise_core.errors import InputError, shown
 from sizewise_core.storage import absolute, place
 from sizewise_core.units import format_bytes
@@ -48,6 +49,7 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
         )
     _check_teacher(spec, manifest, source)
     _check_columns(spec, manifest, source)
+    _check_lists(spec, manifest, source)
     budget = _budget(spec, manifest, source)
     settled = spec.model_copy(
         update={
@@ -59,6 +61,22 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
     tables = full_bytes(manifest.cardinalities, spec.model.largest_dim)
     first = [_first_trial(settled, number, tables, source) for number in range(len(spec.first_trials))]
     return settled.model_copy(update={"first_trials": first})
+
+
+def _check_lists(spec: StudySpec, manifest: Manifest, source: str) -> None:
+    """Refuse what is said of lists where the data has none, or none can be made of it."""
+    lists, made = len(manifest.lists), spec.embedding.multi_hot != "none"
+    if made and (
+        manifest.settings.tokens != "contiguous" or lists or len(manifest.cardinalities) != len(SIZES)
+    ):
+        raise InputError(
+            f"{source}: embedding.multi_hot: makes lists of the {len(SIZES)} token columns of Criteo's logs, prepared "
+            f"with `sizewise prep --tokens contiguous`, and {spec.data} is other data: leave it out"
+        )
+    if not lists and not made and spec.embedding.pooling != "mean":
+        raise InputError(
+            f"{source}: embedding.pooling: says what becomes of lists of values, and {spec.data} has none: leave it out"
+        )
 
 
 def _check_teacher(spec: StudySpec, manifest: Manifest, source: str) -> None:

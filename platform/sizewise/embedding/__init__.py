@@ -10,7 +10,7 @@ Each method lives in a file of its own, with its options as a pydantic class bes
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
@@ -18,6 +18,7 @@ from sizewise.embedding.bags import Bags, Pooling
 from sizewise.embedding.base import Embedding, Options, full_bytes
 from sizewise.embedding.compressing import Compression, compress
 from sizewise.embedding.ids.counts import FeatureCounts
+from sizewise.embedding.ids.multi_hot import MultiHot
 from sizewise.embedding.in_backward import remaining_parameters
 from sizewise.embedding.methods.clustered import Clustered
 from sizewise.embedding.methods.full import Full
@@ -35,6 +36,7 @@ __all__ = [
     "Compression",
     "Embedding",
     "FeatureCounts",
+    "MultiHotLists",
     "Options",
     "Pooling",
     "build",
@@ -43,6 +45,9 @@ __all__ = [
     "remaining_parameters",
     "smallest_budget",
 ]
+
+MultiHotLists = Literal["none", "criteo"]
+"""Lists that are made of single values."""
 
 METHODS: Registry[Embedding] = Registry(
     "embedding method",
@@ -68,6 +73,7 @@ def build(
     seed: int,
     *,
     pooling: Pooling = "mean",
+    multi_hot: MultiHotLists = "none",
     **options: Any,
 ) -> Embedding:
     """An embedding with freshly drawn parameters.
@@ -79,6 +85,7 @@ def build(
         memory_budget: bytes that the parameters may take.
         seed: equal seeds give equal parameters and hashes on every machine.
         pooling: what becomes of the vectors of a list of values: mean or sum.
+        multi_hot: `criteo` makes lists of single values, as MLPerf does of Criteo's (see `ids.multi_hot`).
         options: fields of ``METHODS[method].options``.
 
     Raises:
@@ -95,6 +102,8 @@ def build(
         raise InputError(f"embedding.pooling {shown(str(pooling))} is unknown: use mean or sum")
     embedding = METHODS[method](cardinalities, dim, memory_budget, seed, checked)  # type: ignore[call-arg]
     embedding.pooling = pooling
+    if multi_hot != "none":
+        embedding.multi_hot = MultiHot(cardinalities)
     return embedding
 
 

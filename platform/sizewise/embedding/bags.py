@@ -36,7 +36,10 @@ class Bags(NamedTuple):
 
     def owners(self) -> Tensor:
         """The number of the bag that each value is in, int64 (n,)."""
-        positions = torch.arange(self.values.shape[0], device=self.values.device)
+        if torch.compiler.is_compiling():  # which computes with no sizes
+            positions = (torch.zeros_like(self.values, dtype=torch.int64) + 1).cumsum(0) - 1
+        else:
+            positions = torch.arange(self.values.shape[0], device=self.values.device)
         return torch.searchsorted(self.offsets[1:], positions, right=True)
 
     def numbers(self, features: int, batch: int) -> Tensor:

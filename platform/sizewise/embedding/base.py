@@ -101,6 +101,8 @@ class Embedding(nn.Module, ABC):
         self.cardinalities = tuple(int(cardinality) for cardinality in cardinalities)
         self.dim = dim
         self.seed = seed
+        # Makes lists of single values (see `ids.multi_hot`); None: single values are looked up as they are.
+        self.multi_hot: nn.Module | None = None
         self.optimizer: torch.optim.Optimizer | None = None
         """What `optimize_in_backward` has made, to schedule its learning rate and to save its state."""
 
@@ -280,7 +282,9 @@ class Embedding(nn.Module, ABC):
                 not checked, because every step would have to wait for the answer.
         """
         if bags is None:
-            return self.lookup(self.checked(ids))
+            if self.multi_hot is None:
+                return self.lookup(self.checked(ids))
+            ids, bags = self.multi_hot(self.checked(ids))
         if ids.dim() != 2 or ids.shape[1] >= self.features:
             raise InputError(
                 f"ids have shape {tuple(ids.shape)} beside bags, expected (batch, fewer than {self.features}): "

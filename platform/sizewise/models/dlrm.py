@@ -132,7 +132,7 @@ class DLRM(Model):
 
     def _interaction(self, bottom: Tensor, ids: Tensor, bags: Bags | None = None) -> Tensor:
         """(batch, dim + pairs, on a GPU rounded up to a multiple of 16): bottom, every two vectors' dot product."""
-        if bags is None:
+        if bags is None and self.embedding.multi_hot is None:
             joined = fused.interaction(self.embedding, bottom, ids, self.mlp_dtype)
             if joined is not None:
                 return joined

@@ -25,6 +25,7 @@ def build_model(config: TrialConfig, manifest: Manifest) -> Model:
         config.search.memory_budget,
         config.seed,
         pooling=config.embedding.pooling,
+        multi_hot=config.embedding.multi_hot,
         **options,
     )
     if embedding.needs_counts:

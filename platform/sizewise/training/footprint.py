@@ -9,6 +9,7 @@ import math
 
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS
+from sizewise.embedding.ids.multi_hot import VALUES
 from sizewise.models import find
 from sizewise.training.predicting import EVALUATION_BATCH
 from sizewise_prep.shards.manifest import Manifest
@@ -47,6 +48,8 @@ def training_bytes(config: TrialConfig, features: int, dense: int, looked_up: fl
         parameters -= tables - tables // max(row_length, 1)
     # What dropout has drawn, and what it has made, for every number of a layer.
     kept = around.per_row * (2 if config.train.dropout else 1)
+    if config.embedding.multi_hot != "none":
+        looked_up = VALUES
     read = math.ceil(features if looked_up is None else looked_up)
     row = FLOAT * (kept + method.floats_per_row(read, config.model.dim, options))
     row += INDEX * 2 * read * config.model.dim  # where each number of the vectors lies

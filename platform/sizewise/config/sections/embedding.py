@@ -14,7 +14,7 @@ from pydantic import (
 from sizewise.config.fields import Choices, OneOf, Searchable, did_you_mean, ends_of, form_of
 from sizewise.config.sections.options import check_options, searched
 from sizewise.config.sections.section import Section
-from sizewise.embedding import METHODS, Pooling
+from sizewise.embedding import METHODS, MultiHotLists, Pooling
 from sizewise.embedding.storage.rounding import Rounded
 from sizewise_core.errors import shown
 
@@ -29,6 +29,8 @@ class EmbeddingSpec(Section):
     also_stored_as: list[Rounded] = []
     # What becomes of the vectors of a list of values, in data that has such columns.
     pooling: Searchable[Pooling] = "mean"
+    # Lists made of single values: MLPerf's of Criteo's.
+    multi_hot: MultiHotLists = "none"
 
     @property
     def methods(self) -> list[str]:
@@ -69,9 +71,9 @@ class EmbeddingSpec(Section):
     @model_serializer(mode="wrap")
     def _only_for_lists(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         written: dict[str, object] = handler(self)
-        if written.get("pooling") == "mean":  # what is meant without it: most data has no lists
-            del written["pooling"]
-        return written
+        # What is meant without them: most data has no lists.
+        absent = {"pooling": "mean", "multi_hot": "none"}
+        return {name: value for name, value in written.items() if absent.get(name) != value}
 
     @field_validator("also_stored_as", mode="before")
     @classmethod
