@@ -44,15 +44,14 @@ def served(device: torch.device) -> bool:
 
 
 def takes_bags(pool: Tensor, ids: Tensor, bags: Bags) -> bool:
-    """Whether kernels can take lists of values: as `valid`, on CPUs.
+    """Whether kernels can take lists of values: as `valid`.
 
     Args:
         pool: that they are looked up in.
         ids: (batch, columns) of the first features.
         bags: of all other features.
     """
-    on_cpu = pool.device.type not in TRITON_ON and bags.values.device == ids.device
-    return valid(pool, ids) and on_cpu and len(ids) > 0
+    return valid(pool, ids) and bags.values.device == ids.device and len(ids) > 0
 
 
 def ragged(ids: Tensor, bags: Bags, pooling: Pooling) -> Ragged:
@@ -79,16 +78,17 @@ def vectors(table: Table, blocks: Blocks, ids: Tensor | Ragged) -> Tensor:
     Returns:
         float32 (batch, features, blocks.dim).
     """
-    if table.storage in PACKED and not torch.is_grad_enabled() and _reads_codes(table):
+    if table.storage in PACKED and not torch.is_grad_enabled() and _reads_codes(table, ids):
         return _from_codes(table, blocks, ids)
     if table.storage in PACKED and _rounds_vectors(table, blocks, ids):
         return table.levels_of(lookup(table, table.working_copy(), blocks, ids))
     return lookup(table, table(), blocks, ids)
 
 
-def _reads_codes(table: Table) -> bool:
-    """Whether packed numbers are read as they are; Triton's kernel knows one scale a table."""
-    return table.weight.device.type not in TRITON_ON or len(table.log_steps) == 1
+def _reads_codes(table: Table, ids: Tensor | Ragged) -> bool:
+    """Whether packed numbers are read as they are; Triton's kernel knows one scale a table, and no lists."""
+    on_cpu = table.weight.device.type not in TRITON_ON
+    return on_cpu or (len(table.log_steps) == 1 and not isinstance(ids, Ragged))
 
 
 def _rounds_vectors(table: Table, blocks: Blocks, ids: Tensor | Ragged) -> bool:
@@ -223,10 +223,7 @@ class _Lookup(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(ids, *of_bags[:2])
         ctx.kernels, ctx.table, ctx.pool, ctx.mean = kernels, table, pool.detach(), of_bags[2:]
-        if not of_bags:
-            return kernels.lookup(pool, ids)
-        assert isinstance(kernels, Blocks)
-        return kernels.lookup(pool, Ragged(ids, *of_bags))
+        return kernels.lookup(pool, Ragged(ids, *of_bags) if of_bags else ids)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -203,8 +203,14 @@ class Hot(Embedding):
         if not (self.fused and fused.takes_bags(self.table.weight, ids, bags)):
             return super().lookup_bags(ids, bags)
         self._check_assigned()
-        rows = self.find_rows.of_bags(bags, ids.shape[1], len(ids), self.hot.lists, self._cold)
-        read = fused.ragged(self.addresses(ids), Bags(rows, bags.offsets), self.pooling)
+        (batch, columns), lists = ids.shape, self.features - ids.shape[1]
+        if ids.device.type == "cpu" and self.table.weight.device.type == "cpu":
+            rows = self.find_rows(ids, self.hot.lists, self._cold)
+            of_values = self.find_rows.of_bags(bags, columns, batch, self.hot.lists, self._cold)
+        else:
+            rows = self._rows(ids, self.number[:columns].expand(batch, columns))
+            of_values = self._rows(bags.values, bags.numbers(lists, batch) + columns)
+        read = fused.ragged(rows, Bags(of_values, bags.offsets), self.pooling)
         return self.tiles.spread(fused.vectors(self.table, self.blocks, read))
 
     def addresses(self, ids: Tensor) -> Tensor:

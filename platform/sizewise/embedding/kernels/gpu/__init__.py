@@ -23,8 +23,9 @@ import torch
 import triton
 from torch import Tensor
 
+from sizewise.embedding.bags import Ragged
 from sizewise.embedding.kernels.cpu import Blocks
-from sizewise.embedding.kernels.gpu import interaction, packed, vectors
+from sizewise.embedding.kernels.gpu import bags, interaction, packed, vectors
 from sizewise.embedding.kernels.gpu.interaction import Tile
 from sizewise.embedding.kernels.gpu.places import Layout
 from sizewise_core.errors import InputError
@@ -52,7 +53,7 @@ class DeviceBlocks:
     Args:
         blocks: `embedding.blocks` of `robe` (`hash: fast`, no `wrap`), `hash` or `full`.
         device: of all tensors given later: pools, sums and squares float32 (size,) or a view of that; ids int64, int32
-            or uint32 (batch, features), contiguous.
+            or uint32 (batch, features), contiguous, or `Ragged` where features are lists of values.
         launch: tile sizes and precision.
     """
 
@@ -78,8 +79,12 @@ class DeviceBlocks:
         )
         self.width = -(-(dim + self.features * (self.features + 1) // 2) // 16) * 16
 
-    def lookup(self, pool: Tensor, ids: Tensor) -> Tensor:
+    def lookup(self, pool: Tensor, ids: Tensor | Ragged) -> Tensor:
         """Vectors of ids, float32 (batch, features, dim); zeros for an id that `full` has no row for."""
+        if isinstance(ids, Ragged):
+            out = torch.empty(ids.rows, ids.features, self.dim, device=pool.device)
+            self._run_bags(bags.lookup, ids, (pool, out), pool.numel(), MEAN=ids.mean)
+            return out
         out = torch.empty(*ids.shape, self.dim, device=ids.device)
         self._run(vectors.lookup, ids, pool, ids, out, *self._hash(pool.numel()), ids.numel())
         return out
@@ -99,7 +104,7 @@ class DeviceBlocks:
         self._run(packed.lookup, ids, *arguments, BITS=bits)
         return out
 
-    def scatter(self, sums: Tensor, ids: Tensor, gradient: Tensor, factor: float = 1.0) -> None:
+    def scatter(self, sums: Tensor, ids: Tensor | Ragged, gradient: Tensor, factor: float = 1.0) -> None:
         """Add factor times the gradient to the elements that ids are looked up from.
 
         With the pool for sums and minus the rate for a factor it is backward and step of SGD in one launch.
@@ -111,17 +116,30 @@ class DeviceBlocks:
             factor: of the gradient.
         """
         gradient = gradient.contiguous()
+        if isinstance(ids, Ragged):
+            self._run_bags(bags.scatter, ids, (sums, gradient), sums.numel(), float(factor), MEAN=ids.mean)
+            return
         self._run(
             vectors.scatter, ids, sums, ids, gradient, *self._hash(sums.numel()), ids.numel(), float(factor)
         )
 
     def adagrad(
-        self, pool: Tensor, sums: Tensor, squares: Tensor, ids: Tensor, rate: float, epsilon: float = 1e-10
+        self,
+        pool: Tensor,
+        sums: Tensor,
+        squares: Tensor,
+        ids: Tensor | Ragged,
+        rate: float,
+        epsilon: float = 1e-10,
     ) -> None:
         """Step the elements of ids by the sums that `scatter` left, which are zero afterwards.
 
         Args: as for `kernels.cpu.Blocks.adagrad`, on the device.
         """
+        if isinstance(ids, Ragged):
+            state = pool, sums, squares
+            self._run_bags(bags.adagrad, ids, state, pool.numel(), float(rate), float(epsilon))
+            return
         tensors = pool, sums, squares, ids, *self._hash(pool.numel())
         self._run(vectors.adagrad, ids, *tensors, ids.numel(), float(rate), float(epsilon))
 
@@ -161,12 +179,15 @@ class DeviceBlocks:
             N=tile,
         )
 
-    def round_bfloat16(self, pool: Tensor, ids: Tensor, stream: Tensor | int) -> None:
+    def round_bfloat16(self, pool: Tensor, ids: Tensor | Ragged, stream: Tensor | int) -> None:
         """Round the elements of ids stochastically to bfloat16.
 
         Args: as for `kernels.cpu.Blocks.round_bfloat16`, on the device; `stream` may be an int64 () tensor.
         """
         noise = _on(stream, pool.device)
+        if isinstance(ids, Ragged):
+            self._run_bags(bags.round_bfloat16, ids, (pool, noise), pool.numel())
+            return
         self._run(vectors.round_bfloat16, ids, pool, ids, noise, *self._hash(pool.numel()), ids.numel())
 
     @property
@@ -224,6 +245,21 @@ class DeviceBlocks:
         programs = triton.cdiv(ids.numel(), count)
         constants = {"LAYOUT": self.layout, **constants, "V": count, "num_warps": self.launch.warps}
         _launch(kernel, programs, *arguments, **constants)
+
+    def _run_bags(
+        self,
+        kernel: Any,
+        ids: Ragged,
+        tensors: tuple[Tensor, ...],
+        numbers: int,
+        *others: float,
+        **constants: Any,
+    ) -> None:
+        vectors, count = ids.rows * ids.features, self.vectors_a_program
+        lists = ids.ids, ids.values, ids.offsets, ids.rows, ids.ids.shape[1], ids.values.numel()
+        constants = {"LAYOUT": self.layout, **constants, "V": count, "num_warps": self.launch.warps}
+        arguments = lists, *self._hash(numbers), vectors, *others
+        _launch(kernel, triton.cdiv(vectors, count), *tensors, *arguments, **constants)
 
     @property
     def vectors_a_program(self) -> int:
