@@ -64,7 +64,7 @@ def _try_out(spec: StudySpec, manifest: Manifest, source: str) -> None:
             budget = smallest_budget(METHOD, manifest.cardinalities, dim) * 64
             embedding = build(METHOD, manifest.cardinalities, dim, budget, spec.seed)
             try:
-                notes = dry_step(kind, embedding, len(manifest.dense_missing), options, _lists(manifest))
+                notes = dry_step(kind, embedding, len(manifest.dense_missing), options, len(manifest.lists))
             except InputError as error:
                 raise InputError(f"{source}: {error}") from None
             said |= dict.fromkeys(notes)
@@ -84,8 +84,3 @@ def _extremes(spec: StudySpec, kind: str) -> Iterator[tuple[int, Mapping[str, An
     for name, field in fields.items():
         for end in ends_of(field)[:-1]:
             yield spec.model.largest_dim, {**last, name: end}
-
-
-def _lists(manifest: Manifest) -> int:
-    """How many of the last features are lists of values."""
-    return len(getattr(manifest, "lists", ()))

@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sizewise.config.study_file import StudySpec
 from sizewise.config.trial import TrialConfig
-from sizewise.embedding import build
+from sizewise.embedding import Bags, build
 from sizewise.models import MODELS
 from sizewise.models import build as build_model
 from sizewise.search.samplers import Suggester
@@ -178,6 +178,15 @@ def test_the_computed_parameters_are_those_that_there_are(kind, dense):
     indices = 2 * 2 * 3 * DIM  # counted by the footprint itself
     assert measured <= computed.per_row + indices
     assert computed.per_row < 3 * measured
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_a_list_of_one_value_is_that_value(kind):
+    dense, ids, _ = inputs()
+    dense, ids = torch.from_numpy(dense).float(), torch.from_numpy(ids)
+    model = make(kind)
+    bags = Bags(ids[:, 2].contiguous(), torch.arange(ROWS + 1))
+    torch.testing.assert_close(model(dense, ids[:, :2], bags), model(dense, ids))
 
 
 @pytest.mark.parametrize("kind", OPTIONS)
