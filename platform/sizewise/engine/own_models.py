@@ -30,13 +30,14 @@ def of_new_study(spec: StudySpec, manifest: Manifest, source: str) -> bytes | No
     Raises:
         InputError: one of them cannot be imported, or a trial could not train it.
     """
-    if not any(map(is_own, spec.model.kinds)):
+    kinds = [kind for kind in spec.model.kinds if is_own(kind)]
+    if not kinds:
         return None
-    beside = Path(source).parent if Path(source).is_file() else None
-    if beside:
-        code.search(beside)
+    if Path(source).is_file():
+        code.search(Path(source).parent)
+        code.use(Path(source).parent)  # where that is another study's folder
     _try_out(spec, manifest, source)
-    return code.packed(beside) if beside else None
+    return code.packed(kind.partition(":")[0] for kind in kinds)
 
 
 def of_resumed_study(spec: StudySpec, manifest: Manifest, folder: Place) -> None:

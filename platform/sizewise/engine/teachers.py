@@ -19,6 +19,7 @@ from sizewise import results
 from sizewise.config.trial import TrialConfig
 from sizewise.export.deployed import DESCRIPTION, Deployed, Description
 from sizewise.export.exporting import weights_file
+from sizewise.models import is_own
 from sizewise.store import facts
 from sizewise.store.data_identity import fingerprint
 from sizewise.training import checkpoint
@@ -109,6 +110,10 @@ def _trial(study: str, number: int, runs: Place, data: str, manifest: Manifest, 
     if study == own and settings.get("distill_teacher"):
         raise refused("is itself a student of this study: use a trial that learned without it")
     config = TrialConfig.from_flat(settings)
+    if study != own and is_own(config.model.kind):
+        raise refused(
+            "is a model of your own, whose code is with that study: export it, and name the export's folder"
+        )
     _check_data(name, config.data, facts.data_fingerprint(runs / study), data, manifest)
     try:
         weights = weights_file(found, row)

@@ -1,7 +1,7 @@
-"""The code of one's own models: what of it lies beside the study file is kept in the study's folder, for its workers.
+"""The code of one's own models: what of it is not installed is kept in the study's folder, for its workers.
 
     search(Path("studies"))                   # modules beside the study file are found, after all that is installed
-    write(StudyFolder(folder).code, packed(Path("studies")))
+    write(StudyFolder(folder).code, packed(["mynets"]))
     use(folder)                               # in a worker, a resumed driver, an export: the same code
 
 A study goes on with the code that it began with, on whatever machine. Nobody imports it to read a study.
@@ -12,8 +12,10 @@ import importlib
 import io
 import shutil
 import sys
+import sysconfig
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from sizewise.store.study_folder import MOST_BYTES, StudyFolder
@@ -33,7 +35,7 @@ def search(where: Path) -> None:
         _searched.remove(before)
         sys.path.remove(before)
         for name, module in list(sys.modules.items()):
-            if str(getattr(module, "__file__", None) or "").startswith(before):
+            if _root(name, module) == Path(before):
                 del sys.modules[name]
     if wanted not in sys.path:
         sys.path.append(wanted)
@@ -55,28 +57,53 @@ def use(study: Place) -> None:
     search(local / path.name)
 
 
-def packed(folder: Path) -> bytes | None:
-    """An archive of the modules that this process has imported from a folder, with all of their packages.
+def packed(names: Iterable[str]) -> bytes | None:
+    """An archive of these imported modules as far as they are not installed, with what they have imported from beside.
+
+    Args:
+        names: of modules.
+
+    Returns:
+        None where all of them are installed.
 
     Raises:
         InputError: they are too large to be code alone.
     """
-    files: set[Path] = set()
-    for name, module in list(sys.modules.items()):
-        place = folder.absolute().joinpath(*name.split("."))
-        if getattr(module, "__file__", None) in (f"{place}.py", str(place / "__init__.py")):
-            top = folder.absolute() / name.partition(".")[0]
-            files |= set(top.rglob("*.py")) if top.is_dir() else {top.with_suffix(".py")}
+    roots = sorted({root for name in names if (root := _root(name, sys.modules[name])) is not None})
+    files: dict[str, bytes] = {}
+    for root in roots:
+        if root.is_file():  # an archive already, of the study that this one takes over
+            with zipfile.ZipFile(root) as archive:
+                files |= {name: archive.read(name) for name in archive.namelist()}
+            continue
+        for name, module in list(sys.modules.items()):
+            if _root(name, module) == root:
+                top = root / name.partition(".")[0]
+                paths = top.rglob("*.py") if top.is_dir() else [top.with_suffix(".py")]
+                files |= {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
     if not files:
         return None
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(files):
-            inside = file.relative_to(folder.absolute()).as_posix()
-            undated = zipfile.ZipInfo(inside)  # equal code, equal bytes
-            archive.writestr(undated, file.read_bytes())
+        for name, content in sorted(files.items()):
+            undated = zipfile.ZipInfo(name)  # equal code, equal bytes
+            archive.writestr(undated, content)
     if buffer.tell() > MOST_BYTES:
         raise InputError(
-            f"model.kind: the code beside it in {folder} has {buffer.tell():,} bytes: move it to a package"
+            f"model.kind: its code in {roots[0]} has {buffer.tell():,} bytes: install it as a package instead"
         )
     return buffer.getvalue()
+
+
+def _root(name: str, module: object) -> Path | None:
+    """The folder or archive in which a module was found; None where that is Python's own, or of installed packages."""
+    file = getattr(module, "__file__", None)
+    if not isinstance(file, str) or not file.endswith(".py"):
+        return None
+    path = Path(file).absolute()
+    installed = [sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")]
+    if any(path.is_relative_to(folder) for folder in installed):
+        return None
+    place = path.parent if path.name == "__init__.py" else path.with_suffix("")
+    parts = name.split(".")
+    return place.parents[len(parts) - 1] if list(place.parts[-len(parts) :]) == parts else None

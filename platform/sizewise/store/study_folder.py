@@ -190,6 +190,11 @@ class StudyFolder:
         """The study that a trial's folder of checkpoints is in."""
         return cls(folder.parent.parent)
 
+    @classmethod
+    def of_weights(cls, path: Place) -> "StudyFolder":
+        """The study that a file of weights or a checkpoint is in: a trial's folder may have one for each claim."""
+        return next(cls(folder.parent) for folder in path.parents if folder.name == "checkpoints")
+
     def checkpoints_of(self, key: str) -> TrialFolder:
         """The checkpoints of the trial with that key."""
         return TrialFolder(self.checkpoints / key)

@@ -10,6 +10,9 @@ from pathlib import Path
 import torch
 
 from sizewise.config.trial import TrialConfig
+from sizewise.models import is_own
+from sizewise.store import code
+from sizewise.store.study_folder import StudyFolder
 from sizewise.training import checkpoint
 from sizewise.training.batches import Split
 from sizewise.training.building import build_model
@@ -42,6 +45,8 @@ def model_teacher(
     where = device or torch.device("cpu")
 
     def load() -> Scorer:
+        if is_own(config.model.kind):
+            code.use(StudyFolder.of_weights(weights).path)
         model = build_model(config, Manifest.load(data))
         try:
             model.load_state_dict(_weights(weights, checkpoint.identity(config)))

@@ -1,6 +1,7 @@
 """One's own model: found beside the study file, tried out before anything starts, trained on workers, exported."""
 
 import copy
+import io
 import json
 import os
 import subprocess
@@ -237,6 +238,28 @@ def test_a_dry_step_takes_little_time(nets: Path) -> None:
     begun = time.process_time()
     dry_step("nets:Net", many, 13, {"hidden": 256})
     assert time.process_time() - begun < 2
+
+
+def test_code_goes_along_with_a_study_and_with_the_next_one(nets: Path, tmp_path: Path) -> None:
+    (nets / "unrelated.py").write_text("")
+    package = nets / "of_mine"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "deep.py").write_text("from nets import Net\n")
+    (package / "late.py").write_text("")  # imported by nobody yet
+    find("of_mine.deep:Net")
+    kept = code.packed(["of_mine.deep"])
+    assert kept is not None
+    names = ["nets.py", "nets_layers.py", "of_mine/__init__.py", "of_mine/deep.py", "of_mine/late.py"]
+    assert zipfile.ZipFile(io.BytesIO(kept)).namelist() == names
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "code.zip").write_bytes(kept)
+    code.use(study)
+    (nets / "nets.py").unlink()
+    assert "code.zip" in sys.modules[find("of_mine.deep:Net").factory.__module__].__file__  # type: ignore[operator]
+    assert code.packed(["of_mine.deep"]) == kept
+    assert code.packed(["json", "numpy"]) is None
 
 
 def test_a_study_is_read_without_its_code(tmp_path: Path) -> None:
