@@ -72,30 +72,14 @@ def _gains(now: Snapshot) -> None:
 
 
 def _settings(now: Snapshot) -> None:
-    """The settings that were tried: slices, a contour, ranks, history, distribution, parallel coordinates."""
+    """The settings that were tried: their importance, slices, a contour, ranks, and the spread of the objective."""
     study = now.study
     settings = results.searched(study)
     st.subheader("Which settings matter?")
     if not settings:
         st.info("All trials have the same settings, so there is nothing to slice.")
         return
-    names = results.evaluators(study)
-    evaluator = st.session_state.get("evaluator") or st.query_params.get("evaluator") or names[0]
-    evaluator = evaluator if evaluator in names else names[0]
-    chart.show(
-        snapshots.drawn(now, ("importance", evaluator), lambda: figures.importance(study, evaluator)),
-        "importance",
-        f"Importance of each searched setting for each objective, by {evaluator}.",
-    )
-    st.segmented_control(
-        "Importance by",
-        names,
-        default=names[0],
-        required=True,
-        key="evaluator",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
+    _importance(now)
     with st.container(horizontal=True):
         objectives = list(study.objectives)
         objective = st.selectbox(
@@ -136,6 +120,28 @@ def _settings(now: Snapshot) -> None:
         "distribution",
         f"Share of trials with at most each value of {objective}.",
         on_click=partial(_open, study),
+    )
+
+
+def _importance(now: Snapshot) -> None:
+    """The share of each setting in each objective, and by which method."""
+    study = now.study
+    names = results.evaluators(study)
+    evaluator = st.session_state.get("evaluator") or st.query_params.get("evaluator") or names[0]
+    evaluator = evaluator if evaluator in names else names[0]
+    chart.show(
+        snapshots.drawn(now, ("importance", evaluator), lambda: figures.importance(study, evaluator)),
+        "importance",
+        f"Importance of each searched setting for each objective, by {evaluator}.",
+    )
+    st.segmented_control(
+        "Importance by",
+        names,
+        default=names[0],
+        required=True,
+        key="evaluator",
+        bind="query-params",
+        label_visibility="collapsed",
     )
 
 

@@ -39,20 +39,21 @@ STYLE = """
 .stMainBlockContainer [data-testid=stHeading] { padding: 0 }
 .stMainBlockContainer [data-testid=stMetricValue] { font-size: 1.5rem }
 .stApp a:focus-visible { outline: 2px solid currentColor; outline-offset: 1px }
+.stMainBlockContainer h1 { font-size: 1.6rem }
 .stMainBlockContainer h4 { padding: 0 0 0.5rem; font-size: 1.1rem; line-height: 1.35 }
 .stMainBlockContainer [data-testid=stCaptionContainer] { color: inherit !important; opacity: 0.8 }
 .stMainBlockContainer [data-testid=stCaptionContainer] p { color: inherit !important }
 .stMainBlockContainer [data-testid=stCode] .token { color: inherit !important }
 .stMainBlockContainer [data-testid^=stBaseButton-segmented] p { color: light-dark(#31333f, #fafafa) !important }
 .stMainBlockContainer [role=tab][aria-selected=true] p { color: light-dark(#a3122f, #ff8a8a) !important }
-.sizewise-facts { display: flex; flex-wrap: wrap; gap: 0.1rem 1.4rem; margin: 0 }
+.sizewise-facts { padding: 0; display: flex; flex-wrap: wrap; gap: 0.1rem 1.4rem; margin: 0 }
 .sizewise-facts dt { display: inline; font-size: 0.8rem; opacity: 0.75; margin: 0 0.35rem 0 0 }
 .sizewise-facts dd { display: inline; font-size: 0.875rem; margin: 0; overflow-wrap: anywhere }
 .sizewise-rows { display: none }
 @media (max-width: 640px) {
   .sizewise-rows { display: block }
   .sizewise-rows dl { border-top: 1px solid rgba(128, 128, 128, 0.4); padding: 0.4rem 0 }
-  .stMainBlockContainer [data-testid=stDataFrame] { display: none }
+  .stMainBlockContainer [data-testid=stElementContainer]:has([data-testid=stDataFrame]) { display: none }
 }
 .sizewise-card h3 { font-size: 1.05rem; padding: 0 0 0.3rem; margin: 0 }
 .sizewise-card dl { padding: 0; display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 0.8rem; margin: 0 }

@@ -116,6 +116,8 @@ def _cell(value: Any, column: Any) -> str:
     if not digits:
         return f"{value:.4g}" if isinstance(value, float) else str(value)
     comma, places, kind, unit = digits.groups()
+    if kind == "g" and abs(value) >= 1_000:
+        return f"{value:,.0f}{unit}"
     return f"{value:{comma}{places or ''}{'.0f' if kind == 'd' else kind}}{unit}"
 
 

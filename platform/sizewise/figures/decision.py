@@ -296,7 +296,7 @@ def _add_limits(figure: go.Figure, info: _DecisionInfo, sizes: list[float]) -> N
         showarrow=False,
     )
     # Not a fixed range, with which a reader's zoom would end as soon as the study grows.
-    figure.update_xaxes(autorangeoptions={"include": [0.7 * min(sizes), 1.4 * largest, at]})
+    figure.update_xaxes(autorangeoptions={"include": [0.7 * min(sizes), 1.4 * largest, 1.15 * at]})
     low, high = _score_range(info)
     figure.update_yaxes(autorangeoptions={"include": [low - 0.12 * (high - low), high + 0.12 * (high - low)]})
     if view.floor is not None:

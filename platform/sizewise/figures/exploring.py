@@ -138,7 +138,7 @@ def parallel(study: Study, rows: pl.DataFrame, chosen: Collection[int]) -> go.Fi
         name for name in dict.fromkeys(names) if name in known.columns and known[name].is_not_null().any()
     ]
     figure = blank_figure(study.name, "", "", height=HEIGHT)
-    figure.update_layout(title=None, margin={"l": 90, "r": 60, "t": 60, "b": 30})
+    figure.update_layout(title=None, margin={"l": 90, "r": 60, "t": 95, "b": 30})
     if known.is_empty():
         return figure
     shown = known.filter(pl.col("trial_id").is_in(list(chosen))) if chosen else known
@@ -152,6 +152,6 @@ def parallel(study: Study, rows: pl.DataFrame, chosen: Collection[int]) -> go.Fi
         },
         dimensions=[dimension(study, shown, name) for name in names],
         customdata=point_ids(shown),
-        labelangle=0,
+        labelangle=-20,  # so that neighbours do not overlap
     )
     return figure
