@@ -148,18 +148,27 @@ def report(
     name: Name,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
     runs: Runs = "runs",
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="What runs today, as `choose` takes it: compare the options on page one with it.",
+            metavar="FIGURES|FILE",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write one self-contained HTML file with the answer, the front and the figures."""
     from sizewise import results
     from sizewise.cli.terminal import print_problems
     from sizewise.figures import report as reports
+    from sizewise.results.baseline import read_baseline
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: the report is one HTML file: end --out in .html")
     study = results.load(place(runs), name)
     print_problems(study.problems, command("results", name, runs, "--problems"))
-    reports.write(study, out)
+    today = None if baseline is None else read_baseline(baseline, study, place(runs))
+    reports.write(study, out, today)
     if as_json:
         print_json({"out": str(out), "bytes": out.stat().st_size, "problems": study.problems})
     else:

@@ -13,6 +13,7 @@ from sizewise.figures import paper
 from sizewise.figures.axes import Axes
 from sizewise.figures.decision import best_points, envelope
 from sizewise.results import Answer, Choice, Study, answer
+from sizewise.results.baseline import Baseline, against
 from sizewise.results.commands import export
 from sizewise.results.intervals import Interval, differences
 from sizewise.results.weights import kept_weights
@@ -22,20 +23,25 @@ from sizewise_core.units import format_auc, format_bytes, format_count, format_s
 MOST_OPTIONS = 5
 
 
-def options(study: Study, found: Answer) -> list[dict[str, str]]:
+def options(study: Study, found: Answer, today: Baseline | None = None) -> list[dict[str, str]]:
     """The cells of the table of options, by their headings, from the smallest model to the largest.
 
     Args:
         study: whose models.
         found: its answer; there is one.
+        today: what runs today, with which each is compared too.
     """
     picked = _picked(study, found)
     reference = _of(study, found.best)
     lost = differences(study, picked, reference)
-    return [
+    rows = [
         _cells(study, row, Interval.of_row(of), found)
         for row, of in zip(picked.to_dicts(), lost.to_dicts(), strict=True)
     ]
+    if today is not None:
+        for cells, one in zip(rows, against(study, picked, today), strict=True):
+            cells["against today"] = one.text
+    return rows
 
 
 def _picked(study: Study, found: Answer) -> pl.DataFrame:
@@ -100,14 +106,18 @@ def command(study: Study, found: Answer) -> str:
     return export(study, one.trial_id, one.stored_as, one.iteration if kept else None)
 
 
-def caveats(study: Study, found: Answer) -> list[str]:
+def caveats(study: Study, found: Answer, today: Baseline | None = None) -> list[str]:
     """What the numbers do not say, a sentence each.
 
     Args:
         study: the study.
         found: its answer.
+        today: what runs today.
     """
     lines = []
+    if today is not None:
+        exact = "" if today.parts is not None else ", whose AUC is taken as exact"
+        lines.append(f"Today is {today.text}{exact}.")
     if found.selection:
         lines.append(f"{found.selection.text}.")
     if "replicates" in study.candidates.columns and (study.candidates["replicates"] == 1).all():

@@ -31,6 +31,7 @@ from sizewise.figures import (
 from sizewise.figures import searching as search
 from sizewise.metrics.registry import columns_of_test, of_column
 from sizewise.results import Answer, Study, answer, hypervolume
+from sizewise.results.baseline import Baseline
 from sizewise.results.commands import problems as problems_command
 from sizewise.results.searching import searched
 from sizewise.store.study_folder import StudyFolder
@@ -79,9 +80,18 @@ addEventListener('afterprint', () => plots().forEach(p => Plotly.relayout(p, {wi
 """
 
 
-def write(study: Study, out: Path) -> None:
-    """Write the report of a study to a file, completely or not at all. Raises InputError if it cannot be written."""
-    page = _page(study)
+def write(study: Study, out: Path, today: Baseline | None = None) -> None:
+    """Write the report of a study to a file, completely or not at all.
+
+    Args:
+        study: whose report it is.
+        out: the file.
+        today: what runs today, with which the options are compared.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    page = _page(study, today)
     try:
         write_atomic(out, page.encode())
     except OSError as error:
@@ -117,7 +127,7 @@ def _short(text: str, most: int = MOST_LETTERS) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def _page(study: Study) -> str:
+def _page(study: Study, today: Baseline | None = None) -> str:
     study = _bounded(study)
     found = answer(study)
     name = escape(study.name)
@@ -128,7 +138,7 @@ def _page(study: Study) -> str:
 <style>{_STYLE}</style><script>{get_plotlyjs()}</script></head><body>
 <h1>{name}</h1><p class="quiet">Sizewise report, {date}. {escape(_summary(study))}</p>
 <p class="answer">{escape(found.sentence)}</p>
-{_page_one(study, found)}
+{_page_one(study, found, today)}
 <section class="appendix"><h2>Figures</h2>
 <div class="screen">{_figure(accuracy_against_size(study), "size")}</div>
 <div class="screen">{_figure(accuracy_against_iterations(study), "iterations")}</div>
@@ -145,14 +155,14 @@ Scores are on the validation split.</p>{_table(_front_rows(study))}
 """
 
 
-def _page_one(study: Study, found: Answer) -> str:
+def _page_one(study: Study, found: Answer, today: Baseline | None) -> str:
     """What is to be decided by: the figure, the options, how to get the answer, and caveats."""
     if found.smallest is None:
         return ""
-    lines = "".join(f"<li>{escape(line)}</li>" for line in page_one.caveats(study, found))
+    lines = "".join(f"<li>{escape(line)}</li>" for line in page_one.caveats(study, found, today))
     drawn = page_one.figure(study, "tradeoff")
     return f"""<section class="page-one">{drawn}
-{_table(page_one.options(study, found))}
+{_table(page_one.options(study, found, today))}
 <p><code>{escape(page_one.command(study, found))}</code></p>
 <ul class="caveats">{lines}</ul></section>"""
 

@@ -92,6 +92,16 @@ def test_choose_compares_and_says_when_it_pays(
     )
     assert math.isclose(found["auc"], auc + 0.002)
 
+    out = runs / "r.html"
+    words = ["sizewise", "report", "s", "--runs", str(runs), "--out", str(out), *figures]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit):
+        cli.main()
+    first = out.read_text().split('<section class="page-one">')[1].split("</section>")[0]
+    assert "<th>against today</th>" in first
+    assert "<td>0.0020 lower, between" in first
+    assert "whose AUC is taken as exact" in first
+
 
 @pytest.mark.parametrize(
     ("make", "says"),
