@@ -120,6 +120,10 @@ def test_each_split_is_sorted(tmp_path: Path, logs: list[str], small_pieces: Non
         shard_rows=60,
     )
     rows = {name: column(tmp_path / "out", name) for name in ("train", "validation", "test")}
+    manifest = prepare(logs, tmp_path / "as_given", layout=Layout.load(tmp_path / "log.yaml"), split=split)
+    assert manifest.time_order is not None
+    assert manifest.time_order.out_of_order > 100
+    assert not any("row before them" in text for text in cautions(manifest))  # its place decides of no row
     for held in rows.values():
         assert len(held) > 30
         assert [(TIMES[row], row) for row in held] == sorted((TIMES[row], row) for row in held)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from sizewise_core.auc_error import too_small
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.shards.manifest import Manifest
+from sizewise_prep.shards.splits import Rule
 
 _NAMED = 4  # columns that a warning names
 
@@ -38,6 +39,8 @@ def _out_of_order(manifest: Manifest) -> str:
     order = manifest.time_order
     if order is None or not order.out_of_order or manifest.settings.sort:
         return ""
+    if Rule.parse(manifest.settings.split).by in ("time", "column", "key"):
+        return ""  # where rows lie decides nothing
     share = order.out_of_order / order.rows
     return (
         f"{order.out_of_order:,} of {order.rows:,} rows ({_percent(share)}) are earlier in {order.column:.40} than a "
