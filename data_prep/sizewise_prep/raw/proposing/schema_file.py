@@ -83,9 +83,9 @@ def _written(raw: RawFile, found: Sample, columns: list[Column], unsure: list[st
     lines = [
         f"# Proposed for {raw.name} from its first {found.rows.height:,} rows. Look it over, above all what is marked",
         "# UNSURE, and use it with `sizewise prep ... --schema THIS_FILE`. Kinds: label; integer and number (dense",
-        "# values; {kind: number, transform: standardize} keeps negative ones); bucket (a number as a category); token,",
-        "# string, hex and decimal (categories); tokens (lists of them); weight (how much the row counts); time (of which",
-        "# only the order counts); skip.",
+        "# values; {kind: number, transform: standardize} keeps negative ones); bucket (a number as a category);",
+        "# token, string, hex and decimal (categories); tokens (lists of them); weight (how much the row counts);",
+        "# time (of which only the order counts); skip.",
     ]
     if unsure and not any(column.kind.startswith("label") for column in columns):
         lines.append(f"# UNSURE: {unsure[0]}.")
