@@ -10,7 +10,9 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import polars as pl
 
 from sizewise_prep.raw.files.sources import RawFile
@@ -19,7 +21,8 @@ from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Parsed
 
 _VALUE_BYTES = 8  # of a block, roughly, for each value
-_LIST_VALUES = 400  # that a list may well have
+_MOST_VALUES = 1 << 19  # in lists, of rows that are worked on at a time
+_LIST_VALUES = 100  # of a list, by which blocks are cut; longer ones take more memory
 _MOST_ROWS = 1 << 15  # of a block: texts may take far more than that
 
 
@@ -36,10 +39,23 @@ class TableBlock:
         return self.frame.height
 
     def parsed(self, first: int) -> Iterator[Parsed]:
-        """The rows, at once."""
-        found = self.converter.convert(self.frame)
-        bad = [BadRow(first + row, _written(self.frame, row), fault) for row, fault in found.faults]
-        yield Parsed(found.rows, bad, found.inexact, found.times, splits=found.splits)
+        """The rows, at once, or some at a time where they have long lists."""
+        for low, high in pairwise(self._ends()):
+            frame = self.frame[low:high]
+            found = self.converter.convert(frame)
+            bad = [BadRow(first + low + row, _written(frame, row), fault) for row, fault in found.faults]
+            yield Parsed(found.rows, bad, found.inexact, found.times, splits=found.splits)
+
+    def _ends(self) -> list[int]:
+        """Where to cut the rows, so that those between have about `_MOST_VALUES` values in lists at most."""
+        lists = [column for column in self.frame.get_columns() if isinstance(column.dtype, pl.List)]
+        if not lists or not self.frame.height:
+            return [0, self.frame.height]
+        values = np.cumsum(
+            sum(column.list.len().fill_null(0).to_numpy().astype(np.int64) for column in lists)
+        )
+        cuts = np.searchsorted(values, np.arange(_MOST_VALUES, int(values[-1]), _MOST_VALUES), "right")
+        return [0, *sorted({int(cut) for cut in cuts if 0 < cut < self.frame.height}), self.frame.height]
 
 
 def _written(frame: pl.DataFrame, row: int) -> bytes:
