@@ -30,6 +30,7 @@ from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.shards.manifest import Manifest
 
+ASKED = {"gauc_by": "C3", "frequency_of": "C14", "calibration_bins": 20}
 TIMED = {"train_seconds", "samples_per_second", "peak_memory_bytes"}
 
 
@@ -319,6 +320,7 @@ def test_two_workers_train_the_model_of_one(
         trial_config(
             **settings, optimizer="sgd", decay="linear", distill_teacher=["s"], distill_temperature=2.0
         ),
+        trial_config(**settings, optimizer="sgd", accumulate=3, clip_norm=0.05, **ASKED),
     ]
     arguments = [str(tmp_path), *(config.model_dump_json() for config in configs)]
     environment = {**os.environ, "TEACHER": json.dumps([scores])}
@@ -339,6 +341,9 @@ def test_two_workers_train_the_model_of_one(
         assert [row["auc"] for row in two["evaluations"]] == pytest.approx(
             [row["auc"] for row in one["evaluations"]], abs=1e-3 if config.embedding.method != "cce" else 2e-2
         )
+        for metric in ("gauc", "calibration_error", "logloss_tenth_2"):  # whose rows the workers share
+            for ours, theirs in zip(two["evaluations"], one["evaluations"], strict=True):
+                assert ours.get(metric, 0.0) == pytest.approx(theirs.get(metric, 0.0), abs=1e-3)
         assert {row["wire_bytes"] for row in one["evaluations"]} == {0}
         trained = sum(tensor.nbytes for tensor in one["model"].values() if tensor.is_floating_point())
         assert {row["wire_bytes"] for row in two["evaluations"]} == {
