@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sizewise.embedding import Bags, Embedding
@@ -15,6 +15,7 @@ from sizewise.models.own import AnyOptions, OwnModel, own_model, short
 from sizewise_core.errors import InputError, shown
 from sizewise_core.units import format_bytes
 
+RATE = 0.01
 ROWS = (7, 4)  # of the training steps: two sizes, which no module can take for one of its own
 
 
@@ -40,13 +41,12 @@ def dry_step(
     parameters = list(model.parameters())
     if not parameters:
         raise _fault(kind, "has no parameters to train")
-    optimizer = torch.optim.SGD(parameters, lr=0.01)
+    embedding.fused = False  # kernels take a second to load, and are not what is tried
     random = torch.Generator().manual_seed(1)
     for rows in ROWS:
         logits = _logits(kind, model, _inputs(embedding, dense_features, lists, rows, random), rows)
         if not logits.requires_grad:
             raise _fault(kind, "gives logits that no gradient reaches: leave out detach() and no_grad()")
-        optimizer.zero_grad()
         label = (torch.arange(rows) % 2).float()
         try:
             binary_cross_entropy_with_logits(logits.float(), label).backward()  # type: ignore[no-untyped-call]
@@ -54,11 +54,20 @@ def dry_step(
             raise _fault(kind, f"raises in its backward pass ({short(error)}): fix it") from error
         if any(p.grad is not None and not _finite(p.grad) for p in parameters):
             raise _fault(kind, "has gradients that are not finite in the first step: look for log(0) and 0/0")
-        optimizer.step()
+        _step(parameters, last=rows == ROWS[-1])
     model.eval()
     with torch.no_grad():
         _logits(kind, model, _inputs(embedding, dense_features, lists, 1, random), 1)
     return list(_notes(kind, model))
+
+
+@torch.no_grad()
+def _step(parameters: list[nn.Parameter], last: bool) -> None:
+    """Gradient descent by hand: the first optimizer of `torch.optim` takes a process a second."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.add_(parameter.grad, alpha=-RATE)
+            parameter.grad = parameter.grad if last else None
 
 
 def _inputs(
