@@ -357,6 +357,28 @@ def test_lists_and_single_values_are_not_mistaken_for_each_other(
         prepare(tmp_path / "log.jsonl", tmp_path / "out", layout=layout)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.large_list(pa.int64()),
+        pa.list_(pa.int8(), 2),
+        pa.list_view(pa.uint64()),
+        pa.list_(pa.float32()),
+        pa.list_(pa.decimal256(50, 0)),
+        pa.list_(pa.string()),
+    ],
+    ids=str,
+)
+def test_a_list_is_the_same_in_every_type_of_arrow(tmp_path: Path, kind: pa.DataType) -> None:
+    values: list[Any] = [["7", "8"], None] if kind == pa.list_(pa.string()) else [[7, 8], None]
+    lists = pa.array(values, kind)
+    with pa.ipc.new_file(tmp_path / "log.arrow", pa.schema({"click": pa.int8(), "seen": lists.type})) as file:
+        file.write_table(pa.table({"click": pa.array([0, 1], pa.int8()), "seen": lists}))
+    layout = Layout(columns={"click": "label", "seen": "tokens"})
+    found, bad = parsed(tmp_path / "log.arrow", layout)
+    assert (lists_of(found), bad) == ([[[hashing.token("7"), hashing.token("8")], []]], [])
+
+
 def test_text_needs_a_separator_and_bad_values_are_named(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text("click,genres\n1,ff|a0\n0,zz|1\n" + "1,3|4\n" * 20)

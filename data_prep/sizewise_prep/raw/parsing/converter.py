@@ -289,7 +289,8 @@ def unusable(kind: Kind, dtype: pl.DataType, form: ListForm | None = None) -> st
     inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else None
     if kind == "tokens" and isinstance(inner, pl.DataType) and not inner.is_nested():
         wrong = unusable(form.of, inner)
-        return f"is a list whose values cannot be read: each {wrong}" if wrong else ""
+        why = wrong.partition(":")[0]
+        return f"is a list whose values cannot be read (each {why}): make it `skip`" if wrong else ""
     if kind == "tokens" and dtype != pl.Null and not dtype.is_nested():
         if dtype in (pl.String, pl.Binary, pl.Categorical, pl.Enum) and form.separator:
             return ""

@@ -118,4 +118,9 @@ def _plain(column: pa.Array) -> pa.Array:
         return column.cast(pa.float32())
     if pa.types.is_decimal256(column.type):
         return column.cast(pa.float64())
+    if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):
+        column = column.cast(pa.large_list(column.type.value_type))
+    listed = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    if listed and pa.types.is_decimal256(column.type.value_type):
+        return column.cast(pa.large_list(pa.float64()))
     return column
