@@ -27,7 +27,13 @@ SIZEWISE = str(Path(sys.executable).with_name("sizewise"))
 SMALL: dict[str, Any] = {"trials": 2, "train.batch_size": 256, "resources": {"workers": 1}}
 MLPS = {"model.bottom_mlp": [32], "model.top_mlp": [32]}
 EACH: dict[str, dict[str, Any]] = {
-    "mlperf_dcnv2": {**MLPS, "model.rank": 16, "model.dim": 32},
+    "mlperf_dcnv2": {
+        **MLPS,
+        "model.rank": 16,
+        "model.dim": 32,
+        "search.memory_budget": {"low": "10kB", "high": "1MB", "log": True},
+        "first_trials": [{"memory_budget": "10kB"}],
+    },
     "criteo_tb_dlrm": {
         **MLPS,
         "model.dim": 32,
@@ -62,7 +68,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )
     listens.write_parquet(folder / "listens.parquet")
     asked = {
-        "mlperf_dcnv2": [*map(str, days), "--tokens", "mlperf", "--split", "mlperf"],
+        "mlperf_dcnv2": [*map(str, days), "--tokens", "contiguous", "--split", "mlperf"],
         "criteo_tb_dlrm": [*map(str, days), "--split", "mlperf"],
         "criteo_kaggle": [*map(str, days), "--tokens", "contiguous", "--min-count", "10"],
         "yambda": [str(folder / "listens.parquet"), "--schema", str(ROOT / "docs" / "yambda.yaml"), "--sort"],
