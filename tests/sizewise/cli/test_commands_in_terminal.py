@@ -45,7 +45,9 @@ def ends_with_front_and_answer(shown: Shown, columns: int) -> None:
     rows = [line for line in front.splitlines() if re.match(r" *\d+  0\.\d{4}  ", line)]
     assert rows
     assert "embeddings" in front
-    assert re.search(r"(AUC|tables|iterations|higher|lower|tell|rows|enough)[^\n]*\.$", shown.text.rstrip()), shown.text
+    assert re.search(
+        r"(AUC|tables|iterations|higher|lower|tell|rows|enough)[^\n]*\.$", shown.text.rstrip()
+    ), shown.text
     sentence = " ".join(shown.text.rsplit("\n", 9)[1:])
     assert re.search(r"The (best|smallest) model|Only one trial", sentence)
     assert "…" not in shown.text
