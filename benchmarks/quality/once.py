@@ -1,6 +1,7 @@
 """One training, in whatever process."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,29 +19,42 @@ Make = Callable[[Spec, Values, int, torch.device], Method]
 """Makes a spec's embedding for the values of a data set, with a seed, on a device."""
 
 
-def trained(
-    training: Training,
-    source: str,
-    rows: int,
-    batch: int,
-    rate: float,
-    taught_by: list[Path],
-    device: str,
-    looks_an_epoch: int = 4,
-    make: Make = made,
-) -> Record:
+@dataclass(frozen=True)
+class Source:
+    """Rows, and how models are trained on them.
+
+    Attributes:
+        source: `planted`, or a path of raw rows.
+        rows: of a planted log.
+        batch: rows of a step.
+        rate: Adagrad's.
+        device: `cpu` or `cuda`.
+        looks: evaluations on validation rows in each epoch.
+        make: makes the embeddings; a function of a module, so that processes can be given it.
+    """
+
+    source: str
+    rows: int
+    batch: int
+    rate: float
+    device: str
+    looks: int = 4
+    make: Make = made
+
+
+def trained(training: Training, of: Source, taught_by: list[Path]) -> Record:
     """Train once, in whatever process; returns all that is to be kept. A teacher's scores go to a file."""
-    on = torch.device(device)
+    on = torch.device(of.device)
     torch.set_num_threads(1)
-    data, _ = load(source, rows, SEED_OF_THE_WORLD, on)
-    method = make(training.spec, data.values, training.seed, on)
+    data, _ = load(of.source, of.rows, SEED_OF_THE_WORLD, on)
+    method = of.make(training.spec, data.values, training.seed, on)
     model = method.model(data.train.dense.shape[1])
     target = data.train.label
     if training.taught:
         scores = np.mean([np.load(file) for file in taught_by], axis=0)
         target = mixed(target, torch.from_numpy(scores).to(on))
-    looks = tuple(look / looks_an_epoch for look in range(1, looks_an_epoch * training.epochs))
-    schedule = Schedule(training.epochs, batch, rate, training.falling, looks, shuffled=True)
+    looks = tuple(look / of.looks for look in range(1, of.looks * training.epochs))
+    schedule = Schedule(training.epochs, of.batch, of.rate, training.falling, looks, shuffled=True)
     record = Record(None)
     train(training, method, model, data, target, schedule, record, len(taught_by) if training.taught else 0)
     if training.teacher:

@@ -4,39 +4,13 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from benchmarks.quality.arms import made
-from benchmarks.quality.once import Make, trained
+from benchmarks.quality.once import Source, trained
 from benchmarks.scale.runs import Training
 from benchmarks.scale.table import Record
 
 from sizewise_core.errors import InputError
-
-
-@dataclass(frozen=True)
-class Source:
-    """Rows, and how models are trained on them.
-
-    Attributes:
-        source: `planted`, or a path of raw rows.
-        rows: of a planted log.
-        batch: rows of a step.
-        rate: Adagrad's.
-        device: `cpu` or `cuda`.
-        looks: evaluations on validation rows in each epoch.
-        make: makes the embeddings; a function of a module, so that processes can be given it.
-    """
-
-    source: str
-    rows: int
-    batch: int
-    rate: float
-    device: str
-    looks: int = 4
-    make: Make = made
 
 
 def complete(
@@ -54,20 +28,10 @@ def complete(
     """
     assert record.folder is not None
     files = [record.folder / f"teacher-{teacher.seed}.npy" for teacher in own]
-    once = partial(
-        trained,
-        source=of.source,
-        rows=of.rows,
-        batch=of.batch,
-        rate=of.rate,
-        device=of.device,
-        looks_an_epoch=of.looks,
-        make=of.make,
-    )
     first = [t for t, file in zip(own, files, strict=True) if not (record.has(t.key) and file.exists())]
     jobs = jobs or (1 if of.device == "cuda" else 2)
     for group in (first, [student for student in students if not record.has(student.key)]):
-        for number, (training, found) in enumerate(_all(once, group, files, jobs, until), 1):
+        for number, (training, found) in enumerate(_all(of, group, files, jobs, until), 1):
             if isinstance(found, InputError):  # a budget that has no room for the least of a method
                 print(f"{number}/{len(group)} {training.key}: left out: {found}", flush=True)
                 continue
@@ -84,13 +48,13 @@ def complete(
 
 
 def _all(
-    once: "partial[Record]", group: list[Training], files: list[Path], jobs: int, until: float
+    of: Source, group: list[Training], files: list[Path], jobs: int, until: float
 ) -> Iterator[tuple[Training, Record | InputError]]:
     if jobs == 1:
         for training in group:
             if time.monotonic() < until:
                 try:
-                    yield training, once(training, taught_by=files)
+                    yield training, trained(training, of, files)
                 except InputError as error:
                     yield training, error
         return
@@ -102,7 +66,7 @@ def _all(
         def start() -> None:
             training = next(left, None)
             if training is not None and time.monotonic() < until:
-                running[pool.submit(once, training, taught_by=files)] = training
+                running[pool.submit(trained, training, of, files)] = training
 
         for _ in range(jobs):
             start()

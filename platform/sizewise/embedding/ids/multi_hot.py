@@ -33,10 +33,9 @@ VALUES_PER_THREAD = 2**20  # fewer do not repay a second thread
 
 
 @jit
-def _expand(
-    ids: Array, low: int, high: int, starts: Array, a: Array, b: Array, limits: Array, out: Array
-) -> None:
+def _expand(ids: Array, low: int, high: int, arrays: tuple[Array, Array, Array, Array], out: Array) -> None:
     """Write the lists of rows low to high of all features, each feature's after those of the one before."""
+    starts, a, b, limits = arrays
     for f in range(ids.shape[1]):
         first, size = starts[f], starts[f + 1] - starts[f]
         at = first * len(ids) + low * size
@@ -108,5 +107,5 @@ class MultiHot(nn.Module):
         values = torch.empty(len(ids) * VALUES, dtype=torch.uint32)
         read, out = ids.to(torch.uint32).contiguous().numpy(), values.numpy()
         parts = max(1, min(torch.get_num_threads(), len(out) // VALUES_PER_THREAD))
-        share_out(len(ids), parts, lambda low, high: _expand(read, low, high, *self._arrays, out))
+        share_out(len(ids), parts, lambda low, high: _expand(read, low, high, self._arrays, out))
         return values
