@@ -215,7 +215,7 @@ def test_a_click_on_a_point_leads_to_its_trial(address: str, runs: Path, page: P
     page.evaluate("""() => {
         const plot = document.querySelector('.js-plotly-plot');
         plot.scrollIntoView();
-        const front = plot.data.findIndex(trace => trace.name == 'robe' && trace.customdata);
+        const front = plot.data.findLastIndex(trace => trace.name == 'robe' && trace.customdata);
         const {x, y} = plot.calcdata[front].at(-1);  // the largest model's
         const {xaxis, yaxis} = plot._fullLayout;
         const box = plot.getBoundingClientRect();
@@ -227,7 +227,7 @@ def test_a_click_on_a_point_leads_to_its_trial(address: str, runs: Path, page: P
     last = rows.row(0, named=True)
     said = f"at iteration {last['iteration']}: AUC {last['auc']:.4f}"
     expect(page.get_by_text(said)).to_be_visible(timeout=WAIT)
-    page.get_by_role("link", name="Open the trial").click()
+    page.get_by_role("link", name="Open the trial").last.click()
     expect(page.get_by_text("memory_budget: 20000000")).to_be_visible(timeout=WAIT)
     assert f"trials={last['trial_id']}" in page.url
     _keep(page, "trial")
@@ -280,7 +280,7 @@ def test_limits_are_dragged_or_typed_and_a_link_holds_them(address: str, page: P
     _settle(page)
     card = page.get_by_role("heading", name="Trial ")
     first = card.inner_text()
-    for name, move in (("max_bytes", (-200, 0)), ("floor", (0, 40))):
+    for name, move in (("max_bytes", (-200, 0)), ("floor", (0, 90))):
         x, y = page.evaluate(LINE, name)
         page.mouse.move(x, y)
         page.mouse.down()
@@ -400,7 +400,7 @@ def test_every_other_page_stands_and_a_trials_bar_opens_it(address: str, runs: P
         page.wait_for_timeout(500)
         assert page.locator("[data-testid=stException]").count() == 0
         _keep(page, name)
-    plot = page.locator(".js-plotly-plot", has_text="Timeline")
+    plot = page.locator(".chart[aria-label^='When each trial ran']")
     plot.scroll_into_view_if_needed(timeout=WAIT)
     bar = plot.locator(".barlayer .point path").first.bounding_box(timeout=WAIT)
     assert bar is not None
