@@ -24,7 +24,7 @@ from sizewise.engine.decisions import Engine
 from sizewise.engine.simulated import Generated, simulate, simulated_engine
 from sizewise.export import export
 from sizewise.metrics.evaluation import Evaluation
-from sizewise.results.choosing import answer
+from sizewise.results.answering import answer
 from sizewise.results.commands import run_longer
 from sizewise.search.edited import disagreement
 from sizewise.search.suggest import Search

@@ -240,6 +240,7 @@ def test_trials_are_given_what_others_trained_before_their_rate_falls(
     """And keep their states where those of other lengths fall; trials of other settings share nothing."""
     fixed = {"memory_budget": 5000, "learning_rate": 0.02}
     study = engine(
+        embedding={"method": "robe"},
         search={**fixed, "epochs": {"choices": [1, 2, 4]}},
         first_trials=[{"epochs": 2}, {"epochs": 4}, {"epochs": 1}],
         train={"schedule": {"warmup": 100, "decay": "cosine", "decay_share": 0.2}},
