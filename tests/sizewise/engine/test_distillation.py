@@ -392,6 +392,7 @@ def test_a_search_with_teachers_goes_on_as_it_would_have(
     path, curves = tmp_path / "study.yaml", Generated(iterations_per_epoch=20)
     path.write_text(
         f"name: a\ndata: {made[0]}\nsampler: {sampler}\ntrials: 5\nreplicates: {{seeds: 2, of: all}}\n"
+        "embedding: {method: robe}\n"
         "search: {memory_budget: {choices: [5kB, 10kB]}, epochs: {low: 1, high: 3}, learning_rate: 0.02}\n"
         "train: {distill: {teacher: full, teachers: 3}}\nfirst_trials: [{memory_budget: 10kB, epochs: 3}]\n"
     )

@@ -255,5 +255,7 @@ def test_trials_are_given_what_others_trained_before_their_rate_falls(
         given.append([int(Path(folder).name[:4]) for folder in how["stable"]])
         study.finished(trial, [Evaluation({**ROW, "epoch": float(record.config["epochs"])})], TEST)
     assert given == [[], [0], [1, 0]]
-    plain = engine(search={**fixed, "epochs": 1}, train={"schedule": {"decay": "linear"}}).payload
+    plain = engine(
+        embedding={"method": "robe"}, search={**fixed, "epochs": 1}, train={"schedule": {"decay": "linear"}}
+    ).payload
     assert "stable" not in plain(study.search.records[0])["how"]
