@@ -33,6 +33,7 @@ def test_without_a_gpu_one_line_says_so() -> None:
 ABSENT = ("polars", "ray", "optuna", "plotly", "typer", "upath")
 
 
+@pytest.mark.slow
 def test_rows_of_the_tables_at_tiny_sizes(tmp_path: Path) -> None:
     results = tmp_path / "RESULTS.md"
     results.write_text("# Results\n\n## Before\n\nkept\n\n## GPU\n\nnot measured.\n\n## After\n\nkept too\n")
@@ -73,6 +74,7 @@ def test_rows_of_the_tables_at_tiny_sizes(tmp_path: Path) -> None:
     assert results.read_text() == text
 
 
+@pytest.mark.slow
 def test_parts_that_fail_or_come_too_late_leave_the_others(tmp_path: Path) -> None:
     results, parts = tmp_path / "RESULTS.md", tmp_path / "parts"
     ended = run(

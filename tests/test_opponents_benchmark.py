@@ -15,6 +15,7 @@ from sizewise.embedding import full_bytes
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opponent", list(OPPONENTS))
 def test_every_opponent_takes_its_bytes_and_learns(opponent: str) -> None:
     data, _ = load("planted", 6000, 1, CPU)

@@ -32,6 +32,7 @@ def result(seed: int, validation: float, test: float, epoch: float = 1, **given:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_few_planted_rows_from_end_to_end_and_again(tmp_path: Path) -> None:
     few = ["--rows", "3000", "--seeds", "1", "--epochs", "1", "--labels-epochs", "1", "--teachers", "1"]
     command = [sys.executable, "-m", "benchmarks.quality", "--data", "planted", *few, "--only", " 100x dim16"]

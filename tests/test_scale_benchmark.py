@@ -198,6 +198,7 @@ def test_a_training_that_was_cut_short_is_forgotten_and_trained_again(tmp_path: 
     assert again.results[0].test_auc > 0.6
 
 
+@pytest.mark.slow
 def test_the_program_from_end_to_end_and_again(tmp_path: Path) -> None:
     only = "hot 1000x dim2 4bit f6 least2 count 1ep taught"
     command = [sys.executable, "-m", "benchmarks.scale", "--smoke", "--only", only, "--out", str(tmp_path)]

@@ -210,6 +210,7 @@ def _combinations(runs: Path) -> list[tuple[str, str, str]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_sample_of_damages_before_the_commands_that_read(
     runs: Path, ask: Callable[..., Answer], tmp_path: Path
 ) -> None:
@@ -277,6 +278,7 @@ def _lines(words: str, folder: Path) -> set[str]:
     return {line.replace(str(folder.parent), "") for line in words.splitlines()}
 
 
+@pytest.mark.slow
 def test_a_sample_of_damages_before_resume(runs: Path, ask: Callable[..., Answer], tmp_path: Path) -> None:
     """The files by which a study goes on, each damaged in ways that others of its kind are not."""
     sample = [

@@ -315,6 +315,7 @@ def test_a_superseded_driver_writes_nothing_more(study: Place, monkeypatch: pyte
     assert not storage.exists(study / "holding.json")
 
 
+@pytest.mark.slow
 def test_in_an_object_store_a_driver_of_another_machine_is_watched(
     s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

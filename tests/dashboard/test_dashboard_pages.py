@@ -420,6 +420,7 @@ def test_the_command_that_trains_longer_is_one_that_sizewise_takes(tmp_path: Pat
     assert not list(longer.searched())
 
 
+@pytest.mark.slow
 def test_every_page_of_every_odd_study_says_something(tmp_path: Path, show: Open) -> None:
     StudyWriter(tmp_path, "started", trials=5).driver("running")
     one = StudyWriter(tmp_path, "one_objective", trials=2, objectives={"auc": "maximize"})

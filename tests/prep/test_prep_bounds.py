@@ -42,6 +42,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_whatever_the_lines_are(tmp_path: Path, line: Callable[..., bytes]) -> None:
     (tmp_path / "good.tsv").write_bytes((line() + b"\n") * 1000)
     (tmp_path / "bad-8MiB").write_bytes(b"\n" * (8 << 20))

@@ -56,6 +56,7 @@ def test_shards_are_fetched_whole_and_once(uri: Place, folder: Path, tmp_path: P
     assert {path: path.stat().st_mtime_ns for path in found.iterdir()} == times
 
 
+@pytest.mark.slow
 def test_many_processes_at_once_fetch_every_shard_once(uri: Place) -> None:
     command = [sys.executable, "-c", ASK, str(uri)]
     asking = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]

@@ -109,6 +109,7 @@ def lines(draw: st.DrawFn) -> bytes:
     return b"\t".join(fields)
 
 
+@pytest.mark.slow
 @given(block=st.lists(st.tuples(lines(), st.sampled_from([b"\n", b"\n", b"\r\n"])), max_size=8))
 @example(block=[(b"0" + b"\t" * 39, b"\n")])
 @settings(max_examples=400, deadline=None)

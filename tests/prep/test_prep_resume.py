@@ -73,6 +73,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", ["raw", "contiguous"])
 def test_killed_again_and_again_it_ends_with_the_same_bytes(
     tmp_path: Path, logs: list[str], small_pieces: None, tokens: str

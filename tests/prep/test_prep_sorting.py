@@ -174,6 +174,7 @@ def test_rows_that_cannot_be_sorted_or_split_are_named(tmp_path: Path, logs: lis
             prepare(logs, tmp_path / "no", **{"layout": layout, **options})
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_bytes(
     tmp_path: Path, logs: list[str], small_pieces: None
 ) -> None:

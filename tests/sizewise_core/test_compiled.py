@@ -73,6 +73,7 @@ def test_processes_that_compile_at_once_keep_each_their_own_code(start):
     assert found(start()) == FUNCTIONS  # and each returned its own sum
 
 
+@pytest.mark.slow
 def test_damaged_code_is_compiled_again(start):
     assert found(start(end=3)) == 0
     for file, content in zip(start.files(), (b"", b"\x80\x04damaged", None), strict=True):
@@ -93,6 +94,7 @@ def test_a_disk_that_takes_no_more_only_costs_time(start):
     assert start.files() == []
 
 
+@pytest.mark.slow
 def test_code_that_another_user_may_have_put_there_is_not_run(start, tmp_path):
     assert found(start(end=1)) == 0
     (kept,) = start.files()

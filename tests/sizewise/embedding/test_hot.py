@@ -85,6 +85,7 @@ def test_the_list_is_what_its_coded_bytes_say(bits: int) -> None:
     assert not found[:, 1].any()  # that feature has no value in the list
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     budget=st.integers(200, 60_000),

@@ -223,6 +223,7 @@ def test_a_study_file_that_was_edited_must_agree_with_its_teachers(
     )
 
 
+@pytest.mark.slow
 def test_a_finished_trial_an_export_and_a_file_are_teachers(made: tuple[Path, Path], tmp_path: Path) -> None:
     """An exported model scores the rows of shards as the trial does that it was made of."""
     data, runs = made

@@ -137,6 +137,7 @@ def test_a_copy_is_a_study_of_its_own_though_the_original_runs(
     assert read(moved) == "running"
 
 
+@pytest.mark.slow
 @can_unshare
 def test_machines_without_common_locks_go_by_the_heartbeat(folder: Path, start: Start) -> None:
     first = start()
@@ -166,6 +167,7 @@ def test_a_clock_that_jumps_does_not_make_status_lie(folder: Path, start: Start,
     assert read(folder, "faketime", jump) == "interrupted"  # though its heartbeat is fresh by this clock
 
 
+@pytest.mark.slow
 @can_unshare
 @pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
 def test_another_machines_clock_may_be_off(folder: Path, start: Start) -> None:

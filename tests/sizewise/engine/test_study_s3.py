@@ -113,6 +113,7 @@ def _print(*command: str, runs: str = RUNS) -> str:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("status",), ("run", "{study}")])
 @pytest.mark.parametrize(
     ("runs", "code", "message"),
@@ -136,6 +137,7 @@ def test_a_place_that_is_none_is_said_in_one_message(
     assert "never-to-be-seen" not in err
 
 
+@pytest.mark.slow
 def test_wrong_credentials_and_a_server_that_is_gone_are_told_apart(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(f"name: none\ndata: {shards}\n")
     runs = ("--runs", "s3://studies/runs")

@@ -188,6 +188,7 @@ def test_what_cannot_be_rounded_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_it_runs_where_there_is_no_sizewise_and_holds_no_pickle(
     trained: Callable[..., tuple[Path, str]], raw: Path, tmp_path: Path
 ) -> None:
@@ -288,6 +289,7 @@ def test_what_cannot_be_exported_is_said(trained: Callable[..., tuple[Path, str]
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.slow
 def test_what_stands_on_the_front_can_be_exported(
     trained: Callable[..., tuple[Path, str]], raw: Path, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "tokens"), [("robe", "raw"), ("hot", "raw"), ("full", "contiguous"), ("qr", "contiguous")]
 )

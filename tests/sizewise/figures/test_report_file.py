@@ -61,6 +61,7 @@ def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:
     assert "Nothing yet." in text
 
 
+@pytest.mark.slow
 def test_a_large_study_stays_under_six_megabytes(tmp_path: Path) -> None:
     writer = StudyWriter(tmp_path, "large", trials=150)
     for trial_id in range(150):

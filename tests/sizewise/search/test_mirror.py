@@ -230,6 +230,7 @@ OTHERS: dict[str, tuple[dict[str, Any], tuple[float, str]]] = {
 }
 
 
+@pytest.mark.slow
 def test_two_studies_of_one_name_do_not_mix(url: str, spec: StudySpec, tmp_path: Path) -> None:
     """Whatever differs: the old trials stay as they are, it is said in a line, and the new study goes on."""
     first = start(spec, created(tmp_path / "first", 1.0, "rows"))

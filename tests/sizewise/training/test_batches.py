@@ -163,6 +163,7 @@ def plain_epoch(parts: list[Rows], block_rows: int, batch_size: int, epoch: int,
     return [Rows.concatenated(batch) for batch in made]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 300), min_size=1, max_size=4),

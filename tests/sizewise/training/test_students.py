@@ -113,6 +113,7 @@ def test_a_student_learns_what_its_teacher_says(
     assert last[1] != last[2]
 
 
+@pytest.mark.slow
 def test_labels_of_other_splits_do_not_reach_a_student_through_its_teacher(
     trial_config: Make, data: Path, shards: Path, tmp_path: Path
 ) -> None:
