@@ -417,6 +417,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.fixed_dictionaries(VALUES), min_size=1, max_size=30), st.integers(1, 9))
 def test_random_rows_come_back_equal_from_every_format(

@@ -227,6 +227,7 @@ def test_what_no_export_holds_is_refused_and_nothing_of_it_runs(attack: str, tmp
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_these_attacks_work_on_whoever_loads_the_file_himself(tmp_path: Path) -> None:
     """Else the test above would prove nothing. In a process of its own: PyTorch keeps state of what failed."""
     marks = []

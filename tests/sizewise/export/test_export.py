@@ -72,6 +72,7 @@ def trained(raw: Path) -> Callable[..., tuple[Path, str]]:
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tokens", "embedding"),
     [

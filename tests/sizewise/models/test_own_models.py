@@ -240,6 +240,7 @@ def test_a_dry_step_takes_little_time(nets: Path) -> None:
     assert time.process_time() - begun < 2
 
 
+@pytest.mark.slow
 def test_code_goes_along_with_a_study_and_with_the_next_one(nets: Path, tmp_path: Path) -> None:
     (nets / "unrelated.py").write_text("")
     package = nets / "of_mine"

@@ -144,6 +144,7 @@ def test_all_commands_give_the_same_answer(
     )
 
 
+@pytest.mark.slow
 def test_intervals_cover_and_confident_choices_hold(tmp_path: Path) -> None:
     """In studies with known truth; `benchmarks/choosing.py` has the same of 1,000 and more kinds."""
     found = measured(Setting(models=16, rows=2_500, common=0.9995), 120)

@@ -218,6 +218,7 @@ def test_adagrad_whose_steps_are_counted_beside_the_parameters_is_that_of_torch(
         torch.testing.assert_close(state["sum"], twin["sum"], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_lists_are_stepped_by_and_scored_and_never_recorded() -> None:
     """Lists of one value train and score as single values do; a graph, whose inputs have one shape, serves no lists."""
     single = batches([32] * 6)
