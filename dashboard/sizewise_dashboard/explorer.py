@@ -23,7 +23,7 @@ from sizewise_dashboard.snapshots import Snapshot
 
 _NONE = "none"
 _CONDITION = re.compile(r"([a-z_]+)\s*(<=|>=|!=|=|<|>)\s*(\S+)")
-_FEW = 8  # values by which points can be told apart
+_FEW = 8  # distinct values, at most, that facets and shapes can show
 
 
 def show(now: Snapshot, runs: Place) -> None:

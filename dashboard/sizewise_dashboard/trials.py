@@ -89,8 +89,8 @@ def _shows_test(study: Study, tested: set[str]) -> bool:
         "Scores on the test split",
         key="test",
         bind="query-params",
-        help="They are for the report of a choice that has been made. Whoever picks the best of them has no estimate "
-        "of what the model will do on new data.",
+        help="For the report of a choice that has been made. Choosing by them leaves no unbiased estimate of how the "
+        "model does on new data.",
     )
 
 

@@ -86,7 +86,7 @@ def scatter(study: Study, rows: pl.DataFrame, view: View, chosen: Collection[int
 
 
 def _values(rows: pl.DataFrame, name: str | None) -> list[str | None]:
-    """The values of a column by which points are told apart; a single None without one."""
+    """The distinct values of a column that groups points; a single None without one."""
     if name is None or name not in rows.columns:
         return [None]
     return sorted(rows[name].drop_nulls().cast(pl.String).unique().to_list()) or [None]

@@ -32,7 +32,7 @@ _COLORS = ["#1b3a57", "#b5471b", "#2f8f83", "#8a5fa8", "#c99a2e", "#7d8790"]
 _MARKERS = ["o", "s", "^", "D", "v", "P"]
 _MOST_POINTS = 200  # of a method, or of a curve; the data beside the figure has all
 _MOST_LETTERS = 24  # of a method's name
-_MOST_CURVES = 6  # of iterations; more cannot be told apart
+_MOST_CURVES = 6  # of iterations; more are hard to distinguish
 
 
 @dataclass(frozen=True)

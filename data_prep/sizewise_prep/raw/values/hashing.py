@@ -42,7 +42,7 @@ def tokens(texts: pl.Series) -> pl.Series:
 
     Each distinct value is hashed once.
     """
-    import polars as pl  # only where it is needed: whoever trains on shards reads no text
+    import polars as pl  # here, because training on shards must not need Polars
 
     distinct = texts.drop_nulls().unique()
     blake, size = hashlib.blake2b, _SIZE

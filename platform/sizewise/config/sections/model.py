@@ -76,7 +76,7 @@ class ModelSpec(Section):
                     raise ValueError(
                         f"{shown(kind)} is no package.module:Class: write it like mypackage.nets:MyNet"
                     )
-                continue  # imported where it is built: whoever only reads a study runs none of its code
+                continue  # imported where it is built: reading a study must not run its code
             if kind not in MODELS:
                 raise ValueError(f"unknown model {shown(str(kind))}: use one of {MODELS.choices(kind)}")
             _ = MODELS[kind]  # InputError where it cannot be imported
