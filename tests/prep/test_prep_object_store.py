@@ -118,29 +118,24 @@ def test_a_store_gets_the_bytes_of_a_folder(
 
 
 @pytest.mark.slow
-def test_killed_at_any_instant_the_store_ends_with_the_same_bytes(tmp_path: Path, raw: Path) -> None:
+def test_killed_at_any_instant_the_store_ends_with_the_same_bytes(
+    tmp_path: Path, raw: Path, s3: S3Server
+) -> None:
     wanted = prepare(raw, tmp_path / "folder", **OPTIONS)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    server = S3Server()
-    try:
-        server.bucket("shards")
-        with server.in_environment():
-            ends = []
-            for left, at in [
-                *((5, "rename"), (60, "rename"), (0, "before"), (0, "after"), (9, "after"), (14, "before")),
-                *((len(wanted.files) - 24, "after"), (0, "rename"), (10**6, "never")),
-            ]:
-                command = [sys.executable, program, "s3://shards/data", raw, str(left), at]
-                ends.append(
-                    subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False).returncode
-                )
-                there = contents("s3://shards/data")
-                there.pop(".partial.json", None)
-                assert "manifest.json" not in there or there == in_folder(tmp_path / "folder")
-            assert ends[0] == ends[2] == ends[3] == ends[4] == -signal.SIGKILL
-            assert ends[-1] == 0
-            assert contents("s3://shards/data") == in_folder(tmp_path / "folder")
-    finally:
-        server.stop()
+    s3.bucket("shards")
+    ends = []
+    for left, at in [
+        *((5, "rename"), (60, "rename"), (0, "before"), (0, "after"), (9, "after"), (14, "before")),
+        *((len(wanted.files) - 24, "after"), (0, "rename"), (10**6, "never")),
+    ]:
+        command = [sys.executable, program, "s3://shards/data", raw, str(left), at]
+        ends.append(subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False).returncode)
+        there = contents("s3://shards/data")
+        there.pop(".partial.json", None)
+        assert "manifest.json" not in there or there == in_folder(tmp_path / "folder")
+    assert ends[0] == ends[2] == ends[3] == ends[4] == -signal.SIGKILL
+    assert ends[-1] == 0
+    assert contents("s3://shards/data") == in_folder(tmp_path / "folder")
