@@ -1,5 +1,7 @@
 """Logs as NumPy arrays: TorchRec's three files a day, MLPerf's multi-hot ones, and those that DLRM processed."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +115,61 @@ def test_arrays_that_are_none_are_named(tmp_path: Path, days: Path) -> None:
     (tmp_path / "x.npz").write_bytes((tmp_path / "days" / "day_0_dense.npy").read_bytes())
     with pytest.raises(InputError, match=r"x\.npz: cannot be unpacked"):
         prepare(tmp_path / "x.npz", out, format="dlrm")
+
+
+def test_an_archive_is_not_unpacked_beyond_a_few_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sizewise_prep.raw.files.reader.BLOCK_BYTES", 9_000)
+    path = tmp_path / "kaggle_processed.npz"
+    arrays = {"X_int": DENSE, "X_cat": WORDS, "y": LABELS[:, 0]}
+
+    def no_file() -> None:
+        raise AssertionError("a temporary file")
+
+    with monkeypatch.context() as context:
+        context.setattr("sizewise_prep.raw.files.arrays.tempfile.TemporaryFile", no_file)
+        np.savez_compressed(path, **arrays)
+        prepare(path, tmp_path / "out", format="dlrm")
+        assert np.array_equal(read_shard(tmp_path / "out" / "train-00000.arrow").ids, WORDS[:192])
+    np.savez_compressed(path, **(arrays | {"X_cat": np.asfortranarray(WORDS)}))
+    with monkeypatch.context() as context:
+        context.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 9}))
+        with pytest.raises(
+            InputError, match=r"X_cat\.npy\): is stored column by column and takes 25,\d+ bytes"
+        ):
+            prepare(path, tmp_path / "no", format="dlrm")
+    np.savez_compressed(path, **(arrays | {"X_cat": np.zeros((2 * ROWS, 200_000), np.int8)}))
+    with pytest.raises(InputError, match=r"X_cat\.npy\): has 200,000 numbers a row, more than 100,000"):
+        prepare(path, tmp_path / "no", format="dlrm")
+
+
+def test_archives_that_are_damaged_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "kaggle_processed.npz"
+    np.savez_compressed(path, X_int=DENSE, X_cat=WORDS, y=LABELS[:, 0])
+    intact = path.read_bytes()
+    middle = len(intact) // 2
+    path.write_bytes(intact[:middle] + bytes(64) + intact[middle + 64 :])
+    with pytest.raises(InputError, match=r"kaggle_processed\.npz.*(cannot be unpacked|ends too early)"):
+        prepare(path, tmp_path / "no", format="dlrm")
+    header = intact.index(b"PK\x01\x02")
+    path.write_bytes(intact[: header + 8] + b"\x01" + intact[header + 9 :])  # says that it is encrypted
+    with pytest.raises(InputError, match=r"kaggle_processed\.npz: cannot be unpacked"):
+        prepare(path, tmp_path / "no", format="dlrm")
+    with zipfile.ZipFile(path, "w") as archive:
+        short = io.BytesIO()
+        np.save(short, WORDS)
+        archive.writestr("X_cat.npy", short.getvalue()[:-4])
+    with pytest.raises(InputError, match=r"\(X_cat\.npy\): ends too early"):
+        prepare(path, tmp_path / "no", format="dlrm")
+
+
+def test_numbers_of_other_widths_and_byte_orders(tmp_path: Path) -> None:
+    path = tmp_path / "kaggle_processed.npz"
+    ids = WORDS.astype(">i8")
+    np.savez(path, X_int=DENSE.astype(np.float16), X_cat=ids, y=LABELS[:, 0].astype(bool))
+    prepare(path, tmp_path / "out", format="dlrm")
+    train = read_shard(tmp_path / "out" / "train-00000.arrow")
+    assert np.array_equal(train.ids, WORDS[:192])
+    assert np.array_equal(train.dense, DENSE[:192].astype(np.float16).astype(np.float32))
+    assert np.array_equal(train.labels, LABELS[:192, 0])

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.steps import assembly
-from sizewise_prep.raw.files.sources import RawFile, resolve
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import CRITEO, Layout
+from sizewise_prep.raw.row_readers import found_as, layout_as
 from sizewise_prep.shards.manifest import Settings, Tokens
 from sizewise_prep.shards.splits import Rule
 
@@ -54,24 +55,13 @@ class Options:
 
     def found(self, raw: str | Path | Sequence[str | Path]) -> list[RawFile]:
         """The raw files. Raises InputError where they are not to be had."""
-        if self.format is None:
-            return resolve(raw)
-        from sizewise_prep.raw.files import arrays
-        from sizewise_prep.raw.tables import sparse_text
-
-        if self.format in sparse_text.FORMATS:
-            return sparse_text.found(raw, self.format)
-        return arrays.resolve(raw, self.format)
+        return found_as(self.format, raw)
 
     def for_files(self, raw: str | Path | Sequence[str | Path]) -> Options:
         """The options with the columns of files whose format says what they are."""
         if self.format is None or self.layout is not None:
             return self
-        from sizewise_prep.raw.files import arrays
-        from sizewise_prep.raw.tables import sparse_text
-
-        layout_of = sparse_text.layout_of if self.format in sparse_text.FORMATS else arrays.layout_of
-        return replace(self, layout=layout_of(self.found(raw)[0]))
+        return replace(self, layout=layout_as(self.found(raw)[0]))
 
     @property
     def shard_memory(self) -> int:

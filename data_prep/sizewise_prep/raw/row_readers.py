@@ -11,16 +11,58 @@ after any block. `plain_text` has Criteo's logs and others like them; `tables` o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import RowReader, Stretch
-from sizewise_prep.raw.files.sources import RawFile
+from sizewise_prep.raw.files.sources import RawFile, resolve
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.values.row_splits import RowSplit
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _IN_ONE = ("arrow", "arrow stream", "torchrec", "dlrm")
 """Formats that one worker reads from start to end."""
 _ARRAYS = ("torchrec", "dlrm")
 _SPARSE = ("libsvm", "libffm")
+
+
+def found_as(
+    form: str | None, sources: str | Path | Sequence[str | Path], labels: bool = True
+) -> list[RawFile]:
+    """The raw files that `sources` name.
+
+    Args:
+        form: of files whose first bytes do not tell it: NumPy arrays or sparse text; None: it is recognized.
+        sources: paths, URIs or patterns, or a single one.
+        labels: whether each row needs a label.
+
+    Raises:
+        InputError: there are none, or they are not in that format.
+    """
+    if form is None:
+        return resolve(sources)
+    if form in _SPARSE:
+        from sizewise_prep.raw.tables import sparse_text
+
+        return sparse_text.found(sources, form)
+    from sizewise_prep.raw.files import arrays
+
+    return arrays.resolve(sources, form, labels)
+
+
+def layout_as(raw: RawFile) -> Layout:
+    """The columns of a file whose format says what they are. Raises InputError where it holds something else."""
+    if raw.format in _SPARSE:
+        from sizewise_prep.raw.tables import sparse_text
+
+        return sparse_text.layout_of(raw)
+    from sizewise_prep.raw.files import arrays
+
+    return arrays.layout_of(raw)
 
 
 def stretches(raw: RawFile, layout: Layout, piece_bytes: int, block_bytes: int) -> list[Stretch]:
@@ -130,10 +172,13 @@ def for_scoring(raw: RawFile, layout: Layout) -> Layout:
         from sizewise_prep.raw.tables.json_lines import first_fields
 
         names = first_fields(raw).columns
-    else:
-        from sizewise_prep.raw.tables import arrow_ipc, parquet
+    elif raw.format in _SPARSE:
+        from sizewise_prep.raw.tables.sparse_text import has_labels
 
-        names = (parquet.schema_of if raw.format == "parquet" else arrow_ipc.schema_of)(raw).names
+        label = [layout.label] if layout.label is not None else []
+        return layout.without([] if has_labels(raw) else label)
+    else:
+        names = _table_schema(raw).names
     return layout.without([name for name in spared if names and name not in names])
 
 
@@ -179,8 +224,15 @@ def check(
 
             json_lines.check(raw, layout, by_schema)
         elif raw.format not in ("text", *_SPARSE):
-            from sizewise_prep.raw.tables import array_rows, arrow_ipc, arrow_types, parquet
+            from sizewise_prep.raw.tables import arrow_types
 
-            schema_of = parquet.schema_of if raw.format == "parquet" else arrow_ipc.schema_of
-            schema_of = array_rows.schema_of if raw.format in _ARRAYS else schema_of
-            arrow_types.check(raw, schema_of(raw), layout, by_schema)
+            arrow_types.check(raw, _table_schema(raw), layout, by_schema)
+
+
+def _table_schema(raw: RawFile) -> pa.Schema:
+    """The columns of a file that is a table."""
+    from sizewise_prep.raw.tables import array_rows, arrow_ipc, parquet
+
+    if raw.format in _ARRAYS:
+        return array_rows.schema_of(raw)
+    return (parquet.schema_of if raw.format == "parquet" else arrow_ipc.schema_of)(raw)

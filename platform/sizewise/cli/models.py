@@ -69,6 +69,13 @@ MaxBad = Annotated[
     float, typer.Option(help="Leave bad rows out up to this fraction; 0 stops at the first.", min=0, max=1)
 ]
 
+FileFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="Of NumPy arrays and sparse text, as for `prep`: torchrec, dlrm, libsvm or libffm."
+    ),
+]
+
 
 @app.command()
 def score(
@@ -76,6 +83,7 @@ def score(
     raw: Raw,
     out: Annotated[Path, typer.Option(help="The file to write: FILE.csv, FILE.parquet or FILE.arrow.")],
     max_bad_fraction: MaxBad = 0.0,
+    form: FileFormat = None,
     as_json: Json = False,
 ) -> None:
     """Write an exported model's prediction for every row of raw logs."""
@@ -88,7 +96,7 @@ def score(
     score_files.check(out)  # before the model is read, which may take long
     _use_allowed_threads()
     with bytes_read("score", as_json) as progress:
-        done = exports.score(exports.Deployed.open(model), raw, out, max_bad_fraction, progress)
+        done = exports.score(exports.Deployed.open(model), raw, out, max_bad_fraction, progress, form)
     if as_json:
         print_json({"out": str(out), "rows": done.rows, "bad_rows": done.bad_rows})
     else:
@@ -98,7 +106,13 @@ def score(
 
 
 @app.command()
-def evaluate(model: Deployment, raw: Raw, max_bad_fraction: MaxBad = 0.0, as_json: Json = False) -> None:
+def evaluate(
+    model: Deployment,
+    raw: Raw,
+    max_bad_fraction: MaxBad = 0.0,
+    form: FileFormat = None,
+    as_json: Json = False,
+) -> None:
     """Print how good an exported model's predictions are on raw logs."""
     from sizewise.cli.terminal import bytes_read, say, waiting
 
@@ -107,7 +121,7 @@ def evaluate(model: Deployment, raw: Raw, max_bad_fraction: MaxBad = 0.0, as_jso
 
     _use_allowed_threads()
     with bytes_read("evaluate", as_json) as progress:
-        done = exports.evaluate(exports.Deployed.open(model), raw, max_bad_fraction, progress)
+        done = exports.evaluate(exports.Deployed.open(model), raw, max_bad_fraction, progress, form)
     assert done.scores
     scores = {name: None if value != value else value for name, value in done.scores._asdict().items()}
     if as_json:

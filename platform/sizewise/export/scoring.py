@@ -20,12 +20,12 @@ from sizewise_core.errors import InputError
 from sizewise_core.storage import StorageError
 from sizewise_prep.raw.blocks import Stretch
 from sizewise_prep.raw.files.reader import BLOCK_BYTES
-from sizewise_prep.raw.files.sources import RawFile, resolve
+from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.features import with_features
 from sizewise_prep.raw.parsing.parser import Parsed
 from sizewise_prep.raw.parsing.rows import Rows
-from sizewise_prep.raw.row_readers import check, for_scoring, open_rows
+from sizewise_prep.raw.row_readers import check, for_scoring, found_as, open_rows
 
 _SCHEMA = pa.schema(
     [
@@ -65,6 +65,7 @@ def score(
     out: Path,
     max_bad_fraction: float = 0.0,
     progress: Progress | None = None,
+    form: str | None = None,
 ) -> Scored:
     """Write a file with a row for each good row of raw logs: file, line (from 1), label, log_odds, probability.
 
@@ -76,6 +77,7 @@ def score(
         out: the file, in CSV, Parquet or Arrow by the ending of its name (see `score_files`).
         max_bad_fraction: bad rows are left out up to this share; with 0 the first is an error.
         progress: called with the bytes read so far and in all.
+        form: of NumPy arrays or sparse text, as `--format` of `prep`; other formats are recognized.
 
     Raises:
         InputError: as preparing the same files would: absent, empty, damaged, more bad rows than allowed; or `out`
@@ -85,7 +87,7 @@ def score(
     rows = bad = 0
     try:
         with atomic_file(out) as stream, score_files.writer(out, stream, _SCHEMA) as writer:
-            for block in _scored(model, resolve(raw), max_bad_fraction, progress):
+            for block in _scored(model, found_as(form, raw, labels=False), max_bad_fraction, progress):
                 rows, bad = rows + len(block.lines), bad + block.bad_rows
                 columns = [
                     pa.array([block.file] * len(block.lines), pa.string()),
@@ -108,7 +110,11 @@ def score(
 
 
 def evaluate(
-    model: Deployed, raw: Sequence[str], max_bad_fraction: float = 0.0, progress: Progress | None = None
+    model: Deployed,
+    raw: Sequence[str],
+    max_bad_fraction: float = 0.0,
+    progress: Progress | None = None,
+    form: str | None = None,
 ) -> Scored:
     """Exact scores over all good rows of raw logs, which take eight bytes of memory each.
 
@@ -117,12 +123,13 @@ def evaluate(
         raw: paths, URIs or patterns of raw logs in the model's layout.
         max_bad_fraction: bad rows are left out up to this share; with 0 the first is an error.
         progress: called with the bytes read so far and in all.
+        form: as for `score`.
 
     Raises:
         InputError: as `score`.
     """
     labels, logits, weights, bad = [], [], [], 0
-    files = resolve(raw)
+    files = found_as(form, raw, labels=False)
     for file in files:
         found = for_scoring(file, model.description.layout)
         if found.label is None:
@@ -203,6 +210,8 @@ def _no_label(file: RawFile, layout: Layout) -> str:
     lacks = f"has no column {layout.label!r:.40}"
     if file.format == "text" and not layout.header:
         lacks = f"has {len(layout.columns) - 1} fields a line, one less than the model's logs"
+    elif file.format in ("libsvm", "libffm"):
+        lacks = "has rows that begin with no label"
     return (
         f"{file.path:.120}: {lacks}, so without the label there is nothing to compare predictions with: add it, or use "
         "`sizewise score`"

@@ -5,21 +5,29 @@
 
 `torchrec`: for each day `day_0_labels.npy`, `day_0_dense.npy` (already logarithms) and `day_0_sparse.npy`, or MLPerf's
 `day_0_sparse_multi_hot.npz`, whose member `0` has the values of the first token column, (rows, values) each. `dlrm`: an
-.npz file with `X_int`, `X_cat` and `y`, such as kaggleAdDisplayChallenge_processed.npz.
+.npz file with `X_int`, `X_cat` and `y`, such as kaggleAdDisplayChallenge_processed.npz. Rows that are only to be scored
+may lack the labels.
+
+The members of an .npz file are read side by side from their starts, a few rows at a time, and so take no memory and no
+disk, however large they are unpacked. Only an array that is stored column by column is unpacked to a temporary file,
+where there is room for it.
 """
 
 from __future__ import annotations
 
 import ast
+import io
+import lzma
 import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import IO, Any, BinaryIO, Literal, Protocol, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +44,26 @@ FORMATS: tuple[str, ...] = get_args(ArrayFormat)
 _LABELS, _DENSE, _SPARSE, _MULTI_HOT = "_labels.npy", "_dense.npy", "_sparse.npy", "_sparse_multi_hot.npz"
 _HEADER_BYTES = 10_000
 _PREFIX = 10  # bytes of a file before its header: magic, version, and the header's length
+_MOST_COLUMNS = 100_000  # numbers a row
+_MEMBER = re.compile(r"y|X_int|X_cat|[0-9]{1,4}")
+_BUFFER_BYTES, _BUFFERS_BYTES = 256 << 10, 64 << 20  # of a member of an .npz file, and of all together
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,  # encrypted
+    NotImplementedError,  # packed in a way that this Python does not know
+)
+
+
+class _Stream(Protocol):
+    """What is read of a file."""
+
+    def seek(self, at: int, /) -> int: ...
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +74,7 @@ class Array:
         kind, shape: of its values.
         by_column: whether a column's values follow one another, rather than a row's.
         offset: where they begin in `stream`.
-        stream: of the file, or of an unpacked copy of it.
+        stream: of the file, or of a member of an .npz file.
         name: of it, for messages.
     """
 
@@ -54,34 +82,80 @@ class Array:
     shape: tuple[int, ...]
     by_column: bool
     offset: int
-    stream: BinaryIO
+    stream: _Stream
     name: str
 
     @property
     def columns(self) -> int:
         """Numbers a row."""
-        return int(np.prod(self.shape[1:], dtype=np.int64))
+        return self.shape[1] if len(self.shape) > 1 else 1
+
+    @property
+    def end(self) -> int:
+        """Where the values end in `stream`."""
+        return self.offset + self.shape[0] * self.columns * self.kind.itemsize
 
     def rows(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Rows `start` to `stop`, (rows, columns). Raises InputError where the file ends too early."""
         count = stop - start
-        if not self.by_column:
+        if not self.by_column or not count:
             return self._read(start * self.columns, count * self.columns).reshape(count, self.columns)
         columns = [self._read(column * self.shape[0] + start, count) for column in range(self.columns)]
         return np.stack(columns, axis=1)
 
     def _read(self, first: int, count: int) -> npt.NDArray[Any]:
-        self.stream.seek(self.offset + first * self.kind.itemsize)
-        data = self.stream.read(count * self.kind.itemsize)
+        """Values, in this machine's byte order, and of a type that tables have."""
+        data = b""
+        if count:
+            try:
+                self.stream.seek(self.offset + first * self.kind.itemsize)
+                data = self.stream.read(count * self.kind.itemsize)
+            except _DAMAGED as error:
+                raise InputError(_unpackable(self.name, error)) from None
         if len(data) < count * self.kind.itemsize:
             raise InputError(f"{self.name:.150}: ends too early; fetch or write it again")
-        return np.frombuffer(data, self.kind)
+        values = np.frombuffer(data, self.kind)
+        narrow = self.kind.kind == "f" and self.kind.itemsize == 2
+        return values.astype(np.float32 if narrow else self.kind.newbyteorder("="), copy=False)
 
 
-def resolve(sources: str | Path | Sequence[str | Path], form: str) -> list[RawFile]:
+class _Unpacked:
+    """A member of an .npz file that is read in another order than its own: from a temporary file, made when it is."""
+
+    def __init__(self, stack: ExitStack, packed: BinaryIO, size: int, name: str) -> None:
+        self._stack, self._packed, self._size, self._name = stack, packed, size, name
+        self._copy: IO[bytes] | None = None
+
+    def seek(self, at: int, /) -> int:
+        return self._file().seek(at)
+
+    def read(self, size: int, /) -> bytes:
+        return self._file().read(size)
+
+    def _file(self) -> IO[bytes]:
+        if self._copy is None:
+            folder = tempfile.gettempdir()
+            if (free := shutil.disk_usage(folder).free) < self._size:
+                raise InputError(
+                    f"{self._name:.120}: is stored column by column and takes {self._size:,} bytes unpacked, of which "
+                    f"{folder} has {free:,}: set TMPDIR to a folder with more room"
+                )
+            self._copy = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+            self._packed.seek(0)
+            shutil.copyfileobj(self._packed, self._copy, 1 << 20)
+        return self._copy
+
+
+def resolve(sources: str | Path | Sequence[str | Path], form: str, labels: bool = True) -> list[RawFile]:
     """The logs that `sources` name, in the order given; folders stand for the files of the format in them.
 
-    Raises InputError where there are none, or one of a day's files is absent.
+    Args:
+        sources: paths, URIs or patterns, or a single one.
+        form: one of `FORMATS`.
+        labels: whether a day needs its file of labels.
+
+    Raises:
+        InputError: there are none, or one of a day's files is absent.
     """
     if form not in FORMATS:
         known = ", ".join((*FORMATS, "libsvm", "libffm"))
@@ -97,7 +171,7 @@ def resolve(sources: str | Path | Sequence[str | Path], form: str) -> list[RawFi
         for ending in (_LABELS, _DENSE, _MULTI_HOT, _SPARSE):
             if path.endswith(ending):
                 stems.setdefault(path.removesuffix(ending), set()).add(ending)
-    return [_day(stem, named) for stem, named in stems.items()] or _none(form)
+    return [_day(stem, named, labels) for stem, named in stems.items()] or _none(form)
 
 
 def _none(form: str) -> list[RawFile]:
@@ -105,12 +179,14 @@ def _none(form: str) -> list[RawFile]:
     raise InputError(f"--format {form}: none of these files is one of it: give {what}, or a folder with them")
 
 
-def _day(stem: str, named: set[str]) -> RawFile:
-    """The log of one day, of its three files."""
+def _day(stem: str, named: set[str], labels: bool) -> RawFile:
+    """The log of one day, of its three files; of two where it need not have labels and has none."""
     sparse = _SPARSE
     if (_MULTI_HOT in named and _SPARSE not in named) or not storage.exists(place(stem + _SPARSE)):
         sparse = _MULTI_HOT
-    files = [found_file(stem + ending) for ending in (_LABELS, _DENSE, sparse)]
+    has_labels = labels or storage.exists(place(stem + _LABELS))
+    endings = [*([_LABELS] if has_labels else []), _DENSE, sparse]
+    files = [found_file(stem + ending) for ending in endings]
     return RawFile(
         files[0].path,
         sum(file.bytes for file in files),
@@ -129,20 +205,22 @@ def opened(raw: RawFile) -> Iterator[dict[str, Array]]:
     """
     with ExitStack() as stack:
         found: dict[str, Array] = {}
-        for part, name in zip(raw.parts or (raw,), ("label", "dense", "ids"), strict=False):
+        for part in raw.parts or (raw,):
             stream = stack.enter_context(part.open())
             if part.path.endswith(".npz"):
                 found |= _members(stack, stream, part.path)
             else:
+                known = {_LABELS: "label", _DENSE: "dense"}
+                name = next((name for ending, name in known.items() if part.path.endswith(ending)), "ids")
                 found[name] = _array(stream, part.path)
         if raw.format == "dlrm":
             names = {"y": "label", "X_int": "dense", "X_cat": "ids"}
-            if absent := [name for name in names if name not in found]:
+            if absent := [name for name in ("X_int", "X_cat") if name not in found]:
                 raise InputError(
                     f"{raw.path:.150}: has no array {absent[0]}; is it a file that DLRM processed?"
                 )
-            found = {names[name]: array for name, array in found.items() if name in names}
-        rows = {array.shape[0] for array in found.values() if array.shape}
+            found = {name: found[member] for member, name in names.items() if member in found}
+        rows = {array.shape[0] for array in found.values()}
         if len(rows) != 1:
             raise InputError(
                 f"{raw.path:.150}: the arrays of the log have different numbers of rows; write them again"
@@ -151,28 +229,33 @@ def opened(raw: RawFile) -> Iterator[dict[str, Array]]:
 
 
 def _members(stack: ExitStack, stream: BinaryIO, path: str) -> dict[str, Array]:
-    """The arrays of an .npz file, unpacked to temporary files, so that rows can be read from all of them at a time."""
+    """The arrays of an .npz file, each read by a stream of its own."""
     try:
         archive = stack.enter_context(zipfile.ZipFile(stream))
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        members = {name: member for name, member in members.items() if _MEMBER.fullmatch(name)}
+        buffer = min(_BUFFER_BYTES, _BUFFERS_BYTES // max(1, len(members)))
         found = {}
-        for member in archive.namelist():
-            name = member.removesuffix(".npy")
-            if not re.fullmatch(r"y|X_int|X_cat|[0-9]{1,4}", name):
-                continue
-            unpacked = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-            with archive.open(member) as packed:
-                shutil.copyfileobj(packed, unpacked, 1 << 20)
-            found[name] = _array(unpacked, f"{path} ({member})")
+        for name, member in members.items():
+            unpacked = cast(io.RawIOBase, archive.open(member))
+            packed = stack.enter_context(io.BufferedReader(unpacked, buffer))
+            array = _array(packed, f"{path} ({member.filename})")
+            if array.end > member.file_size:
+                raise InputError(f"{array.name:.150}: ends too early; fetch or write it again")
+            if array.by_column:
+                array = replace(array, stream=_Unpacked(stack, packed, member.file_size, array.name))
+            found[name] = array
         return dict(sorted(found.items(), key=lambda one: (one[0].zfill(4), one[0])))
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise InputError(
-            f"{path:.150}: cannot be unpacked ({str(error)[:60]}); fetch or write it again"
-        ) from None
+    except _DAMAGED as error:
+        raise InputError(_unpackable(path, error)) from None
+
+
+def _unpackable(name: str, error: Exception) -> str:
+    return f"{name:.150}: cannot be unpacked ({str(error)[:60]}); fetch or write it again"
 
 
 def _array(stream: BinaryIO, name: str) -> Array:
     """The array that a stream holds in NumPy's format, of which only numbers are read."""
-    stream.seek(0)
     start = stream.read(_PREFIX + 2)
     wide = start[6:7] != b"\x01"
     size = int.from_bytes(start[8 : 12 if wide else 10], "little")
@@ -180,16 +263,20 @@ def _array(stream: BinaryIO, name: str) -> Array:
     try:
         if start[:6] != b"\x93NUMPY" or size > _HEADER_BYTES:
             raise ValueError
-        stream.seek(offset - size)
+        stream.seek(offset - size, io.SEEK_SET)
         header = ast.literal_eval(stream.read(size).decode("latin1"))
         kind, shape = np.dtype(header["descr"]), tuple(int(length) for length in header["shape"])
-        if kind.kind not in "biuf" or not shape or len(shape) > 2 or min(shape) < 0:
+        if kind.kind not in "biuf" or kind.itemsize > 8 or not shape or len(shape) > 2 or min(shape) < 0:
             raise ValueError
-        return Array(kind, shape, bool(header["fortran_order"]) and len(shape) > 1, offset, stream, name)
     except (ValueError, KeyError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise InputError(
             f"{name:.150}: is no NumPy array of numbers in rows; fetch or write it again"
         ) from None
+    if len(shape) > 1 and shape[1] > _MOST_COLUMNS:
+        raise InputError(
+            f"{name:.150}: has {shape[1]:,} numbers a row, more than {_MOST_COLUMNS:,}; fetch it again"
+        )
+    return Array(kind, shape, bool(header["fortran_order"]) and len(shape) > 1, offset, stream, name)
 
 
 def layout_of(raw: RawFile) -> Layout:

@@ -43,7 +43,8 @@ _CERTAIN = {
     b"\x1f\x9d": "a file of `compress`: unpack it with `uncompress`",
     b"\x1f\x8b": "gzip within another compression: unpack the outer one",
     b"\x28\xb5\x2f\xfd": "Zstandard within another compression: unpack the outer one",
-    b"\x93NUMPY": f"a NumPy array: {_TEXT}",
+    b"\x93NUMPY": "a NumPy array: add --format torchrec where it is one of TorchRec's three a day; else "
+    "write its rows as Parquet",
     b"\x89HDF\r\n": f"an HDF5 file: {_TEXT}",
     b"\x89PNG": f"a PNG image: {_LEAVE_OUT}",
     b"\xff\xd8\xff": f"a JPEG image: {_LEAVE_OUT}",
@@ -57,6 +58,7 @@ _PICKLE = re.compile(rb"\x80[\x02-\x05](\x95|[\]}cX(])", re.DOTALL)
 _MARKUP = re.compile(rb"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _JSON_LINE = re.compile(rb'\s*\{\s*("[^"]{0,200}"\s*:|\})')
 _JSON = re.compile(rb'\s*(\{\s*("|\}|$)|\[\s*[\[{"])')
+_SPARSE = re.compile(rb"[+-]?[01](?:\.0)?(?: +\d+(:\d+)?:[\d.+-][\d.eE+-]*){2,}\s*(?:#|\Z)")
 _UTF16 = (re.compile(rb"(?:[\t\n\r -~]\0){4}"), re.compile(rb"(?:\0[\t\n\r -~]){4}"))
 _NPY = re.compile(rb"PK\x03\x04.{26}[^/]{1,80}\.npy", re.DOTALL)
 _NO_TEXT = re.compile(rb"[\0-\x06\x0e-\x1a\x1c-\x1f]|[\x80-\xff](?=[\0-\x7f])")
@@ -82,7 +84,10 @@ def foreign(start: bytes, name: str) -> str | None:
     if start[257:262] == b"ustar":
         return f"is a tar archive: {_UNPACK}"
     if _NPY.match(start):
-        return f"is a NumPy archive (npz): {_TEXT}"
+        return (
+            "is a NumPy archive (npz): add --format dlrm (X_int, X_cat, y) or torchrec (multi-hot); else write its "
+            "rows as Parquet"
+        )
     if _PICKLE.match(start):
         return f"is a Python pickle: {_TEXT}"
     if any(rule.match(start) for rule in _UTF16):
@@ -125,6 +130,8 @@ def text_format(start: bytes) -> str | None:
         return f"is JSON: {_JSON_LINES}"
     if start.startswith(b"%PDF-"):
         return f"is {_BINARY[b'%PDF-']}"
+    if sparse := _SPARSE.match(start):
+        return f"is sparse text: add --format {'libffm' if sparse[1] else 'libsvm'}"
     if start.startswith(b"version https://git-lfs"):
         return "is a pointer to a file in Git LFS: fetch the file itself with `git lfs pull`"
     return None

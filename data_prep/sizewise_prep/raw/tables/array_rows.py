@@ -44,7 +44,7 @@ class ArrayRows:
     ) -> None:
         self._raw, self._stretch, self._by_schema = raw, stretch, by_schema
         self._converter = Converter(layout, split)
-        self._block_rows = block_rows(layout, block_bytes)
+        self._block_bytes, self._block_rows = block_bytes, block_rows(layout, block_bytes)
         self.bytes_read = 0
 
     @property
@@ -54,9 +54,11 @@ class ArrayRows:
 
     def __iter__(self) -> Iterator[Block]:
         with opened(self._raw) as found:
-            rows = found["label"].shape[0]
-            for start in range(0, rows, self._block_rows):
-                stop = min(start + self._block_rows, rows)
+            rows = next(iter(found.values())).shape[0]
+            of_row = sum(array.columns * array.kind.itemsize for array in found.values())
+            at_once = max(1, min(self._block_rows, self._block_bytes // max(1, of_row)))
+            for start in range(0, rows, at_once):
+                stop = min(start + at_once, rows)
                 yield TableBlock(_frame(found, start, stop).select(self._converter.columns), self._converter)
                 self.bytes_read = self._stretch.stop * stop // rows
         self.bytes_read = self._stretch.stop
@@ -77,7 +79,7 @@ class ArrayRows:
 def _frame(found: dict[str, Array], start: int, stop: int) -> pl.DataFrame:
     """Rows as columns; ids are words of 32 bits, which some programs write as signed ones."""
     read = {name: array.rows(start, stop) for name, array in found.items()}
-    columns: dict[str, Any] = {"label": pl.Series(read["label"].reshape(-1))}
+    columns: dict[str, Any] = {"label": pl.Series(read["label"].reshape(-1))} if "label" in read else {}
     columns |= {f"I{place}": pl.Series(values) for place, values in enumerate(_columns(read["dense"]), 1)}
     for place, (name, (array, width)) in enumerate(token_columns(found).items()):
         ids = _words(read[array])

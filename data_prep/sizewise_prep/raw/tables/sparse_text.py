@@ -57,9 +57,7 @@ def found(sources: str | Path | Sequence[str | Path], form: str) -> list[RawFile
 def layout_of(raw: RawFile) -> Layout:
     """The columns of a log, from its first rows. Raises InputError where none of them is a row."""
     rows = []
-    for line in (
-        next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"").decode("utf-8", "replace").splitlines()
-    ):
+    for line in _first_lines(raw):
         entries = _entries(line, raw.format)
         if not isinstance(entries, Fault):
             rows.append(entries[1])
@@ -91,9 +89,19 @@ def layout_of(raw: RawFile) -> Layout:
     return Layout(columns={"label": "label", **kinds})
 
 
-def _entries(line: str, form: str) -> tuple[str, list[_Entry]] | Fault:
-    """The label and the entries of a line, or what is wrong with it."""
-    label, *rest = line.partition("#")[0].split() or [""]
+def _first_lines(raw: RawFile) -> list[str]:
+    return next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"").decode("utf-8", "replace").splitlines()
+
+
+def has_labels(raw: RawFile) -> bool:
+    """Whether a log's first row begins with a label, which rows that are only to be scored may lack."""
+    start = next((line.split(maxsplit=1)[0] for line in _first_lines(raw) if line.split()), "")
+    return _ENTRY[raw.format].fullmatch(start) is None
+
+
+def _entries(line: str, form: str, labelled: bool = True) -> tuple[str, list[_Entry]] | Fault:
+    """The label, if there should be one, and the entries of a line, or what is wrong with it."""
+    label, *rest = (("" if labelled else "0 ") + line.partition("#")[0]).split() or [""]
     if not label:
         return Fault("field_count", f"is blank; {_FORM[form]} is expected")
     entries = []
@@ -145,7 +153,7 @@ class _Block:
     def _row(self, raw: bytes) -> dict[str, Any] | Fault:
         """The values of a line by column, or what is wrong with it."""
         try:
-            entries = _entries(raw.decode(), self.form)
+            entries = _entries(raw.decode(), self.form, "label" in self.kinds)
         except UnicodeDecodeError:
             return Fault("not_text", "is not text in UTF-8")
         if isinstance(entries, Fault):
