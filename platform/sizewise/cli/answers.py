@@ -10,7 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from sizewise.cli.records import takes
-from sizewise.cli.shared import Json, Name, Runs, Wide, app, command, front_columns, print_json
+from sizewise.cli.shared import (
+    Json,
+    Name,
+    Runs,
+    Wide,
+    app,
+    baseline_of,
+    command,
+    front_columns,
+    print_json,
+)
 from sizewise_core.errors import InputError
 from sizewise_core.storage import place
 
@@ -70,6 +80,7 @@ def results_(asked: TableOptions) -> None:
     """Print or write a study's tables: trials, evaluations, or the Pareto front over evaluations."""
     from sizewise import results
     from sizewise.cli.terminal import print_problems
+    from sizewise.results.baseline import described, of_study, with_baseline
     from sizewise_core.printable import printable
 
     name, table = asked.name, asked.table.value
@@ -82,15 +93,17 @@ def results_(asked: TableOptions) -> None:
             print("\n".join(map(printable, study.problems)) or f"{name}: everything can be read")
         return
     print_problems(study.problems, command("results", name, asked.runs, "--problems"))
-    frame = getattr(study, table)
+    today = of_study(study)
+    frame = with_baseline(study, getattr(study, table), today)
+    about = {"problems": study.problems, **({"baseline": described(today)} if today else {})}
     if asked.out is not None:
         _write_table(frame, as_file, asked.out)
         if asked.as_json:
             written = {"name": name, "table": table, "out": str(asked.out), "written": frame.height}
-            print_json({**written, "problems": study.problems})
+            print_json({**written, **about})
     elif asked.as_json:
         rows = {"name": name, "table": table, "rows": frame.to_dicts()}
-        print_json({**rows, "problems": study.problems})
+        print_json({**rows, **about})
     elif as_file is not TableFormat.table:
         print(frame.write_json() if as_file is TableFormat.json else frame.write_csv())
     else:
@@ -100,8 +113,9 @@ def results_(asked: TableOptions) -> None:
 def _print_table(frame: Any, study: Any, asked: TableOptions) -> None:
     """The table on a terminal: its usual columns, or with `--wide` those of the configuration too."""
     from sizewise.cli.tables import print_table
+    from sizewise.results.baseline import COLUMNS
 
-    columns = trial_columns() if asked.table is TableName.trials else front_columns()
+    columns = [*(trial_columns() if asked.table is TableName.trials else front_columns()), *COLUMNS[:3]]
     if asked.wide:
         columns = list(dict.fromkeys([*columns, *study.config_columns]))
     table = asked.table.value
@@ -152,7 +166,7 @@ def report(
         str | None,
         typer.Option(
             help="What runs today, as `choose` takes it: compare the options on page one with it.",
-            metavar="FIGURES|FILE",
+            metavar="FIGURES|PATH",
         ),
     ] = None,
     as_json: Json = False,
@@ -161,13 +175,12 @@ def report(
     from sizewise import results
     from sizewise.cli.terminal import print_problems
     from sizewise.figures import report as reports
-    from sizewise.results.baseline import read_baseline
 
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out}: the report is one HTML file: end --out in .html")
     study = results.load(place(runs), name)
     print_problems(study.problems, command("results", name, runs, "--problems"))
-    today = None if baseline is None else read_baseline(baseline, study, place(runs))
+    today = baseline_of(baseline, study, runs)
     reports.write(study, out, today)
     if as_json:
         print_json({"out": str(out), "bytes": out.stat().st_size, "problems": study.problems})

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sizewise.cli.records import takes
-from sizewise.cli.shared import Json, Name, Runs, app, command, print_json
+from sizewise.cli.shared import Json, Name, Runs, app, baseline_of, command, print_json
 from sizewise_core.errors import InputError
 from sizewise_core.storage import place
 
@@ -35,8 +35,9 @@ class ChoiceOptions:
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="What runs today: auc=0.75,bytes=20MB, or a file of scores for the validation rows.",
-            metavar="FIGURES|FILE",
+            help="What runs today, in place of the study file's: auc=0.75,bytes=20MB; an exported folder; a "
+            "TorchScript, torch.export or ONNX program; a file of scores for the validation rows; or none.",
+            metavar="FIGURES|PATH",
         ),
     ] = None
     auc_value: Annotated[
@@ -110,16 +111,17 @@ def _against_today(asked: ChoiceOptions, study: Any, choice: Any) -> tuple[dict[
     from sizewise.results import baseline as baselines
     from sizewise.results.intervals import point
 
-    if asked.baseline is None:
+    today = baseline_of(asked.baseline, study, asked.runs)
+    if today is None:
         if asked.auc_value is not None or asked.gb_price is not None:
             raise InputError("--auc-value and --gb-price compare with what runs today: add --baseline")
         return {}, []
     if (asked.auc_value is None) != (asked.gb_price is None):
         raise InputError("--auc-value and --gb-price: give both, or neither")
-    today = baselines.read_baseline(asked.baseline, study, place(asked.runs))
     one = point(study, choice.trial_id, choice.iteration, choice.stored_as)
     size = int(one[study.size][0])
     (difference,) = baselines.against(study, one, today)
+    of_logloss = None if today.logloss is None else baselines.against(study, one, today, "logloss")[0]
     even, lines = None, [baselines.in_words(today, size, difference)]
     if asked.auc_value is not None and asked.gb_price is not None:
         prices = baselines.Prices(asked.auc_value, asked.gb_price, asked.serving_replicas)
@@ -127,7 +129,7 @@ def _against_today(asked: ChoiceOptions, study: Any, choice: Any) -> tuple[dict[
         if even is None:
             raise InputError("--baseline: has no bytes, by which memory is paid for: add bytes=20MB")
         lines.append(even.text)
-    return {"baseline": baselines.as_json(today, difference, even)}, lines
+    return {"baseline": baselines.as_json(today, difference, even, of_logloss)}, lines
 
 
 def _print_choice(choice: Any) -> None:

@@ -4,9 +4,15 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from sizewise_core.storage import place
+
+if TYPE_CHECKING:
+    from sizewise.results import Study
+    from sizewise.results.baseline import Baseline
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -80,6 +86,29 @@ def command(name: str, study: str, runs: str, *more: str) -> str:
     """
     where = [] if runs == "runs" else ["--runs", runs]
     return shlex.join(["sizewise", name, study, *where, *more])
+
+
+def baseline_of(asked: str | None, study: "Study", runs: str) -> "Baseline | None":
+    """What runs today: as `--baseline` says, else as the study file does.
+
+    Args:
+        asked: the value of `--baseline`, where it was given; "none" for no baseline.
+        study: with which it is compared.
+        runs: the folder of studies.
+    """
+    from sizewise.results import baseline as baselines
+    from sizewise.store.baselines import BaselineAsked
+
+    if asked is None:
+        return baselines.of_study(study)
+    if asked == "none":
+        return None
+    today = BaselineAsked.read(asked)
+    if today.path is None:
+        return baselines.Baseline.of(baselines.of_figures(today))
+    from sizewise.export.baseline import Where, recorded  # which loads PyTorch
+
+    return baselines.Baseline.of(recorded(today, Where.of_study(study, place(runs))))
 
 
 def auc_text(value: float | None) -> str:

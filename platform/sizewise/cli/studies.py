@@ -26,7 +26,7 @@ from sizewise_core.errors import InputError
 from sizewise_core.storage import place
 
 if TYPE_CHECKING:
-    from sizewise.results import Status
+    from sizewise.results import Answer, Status, Study
 
 _MOST_REASONS = 10  # for failures of trials, that are printed
 _MOST_LETTERS = 1_000  # of each reason
@@ -129,20 +129,42 @@ def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
 
     study = results.load(place(runs), name)
     answer = results.answer(study)
+    against, said = _against_today(study, answer)
     print_problems(study.problems, command("results", name, runs, "--problems"))
     if as_json:
         now = {**results.status(place(runs), name), "problems": study.problems}
         print_json(
-            {**now, "answer": answer.sentence, "choice": answer.as_json(), "front": study.front.to_dicts()}
+            {
+                **now,
+                "answer": answer.sentence,
+                "choice": answer.as_json(),
+                **against,
+                "front": study.front.to_dicts(),
+            }
         )
     else:
         print_front(study, command("results", name, runs, "--table", "front"))
-        say(answer.sentence)
+        for line in (answer.sentence, *said):
+            say(line)
     if not finished:
         err.print(interrupted(name, runs), markup=False, soft_wrap=True)
         sys.exit(signals.exit_code())
     if study.trials.height and (study.trials["state"] == "failed").all():
         sys.exit(1)
+
+
+def _against_today(study: "Study", answer: "Answer") -> tuple[dict[str, object], list[str]]:
+    """The answer against what runs today, for --json and in words; nothing where the study file names nothing."""
+    from sizewise.results import baseline as baselines
+    from sizewise.results.intervals import point
+
+    today, chosen = baselines.of_study(study), answer.smallest
+    if today is None or chosen is None:
+        return {}, []
+    one = point(study, chosen.trial_id, chosen.iteration, chosen.stored_as)
+    (difference,) = baselines.against(study, one, today)
+    words = baselines.in_words(today, int(one[study.size][0]), difference)
+    return {"baseline": baselines.as_json(today, difference)}, [words]
 
 
 @app.command()

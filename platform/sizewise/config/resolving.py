@@ -2,6 +2,7 @@
 
 import logging
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal
 
 from sizewise.config.fields import (
@@ -17,6 +18,7 @@ from sizewise.config.fields import (
 from sizewise.config.study_file import StudySpec, holds_whole_numbers
 from sizewise.embedding import METHODS, full_bytes, smallest_budget
 from sizewise.embedding.ids.multi_hot import SIZES
+from sizewise.store.baselines import BaselineAsked
 from sizewise_core.errors import InputError, shown
 from sizewise_core.storage import absolute, place
 from sizewise_core.units import format_bytes
@@ -55,12 +57,20 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
         update={
             "data": str(absolute(place(spec.data))),
             "search": spec.search.model_copy(update={"memory_budget": budget}),
+            "baseline": _absolute(spec.baseline),
         }
     )
     settled = with_defaults(settled, "today")
     tables = full_bytes(manifest.cardinalities, spec.model.largest_dim)
     first = [_first_trial(settled, number, tables, source) for number in range(len(spec.first_trials))]
     return settled.model_copy(update={"first_trials": first})
+
+
+def _absolute(asked: BaselineAsked | None) -> BaselineAsked | None:
+    """A baseline whose path any process finds, in whatever folder it runs."""
+    if asked is None or asked.path is None:
+        return asked
+    return asked.model_copy(update={"path": str(absolute(Path(asked.path)))})
 
 
 def _check_lists(spec: StudySpec, manifest: Manifest, source: str) -> None:

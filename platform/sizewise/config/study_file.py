@@ -19,6 +19,7 @@ from sizewise.config.trial import SECTIONS, all_settings, flat_name, reserved_na
 from sizewise.embedding import METHODS
 from sizewise.metrics import registry
 from sizewise.models import MODELS, is_own, precision_fault, precisions
+from sizewise.store.baselines import BaselineAsked
 from sizewise.store.study_folder import NAME
 
 # The objectives by which pruning can tell that one trial is better than another.
@@ -50,6 +51,7 @@ class StudySpec(Strict):
     resources: ResourcesSpec = ResourcesSpec()
     failures: FailuresSpec = FailuresSpec()
     prices: PricesSpec | None = None
+    baseline: BaselineAsked | None = None  # what runs today: figures, or a model or a file to be scored
 
     # Runs after the next one (pydantic begins with the last), whose epochs the first trials look at.
     @model_validator(mode="before")

@@ -5,19 +5,22 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from pydantic import ValidationError
 
 from sizewise import config as study_file
 from sizewise.config import StudySpec
 from sizewise.embedding import full_bytes
+from sizewise.results.baseline import of_figures
 from sizewise.search import warm_start
 from sizewise.search.teachers import method_of
-from sizewise.store import data_identity, facts
+from sizewise.store import baselines, data_identity, facts
+from sizewise.store.records import BaselineRecord
 from sizewise.store.study_folder import StudyFolder
 from sizewise.training.teacher_sources import Source
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, exists, remove, write
+from sizewise_core.storage import Place, exists, place, remove, write
 from sizewise_prep.shards.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -95,13 +98,67 @@ def check_writable(runs: Place) -> None:
         raise InputError(f"{runs}: {there} is not a folder that can be written to: choose another --runs")
 
 
-def facts_of(spec: StudySpec, manifest: Manifest, teacher: Sequence[Source] = ()) -> facts.Facts:
+def find_baseline(spec: StudySpec, folder: Place, source: str, programs_too: bool) -> BaselineRecord | None:
+    """What runs today, scored on the validation rows.
+
+    Args:
+        spec: the study, resolved.
+        folder: its own, which may have kept what was scored.
+        source: the study file's name, for messages.
+        programs_too: load programs of others, which can run any code.
+
+    Returns:
+        What is known of it; None where the study file names nothing.
+
+    Raises:
+        InputError: it cannot be scored.
+    """
+    if spec.baseline is None:
+        return None
+    if spec.baseline.path is None:
+        return of_figures(spec.baseline)
+    from sizewise.export.baseline import Where, recorded  # few studies have a model to be scored
+
+    size = "model_bytes" if "model_bytes" in spec.objectives else "embedding_bytes"
+    workers, on_gpus = spec.resources.workers, spec.resources.gpus_per_worker not in (0, 0.0)
+    at = Where(folder if exists(folder) else None, place(spec.data), size, workers, on_gpus)
+    try:
+        return recorded(spec.baseline, at, programs_too)
+    except InputError as error:
+        raise InputError(f"{source}: baseline: {error}") from None
+
+
+def known_baseline(spec: StudySpec, folder: Place, source: str) -> BaselineRecord | None:
+    """What runs today, for a study that goes on: as it was scored when that began; no program is loaded.
+
+    Args:
+        spec: the study as its file is now.
+        folder: its own.
+        source: the study file's name, for messages.
+    """
+    known = facts.load(folder) or facts.Facts()
+    if spec.baseline and (known.get("baseline") or {}).get("asked") == spec.baseline.model_dump():
+        return baselines.of_facts(known)
+    try:
+        return find_baseline(spec, folder, source, programs_too=False)
+    except InputError as error:
+        log.warning("%s; the study goes on without it", error)
+        return None
+
+
+def facts_of(
+    spec: StudySpec,
+    manifest: Manifest,
+    teacher: Sequence[Source] = (),
+    baseline: BaselineRecord | None = None,
+) -> facts.Facts:
     """What readers need to know of the study beside its trials: the content of `study.json`.
 
     Args:
         spec: the study, resolved.
         manifest: of its data.
         teacher: what its students learn from, where that is found elsewhere.
+        baseline: what runs today.
     """
     return {
         "schema_version": 1,
@@ -119,7 +176,15 @@ def facts_of(spec: StudySpec, manifest: Manifest, teacher: Sequence[Source] = ()
             "validation_click_rate": manifest.splits["validation"].click_rate,
         },
         **_learned_from(teacher),
+        **_compared_with(spec, baseline),
     }
+
+
+def _compared_with(spec: StudySpec, baseline: BaselineRecord | None) -> facts.Facts:
+    """What runs today, and as what it was asked for."""
+    if baseline is None or spec.baseline is None:
+        return {}
+    return {"baseline": {**baseline.model_dump(), "asked": spec.baseline.model_dump()}}
 
 
 def _learned_from(teacher: Sequence[Source]) -> facts.Facts:
@@ -135,7 +200,13 @@ def _wanted(spec: StudySpec) -> facts.Facts:
     }
 
 
-def update_facts(spec: StudySpec, folder: Place, manifest: Manifest, teacher: Sequence[Source] = ()) -> None:
+def update_facts(
+    spec: StudySpec,
+    folder: Place,
+    manifest: Manifest,
+    teacher: Sequence[Source] = (),
+    baseline: BaselineRecord | None = None,
+) -> None:
     """Bring what readers need to know up to date: the study file may have been edited, or these facts damaged.
 
     Args:
@@ -143,16 +214,21 @@ def update_facts(spec: StudySpec, folder: Place, manifest: Manifest, teacher: Se
         folder: the study's.
         manifest: of its data.
         teacher: what its students learn from; used only where the facts are written again.
+        baseline: what runs today.
     """
     known = facts.load(folder)
     wanted: facts.Facts | None = None
+    now = {**_wanted(spec), **_compared_with(spec, baseline)}
     try:
-        wanted = {**known, **_wanted(spec), "trials": int(known["trials"])} if known else None
+        if known:
+            kept = known.copy()
+            kept.pop("baseline", None)  # which the file may name no longer
+            wanted = cast(facts.Facts, {**kept, **now, "trials": int(known["trials"])})
     except (ValueError, KeyError, TypeError):
         wanted = None
     if wanted is None:
         log.warning("%s is damaged: written again from study.yaml and the data", StudyFolder(folder).facts)
-        wanted = facts_of(spec, manifest, teacher)
+        wanted = facts_of(spec, manifest, teacher, baseline)
     if wanted != known:
         facts.save(folder, wanted)
 
@@ -198,6 +274,7 @@ def create(
     known: list[warm_start.Known],
     teacher: Sequence[Source],
     code: bytes | None = None,
+    baseline: BaselineRecord | None = None,
 ) -> None:
     """Create a new study's folder; `study.yaml` comes last, and with it the study exists.
 
@@ -208,13 +285,14 @@ def create(
         known: trials of another study that the sampler may use.
         teacher: what its students learn from, where that is found elsewhere.
         code: modules of its own models.
+        baseline: what runs today.
 
     Raises:
         InputError: the folder holds a study, or cannot be written to.
     """
     check_free(folder)  # again, now that nobody else can begin one here
     try:
-        facts.save(folder, facts_of(spec, manifest, teacher))
+        facts.save(folder, facts_of(spec, manifest, teacher, baseline))
         if known:
             warm_start.save(known, folder)
         files = StudyFolder(folder)

@@ -24,7 +24,9 @@ from sizewise.engine.creating import (
     check_free,
     check_writable,
     create,
+    find_baseline,
     find_teacher,
+    known_baseline,
     known_teacher,
     learn,
     scorable,
@@ -115,13 +117,14 @@ def run(
     teacher = find_teacher(spec, absolute(runs), manifest, source)
     refuse_odd_files(folder)
     check_writable(absolute(runs))
+    baseline = find_baseline(spec, folder, source, programs_too=True)
     known = learn(spec, absolute(runs), manifest)
     try:
         make_folder(folder)
     except OSError as error:
         raise unwritable(folder, error) from None
     # Before Ray starts, so that whatever happens from here on can be resumed.
-    begin = partial(create, spec, folder, manifest, known, teacher, code)
+    begin = partial(create, spec, folder, manifest, known, teacher, code, baseline)
     try:
         finished = _drive(spec, folder, manifest, caller, teacher, begin)
         if not exists(StudyFolder(folder).study_yaml):
@@ -184,7 +187,9 @@ def resume(
         raise InputError(f"{folder}: all {closed} trials have run: there is nothing to resume")
     check_counts(spec, manifest)
     own_models.of_resumed_study(spec, manifest, folder)
-    return _drive(spec, folder, manifest, caller, teacher)
+    baseline = known_baseline(spec, folder, str(path))
+    begin = partial(update_facts, spec, folder, manifest, teacher, baseline)
+    return _drive(spec, folder, manifest, caller, teacher, begin)
 
 
 def _folder_of(name: str, runs: Place) -> Place:
@@ -224,14 +229,13 @@ def _drive(
     folder: Place,
     manifest: Manifest,
     caller: _Caller,
-    teacher: Sequence[Source] = (),
-    begin: Callable[[], None] | None = None,
+    teacher: Sequence[Source],
+    begin: Callable[[], None],
 ) -> bool:
-    """Drive a study to its end, or until it is interrupted. `begin` makes it, where it is new."""
+    """Drive a study to its end, or until it is interrupted. `begin` makes it, or brings its facts up to date."""
     seen = last_seen(folder)  # of a driver that died
     # First the lock, so that a second driver is refused before Ray has started. Tune catches the interrupts that come
     # while trials run, except for the second.
-    begin = begin or partial(update_facts, spec, folder, manifest, teacher)
     with (
         suppress(KeyboardInterrupt),
         only_driver(folder, begin) as driver,

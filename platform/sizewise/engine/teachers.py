@@ -12,9 +12,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from sizewise import results
 from sizewise.config.trial import TrialConfig
 from sizewise.export.deployed import DESCRIPTION, Deployed, Description
@@ -24,21 +21,18 @@ from sizewise.store import facts
 from sizewise.store.data_identity import fingerprint
 from sizewise.training import checkpoint
 from sizewise.training.batches import Split
-from sizewise.training.teacher import Numbers, Scorer, Teacher, TeacherScores
+from sizewise.training.teacher import Scorer, Teacher, TeacherScores
 from sizewise.training.teacher_files import FORMATS, file_teacher
 from sizewise.training.teacher_sources import Source, teacher_of
 from sizewise_core.errors import InputError, shown
 from sizewise_core.sealed import DamagedError
 from sizewise_core.storage import Place, exists
-from sizewise_prep.raw.parsing.dense import restored
-from sizewise_prep.raw.parsing.rows import ListColumn
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.values.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 _TRIAL = re.compile(r"([A-Za-z0-9_-]{1,255})/([0-9]{1,9})")
-_ROWS = 16_384  # that an exported model scores at a time
 _FORMS = "use STUDY/NUMBER of a finished trial, an exported model's folder, a file of scores, or `full`"
 
 
@@ -133,23 +127,11 @@ def _trial(study: str, number: int, runs: Place, data: str, manifest: Manifest, 
 
 def _export(folder: Path, data: str, manifest: Manifest) -> Source:
     """An exported model, whose program takes raw rows."""
-    description: Description = Deployed.open(folder).description
-    ours = manifest.settings
+    deployed = Deployed.open(folder)
+    description: Description = deployed.description
     name = f"{description.study}/{description.trial_id:04d} (exported)"
-    if description.tokens != ours.tokens:
-        raise InputError(
-            f"distill.teacher: {folder} was trained on {description.tokens} tokens, and {data} has {ours.tokens} ones: "
-            f"prepare the data with `sizewise prep --tokens {description.tokens}`, or use another teacher"
-        )
-    layout = description.layout
-    if (len(layout.dense), len(layout.features)) != (
-        len(manifest.dense_missing),
-        len(manifest.cardinalities),
-    ):
-        raise InputError(
-            f"distill.teacher: {folder} takes {len(layout.dense)} dense and {len(layout.features)} token columns, and "
-            f"{data} has {len(manifest.dense_missing)} and {len(manifest.cardinalities)}: use another teacher"
-        )
+    if wrong := deployed.misfit(manifest):
+        raise InputError(f"distill.teacher: {folder} {wrong}")
     trained_on = str(description.config.get("data", ""))
     _check_data(str(folder), trained_on, description.data_sha256 or None, data, manifest)
     return Source(
@@ -205,30 +187,6 @@ def _exported(source: Source, data: Path) -> Teacher:
             )
         vocabulary = Vocabulary.load(data) if manifest.settings.tokens == "contiguous" else None
 
-        def score(shard: Split, first: int) -> Numbers:
-            rows = shard.stored()
-            parts = []
-            for low in range(0, len(rows), _ROWS):
-                high = min(low + _ROWS, len(rows))
-                dense, ids = rows.dense[low:high], rows.ids[low:high]
-                lists = [column.part(low, high) for column in rows.lists]
-                if manifest.settings.dense_is_log:
-                    dense = restored(dense, manifest.layout)
-                tokens = ids if vocabulary is None else vocabulary.raw_tokens(ids)
-                if vocabulary is not None:
-                    lists = _raw_lists(lists, vocabulary.tokens[ids.shape[1] :])
-                # PyTorch takes no read-only ones.
-                parts.append(deployed(np.array(dense), np.array(tokens), lists))
-            return np.concatenate(parts)
-
-        return score
+        return lambda shard, _: deployed.of_shard(shard.stored(), manifest, vocabulary)
 
     return Teacher(source.name, source.digest, load)
-
-
-def _raw_lists(lists: Sequence[ListColumn], known: Sequence[npt.NDArray[np.uint32]]) -> list[ListColumn]:
-    """Lists of raw tokens, of lists of contiguous ids; 0 where a token was missing or unknown."""
-    return [
-        ListColumn.of_lengths(column.lengths, np.concatenate([[np.uint32(0)], tokens])[column.used])
-        for column, tokens in zip(lists, known, strict=True)
-    ]

@@ -20,11 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sizewise.export.archive import checked
 from sizewise_core.errors import InputError, first_problem
 from sizewise_prep.raw.layout import Layout
-from sizewise_prep.raw.parsing.rows import ListColumn
-from sizewise_prep.shards.manifest import Tokens
+from sizewise_prep.raw.parsing.dense import restored
+from sizewise_prep.raw.parsing.rows import ListColumn, Rows
+from sizewise_prep.shards.manifest import Manifest, Tokens
+from sizewise_prep.shards.values.vocabulary import Vocabulary
 
 PROGRAM, DESCRIPTION = "model.pt2", "model.json"
 _MOST_DESCRIPTION = 16 << 20  # bytes
+_ROWS = 16_384  # of shards, scored at a time
 _Count = Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -169,6 +172,58 @@ class Deployed:
                 "trial again"
             ) from None
         return logits
+
+    def of_shard(
+        self, rows: Rows, manifest: Manifest, vocabulary: Vocabulary | None
+    ) -> npt.NDArray[np.float32]:
+        """Log-odds (rows,) of a shard's rows: it is given raw rows, as far as shards still have them.
+
+        Args:
+            rows: as they are stored.
+            manifest: of their data.
+            vocabulary: of contiguous ids; None where ids are tokens.
+        """
+        parts = [np.empty(0, np.float32)]
+        for low in range(0, len(rows), _ROWS):
+            high = min(low + _ROWS, len(rows))
+            dense, ids = rows.dense[low:high], rows.ids[low:high]
+            lists = [column.part(low, high) for column in rows.lists]
+            if manifest.settings.dense_is_log:
+                dense = restored(dense, manifest.layout)
+            tokens = ids if vocabulary is None else vocabulary.raw_tokens(ids)
+            if vocabulary is not None:
+                lists = _raw_lists(lists, vocabulary.tokens[ids.shape[1] :])
+            # PyTorch takes no read-only ones.
+            parts.append(self(np.array(dense), np.array(tokens), lists))
+        return np.concatenate(parts)
+
+    def misfit(self, manifest: Manifest) -> str:
+        """Why the rows of some data are none that it can score; empty where they are.
+
+        Args:
+            manifest: of the data.
+        """
+        tokens, layout = self.description.tokens, self.description.layout
+        if tokens != manifest.settings.tokens:
+            return (
+                f"was trained on {tokens} tokens, and the data has {manifest.settings.tokens} ones: prepare the data "
+                f"with `sizewise prep --tokens {tokens}`, or use another model"
+            )
+        takes = len(layout.dense), len(layout.features)
+        if takes != (has := (len(manifest.dense_missing), len(manifest.cardinalities))):
+            return (
+                f"takes {takes[0]} dense and {takes[1]} token columns, and the data has {has[0]} and {has[1]}: use "
+                "another model"
+            )
+        return ""
+
+
+def _raw_lists(lists: Sequence[ListColumn], known: Sequence[npt.NDArray[np.uint32]]) -> list[ListColumn]:
+    """Lists of raw tokens, of lists of contiguous ids; 0 where a token was missing or unknown."""
+    return [
+        ListColumn.of_lengths(column.lengths, np.concatenate([[np.uint32(0)], tokens])[column.used])
+        for column, tokens in zip(lists, known, strict=True)
+    ]
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -1,8 +1,9 @@
 """What runs today, and how the models of a study compare with it.
 
-    today = read_baseline("auc=0.7480,bytes=20MB,p99_ms=3.1", study, runs)
-    today = read_baseline("today.parquet", study, runs)        # a score for every validation row, in their order
+    today = of_study(study)                                    # what its study file names, as `run` scored it
+    today = Baseline.of(record)                                # what `--baseline` names (see `sizewise.export.today`)
     against(study, study.front, today)                         # differences of AUC, as paired samples for scores
+    with_baseline(study, study.front, today)                   # the same as columns of a table
     break_even(today, row, loss, Prices(auc_value=5_000, gb_price=3.0, replicas=40)).text
 
 Scores of the validation rows give a paired interval: both models are judged on the same rows. Figures alone do not say
@@ -10,35 +11,23 @@ how sure they are; the baseline's AUC is then taken as exact, and the interval i
 """
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from sizewise.metrics.scores import auc_parts, evaluate_scores
-from sizewise.results.data import data_of
+from sizewise.metrics.errors import decoded
 from sizewise.results.intervals import Interval
-from sizewise.results.kept_errors import error_of
+from sizewise.results.kept_errors import ERRORS, Score, error_of
 from sizewise.results.reading import Study
 from sizewise.results.spread import Floats, half_width, seeds_of
-from sizewise_core.errors import InputError, shown
-from sizewise_core.storage import Place
-from sizewise_core.units import format_auc, format_bytes, format_ratio, parse_bytes
-from sizewise_prep.shards.files import read_shard
+from sizewise.store.baselines import BaselineAsked
+from sizewise.store.records import BaselineRecord
+from sizewise_core.units import format_auc, format_bytes, format_ratio
 
-_READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
-    ".csv": pl.read_csv,
-    ".parquet": pl.read_parquet,
-    ".arrow": pl.read_ipc,
-    ".feather": pl.read_ipc,
-    ".ipc": pl.read_ipc,
-}
-_FIGURES = ("auc", "bytes", "p99_ms", "cost")
-_HOW = "give figures (auc=0.75,bytes=20MB,p99_ms=3,cost=12) or a file of scores for the validation rows"
+COLUMNS = tuple(f"{score}_to_baseline{end}" for score in ERRORS for end in ("", "_low", "_high"))
+"""Of tables: each score minus the baseline's, and the ends of the 95 % interval of that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +39,8 @@ class Baseline:
         auc: on the study's validation rows, or as it was given.
         bytes, p99_ms, cost: None where they were not given.
         parts: (GROUPS,) what its AUC's error is made of; None where its scores are not known.
+        logloss: on the study's validation rows; None where its scores are not known.
+        logloss_parts: as `parts`, of the log-loss.
     """
 
     name: str
@@ -58,6 +49,19 @@ class Baseline:
     p99_ms: float | None = None
     cost: float | None = None
     parts: Floats | None = None
+    logloss: float | None = None
+    logloss_parts: Floats | None = None
+
+    @classmethod
+    def of(cls, record: BaselineRecord) -> "Baseline":
+        """What a record says of it."""
+
+        def known(text: str) -> Floats | None:
+            (parts,) = decoded([text])
+            return parts if np.isfinite(parts).all() else None
+
+        own = record.model_dump(include={"name", "auc", "bytes", "p99_ms", "cost", "logloss"})
+        return cls(**own, parts=known(record.auc_parts), logloss_parts=known(record.logloss_parts))
 
     @property
     def text(self) -> str:
@@ -66,128 +70,75 @@ class Baseline:
         return f"{self.name} (AUC {format_auc(self.auc)}{size})"
 
 
-def read_baseline(text: str, study: Study, runs: Place) -> Baseline:
-    """The baseline that was asked for.
+def of_figures(asked: BaselineAsked) -> BaselineRecord:
+    """The baseline of which figures alone are known.
 
     Args:
-        text: figures, as name=value with commas, or the path of a file of scores; after it further figures may follow
-            (`today.parquet,bytes=20MB`).
-        study: with which it is to be compared.
-        runs: the folder of studies, beside which the data may lie.
-
-    Raises:
-        InputError: neither of these; a file that cannot be read, or is not of the validation rows.
+        asked: without a path.
     """
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    file = words.pop(0) if words and "=" not in words[0] else None
-    figures = _figures(words)
-    if file is None:
-        if "auc" not in figures:
-            raise InputError(f"--baseline {shown(text)}: has no auc: {_HOW}")
-        return _of(figures, "what runs today", figures["auc"], None)
-    scores = _scores(Path(file))
-    labels = _validation_labels(study, runs)
-    if len(scores) != len(labels):
-        raise InputError(
-            f"{file}: has {len(scores):,} rows, and the validation split {len(labels):,}: score exactly those rows, in "
-            "their order"
-        )
-    parts = auc_parts(labels, scores)
-    known = parts if np.isfinite(parts).all() else None
-    return _of(figures, Path(file).name, evaluate_scores(labels, scores).auc, known)
+    assert asked.auc is not None  # without a path there is one
+    return BaselineRecord(name="what runs today", **asked.model_dump(exclude={"path"}))
 
 
-def _of(figures: Mapping[str, float], name: str, auc: float, parts: Floats | None) -> Baseline:
-    size = figures.get("bytes")
-    return Baseline(
-        name, auc, None if size is None else int(size), figures.get("p99_ms"), figures.get("cost"), parts
-    )
+def of_study(study: Study) -> Baseline | None:
+    """What a study's file names as what runs today; None where it names nothing."""
+    return None if study.record.baseline is None else Baseline.of(study.record.baseline)
 
 
-def _figures(words: list[str]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        if name not in _FIGURES:
-            raise InputError(f"--baseline: {shown(name)} is none of {', '.join(_FIGURES)}: {_HOW}")
-        try:
-            given = (
-                float(parse_bytes(int(value) if value.isdigit() else value))
-                if name == "bytes"
-                else float(value)
-            )
-        except ValueError:
-            given = math.nan
-        if not 0 <= given < 2**62 or (name == "auc" and given > 1):
-            raise InputError(f"--baseline: {name}={shown(value)} is no such number: {_HOW}")
-        found[name] = given
-    return found
-
-
-def _scores(file: Path) -> Floats:
-    """The log-odds in a file, in the order of its rows."""
-    if file.is_dir():
-        raise InputError(
-            f"{file}: is a folder; score the raw rows of the validation split with `sizewise score` and give that file"
-        )
-    reader = _READERS.get(file.suffix.lower())
-    if reader is None:
-        raise InputError(f"{file}: a file of scores ends in {', '.join(_READERS)}; else {_HOW}")
-    try:
-        table = reader(file)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        why = getattr(error, "strerror", None) or "it is no such file"
-        raise InputError(f"{file}: cannot be read ({why}): name a file of scores") from None
-    column = next((name for name in ("log_odds", "score", "probability") if name in table.columns), None)
-    if column is None or not table[column].dtype.is_numeric():
-        raise InputError(f"{file}: has no column of numbers log_odds, score or probability: name it so")
-    scores = table[column].cast(pl.Float64).fill_null(math.nan).to_numpy()
-    if not np.isfinite(scores).all():
-        raise InputError(
-            f"{file}: column {column} has rows without a finite number: score every validation row"
-        )
-    return np.asarray(scores)
-
-
-def _validation_labels(study: Study, runs: Place) -> npt.NDArray[np.uint8]:
-    """The labels of the validation rows, in their order."""
-    folder, manifest = data_of(study, runs)
-    if not isinstance(folder, Path):
-        raise InputError(
-            "--baseline: scores are compared where the shards lie on this machine; give figures instead"
-        )
-    shards = manifest.splits["validation"].shards
-    try:
-        labels = [read_shard(folder / shard.file, manifest.shape(shard)).labels for shard in shards]
-    except OSError as error:
-        raise InputError(f"{folder}: shards cannot be read ({error.strerror or error})") from None
-    return np.concatenate(labels) if labels else np.empty(0, np.uint8)
-
-
-def against(study: Study, points: pl.DataFrame, baseline: Baseline) -> list[Interval]:
-    """Each point's AUC minus the baseline's, with its 95 % interval.
+def against(study: Study, points: pl.DataFrame, baseline: Baseline, score: Score = "auc") -> list[Interval]:
+    """Each point's score minus the baseline's, with its 95 % interval.
 
     Args:
         study: the points'.
-        points: rows of its candidates.
-        baseline: what runs today.
+        points: rows of its candidates, or of a table made of these.
+        baseline: what runs today; of a log-loss, its own must be known.
+        score: which score.
     """
-    own = study.errors.parts(points, "auc")
-    errors = points["auc_error"].cast(pl.Float64).fill_null(math.nan).to_numpy()
-    paired = error_of(own - baseline.parts) if baseline.parts is not None else np.full(points.height, np.nan)
+    own = study.errors.parts(points, score)
+    value, parts = (
+        (baseline.auc, baseline.parts) if score == "auc" else (baseline.logloss, baseline.logloss_parts)
+    )
+    assert value is not None
+    errors = points[ERRORS[score]].cast(pl.Float64).fill_null(math.nan).to_numpy()
+    paired = error_of(own - parts) if parts is not None else np.full(points.height, np.nan)
     kept = np.isfinite(paired)
     variance = np.where(kept, paired, errors) ** 2
-    seeds = seeds_of(study.candidates, study.evaluations)
-    of_seeds = (seeds.variance if seeds else 0.0) / points["replicates"].fill_null(1).to_numpy()
+    seeds = seeds_of(study.candidates, study.evaluations, score)
+    replicates = points["replicates"].fill_null(1).to_numpy() if "replicates" in points.columns else 1.0
+    of_seeds = (seeds.variance if seeds else 0.0) / replicates * np.ones(points.height)
     half = half_width(variance, of_seeds, seeds)
     found = []
-    for number, auc in enumerate(points["auc"]):
-        value, wide = auc - baseline.auc, float(half[number])
+    for number, at in enumerate(points[score]):
+        difference, wide = math.nan if at is None else at - value, float(half[number])
         basis = "paired" if kept[number] else "independent" if math.isfinite(wide) else "unknown"
         seeds_error = math.sqrt(of_seeds[number]) if seeds else None
-        rows_error = math.sqrt(variance[number])
-        found.append(Interval(value, value - wide, value + wide, rows_error, seeds_error, basis))  # type: ignore[arg-type]
+        ends = difference - wide, difference + wide
+        found.append(Interval(difference, *ends, math.sqrt(variance[number]), seeds_error, basis))  # type: ignore[arg-type]
     return found
+
+
+def with_baseline(study: Study, table: pl.DataFrame, baseline: Baseline | None) -> pl.DataFrame:
+    """A table of trials, evaluations or candidates with `COLUMNS`; as it is without a baseline.
+
+    Args:
+        study: the table's.
+        table: its rows have a configuration, an iteration and scores, null where nothing was evaluated.
+        baseline: what runs today.
+    """
+    if baseline is None or table.is_empty():
+        return table
+    for score in ERRORS:
+        if score == "logloss" and baseline.logloss is None:
+            continue
+        found = against(study, table, baseline, score)
+        for end, numbers in {
+            "": [one.value for one in found],
+            "_low": [one.low for one in found],
+            "_high": [one.high for one in found],
+        }.items():
+            column = pl.Series(f"{score}_to_baseline{end}", numbers, dtype=pl.Float64).fill_nan(None)
+            table = table.with_columns(column)
+    return table
 
 
 @dataclass(frozen=True)
@@ -267,15 +218,27 @@ def in_words(baseline: Baseline, size: int, difference: Interval) -> str:
     return f"Against {baseline.text}: AUC {difference.text} ({how}){smaller}."
 
 
-def as_json(baseline: Baseline, difference: Interval, even: BreakEven | None) -> dict[str, Any]:
+def described(baseline: Baseline) -> dict[str, Any]:
+    """What is known of it as one object."""
+    return {name: getattr(baseline, name) for name in ("name", "auc", "logloss", "bytes", "p99_ms", "cost")}
+
+
+def as_json(
+    baseline: Baseline,
+    difference: Interval,
+    even: BreakEven | None = None,
+    of_logloss: Interval | None = None,
+) -> dict[str, Any]:
     """The comparison as one object.
 
     Args:
         baseline: what runs today.
         difference: of a model's AUC to it.
         even: None without prices.
+        of_logloss: of the model's log-loss; None where the baseline's is not known.
     """
-    own = {name: getattr(baseline, name) for name in ("name", "auc", "bytes", "p99_ms", "cost")}
+    own = described(baseline)
     limit = None if even is None or math.isinf(even.auc_value) else even.auc_value
     money = {"saved": even.saved, "gained": even.gained, "break_even_auc_value": limit} if even else None
-    return {**own, "difference": difference.as_json(), "money": money}
+    loss = of_logloss.as_json() if of_logloss else None
+    return {**own, "difference": difference.as_json(), "logloss_difference": loss, "money": money}

@@ -36,6 +36,7 @@ class Facts(TypedDict, total=False):
     constraints: Mapping[str, Any]
     data: DataFacts
     teacher: Sequence[Mapping[str, Any]]
+    baseline: Mapping[str, Any]
 
 
 def save(folder: Place, facts: Facts) -> None:

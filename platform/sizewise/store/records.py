@@ -85,6 +85,30 @@ class TeacherRecord(_Record):
     train_seconds: Annotated[float, Field(ge=0)] | None = None
 
 
+class BaselineRecord(_Record):
+    """What runs today, by which a study's models are judged.
+
+    Attributes:
+        name: as messages call it.
+        auc: on the study's validation rows, or as it was given.
+        logloss: on these rows; None where it is not known.
+        bytes, p99_ms, cost: None where they are not known.
+        digest: of what was scored, of the rows and of their order; "" of figures alone.
+        auc_parts, logloss_parts: what the errors of its scores are made of, as text (see `metrics.errors`); "" where
+            its scores of the rows are not known.
+    """
+
+    name: str = Field(max_length=1_000)
+    auc: Annotated[float, Field(ge=0, le=1)]
+    logloss: Annotated[float, Field(ge=0)] | None = None
+    bytes: Count | None = None
+    p99_ms: Annotated[float, Field(ge=0)] | None = None
+    cost: Annotated[float, Field(ge=0)] | None = None
+    digest: Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")] = ""
+    auc_parts: str = ""
+    logloss_parts: str = ""
+
+
 class StudyRecord(_Record):
     """study.json: what the study asks; `trials` is how many it asks for, replicates included."""
 
@@ -99,6 +123,7 @@ class StudyRecord(_Record):
     constraints: dict[str, Limit] = {}
     data: DataRecord = DataRecord()
     teacher: list[TeacherRecord] = []
+    baseline: BaselineRecord | None = None
 
 
 class DriverRecord(_Record):

@@ -15,6 +15,7 @@ driver.json, driver.lock    who drives the study; drivers/ in an object store
 usage.jsonl, holding.json   for how long trials held CPUs and GPUs
 warm_start.json             the trials of another study that the sampler learns from
 pruning.json                the front that running trials are compared with
+baselines/DIGEST.json       how good what runs today is on the validation rows
 code.zip                    modules of its own models, as far as they lay beside the study file
 """
 
@@ -145,6 +146,10 @@ class StudyFolder:
     def pruning(self) -> Place:
         """The front that running trials are compared with."""
         return self.path / "pruning.json"
+
+    def baseline(self, digest: str) -> Place:
+        """What the baseline with that digest was scored as."""
+        return self.path / "baselines" / f"{digest}.json"
 
     @property
     def code(self) -> Place:

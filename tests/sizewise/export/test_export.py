@@ -19,8 +19,12 @@ from real_study import calm_study, flip_a_bit
 from sizewise import cli, results
 from sizewise.engine.kept_weights import keep_the_front
 from sizewise.export import Deployed, evaluate, export, score
+from sizewise.export.baseline import Where, recorded
+from sizewise.results.baseline import Baseline, against
 from sizewise.results.commands import export as export_command
+from sizewise.results.intervals import point
 from sizewise.results.weights import kept_weights
+from sizewise.store.baselines import BaselineAsked
 from sizewise_core.errors import InputError
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
@@ -104,7 +108,21 @@ def test_a_deployed_model_scores_raw_rows_as_the_study_scored_its_test_split(
     assert found.rows == ROWS // 10
     assert found.scores.auc == pytest.approx(description.test["auc"], abs=1e-4)
     assert found.scores.logloss == pytest.approx(description.test["logloss"], abs=1e-6)
-    assert description.test["auc"] == results.load(runs, name).trials["test_auc"][0]
+    study = results.load(runs, name)
+    assert description.test["auc"] == study.trials["test_auc"][0]
+    # As what runs today it is compared with itself: its scores of the shards' validation rows are the trial's own.
+    folder, at = str(tmp_path / "model"), Where(None, raw / tokens, "embedding_bytes")
+    today = recorded(BaselineAsked.read(folder), at)
+    assert recorded(BaselineAsked.read(f"{folder}/model.pt2"), at) == today
+    one = point(study, 0, description.iteration)
+    (difference,) = against(study, one, Baseline.of(today))
+    assert difference.basis == "paired"
+    assert difference.value == pytest.approx(0, abs=1e-4)
+    assert difference.rows_error < 1e-4 < one["auc_error"][0]
+    assert (today.bytes, today.logloss) == (
+        description.embedding_bytes,
+        pytest.approx(one["logloss"][0], abs=1e-6),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,22 @@ import polars as pl
 import pytest
 
 from sizewise import cli
+from sizewise.cli.shared import baseline_of
 from sizewise.metrics.errors import error_parts
 from sizewise.metrics.scores import evaluate_scores
 from sizewise.results import Study, load
-from sizewise.results.baseline import against, read_baseline
+from sizewise.results.baseline import Baseline, against
 from sizewise_core.errors import InputError
 from sizewise_prep.shards.files import read_shard
 from sizewise_prep.shards.manifest import Manifest
 from study_folder import StudyWriter
+
+
+def read_baseline(text: str, study: Study, runs: Path) -> Baseline:
+    found = baseline_of(text, study, str(runs))
+    assert found
+    return found
+
 
 Floats = npt.NDArray[np.float64]
 Made = tuple[Path, Study, Floats, Floats]
@@ -109,12 +117,18 @@ def test_choose_compares_and_says_when_it_pays(
         (lambda f: "bytes=20MB", "has no auc"),
         (lambda f: "auc=2", "auc='2' is no such number"),
         (lambda f: "auc=0.7,size=3", "'size' is none of auc, bytes, p99_ms, cost"),
-        (lambda f: str(f), "is a folder; score the raw rows of the validation split"),
-        (lambda f: str(f / "none.parquet"), "cannot be read"),
-        (lambda f: str(f / "none.xyz"), "a file of scores ends in .csv, .parquet"),
+        (lambda f: str(f), "is a folder, and no exported model"),
+        (lambda f: str(f / "none.parquet"), "there is no such file or folder"),
+        (lambda f: _text(f, "none.xyz"), "ends as no model and no file of scores does, which is in .pt"),
+        (lambda f: _text(f, "none.parquet"), "cannot be read (it is damaged"),
+        (lambda f: _text(f, "none.pt"), "is no TorchScript and no torch.export program"),
+        (lambda f: f"{_text(f, 'none.csv')},auc=0.7", "is scored, which gives its AUC: leave auc out"),
         (lambda f: _file(f, pl.DataFrame({"log_odds": [0.1, 0.2]})), "has 2 rows, and the validation split "),
         (lambda f: _file(f, pl.DataFrame({"other": [0.1, 0.2]})), "has no column of numbers log_odds"),
-        (lambda f: _file(f, pl.DataFrame({"score": [0.1, None]})), "rows without a finite number"),
+        (
+            lambda f: _file(f, pl.DataFrame({"score": [0.1, None] + [0.1] * 398})),
+            "has no finite number in row 2",
+        ),
     ],
 )
 def test_what_is_no_baseline_is_said(
@@ -125,6 +139,11 @@ def test_what_is_no_baseline_is_said(
         read_baseline(make(tmp_path), study, runs)
     assert says in str(caught.value)
     assert len(str(caught.value).replace(str(tmp_path), "")) < 300
+
+
+def _text(folder: Path, name: str) -> str:
+    (folder / name).write_text("no table\n")
+    return str(folder / name)
 
 
 def _file(folder: Path, table: pl.DataFrame) -> str:
