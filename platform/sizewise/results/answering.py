@@ -25,7 +25,9 @@ from sizewise.results.choosing import (
     failed_seeds,
     iterations_text,
     learned,
+    near,
     nothing,
+    smallest_of,
 )
 from sizewise.results.intervals import Interval, difference, differences, point
 from sizewise.results.reading import Study
@@ -127,8 +129,8 @@ class _Compared:
         order = self.points.with_row_index().sort(*_by_size(self.study))["index"].to_numpy()
 
         def choice(aucs: Floats) -> npt.NDArray[np.int64]:
-            near = aucs >= aucs.max(axis=1, keepdims=True) - tolerance
-            return np.asarray(order[near[:, order].argmax(axis=1)])
+            within = aucs >= aucs.max(axis=1, keepdims=True) - tolerance
+            return np.asarray(order[within[:, order].argmax(axis=1)])
 
         aucs = self.points["auc"].to_numpy()
         return selection(aucs, self.drawn, choice, self.study.candidates.height)
@@ -159,13 +161,13 @@ def answer(
     best = best_of(points, study.size)
     fitting, wanted = limits.fitting(study) if limits != Limits() else (points, "")
     compared = _Compared.of(study, best, tolerance)
-    near = _both(points.filter(pl.col("auc") >= best.auc - tolerance - EPSILON), fitting)
-    allowed = _both(compared.sure(tolerance), fitting) if confident else near
+    usual = _both(near(points, tolerance), fitting)
+    allowed = _both(compared.sure(tolerance), fitting) if confident else usual
     met = not allowed.is_empty()
-    found = _smallest(study, allowed) if met else best_of(fitting, study.size)
+    found = smallest_of(allowed, study.size) if met else best_of(fitting, study.size)
     loss = _loss(compared, found, best, confident)
     # What more validation rows would make sure: the answer itself, or what would be the answer then.
-    hoped = _smallest(study, near) if confident and not near.is_empty() else found
+    hoped = smallest_of(usual, study.size) if confident and not usual.is_empty() else found
     enough = _rows_enough(study, _loss(compared, hoped, best, confident), tolerance)
     if wanted or confident:
         sentence = _sentence_within(study, best, found, tolerance, wanted, confident, met)
@@ -201,11 +203,6 @@ def lost(study: Study, choice: Choice) -> Interval:
 
 def _are_same(one: Point, other: Point) -> bool:
     return (one.trial_id, one.size, one.stored_as) == (other.trial_id, other.size, other.stored_as)
-
-
-def _smallest(study: Study, points: pl.DataFrame) -> Point:
-    by = _by_size(study)
-    return Point.first(points.sort(*by, descending=[False, False, True]), study.size)
 
 
 def _by_size(study: Study) -> list[str]:
@@ -315,7 +312,7 @@ def _sentence(study: Study, best: Point, smallest: Point, tolerance: float) -> s
         so_far = "" if study.state == "finished" else " so far"
         return f"Only one trial has been evaluated{so_far}: {found}{against_full}."
     if smallest.size == best.size:
-        alone = study.candidates.filter(pl.col("auc") >= best.auc - tolerance - EPSILON)
+        alone = near(study.candidates, tolerance)
         rest = "no other model" if alone["trial_id"].n_unique() == 1 else "no smaller model"
         sentence = (
             f"The best model (AUC {format_auc(best.auc)}, {weight}) is also the smallest: {rest} comes "

@@ -228,6 +228,21 @@ def best_of(points: pl.DataFrame, size: str) -> Point:
     return Point.first(points.sort("auc", size, "iteration", descending=[True, False, False]), size)
 
 
+def smallest_of(points: pl.DataFrame, size: str) -> Point:
+    """The smallest among them; of equals the one of fewest iterations, then the highest AUC."""
+    return Point.first(points.sort(size, "iteration", "auc", descending=[False, False, True]), size)
+
+
+def near(points: pl.DataFrame, tolerance: float) -> pl.DataFrame:
+    """Those within the tolerance of the highest AUC among them.
+
+    Args:
+        points: a study's candidates.
+        tolerance: how much AUC they may lose.
+    """
+    return points.filter(pl.col("auc") >= pl.col("auc").max() - tolerance - EPSILON)
+
+
 def iterations_text(count: int) -> str:
     """So many iterations."""
     return f"{format_count(count)} iteration{'' if count == 1 else 's'}"

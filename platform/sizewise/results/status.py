@@ -1,7 +1,10 @@
-"""How studies stand, quickly: from their ledgers and the curves of running trials only."""
+"""How studies stand, quickly: from their ledgers and a few curves.
+
+What is the best model and the smallest near it is that of the study's answer (`answering`): where the ledger does not
+settle it, all evaluations are read.
+"""
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -9,11 +12,14 @@ from typing import Literal, TypedDict
 
 import polars as pl
 
-from sizewise.results import checks
+from sizewise.results import checks, choosing
+from sizewise.results.choosing import best_of, near, smallest_of
 from sizewise.results.cost import Cost, cost_of
 from sizewise.results.finding import driver_state, files_of, names
+from sizewise.results.reading import load
 from sizewise.results.time_left import seconds_left
 from sizewise.store.curves import read_curves
+from sizewise.store.files import StudyFiles
 from sizewise.store.records import StudyRecord, TrialRecord
 from sizewise.store.study_folder import file_name
 from sizewise_core.errors import InputError
@@ -42,7 +48,7 @@ class Status(TypedDict):
     progress: from 0 to 1.
     seconds_left: null when unknown.
     best_auc: on the validation split, null before anything was evaluated.
-    best, smallest: the best trial, and the smallest within NEAR of its AUC.
+    best, smallest: the best model, and the smallest within NEAR of its AUC: those of the study's answer.
     lost: by reason, the trials that lost a worker for it, and continued.
     last_change: unix seconds.
     problems: what could not be read or is missing, as far as this looked.
@@ -118,7 +124,10 @@ def isolated(name: str, read: Callable[[], Status]) -> Status:
 
 
 def status(runs: Place, name: str) -> Status:
-    """The state of a study, quickly: this reads the ledger and the curves of running trials only."""
+    """The state of a study, quickly: this reads the ledger, the curves of running trials and those of a few others.
+
+    Only of a study with replicates, constraints or rounded models are all evaluations read.
+    """
     files = files_of(runs, name)
     problems = files.problems
     study = files.facts(problems) or StudyRecord()
@@ -138,7 +147,7 @@ def status(runs: Place, name: str) -> Status:
     checks.curves([trial for trial in ledger if trial.state == "running"], live, known, problems)
     checks.listed(files, ledger, problems)
     checks.orphans(files, ledger, state == "running", problems)
-    best, smallest = _best_points(study, ledger, live)
+    best, smallest = _best_points(files, study, ledger, live, state == "running")
     return {
         "name": name,
         "state": state,
@@ -174,17 +183,55 @@ def _lost(ledger: list[TrialRecord]) -> dict[str, list[int]]:
 
 
 def _best_points(
-    study: StudyRecord, ledger: list[TrialRecord], live: pl.DataFrame
+    files: StudyFiles, study: StudyRecord, ledger: list[TrialRecord], live: pl.DataFrame, growing: bool
 ) -> tuple[Point | None, Point | None]:
-    """The best trial by AUC, and the smallest within NEAR of it, by what the ledger and running trials hold."""
+    """The best model and the smallest near it: those of the study's answer."""
     size = "model_bytes" if "model_bytes" in study.objectives else "embedding_bytes"
-    ended = [(t.trial_id, t.values.get("auc"), t.values.get(size)) for t in ledger if t.values]
-    points = [*ended, *live.select("trial_id", "auc", size).iter_rows()]
-    rows: list[Point] = [
-        {"trial_id": trial, "auc": auc, "bytes": at} for trial, auc, at in points if auc is not None
-    ]
-    if not rows:
+    configurations = [t.trial_id if t.configuration is None else t.configuration for t in ledger]
+    # Else an answer takes means over seeds, constraints or rounded models, of which the ledger says nothing.
+    is_plain = (
+        not study.constraints
+        and len(set(configurations)) == len(ledger)
+        and not any(trial.config.get("also_stored_as") for trial in ledger)
+    )
+    points = _few_candidates(files, size, ledger, live, growing) if is_plain else None
+    if points is None:
+        points = load(files.folder.parent, files.folder.name).candidates
+    if points.is_empty():
         return None, None
-    best = min(rows, key=lambda row: (-row["auc"], row["bytes"] or math.inf))
-    near = [row for row in rows if row["bytes"] is not None and row["auc"] >= best["auc"] - NEAR]
-    return best, min(near, key=lambda row: (row["bytes"], -row["auc"]), default=None)
+    best, smallest = best_of(points, size), smallest_of(near(points, NEAR), size)
+    return _as_point(best), _as_point(smallest)
+
+
+def _as_point(one: choosing.Point) -> Point:
+    return {"trial_id": one.trial_id, "auc": one.auc, "bytes": one.size}
+
+
+def _few_candidates(
+    files: StudyFiles, size: str, ledger: list[TrialRecord], live: pl.DataFrame, growing: bool
+) -> pl.DataFrame | None:
+    """The candidates of those trials among which the best model and the smallest near it are.
+
+    A trial's models are all of one size, so that its best evaluation says whether one is near. None where evaluations
+    are not what the ledger says of them.
+    """
+    ended = [t for t in ledger if t.state in ("finished", "pruned") and t.values]
+    best = {t.trial_id: ((t.values or {}).get("auc"), (t.values or {}).get(size)) for t in ended}
+    for trial, auc, at in live.sort("auc").select("trial_id", "auc", size).iter_rows():
+        best[trial] = auc, at
+    known = {trial: (auc, at) for trial, (auc, at) in best.items() if auc is not None and at is not None}
+    if not known:
+        return None if ledger else live
+    highest = max(auc for auc, _ in known.values())
+    within = {
+        trial: (auc, at) for trial, (auc, at) in known.items() if auc >= highest - NEAR - choosing.EPSILON
+    }
+    least = min(at for _, at in within.values())
+    wanted = {file_name("evaluations", t) for t, (auc, at) in within.items() if auc == highest or at == least}
+    curves = read_curves([entry for entry in files.evaluations if entry.path.name in wanted], growing, [])
+    points = curves.drop_nulls(["auc", size]).with_columns(configuration="trial_id")
+    is_so = not points.is_empty() and (points["auc"].max(), near(points, NEAR)[size].min()) == (
+        highest,
+        least,
+    )
+    return points if is_so else None

@@ -11,7 +11,7 @@ from benchmarks.choosing import Setting, measured
 from sizewise import cli
 from sizewise.metrics.errors import encoded
 from sizewise.metrics.scores import GROUPS
-from sizewise.results import Limits, Study, answer, load
+from sizewise.results import Limits, Study, answer, load, status
 from sizewise_core.errors import InputError
 from study_folder import StudyWriter
 
@@ -154,3 +154,54 @@ def test_intervals_cover_and_confident_choices_hold(tmp_path: Path) -> None:
     assert found.sure > 0.2
     assert found.sure_worse <= 0.05
     assert found.flattery == pytest.approx(found.true_flattery, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    "kind", ["plain", "running", "replicates", "constraints", "rounded", "failed", "damaged"]
+)
+def test_the_status_names_the_models_of_the_answer(tmp_path: Path, kind: str) -> None:
+    """Of trials of equal size too, and where seeds, constraints, storages or damage decide."""
+    rules = {"constraints": {"embedding_bytes": {"max": 2e7}}} if kind == "constraints" else {}
+    writer = StudyWriter(tmp_path, "s", trials=6, **rules)
+    aucs = [
+        (30_000_000, 0.7515),
+        (20_000_000, 0.7512),
+        (2_000_000, 0.7493),
+        (2_000_000, 0.7496),
+        (200_000, 0.73),
+    ]
+    for trial_id, (size, auc) in enumerate(aucs):
+        for iteration, less in ((100, 0.0004), (150, 0.0), (200, 0.001)):
+            storages = {"int4": {"auc": 0.7498, "embedding_bytes": 1_000}}
+            more = (
+                {"in_storages": storages} if kind == "rounded" and iteration == 150 and trial_id == 2 else {}
+            )
+            writer.evaluation(
+                trial_id,
+                iteration + 7 * trial_id,
+                auc - less,
+                embedding_bytes=size,
+                replicate=trial_id % 2,
+                **more,
+            )
+        config = {"also_stored_as": ["int4"]} if kind == "rounded" else {}
+        values = {"auc": auc, "embedding_bytes": size, "iterations": 150 + 7 * trial_id}
+        state = "running" if kind == "running" and trial_id == 3 else "finished"
+        state = "failed" if kind == "failed" and trial_id == 0 else state
+        of = trial_id // 2 * 2 if kind == "replicates" else trial_id
+        writer.ledger(
+            trial_id,
+            state,
+            config=config,
+            values=values,
+            configuration=of,
+            replicate=trial_id - of,
+            evaluations=3,
+        )
+    if kind == "damaged":
+        (writer.folder / "evaluations" / "0000.jsonl").write_text("")
+    writer.driver("running" if kind == "running" else "finished")
+    found, now = answer(load(tmp_path, "s")), status(tmp_path, "s")
+    for point, one in ((found.best, now["best"]), (found.smallest, now["smallest"])):
+        assert point is not None
+        assert one == {"trial_id": point.trial_id, "auc": point.auc, "bytes": point.embedding_bytes}
