@@ -66,6 +66,10 @@ CASES = [
     Case("robe", {"storage": "int8"}, "raw", "bfloat16", model="deepfm", dense=0),
     Case("hot", {}, model="mlp"),
     Case("full", {}, "contiguous", "bfloat16", model="mlp", dense=0),
+    Case("hash", {}, model="wide_deep"),
+    Case("full", {}, "contiguous", "bfloat16", model="wide_deep", dense=0, lists=1),
+    Case("robe", {}, model="din", lists=1),
+    Case("full", {"storage": "int8"}, "contiguous", "bfloat16", model="din", dense=0, lists=2),
     Case("robe", {"block_len": 4, "sign": True}, lists=2),
     Case("robe", {"hash": "paper", "storage": "int4"}, lists=1),
     Case("robe", {"hash": "authors"}, lists=1, model="dcn"),
@@ -89,7 +93,8 @@ def program(case: Case) -> bytes:
             module.weight.data.sub_(module.center).mul_(20).add_(module.center)  # some next to another level
     declared = MODELS[case.model].options.model_fields
     widths = {name: [8] for name in ("bottom_mlp", "top_mlp") if name in declared}
-    model = build_model(case.model, embedding, case.dense, widths, case.precision)
+    columns = {"target": 0, "history": len(CARDINALITIES) - case.lists} if case.model == "din" else {}
+    model = build_model(case.model, embedding, case.dense, {**widths, **columns}, case.precision)
     known = np.arange(7, 56, dtype=np.uint32)
     vocabulary = Vocabulary([known] * len(CARDINALITIES)) if case.tokens == "contiguous" else None
     buffer = io.BytesIO()

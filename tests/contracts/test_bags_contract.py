@@ -104,6 +104,28 @@ def test_sums_and_means_are_those_of_the_definition(case: str, fused: bool) -> N
                 torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("case", LESS)
+def test_values_are_looked_up_one_by_one(case: str) -> None:
+    """For models that pool lists themselves: as if each value were a list of its own, gradients too."""
+    embedding = make(case, **({"cluster_every": 100} if case == "cce" else {}))
+    embedding(ids_for(case))  # rounds what is stored in fewer bits
+    ids, bags = ids_for(case, 8)[:, :2], drawn(case, 8, FEATURES - 2, dtype=torch.uint32)
+    single, several = embedding.unpooled(ids, bags)
+    columns = torch.zeros(len(bags.values), FEATURES, dtype=torch.int64)
+    features = bags.numbers(FEATURES - 2, 8) + 2
+    columns[torch.arange(len(features)), features] = bags.values.to(torch.int64)
+    expected = embedding(columns)[torch.arange(len(features)), features]
+    torch.testing.assert_close(several, expected, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(single, embedding(ids, bags)[:, :2], rtol=1e-6, atol=1e-8)
+    weights, parameters = torch.randn_like(several), list(embedding.parameters())
+    got = torch.autograd.grad((several * weights).sum(), parameters)
+    wanted = torch.autograd.grad((expected * weights).sum(), parameters)
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match="either a column of ids or a list"):
+        embedding.unpooled(ids_for(case, 8), bags)
+
+
 @pytest.mark.parametrize("case", ["full", "hash", "robe", "tt", "cce", "hot"])
 def test_a_method_that_looks_up_no_flat_values_gets_them_from_its_columns(case: str) -> None:
     embedding, bags = make(case).eval(), drawn(case, 16, 2)

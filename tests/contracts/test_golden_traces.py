@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from sizewise.config.trial import TrialConfig
@@ -19,6 +20,7 @@ from sizewise.embedding import METHODS
 from sizewise.training.loop import train
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw.layout import Layout
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden_traces.json"
 STEPS = 200
@@ -36,6 +38,8 @@ CASES = {
     },
     "robe-dcn": {"method": "robe", "options": {"model": "dcn", "layers": 2, "rank": 8}},
     "robe-deepfm": {"method": "robe", "options": {"model": "deepfm", "bottom_mlp": []}},
+    "hash-wide-deep": {"method": "hash", "options": {"model": "wide_deep", "bottom_mlp": []}},
+    "robe-din": {"method": "robe", "options": {"model": "din", "bottom_mlp": [], "target": "item"}},
     "full-mlp": {"method": "full", "options": {"model": "mlp", "bottom_mlp": []}},
     "hot-chi2-pool": {"method": "hot", "options": {"by": "chi2", "hashed_share": 0.3, "width": 4}},
 }
@@ -47,6 +51,25 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("golden")
     planted.generate(folder / "raw", 4_000, seed=9)
     prepare([folder / "raw" / "day_0.tsv"], folder / "shards", shard_rows=1_100, tokens="contiguous")
+    return folder / "shards"
+
+
+@pytest.fixture(scope="module")
+def list_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many rows with histories: a click is likelier where what is shown is of a kind that the history has."""
+    folder, random = tmp_path_factory.mktemp("golden lists"), np.random.default_rng(9)
+    items, lengths = random.integers(0, 60, 4_000), random.integers(0, 8, 4_000)
+    histories = [random.integers(0, 60, length) for length in lengths]
+    alike = np.array([(past % 6 == item % 6).any() for past, item in zip(histories, items, strict=True)])
+    frame = {
+        "clicked": (random.random(4_000) < np.where(alike, 0.7, 0.2)).astype(np.int64),
+        "age": random.integers(0, 90, 4_000),
+        "item": items,
+        "history": [past.tolist() for past in histories],
+    }
+    pl.DataFrame(frame).write_parquet(folder / "log.parquet")
+    columns = {"clicked": "label", "age": "integer", "item": "token", "history": "tokens"}
+    prepare(folder / "log.parquet", folder / "shards", layout=Layout(columns=columns), tokens="contiguous")
     return folder / "shards"
 
 
@@ -84,7 +107,11 @@ def scores(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_method_trains_as_it_did(name: str, shards: Path, tmp_path: Path) -> None:
+def test_a_method_trains_as_it_did(
+    name: str, shards: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if CASES[name]["options"].get("model") == "din":
+        shards = request.getfixturevalue("list_shards")
     found = trace(CASES[name], shards, tmp_path)
     assert found[-1][0] == STEPS
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}

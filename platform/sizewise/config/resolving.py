@@ -18,6 +18,7 @@ from sizewise.config.fields import (
 from sizewise.config.study_file import StudySpec, holds_whole_numbers
 from sizewise.embedding import METHODS, full_bytes, smallest_budget
 from sizewise.embedding.ids.multi_hot import SIZES
+from sizewise.models import MODELS, is_own
 from sizewise.store.baselines import BaselineAsked
 from sizewise_core.errors import InputError, shown
 from sizewise_core.storage import absolute, place
@@ -52,6 +53,7 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
     _check_teacher(spec, manifest, source)
     _check_columns(spec, manifest, source)
     _check_lists(spec, manifest, source)
+    _check_model(spec, manifest, source)
     budget = _budget(spec, manifest, source)
     settled = spec.model_copy(
         update={
@@ -116,6 +118,48 @@ def _check_columns(spec: StudySpec, manifest: Manifest, source: str) -> None:
         if column is not None and column not in columns:
             near = did_you_mean(column, columns) or f": use one of {shown(', '.join(columns))}"
             raise InputError(f"{source}: train.{setting}: the data has no token column {shown(column)}{near}")
+
+
+def _check_model(spec: StudySpec, manifest: Manifest, source: str) -> None:
+    """Refuse a model that needs columns which the data does not have."""
+    for kind in (kind for kind in spec.model.kinds if not is_own(kind)):
+        options = MODELS[kind].options.model_fields
+        for name in MODELS[kind].columns:
+            for value in ends_of(spec.model.options.get(name, options[name].default)):
+                try:
+                    column_number(kind, name, value, manifest)
+                except InputError as error:
+                    raise InputError(f"{source}: {error}") from None
+
+
+def column_number(kind: str, name: str, value: object, manifest: Manifest) -> int:
+    """The number, among the features of the data, of a column that an option of a model names.
+
+    Args:
+        kind: the model.
+        name: of the option, one of the model's `columns`.
+        value: a column's name or number; None for the only column of lists.
+        manifest: of the data.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    layout, wanted = manifest.layout, MODELS[kind].columns[name]
+    known = layout.token_lists if wanted == "list" else layout.tokens
+    first = len(layout.tokens) if wanted == "list" else 0
+    what = "columns of lists" if wanted == "list" else "token columns"
+    if not known:
+        raise InputError(f"model.kind: {kind} needs {what}, and the data has none: use another model")
+    if value is None and len(known) == 1:
+        return first
+    if value is None:
+        raise InputError(f"model.{name}: name one of the data's {what}: {shown(', '.join(known))}")
+    if value in known:
+        return first + known.index(str(value))
+    if type(value) is int and first <= value < first + len(known):
+        return value
+    near = did_you_mean(str(value), known) or f": use one of {shown(', '.join(known))}"
+    raise InputError(f"model.{name}: {shown(str(value))} is none of the data's {what}{near}")
 
 
 def with_defaults(spec: StudySpec, of: Literal["today", "0.1"]) -> StudySpec:

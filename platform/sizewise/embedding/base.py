@@ -251,6 +251,29 @@ class Embedding(nn.Module, ABC):
         Returns:
             (batch, features, dim).
         """
+        single, several = self._one_by_one(ids, bags)
+        lists = self.features - ids.shape[1]
+        return torch.cat([single, pooled(several, bags, lists, ids.shape[0], self.pooling)], dim=1)
+
+    def unpooled(self, ids: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Vectors of ids, and of every value of the lists by itself, for models that pool lists in a way of their own.
+
+        In plain PyTorch, whatever the method: a table that kernels step is stepped by a gradient of its own size.
+
+        Args:
+            ids: int64 or uint32 (batch, columns) of the first features.
+            bags: the lists of values of all other features.
+
+        Returns:
+            (batch, columns, dim), and (n, dim) in the order of `bags.values`.
+
+        Raises:
+            InputError: as `forward`.
+        """
+        self._check_bags(ids, bags)
+        return self._one_by_one(self._checked(ids), bags._replace(values=self._checked(bags.values)))
+
+    def _one_by_one(self, ids: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
         (batch, columns), lists = ids.shape, self.features - ids.shape[1]
         numbers = torch.arange(columns, device=ids.device).expand(batch, columns)
         values = ids.to(torch.int64).flatten(), bags.values.to(torch.int64)
@@ -260,8 +283,7 @@ class Embedding(nn.Module, ABC):
         else:  # one lookup, for methods that count them
             vectors = self.lookup_flat(torch.cat(values), torch.cat(features))
             single, several = vectors[: batch * columns], vectors[batch * columns :]
-        single = single.view(batch, columns, self.dim)
-        return torch.cat([single, pooled(several, bags, lists, batch, self.pooling)], dim=1)
+        return single.view(batch, columns, self.dim), several
 
     def takes_uint32(self, ids: Tensor) -> bool:
         """Whether `lookup` takes these ids as shards hold them, too, rather than widened to int64."""
@@ -285,13 +307,16 @@ class Embedding(nn.Module, ABC):
             if self.multi_hot is None:
                 return self.lookup(self.checked(ids))
             ids, bags = self.multi_hot(self.checked(ids))
+        self._check_bags(ids, bags)
+        return self.lookup_bags(self._checked(ids), bags._replace(values=self._checked(bags.values)))
+
+    def _check_bags(self, ids: Tensor, bags: Bags) -> None:
         if ids.dim() != 2 or ids.shape[1] >= self.features:
             raise InputError(
                 f"ids have shape {tuple(ids.shape)} beside bags, expected (batch, fewer than {self.features}): "
                 "every feature is either a column of ids or a list"
             )
         bags.check(self.features - ids.shape[1], ids.shape[0])
-        return self.lookup_bags(self._checked(ids), bags._replace(values=self._checked(bags.values)))
 
     def checked(self, ids: Tensor) -> Tensor:
         """Ids as int64, (batch, features); raises as `forward` does."""

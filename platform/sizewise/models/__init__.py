@@ -16,9 +16,11 @@ from sizewise.embedding import Embedding
 from sizewise.models.base import Floats, Model, ModelOptions, Precision
 from sizewise.models.dcn import DCN
 from sizewise.models.deepfm import DeepFM
+from sizewise.models.din import DIN
 from sizewise.models.dlrm import DLRM
 from sizewise.models.mlp import MLP
 from sizewise.models.own import OwnModel, is_own, own_model
+from sizewise.models.wide_deep import WideDeep
 from sizewise_core.errors import InputError, first_problem
 from sizewise_core.registry import Registry
 
@@ -39,7 +41,10 @@ __all__ = [
 
 DEFAULT = "dlrm"
 MODELS: Registry[Model] = Registry(
-    "model", "sizewise.models", Model, {DEFAULT: DLRM, "dcn": DCN, "deepfm": DeepFM, "mlp": MLP}
+    "model",
+    "sizewise.models",
+    Model,
+    {DEFAULT: DLRM, "dcn": DCN, "deepfm": DeepFM, "wide_deep": WideDeep, "din": DIN, "mlp": MLP},
 )
 
 

@@ -5,6 +5,7 @@ ids.  ``sizewise.models.build`` makes one.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +28,8 @@ class Floats(NamedTuple):
     parameters: int
     per_row: int
     """What one row of a batch keeps for the backward pass, the looked-up vectors among it."""
+    per_value: int = 0
+    """What each value of a list keeps beside that, where a model pools lists in a way of its own."""
 
 
 class Model(nn.Module, ABC):
@@ -49,6 +52,10 @@ class Model(nn.Module, ABC):
 
     host_decides: ClassVar[str] = ""
     """Why a step cannot be recorded as a CUDA graph, if it cannot: it waits for the host, or does what it decides."""
+
+    columns: ClassVar[Mapping[str, Literal["token", "list"]]] = {}
+    """Options that name a column of the data, and of which kind; a model is given the column's number among the
+    features. One of lists that is left out is the data's only one."""
 
     not_exported: ClassVar[str] = ""
     """Why it cannot be exported as a program, if it cannot."""

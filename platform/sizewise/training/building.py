@@ -1,10 +1,14 @@
 """The model of a trial's configuration, and its size."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from sizewise import models
 from sizewise.config import StudySpec
 from sizewise.config.fields import bytes_of, ends_of
+from sizewise.config.resolving import column_number
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS, FeatureCounts, build, full_bytes, smallest_budget
 from sizewise.models import Model
@@ -31,9 +35,15 @@ def build_model(config: TrialConfig, manifest: Manifest) -> Model:
     if embedding.needs_counts:
         embedding.assign_rows([FeatureCounts(*counts) for counts in training_counts(config.data)])
     dense = len(manifest.dense_missing)
-    return models.build(
-        config.model.kind, embedding, dense, config.options_of_model(), config.train.precision
-    )
+    around = _with_column_numbers(config, manifest)
+    return models.build(config.model.kind, embedding, dense, around, config.train.precision)
+
+
+def _with_column_numbers(config: TrialConfig, manifest: Manifest) -> Mapping[str, Any]:
+    """The options of the model, with numbers for the columns that they name."""
+    kind, options = config.model.kind, config.options_of_model()
+    columns = {} if models.is_own(kind) else models.find(kind).columns
+    return {**options, **{c: column_number(kind, c, options.get(c), manifest) for c in columns}}
 
 
 def model_sizes(config: TrialConfig, manifest: Manifest) -> dict[str, int]:

@@ -52,6 +52,7 @@ def training_bytes(config: TrialConfig, features: int, dense: int, looked_up: fl
         looked_up = VALUES
     read = math.ceil(features if looked_up is None else looked_up)
     row = FLOAT * (kept + method.floats_per_row(read, config.model.dim, options))
+    row += FLOAT * around.per_value * read
     row += INDEX * 2 * read * config.model.dim  # where each number of the vectors lies
     if looked_up is not None and looked_up > features:  # and the vectors of lists, before they are pooled
         row += FLOAT * 2 * read * config.model.dim

@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
-from sizewise.config.fields import Choices, OneOf, Range, Searchable, did_you_mean, ends_of, form_of
+from sizewise.config.fields import Choices, OneOf, Range, Searchable, did_you_mean, ends_of
 from sizewise.config.sections.options import check_options, searched
 from sizewise.config.sections.section import Section
 from sizewise.models import DEFAULT, MODELS, dim_fault, is_own
@@ -130,11 +130,11 @@ class ModelSpec(Section):
             return  # options of the first are fields, which check themselves; those of the second wait for the dry step
         widths = {name: getattr(self, name) for name in WIDTHS if name in _declared(kind)}
         given = {**self.options_of(kind), **widths}
-        fixed = {name: value for name, value in given.items() if form_of(value) == "value"}
-        check_options(MODELS[kind].options, fixed)
+        first = {name: ends_of(value)[0] for name, value in given.items()}
+        check_options(MODELS[kind].options, first)
         for name, value in given.items():
-            for end in ends_of(value):
-                check_options(MODELS[kind].options, {**fixed, name: end})
+            for end in ends_of(value)[1:]:
+                check_options(MODELS[kind].options, {**first, name: end})
 
     @model_serializer(mode="wrap")
     def _without_the_default_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:

@@ -1,0 +1,112 @@
+"""Wide & Deep: first-order weights of all values beside an MLP, added up.
+
+Cheng et al., "Wide & Deep Learning for Recommender Systems", 2016: logit = sum of first-order weights + weights of
+dense values + MLP(vectors, dense values). The wide part of the paper has products of columns, too: make them columns of
+the data, as crosses of its schema.
+
+As in `deepfm`, the last number of a value's vector is its first-order weight, and the others are its vector: so the
+embedding method holds both, and its memory budget counts both.
+
+    embedding = build("robe", cardinalities, dim=17, memory_budget=22_000, seed=1)
+    model = WideDeep(embedding, 13, WideDeepOptions(top_mlp=[256, 128]))
+    logits = model(dense, ids)
+"""
+
+from typing import Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from sizewise.embedding import Bags, Embedding
+from sizewise.models.base import Floats, Model, ModelOptions, Precision
+from sizewise.models.layers import DTYPES, as_logits, computing_in, drawn_from, mlp, numbers
+
+
+class WideDeepOptions(ModelOptions):
+    """Options of ``wide_deep``."""
+
+    top_mlp: list[int] = Field([256, 128])
+    """Widths of the hidden layers over all vectors and dense values."""
+
+
+class WideDeep(Model):
+    """Click logits from dense values and ids.
+
+    Args:
+        embedding: of every value, a vector of dim - 1 numbers and then its first-order weight.
+        dense_features: number of dense values, which have weights and are read by the MLP; they may be none.
+        options: of the layers.
+        precision: that the MLP computes in; everything else stays float32.
+
+    All layers are drawn from the embedding's seed: one seed makes the complete model.
+    """
+
+    options = WideDeepOptions
+    precisions = ("float32", "bfloat16")
+    smallest_dim = 2
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        dense_features: int,
+        options: WideDeepOptions,
+        precision: Precision = "float32",
+    ) -> None:
+        super().__init__(embedding, dense_features)
+        generator = drawn_from(embedding.seed)
+        self.mlp_dtype = DTYPES[precision]
+        self.deep = mlp(_widths(embedding.features, dense_features, embedding.dim, options), generator)
+        if dense_features:
+            self.linear = nn.Linear(dense_features, 1, bias=False)
+            with torch.no_grad():
+                self.linear.weight.normal_(0.0, 0.01, generator=generator)
+
+    @classmethod
+    def create(
+        cls, embedding: Embedding, dense_features: int, options: ModelOptions, precision: Precision
+    ) -> Self:
+        """A model of these layers.
+
+        Args: as for `Model.create`.
+        """
+        assert isinstance(options, WideDeepOptions)
+        return cls(embedding, dense_features, options, precision)
+
+    @classmethod
+    def floats(cls, features: int, dense_features: int, dim: int, options: ModelOptions) -> Floats:
+        """Weights of the MLP and of dense values; of every row the layers, and the vectors looked up and side by side.
+
+        Args: as for `Model.floats`.
+        """
+        assert isinstance(options, WideDeepOptions)
+        widths = _widths(features, dense_features, dim, options)
+        return Floats(
+            parameters=numbers(widths) + dense_features,
+            per_row=features * dim + dense_features + 2 * sum(widths),
+        )
+
+    def forward(self, dense: Tensor, ids: Tensor, bags: Bags | None = None) -> Tensor:
+        """Logits.
+
+        Args:
+            dense: float32 (batch, dense_features), already transformed.
+            ids: int64 or uint32 (batch, features); with bags the columns of the first features.
+            bags: the lists of values of all other features.
+
+        Returns:
+            (batch,) log-odds of a click.
+        """
+        looked_up: Tensor = self.embedding(ids, bags)
+        wide = looked_up[:, :, -1:].sum((1, 2))
+        joined = looked_up[:, :, :-1].flatten(1)
+        if self.dense_features:
+            wide = wide + self.linear(dense).squeeze(1)
+            joined = torch.cat([joined, dense], dim=1)
+        with computing_in(self.mlp_dtype, dense.device):
+            deep = self.deep(joined)
+        return wide + as_logits(deep)
+
+
+def _widths(features: int, dense_features: int, dim: int, options: WideDeepOptions) -> list[int]:
+    return [features * (dim - 1) + dense_features, *options.top_mlp, 1]
