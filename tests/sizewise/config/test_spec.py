@@ -84,6 +84,12 @@ def test_compressions_become_bytes(study: Path, shards: Path) -> None:
     assert resolve(mixed, manifest, "x").search.memory_budget == Choices(choices=[full // 1000, 2000, 4000])
 
 
+def test_a_model_for_lists_is_refused_where_there_are_none(study: Path, shards: Path) -> None:
+    spec = load(study, {"model": {"kind": {"choices": ["mlp", "din"]}, "target": "C3"}})
+    with pytest.raises(InputError, match=r"x: model.kind: din needs columns of lists, and the data has none"):
+        resolve(spec, Manifest.load(shards), "x")
+
+
 def test_a_range_of_compressions_ends_where_models_do(
     study: Path, shards: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from sizewise.cli import app
+from sizewise.config import StudySpec, resolve
 from sizewise.embedding import FeatureCounts, build
 from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description
 from sizewise.export.program import to_program
@@ -20,6 +21,7 @@ from sizewise.export.scoring import evaluate, score
 from sizewise.models import build as build_model
 from sizewise.training.batches import Split
 from sizewise.training.predicting import predict
+from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.shards.manifest import Manifest
@@ -86,6 +88,24 @@ def test_raw_rows_are_scored_as_their_shards_are(log: Path, method: str, tokens:
     assert evaluate(Deployed.open(tmp_path / "model"), [str(log / "log.parquet")]).rows == 600
 
 
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"target": "usr"}, r"s.yaml: model.target: 'usr' is none of the data's token columns \(did you mean user\?\)"),
+        ({"target": "user"}, r"model.history: name one of the data's columns of lists: 'history, tags'"),
+        ({"target": "user", "history": "user"}, r"model.history: 'user' is none of the data's columns of lists"),
+        ({"target": {"choices": ["user", 3]}, "history": 1}, r"model.target: '3' is none of the data's token"),
+    ],
+)  # fmt: skip
+def test_columns_that_the_data_does_not_have_are_refused(
+    log: Path, model: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    manifest = prepare(log / "log.parquet", tmp_path / "data", layout=Layout.load(log / "log.yaml"))
+    spec = StudySpec(name="s", data=str(tmp_path / "data"), model={"kind": "din", **model})
+    with pytest.raises(InputError, match=message):
+        resolve(spec, manifest, "s.yaml")
+
+
 def write_export(folder: Path, model: Any, manifest: Manifest, data: Path) -> None:
     buffer = io.BytesIO()
     vocabulary = Vocabulary.load(data) if manifest.settings.tokens == "contiguous" else None
@@ -107,9 +127,9 @@ def test_a_study_on_lists_from_prep_to_score(tmp_path: Path) -> None:
     write_log(tmp_path, 4_000)
     raw, data, runs = tmp_path / "log.parquet", tmp_path / "data", tmp_path / "runs"
     (tmp_path / "study.yaml").write_text(
-        f"name: lists\ndata: {data}\nmodel: {{dim: 8, bottom_mlp: [8], top_mlp: [16]}}\n"
-        "embedding: {method: robe, pooling: sum}\nsearch: {memory_budget: {choices: [2kB, 6kB]}, epochs: 4, "
-        "learning_rate: 0.05}\ntrain: {batch_size: 64}\ntrials: 2\n"
+        f"name: lists\ndata: {data}\nmodel: {{kind: {{choices: [mlp, din]}}, dim: 8, top_mlp: [16], target: user, "
+        "history: history}\nembedding: {method: robe, pooling: sum}\nsearch: {memory_budget: 6kB, epochs: 4, "
+        "learning_rate: 0.05}\ntrain: {batch_size: 64}\nsampler: grid\ntrials: 2\n"
     )
 
     def run(*arguments: object) -> Any:
@@ -119,7 +139,12 @@ def test_a_study_on_lists_from_prep_to_score(tmp_path: Path) -> None:
 
     run("prep", raw, "--schema", tmp_path / "log.yaml", "--out", data)
     run("run", tmp_path / "study.yaml", "--runs", runs)
-    run("export", "lists", "--trial", 1, "--runs", runs, "--out", tmp_path / "model")
+    trials = {
+        row["model"]: row for row in run("results", "lists", "--runs", runs, "--table", "trials")["rows"]
+    }
+    assert trials.keys() == {"mlp", "din"}
+    assert trials["mlp"]["auc"] > 0.6
+    run("export", "lists", "--trial", trials["din"]["trial_id"], "--runs", runs, "--out", tmp_path / "model")
     description = Deployed.open(tmp_path / "model").description
     assert description.validation["auc"] is not None
     assert description.validation["auc"] > 0.6  # what histories say is learnt
