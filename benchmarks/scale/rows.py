@@ -23,10 +23,10 @@ import torch
 from benchmarks.scale import hashing
 
 from sizewise_prep.planted import World
+from sizewise_prep.planted.columns.ranks import COMMON_EFFECT, Column
 from sizewise_prep.planted.integers import NORMAL_CUBIC
-from sizewise_prep.planted.randomness import counters, lanes, normals
+from sizewise_prep.planted.randomness import Stream, counters, lanes, normals
 from sizewise_prep.planted.world import (
-    COMMON_EFFECT,
     EFFECT,
     FACTOR_A,
     FACTOR_B,
@@ -38,8 +38,6 @@ from sizewise_prep.planted.world import (
     INTEGER_CENTRE,
     INTERACTING,
     V_IS_A,
-    Column,
-    Stream,
 )
 
 BLOCK = 1 << 20  # rows at a time: (26, rows) of 64 bits are 218 MB, and six of them are alive at most
@@ -91,6 +89,8 @@ class DeviceWorld:
     """
 
     def __init__(self, world: World, device: torch.device) -> None:
+        if world.parts:
+            raise ValueError("columns and effects that dials add are not made on devices")
         self.world, self.device = world, device
         self.cardinalities = [column.values + 1 for column in world.columns]
         self._row_key = hashing.signed(int(world.key(Stream.ROW)))

@@ -6,11 +6,13 @@ tested.
 
 The rows behave like a real log of display-advertising clicks: marginals, missing values, dependence between
 columns, and the way accuracy falls with the size of a model. `world` makes the rows; `Dials` are
-what can be turned.
+what can be turned, and what columns and effects can be added.
 """
 
 from sizewise_prep.planted.dials import Dials
-from sizewise_prep.planted.generate import LogFile, LogOptions, SplitTruth, Truth, generate
+from sizewise_prep.planted.generate import LogOptions, generate
+from sizewise_prep.planted.output.schema_file import NAME as SCHEMA
+from sizewise_prep.planted.output.truth import LogFile, SplitTruth, Truth
 from sizewise_prep.planted.world import Chunk, World
 
-__all__ = ["Chunk", "Dials", "LogFile", "LogOptions", "SplitTruth", "Truth", "World", "generate"]
+__all__ = ["SCHEMA", "Chunk", "Dials", "LogFile", "LogOptions", "SplitTruth", "Truth", "World", "generate"]

@@ -25,9 +25,19 @@ class BayesMeter:
         self._expected = np.zeros((2, _BINS))  # expected non-clicks and clicks by probability
         self._drawn = np.zeros((2, _BINS))
 
-    def add(self, probability: Floats, labels: npt.NDArray[np.uint8]) -> None:
-        """Count rows: their true probabilities in (0, 1) and drawn labels, (rows,) each."""
-        bins = np.minimum((probability * _BINS).astype(np.int64), _BINS - 1)
+    def add(
+        self, probability: Floats, labels: npt.NDArray[np.uint8], ranked_by: Floats | None = None
+    ) -> None:
+        """Count rows.
+
+        Args:
+            probability: (rows,), the true ones, in (0, 1).
+            labels: (rows,), as drawn.
+            ranked_by: (rows,), scores in [0, 1] of which the AUC is to be, in place of the probabilities.
+        """
+        bins = np.minimum(
+            ((probability if ranked_by is None else ranked_by) * _BINS).astype(np.int64), _BINS - 1
+        )
         clicked = labels.astype(np.float64)
         for expected, drawn, weight, label in zip(
             self._expected, self._drawn, (1 - probability, probability), (1 - clicked, clicked), strict=True
@@ -53,7 +63,7 @@ class BayesMeter:
 
     @property
     def bayes_auc(self) -> float | None:
-        """Expected AUC of the true probabilities; None with fewer than two rows."""
+        """Expected AUC of the true probabilities (or of scores in their place); None with fewer than two rows."""
         return _auc(self._expected, self._alone) if self.rows > 1 else None
 
     @property

@@ -12,6 +12,8 @@ machine.
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +22,25 @@ Floats = npt.NDArray[np.float64]
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
+
+
+class Stream(IntEnum):
+    """Streams of randomness: the first part of a key."""
+
+    ROW = 1
+    UNIFORM = 2
+    EFFECTS = 3
+    FACTORS = 4
+    TOKENS = 5
+    DRIFT = 6
+    RESIDUAL = 7
+    LABEL = 8
+    INTEGER_FACTORS = 9
+    CROSSES = 10
+    NUMBERS = 11
+    LISTS = 12
+    USERS = 13
+    ITEMS = 14
 
 
 def key(seed: int, *parts: int) -> np.uint64:

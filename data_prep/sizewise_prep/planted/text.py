@@ -10,10 +10,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sizewise_prep.planted.randomness import key
+
 _DIGITS = 7  # integers are between -4 and 9,999,999
 _SLOT = _DIGITS + 2  # sign, digits, tab
 _TAB, _NEWLINE, _MINUS, _ZERO = b"\t\n-0"
 _HEX4 = np.frombuffer(b"".join(b"%04x" % value for value in range(1 << 16)), np.uint8).reshape(-1, 4)
+
+
+def token_key(seed: int, *parts: int, values: int) -> int:
+    """What is added to the ranks of a column of so many values: `parts` name it (see `tokens`)."""
+    return 1 + int(key(seed, *parts)) % ((1 << 32) - 1 - values)
 
 
 def tokens(ranks: npt.NDArray[np.int64], keys: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
@@ -35,6 +42,11 @@ def tokens(ranks: npt.NDArray[np.int64], keys: npt.NDArray[np.uint32]) -> npt.ND
     words ^= words >> np.uint32(16)
     words[ranks == 0] = 0
     return words
+
+
+def digits(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+    """The eight hexadecimal digits of each word, (words, 8) characters."""
+    return np.concatenate([_HEX4[words >> np.uint32(16)], _HEX4[words & np.uint32(0xFFFF)]], axis=1)
 
 
 def encode(

@@ -23,19 +23,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sizewise_prep.planted.columns.added import Part, Rows, Values, together
+from sizewise_prep.planted.columns.crosses import Crosses
+from sizewise_prep.planted.columns.lists import Lists
+from sizewise_prep.planted.columns.numbers import Numbers
+from sizewise_prep.planted.columns.ranks import Column
+from sizewise_prep.planted.columns.users import Users
 from sizewise_prep.planted.dials import Dials
 from sizewise_prep.planted.integers import IntegerModel, Ints, sigmoid, weighted_sum
-from sizewise_prep.planted.randomness import Floats, Words, counters, key, lanes, normals, uniforms
-from sizewise_prep.planted.text import encode, tokens
+from sizewise_prep.planted.randomness import Floats, Stream, Words, counters, key, lanes, normals, uniforms
+from sizewise_prep.planted.text import encode, token_key, tokens
 
 # Which columns share a uniform, with what probability (1 = always); V itself is A with a probability.
 GROUP_A = (1, 14, 17, 18, 19, 24, 25)
@@ -50,108 +54,12 @@ EFFECT = (
     *(0.02, 0.45, 0.17, 0.17, 0.02, 0.05, 0.15, 0.02, 0.1, 0.35, 0.35, 0.17, 0.42),
     *(0.3, 0.42, 0.17, 0.3, 0.5, 0.1, 0.05, 0.17, 0.02, 0.3, 0.17, 0.1, 0.25),
 )  # fmt: skip
-COMMON_EFFECT = 0.45  # missing and the most frequent values move a click less than the rest
 INTERACTING = (1, 17, 14, 2, 12, 6, 10, 9)
 FACTOR_SCALE = 0.22
 INTEGER_CENTRE = 1.15  # minus the integers' mean effect
 
-_LARGE = 1_000_000  # values from which on a column counts as large: its number of values is a dial
-
 _PILOT_ROWS = 1 << 16
 _PILOT_START = 1 << 48  # row numbers that no log reaches
-
-
-class Stream(IntEnum):
-    """Streams of randomness: the first part of a key."""
-
-    ROW = 1
-    UNIFORM = 2
-    EFFECTS = 3
-    FACTORS = 4
-    TOKENS = 5
-    DRIFT = 6
-    RESIDUAL = 7
-    LABEL = 8
-    INTEGER_FACTORS = 9
-
-
-@dataclass(frozen=True)
-class Column:
-    """One token column's distribution over ranks: 0 missing, 1 the most frequent value, and so on.
-
-    Attributes:
-        cuts: cumulative shares of missing and the tabulated values, (1 + tabulated,).
-        values: how many values there are.
-        exponent, offset: of the tail beyond the tabulated values.
-    """
-
-    cuts: Floats
-    values: int
-    exponent: float
-    offset: float
-
-    @property
-    def tabulated(self) -> int:
-        """How many of the most frequent values have a share of their own."""
-        return len(self.cuts) - 1
-
-    @staticmethod
-    def fitted(figures: Mapping[str, Any], dials: Dials) -> Column:
-        """The column of the fitted figures, with the dials applied.
-
-        `zipf` raises every value's probability to a power and renormalizes, tail included (its sum as an
-        integral).
-        """
-        head = np.array(figures["head"], np.float64)
-        values, exponent, offset = figures["values"], figures["exponent"], figures["offset"]
-        if values >= _LARGE:
-            values = round(values * dials.vocabulary)
-        observed = 1 - figures["missing"]
-        tail_values = values - len(head)
-        tail_share = max(observed - float(head.sum()), 0.0) if tail_values else 0.0
-        if dials.zipf != 1:
-            head = head**dials.zipf
-            if tail_values:
-                density = tail_share / _integral(exponent, offset, tail_values)
-                exponent *= dials.zipf
-                tail_share = density**dials.zipf * _integral(exponent, offset, tail_values)
-        missing = min(figures["missing"] * dials.missing, 1.0)
-        shares = head / (head.sum() + tail_share) * (1 - missing)
-        cuts = np.cumsum([missing, *shares])
-        if not tail_values:
-            cuts[-1] = 1.0
-        return Column(cuts, values, exponent, offset)
-
-    def ranks(self, uniform: Floats) -> Ints:
-        """The rank at each quantile in [0, 1)."""
-        rank: Ints = np.searchsorted(self.cuts, uniform, side="right").astype(np.int64)
-        tail_values = self.values - self.tabulated
-        if tail_values:
-            tail = np.flatnonzero(rank > self.tabulated)
-            start = self.cuts[-1]
-            rest = (uniform[tail] - start) / (1 - start)
-            if abs(power := 1 - self.exponent) < 1e-9:
-                position = self.offset * ((self.offset + tail_values) / self.offset) ** rest
-            else:
-                low, high = self.offset**power, (self.offset + tail_values) ** power
-                position = (low + rest * (high - low)) ** (1 / power)
-            rank[tail] += np.clip(position - self.offset, 0, tail_values - 1).astype(np.int64)
-        return rank
-
-    def effect_scale(self, ranks: Ints, rarity_decay: float) -> Floats:
-        """How strongly each value moves a click, as a factor."""
-        scale = np.where(ranks <= self.tabulated, COMMON_EFFECT, 1.0)
-        if rarity_decay and self.values > self.tabulated:
-            position = np.maximum(ranks - self.tabulated - 1, 0) + self.offset
-            scale *= (position / self.offset) ** (-self.exponent * rarity_decay)
-        return scale
-
-
-def _integral(exponent: float, offset: float, values: int) -> float:
-    """Integral of x^-exponent from `offset` to `offset + values`."""
-    if abs(power := 1 - exponent) < 1e-9:
-        return float(np.log((offset + values) / offset))
-    return float(((offset + values) ** power - offset**power) / power)
 
 
 @dataclass(frozen=True)
@@ -164,6 +72,8 @@ class Chunk:
         observed: (13, rows), bool.
         tokens: (26, rows), uint32, 0 = missing.
         probability: (rows,), float64: the true probability of a click given the row's text.
+        added: the columns that dials add, by name.
+        without: (rows,) each: what the probability would be without each of the effects that dials add.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -171,9 +81,11 @@ class Chunk:
     observed: npt.NDArray[np.bool_]
     tokens: npt.NDArray[np.uint32]
     probability: Floats
+    added: Mapping[str, Values] = field(default_factory=dict)
+    without: Mapping[str, Floats] = field(default_factory=dict)
 
     def text(self) -> bytes:
-        """The rows in Criteo's layout."""
+        """The rows in Criteo's layout, without what is added to it."""
         return encode(self.labels, self.integers, self.observed, self.tokens)
 
 
@@ -184,6 +96,7 @@ class World:
         columns: the token columns' distributions.
         token_keys: (26,), uint32, what `text.tokens` makes a column's tokens of.
         integers: the integers' joint distribution and their effect on a click.
+        parts: the columns and effects that dials add.
     """
 
     def __init__(self, seed: int, rows: int, dials: Dials | None = None) -> None:
@@ -192,12 +105,25 @@ class World:
         self.columns = [Column.fitted(column, self.dials) for column in figures["categorical"]]
         self.token_keys = np.array(
             [
-                1 + int(key(seed, Stream.TOKENS, c)) % ((1 << 32) - 1 - column.values)
+                token_key(seed, Stream.TOKENS, c, values=column.values)
                 for c, column in enumerate(self.columns)
             ],
             np.uint32,
         )
         self.integers = IntegerModel(figures, self.dials)
+        self.parts = self._parts()
+
+    def _parts(self) -> list[Part]:
+        parts: list[Part] = []
+        if self.dials.crosses:
+            parts.append(Crosses(self.seed, self.dials, self.columns))
+        if self.dials.numbers:
+            parts.append(Numbers(self.seed, self.dials))
+        if self.dials.lists:
+            parts.append(Lists(self.seed, self.dials))
+        if self.dials.users:
+            parts.append(Users(self.seed, self.dials))
+        return parts
 
     def key(self, stream: int, *parts: int) -> np.uint64:
         """The key of one of this world's streams of randomness."""
@@ -205,17 +131,26 @@ class World:
 
     def chunk(self, start: int, stop: int) -> Chunk:
         """Rows `start` to `stop` (exclusive) of the log."""
-        numbers = np.arange(start, stop, dtype=np.uint64)
-        row_words, ranks, integers, observed, logit = self._rows(numbers, np.arange(start, stop) / self.rows)
-        probability = self._probability(logit + self.intercept)
+        numbers, time = np.arange(start, stop, dtype=np.uint64), np.arange(start, stop) / self.rows
+        row_words, ranks, integers, observed, logit = self._rows(numbers, time)
+        made = together(self.parts, Rows(numbers, row_words, ranks, time, self.rows))
+        logit += self.intercept
+        for effect in made.effects.values():
+            logit += effect
+        probability = self._probability(logit)
         labels = (uniforms(row_words, self.key(Stream.LABEL)) < probability).astype(np.uint8)
-        return Chunk(labels, integers, observed, tokens(ranks, self.token_keys), probability)
+        without = {name: self._probability(logit - effect) for name, effect in made.effects.items()}
+        words = tokens(ranks, self.token_keys)
+        return Chunk(labels, integers, observed, words, probability, made.columns, without)
 
     @cached_property
     def intercept(self) -> float:
         """The logit's constant, such that a pilot of rows outside the log has the click rate asked for."""
         numbers = np.arange(_PILOT_START, _PILOT_START + _PILOT_ROWS, dtype=np.uint64)
-        *_, logit = self._rows(numbers, np.arange(_PILOT_ROWS) / _PILOT_ROWS)
+        time = np.arange(_PILOT_ROWS) / _PILOT_ROWS
+        words, ranks, *_, logit = self._rows(numbers, time)
+        for effect in together(self.parts, Rows(numbers, words, ranks, time, _PILOT_ROWS)).effects.values():
+            logit += effect
         low, high = -50.0, 50.0
         for _ in range(60):
             middle = (low + high) / 2

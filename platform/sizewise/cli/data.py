@@ -1,5 +1,6 @@
 """Raw logs and shards: `generate`, `schema` and `prep`."""
 
+import difflib
 import sys
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from sizewise.cli.shared import Json, app, print_json
 from sizewise_core.errors import InputError
 
 if TYPE_CHECKING:
+    from sizewise_prep.planted import Dials
     from sizewise_prep.shards.manifest import Manifest
 
 
@@ -25,32 +27,96 @@ class TokenTreatment(StrEnum):
     mlperf = "mlperf"
 
 
+class LogFormat(StrEnum):
+    """How planted logs are written."""
+
+    text = "text"
+    parquet = "parquet"
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """The options of `generate`."""
+
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the raw logs.")]
+    rows: Annotated[int, typer.Option(help="Rows in all.", min=1)]
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.", min=0)] = 1
+    files: Annotated[int, typer.Option(help="Day files to spread the rows over.", min=1)] = 1
+    gzip: Annotated[bool, typer.Option("--gzip", help="Compress the files.")] = False
+    format: Annotated[LogFormat, typer.Option(help="Text, or Parquet files.")] = LogFormat.text
+    crosses: Annotated[
+        int, typer.Option(help="Pairs of token columns whose combination has an effect of its own.", min=0)
+    ] = 0
+    numbers: Annotated[int, typer.Option(help="Real-valued columns.", min=0)] = 0
+    lists: Annotated[int, typer.Option(help="Columns whose value is a list of tokens.", min=0)] = 0
+    users: Annotated[
+        int,
+        typer.Option(
+            help="Users who come back, each with interests: adds user, item, history (the last items) and time.",
+            min=0,
+        ),
+    ] = 0
+    dial: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Any dial of docs/planted.md, such as zipf=1.2; repeatable."),
+    ] = None
+    as_json: Json = False
+
+
 @app.command()
-def generate(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the raw logs.")],
-    rows: Annotated[int, typer.Option(help="Rows in all.", min=1)],
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.", min=0)] = 1,
-    files: Annotated[int, typer.Option(help="Day files to spread the rows over.", min=1)] = 1,
-    gzip: Annotated[bool, typer.Option("--gzip", help="Compress the files.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Write click logs with planted truth in Criteo's raw layout."""
+@takes(GenerateOptions)
+def generate(asked: GenerateOptions) -> None:
+    """Write click logs with planted truth, in Criteo's raw layout unless columns are added."""
     from sizewise.cli.terminal import rows_written
     from sizewise_prep import planted
 
-    with rows_written(rows, as_json) as progress:
-        truth = planted.generate(out, rows, seed=seed, files=files, compress=gzip, progress=progress)
-    if as_json:
-        print_json(
-            {
-                "out": str(out),
-                "rows": rows,
-                "bayes_auc": truth.bayes_auc,
-                "bayes_logloss": truth.bayes_logloss,
-            }
-        )
-    else:
-        print(f"{out}: {rows:,} rows; the best possible AUC on them is {truth.bayes_auc:.4f}")
+    options = planted.LogOptions(
+        seed=asked.seed,
+        files=asked.files,
+        compress=asked.gzip,
+        dials=_dials(asked),
+        format=asked.format.value,
+    )
+    with rows_written(asked.rows, asked.as_json) as progress:
+        truth = planted.generate(asked.out, asked.rows, options, progress=progress)
+    schema = asked.out / planted.SCHEMA
+    found: dict[str, object] = {"bayes_auc": truth.bayes_auc, "bayes_logloss": truth.bayes_logloss}
+    if schema.exists():
+        found |= {"schema": str(schema)}
+    if truth.added:
+        found |= {"bayes_auc_without": truth.added.auc_without}
+    if asked.as_json:
+        print_json({"out": str(asked.out), "rows": asked.rows, **found})
+        return
+    print(f"{asked.out}: {asked.rows:,} rows; the best possible AUC on them is {truth.bayes_auc:.4f}")
+    for effect, auc in truth.added.auc_without.items() if truth.added else ():
+        print(f"  {auc:.4f} for a model that does not see the effect of {effect}")
+    if schema.exists():
+        print(f"  sizewise prep '{asked.out}/day_*' --schema {schema} --out SHARDS")
+
+
+def _dials(asked: GenerateOptions) -> "Dials":
+    """The dials of options and of `--dial`. Raises InputError where one is unknown, impossible or set twice."""
+    from pydantic import ValidationError
+
+    from sizewise_core.errors import first_problem
+    from sizewise_prep.planted import Dials
+
+    options = {name: getattr(asked, name) for name in ("crosses", "numbers", "lists", "users")}
+    set_to: dict[str, int | str] = {name: value for name, value in options.items() if value}
+    for text in asked.dial or ():
+        name, equals, value = text.partition("=")
+        if not equals or name not in Dials.model_fields:
+            near = difflib.get_close_matches(name, Dials.model_fields, 1)
+            maybe = f" (did you mean {near[0]}?)" if near and near[0] != name else ""
+            raise InputError(f"--dial {text:.40}: write NAME=VALUE by a name of docs/planted.md{maybe}")
+        if name in set_to:
+            raise InputError(f"--dial {text:.40}: {name} is set already; set it once")
+        set_to[name] = value
+    try:
+        return Dials.model_validate(set_to)
+    except ValidationError as error:
+        raise InputError(f"generate: {first_problem(error)}") from None
 
 
 @app.command()

@@ -100,6 +100,41 @@ def test_generate_and_prep_speak_json(sizewise: Callable[..., Outcome], tmp_path
     assert "test-00000.arrow" in json.loads(damaged.out)["damaged"][0]
 
 
+def test_dials_add_columns_that_prep_reads_by_the_schema_file_beside(
+    sizewise: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    raw, dials = tmp_path / "raw", ["--lists", 1, "--users", 20, "--dial", "history=4"]
+    made = sizewise("generate", raw, "--rows", 300, "--format", "parquet", "--crosses", 1, *dials, "--json")
+    found = json.loads(made.out)
+    assert list(found["bayes_auc_without"]) == ["crosses", "lists", "users", "interests"]
+    assert max(found["bayes_auc_without"].values()) < found["bayes_auc"]
+    prepared = sizewise(
+        "prep", f"{raw}/day_*", "--schema", found["schema"], "--out", tmp_path / "out", "--json"
+    )
+    assert json.loads(prepared.out)["rows_out"] == 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "parquet", "--gzip"], "gzip is for text"),
+        (["--dial", "history=4"], "history means something only with users: give users, too"),
+        (["--dial", "historie=4"], "did you mean history?"),
+        (["--crosses", 1, "--dial", "crosses=2"], "crosses is set already"),
+        (["--crosses", 6], "crosses: Input should be less than or equal to 5"),
+        (["--dial", "noise=much"], "noise: Input should be a valid number"),
+        (["--users", 301], "users = 301: give at most one for each of the 300 rows"),
+    ],
+)
+def test_dials_that_make_no_sense_are_named(
+    sizewise: Callable[..., Outcome], tmp_path: Path, arguments: list[object], message: str
+) -> None:
+    refused = sizewise("generate", tmp_path / "raw", "--rows", 300, *arguments)
+    assert refused.code == 2
+    assert message in refused.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bad_rows_end_prep_with_file_and_line_and_leave_nothing(
     sizewise: Callable[..., Outcome], tmp_path: Path
 ) -> None:
