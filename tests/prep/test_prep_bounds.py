@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.jobs import parts
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.pipeline.steps import parts
 from sizewise_prep.raw.parsing.parser import Parser
 
 PROGRAM = """

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from sizewise.metrics import scores
 from sizewise_core.auc_error import SMALL, rows_enough, standard_error, too_small
 from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.jobs import parts
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.pipeline.steps import parts
 from sizewise_prep.raw.files import reader
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.parsing.parser import Parser

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sizewise_prep.pipeline.jobs import assembly, parts
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.pipeline.steps import assembly, parts
 
 pytestmark = pytest.mark.slow
 

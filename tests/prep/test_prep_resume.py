@@ -24,7 +24,7 @@ Log = Callable[..., Path]
 PROGRAM = """
 import json, os, signal, sys
 from sizewise_prep.pipeline import prep
-from sizewise_prep.pipeline.steps import parts
+from sizewise_prep.pipeline.jobs import parts
 from sizewise_prep.raw.files import reader
 parts.PIECE_BYTES, reader.BLOCK_BYTES = 20_000, 5_000
 options = json.loads(os.environ["OPTIONS"])
@@ -55,7 +55,7 @@ def logs(line: Line, log: Log) -> list[str]:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pieces as in the program above, in this process."""
-    monkeypatch.setattr("sizewise_prep.pipeline.steps.parts.PIECE_BYTES", 20_000)
+    monkeypatch.setattr("sizewise_prep.pipeline.jobs.parts.PIECE_BYTES", 20_000)
     monkeypatch.setattr("sizewise_prep.raw.files.reader.BLOCK_BYTES", 5_000)
 
 

@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from sizewise_prep.pipeline.steps import row_files
+from sizewise_prep.pipeline.jobs import row_files
 from sizewise_prep.raw.parsing.rows import Rows
 
 

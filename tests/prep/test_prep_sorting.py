@@ -39,7 +39,7 @@ TIMES = np.random.default_rng(5).integers(0, 120, ROWS)  # many rows share each
 PROGRAM = """
 import json, os, signal, sys
 from sizewise_prep.pipeline import prep
-from sizewise_prep.pipeline.steps import parts
+from sizewise_prep.pipeline.jobs import parts
 from sizewise_prep.raw.files import reader
 from sizewise_prep.raw.layout import Layout
 parts.PIECE_BYTES, reader.BLOCK_BYTES = 4_000, 1_000
@@ -59,7 +59,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sizewise_prep.pipeline.steps.parts.PIECE_BYTES", 4_000)
+    monkeypatch.setattr("sizewise_prep.pipeline.jobs.parts.PIECE_BYTES", 4_000)
     monkeypatch.setattr("sizewise_prep.raw.files.reader.BLOCK_BYTES", 1_000)
 
 

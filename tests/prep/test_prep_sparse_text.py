@@ -14,7 +14,7 @@ from sizewise_prep.shards.files import read_shard as stored_shard
 
 def test_libffm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sizewise_prep.raw.files.reader.BLOCK_BYTES", 900)
-    monkeypatch.setattr("sizewise_prep.pipeline.steps.parts.PIECE_BYTES", 2_000)
+    monkeypatch.setattr("sizewise_prep.pipeline.jobs.parts.PIECE_BYTES", 2_000)
     lines = [
         f"{j % 2} 0:7:{j / 4} 1:{j % 5}:1 " + (f"2:{j % 9 + 50}:1.0 2:{j % 4 + 60}:1" if j % 3 else "")
         for j in range(200)

@@ -121,7 +121,7 @@ def blake(text: str) -> int:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a few kilobytes are read in several pieces."""
-    monkeypatch.setattr("sizewise_prep.pipeline.steps.parts.PIECE_BYTES", 8_000)
+    monkeypatch.setattr("sizewise_prep.pipeline.jobs.parts.PIECE_BYTES", 8_000)
     monkeypatch.setattr("sizewise_prep.raw.files.reader.BLOCK_BYTES", 2_000)
 
 
@@ -358,7 +358,7 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from sizewise_prep.pipeline import prep
-from sizewise_prep.pipeline.steps import parts
+from sizewise_prep.pipeline.jobs import parts
 from sizewise_prep.raw.files import reader
 from sizewise_prep.raw.layout import Layout
 parts.PIECE_BYTES, reader.BLOCK_BYTES = 8_000, 2_000

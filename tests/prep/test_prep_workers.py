@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.jobs import parts
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.pipeline.steps import parts
 from sizewise_prep.pipeline.workers import Local
 from sizewise_prep.raw.files import reader
 

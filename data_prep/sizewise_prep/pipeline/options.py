@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sizewise_core.errors import InputError
-from sizewise_prep.pipeline.steps import assembly
+from sizewise_prep.pipeline.jobs import assembly
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.row_readers import found_as, layout_as

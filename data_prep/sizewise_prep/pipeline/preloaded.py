@@ -15,7 +15,7 @@ allocator.one_arena()  # before the libraries begin threads
 import numpy as np  # noqa: E402
 
 from sizewise_prep.pipeline import prep  # noqa: E402, F401
-from sizewise_prep.pipeline.steps import assembly  # noqa: E402
+from sizewise_prep.pipeline.jobs import assembly  # noqa: E402
 from sizewise_prep.raw.parsing import lines  # noqa: E402
 
 modules: dict[str, Any] = sys.modules

@@ -24,8 +24,8 @@ from sizewise_core import limits
 from sizewise_core.atomic import publish, resumable_folder, write_atomic
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, place
+from sizewise_prep.pipeline.jobs import parts
 from sizewise_prep.pipeline.options import Options
-from sizewise_prep.pipeline.steps import parts
 from sizewise_prep.pipeline.steps.log import Log, digests
 from sizewise_prep.pipeline.steps.progress import FileProgress, Progress
 from sizewise_prep.pipeline.steps.shard_steps import make

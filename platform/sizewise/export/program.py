@@ -20,7 +20,7 @@ from sizewise.embedding import Bags
 from sizewise.embedding.storage.stored import Stored
 from sizewise.embedding.storage.table import Table
 from sizewise.models import Model
-from sizewise_prep.pipeline.steps.assembly import MLPERF_IDS
+from sizewise_prep.pipeline.jobs.assembly import MLPERF_IDS
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.parsing.dense import Scales, scales
 from sizewise_prep.raw.parsing.rows import log_dense_tensor

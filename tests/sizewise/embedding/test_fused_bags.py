@@ -9,7 +9,8 @@ from torch import Tensor
 
 from sizewise.embedding import Bags, Embedding, build
 from sizewise.embedding.in_backward import is_gradient
-from sizewise.embedding.kernels import bag_blocks, cpu
+from sizewise.embedding.kernels import cpu
+from sizewise.embedding.kernels.blocks.bags import CHUNK_BLOCKS
 from sizewise.training.optimizers import build_optimizer
 
 CARDINALITIES = [1, 7, 300, 2, 40]
@@ -108,4 +109,4 @@ def test_nothing_of_the_size_of_all_values_is_made() -> None:
     allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profile.key_averages())
     result = ROWS * len(CARDINALITIES) * DIM * 4
     assert allocated < 3 * result + 20_000 + 4 * 4 * len(bags.values) < len(bags.values) * DIM * 4
-    assert bag_blocks.CHUNK_BLOCKS < 5_000
+    assert CHUNK_BLOCKS < 5_000

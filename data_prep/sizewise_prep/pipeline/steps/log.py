@@ -15,11 +15,11 @@ from itertools import accumulate
 from pathlib import Path
 
 from sizewise_core.errors import InputError
-from sizewise_prep.pipeline.steps import parts
-from sizewise_prep.pipeline.steps.assembly import Cut
-from sizewise_prep.pipeline.steps.parts import ParseJob, Part
+from sizewise_prep.pipeline.jobs import parts
+from sizewise_prep.pipeline.jobs.assembly import Cut
+from sizewise_prep.pipeline.jobs.parts import ParseJob, Part
+from sizewise_prep.pipeline.jobs.sorting import Segment, ranges
 from sizewise_prep.pipeline.steps.progress import FileProgress, Progress, Step
-from sizewise_prep.pipeline.steps.sorting import Segment, ranges
 from sizewise_prep.pipeline.workers import Workers
 from sizewise_prep.raw.blocks import Stretch
 from sizewise_prep.raw.files import reader

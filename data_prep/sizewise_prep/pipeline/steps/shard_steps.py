@@ -18,11 +18,11 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from sizewise_core.errors import InputError
-from sizewise_prep.pipeline.steps import assembly, fitting, merging, parts
-from sizewise_prep.pipeline.steps.assembly import Made, ShardJob, shard_jobs, sorted_jobs
-from sizewise_prep.pipeline.steps.fitting import EdgesJob, FitJob, Found
+from sizewise_prep.pipeline.jobs import assembly, fitting, merging, parts
+from sizewise_prep.pipeline.jobs.assembly import Made, ShardJob, shard_jobs, sorted_jobs
+from sizewise_prep.pipeline.jobs.fitting import EdgesJob, FitJob, Found
+from sizewise_prep.pipeline.jobs.merging import Merged, MergeJob
 from sizewise_prep.pipeline.steps.log import Log
-from sizewise_prep.pipeline.steps.merging import Merged, MergeJob
 from sizewise_prep.pipeline.steps.progress import Progress
 from sizewise_prep.pipeline.workers import Workers
 from sizewise_prep.raw.layout import CRITEO

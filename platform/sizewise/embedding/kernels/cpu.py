@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from sizewise.embedding.bags import Ragged
-from sizewise.embedding.kernels.bag_blocks import (
+from sizewise.embedding.kernels.blocks.bags import (
     bag_adagrad_of,
     bag_lookup_of,
     bag_round_bfloat16_of,
     bag_scatter_of,
     packed_bag_lookup_of,
 )
-from sizewise.embedding.kernels.blocks import (
+from sizewise.embedding.kernels.blocks.single import (
     Layout,
     Shape,
     adagrad_of,

@@ -22,9 +22,9 @@ from pydantic import BaseModel, ConfigDict
 
 from sizewise_core.atomic import HashingWriter, hashed_file, write_atomic
 from sizewise_core.errors import InputError
-from sizewise_prep.pipeline.steps import row_files
-from sizewise_prep.pipeline.steps.row_files import Spilled
-from sizewise_prep.pipeline.steps.sorting import Times
+from sizewise_prep.pipeline.jobs import row_files
+from sizewise_prep.pipeline.jobs.row_files import Spilled
+from sizewise_prep.pipeline.jobs.sorting import Times
 from sizewise_prep.raw.blocks import Block, RowReader, Stretch
 from sizewise_prep.raw.files.reader import Reader
 from sizewise_prep.raw.files.sources import RawFile

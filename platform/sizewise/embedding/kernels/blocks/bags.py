@@ -1,4 +1,4 @@
-"""The compiled functions of `kernels.blocks` for rows that have lists of values beside single ones.
+"""The compiled functions of `blocks.single` for rows that have lists of values beside single ones.
 
 Bags are pooled where they are looked up, and their gradients spread where they are summed: nothing of the size of all
 values' vectors is made. Each function is compiled for one shape of blocks.
@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numba import int64, uint32, uint64
 
-from sizewise.embedding.kernels.blocks import (
+from sizewise.embedding.kernels.blocks.single import (
     AHEAD,
     CHUNK_BLOCKS,
     Array,
@@ -244,7 +244,7 @@ def bag_scatter_of(shape: Shape) -> Callable[..., None]:
                     size = int64(1) if f < columns else offsets[bag + 1] - offsets[bag]
                     share = np.float32(factor / np.float32(size)) if mean and size > 1 else factor
                     for _ in range(size):
-                        for c in range(blocks):  # without a branch, as in `blocks`
+                        for c in range(blocks):  # without a branch, as in `single`
                             doubled = places[n]
                             places[kept], starts[kept], factors[kept] = doubled, at + c * block_len, share
                             kept += int64(((doubled >> 1) < high) & ((doubled >> 1) + block_len > low))
@@ -272,7 +272,7 @@ def bag_scatter_of(shape: Shape) -> Callable[..., None]:
 
 @lru_cache(maxsize=64)
 def bag_adagrad_of(shape: Shape) -> Callable[..., None]:
-    """As `blocks.adagrad_of`, for all that rows with bags read."""
+    """As `single.adagrad_of`, for all that rows with bags read."""
     block_len, hashed, blocks = shape.block_len, shape.hashed, shape.blocks
 
     @jit
@@ -316,7 +316,7 @@ def bag_adagrad_of(shape: Shape) -> Callable[..., None]:
 
 @lru_cache(maxsize=64)
 def bag_round_bfloat16_of(shape: Shape) -> Callable[..., None]:
-    """As `blocks.round_bfloat16_of`, for all that rows with bags read."""
+    """As `single.round_bfloat16_of`, for all that rows with bags read."""
     block_len, hashed, blocks = shape.block_len, shape.hashed, shape.blocks
 
     @jit

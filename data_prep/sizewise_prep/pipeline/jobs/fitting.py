@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict
 
 from sizewise_core.atomic import write_atomic
 from sizewise_core.names import PlainName
-from sizewise_prep.pipeline.steps.assembly import Cut
-from sizewise_prep.pipeline.steps.row_files import gather
+from sizewise_prep.pipeline.jobs.assembly import Cut
+from sizewise_prep.pipeline.jobs.row_files import gather
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.options import Moments
 from sizewise_prep.shards.manifest import Shard, problem_of

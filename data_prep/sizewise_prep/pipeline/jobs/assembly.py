@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict
 from sizewise_core.atomic import write_atomic
 from sizewise_core.compiled import compiled
 from sizewise_core.names import PlainName
-from sizewise_prep.pipeline.steps.row_files import Part, Spilled, gather, gather_lists
-from sizewise_prep.pipeline.steps.sorting import Times
+from sizewise_prep.pipeline.jobs.row_files import Part, Spilled, gather, gather_lists
+from sizewise_prep.pipeline.jobs.sorting import Times
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.parsing.dense import transformed
 from sizewise_prep.raw.parsing.features import all_tokens, dense_of, weights_of
