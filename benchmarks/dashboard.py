@@ -1,6 +1,7 @@
 """How fast the dashboard is in a browser, beside optuna-dashboard on the same trials in the same run.
 
-    python benchmarks/dashboard.py --optuna-dashboard PATH [--trials 1000] [--evaluations 200] [--repeats 3]
+    python -m benchmarks.dashboard --optuna-dashboard PATH [--trials 1000] [--evaluations 200] [--repeats 3]
+        [--viewers 20]
 
 Makes a study of synthetic curves in a temporary folder and the same trials in an Optuna journal (their best
 evaluations: Optuna keeps no intermediate values for several objectives), serves each with its own dashboard, and
@@ -32,7 +33,7 @@ import psutil
 from playwright.sync_api import Page
 
 ROOT = Path(__file__).parents[1]
-sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "dashboard")]
+sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "dashboard"), str(ROOT / "benchmarks")]
 from browser import chromium_page, dashboard  # noqa: E402
 from plain_chromium import plain_chromium  # noqa: E402
 

@@ -7,12 +7,21 @@ import streamlit as st
 from sizewise.figures import Axes
 from sizewise.figures.decision import View, decision
 from sizewise.results import Choice, Study
+from sizewise.results.commands import resume
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place
 from sizewise_core.units import format_seconds
 from sizewise_dashboard import card, chart, limits, picking, snapshots, views
 from sizewise_dashboard.limits import Limits
-from sizewise_dashboard.parts import badge, current_study, opened, plain, show_failure, show_problems
+from sizewise_dashboard.parts import (
+    badge,
+    current_study,
+    opened,
+    plain,
+    reason,
+    show_failed_trial,
+    show_problems,
+)
 from sizewise_dashboard.snapshots import Drawing, Snapshot
 from sizewise_dashboard.studies import cost
 from sizewise_dashboard.uncertainty import with_ends
@@ -32,8 +41,9 @@ def prepare(now: Snapshot) -> None:
     """Draw what the page shows of a study at first."""
     if now.study.candidates.is_empty():
         return
-    usual = Limits(reference=float(now.study.candidates["auc"].max()))  # type: ignore[arg-type]
-    _drawn(now, now.study, usual, usual.choose(now.study)[0], views.View(Axes().of(now.study), (), None))
+    usual = limits.Asked(Limits(reference=float(now.study.candidates["auc"].max())))  # type: ignore[arg-type]
+    view = views.View(Axes().of(now.study), (), None)
+    _drawn(now, now.study, usual, _choose(now, now.study, usual, view)[0], view)
 
 
 def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
@@ -47,8 +57,8 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
         st.rerun()  # the page, so that it is updated more or less often
     if now.study.candidates.is_empty():
         st.markdown(f"#### {plain(now.answer.sentence)}")
-        _progress(now)
-        show_failure(now)
+        _state(now)
+        show_failed_trial(now)
         show_problems(now.study)
         return
     _decide(now, details)
@@ -57,25 +67,23 @@ def _live(runs: Place, name: str, state: str, details: st.Page | None) -> None:
 
 def _decide(now: Snapshot, details: st.Page | None) -> None:
     sentence = st.empty()
-    show_failure(now)
+    _state(now)
     left, right = st.columns([7, 3], gap="medium")
     with left:
         with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
             asked = limits.ask(now.study)
             view = views.ask(now.study)
-            if now.status["state"] != "finished":
-                _progress(now)
         study = views.narrowed(now, view)
         choice, why = _choose(now, study, asked, view)
-        _figure(now, study, asked.limits, choice, view)
+        _figure(now, study, asked, choice, view)
     sentence.markdown(f"#### {plain(why)}")
     with right:
         if choice:
-            card.show(study, choice, asked.limits, details)
+            card.show(now, study, choice, asked, details)
         else:
             st.warning("No model is within the limits: allow a larger one, or a larger loss.")
     _picked(study, details)
-    views.show(now, study, view, asked.limits, choice)
+    views.show(now, study, view, asked, choice)
 
 
 def _choose(now: Snapshot, study: Study, asked: limits.Asked, view: views.View) -> tuple[Choice | None, str]:
@@ -92,7 +100,9 @@ def _choose(now: Snapshot, study: Study, asked: limits.Asked, view: views.View) 
     return snapshots.kept(now, ("choice", asked.limits, view.methods), choose)
 
 
-def _figure(now: Snapshot, study: Study, asked: Limits, choice: Choice | None, view: views.View) -> None:
+def _figure(
+    now: Snapshot, study: Study, asked: limits.Asked, choice: Choice | None, view: views.View
+) -> None:
     trials = picking.picked(now.study)
     chart.show(
         _drawn(now, study, asked, choice, view),
@@ -100,20 +110,36 @@ def _figure(now: Snapshot, study: Study, asked: Limits, choice: Choice | None, v
         f"Validation AUC against size in bytes, a log scale, a point a trial. {now.answer.sentence}",
         views.marks(study, trials, "size", view.axes._replace(score="auc")),
         partial(picking.follow, now.study),
-        partial(limits.follow, study, asked),
+        partial(limits.follow, study, asked.limits),
     )
 
 
-def _drawn(now: Snapshot, study: Study, asked: Limits, choice: Choice | None, view: views.View) -> Drawing:
-    drawn = View(asked.max_bytes, asked.floor, asked.floor_text, asked.met(study.size), choice)
-    key = ("decision", asked, choice, view.axes, view.methods)
+def _drawn(
+    now: Snapshot, study: Study, asked: limits.Asked, choice: Choice | None, view: views.View
+) -> Drawing:
+    within, today = asked.limits, asked.today
+    drawn = View(
+        within.max_bytes,
+        within.floor,
+        within.floor_text,
+        within.met(study.size),
+        choice,
+        today.baseline,
+        today.prices,
+    )
+    key = ("decision", within, today.key, choice, view.axes, view.methods)
     return snapshots.drawn(now, key, lambda: decision(study, drawn, view.axes, partial(with_ends, study)))
 
 
-def _progress(now: Snapshot) -> None:
-    """The state of a study that has not finished, how far it is, and what it has cost."""
+def _state(now: Snapshot) -> None:
+    """Of a study that has not finished: how far it is, what it has cost, and, where it ended, why and how to go on.
+
+    All of it is in one row, so that the figure below it is still on the first screen.
+    """
     status = now.status
     trials = status["trials"]
+    if status["state"] == "finished" and not now.study.candidates.is_empty():
+        return
     done = trials["finished"] + trials["failed"] + trials["pruned"]
     words = [f"{done:,} of {trials['asked']:,} trials"]
     words += [f"{trials[kind]:,} {kind}" for kind in ("failed", "pruned", "infeasible") if trials[kind]]
@@ -121,9 +147,12 @@ def _progress(now: Snapshot) -> None:
         words.append(f"{format_seconds(status['seconds_left'])} left")
     if spent := cost(status["cost"]):
         words.append(spent)
-    with st.container(horizontal=True, vertical_alignment="center", width="content"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         badge(status["state"])
         st.caption(plain(", ".join(words)), width="content")
+        if why := reason(now):
+            st.markdown(plain(f"{why} Continue it with:"), width="content")
+            st.code(resume(now.study), language="bash", width="content", wrap_lines=True)
 
 
 def _picked(study: Study, details: st.Page | None) -> None:

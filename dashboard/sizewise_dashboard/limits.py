@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import polars as pl
@@ -24,7 +24,9 @@ from sizewise.results import Choice, Study
 from sizewise.results.status import NEAR
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_auc, format_bytes, parse_bytes
+from sizewise_dashboard import today
 from sizewise_dashboard.chart import Dragged
+from sizewise_dashboard.today import TODAY, Today, amount, score
 
 BEST, FULL = "the best trial", "full tables"
 _NOISE = 1e-12  # differences of AUC below it come from floating-point numbers
@@ -70,7 +72,7 @@ class Limits:
         """The least AUC in words."""
         if self.max_lost is None or self.floor == self.min_auc:
             return "" if self.floor is None else f"AUC of at least {format_auc(self.floor)}"
-        return f"lose at most {self.max_lost:g} against {self.against} ({format_auc(self.reference)})"
+        return f"lose at most {self.max_lost:g}" + ("" if self.against == BEST else f" to {self.against}")
 
     def met(self, size: str) -> pl.Expr:
         """Which candidates are within the limits.
@@ -119,12 +121,12 @@ class Asked:
 
     limits: Limits
     problems: tuple[str, ...] = ()
+    today: Today = field(default_factory=Today)
 
 
 def ask(study: Study) -> Asked:
-    """The two fields of the first screen, and further limits behind a button."""
+    """The two fields of the first screen; what models are compared with, and further limits, behind buttons."""
     problems: list[str] = []
-    known = {name: float(row["auc"][0]) for name, row in references(study).items()}
 
     @contextmanager
     def noted() -> Iterator[None]:
@@ -133,14 +135,13 @@ def ask(study: Study) -> Asked:
         except ValueError as error:
             problems.append(str(error))
 
-    limits = Limits(reference=known[BEST])
+    limits = Limits()
     with noted():
         limits = replace(limits, max_bytes=_field("Size at most", "max_bytes", "any size", _size_of(study)))
     with noted():
-        limits = replace(limits, max_lost=_field("AUC lost at most", "max_lost", "any", loss, f"{NEAR:g}"))
-    if len(known) > 1:
-        against = st.selectbox("against", list(known), key="lost_against", bind="query-params", width=150)
-        limits = replace(limits, against=against, reference=known[against])
+        limits = replace(limits, max_lost=_field("AUC lost at most", "max_lost", "any", score, f"{NEAR:g}"))
+    against, reference, compared = _against(study)
+    limits = replace(limits, against=against, reference=reference)
     with st.popover("More limits"):
         sure = st.toggle(
             "Sure to lose no more",
@@ -155,17 +156,41 @@ def ask(study: Study) -> Asked:
                 limits, max_iterations=_field("Iterations at most", "max_iterations", "any", count)
             )
         with noted():
-            limits = replace(limits, min_auc=_field("AUC at least", "min_auc", "any", loss))
+            limits = replace(limits, min_auc=_field("AUC at least", "min_auc", "any", score))
         with noted():
             limits = replace(limits, max_seconds=_training())
-    return Asked(limits, tuple(problems))
+    if limits.confident and limits.max_lost is not None and against != BEST:
+        problems.append(
+            f"Sure to lose no more is known against {BEST} alone: compare with it, or leave that out"
+        )
+    return Asked(limits, (*problems, *compared.problems), compared)
+
+
+def _against(study: Study) -> tuple[str, float, Today]:
+    """What a loss counts from, its AUC, and what runs today, behind a button that names the first."""
+    named = st.session_state.get("lost_against") or st.query_params.get("lost_against") or BEST
+    with st.popover(f"against {named}", key="against"):
+        choice = st.empty()
+        compared = today.ask(today.of_study(study))
+        known = {name: float(row["auc"][0]) for name, row in references(study).items()}
+        if compared.baseline is not None:
+            known[TODAY] = compared.baseline.auc
+        if st.session_state.get("lost_against") not in known:
+            st.session_state.pop("lost_against", None)
+        chosen = choice.selectbox(
+            "AUC lost against",
+            list(known),
+            key="lost_against",
+            bind="query-params",
+        )
+    return chosen, known[chosen], compared
 
 
 def _training() -> float | None:
     """A limit on the time of training, or on its price."""
     seconds = _field("Training at most", "max_time", "such as 2 h 30 min", duration)
-    money = _field("Training costs at most", "max_cost", "any", _amount)
-    price = _field("Price of an hour of one trial", "price", "1", _amount)
+    money = _field("Training costs at most", "max_cost", "any", amount)
+    price = _field("Price of an hour of one trial", "price", "1", amount)
     if money is None:
         return seconds
     paid = money / (price or 1.0) * 3600
@@ -173,7 +198,7 @@ def _training() -> float | None:
 
 
 def references(study: Study) -> dict[str, pl.DataFrame]:
-    """The evaluations that a loss may be counted from, a row of the candidates each. A baseline joins them here."""
+    """The evaluations that a loss may be counted from, a row of the candidates each."""
     best = study.candidates.sort("auc", study.size, "iteration", descending=[True, False, False]).head(1)
     full = full_table(study)
     return {BEST: best} | ({FULL: full} if not full.is_empty() else {})
@@ -182,7 +207,7 @@ def references(study: Study) -> dict[str, pl.DataFrame]:
 def _field(label: str, key: str, empty: str, read: Callable[[str], Value], value: str = "") -> Value | None:
     """A field for one limit, None while it is empty. Raises ValueError for what `read` does not take."""
     text = st.text_input(
-        label, value=value, key=key, placeholder=empty, bind="query-params", max_chars=40, width=150
+        label, value=value, key=key, placeholder=empty, bind="query-params", max_chars=40, width=130
     )
     if not (text or "").strip() or text == "no limit":
         return None
@@ -198,22 +223,11 @@ def _size_of(study: Study) -> Callable[[str], int]:
     def read(text: str) -> int:
         full, ratio = study.record.data.full_bytes, text.strip().lower().replace(",", "")
         if full and ratio.endswith("x"):
-            times = _amount(ratio.removesuffix("x"))
+            times = amount(ratio.removesuffix("x"))
             return math.floor(full / times) if times else full
         return parse_bytes(text.replace(",", ""))
 
     return read
-
-
-def loss(text: str) -> float:
-    """A difference of AUC, or an AUC. Raises ValueError for anything that is not a number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise ValueError(f"{text!r} is not a number from 0 to 1: write it like 0.002")
-    return value
 
 
 def count(text: str) -> int:
@@ -222,16 +236,6 @@ def count(text: str) -> int:
     if not digits.isdecimal() or not 0 < int(digits) < 10**15:
         raise ValueError(f"{text!r} is not a number of iterations: write it like 5000")
     return int(digits)
-
-
-def _amount(text: str) -> float:
-    try:
-        value = float(text.strip().lstrip("$").replace(",", ""))
-    except ValueError:
-        value = math.nan
-    if not 0 < value < 1e12:
-        raise ValueError(f"{text!r} is not an amount above 0: write it like 2.50")
-    return value
 
 
 def duration(text: str) -> float:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from sizewise import results
 from sizewise.results import Study
-from sizewise.results.commands import resume, trial_report
+from sizewise.results.commands import trial_report
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, StorageError
 
@@ -108,19 +108,20 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])", r"\\\1", text)
 
 
-def show_failure(now: "Snapshot") -> None:
-    """Why a study does not run to its end, and the command that continues it or says more; nothing where it does."""
-    study, state, message = now.study, now.status["state"], now.status["message"]
-    if state in ("interrupted", "stopped"):
-        ended = {
-            "interrupted": "Interrupted: the process that ran it ended without a word",
-            "stopped": "Stopped",
-        }
-        why = f"{state.capitalize()}: {message}" if message else ended[state]
-        st.warning(plain(f"{why.rstrip('.')}. Continue it with:"))
-        st.code(resume(study), language="bash", wrap_lines=True)
+def reason(now: "Snapshot") -> str:
+    """Why a study that can be continued has ended, in a sentence; empty for every other."""
+    state, message = now.status["state"], now.status["message"]
+    if state not in ("interrupted", "stopped"):
+        return ""
+    usual = {"interrupted": "the process that ran it ended without a message", "stopped": "by request"}
+    return f"{state.capitalize()}: {(message or usual[state]).rstrip('.')}."
+
+
+def show_failed_trial(now: "Snapshot") -> None:
+    """Of a study without any model, why its first trial failed, and the command that says more."""
+    study = now.study
     failed = study.trials.filter(pl.col("state") == "failed", pl.col("error").is_not_null())
-    if failed.is_empty() or not study.candidates.is_empty():
+    if failed.is_empty():
         return
     trial, error = failed["trial_id"][0], str(failed["error"][0])
     st.error(plain(f"Trial {trial} failed: {error[:500]}"))

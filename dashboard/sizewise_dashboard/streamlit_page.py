@@ -43,6 +43,7 @@ STYLE = """
 .stMainBlockContainer h4 { padding: 0 0 0.5rem; font-size: 1.1rem; line-height: 1.35 }
 .stMainBlockContainer [data-testid=stCaptionContainer] { color: inherit !important; opacity: 0.8 }
 .stMainBlockContainer [data-testid=stCaptionContainer] p { color: inherit !important }
+.stMainBlockContainer [data-testid=stCode] pre { font-size: 0.8rem; padding: 0.4rem 0.75rem }
 .stMainBlockContainer [data-testid=stCode] .token { color: inherit !important }
 .stMainBlockContainer [data-testid^=stBaseButton-segmented] p { color: light-dark(#31333f, #fafafa) !important }
 .stMainBlockContainer [role=tab][aria-selected=true] p { color: light-dark(#a3122f, #ff8a8a) !important }
@@ -57,6 +58,7 @@ STYLE = """
 }
 .sizewise-card h3 { font-size: 1.05rem; padding: 0 0 0.3rem; margin: 0 }
 .sizewise-card dl { padding: 0; display: grid; grid-template-columns: max-content 1fr; gap: 0.15rem 0.8rem; margin: 0 }
+.sizewise-card p { margin: 0.4rem 0 0; font-size: 0.875rem }
 .sizewise-card dt { margin: 0; padding: 0; opacity: 0.75; font-size: 0.875rem }
 .sizewise-card dd { margin: 0; font-size: 0.875rem; font-variant-numeric: tabular-nums }
 """

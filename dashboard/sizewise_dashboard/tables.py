@@ -17,6 +17,7 @@ import polars as pl
 import streamlit as st
 
 from sizewise.metrics.registry import of_column, with_listed
+from sizewise_dashboard.today import COLUMNS
 
 # Longer labels of metrics, and labels of columns that are not metrics.
 _LABELS = {
@@ -28,6 +29,7 @@ _LABELS = {
     "samples_per_second": "samples/s",
     "teacher_iterations": "teacher's iterations",
     "teacher_seconds": "teacher's seconds",
+    **COLUMNS,
 }
 _FORMATS = {
     "money": "%,.4f",
@@ -36,6 +38,7 @@ _FORMATS = {
     "learning_rate": "%.3g",
     "teacher_iterations": "%,d",
     "teacher_seconds": "%,.1f",
+    **dict.fromkeys(COLUMNS, "%+.4f"),
 }
 _MOST_CARDS = 20
 _UNITS = [(1, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB")]
@@ -112,13 +115,13 @@ def _cell(value: Any, column: Any) -> str:
         return str(value)
     if form == "percent":
         return f"{value:.2%}"
-    digits = re.search(r"%(,?)(\.\d+)?([dfg])(x?)", form)
+    digits = re.search(r"%(\+?)(,?)(\.\d+)?([dfg])(x?)", form)
     if not digits:
         return f"{value:.4g}" if isinstance(value, float) else str(value)
-    comma, places, kind, unit = digits.groups()
+    sign, comma, places, kind, unit = digits.groups()
     if kind == "g" and abs(value) >= 1_000:
         return f"{value:,.0f}{unit}"
-    return f"{value:{comma}{places or ''}{'.0f' if kind == 'd' else kind}}{unit}"
+    return f"{value:{sign}{comma}{places or ''}{'.0f' if kind == 'd' else kind}}{unit}"
 
 
 def height_of(rows: int, most: int) -> int:

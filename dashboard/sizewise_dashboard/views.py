@@ -13,12 +13,14 @@ from sizewise import figures
 from sizewise.figures import EFFORTS, SCORES, SIZES, Axes
 from sizewise.figures.chosen import Over
 from sizewise.results import Choice, Study
+from sizewise.results.baseline import Baseline
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio
-from sizewise_dashboard import chart, picking, snapshots, tables
-from sizewise_dashboard.limits import Limits
+from sizewise_dashboard import chart, picking, snapshots, tables, today
+from sizewise_dashboard.limits import Asked, Limits
 from sizewise_dashboard.parts import plain
 from sizewise_dashboard.snapshots import Snapshot
+from sizewise_dashboard.today import Today
 
 _EPSILONS = ("0.1", "0.2", "0.3", "0.5")
 _MOST_RUNNERS_UP = 10
@@ -37,22 +39,22 @@ class _Figure(NamedTuple):
 
     key: str
     over: Over
-    draw: Callable[[Study, View], go.Figure]
+    draw: Callable[[Study, View, Baseline | None], go.Figure]
 
 
 _FIGURES = {
     "Against iterations": _Figure(
         "by_iterations",
         "iterations",
-        lambda study, view: figures.accuracy_against_iterations(study, view.axes),
+        lambda study, view, today: figures.accuracy_against_iterations(study, view.axes, today),
     ),
     "In three dimensions": _Figure(
-        "tradeoff", "tradeoff", lambda study, view: figures.tradeoff_3d(study, view.axes)
+        "tradeoff", "tradeoff", lambda study, view, today: figures.tradeoff_3d(study, view.axes)
     ),
     "All evaluations": _Figure(
         "by_size",
         "size",
-        lambda study, view: figures.accuracy_against_size(study, view.epsilon, view.axes),
+        lambda study, view, today: figures.accuracy_against_size(study, view.epsilon, view.axes, today),
     ),
 }
 _NEXT, _TABLE = "Next best", "Pareto front"
@@ -134,32 +136,32 @@ def marks(study: Study, trials: list[int], over: Over, axes: Axes) -> go.Figure:
     return figures.chosen(study, trials, over, axes)
 
 
-def show(now: Snapshot, study: Study, view: View, limits: Limits, choice: Choice | None) -> None:
+def show(now: Snapshot, study: Study, view: View, asked: Asked, choice: Choice | None) -> None:
     """The tabs; only the open one is drawn.
 
     Args:
         now: the snapshot of the study.
         study: with the chosen methods only.
         view: axes and filters.
-        limits: on the model.
+        asked: limits on the model, and what runs today.
         choice: the model within them.
     """
+    columns = [*tables.evaluation_columns(), *today.COLUMNS]
     tabs = dict(zip(TABS, st.tabs(TABS, key="view", on_change="rerun", bind="query-params"), strict=True))
     for name, tab in tabs.items():
         if not tab.open:
             continue
         with tab:
             if name == _NEXT:
-                _next_best(study, limits, choice)
+                _next_best(study, asked, choice)
             elif name == _TABLE:
-                tables.show(
-                    study.front, "front", tables.evaluation_columns(), height=400, alt="The Pareto front"
-                )
+                front = asked.today.beside(study, study.front)
+                tables.show(front, "front", columns, height=400, alt="The Pareto front")
             else:
-                _figure(now, study, view, name)
+                _figure(now, study, view, name, asked.today)
 
 
-def _figure(now: Snapshot, study: Study, view: View, name: str) -> None:
+def _figure(now: Snapshot, study: Study, view: View, name: str, compared: Today) -> None:
     key, over, draw = _FIGURES[name]
     score, effort = SCORES[view.axes.score].label, EFFORTS[view.axes.effort].label
     against = {
@@ -168,7 +170,7 @@ def _figure(now: Snapshot, study: Study, view: View, name: str) -> None:
         "tradeoff": f"size and {effort}, in three dimensions",
     }[over]
     chart.show(
-        snapshots.drawn(now, (key, view), lambda: draw(study, view)),
+        snapshots.drawn(now, (key, view, compared.key), lambda: draw(study, view, compared.baseline)),
         key,
         f"Validation {score} against {against}. {now.answer.sentence}",
         marks(study, picking.picked(now.study), over, view.axes),
@@ -176,8 +178,9 @@ def _figure(now: Snapshot, study: Study, view: View, name: str) -> None:
     )
 
 
-def _next_best(study: Study, limits: Limits, choice: Choice | None) -> None:
+def _next_best(study: Study, asked: Asked, choice: Choice | None) -> None:
     """What each limit costs, and the other trials within them."""
+    limits = asked.limits
     if choice is None:
         st.text("No model is within the limits.")
         return
@@ -193,7 +196,8 @@ def _next_best(study: Study, limits: Limits, choice: Choice | None) -> None:
     if others.is_empty():
         st.text("No other trial is within the limits.")
     else:
-        tables.show(others, "runners_up", tables.evaluation_columns(), alt="The runners-up")
+        columns = [*tables.evaluation_columns(), *today.COLUMNS]
+        tables.show(asked.today.beside(study, others), "runners_up", columns, alt="The runners-up")
 
 
 def _point(study: Study, choice: Choice) -> str:

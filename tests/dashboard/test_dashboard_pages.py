@@ -12,16 +12,18 @@ from typing import Any
 import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
 
 from arrow_shards import read_shard
 from sizewise import config, results
+from sizewise.cli.shared import app as main_app
 from sizewise.cli.studies import overrides
 from sizewise.results import Study, answer, choose, load, searching, status
 from sizewise.results.commands import run_longer
 from sizewise.results.data import Data, frequencies
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_bytes
-from sizewise_dashboard import limits, notes, snapshots
+from sizewise_dashboard import limits, notes, snapshots, today
 from sizewise_dashboard.launch import APP
 from sizewise_dashboard.notes import Key, Note
 from sizewise_dashboard.snapshots import Snapshot
@@ -280,8 +282,29 @@ def test_the_choice_comes_with_the_command_that_exports_it(tmp_path: Path, show:
     fits = answer(load(tmp_path, "demo")).smallest
     assert fits is not None
     command = f"sizewise export demo --runs {tmp_path} --trial {fits.trial_id}"
-    assert [code.value for code in app.code if code.value.startswith(command)]
+    assert [code.value for code in app.code if code.value == f"{command} --out demo-trial{fits.trial_id}"]
+    app.session_state["longer"] = True  # as the button does
+    app.run()
     assert [code.value for code in app.code if "-longer" in code.value]
+
+
+def test_an_earlier_evaluation_is_exported_where_its_weights_are_kept(tmp_path: Path, show: Open) -> None:
+    finished_study(tmp_path, "demo")
+    study = load(tmp_path, "demo")
+    found = choose(study, max_iterations=39, min_auc=0.75)
+    ((last, folder),) = study.trials.filter(trial_id=found.trial_id).select("iteration", "key").rows()
+    assert last > 39
+    weights = finished_study(tmp_path, "kept").folder / "checkpoints" / folder
+    weights.mkdir(parents=True)
+    (weights / "front-000000000039.safetensors").write_bytes(b"x")
+    limited = {"max_lost": "no limit", "min_auc": "0.75", "max_iterations": "39"}
+    app = show("decide", "demo", **limited)
+    assert f"the model that is kept is of iteration {last:,}" in _text(app)
+    assert not [code.value for code in app.code if "--iteration" in code.value]
+    app = show("decide", "kept", **limited)
+    assert "the model that is kept" not in _text(app)
+    asked = f"--trial {found.trial_id} --iteration 39 --out kept-trial{found.trial_id}-39"
+    assert [code.value for code in app.code if code.value.endswith(asked)]
 
 
 @pytest.mark.parametrize(
@@ -308,7 +331,7 @@ def test_limits_are_read_as_people_write_them() -> None:
     assert limits.count("12,000") == 12_000
     assert limits.duration("2 h 30 min") == 9_000
     assert limits.duration("90") == 90
-    assert limits.loss("0.002") == 0.002
+    assert today.score("0.002") == 0.002
 
 
 def test_limits_of_time_and_money_are_those_of_choose(tmp_path: Path, show: Open) -> None:
@@ -320,6 +343,37 @@ def test_limits_of_time_and_money_are_those_of_choose(tmp_path: Path, show: Open
     assert f"Trial {found.trial_id}: " in _card(app)
     paid = show("decide", "demo", max_lost="0.02", max_cost="$0.1", price="36")
     assert _card(paid) == _card(app)
+
+
+def test_models_are_compared_with_what_runs_today(tmp_path: Path, show: Open) -> None:
+    """The card, the table and the figure say what `choose --baseline` says."""
+    finished_study(tmp_path, "demo")
+    study = load(tmp_path, "demo")
+    found = answer(study).smallest
+    assert found is not None
+    typed = {"today_auc": "0.7600", "today_bytes": "40 MB", "today_p99": "3", "today_cost": "12"}
+    prices = {"auc_value": "5000", "gb_price": "3", "replicas": "40"}
+    app = show("decide", "demo", **typed, **prices, view="Pareto front")
+    asked = ["choose", "demo", "--runs", str(tmp_path), "--baseline", "auc=0.76,bytes=40MB", "--json"]
+    said = CliRunner().invoke(main_app, [*asked, "--auc-value=5000", "--gb-price=3", "--serving-replicas=40"])
+    of_cli = json.loads(said.stdout)["baseline"]
+    difference, money = of_cli["difference"]["value"], of_cli["money"]
+    assert f"Against today</dt><dd>{abs(difference):.4f} " in _card(app)
+    assert f"{40e6 / found.embedding_bytes:.3g}x smaller than today" in _card(app)
+    assert f"{money['saved']:,.2f} saved in memory, {money['gained']:,.2f} by accuracy" in _card(app)
+    assert "assuming 5,000.00 a month for 0.001 AUC, 3.00 for a GB, 40 replicas" in _card(app)
+    assert "today&#x27;s 3 ms" in _card(app)
+    assert "today&#x27;s 12" in _card(app)
+    table = app.dataframe[0].value
+    assert table["AUC against today"].to_list() == pytest.approx((table["AUC"] - 0.76).to_list())
+    lost = show("decide", "demo", **typed, lost_against="what runs today", max_lost="0.03")
+    least = choose(study, min_auc=0.73)
+    assert f"Trial {least.trial_id}: " in _card(lost)
+    assert "known against the best trial alone" in _text(
+        show("decide", "demo", **typed, lost_against="what runs today", confident="true")
+    )
+    assert "fill in its AUC" in _text(show("decide", "demo", today_bytes="40 MB"))
+    assert "fill in both" in _text(show("decide", "demo", **typed, gb_price="3"))
 
 
 def test_limits_and_trials_of_one_study_do_not_break_another(tmp_path: Path, show: Open) -> None:
@@ -410,8 +464,8 @@ def test_the_command_that_trains_longer_is_one_that_sizewise_takes(tmp_path: Pat
         "name: demo\ndata: d\nembedding: {method: {choices: [robe, hash]}, block_len: {choices: [8, 16]}}\n"
     )
     words = shlex.split(run_longer(load(tmp_path, "demo"), 1))
-    assert words[:3] == ["sizewise", "run", str(writer.folder / "study.yaml")]
-    longer = config.load(Path(words[2]), overrides(words[4::2]))
+    assert words[:5] == ["sizewise", "run", str(writer.folder / "study.yaml"), "--runs", str(tmp_path)]
+    longer = config.load(Path(words[2]), overrides(words[6::2]))
     assert (longer.name, longer.trials) == ("demo-trial1-longer", 1)
     assert longer.embedding.method == "robe"
     assert longer.embedding.options == {"block_len": 16}

@@ -5,8 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from sizewise import results
-from sizewise.store.study_folder import StudyFolder
-from sizewise.training import checkpoint
+from sizewise.store.study_folder import StudyFolder, weights_iteration
 from sizewise_core.storage import Place, entries, remove
 
 
@@ -30,5 +29,5 @@ def keep_the_front(folder: Place) -> None:
         for entry in (
             entries(StudyFolder(folder).checkpoints_of(key).path, "front-*.safetensors") if key else []
         ):
-            if (key, checkpoint.weights_iteration(entry.path)) not in wanted:
+            if (key, weights_iteration(entry.path)) not in wanted:
                 remove(entry.path)

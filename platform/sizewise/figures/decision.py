@@ -14,7 +14,9 @@ import polars as pl
 
 from sizewise.figures import reference, style
 from sizewise.figures.axes import EFFORTS, SCORES, SIZES, Axes
+from sizewise.figures.today import add_break_even, add_crosshair
 from sizewise.results import Choice, Study
+from sizewise.results.baseline import Baseline, Prices, against
 from sizewise_core.units import format_auc, format_bytes, format_count
 
 HEIGHT = 398
@@ -33,6 +35,8 @@ class View(NamedTuple):
         floor_text: the least AUC in words, such as "lose at most 0.002 against the best trial".
         met: which candidates are within all limits.
         choice: None where no model fits.
+        today: what runs today; a crosshair, and each point's difference to it under the pointer.
+        prices: for the line of break-even with it.
     """
 
     max_bytes: int | None = None
@@ -40,6 +44,8 @@ class View(NamedTuple):
     floor_text: str = ""
     met: pl.Expr | None = None
     choice: Choice | None = None
+    today: Baseline | None = None
+    prices: Prices | None = None
 
 
 class _DecisionInfo(NamedTuple):
@@ -100,6 +106,10 @@ def _decision_info(
         str(name): envelope(rows, axes.size)
         for (name,), rows in points.sort("kind").group_by("kind", maintain_order=True)
     }
+    points = style.thinned(points, style.MOST_TRIALS)
+    if view.today is not None:
+        differences = [one.text for one in against(study, points, view.today)]
+        points = points.with_columns(pl.Series("against_today", differences, pl.String))
     chosen = study.candidates.head(0)
     if view.choice is not None:
         is_it = (pl.col("trial_id") == view.choice.trial_id, pl.col("iteration") == view.choice.iteration)
@@ -110,7 +120,7 @@ def _decision_info(
         study.name,
         axes,
         view,
-        style.thinned(points, style.MOST_TRIALS),
+        points,
         envelopes,
         chosen.filter(*axes.drawn).head(1),
         study.record.data.full_bytes,
@@ -165,6 +175,10 @@ def _draw_decision(info: _DecisionInfo) -> go.Figure:
     )
     _add_choice(figure, info)
     _add_limits(figure, info, sizes)
+    add_crosshair(figure, info.view.today, by_size=True)
+    low, high = _score_range(info)
+    ends = low - 0.12 * (high - low), high + 0.12 * (high - low)
+    add_break_even(figure, info.view.today, info.view.prices, (min(sizes), max(sizes)), ends)
     return figure
 
 
@@ -228,6 +242,8 @@ def _words(row: dict[str, Any], axes: Axes) -> str:
         format_bytes(row[axes.size]),
         f"{format_count(row['iteration'])} iterations",
     ]
+    if row.get("against_today"):
+        lines.append(f"against what runs today: {row['against_today']}")
     return "<br>".join(lines if row["fits"] else [*lines, "outside the limits"])
 
 
@@ -251,7 +267,9 @@ def _add_choice(figure: go.Figure, info: _DecisionInfo) -> None:
         )
         left = not _is_left(info)
         figure.add_annotation(
-            text=f"<b>{style.text(name_of(row))}</b>",
+            # In two lines, of which the longer one has room on a narrow screen.
+            text=f"<b>{style.text(name_of(row)).replace(': ', '<br>', 1)}</b>",
+            align="right" if left else "left",
             x=math.log10(row[size]),
             y=row["auc"],
             xanchor="right" if left else "left",
@@ -269,6 +287,7 @@ def _score_range(info: _DecisionInfo) -> tuple[float, float]:
     columns = [name for name in ("auc", "auc_low", "auc_high") if name in info.points.columns]
     values = [value for name in columns for value in info.points[name].drop_nulls()]
     values += info.chosen["auc"].to_list() + ([] if info.view.floor is None else [info.view.floor])
+    values += [] if info.view.today is None else [info.view.today.auc]
     low, high = min(values), max(values)
     return (low, high) if high - low > 1e-6 else (low - 0.001, high + 0.001)
 
@@ -296,7 +315,10 @@ def _add_limits(figure: go.Figure, info: _DecisionInfo, sizes: list[float]) -> N
         showarrow=False,
     )
     # Not a fixed range, with which a reader's zoom would end as soon as the study grows.
-    figure.update_xaxes(autorangeoptions={"include": [0.7 * min(sizes), 1.4 * largest, 1.15 * at]})
+    ends = [0.7 * min(sizes), 1.4 * largest, 1.15 * at]
+    if view.today is not None and view.today.bytes:
+        ends += [0.8 * view.today.bytes, 1.3 * view.today.bytes]
+    figure.update_xaxes(autorangeoptions={"include": ends})
     low, high = _score_range(info)
     figure.update_yaxes(autorangeoptions={"include": [low - 0.12 * (high - low), high + 0.12 * (high - low)]})
     if view.floor is not None:
@@ -310,14 +332,37 @@ def _add_limits(figure: go.Figure, info: _DecisionInfo, sizes: list[float]) -> N
             y1=view.floor,
             line=line,
         )
+        across, along = _room(info, (min(sizes), at), (low, high))
         figure.add_annotation(
             text=style.text(view.floor_text),
-            x=0.0,
+            x=0.0 if across == "left" else 0.98,
             xref="paper",
-            xanchor="left",
+            xanchor=across,
             y=view.floor,
-            yanchor="top",
+            yanchor=along,
             showarrow=False,
         )
     for mark in info.marks:
-        figure.add_vline(mark.bytes, line={"color": style.OUTLINE, "width": 1, "dash": "dot"})
+        line = {"color": style.OUTLINE, "width": 1, "dash": "dot"}
+        figure.add_vline(mark.bytes, line=line, layer="below")
+
+
+def _room(info: _DecisionInfo, sizes: tuple[float, float], scores: tuple[float, float]) -> tuple[str, str]:
+    """Where along the line of the least AUC the fewest points are in the way of its words.
+
+    Args:
+        info: of the figure.
+        sizes: the smallest and the largest size that is drawn, in bytes.
+        scores: the lowest and the highest AUC that is drawn.
+
+    Returns:
+        The end of the line, left or right, and the words' edge that touches it, top or bottom.
+    """
+    assert info.view.floor is not None
+    height, span = 0.09 * max(scores[1] - scores[0], 1e-9), math.log(max(sizes[1] / sizes[0], 1.01))
+    across = (info.points[info.axes.size] / sizes[0]).log() / span
+    above = (info.points["auc"] - info.view.floor) / height
+    beside = {"left": across < 0.2, "right": across > 0.75}
+    near = {"top": (above < 0.2) & (above > -1), "bottom": (above > -0.2) & (above < 1)}
+    taken = {(x, y): (beside[x] & near[y]).sum() for x in beside for y in near}
+    return min(taken, key=taken.__getitem__)

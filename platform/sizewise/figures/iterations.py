@@ -8,7 +8,9 @@ import polars as pl
 
 from sizewise.figures import style
 from sizewise.figures.axes import EFFORTS, SCORES, Axes
+from sizewise.figures.today import add_crosshair
 from sizewise.results import Study
+from sizewise.results.baseline import Baseline
 from sizewise_core.units import format_bytes
 
 _SHAPE = 8  # the fewest points that show a curve's shape
@@ -32,9 +34,20 @@ class _IterationsInfo(NamedTuple):
     envelopes: pl.DataFrame
 
 
-def accuracy_against_iterations(study: Study, axes: Axes | None = None) -> go.Figure:
-    """The score against the effort, log scale, a line a trial, with the Pareto front's points marked."""
-    return _draw_accuracy_against_iterations(_accuracy_against_iterations_info(study, axes))
+def accuracy_against_iterations(
+    study: Study, axes: Axes | None = None, today: Baseline | None = None
+) -> go.Figure:
+    """The score against the effort, log scale, a line a trial, with the Pareto front's points marked.
+
+    Args:
+        study: the study, as `sizewise.results.load` reads it.
+        axes: the columns that are drawn; None for the usual ones.
+        today: what runs today, for a line where the score is the AUC.
+    """
+    figure = _draw_accuracy_against_iterations(_accuracy_against_iterations_info(study, axes))
+    if axes is None or axes.score == "auc":
+        add_crosshair(figure, today, by_size=False)
+    return figure
 
 
 def _accuracy_against_iterations_info(study: Study, axes: Axes | None = None) -> _IterationsInfo:
@@ -154,7 +167,7 @@ def _add_envelopes(figure: go.Figure, info: _IterationsInfo) -> None:
                 y=rows[edge].to_numpy(),
                 mode="lines",
                 name=name,
-                line={"color": color, "width": 2.5 if fill else 0.8},
+                line={"color": color, "width": 2.5 if fill else 0.8, "shape": "hv"},
                 fill=fill,
                 fillcolor=color.replace("rgb(", "rgba(").replace(")", ", 0.18)"),
                 hovertemplate=f"{name}, {edge} trial<br>%{{y:.4f}}<extra></extra>",

@@ -9,7 +9,9 @@ import polars as pl
 
 from sizewise.figures import reference, style
 from sizewise.figures.axes import EFFORTS, SCORES, SIZES, Axes
+from sizewise.figures.today import add_crosshair
 from sizewise.results import Study
+from sizewise.results.baseline import Baseline
 from sizewise.theory.bounds import FLOAT_BYTES, MemoryBound, memory_bound
 from sizewise_core.units import format_bytes, format_ratio
 
@@ -37,7 +39,9 @@ class _Line(NamedTuple):
     dash: str
 
 
-def accuracy_against_size(study: Study, epsilon: float | None = None, axes: Axes | None = None) -> go.Figure:
+def accuracy_against_size(
+    study: Study, epsilon: float | None = None, axes: Axes | None = None, today: Baseline | None = None
+) -> go.Figure:
     """The score against the size in bytes, log scale; the top axis shows the size as compression.
 
     The front is the study's own for all axes. A star marks a trial with full tables; lines mark the published sizes
@@ -49,8 +53,12 @@ def accuracy_against_size(study: Study, epsilon: float | None = None, axes: Axes
             (`sizewise.theory`; it does not hold for `hash` and `robe`), where the size is that of the embeddings and
             all trials have one dim.
         axes: the columns that are drawn; None for the usual ones.
+        today: what runs today, for a crosshair where the score is the AUC.
     """
-    return _draw_accuracy_against_size(_accuracy_against_size_info(study, epsilon, axes))
+    figure = _draw_accuracy_against_size(_accuracy_against_size_info(study, epsilon, axes))
+    if axes is None or axes.score == "auc":
+        add_crosshair(figure, today, by_size=True)
+    return figure
 
 
 def _accuracy_against_size_info(

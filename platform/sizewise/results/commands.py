@@ -7,14 +7,13 @@ run_longer(study, 7)    # "sizewise run runs/mine/study.yaml --set name=mine-tri
 import json
 import math
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
-from sizewise.config.trial import dotted_names, model_options, reserved_names
-from sizewise.embedding import METHODS
-from sizewise.models import DEFAULT, MODELS, is_own
 from sizewise.results.reading import Study
+from sizewise.results.rounded import STORED_AS
 from sizewise.store.study_folder import StudyFolder
 
 _TEACHER = (
@@ -73,6 +72,11 @@ def run_longer(study: Study, trial_id: int, factor: float = 2.0) -> str:
         trial_id: one of the study's trials.
         factor: what its epochs are multiplied by; the product is rounded up.
     """
+    # Which load PyTorch, for which the other commands need not wait.
+    from sizewise.config.trial import dotted_names, model_options, reserved_names
+    from sizewise.embedding import METHODS
+    from sizewise.models import DEFAULT, MODELS, is_own
+
     row = study.trials.filter(pl.col("trial_id") == trial_id).row(0, named=True)
     settings: dict[str, object] = {
         "name": f"{study.name}-trial{trial_id}-longer",
@@ -86,7 +90,7 @@ def run_longer(study: Study, trial_id: int, factor: float = 2.0) -> str:
     of_model = model_options(kind, str(method), options) if known else set()
     embedding = {name: row[name] for name in options if row[name] is not None and name not in of_model}
     if method is not None:
-        settings["embedding"] = {"method": method, **embedding}
+        settings["embedding"] = {"method": method, **embedding, **_rounded(study, row)}
     settings |= {f"model.{name}": row[name] for name in options if row[name] is not None and name in of_model}
     places = {name: place for name, place in dotted_names().items() if name in study.config_columns}
     for name, place in places.items():
@@ -97,7 +101,15 @@ def run_longer(study: Study, trial_id: int, factor: float = 2.0) -> str:
         settings["train.distill"] = None
     settings["search.epochs"] = math.ceil((row.get("epochs") or row.get("epoch") or 1) * factor)
     words = [f"--set {shlex.quote(f'{place}={_text(value)}')}" for place, value in settings.items()]
-    return f"sizewise run {shlex.quote(str(StudyFolder(study.folder).study_yaml))} " + " ".join(words)
+    file = shlex.quote(str(StudyFolder(study.folder).study_yaml))
+    return f"sizewise run {file}{_where(study)} {' '.join(words)}"
+
+
+def _rounded(study: Study, row: Mapping[str, Any]) -> dict[str, object]:
+    """The storages that a trial trained in float32 is rounded to as well."""
+    if STORED_AS not in study.rounded.columns or row.get("storage") not in (None, "float32"):
+        return {}
+    return {"also_stored_as": study.rounded[STORED_AS].unique(maintain_order=True).to_list()}
 
 
 def _text(value: Any) -> str:

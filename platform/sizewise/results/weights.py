@@ -6,9 +6,10 @@ A trial keeps the weights of its best evaluation, and of earlier ones that were 
 take at most 64 MB (`training.checkpoint.EARLIER_BYTES`). A study that has finished keeps those on its front.
 """
 
+from pathlib import Path
+
 from sizewise.results.reading import Study
-from sizewise.store.study_folder import StudyFolder
-from sizewise.training import checkpoint
+from sizewise.store.study_folder import StudyFolder, weights_iteration
 from sizewise_core.storage import Place, entries
 
 
@@ -21,8 +22,17 @@ def kept_weights(study: Study, trial_id: int) -> dict[int, Place]:
         for key in study.trials.filter(trial_id=number)["key"].to_list() if number is not None else []:
             if not key or not any(entry.is_folder for entry in entries(files.checkpoints, key)):
                 continue  # deleted, or a link, which is not followed
-            folder = checkpoint.current(files.checkpoints_of(key).path)
+            folder = _current(files.checkpoints_of(key).path)
             for name in ("front-*.safetensors", "best-*.safetensors"):
                 for entry in entries(folder, name):
-                    found.setdefault(checkpoint.weights_iteration(entry.path), entry.path)
+                    found.setdefault(weights_iteration(entry.path), entry.path)
     return found
+
+
+def _current(folder: Place) -> Place:
+    """Where a trial's newest checkpoints lie. PyTorch, which takes seconds, is loaded for object stores alone."""
+    if isinstance(folder, Path):
+        return folder
+    from sizewise.training import checkpoint
+
+    return checkpoint.current(folder)

@@ -91,6 +91,12 @@ class TrialFolder:
         return self.path / f"front-{iteration:012d}.safetensors"
 
 
+def weights_iteration(path: Place) -> int:
+    """The iteration of a file of weights, by its name; -1 where it has none."""
+    number = path.stem.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
+
+
 @dataclass(frozen=True)
 class StudyFolder:
     """A study's folder."""

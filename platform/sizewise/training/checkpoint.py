@@ -24,7 +24,7 @@ import torch
 
 from sizewise.config.trial import TrialConfig
 from sizewise.metrics.evaluation import Row, best, from_rows
-from sizewise.store.study_folder import TrialFolder, damaged
+from sizewise.store.study_folder import TrialFolder, damaged, weights_iteration
 from sizewise_core.claims import Claim
 from sizewise_core.local_files import OddFileError, open_file
 from sizewise_core.sealed import DamagedError
@@ -231,12 +231,6 @@ def drop_weights(folder: Place, before: int, kept: int | None) -> None:
             room -= entry.size
             if room < 0:
                 remove(entry.path)
-
-
-def weights_iteration(path: Place) -> int:
-    """The iteration of a file of weights, by its name; -1 where it has none."""
-    number = path.stem.rpartition("-")[2]
-    return int(number) if number.isdecimal() else -1
 
 
 def identity(config: TrialConfig) -> str:
