@@ -20,8 +20,8 @@ from sizewise.engine.front_on_record import FrontOnRecord
 from sizewise.engine.messages import Assignment, Resources
 from sizewise.engine.resources import Sharing, held
 from sizewise.engine.restoring import kept_evaluations
-from sizewise.engine.sharing import stable_part
-from sizewise.metrics.evaluation import Evaluation, TestScores, best
+from sizewise.engine.sharing import MOST_PUT_OFF, PerEpoch, SharedCurves, known_answer
+from sizewise.metrics.evaluation import Evaluation, TestScores
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
 from sizewise.store import facts
@@ -67,6 +67,7 @@ class Engine:
         self.paused: str | None = None  # why nothing goes on
         self.usage = usage or Usage(folder)
         self.teacher = list(teacher)
+        self.shared = SharedCurves(search, self.files)
         self._sharing = Sharing((0, 0))
         self._data_problem: Callable[[], str] = lambda: ""
         self._open: set[int] = set()  # trials that the backend has
@@ -87,11 +88,13 @@ class Engine:
         """Trials that the backend could start now, or as soon as others have ended.
 
         None while a lost one waits a little for what took it to pass: it keeps its turn, so that the sampler
-        suggests what it would have without the loss.
+        suggests what it would have without the loss. Nor those that wait for what another trial is about to keep.
         """
         if self.paused or (self._again and time.monotonic() < self._again[0][1]):
             return 0
-        return self.remaining - len(self._open)
+        if self.shared.is_full:
+            return MOST_PUT_OFF - self.shared.waiting
+        return self.remaining - len(self._open) - self.shared.waiting
 
     def next_trial(self) -> Record | None:
         """The next trial to train, in the ledger as running; None when there is none, or none as yet, or a pause.
@@ -105,14 +108,14 @@ class Engine:
                 return None
             if self._again:
                 return self._started(self.search.again(self._again.popleft()[0]))
-            while (record := self.search.ask()) is not None:
+            while (record := self.shared.next()) is not None:
                 self._started(record)
                 if not self._can_learn(record):
                     return None
                 if not self._answered(record):
                     return record
             self._report_set_aside()
-            self._judge_early_failures(none_is_next=True)
+            self._judge_early_failures(none_is_next=not self.shared.waiting)
         return None
 
     def payload(self, record: Record) -> Assignment:
@@ -130,7 +133,7 @@ class Engine:
             "how": {
                 "continues": str(self.files.checkpoints_of(shorter.key).path) if shorter else None,
                 "pruning": compared.as_plain() if compared and pruned else None,
-                **stable_part(self.search, self.files, config),
+                **self.shared.how(record),
                 **self._teacher(record),
             },
         }
@@ -166,7 +169,10 @@ class Engine:
         return self._sharing.resources(self.spec.resources, record.trial_id, self.search.config(record))
 
     def know_data(
-        self, problem: Callable[[], str], inputs: tuple[int, int] | tuple[int, int, float] = (0, 0)
+        self,
+        problem: Callable[[], str],
+        inputs: tuple[int, int] | tuple[int, int, float] = (0, 0),
+        per_epoch: PerEpoch = lambda config: 0,
     ) -> None:
         """Take what decisions depend on in the data.
 
@@ -174,8 +180,9 @@ class Engine:
             problem: called when a trial begins and when one fails; what is wrong with it, "" for nothing.
             inputs: its categorical features and dense values a row, and values looked up where some are lists, by which
                 trials share GPUs.
+            per_epoch: iterations of a trial's epoch, by which trials wait for what others keep.
         """
-        self._data_problem, self._sharing = problem, Sharing(inputs)
+        self._data_problem, self._sharing, self.shared.per_epoch = problem, Sharing(inputs), per_epoch
 
     def place(self, spec: StudySpec) -> None:
         """Go on with the study as it was placed on a cluster, with what that has."""
@@ -198,11 +205,13 @@ class Engine:
         for line in damage:
             log.warning("trial %d: %s", trial_id, line)
         with self._or_pause():
+            self.shared.resume(trial_id, evaluations)
             self._write_evaluations(trial_id, evaluations)
 
     def evaluated(self, trial_id: int, evaluation: Evaluation) -> None:
         """Take an evaluation, as it happens."""
         del self._losses[trial_id]
+        self.shared.reach(trial_id, evaluation.iteration)
         record = self.search.records[trial_id]
         with self._or_pause():
             self.search.ledger.append_evaluation(trial_id, evaluation.of_replicate(record.replicate))
@@ -255,6 +264,7 @@ class Engine:
             if traceback:
                 make_folder(self.files.logs)
                 write(self.files.traceback(trial_id), traceback.encode())
+            self.shared.end(trial_id)
             if self._early.doubtful(reason):
                 self._early.add(trial_id, Failure(reason, trial_id in self._began))
                 self.usage.end(trial_id)
@@ -309,6 +319,7 @@ class Engine:
             return
         log.warning("trial %d: lost its worker (%s): it goes on from its last checkpoint", trial_id, reason)
         self._open.discard(trial_id)
+        self.shared.end(trial_id)
         self._began.discard(trial_id)
         self._again.append((trial_id, time.monotonic() + 4 ** (times - 1)))  # 1 second, 4, 16, 64
 
@@ -334,6 +345,7 @@ class Engine:
 
     def _started(self, record: Record) -> Record:
         self._open.add(record.trial_id)
+        self.shared.begin(record)
         self._report_set_aside()
         self._save_planned()
         self.on_event("started", record, None)
@@ -352,21 +364,10 @@ class Engine:
 
     def _answered(self, record: Record) -> bool:
         """Close a trial whose curve a longer one has already drawn."""
-        if record.reuses is None:
+        answer = known_answer(self.search, record)
+        if answer is None:
             return False
-        longer = self.search.records[record.reuses]
-        epochs = record.config["epochs"]
-        if (longer.trained_epochs or 0.0) < epochs:
-            return False  # it goes on where that one ended
-        rows = [
-            row for row in self.search.ledger.evaluations(longer.trial_id) if row["epoch"] <= epochs + 1e-9
-        ]
-        if not rows or rows[-1]["epoch"] < epochs - 1e-9:
-            return False
-        # Test scores are of one model, so they are this trial's only if its best model is the same.
-        test = self.search.ledger.test(longer.trial_id)
-        same = test is not None and test.iteration == best(rows).iteration
-        self.finished(record.trial_id, rows, test if same else None)
+        self.finished(record.trial_id, *answer)
         return True
 
     def _save_planned(self) -> None:
@@ -379,6 +380,7 @@ class Engine:
 
     def _closed(self, record: Record) -> None:
         self.usage.end(record.trial_id)
+        self.shared.end(record.trial_id)
         self._open.discard(record.trial_id)
         self._save_planned()
         self.on_event(record.state, record, record.values)

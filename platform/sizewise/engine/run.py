@@ -254,6 +254,7 @@ def _drive(
             engine.know_data(
                 partial(data_identity.problem, spec.data, known),
                 (len(manifest.cardinalities), len(manifest.dense_missing), values_looked_up(manifest)),
+                lambda config: -(-manifest.splits["train"].rows // config.train.batch_size),
             )
             driver.call(engine.pause, partial(leave_moved, driver, folder))
             engine.settle(seen)

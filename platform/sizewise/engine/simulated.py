@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -232,7 +233,7 @@ def simulated_engine(spec: StudySpec, curves: Curves, folder: Path | None = None
     """
     ledger = Ledger(folder) if folder else Memory()
     rule = Rule.of(spec, curves.rows, curves.click_rate) if spec.pruning else None
-    return Engine(
+    engine = Engine(
         spec,
         folder or Path(),
         Search(spec, ledger, curves.full_bytes, **search),
@@ -240,6 +241,8 @@ def simulated_engine(spec: StudySpec, curves: Curves, folder: Path | None = None
         rule,
         teacher=[Source(kind="scores", name="simulated", path="", digest="")],  # nobody asks it for scores
     )
+    engine.shared.per_epoch = partial(_iterations_per_epoch, curves)
+    return engine
 
 
 def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | None = None) -> Simulated:
@@ -261,9 +264,11 @@ def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | Non
     spent: dict[int, float] = {}  # the engine's seconds for each running trial
     count = 0
 
-    def schedule(trial: int, index: int) -> None:
+    def schedule(trial: int, index: int, begin: int = 0) -> None:
         nonlocal count
         before = rows[trial][index - 1]["train_seconds"] if index else 0.0
+        if begin:  # between two evaluations
+            before = rows[trial][index]["train_seconds"] * begin / rows[trial][index].iteration
         count += 1
         heapq.heappush(events, (clock + rows[trial][index]["train_seconds"] - before, count, trial, index))
 
@@ -279,8 +284,12 @@ def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | Non
             rows[trial], spent[trial] = curves.curve(engine.search.config(record)), seconds
             known = engine.search.ledger.evaluations(record.reuses) if record.reuses is not None else []
             begin = min(sum(row in rows[trial] for row in _plain(known)), len(rows[trial]) - 1)
-            found.iterations -= rows[trial][begin - 1].iteration if begin else 0
-            schedule(trial, begin)
+            kept = engine.shared.begins_at(record)
+            if kept:
+                begin = sum(row.iteration <= kept for row in rows[trial])
+                engine.resumed(trial, rows[trial][:begin], [])
+            found.iterations -= kept or (rows[trial][begin - 1].iteration if begin else 0)
+            schedule(trial, begin, kept)
         if not events or (trials is not None and found.trials >= trials):
             break
         clock, _, trial, index = heapq.heappop(events)
@@ -301,6 +310,11 @@ def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | Non
             schedule(trial, index + 1)
     found.simulated_seconds = clock
     return found
+
+
+def _iterations_per_epoch(curves: Curves, config: TrialConfig) -> int:
+    last = curves.curve(config)[-1]
+    return round(last.iteration / last.epoch)
 
 
 def config_numbers(config: TrialConfig) -> list[int]:

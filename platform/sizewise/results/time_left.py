@@ -51,6 +51,7 @@ def _planned(trial: TrialRecord) -> float:
 
 
 def _own_epochs(trial: TrialRecord, known: dict[int, TrialRecord]) -> float:
-    """What a trial trained itself, without the epochs of a shorter one that it went on from."""
+    """What a trial trained itself, without the epochs that others had trained before it began."""
     before = known.get(trial.reuses) if trial.reuses is not None else None
-    return max((trial.trained_epochs or 0.0) - ((before and before.trained_epochs) or 0.0), 0.0)
+    inherited = trial.inherited_epochs or (before and before.trained_epochs) or 0.0
+    return max((trial.trained_epochs or 0.0) - inherited, 0.0)

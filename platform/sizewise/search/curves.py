@@ -31,9 +31,10 @@ class Curves:
         if stable := config.stable_part():
             self._stable.setdefault(stable, {}).setdefault(config.search.epochs, record)
 
-    def longest(self, config: TrialConfig) -> Record | None:
-        """The longest trial with the curve of a configuration."""
-        return self._longest.get(config.curve())
+    def longest_of(self, config: TrialConfig) -> int | None:
+        """The number of the longest trial with the curve of a configuration."""
+        longest = self._longest.get(config.curve())
+        return None if longest is None else longest.trial_id
 
     def stable_with(self, config: TrialConfig) -> list[Record]:
         """Trials that trained as a configuration does, up to where its learning rate falls; the longest come first."""

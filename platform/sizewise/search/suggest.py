@@ -144,6 +144,15 @@ class Search:
             return self._replicate(*self._due.popleft())
         return self._configuration() if self.left else None
 
+    def begin_late(self, record: Record) -> Record:
+        """A trial that was asked for earlier and begins now: others may have trained its curve since."""
+        reuses = self.curves.longest_of(self.config(record))
+        return self._write(record.model_copy(update={"reuses": reuses, "started": time.time()}))
+
+    def inherit(self, trial_id: int, epochs: float) -> Record:
+        """Keep how much of a trial's curve others had trained when it began."""
+        return self._write(self.records[trial_id].model_copy(update={"inherited_epochs": epochs}))
+
     def again(self, trial_id: int) -> Record:
         """One more attempt at a running trial."""
         known = self.records[trial_id]
@@ -217,8 +226,8 @@ class Search:
                 return self._begin(record)
             self._suggester.tell(number, Outcome(None, violations))
             self._infeasible += 1
-            closed = {"state": "infeasible", "reason": problem, "violations": violations}
-            closed_record = record.model_copy(update={**closed, "finished": record.started})
+            closed = {"state": "infeasible", "reason": problem, "finished": record.started}
+            closed_record = record.model_copy(update={**closed, "violations": violations})
             self.set_aside.append(self._write(closed_record))
         raise InputError(
             f"search: {DRAWS} suggestions in a row cannot be trained (the last one: {problem}): "
@@ -233,7 +242,6 @@ class Search:
             self._free_trial += 1
         asked = optuna.trial.FixedTrial(dict(params))
         config = configure(self.spec, asked, self.full_bytes, seed_of(self.spec, replicate))
-        longest = self.curves.longest(config)
         return Record(
             trial_id=self._free_trial,
             configuration=configuration,
@@ -242,7 +250,7 @@ class Search:
             key=f"{self._free_trial:04d}-{config.digest()}",
             params=params,
             config=config.flat(),
-            reuses=None if longest is None else longest.trial_id,
+            reuses=self.curves.longest_of(config),
             started=time.time(),
         )
 

@@ -158,6 +158,8 @@ class TrialRecord(_Record):
     # The trial whose training this one continues, or whose evaluations answer it
     reuses: Identity | None = None
     trained_epochs: float | None = None  # epochs that it was trained for
+    # Of these, those that others had trained before it began; absent where it trained all itself, or who knows
+    inherited_epochs: Annotated[float | None, Field(exclude_if=lambda epochs: epochs is None)] = None
     started: Instant | None = None
     finished: Instant | None = None
     attempts: Identity = 1

@@ -190,9 +190,9 @@ class _Trial:
                 self.train_seconds += time.monotonic() - started
                 self._evaluate()
                 self._save()
+                self._keep()  # before anybody knows that the trial has come so far
                 report(self.evaluations[-1] if self.rank == 0 else None)
                 pruned = self._ask(verdict)
-                self._keep()
                 saved = started = time.monotonic()
             elif self._save_is_due(saved):
                 self._synchronize()

@@ -148,6 +148,42 @@ def test_no_curve_is_trained_twice() -> None:
             assert record.state == "finished"
 
 
+def test_concurrent_trials_train_no_part_of_a_curve_twice() -> None:
+    """Whatever is put off comes as soon as it can, and other trials begin meanwhile."""
+    for order in ([3, 1, 2], [1, 2, 3], [2, 3, 1]):
+        first = [{"epochs": epochs} for epochs in order]
+        spec = make_spec(search=FINITE, sampler="grid", trials=3, first_trials=first)
+        engine = simulated_engine(spec, CURVES)
+        assert simulate(engine, CURVES, workers=3).iterations == 60
+        assert {record.state for record in records(engine)} == {"finished"}
+    # Lengths of 20, 40 and 60 iterations whose rate falls over the last tenth: 54 of stable part, 2 + 4 + 6 of decay
+    falls = {"schedule": {"decay": "cosine", "decay_share": 0.1}, "evaluate_every": 5}
+    for order in ([1, 2, 3], [3, 2, 1]):
+        first = [{"epochs": epochs} for epochs in order]
+        spec = make_spec(search=FINITE, sampler="grid", trials=3, first_trials=first, train=falls)
+        engine = simulated_engine(spec, CURVES)
+        found = simulate(engine, CURVES, workers=3)
+        assert found.iterations == 54 + 2 + 4 + 6
+        inherited = {r.config["epochs"]: r.inherited_epochs for r in records(engine)}
+        assert inherited == ({1: None, 2: 0.75, 3: 1.75} if order[0] == 1 else {1: 0.75, 2: 1.75, 3: None})
+        # One after another up to the last state that is kept, then side by side
+        assert found.simulated_seconds < 66 * spec.train.batch_size * CURVES.row_seconds
+
+
+def test_trials_that_share_nothing_begin_while_others_wait() -> None:
+    budgets = {**FINITE, "memory_budget": {"choices": [20_000, 40_000]}, "epochs": {"choices": [1, 2]}}
+    first = [{"memory_budget": b, "epochs": e} for b in (20_000, 40_000) for e in (1, 2)]
+    engine = simulated_engine(make_spec(search=budgets, sampler="grid", trials=4, first_trials=first), CURVES)
+    assert [engine.next_trial().trial_id for _ in range(2)] == [0, 2]  # type: ignore[union-attr]
+    assert engine.next_trial() is None
+    assert (engine.waiting, engine.remaining) == (0, 4)
+    engine.finished(2, CURVES.curve(engine.search.config(engine.search.records[2])), None)
+    assert engine.waiting == 1
+    late = engine.next_trial()
+    assert late is not None
+    assert (late.trial_id, late.reuses) == (3, 2)
+
+
 def test_another_studys_trials_teach_the_sampler(tmp_path: Path) -> None:
     """Taught a good study, TPE starts where that one ended: better at once than what starts from nothing."""
     (tmp_path / "old").mkdir()

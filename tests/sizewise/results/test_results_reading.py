@@ -184,10 +184,14 @@ def test_status_counts_trials_and_estimates_what_is_left(tmp_path: Path) -> None
     for trial_id, (attempts, epochs) in enumerate(((1, 1.0), (1, 2.0))):
         usage.begin(trial_id, attempts, cpus=4, gpus=0)
         usage.end(trial_id)  # 40 s for one epoch, 100 s for two
-        writer.trial(trial_id, trained_epochs=epochs, started=1.0, finished=1.0 + day)
+        shared = {
+            "trained_epochs": epochs + trial_id,
+            "inherited_epochs": trial_id or None,
+        }  # 1 of another's 3
+        writer.trial(trial_id, **shared, started=1.0, finished=1.0 + day)
     usage.begin(2, 1, cpus=4, gpus=0)
     usage.end(2)  # 4,500 s for 45 epochs that go on where trial 1 had ended
-    writer.trial(2, trained_epochs=47.0, reuses=1, started=2.0, finished=2.0 - day)
+    writer.trial(2, trained_epochs=48.0, reuses=1, started=2.0, finished=2.0 - day)
     writer.ledger(3, "failed", started=1.0, finished=day)
     config = {"memory_budget": 20_000, "epochs": 16, "method": "robe"}
     for trial_id in (4, 5):
