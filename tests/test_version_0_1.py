@@ -15,7 +15,7 @@ from real_study import Command
 from sizewise import export, results
 from sizewise.store.ledger import Ledger
 from sizewise_prep import planted
-from sizewise_prep.shards import manifest as manifests
+from sizewise_prep.shards.verifying import verify
 
 WRITTEN = Path(__file__).parent / "data" / "version_0_1"
 
@@ -33,7 +33,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def test_its_shards_are_intact() -> None:
-    assert manifests.verify(WRITTEN / "shards") == []
+    assert verify(WRITTEN / "shards") == []
 
 
 def test_its_study_is_read_without_a_problem(study: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ class StorageError(OSError):
         return str(self.strerror)
 
 
+# Not every message about a file in a bucket that is called so: its path is in the message.
+_NO_BUCKET = re.compile(r"bucket (does not|doesn't) exist|no such bucket", re.IGNORECASE)
 # Errors of backends about credentials and names that are wrong, by class name: their modules may not be installed.
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "RefreshError"}
 _BAD_NAME = {"ParamValidationError", "InvalidBucketName", "ValueError"}
@@ -51,7 +54,7 @@ def reaching(path: Path | UPath | str, writing: bool = False) -> Iterator[None]:
     except (InputError, StorageError, FileExistsError):
         raise
     except FileNotFoundError as error:
-        if writing or "bucket" in str(error):  # what is written to need not exist, but its bucket must
+        if writing or _NO_BUCKET.search(str(error)):  # what is written to need not exist, but its bucket must
             raise StorageError(f"{path}: there is no such bucket", fixable=True) from None
         raise
     except Exception as error:

@@ -11,7 +11,8 @@ from arrow_shards import read_shard
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.shards.files import read_shard as stored_shard
-from sizewise_prep.shards.manifest import Manifest, verify
+from sizewise_prep.shards.manifest import Manifest
+from sizewise_prep.shards.verifying import verify
 
 DRAW = np.random.default_rng(7)
 ROWS = 120

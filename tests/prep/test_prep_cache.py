@@ -14,7 +14,8 @@ from sizewise_core.storage import Place, place, read, write
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.shards.cache import cache_folder, local_shards
-from sizewise_prep.shards.manifest import Manifest, verify
+from sizewise_prep.shards.manifest import Manifest
+from sizewise_prep.shards.verifying import verify
 
 ASK = """
 import sys

@@ -16,9 +16,10 @@ from sizewise_core.errors import InputError
 from sizewise_core.storage import place, write
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import generate
-from sizewise_prep.shards.manifest import COUNTS, NAME, Manifest, verify
+from sizewise_prep.shards.manifest import COUNTS, NAME, Manifest
 from sizewise_prep.shards.values import counts as counting
 from sizewise_prep.shards.values.counts import FILE, RECORD, training_counts
+from sizewise_prep.shards.verifying import verify
 
 TREATMENTS = {
     "raw": {"tokens": "raw"},

@@ -20,8 +20,8 @@ from sizewise_prep.raw.parsing.features import with_features
 from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.raw.proposing import propose
 from sizewise_prep.raw.row_readers import for_scoring, open_rows
-from sizewise_prep.shards.manifest import verify
 from sizewise_prep.shards.values.vocabulary import Vocabulary
+from sizewise_prep.shards.verifying import verify
 
 ROWS = 90
 WORD = (1 << 64) - 1

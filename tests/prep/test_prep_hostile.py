@@ -21,7 +21,8 @@ from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import generate
 from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.files import Shape, digest, read_shard, write_shard
-from sizewise_prep.shards.manifest import MOST_BYTES, Manifest, verify
+from sizewise_prep.shards.manifest import MOST_BYTES, Manifest
+from sizewise_prep.shards.verifying import verify
 
 ROWS = 60
 Found = TypeVar("Found")

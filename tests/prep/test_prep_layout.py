@@ -16,8 +16,9 @@ from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.parsing.parser import Parser
 from sizewise_prep.raw.values import hashing
-from sizewise_prep.shards.manifest import Manifest, verify
+from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.values.vocabulary import Vocabulary
+from sizewise_prep.shards.verifying import verify
 
 AVAZU = Path(__file__).parents[2] / "docs" / "avazu.yaml"
 HEADER = (

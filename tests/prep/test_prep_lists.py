@@ -24,12 +24,14 @@ from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.options import ListForm
 from sizewise_prep.raw.parsing.parser import BadRow
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows
+from sizewise_prep.raw.proposing import propose
 from sizewise_prep.raw.row_readers import check, open_rows, stretches
 from sizewise_prep.raw.values import hashing
 from sizewise_prep.shards.files import Shape, list_names, read_shard, write_shard
-from sizewise_prep.shards.manifest import Manifest, verify
+from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.values.counts import training_counts
 from sizewise_prep.shards.values.vocabulary import Vocabulary
+from sizewise_prep.shards.verifying import verify
 
 Row = dict[str, Any]
 FORMS: dict[str, dict[str, str]] = {"token": {}, "string": {"of": "string"}, "hex": {"of": "hex"}}
@@ -339,7 +341,11 @@ def test_names_that_shards_have_for_other_columns() -> None:
             "genres holds lists, and is no `token`: make it `tokens`",
         ),
         ({"genres": "integer"}, {"genres": [[1], [2]]}, "genres holds lists, and is no `integer`"),
-        ({"genres": "tokens"}, {"genres": ["a|b", "c"]}, 'genres holds no lists: .* separator: "|"'),
+        (
+            {"genres": "tokens"},
+            {"genres": ["a|b", "c"]},
+            r"genres: 'a\|b' is not a list, such as \[1, 2\]; .* give the column a separator, such as {kind: tokens",
+        ),
         ({"genres": "tokens"}, {"genres": [7, 8]}, "genres holds no lists: make it a `token`"),
         ({"genres": "tokens"}, {"genres": [[[1]], [[2]]]}, "genres holds list.* no column can be made"),
     ],
@@ -353,7 +359,7 @@ def test_lists_and_single_values_are_not_mistaken_for_each_other(
     with pytest.raises(InputError, match=match):
         prepare(tmp_path / "log.parquet", tmp_path / "out", layout=layout)
     frame.write_ndjson(tmp_path / "log.jsonl")
-    with pytest.raises(InputError, match=match.removeprefix("genres ")):
+    with pytest.raises(InputError, match=match.removeprefix("genres ").removeprefix("genres: ")):
         prepare(tmp_path / "log.jsonl", tmp_path / "out", layout=layout)
 
 
@@ -384,7 +390,7 @@ def test_text_needs_a_separator_and_bad_values_are_named(tmp_path: Path) -> None
     log.write_text("click,genres\n1,ff|a0\n0,zz|1\n" + "1,3|4\n" * 20)
     bare = Layout(separator=",", header=True, columns={"click": "label", "genres": "tokens"})
     with pytest.raises(
-        InputError, match=r"column genres: lists in text have a separator .* write `genres: \{kind"
+        InputError, match=r"line 2: column genres: 'ff\|a0' is not a list, .* give the column a separator"
     ):
         prepare(log, tmp_path / "out", layout=bare)
     form = ListForm(separator="|", of="hex")
@@ -393,6 +399,55 @@ def test_text_needs_a_separator_and_bad_values_are_named(tmp_path: Path) -> None
         prepare(log, tmp_path / "out", layout=layout)
     manifest = prepare(log, tmp_path / "out", layout=layout, max_bad_fraction=0.1)
     assert manifest.quarantine.reasons == {"not_hex": 1}
+
+
+def test_lists_in_brackets_are_the_same_in_every_format(tmp_path: Path) -> None:
+    """As pandas, NumPy, JSON, Hive and Spark write them into cells."""
+    cells = ["[1, 2]", "[1 2]", "['1', \"2\"]", "(1, 2)", " [1,2,] ", '["1","2"]', "[1, None, 2]", "[]", ""]
+    wanted = [["1", "2"]] * 7 + [[], []]
+    words = [
+        "['it\\'s', 'a, b']",
+        '["x|y", "caf\\u00e9"]',
+        "[Sci Fi, Drama]",
+        "[True]",
+        "[-1.5]",
+        "[a]",
+        "[b]",
+        "",
+        "[]",
+    ]
+    said = [["it's", "a, b"], ["x|y", "café"], ["Sci Fi", "Drama"], ["true"], ["-1.5"], ["a"], ["b"], [], []]
+    frame = pl.DataFrame({"click": [0] + [1] * 8, "seen": cells, "words": words})
+    frame.write_csv(tmp_path / "log.csv")
+    frame.write_csv(tmp_path / "log.tsv", separator="\t", quote_style="never")
+    frame.write_parquet(tmp_path / "log.parquet")
+    columns = {"click": "label", "seen": "tokens", "words": "tokens"}
+    comma = Layout(separator=",", header=True, quotes=True, columns=columns)
+    plain = Layout(header=True, columns=columns)
+    separated = comma.model_copy(
+        update={"lists": {"seen": ListForm(separator=","), "words": ListForm(separator=", ")}}
+    )
+    for name, layout in (
+        ("log.csv", comma),
+        ("log.csv", separated),
+        ("log.tsv", plain),
+        ("log.parquet", Layout(columns=columns)),
+    ):
+        found, bad = parsed(tmp_path / name, layout)
+        assert not bad
+        assert lists_of(found) == [
+            [[hashing.token(value) for value in row] for row in rows] for rows in (wanted, said)
+        ]
+    proposed = Layout.load(_written(tmp_path / "log.yaml", propose([tmp_path / "log.csv"]).text))
+    assert proposed.columns["seen"] == "tokens"
+    (tmp_path / "bad.csv").write_text('click,seen,words\n1,"[1, [2]]",[]\n0,[1,[]\n0,{},[]\n0,"[\'a]",[]\n')
+    _, bad = parsed(tmp_path / "bad.csv", comma)
+    assert [(row.line, row.fault.reason) for row in bad] == [(line, "not_a_list") for line in (1, 2, 3, 4)]
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 def test_schema_files_say_how_lists_are_written(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.shards.manifest import Manifest, verify
+from sizewise_prep.shards.manifest import Manifest
+from sizewise_prep.shards.verifying import verify
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Shards that are sent to an object store: the manifest last, whatever ends the command, with the bytes of a folder."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,13 +10,16 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from typer.testing import CliRunner
 
 from s3_server import S3Server
+from sizewise.cli import app
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline import remote
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
+from sizewise_prep.shards.verifying import verify
 
 Line = Callable[..., bytes]
 OPTIONS = {"tokens": "contiguous", "shard_rows": 70, "max_bad_fraction": 0.1}
@@ -107,6 +111,7 @@ def test_a_store_gets_the_bytes_of_a_folder(
     assert prepare(raw, store, **OPTIONS) == Manifest.load(store) == wanted  # nothing to do
     assert not sent
     assert (local_shards(store) / "train-00000.arrow").exists()
+    assert verify(store) == []
     with pytest.raises(InputError, match="was made with other settings"):
         prepare(raw, store, shard_rows=70, max_bad_fraction=0.1)
     raw.write_bytes(raw.read_bytes() * 2)
@@ -115,6 +120,23 @@ def test_a_store_gets_the_bytes_of_a_folder(
     fsspec.filesystem("memory").pipe_file("/bucket/other/notes.txt", b"mine")
     with pytest.raises(InputError, match="other: is not empty and holds no finished shards"):
         prepare(raw, "memory://bucket/other", **OPTIONS)
+
+
+def test_shards_in_a_store_are_verified(raw: Path, store: str, tmp_path: Path) -> None:
+    manifest = prepare(raw, store, **OPTIONS)
+    memory = fsspec.filesystem("memory")
+    first, second = (shard.file for shard in manifest.splits["train"].shards[:2])
+    content = memory.cat_file(f"/bucket/data/{first}")
+    memory.pipe_file(f"/bucket/data/{first}", content[:-1] + bytes([content[-1] ^ 1]))
+    memory.rm_file(f"/bucket/data/{second}")
+    memory.pipe_file("/bucket/data/quarantine/more.tsv", b"of someone else")
+    ran = CliRunner().invoke(app, ["prep", "--verify", store, "--json"])
+    assert ran.exit_code == 1, ran.output
+    assert json.loads(ran.stdout)["damaged"] == [
+        f"{first}: its content has changed (its SHA-256 differs)",
+        f"{second}: is missing",
+        "quarantine/more.tsv: is not in the manifest; remove it",
+    ]
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import FileProgress, Progress, prepare
 from sizewise_prep.raw.files import reader
 from sizewise_prep.raw.parsing.rows import Rows
-from sizewise_prep.shards.manifest import Manifest, verify
+from sizewise_prep.shards.manifest import Manifest
+from sizewise_prep.shards.verifying import verify
 
 Line = Callable[..., bytes]
 Log = Callable[..., Path]

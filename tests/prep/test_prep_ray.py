@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import psutil
 import pytest
 
+from s3_server import S3Server
 from sizewise_prep.pipeline.jobs import assembly, parts
 from sizewise_prep.pipeline.prep import prepare
 
@@ -27,6 +29,7 @@ def note(event, arguments):
         touched.append(str(arguments[0]))
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.on_ray import prepare_on_ray
+from s3_server import S3Server
 from sizewise_prep.pipeline.prep import Options
 sys.addaudithook(note)
 try:
@@ -41,15 +44,16 @@ print([path for path in touched if path.startswith(data)])
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A cluster of two nodes of one core and 1.5 GB each, besides a head without."""
+def address(tmp_path_factory: pytest.TempPathFactory, _s3_server: S3Server) -> Iterator[str]:
+    """A cluster of two nodes of one core and 1.5 GB each, besides a head without; their cache folders differ."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join(entry for entry in sys.path if entry))
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        for _ in range(2):
-            cluster.add_node(num_cpus=1, memory=1_500_000_000)
+        for node in range(2):
+            own = {"SIZEWISE_CACHE": str(tmp_path_factory.mktemp(f"node{node}"))}
+            cluster.add_node(num_cpus=1, memory=1_500_000_000, env_vars=own | _s3_server.environment)
     yield cluster.address
     cluster.shutdown()
 
@@ -69,11 +73,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def drive(tmp_path: Path, address: str, logs: list[str], **more: str) -> subprocess.Popen[str]:
+def drive(
+    tmp_path: Path, address: str, logs: list[str], out: str | None = None, **more: str
+) -> subprocess.Popen[str]:
     (tmp_path / "driver.py").write_text(DRIVER)
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = os.environ | {"PYTHONPATH": path, "ADDRESS": address, "TOKENS": "raw"} | more
-    command = [sys.executable, str(tmp_path / "driver.py"), str(tmp_path / "data" / "out"), *logs]
+    command = [sys.executable, str(tmp_path / "driver.py"), out or str(tmp_path / "data" / "out"), *logs]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -121,6 +127,27 @@ def test_a_killed_driver_and_a_killed_coordinator_leave_the_same_bytes(
     prepare(logs, tmp_path / "local", shard_rows=7_000, max_bad_fraction=0.1)
     assert contents(tmp_path / "data" / "out") == contents(tmp_path / "local")
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["a.tsv.gz", "b.tsv", "out"]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_shards_for_an_object_store(
+    tmp_path: Path, address: str, logs: list[str], s3: S3Server, shared: bool
+) -> None:
+    """Made by the nodes that share a cache folder, and by a coordinator that is lost on the way."""
+    out, cache = f"s3://studies/{tmp_path.name}/out", tmp_path / "data"
+    more = {"TOKENS": "contiguous"} | ({"SIZEWISE_CACHE": str(cache)} if shared else {})
+    driver = drive(tmp_path, address, logs, out, **more)
+    _coordinator(tmp_path.parent, driver).kill()  # which holds a folder within its cache
+    reported, touched = driver.communicate(timeout=200)[0].splitlines()[-2:]
+    assert reported.split()[1:] == ["1"]
+    assert touched == "[]"
+    prepare(logs, tmp_path / "local", shard_rows=7_000, tokens="contiguous", max_bad_fraction=0.1)
+    store, root = fsspec.core.url_to_fs(out, use_listings_cache=False)
+    found = {name.removeprefix(f"{root}/"): store.cat_file(name) for name in store.find(root)}
+    assert found == contents(tmp_path / "local")
+    assert not any(cache.rglob("*.arrow"))
+    again = drive(tmp_path, address, logs, out, **more)  # nothing to do
+    assert again.communicate(timeout=100)[0].splitlines()[-2:] == [reported, touched]
 
 
 def _coordinator(tmp_path: Path, driver: subprocess.Popen[str]) -> psutil.Process:

@@ -15,7 +15,7 @@ import pytest
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline import prep
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.shards.manifest import verify
+from sizewise_prep.shards.verifying import verify
 
 Line = Callable[..., bytes]
 Log = Callable[..., Path]

@@ -16,7 +16,8 @@ from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.shards.cautions import cautions
 from sizewise_prep.shards.files import read_shard as stored_shard
-from sizewise_prep.shards.manifest import Manifest, verify
+from sizewise_prep.shards.manifest import Manifest
+from sizewise_prep.shards.verifying import verify
 
 SCHEMA = """
 separator: ","

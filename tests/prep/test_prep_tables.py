@@ -34,7 +34,8 @@ from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.records import records
 from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.files import read_shard
-from sizewise_prep.shards.manifest import Manifest, verify
+from sizewise_prep.shards.manifest import Manifest
+from sizewise_prep.shards.verifying import verify
 
 COLUMNS = {
     "user": "token",

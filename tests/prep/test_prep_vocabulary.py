@@ -11,8 +11,9 @@ from arrow_shards import read_shard
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import generate
-from sizewise_prep.shards.manifest import Manifest, verify
+from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.values.vocabulary import Vocabulary
+from sizewise_prep.shards.verifying import verify
 
 
 def tokens_of(folder: Path, manifest: Manifest, name: str) -> np.ndarray:

@@ -3,9 +3,11 @@
     manifest = prepare_on_ray(["/data/day_*"], "/data/criteo", Options(), address="auto")
 
 The tasks and the one that coordinates them read the raw files and write the folder, so every node must be able to
-reach both (on a shared file system; raw files may also be in an object store). The driver only receives the
-coordinator's messages. Every task requests the memory that it takes, so a node never gets more tasks than fit. A task
-whose worker or node is lost is done again elsewhere, and so is the coordinator, which continues with what is done.
+reach both (on a shared file system; raw files may also be in an object store). Shards for an object store are made in
+the cache folder of the coordinator's node, by all nodes that share that folder, and sent from there (see `remote`). The
+driver only receives the coordinator's messages. Every task requests the memory that it takes, so a node never gets more
+tasks than fit. A task whose worker or node is lost is done again elsewhere, and so is the coordinator, which continues
+with what is done.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ from sizewise_core.errors import InputError
 from sizewise_core.private_ray import private_ray
 from sizewise_core.ray_address import RefusedError, joinable
 from sizewise_core.ray_internals import InstalledCode
+from sizewise_core.storage import StorageError, place
+from sizewise_prep.pipeline import ray_nodes
 from sizewise_prep.pipeline.options import Options
-from sizewise_prep.pipeline.prep import steps
+from sizewise_prep.pipeline.prep import steps_to
 from sizewise_prep.pipeline.steps.progress import Progress
 from sizewise_prep.pipeline.workers import Function, Job, Result, all_results
+from sizewise_prep.shards.cache import cache_folder
 from sizewise_prep.shards.manifest import Manifest
 
 _COORDINATOR_MEMORY = 500 * 10**6
@@ -38,7 +43,6 @@ _ATTEMPTS = 4
 # coordinator that does not answer run for five more seconds, and its user may give the command again at once.
 _BUSY_SECONDS = 15.0
 _WAITING = 512  # tasks that are submitted before their turn
-_ENVIRONMENT = {"env_vars": {"POLARS_MAX_THREADS": "1"}}  # as many threads as the task has cores
 _LOST = (
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.NodeDiedError,
@@ -48,7 +52,10 @@ _LOST = (
 
 
 class RayWorkers:
-    """`Workers` on the Ray cluster that this process is connected to."""
+    """`Workers` on the Ray cluster that this process is connected to; on some of its nodes, where they are named."""
+
+    def __init__(self, nodes: frozenset[str] | None = None) -> None:
+        self._nodes = nodes
 
     def share(self, memory: int) -> int:
         """All of it: Ray shares out each node by what tasks request."""
@@ -71,11 +78,15 @@ class RayWorkers:
             InputError: no node has that much memory.
             Exception: what a job raises.
         """
-        if jobs and memory > (largest := max(_node_memories(), default=0)):
+        if jobs and memory > (largest := max(ray_nodes.memories(self._nodes), default=0)):
             what = f"one task needs {memory:,} bytes of memory, and the largest node offers {largest:,}"
             raise InputError(f"{what}: lower --memory or --shard-rows, or use larger nodes")
         task = ray.remote(all_results).options(
-            num_cpus=1, memory=memory, max_retries=_ATTEMPTS - 1, runtime_env=_ENVIRONMENT
+            num_cpus=1,
+            memory=memory,
+            max_retries=_ATTEMPTS - 1,
+            runtime_env=_environment(),
+            scheduling_strategy="DEFAULT" if self._nodes is None else ray_nodes.only(self._nodes),
         )
         waiting, running = deque(jobs), set[Any]()
         while waiting or running:
@@ -101,7 +112,7 @@ def prepare_on_ray(
 
     Args:
         raw, out: as for `prep.prepare`; paths are relative to this process's working directory and must exist on the
-            nodes.
+            nodes, which must be able to reach an object store that is named.
         options: as for `prep.prepare`.
         address: of a cluster ("auto" for one on this machine); None: the one this process is connected to.
         memory: bytes that a task may take; half of the smallest node's if None.
@@ -111,15 +122,12 @@ def prepare_on_ray(
         InputError: as `prep.prepare`, or there is no such cluster.
     """
     options.settings()
-    if "://" in str(out):
-        raise InputError(
-            f"{out!s:.120}: on a Ray cluster shards are written to a folder that all nodes share: name one with --out, "
-            "or prepare without --ray"
-        )
     names = [str(one) for one in ([raw] if isinstance(raw, str | Path) else raw)]
     files = [name if "://" in name else os.path.abspath(name) for name in names]
     with nullcontext() if ray.is_initialized() else _joined(address or "auto"):
-        return _coordinated(files, os.path.abspath(out), options, memory, progress)
+        target = place(str(out))
+        where = os.path.abspath(target) if isinstance(target, Path) else str(out)
+        return _coordinated(files, where, options, memory, progress)
 
 
 @contextmanager
@@ -151,15 +159,16 @@ def _coordinated(
     memory: int | None,
     progress: Callable[[Progress], None] | None,
 ) -> Manifest:
-    task = ray.remote(_coordinate).options(
-        num_cpus=0,
-        memory=_COORDINATOR_MEMORY,
-        num_returns="streaming",
-        max_retries=0,
-        runtime_env=_ENVIRONMENT,
-    )
     for attempt in range(1, _ATTEMPTS + 1):
         try:
+            task = ray.remote(_coordinate).options(
+                num_cpus=0,
+                memory=_COORDINATOR_MEMORY,
+                num_returns="streaming",
+                max_retries=0,
+                runtime_env=_environment(),
+                scheduling_strategy=ray_nodes.first() if "://" in out else "DEFAULT",
+            )
             for reference in task.remote(raw, out, options, memory):
                 message = _got(reference)
                 if isinstance(message, str):
@@ -174,11 +183,12 @@ def _coordinated(
 
 def _coordinate(raw: list[str], out: str, options: Options, memory: int | None) -> Iterator[Progress | str]:
     """Do the steps from within the cluster; yields their progress, and at last the manifest as JSON."""
-    limit = memory or min(_node_memories()) // 2
+    nodes = None if isinstance(place(out), Path) else ray_nodes.sharing(cache_folder() / "prep")
+    limit = memory or min(ray_nodes.memories(nodes)) // 2
     begun = time.monotonic()
     while True:
         try:
-            manifest = yield from steps(raw, out, options, RayWorkers(), limit)
+            manifest = yield from steps_to(raw, out, options, RayWorkers(nodes), limit)
         except BusyError:
             if time.monotonic() - begun > _BUSY_SECONDS:
                 raise
@@ -188,16 +198,16 @@ def _coordinate(raw: list[str], out: str, options: Options, memory: int | None) 
             return
 
 
-def _node_memories() -> list[int]:
-    """Bytes that each node with cores offers to tasks."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [int(node.get("memory", 0)) for node in nodes if node.get("CPU")]
+def _environment() -> dict[str, dict[str, str]]:
+    """Of tasks: as many threads as they have cores, and this process's cache folder, if it was chosen."""
+    chosen = {name: os.environ[name] for name in ("SIZEWISE_CACHE",) if name in os.environ}
+    return {"env_vars": {"POLARS_MAX_THREADS": "1", **chosen}}
 
 
 def _got(reference: Any) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InputError):
+        if isinstance(error.cause, InputError | StorageError):
             raise error.cause from None
         raise

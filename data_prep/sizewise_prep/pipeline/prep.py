@@ -47,7 +47,7 @@ from sizewise_prep.shards.splits import Rule
 PROCESSES = 24
 PROCESSES_A_WORKER = 8
 
-__all__ = ["FileProgress", "Options", "Progress", "default_workers", "prepare", "steps"]
+__all__ = ["FileProgress", "Options", "Progress", "default_workers", "prepare", "steps", "steps_to"]
 
 
 def prepare(
@@ -89,21 +89,29 @@ def prepare(
     count = min(workers, limit // each)
     limits.check_processes(PROCESSES + (count > 1) * count * PROCESSES_A_WORKER, "preparing")
 
-    target = place(out)
     with Local(count) as local:
+        return _completed(steps_to(raw, out, options, local, limit), progress)
 
-        def to(folder: Path) -> Manifest:
-            return _completed(steps(raw, folder, options, local, limit), progress)
 
-        if isinstance(target, Path):
-            return to(target)
-        from sizewise_prep.pipeline import remote
+def steps_to(
+    raw: str | Path | Sequence[str | Path], out: str | Path, options: Options, workers: Workers, memory: int
+) -> Generator[Progress, None, Manifest]:
+    """As `steps`, into a folder of this machine or of an object store."""
+    target = place(str(out))
+    if isinstance(target, Path):
+        return (yield from steps(raw, target, options, workers, memory))
+    from sizewise_prep.pipeline import remote
 
-        settings, found = options.settings(), options.found(raw)
-        if (manifest := remote.finished(target, settings)) is not None:
-            _check_sources(target, manifest, found, settings, local)
-            return manifest
-        return remote.prepared(target, settings, found, to)
+    options = options.for_files(raw)
+    settings, found = options.settings(), options.found(raw)
+    if (manifest := remote.finished(target, settings)) is not None:
+        _check_sources(target, manifest, found, settings, workers)
+        return manifest
+
+    def make(folder: Path) -> Generator[Progress, None, Manifest]:
+        return steps(raw, folder, options, workers, memory)
+
+    return (yield from remote.prepared(target, settings, found, make))
 
 
 def _completed(

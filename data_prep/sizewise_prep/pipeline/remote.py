@@ -11,15 +11,17 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
-from sizewise_core.atomic import write_atomic
+from sizewise_core.atomic import BusyError, resumable_folder, write_atomic
 from sizewise_core.errors import InputError
 from sizewise_core.storage import entries, entry, exists, read, remove, send, write
+from sizewise_prep.pipeline.steps.progress import Progress
 from sizewise_prep.pipeline.steps.work_folder import FIX, refuse_others
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.shards.cache import cache_folder
@@ -59,8 +61,11 @@ def finished(target: UPath, settings: Settings) -> Manifest | None:
 
 
 def prepared(
-    target: UPath, settings: Settings, found: Sequence[RawFile], make: Callable[[Path], Manifest]
-) -> Manifest:
+    target: UPath,
+    settings: Settings,
+    found: Sequence[RawFile],
+    make: Callable[[Path], Generator[Progress, None, Manifest]],
+) -> Generator[Progress, None, Manifest]:
     """Prepare a folder, and send it.
 
     Args:
@@ -68,6 +73,12 @@ def prepared(
         settings: of the preparation.
         found: the raw files.
         make: prepares a folder of this machine, or goes on with it.
+
+    Yields:
+        What `make` yields.
+
+    Returns:
+        The manifest, as the generator's value.
 
     Raises:
         InputError: the folder was begun with other settings or raw files, or as `make`.
@@ -77,28 +88,37 @@ def prepared(
         settings=settings.model_copy(update={"max_bad_fraction": 0.0}), sources=[raw.path for raw in found]
     )
     _check(target, begun)
-    working = _working_folder(target, begun, found)
-    try:
-        working.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{working}: cannot be written ({error.strerror}): set SIZEWISE_CACHE to a folder on a local disk"
-        ) from None
-    folder = working / "folder"
-    manifest = make(folder)
-    write(target / _MARK, begun.model_dump_json().encode())
-    _send(folder, target, manifest, working / "sent.json")
-    write(target / NAME, (folder / NAME).read_bytes())
-    remove(target / _MARK)
-    shutil.rmtree(working.parent)
+    with _held(target) as held:
+        working = held / _digest(
+            "\n".join([begun.model_dump_json(), *(f"{raw.bytes} {raw.mark}" for raw in found)])
+        )
+        working.mkdir(exist_ok=True)
+        folder = working / "folder"
+        manifest = yield from make(folder)
+        write(target / _MARK, begun.model_dump_json().encode())
+        _send(folder, target, manifest, working / "sent.json")
+        write(target / NAME, (folder / NAME).read_bytes())
+        remove(target / _MARK)
+        shutil.rmtree(held)
     return manifest
 
 
-def _working_folder(target: UPath, begun: _Begun, found: Sequence[RawFile]) -> Path:
-    """Where a folder is prepared on this machine: elsewhere for other settings, and where raw files have changed."""
+@contextmanager
+def _held(target: UPath) -> Iterator[Path]:
+    """The folder of this machine where shards for a place are prepared, in a folder for each log; for one at a time."""
     named = re.sub(r"[^A-Za-z0-9_-]", "_", target.name)
-    of = "\n".join([begun.model_dump_json(), *(f"{raw.bytes} {raw.mark}" for raw in found)])
-    return cache_folder() / "prep" / f"{named}-{_digest(str(target))}" / _digest(of)
+    folder = cache_folder() / "prep" / f"{named}-{_digest(str(target))}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}): set SIZEWISE_CACHE to a folder on a local disk"
+        ) from None
+    try:
+        with resumable_folder(folder) as held:
+            yield held
+    except BusyError:
+        raise BusyError(f"{target}: another process is preparing it; wait for it or choose another") from None
 
 
 def _digest(text: str) -> str:

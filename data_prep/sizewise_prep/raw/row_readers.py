@@ -214,11 +214,6 @@ def check(
                 "feature"
             )
     for raw in found:
-        bare = [name for name in layout.token_lists if layout.list_form(name).separator is None]
-        if raw.format == "text" and bare:
-            what = "lists in text have a separator of their own"
-            fix = f'write `{bare[0]:.40}: {{kind: tokens, separator: "|"}}` in the schema file'
-            raise InputError(f"{raw.path:.120}: column {bare[0]:.40}: {what}: {fix}")
         if raw.format == "jsonl":
             from sizewise_prep.raw.tables import json_lines
 

@@ -113,7 +113,7 @@ def read_shard(path: Path, shape: Shape) -> Rows:
     All code that reads shards uses this function. It checks the file's columns, types, widths and rows, the position of
     every buffer, that lists lie one after another, and that labels are 0 or 1 (a few bytes a row, which training reads
     first anyway). Other values are not checked; only the file's SHA-256 shows whether they were changed
-    (`manifest.verify`).
+    (`verifying.verify`).
 
     Raises:
         InputError: the file is not a shard of this shape.

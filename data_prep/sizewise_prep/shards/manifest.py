@@ -12,14 +12,12 @@ of rows exceeds what the files can hold.
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sizewise_core import limits
 from sizewise_core.errors import InputError, first_problem
 from sizewise_core.names import PlainPath, plain_name
 from sizewise_core.storage import Place, StorageError, entry, is_folder, place, read
@@ -304,37 +302,6 @@ class Manifest(_Frozen):
         lists = tuple(column.column for column in self.lists)
         tokens = len(self.cardinalities) - len(lists)
         return Shape(shard.rows, len(self.dense_missing), tokens, self.weights is not None, lists)
-
-
-def verify(folder: str | Path) -> list[str]:
-    """One sentence for each file that is missing, differs from the manifest or is not in it.
-
-    Raises InputError as `Manifest.load` does.
-    """
-    if not isinstance(place(folder), Path):
-        raise InputError(
-            f"{folder!s:.150}: is checked in use: `run` compares each file that it fetches with the manifest: "
-            "copy it to this machine to check all of it"
-        )
-    folder = Path(folder)
-    manifest = Manifest.load(folder)
-    rows = {shard.file for split in manifest.splits.values() for shard in split.shards}
-
-    def problem(file: Shard) -> str | None:
-        if file == manifest.counts and not (folder / file.file).exists():
-            return None  # whoever wants them counts the rows again
-        return problem_of(folder, file) or (
-            rows_problem(folder, manifest, file) if file.file in rows else None
-        )
-
-    with ThreadPoolExecutor(limits.cpus()) as pool:
-        problems = list(pool.map(problem, manifest.files))
-    known = {NAME, *(shard.file for shard in manifest.files)}
-    there = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if not path.is_dir())
-    aside = TEACHERS, COUNTS, f".{COUNTS}.partial"  # made of the data later; whoever reads it checks it
-    names = [path.as_posix() for path in there if path.parts[0] not in aside]
-    extra = [f"{name}: is not in the manifest; remove it" for name in names if name not in known]
-    return [problem for problem in problems if problem] + extra
 
 
 def rows_problem(folder: Path, manifest: Manifest, shard: Shard) -> str | None:

@@ -220,7 +220,9 @@ class PrepOptions:
     ] = None
     verify: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Check a folder of shards against its manifest instead."),
+        typer.Option(
+            metavar="DIR", help="Check a folder of shards, or the URI of one, against its manifest instead."
+        ),
     ] = None
     as_json: Json = False
 
@@ -263,9 +265,9 @@ def prep(asked: PrepOptions) -> None:
 
 def _verify(folder: str, as_json: bool) -> None:
     """Check a folder of shards against its manifest; exit code 1 where something is damaged."""
-    from sizewise_prep.shards import manifest as manifests
+    from sizewise_prep.shards.verifying import verify
 
-    damaged = manifests.verify(folder)
+    damaged = verify(folder)
     if as_json:
         print_json({"folder": str(folder), "damaged": damaged})
     else:

@@ -13,8 +13,9 @@ from sizewise.embedding import smallest_budget
 from sizewise.training.building import check_counts
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.shards.manifest import COUNTS, NAME, Manifest, verify
+from sizewise_prep.shards.manifest import COUNTS, NAME, Manifest
 from sizewise_prep.shards.values.counts import FILE
+from sizewise_prep.shards.verifying import verify
 
 STUDY = """\
 name: hot

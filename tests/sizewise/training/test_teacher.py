@@ -20,7 +20,8 @@ from sizewise.training.teacher_files import file_teacher
 from sizewise.training.teacher_models import model_teacher
 from sizewise_core.errors import InputError
 from sizewise_core.sealed import DamagedError
-from sizewise_prep.shards.manifest import Manifest, verify
+from sizewise_prep.shards.manifest import Manifest
+from sizewise_prep.shards.verifying import verify
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from sizewise.training.step import Distill, Step
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.layout import Layout
-from sizewise_prep.shards.manifest import Manifest, rows_problem, verify
+from sizewise_prep.shards.manifest import Manifest, rows_problem
+from sizewise_prep.shards.verifying import verify
 
 LAYOUT = Layout(
     separator=",",

@@ -35,7 +35,7 @@ _HEX_DIGITS = 8
 _BEYOND = float(1 << 63)
 
 _LABEL = "label", "is not 0 or 1"
-_NO_LIST = "not_a_list", "is not a list"
+_NO_LIST = "not_a_list", "is not a list, such as [1, 2]"
 _NO_RULE = "label", "cannot be compared with the label's rule"
 _WRONG: dict[Kind, tuple[str, str]] = {
     "label": _LABEL,
@@ -292,10 +292,8 @@ def unusable(kind: Kind, dtype: pl.DataType, form: ListForm | None = None) -> st
         why = wrong.partition(":")[0]
         return f"is a list whose values cannot be read (each {why}): make it `skip`" if wrong else ""
     if kind == "tokens" and dtype != pl.Null and not dtype.is_nested():
-        if dtype in (pl.String, pl.Binary, pl.Categorical, pl.Enum) and form.separator:
-            return ""
-        text = ', or write {kind: tokens, separator: "|"} with what separates its values'
-        return f"holds no lists: make it a `token`{text if dtype == pl.String else ''}"
+        texts = dtype in (pl.String, pl.Binary, pl.Categorical, pl.Enum)
+        return "" if texts else "holds no lists: make it a `token`"
     if dtype.is_nested() or dtype in (pl.Duration, pl.Time, pl.Object):
         if isinstance(inner, pl.DataType) and not inner.is_nested():
             return f"holds lists, and is no `{kind}`: make it `tokens` or `skip`"

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from sizewise_prep.raw.parsing.bracketed import bracketed
 from sizewise_prep.raw.parsing.rows import ListColumn
 
 _STRING = r'"(?:\\.|[^"\\])*"'
@@ -26,8 +27,9 @@ def as_lists(raw: pl.Series, separator: str | None, json_arrays: bool = False) -
 
     Args:
         raw: lists, or texts.
-        separator: between the values of a text; None: no text is a list.
-        json_arrays: whether texts that are JSON arrays are lists.
+        separator: between the values of a text; None: only texts in brackets are lists (see `bracketed`). With a comma,
+            both are.
+        json_arrays: whether a list, or another nested value, is the text of it.
     """
     if isinstance(raw.dtype, pl.List):
         return raw
@@ -36,14 +38,19 @@ def as_lists(raw: pl.Series, separator: str | None, json_arrays: bool = False) -
     texts = raw.cast(pl.String)
     nothing = pl.Series(raw.name, [None], pl.List(pl.String)).new_from_index(0, len(raw))
     apart = texts.str.split(separator) if separator else nothing
-    arrays = texts.str.starts_with("[").fill_null(False)
+    opening = texts.str.contains(r"\A\s*[\[(]").fill_null(False)
+    if (separator is None or separator.strip() == ",") and opening.any():
+        cells = bracketed(texts.set(~opening, None))
+        apart = cells.zip_with(cells.is_not_null(), apart)
     if not json_arrays:
         return apart
+    arrays = opening & texts.str.starts_with("[").fill_null(False)
     objects = texts.str.starts_with("{") & texts.str.ends_with("}")
     apart = apart.zip_with(~objects.fill_null(False), nothing)
     if not arrays.any():
         return apart
-    return _decoded(texts.set(~arrays, None)).zip_with(arrays, apart)
+    decoded = _decoded(texts.set(~arrays, None))
+    return decoded.zip_with(decoded.is_not_null(), apart)
 
 
 def _decoded(texts: pl.Series) -> pl.Series:

@@ -53,8 +53,9 @@ _REAL = r"\A[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
 _HEX = r"\A[0-9a-f]{8}\z"
 _ID_LIKE = r"\A-?[0-9a-zA-Z_]*[0-9][0-9a-zA-Z_]*\z"
 """A text with a digit, as ids have."""
-_INNER = "|;^ ,"
+_INNER = ("|", ";", "^", ", ", " ", ",")
 """What may separate values within texts; the last two only ids, for they stand between words too."""
+_BRACKETED = r"\A\s*[\[(].*[\])]\s*\z"
 _SEPARATED = 0.2  # of texts, at least, have more than one value
 _LONG_PART = 30
 _FEW, _MANY = 50, 0.999
@@ -120,6 +121,13 @@ def _judged(raw: pl.Series) -> Column:
     real = values.dtype.is_numeric() or bool(texts.str.contains(_REAL).all())
     if distinct == 1 and len(values) >= _LEAST_ROWS:
         return column("skip", f"one value, {texts[0]:.20}", "use token, if others follow later in the files")
+    if values.dtype == pl.String and not real and texts.str.contains(_BRACKETED).all():
+        lists = as_lists(texts, None)
+        if not lists.null_count():
+            found = _of_lists(lists)
+            return replace(
+                found, why=found.why.replace("lists", "lists in brackets", 1), missing=missing, nulls=nulls
+            )
     if values.dtype == pl.String and not real and (separator := _inner_separator(texts)):
         lists = _of_lists(texts.str.split(separator))
         kind = f"{{kind: tokens, separator: {json.dumps(separator)}}}"
@@ -165,7 +173,7 @@ def _inner_separator(texts: pl.Series) -> str | None:
             continue
         parts = distinct.str.split(separator).explode()
         parts = parts.filter(parts != "")
-        plain = separator not in " ," or bool(parts.str.contains(_ID_LIKE).all())
+        plain = separator not in (" ", ",") or bool(parts.str.contains(_ID_LIKE).all())
         again = parts.n_unique() <= 0.5 * len(parts)
         if len(parts) and plain and again and float(parts.str.len_chars().mean() or 0) < _LONG_PART:  # type: ignore[arg-type]
             return separator

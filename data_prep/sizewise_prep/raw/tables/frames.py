@@ -94,6 +94,8 @@ def bad_value(row: BadRow, by_schema: bool = True) -> str:
     other = ", or give the column another kind (--schema)" if by_schema else ""
     if row.fault.reason == "label" and by_schema:
         other = ", or state what a click is, such as `label >= 4` (--schema)"
+    if row.fault.reason == "not_a_list" and by_schema:
+        other = ', or give the column a separator, such as {kind: tokens, separator: "|"} (--schema)'
     return f"{row.fault.detail}; fix the row, set bad ones aside (--max-bad-fraction){other}"
 
 
