@@ -96,7 +96,12 @@ def prepare(
 def steps_to(
     raw: str | Path | Sequence[str | Path], out: str | Path, options: Options, workers: Workers, memory: int
 ) -> Generator[Progress, None, Manifest]:
-    """As `steps`, into a folder of this machine or of an object store."""
+    """As `steps`, into a folder of this machine or of an object store.
+
+    Args:
+        raw, options, workers, memory: as for `steps`.
+        out: a folder, or the URI of one in an object store.
+    """
     target = place(str(out))
     if isinstance(target, Path):
         return (yield from steps(raw, target, options, workers, memory))

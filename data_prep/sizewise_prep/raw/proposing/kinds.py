@@ -122,9 +122,9 @@ def _judged(raw: pl.Series) -> Column:
     if distinct == 1 and len(values) >= _LEAST_ROWS:
         return column("skip", f"one value, {texts[0]:.20}", "use token, if others follow later in the files")
     if values.dtype == pl.String and not real and texts.str.contains(_BRACKETED).all():
-        lists = as_lists(texts, None)
-        if not lists.null_count():
-            found = _of_lists(lists)
+        cells = as_lists(texts, None)
+        if not cells.null_count():
+            found = _of_lists(cells)
             return replace(
                 found, why=found.why.replace("lists", "lists in brackets", 1), missing=missing, nulls=nulls
             )
