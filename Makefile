@@ -5,6 +5,7 @@
 #   make test-rest    all other tests
 #   make chaos        the long form of the chaos suite: twenty kills of one study and all that tests do
 #   make bench        CPU benchmarks (minutes), kept in benchmarks/RESULTS.md
+#   make rooms        every folder of the packages with its files and lines
 #   make api          the reference, out of the docstrings, into build/api/
 #   make release-check   wheel and source archive, and the quickstart from each
 #   make dashboard    the app over runs/  make clean       delete what the targets made
@@ -12,7 +13,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ROWS ?= 150000
 
-.PHONY: quickstart bench test test-fast test-rest chaos lint format api release-check dashboard clean install
+.PHONY: quickstart bench test test-fast test-rest chaos lint format rooms api release-check dashboard clean install
 install: .venv/.installed
 
 # torch first: it decides which build of itself the others get.
@@ -66,6 +67,9 @@ lint: .venv/.installed
 format: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+rooms: .venv/.installed
+	@$(BIN)/python -m tests.rooms
 
 api: .venv/.installed
 	$(BIN)/pdoc --docformat google --output-directory build/api sizewise sizewise_prep sizewise_dashboard

@@ -18,7 +18,7 @@ unscaled or stepped by.
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,37 @@ from sizewise.embedding.kernels.cpu import Blocks
 
 if TYPE_CHECKING:
     from sizewise.embedding.kernels.gpu import DeviceBlocks
-    from sizewise.embedding.storage.table import Table
 
 SETTINGS_OF_NO_KERNEL = ("momentum", "weight_decay", "lr_decay", "maximize", "differentiable")
+
+
+class SteppedTable(Protocol):
+    """A table that can be stepped here: `storage.table.Table`, which uses this module, not the other way round."""
+
+    weight: nn.Parameter
+    stepper: "InBackward | None"
+
+    @property
+    def storage(self) -> str:
+        """How its numbers are stored, such as `bfloat16`."""
+        ...
+
+    @property
+    def steps_in_kernels(self) -> bool:
+        """Whether fused kernels can step it by gradients of vectors."""
+        ...
+
+    def sums(self) -> Tensor:
+        """A buffer like the weight for kernels to sum gradients in."""
+        ...
+
+    def next_stream(self) -> int | Tensor:
+        """What the next rounding draws its noise from."""
+        ...
+
+    def was_stepped(self) -> None:
+        """Note that kernels have changed the values, and rounded them."""
+        ...
 
 
 class Pending(NamedTuple):
@@ -88,13 +116,13 @@ class InBackward:
             they wait for the optimizer's own `step`.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, tables: Sequence["Table"], owned: bool) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, tables: Sequence[SteppedTable], owned: bool) -> None:
         self.optimizer, self.owned = optimizer, owned
         # Weak, like all that points back here: tables, which may be large, go with their model, not when Python
         # looks for cycles.
         self._tables = [weakref.ref(table) for table in tables]
         # By the backward pass that they belong to: one can run within another (torch.utils.checkpoint).
-        self._passes: dict[int, dict[Table, list[Pending]]] = {}
+        self._passes: dict[int, dict[SteppedTable, list[Pending]]] = {}
         self._marks: dict[nn.Parameter, Applied] = {}
         # Of an owned optimizer nothing of `tables` is read here: while a model is copied they are not filled yet.
         self._weights: list[nn.Parameter] = [table.weight for table in tables] if not owned else []
@@ -114,7 +142,7 @@ class InBackward:
         return InBackward, (self.optimizer, self.tables, True)
 
     @property
-    def tables(self) -> list["Table"]:
+    def tables(self) -> list[SteppedTable]:
         """Those to step in backward passes."""
         return [table for table in (reference() for reference in self._tables) if table is not None]
 
@@ -147,7 +175,7 @@ class InBackward:
                 "several processes: call its ordinary_gradients() before DistributedDataParallel"
             )
 
-    def takes(self, table: "Table", node: torch.autograd.graph.Node) -> bool:
+    def takes(self, table: SteppedTable, node: torch.autograd.graph.Node) -> bool:
         """Whether kernels step a table by gradients of its vectors, in the backward pass that is running.
 
         Args:
@@ -168,7 +196,7 @@ class InBackward:
         ):  # torch.autograd.grad runs, which is to return this table's gradient, and changes nothing
             return False
 
-    def put_off(self, table: "Table", pending: Pending) -> None:
+    def put_off(self, table: SteppedTable, pending: Pending) -> None:
         """Carry this into the table at the end of the backward pass that is running."""
         self._pass().setdefault(table, []).append(pending)
 
@@ -190,11 +218,11 @@ class InBackward:
         """Before an ordinary gradient comes, or the optimizer's own step, which has nothing left to do."""
         self.drop_marks()
 
-    def _group(self, table: "Table") -> dict[str, Any]:
+    def _group(self, table: SteppedTable) -> dict[str, Any]:
         groups = self.optimizer.param_groups
         return next(group for group in groups if any(w is table.weight for w in group["params"]))
 
-    def _pass(self) -> dict["Table", list[Pending]]:
+    def _pass(self) -> dict[SteppedTable, list[Pending]]:
         """What waits for the end of the backward pass that is running."""
         task = torch._C._current_graph_task_id()
         if task not in self._passes:
@@ -229,7 +257,7 @@ class InBackward:
                 self._marks[weight] = Applied.like(weight)
             weight.grad = self._marks[weight]
 
-    def _step(self, table: "Table", pending: list[Pending]) -> None:
+    def _step(self, table: SteppedTable, pending: list[Pending]) -> None:
         """Step a table by the gradients of its vectors."""
         group = self._group(table)
         rate = float(group["lr"])
@@ -261,7 +289,9 @@ class InBackward:
         table.was_stepped()
 
 
-def step_tables(optimizer: torch.optim.Optimizer, tables: Sequence["Table"], *, owned: bool = False) -> None:
+def step_tables(
+    optimizer: torch.optim.Optimizer, tables: Sequence[SteppedTable], *, owned: bool = False
+) -> None:
     """Have backward passes step tables.
 
     Args: as for `InBackward`.
@@ -299,7 +329,7 @@ def _nothing() -> None:
     return None
 
 
-def _step_whole(table: "Table", pending: list[Pending], rate: float, **adagrad: Any) -> bool:
+def _step_whole(table: SteppedTable, pending: list[Pending], rate: float, **adagrad: Any) -> bool:
     """Step, and round, a whole table by its sums, where gradients were summed; says whether it did."""
     for blocks, _, gradient in pending:
         if gradient is None:
@@ -310,7 +340,7 @@ def _step_whole(table: "Table", pending: list[Pending], rate: float, **adagrad: 
     return False
 
 
-def _add(table: "Table", pending: list[Pending]) -> None:
+def _add(table: SteppedTable, pending: list[Pending]) -> None:
     """Add gradients of vectors to the gradient of their table."""
     summed = table.weight.grad
     assert summed is not None

@@ -22,7 +22,7 @@ their steps it is counted on here.  Kernels round what they have stepped.
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from sizewise.embedding.ids.hashing import MASK32, lowbias32
-from sizewise.embedding.in_backward import is_gradient
+from sizewise.embedding.in_backward import InBackward, is_gradient
 from sizewise.embedding.storage import learned_step
 from sizewise.embedding.storage.quantization import (
     PACKED,
@@ -41,9 +41,6 @@ from sizewise.embedding.storage.quantization import (
     group_count,
     stored_bytes,
 )
-
-if TYPE_CHECKING:
-    from sizewise.embedding.in_backward import InBackward
 
 FLOAT_BYTES = 4
 
