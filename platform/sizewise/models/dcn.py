@@ -10,16 +10,15 @@ turns x into x + x0 * (W V x + b), where x0 is what came in, and V projects to `
 """
 
 import math
-from typing import Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from sizewise.embedding import Bags, Embedding
-from sizewise.models.base import Floats, Model, ModelOptions, Precision
-from sizewise.models.layers import DTYPES, as_logits, computing_in, drawn_from, ending_at, mlp, numbers
+from sizewise.embedding import Bags
+from sizewise.models.base import Floats, ModelOptions
+from sizewise.models.layers import LayeredModel, as_logits, computing_in, ending_at, mlp, numbers
 
 
 class DCNOptions(ModelOptions):
@@ -67,7 +66,7 @@ class CrossLayers(nn.Module):
         return crossed
 
 
-class DCN(Model):
+class DCN(LayeredModel[DCNOptions]):
     """Click logits from dense values and ids.
 
     Args:
@@ -80,29 +79,13 @@ class DCN(Model):
     """
 
     options = DCNOptions
-    precisions = ("float32", "bfloat16")
 
-    def __init__(
-        self, embedding: Embedding, dense_features: int, options: DCNOptions, precision: Precision = "float32"
-    ) -> None:
-        super().__init__(embedding, dense_features)
-        generator = drawn_from(embedding.seed)
-        self.mlp_dtype = DTYPES[precision]
-        bottom, width, top = _widths(embedding.features, dense_features, embedding.dim, options)
+    def add_layers(self, options: DCNOptions, generator: torch.Generator) -> None:
+        """The layers of these options."""
+        bottom, width, top = _widths(*self.sizes, options)
         self.bottom = mlp(bottom, generator, last_relu=True)
         self.crosses = CrossLayers(width, options.layers, options.rank, generator)
         self.over = mlp(top, generator)
-
-    @classmethod
-    def create(
-        cls, embedding: Embedding, dense_features: int, options: ModelOptions, precision: Precision
-    ) -> Self:
-        """A model of these layers.
-
-        Args: as for `Model.create`.
-        """
-        assert isinstance(options, DCNOptions)
-        return cls(embedding, dense_features, options, precision)
 
     @classmethod
     def floats(cls, features: int, dense_features: int, dim: int, options: ModelOptions) -> Floats:

@@ -13,15 +13,13 @@ embedding method holds both, its memory budget counts both, and a compression co
     logits = model(dense, ids)
 """
 
-from typing import Self
-
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from sizewise.embedding import Bags, Embedding
-from sizewise.models.base import Floats, Model, ModelOptions, Precision
-from sizewise.models.layers import DTYPES, as_logits, computing_in, drawn_from, mlp, numbers
+from sizewise.embedding import Bags
+from sizewise.models.base import Floats, ModelOptions
+from sizewise.models.layers import LayeredModel, as_logits, computing_in, mlp, numbers, weights_of_dense
 
 
 class DeepFMOptions(ModelOptions):
@@ -31,7 +29,7 @@ class DeepFMOptions(ModelOptions):
     """Widths of the hidden layers over all vectors and dense values."""
 
 
-class DeepFM(Model):
+class DeepFM(LayeredModel[DeepFMOptions]):
     """Click logits from dense values and ids.
 
     Args:
@@ -44,35 +42,13 @@ class DeepFM(Model):
     """
 
     options = DeepFMOptions
-    precisions = ("float32", "bfloat16")
     smallest_dim = 2
 
-    def __init__(
-        self,
-        embedding: Embedding,
-        dense_features: int,
-        options: DeepFMOptions,
-        precision: Precision = "float32",
-    ) -> None:
-        super().__init__(embedding, dense_features)
-        generator = drawn_from(embedding.seed)
-        self.mlp_dtype = DTYPES[precision]
-        self.deep = mlp(_widths(embedding.features, dense_features, embedding.dim, options), generator)
-        if dense_features:
-            self.linear = nn.Linear(dense_features, 1, bias=False)
-            with torch.no_grad():
-                self.linear.weight.normal_(0.0, 0.01, generator=generator)
-
-    @classmethod
-    def create(
-        cls, embedding: Embedding, dense_features: int, options: ModelOptions, precision: Precision
-    ) -> Self:
-        """A model of these layers.
-
-        Args: as for `Model.create`.
-        """
-        assert isinstance(options, DeepFMOptions)
-        return cls(embedding, dense_features, options, precision)
+    def add_layers(self, options: DeepFMOptions, generator: torch.Generator) -> None:
+        """The layers of these options."""
+        self.deep = mlp(_widths(*self.sizes, options), generator)
+        if self.dense_features:
+            self.linear = weights_of_dense(self.dense_features, generator)
 
     @classmethod
     def floats(cls, features: int, dense_features: int, dim: int, options: ModelOptions) -> Floats:

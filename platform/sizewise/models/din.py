@@ -14,16 +14,16 @@ have equal vectors is the embedding's matter: they do where it hashes raw tokens
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from sizewise.embedding import Bags, Embedding
+from sizewise.embedding import Bags
 from sizewise.embedding.bags import pooled
-from sizewise.models.base import Floats, Model, ModelOptions, Precision
-from sizewise.models.layers import DTYPES, as_logits, computing_in, drawn_from, mlp, numbers
+from sizewise.models.base import Floats, ModelOptions
+from sizewise.models.layers import LayeredModel, as_logits, computing_in, mlp, numbers
 from sizewise_core.errors import InputError
 
 Column = str | Annotated[int, Field(ge=0)]
@@ -43,7 +43,7 @@ class DINOptions(ModelOptions):
     """Widths of the hidden layers over all vectors and dense values."""
 
 
-class DIN(Model):
+class DIN(LayeredModel[DINOptions]):
     """Click logits from dense values, ids and lists.
 
     Args:
@@ -59,14 +59,11 @@ class DIN(Model):
     """
 
     options = DINOptions
-    precisions = ("float32", "bfloat16")
     columns = {"target": "token", "history": "list"}  # as `Model` declares it
 
-    def __init__(
-        self, embedding: Embedding, dense_features: int, options: DINOptions, precision: Precision = "float32"
-    ) -> None:
-        super().__init__(embedding, dense_features)
-        last = embedding.features - 1
+    def add_layers(self, options: DINOptions, generator: torch.Generator) -> None:
+        """The layers of these options."""
+        last = self.embedding.features - 1
         history = last if options.history is None else options.history
         if not isinstance(options.target, int) or not isinstance(history, int):
             raise InputError(
@@ -78,22 +75,9 @@ class DIN(Model):
                 "lists come after tokens"
             )
         self.target, self.history = options.target, history
-        generator = drawn_from(embedding.seed)
-        self.mlp_dtype = DTYPES[precision]
-        attention, top = _widths(embedding.features, dense_features, embedding.dim, options)
+        attention, top = _widths(*self.sizes, options)
         self.attention = mlp(attention, generator)
         self.top = mlp(top, generator)
-
-    @classmethod
-    def create(
-        cls, embedding: Embedding, dense_features: int, options: ModelOptions, precision: Precision
-    ) -> Self:
-        """A model of these layers.
-
-        Args: as for `Model.create`.
-        """
-        assert isinstance(options, DINOptions)
-        return cls(embedding, dense_features, options, precision)
 
     @classmethod
     def floats(cls, features: int, dense_features: int, dim: int, options: ModelOptions) -> Floats:

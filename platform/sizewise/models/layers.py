@@ -1,18 +1,65 @@
-"""Layers that several models have: fully connected ones, drawn from one seed; and the precision they compute in."""
+"""What several models have in common: fully connected layers, drawn from one seed, and the precision they compute in.
+
+class Mine(LayeredModel[MyOptions]): ...     # its layers, the memory they take, and `forward`
+"""
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import Any
+from typing import Any, Generic, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from sizewise.embedding import Embedding
 from sizewise.embedding.ids.hashing import derived_seed
-from sizewise.models.base import Precision
+from sizewise.models.base import Model, ModelOptions, Precision
+
+Options = TypeVar("Options", bound=ModelOptions)
 
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class LayeredModel(Model, Generic[Options]):
+    """A model whose layers are all drawn from the embedding's seed: one seed makes the complete model.
+
+    Args:
+        embedding: gives the vectors.
+        dense_features: number of dense values; they may be none.
+        options: of the layers.
+        precision: that the layers compute in.
+    """
+
+    precisions = ("float32", "bfloat16")
+
+    def __init__(
+        self, embedding: Embedding, dense_features: int, options: Options, precision: Precision = "float32"
+    ) -> None:
+        super().__init__(embedding, dense_features)
+        self.mlp_dtype = DTYPES[precision]
+        self.add_layers(options, drawn_from(embedding.seed))
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Features that give a vector, dense values, and the length of a vector."""
+        return self.embedding.features, self.dense_features, self.embedding.dim
+
+    @abstractmethod
+    def add_layers(self, options: Options, generator: torch.Generator) -> None:
+        """Make the layers, whose weights are drawn from `generator`, always in the same order."""
+
+    @classmethod
+    def create(
+        cls, embedding: Embedding, dense_features: int, options: ModelOptions, precision: Precision
+    ) -> Self:
+        """A model of these layers.
+
+        Args: as for `Model.create`.
+        """
+        assert isinstance(options, cls.options)
+        return cls(embedding, dense_features, cast(Options, options), precision)
 
 
 def drawn_from(seed: int) -> torch.Generator:
@@ -36,6 +83,14 @@ def mlp(widths: Sequence[int], generator: torch.Generator, last_relu: bool = Fal
             linear.bias.normal_(0.0, math.sqrt(1 / fan_out), generator=generator)
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*(layers if last_relu else layers[:-1]))
+
+
+def weights_of_dense(dense_features: int, generator: torch.Generator) -> nn.Linear:
+    """First-order weights of dense values, which start small: N(0, 0.01^2)."""
+    linear = nn.Linear(dense_features, 1, bias=False)
+    with torch.no_grad():
+        linear.weight.normal_(0.0, 0.01, generator=generator)
+    return linear
 
 
 def numbers(widths: Sequence[int]) -> int:

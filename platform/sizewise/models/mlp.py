@@ -5,15 +5,13 @@ model = MLP(embedding, 13, MLPOptions(top_mlp=[256, 128]))
 logits = model(dense, ids)
 """
 
-from typing import Self
-
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from sizewise.embedding import Bags, Embedding
-from sizewise.models.base import Floats, Model, ModelOptions, Precision
-from sizewise.models.layers import DTYPES, as_logits, computing_in, drawn_from, mlp, numbers
+from sizewise.embedding import Bags
+from sizewise.models.base import Floats, ModelOptions
+from sizewise.models.layers import LayeredModel, as_logits, computing_in, mlp, numbers
 
 
 class MLPOptions(ModelOptions):
@@ -23,7 +21,7 @@ class MLPOptions(ModelOptions):
     """Widths of the hidden layers."""
 
 
-class MLP(Model):
+class MLP(LayeredModel[MLPOptions]):
     """Click logits from dense values and ids.
 
     Args:
@@ -36,26 +34,11 @@ class MLP(Model):
     """
 
     options = MLPOptions
-    precisions = ("float32", "bfloat16")
 
-    def __init__(
-        self, embedding: Embedding, dense_features: int, options: MLPOptions, precision: Precision = "float32"
-    ) -> None:
-        super().__init__(embedding, dense_features)
-        self.mlp_dtype = DTYPES[precision]
-        widths = _widths(embedding.features, dense_features, embedding.dim, options)
-        self.layers = mlp(widths, drawn_from(embedding.seed))
-
-    @classmethod
-    def create(
-        cls, embedding: Embedding, dense_features: int, options: ModelOptions, precision: Precision
-    ) -> Self:
-        """A model of these layers.
-
-        Args: as for `Model.create`.
-        """
-        assert isinstance(options, MLPOptions)
-        return cls(embedding, dense_features, options, precision)
+    def add_layers(self, options: MLPOptions, generator: torch.Generator) -> None:
+        """The layers of these options."""
+        widths = _widths(*self.sizes, options)
+        self.layers = mlp(widths, generator)
 
     @classmethod
     def floats(cls, features: int, dense_features: int, dim: int, options: ModelOptions) -> Floats:

@@ -12,15 +12,13 @@ embedding method holds both, and its memory budget counts both.
     logits = model(dense, ids)
 """
 
-from typing import Self
-
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from sizewise.embedding import Bags, Embedding
-from sizewise.models.base import Floats, Model, ModelOptions, Precision
-from sizewise.models.layers import DTYPES, as_logits, computing_in, drawn_from, mlp, numbers
+from sizewise.embedding import Bags
+from sizewise.models.base import Floats, ModelOptions
+from sizewise.models.layers import LayeredModel, as_logits, computing_in, mlp, numbers, weights_of_dense
 
 
 class WideDeepOptions(ModelOptions):
@@ -30,7 +28,7 @@ class WideDeepOptions(ModelOptions):
     """Widths of the hidden layers over all vectors and dense values."""
 
 
-class WideDeep(Model):
+class WideDeep(LayeredModel[WideDeepOptions]):
     """Click logits from dense values and ids.
 
     Args:
@@ -43,35 +41,13 @@ class WideDeep(Model):
     """
 
     options = WideDeepOptions
-    precisions = ("float32", "bfloat16")
     smallest_dim = 2
 
-    def __init__(
-        self,
-        embedding: Embedding,
-        dense_features: int,
-        options: WideDeepOptions,
-        precision: Precision = "float32",
-    ) -> None:
-        super().__init__(embedding, dense_features)
-        generator = drawn_from(embedding.seed)
-        self.mlp_dtype = DTYPES[precision]
-        self.deep = mlp(_widths(embedding.features, dense_features, embedding.dim, options), generator)
-        if dense_features:
-            self.linear = nn.Linear(dense_features, 1, bias=False)
-            with torch.no_grad():
-                self.linear.weight.normal_(0.0, 0.01, generator=generator)
-
-    @classmethod
-    def create(
-        cls, embedding: Embedding, dense_features: int, options: ModelOptions, precision: Precision
-    ) -> Self:
-        """A model of these layers.
-
-        Args: as for `Model.create`.
-        """
-        assert isinstance(options, WideDeepOptions)
-        return cls(embedding, dense_features, options, precision)
+    def add_layers(self, options: WideDeepOptions, generator: torch.Generator) -> None:
+        """The layers of these options."""
+        self.deep = mlp(_widths(*self.sizes, options), generator)
+        if self.dense_features:
+            self.linear = weights_of_dense(self.dense_features, generator)
 
     @classmethod
     def floats(cls, features: int, dense_features: int, dim: int, options: ModelOptions) -> Floats:
