@@ -5,8 +5,9 @@
 
 Full tables (1x) and one robe pool (100x, 1,000x), float32, dim 16, Adagrad, batches of 512. Each model at each size
 has its learning rate chosen on validation rows with the first seed, out of one list for all; other seeds have that
-rate, and validation chooses the epoch. Rows: the real sample; planted ones; planted ones with crosses, whose log-odds
-have a term for every pair of values of three pairs of features, so that no sum over features can express them.
+rate, and validation chooses the epoch. Rows: the real sample; planted ones; planted ones with crosses that carry signal
+(`crosses`: `sizewise generate --crosses 3`), whose log-odds have a term for every pair of values of three pairs of
+features, so that no sum over features can express them; the same with a feature for each of these pairs (`crossed`).
 """
 
 import argparse
@@ -14,15 +15,15 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from benchmarks.quality.rows import REAL, load
+from benchmarks.quality.rows import REAL, load, sizes
 from benchmarks.quality.tables import interval
-from benchmarks.scale.arrays import Data, Split, predicted, scored
+from benchmarks.scale.arrays import Data, Split, number_values, predicted, scored
 from benchmarks.scale.methods import BOTTOM, TOP, Spec, make
 from benchmarks.scale.rows import bayes
 from benchmarks.scale.table import Record, Result
@@ -30,7 +31,9 @@ from benchmarks.scale.training import Schedule, fit
 from benchmarks.timing import machine
 
 from sizewise import models
-from sizewise.embedding.ids.hashing import lowbias32
+from sizewise_prep.planted import Dials, World
+from sizewise_prep.planted.columns.crosses import PAIRS
+from sizewise_prep.raw.parsing.rows import log_dense
 
 MODELS: dict[str, dict[str, Any]] = {
     "dlrm": {"bottom_mlp": BOTTOM, "top_mlp": TOP},
@@ -39,10 +42,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "mlp": {"top_mlp": TOP},
 }
 RATIOS = (1, 100, 1_000)
-RATES = (0.01, 0.02, 0.04)
-SOURCES = ("real", "crosses", "planted")
+RATES = (0.005, 0.01, 0.02, 0.04)
+SOURCES = ("real", "planted", "crosses", "crossed")
 ROWS, BATCH, EPOCHS, SEEDS = 137_139, 512, 2, 3
-STRENGTH = 0.8  # standard deviation of a cross's term in the log-odds
+CROSSES = Dials(crosses=3)
 CPU = torch.device("cpu")
 
 
@@ -63,33 +66,35 @@ class Training(NamedTuple):
 @lru_cache(maxsize=1)
 def data_of(source: str) -> tuple[Data, str]:
     """Rows, and what is known of the best possible test AUC."""
-    data, known = load(str(REAL) if source == "real" else "planted", ROWS, 1, CPU)
-    if source != "crosses":
-        return data, known
-    splits = [_with_crosses(split, data.values.sizes) for split in (data.train, data.validation, data.test)]
+    if source in ("real", "planted"):
+        return load(str(REAL) if source == "real" else source, ROWS, 1, CPU)
+    rows = _with_crosses(as_features=source == "crossed")
+    train, validation, test = sizes(len(rows))
+    ends = (0, train), (train, train + validation), (len(rows) - test, len(rows))
+    splits = [rows.part(*end) for end in ends]
+    universe = [int(column.max()) + 1 for column in rows.ids.T]
     probability = splits[2].probability
     assert probability is not None
-    return Data(
-        *splits, data.values
-    ), f"Bayes AUC on the test rows {bayes(probability.double())[0]:.4f} expected"
+    known = f"Bayes AUC on the test rows {bayes(probability.double())[0]:.4f} expected"
+    return Data(*splits, number_values(splits[0], splits[1:], universe)), known
 
 
-def _with_crosses(split: Split, sizes: list[int]) -> Split:
-    """The rows with labels drawn anew, of log-odds with a term for every pair of values of three pairs of features.
-
-    The features are the six whose number of values is nearest to 100: pairs of them come often enough to be learnt.
-    """
-    assert split.probability is not None
-    near = sorted(range(len(sizes)), key=lambda column: abs(sizes[column] - 100))[:6]
-    logit = torch.logit(split.probability.double())
-    for number, (a, b) in enumerate(zip(near[::2], near[1::2], strict=True)):
-        pair = split.ids[:, a].long() * 1_000_003 + split.ids[:, b].long() + 7_919 * number
-        hashed = lowbias32(pair & 0xFFFF_FFFF).double() / 2**32
-        logit += STRENGTH * (12**0.5) * (hashed - 0.5)
-    probability = torch.sigmoid(logit)
-    drawn = torch.rand(len(probability), generator=torch.Generator().manual_seed(len(probability)))
-    label = (drawn < probability).to(split.label.dtype)
-    return replace(split, label=label, probability=probability.float())
+def _with_crosses(as_features: bool) -> Split:
+    """Planted rows of which crosses carry signal, and a feature for each of these or none."""
+    chunk = World(1, ROWS, CROSSES).chunk(0, ROWS)
+    columns = list(chunk.tokens)
+    if as_features:
+        pairs = [(columns[a].astype(np.uint64), columns[b]) for a, b in PAIRS[: CROSSES.crosses]]
+        columns += [np.where((a == 0) | (b == 0), 0, a << 32 | b) for a, b in pairs]
+    ids = np.stack([np.unique(column, return_inverse=True)[1] for column in columns], axis=1)
+    dense = np.where(chunk.observed, chunk.integers, np.nan).T.astype(np.float32)
+    arrays = (
+        log_dense(dense, fill=True),
+        ids.astype(np.int32),
+        chunk.labels,
+        chunk.probability.astype(np.float32),
+    )
+    return Split(*map(torch.from_numpy, arrays))
 
 
 def train(training: Training, data: Data, record: Record) -> None:
