@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -53,20 +52,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("recipes")
     planted.generate(folder / "raw", 5_000, seed=3, files=2)
     days = sorted((folder / "raw").glob("day_*.tsv"))
-    rng = np.random.default_rng(5)
-    users, items = rng.zipf(1.3, 3_000) % 300, rng.zipf(1.2, 3_000) % 500
-    liked = rng.random(3_000) < 0.2 + 0.6 * ((users * 7 + items) % 3 == 0)
-    listens = pl.DataFrame(
-        {
-            "uid": users.astype(np.uint32),
-            "timestamp": rng.permutation(3_000).astype(np.uint32),
-            "item_id": items.astype(np.uint32),
-            "is_organic": rng.integers(0, 2, 3_000).astype(np.uint8),
-            "played_ratio_pct": np.where(liked, 100, 10).astype(np.uint16),
-            "track_length_seconds": rng.integers(60, 400, 3_000).astype(np.uint32),
-        }
+    dials = planted.Dials(users=300, items=400, user_signal=2, numbers=2, number_signal=1)
+    planted.generate(folder / "visits", 3_000, seed=5, dials=dials, format="parquet")
+    listens = pl.read_parquet(folder / "visits" / "day_0.parquet").select(
+        uid="user",
+        timestamp="time",
+        item_id="item",
+        is_organic=pl.col("C9"),  # of three values
+        played_ratio_pct=pl.when(pl.col("label") == 1).then(100).otherwise(10),
+        track_length_seconds="N2",
     )
-    listens.write_parquet(folder / "listens.parquet")
+    listens.sample(fraction=1, shuffle=True, seed=5).write_parquet(folder / "listens.parquet")
     asked = {
         "mlperf_dcnv2": [*map(str, days), "--tokens", "contiguous", "--split", "mlperf"],
         "criteo_tb_dlrm": [*map(str, days), "--split", "mlperf"],
