@@ -16,9 +16,13 @@ import polars as pl
 
 from sizewise_prep.raw.parsing.converter import texts_of
 from sizewise_prep.raw.parsing.list_values import as_lists, flattened
+from sizewise_prep.raw.proposing.doubts import doubt_of, is_decorated, mostly_numbers
 from sizewise_prep.raw.values.time_order import looks_like_time
 
-NULLS = ("NULL", "null", "nan", "NaN", "NA", "N/A", "None", "none", r"\N", "undefined", "<null>")
+NULLS = (
+    *("NULL", "null", "Null", "(null)", "<null>", "nil", r"\N", "None", "none", "undefined"),
+    *("nan", "NaN", "NAN", "-nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "?", "-"),
+)
 """Texts that stand for a missing value in somebody's files."""
 
 _LABELS = (
@@ -34,6 +38,13 @@ _LABELS = (
         "response",
     ),
 )
+_TWO_WORDS = {
+    frozenset({"-1", "1"}): "label > 0",
+    frozenset({"no", "yes"}): "label == ",
+    frozenset({"n", "y"}): "label == ",
+    frozenset({"f", "t"}): "label == ",
+}
+"""Values that say no and yes as 0 and 1 do, in lower case, and the rule that reads them."""
 _RATINGS = re.compile(r"(^|_)(rating|rate|stars?|score)s?($|_)", re.IGNORECASE)
 _ID = re.compile(
     r"(^|_)(id|ids|idx|index|key|code|type|cat|category|zip|hash|uid|ip)($|_)|Id$|ID$", re.IGNORECASE
@@ -62,6 +73,7 @@ _FEW, _MANY = 50, 0.999
 _LEAST_ROWS = 100  # before values that never come again say something
 _LONG_TEXT = 60
 _TIME_VALUES = 1000
+_TEMPORAL = (pl.Date, pl.Datetime, pl.Duration, pl.Time)
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,8 @@ def _judged(raw: pl.Series) -> Column:
     name = raw.name
     if raw.dtype.is_nested():
         return _of_lists(as_lists(raw, None))
+    if raw.dtype in (pl.Duration, pl.Time):
+        return Column(name, "skip", f"{str(raw.dtype).lower():.20} values, which are not read", "", 0, 0.0)
     values, nulls = _known(raw)
     missing = 1 - len(values) / max(1, len(raw))
     distinct = values.n_unique()
@@ -106,7 +120,8 @@ def _judged(raw: pl.Series) -> Column:
         return Column(name, kind, why, unsure, distinct, missing, nulls)
 
     if not len(values):
-        return column("skip", "no value in these rows")
+        no_text = raw.dtype == pl.Binary and raw.null_count() < len(raw)
+        return column("skip", "bytes that are no text" if no_text else "no value in these rows")
     if values.dtype in (pl.Date, pl.Datetime):
         return column("time", "times")
     if values.dtype == pl.Boolean:
@@ -129,6 +144,10 @@ def _judged(raw: pl.Series) -> Column:
                 found, why=found.why.replace("lists", "lists in brackets", 1), missing=missing, nulls=nulls
             )
     if values.dtype == pl.String and not real and (separator := _inner_separator(texts)):
+        if separator.strip() == "," and is_decorated(texts):
+            return column(
+                "token", "texts", f'{doubt_of(texts)}; {{kind: tokens, separator: ","}}, if they are lists'
+            )
         lists = _of_lists(texts.str.split(separator))
         kind = f"{{kind: tokens, separator: {json.dumps(separator)}}}"
         why, unsure = (
@@ -136,10 +155,21 @@ def _judged(raw: pl.Series) -> Column:
             f"token, if {json.dumps(separator)} separates nothing",
         )
         return replace(lists, kind=kind, why=f"texts, {why}", unsure=unsure, missing=missing, nulls=nulls)
-    if distinct >= _MANY * len(values) and len(values) >= _LEAST_ROWS and (whole or not real):
+    if values.dtype == pl.String and not real and (other := mostly_numbers(texts)) is not None:
+        unsure = f"token; some values are no numbers, such as {other:.20}, and make bad rows"
+        return column("number", "nearly all are numbers", unsure)
+    quantity = whole and not named_id and _QUANTITY.search(name) is not None
+    if (
+        distinct >= _MANY * len(values)
+        and len(values) >= _LEAST_ROWS
+        and not quantity
+        and (whole or not real)
+    ):
         if _OF_A_ROW.fullmatch(name.strip()):
             return column("skip", "another value in every row")
-        return column("token", "another value in every row", "skip, if none comes again later in the files")
+        doubt = "" if real else doubt_of(texts)
+        unsure = doubt or "skip, if none comes again later in the files"
+        return column("token", "another value in every row", unsure)
     if real and not whole:
         return column("number", f"real numbers{_negative(values.cast(pl.Float64))}")
     if whole:
@@ -148,7 +178,7 @@ def _judged(raw: pl.Series) -> Column:
         return column("hex", "eight hexadecimal digits")
     if float(texts.str.len_chars().mean() or 0) > _LONG_TEXT:  # type: ignore[arg-type]
         return column("skip", "long texts", "token, if the same texts come again")
-    return column("token", "texts")
+    return column("token", "texts", doubt_of(texts))
 
 
 def _of_lists(lists: pl.Series) -> Column:
@@ -235,7 +265,20 @@ def _one_label(columns: list[Column], rows: pl.DataFrame) -> list[Column]:
         and (column.kind in ("integer", "number", "token"))
     ]
     found = list(columns)
-    if named or binary:
+    words = [(column, rule) for column in columns if (rule := _rule_of_words(column, rows[column.name]))]
+    words.sort(key=lambda one: _plain(one[0].name) not in _LABELS)
+    partly = [column for column in columns if column.missing and _plain(column.name) in _LABELS]
+    partly = [
+        column for column in partly if _is_binary(rows[column.name].filter(_has_value(rows[column.name])))
+    ]
+    if words and not named:
+        label, rule = words[0]
+        unsure = "" if _plain(label.name) in _LABELS else "by its values"
+        found[places[label.name]] = replace(label, kind=rule, why="two values, yes and no", unsure=unsure)
+    elif partly and not named:
+        unsure = "rows without it are bad ones: leave them out with --max-bad-fraction"
+        found[places[partly[0].name]] = replace(partly[0], kind="label", why="0 and 1", unsure=unsure)
+    elif named or binary:
         label = (named or binary)[0]
         share = f"{_share_of_clicks(rows[label.name]):.1%} are clicks"
         others = [column.name for column in (named if len(named) > 1 else binary) if column is not label]
@@ -257,6 +300,21 @@ def _one_label(columns: list[Column], rows: pl.DataFrame) -> list[Column]:
     return found
 
 
+def _rule_of_words(column: Column, raw: pl.Series) -> str | None:
+    """The rule by which a column of two words is the label; None where it cannot be."""
+    if column.missing or raw.dtype.is_nested() or raw.dtype in _TEMPORAL:
+        return None
+    texts: list[str] = sorted(raw.cast(pl.String, strict=False).unique().drop_nulls().to_list())
+    rule = _TWO_WORDS.get(frozenset(text.lower().removesuffix(".0") for text in texts))
+    if rule is None or len(texts) != 2 or (texts[0].lower() == "f" and _plain(column.name) not in _LABELS):
+        return None
+    return rule if rule.endswith("0") else f"{rule}{texts[1]}"
+
+
+def _has_value(raw: pl.Series) -> pl.Series:
+    return raw.is_not_null() & (raw.cast(pl.String, strict=False) != "")
+
+
 def _one_time(columns: list[Column]) -> list[Column]:
     """The same with one time at most: the first; others are skipped."""
     times = [column for column in columns if column.kind == "time"]
@@ -275,7 +333,7 @@ def _plain(name: str) -> str:
 def _is_binary(raw: pl.Series) -> bool:
     if raw.dtype == pl.Boolean:
         return raw.n_unique() == 2
-    if raw.dtype.is_nested() or raw.dtype in (pl.Date, pl.Datetime):
+    if raw.dtype.is_nested() or raw.dtype in _TEMPORAL:
         return False
     texts: Sequence[str | None] = raw.cast(pl.String).unique().to_list()
     known = {(text or "").lower().removesuffix(".0") for text in texts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -21,6 +22,7 @@ from sizewise_prep.raw.tables.parquet import opened
 
 ROWS = 50_000
 _TEXT_BYTES = 4 << 20
+_FEW_BAD = 0.01  # of lines that are not UTF-8, and are set aside as bad rows
 _BATCH_ROWS = 10_000
 
 
@@ -61,6 +63,8 @@ def sample(raw: RawFile) -> Sample:
             schema = file.schema_arrow
     else:
         schema, batches = first_batches(raw, ROWS)
+    if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
+        raise InputError(f"{raw.path:.150}: has two columns {twice[0][:40]!r}: rename one")
     table = pa.Table.from_batches(batches, schema)
     batches = table.combine_chunks().to_batches()
     rows = frame(batches[0]) if batches else pl.DataFrame()
@@ -81,12 +85,22 @@ def _of_text(raw: RawFile) -> Sample:
     block = next(iter(Reader(raw, block_bytes=_TEXT_BYTES)), b"")
     if what := text_format(block[:512]):
         raise InputError(f"{raw.path}: {what}")
+    first, _, _ = block.partition(b"\n")
+    if first.rstrip(b"\r").count(b"\r") > 1:
+        raise InputError(
+            f"{raw.path}, line 1: lines end with a carriage return alone: convert them, such as with `tr '\\r' '\\n'`"
+        )
+    if (bad := _not_utf8(block)) is not None:
+        raise InputError(
+            f"{raw.path}, line {bad}: is not text in UTF-8: convert the file, such as with `iconv -f LATIN1 -t UTF-8`"
+        )
     form = text_form(block)
     if form is None:
         raise InputError(
             f"{raw.path}: no separator (tab, comma, semicolon, bar, space) gives its lines as many fields each; "
             "is it a log with one row a line?"
         )
+    _check_names(raw, form, first)
     text = block.decode("utf-8", "replace").encode()
     try:
         table = pa_csv.read_csv(
@@ -111,4 +125,39 @@ def _of_text(raw: RawFile) -> Sample:
         ) from None
     rows = pl.from_arrow(table.slice(0, ROWS))
     assert isinstance(rows, pl.DataFrame)
+    rows.columns = form.names  # Polars has other names for empty ones
     return Sample(rows, form)
+
+
+def _not_utf8(block: bytes) -> int | None:
+    """The first line that is not UTF-8, where it is that of the names, or many are: a few are bad rows."""
+    try:
+        block.decode()
+        return None
+    except UnicodeDecodeError:
+        lines = block.split(b"\n")[:-1]
+    bad = []
+    for number, line in enumerate(lines, 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            bad.append(number)
+    return bad[0] if bad and (bad[0] == 1 or len(bad) > _FEW_BAD * len(lines)) else None
+
+
+def _check_names(raw: RawFile, form: TextForm, first: bytes) -> None:
+    """Refuse a first line that can be neither the names of the columns nor a row."""
+    separator, line = form.separator, first.decode("utf-8", "replace").rstrip("\r")
+    if form.doubled:
+        both = separator * 2
+        raise InputError(
+            f"{raw.path}: fields are separated by {both!r}, and a separator is one character: convert the file, such "
+            f"as with `sed 's/{both}/\\t/g'`"
+        )
+    if form.width_of_first != len(form.names):
+        raise InputError(
+            f"{raw.path}, line 1: has {form.width_of_first} fields ({line[:40]!r}), and the others have "
+            f"{len(form.names)}: remove it"
+        )
+    if form.twice is not None:
+        raise InputError(f"{raw.path}, line 1: names two columns {form.twice[:40]!r}: rename one")

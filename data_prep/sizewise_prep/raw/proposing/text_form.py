@@ -26,6 +26,9 @@ class TextForm:
         header: whether the first line names the columns.
         names: of the columns, from the header, else `c1`, `c2` and so on.
         unsure: sentences about what may be otherwise.
+        doubled: whether two separators stand between fields.
+        width_of_first: fields of the first line.
+        twice: a name that the first line has twice, if it names the columns.
     """
 
     separator: str
@@ -33,6 +36,9 @@ class TextForm:
     header: bool
     names: list[str]
     unsure: list[str]
+    doubled: bool = False
+    width_of_first: int = 0
+    twice: str | None = None
 
 
 def text_form(start: bytes) -> TextForm | None:
@@ -57,10 +63,11 @@ def text_form(start: bytes) -> TextForm | None:
     _, _, separator, quotes, rows = max(fitting, key=lambda one: (one[0], len(one[4][0]) > 2, one[1], one[3]))
     quotes = quotes and any(f'"{separator}' in line or f'{separator}"' in line for line in text.splitlines())
     unsure = []
-    first, rest = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
-    named = len(set(first)) == len(first) and all(
-        field.strip() and not _NUMBER.fullmatch(field.strip()) for field in first
-    )
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    first, rest = rows[0], [row for row in rows[1:] if len(row) == width]
+    # One name may be empty: that of pandas' index, or of what is behind a separator at the end of each line.
+    named = first.count("") <= 1 and not any(_NUMBER.fullmatch(field.strip()) for field in first)
+    first = first if len(first) == width else [""] * width
     # A header is text above numbers; where everything is text, names that never come again.
     header = named and (
         any(_NUMBER.fullmatch(row[place]) for row in rest[:20] for place in range(len(row)))
@@ -69,7 +76,11 @@ def text_form(start: bytes) -> TextForm | None:
     if header and not any(_NUMBER.fullmatch(field) for row in rest[:20] for field in row):
         unsure.append("whether the first line names the columns")
     names = first if header else [f"c{place}" for place in range(1, len(first) + 1)]
-    return TextForm(separator, quotes, header, names, unsure)
+    twice = next((name for name, count in Counter(first).items() if count > 1 and name), None)
+    doubled = width > 2 and width % 2 == 1 and not any(any(row[1::2]) for row in rows if len(row) == width)
+    return TextForm(
+        separator, quotes, header, names, unsure, doubled, len(rows[0]), twice if header else None
+    )
 
 
 def _rows(text: str, separator: str, quotes: bool) -> list[list[str]]:

@@ -117,7 +117,10 @@ def _plain(column: pa.Array) -> pa.Array:
     if pa.types.is_float16(column.type):
         return column.cast(pa.float32())
     if pa.types.is_decimal256(column.type):
-        return column.cast(pa.float64())
+        try:
+            return column.cast(pa.decimal128(38, column.type.scale))
+        except pa.ArrowInvalid:  # a value is too large
+            return column.cast(pa.float64())
     if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):
         column = column.cast(pa.large_list(column.type.value_type))
     listed = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)

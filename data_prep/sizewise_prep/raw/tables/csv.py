@@ -72,8 +72,9 @@ class _Text:
             )
         except pa.ArrowInvalid:
             return None
-        frame = pl.from_arrow(table.rename_columns(list(wanted.values())))
+        frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
+        frame.columns = list(wanted.values())
         return frame
 
 
@@ -104,11 +105,13 @@ class _Block:
         if found.open_at < len(self.text):
             raw = self.text[found.open_at :]
             fault = Fault("quotes", "has a quote that is not closed until the file ends")
-            bad = [BadRow(int(lines[-1]), _in_a_line(raw), fault)]
-            empty = self.of.converter.convert(
-                pl.DataFrame(schema=dict.fromkeys(self.of.converter.columns, pl.String))
-            )
-            yield Parsed(empty.rows, bad, empty.inexact, empty.times, np.empty(0, np.int64), empty.splits)
+            yield self._none_but([BadRow(int(lines[-1]), _in_a_line(raw), fault)])
+
+    def _none_but(self, bad: list[BadRow]) -> Parsed:
+        """No rows but bad ones."""
+        none = pl.DataFrame(schema=dict.fromkeys(self.of.converter.columns, pl.String))
+        empty = self.of.converter.convert(none)
+        return Parsed(empty.rows, bad, empty.inexact, empty.times, np.empty(0, np.int64), empty.splits)
 
     def _rows(
         self, text: bytes, starts: npt.NDArray[np.int64], lines: npt.NDArray[np.int64]
@@ -140,6 +143,8 @@ class _Block:
                 good.append(raw)
                 good_lines.append(int(lines[row]))
         ends = np.cumsum([0, *map(len, good)], dtype=np.int64)
+        if not good:
+            return self._none_but(sorted(bad))
         parsed = self._rows(b"".join(good), ends, np.array(good_lines, np.int64))
         if parsed is None:
             raise AssertionError(f"line {lines[0]} and on: rows that pass the rule do not parse")
@@ -226,6 +231,11 @@ class CsvRows(TextStretch):
         ):
             return (
                 f"{row.fault.detail}; where fields stand in quotes, write `quotes: true` in the schema file"
+            )
+        if row.fault.reason == "not_text" and self._by_schema:
+            return (
+                f"{row.fault.detail}; fix the row, set bad ones aside (--max-bad-fraction), or convert the file, such "
+                "as with `iconv -f LATIN1 -t UTF-8`"
             )
         if row.fault.reason in ("field_count", "quotes", "nul_bytes", "not_text"):
             return f"{row.fault.detail}; fix the row, or set bad ones aside (--max-bad-fraction)"

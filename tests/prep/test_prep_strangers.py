@@ -1,0 +1,176 @@
+"""Files as strangers have them: what `schema` proposes and `prep` makes of it, or one sentence that says the fix."""
+
+import datetime
+import json
+import string
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.proposing import propose
+
+ROWS = range(240)
+HEADER = "click,user,price\n"
+LINES = [f"{j % 2},u{j % 37},{j % 9 * 1.5}\n" for j in ROWS]
+CSV = HEADER + "".join(LINES)
+
+
+def each(form: str, header: str = HEADER) -> str:
+    """A line for each row, of a format string of its number `j`, its click and its user."""
+    return header + "".join(form.format(j=j, click=j % 2, user=f"u{j % 37}") + "\n" for j in ROWS)
+
+
+READ = {
+    "a mark of UTF-8": (b"\xef\xbb\xbf" + CSV.encode(), {"click": "label", "price": "number"}),
+    "CRLF": (CSV.replace("\n", "\r\n"), {"click": "label", "price": "number"}),
+    "quoted line breaks": (
+        each('{click},"Line {user}\nand ""more"", yes",1.5'),
+        {"click": "label", "user": "token"},
+    ),
+    "semicolons and quotes": (each('"{click}";"{user}";"1.5"', '"click";"user";"price"\n'), {"click": "label"}),
+    "the index of pandas": (each("{j},{click},{user}", ",click,user\n"), {"": "skip", "click": "label"}),
+    "a comma behind each row": (each("{click},{user},1.5,", "click,user,price,\n"), {"": "skip"}),
+    "more than 2^53": (each("{click},{user},90071992547409{j:03}"), {"price": "integer"}),
+    "64 bits without a sign": (each("{click},{user},18446744073709551{j:03}", "click,user,n_id\n"), {"n_id": "token"}),
+    "several nulls": (CSV.replace(",u3,", ",NULL,").replace(",1.5\n", ",\\N\n"), {"user": "token", "price": "number"}),
+    "n/a": (CSV.replace(",1.5\n", ",n/a\n"), {"price": "number"}),
+    "yes and no": (CSV.replace("\n0,", "\nno,").replace("\n1,", "\nyes,"), {"click": "label == yes"}),
+    "-1 and 1": (CSV.replace("\n0,", "\n-1,"), {"click": "label > 0"}),
+    "mixed types of JSON": (
+        "".join(json.dumps({"click": j % 2, "user": j if j % 3 else f"u{j}", "x": str(j) if j % 2 else j / 7}) + "\n"
+                for j in ROWS),
+        {"click": "label", "user": "token", "x": "number"},
+    ),
+    "nested JSON": (
+        "".join(json.dumps({"click": j % 2, "user": {"id": j}, "tags": [f"t{j % 4}", "x"]}) + "\n" for j in ROWS),
+        {"click": "label", "user": "skip", "tags": "tokens"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_file_is_proposed_for_and_prepared(name: str, tmp_path: Path) -> None:
+    content, kinds = READ[name]
+    raw = tmp_path / ("log.jsonl" if "JSON" in name else "log.csv")
+    raw.write_bytes(content if isinstance(content, bytes) else content.encode())
+    layout = proposed(raw)
+    assert {column: layout.columns[column] for column in kinds} == kinds
+    manifest = prepare(raw, tmp_path / "out", layout=layout)
+    assert (manifest.rows_in, manifest.rows_out) == (len(ROWS), len(ROWS))
+    assert manifest.click_rate == 0.5
+
+
+def proposed(raw: Path) -> Layout:
+    found = raw.with_name("proposed.yaml")
+    found.write_text(propose([raw]).text)
+    return Layout.load(found)
+
+
+REFUSED = {
+    "two equal names": (CSV.replace("price", "user"), r"log\.csv, line 1: names two columns 'user': rename one"),
+    "a comment": ("# of 2024\n" + CSV, r"line 1: has 1 fields \('# of 2024'\), and the others have 3: remove it"),
+    "carriage returns": (CSV.replace("\n", "\r"), r"line 1: lines end with a carriage return alone: .* `tr"),
+    "Latin-1": (each("{click},Caf\xe9 {user},1.5").encode("latin-1"), r"line 2: is not text in UTF-8: .* `iconv"),
+    "a name in Latin-1": (b"click,caf\xe9\n1,2\n" * 9, r"line 1: is not text in UTF-8"),
+    "MovieLens's colons": (each("{click}::{user}::5", ""), r"are separated by '::', .* `sed 's/::/\\t/g'`"),
+    "no rows": (HEADER, r"log\.csv: has no rows to look at"),
+    "nothing": ("", r"log\.csv: is empty"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_is_refused_with_the_fix(name: str, tmp_path: Path) -> None:
+    content, said = REFUSED[name]
+    raw = tmp_path / "log.csv"
+    raw.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=said) as caught:
+        propose([raw])
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 300
+
+
+DOUBTS = {
+    "thousands": (each('{click},{user},"{j},234"'), "number, once written as 1234.5"),
+    "decimal commas": (each("{click};{user};{j},5", "click;user;price\n"), "number, once written as 1234.5"),
+    "dollars": (each("{click},{user},${j}.50"), "number, once written as 1234.5"),
+    "dates": (each("{click},{user},3/{click}7/24"), "time, once written as 2024-05-01"),
+    "blanks": (each("{click},{user}, b{user}"), "some values begin or end with blanks"),
+    "infinity": (CSV.replace(",12.0\n", ",inf\n", 1), "some values are no numbers, such as inf"),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTS)
+def test_values_that_may_be_meant_otherwise_are_doubted(name: str, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(DOUBTS[name][0])
+    (column,) = (one for one in propose([tmp_path / "log.csv"]).columns if one.name == "price")
+    assert DOUBTS[name][1] in column.unsure
+
+
+def test_a_label_that_is_missing_at_times_is_still_the_label(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(CSV.replace("\n1,", "\n,", 3))
+    layout = proposed(tmp_path / "log.csv")
+    assert layout.columns["click"] == "label"
+    assert (
+        prepare(tmp_path / "log.csv", tmp_path / "out", layout=layout, max_bad_fraction=0.1).rows_quarantined
+        == 3
+    )
+
+
+def test_rows_that_are_all_bad_are_counted(tmp_path: Path) -> None:
+    """Also where many that follow one another are, and none of them is good."""
+    bad = b"".join(b"1,Caf\xe9 %d,2\n" % j for j in range(3_000))
+    (tmp_path / "log.csv").write_bytes(CSV.encode() + bad)
+    columns = {"click": "label", "user": "token", "price": "number"}
+    layout = Layout(separator=",", header=True, columns=columns)
+    with pytest.raises(InputError, match=r"log\.csv, line 242: is not text in UTF-8; .*`iconv"):
+        prepare(tmp_path / "log.csv", tmp_path / "out", layout=layout)
+    manifest = prepare(tmp_path / "log.csv", tmp_path / "out", layout=layout, max_bad_fraction=0.99)
+    assert (manifest.rows_out, manifest.rows_quarantined) == (len(ROWS), 3_000)
+    assert manifest.quarantine.reasons == {"not_text": 3_000}
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_types_of_parquet_that_no_kind_reads_are_skipped(tmp_path: Path, empty: bool) -> None:
+    rows = [] if empty else list(ROWS)
+    table = pa.table(
+        {
+            "click": pa.array([j % 2 for j in rows], pa.int8()),
+            "user": pa.array([f"u{j % 9}" for j in rows], pa.string()),
+            "at": pa.array([datetime.time(1, 2)] * len(rows), pa.time32("s")),
+            "took": pa.array([datetime.timedelta(seconds=j) for j in rows], pa.duration("s")),
+            "bytes": pa.array([b"\xff%d" % j for j in rows], pa.binary()),
+            "record": pa.array([{"a": j} for j in rows], pa.struct({"a": pa.int64()})),
+            "nothing": pa.nulls(len(rows)),
+            "vector": pa.array([[j / 7, 0.5] for j in rows], pa.list_(pa.float32(), 2)),
+        }
+    )
+    raw = tmp_path / "log.parquet"
+    pq.write_table(table, raw, row_group_size=100)
+    if empty:
+        with pytest.raises(InputError, match=r"log\.parquet: has no rows to look at"):
+            propose([raw])
+        return
+    layout = proposed(raw)
+    assert {name for name, kind in layout.columns.items() if kind == "skip"} == set(table.column_names[2:])
+    assert prepare(raw, tmp_path / "out", layout=layout).rows_out == len(ROWS)
+    twice = pa.table([table["click"], table["user"], table["user"]], names=["click", "user", "user"])
+    pq.write_table(twice, raw)
+    with pytest.raises(InputError, match=r"log\.parquet: has two columns 'user': rename one"):
+        propose([raw])
+
+
+def test_partitions_with_odd_names_are_read(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"click": [j % 2 for j in ROWS], "user": [f"u{j % 9}" for j in ROWS]})
+    for name in ("US", "a b", "x%2Fy", "é", string.punctuation.replace("/", "").replace("\\", "")):
+        folder = tmp_path / "log" / f"country={name}"
+        folder.mkdir(parents=True)
+        frame.write_parquet(folder / "part 0.parquet")
+    manifest = prepare(
+        tmp_path / "log", tmp_path / "out", layout=Layout(columns={"click": "label", "user": "token"})
+    )
+    assert manifest.rows_out == 5 * len(ROWS)
