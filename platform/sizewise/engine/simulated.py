@@ -267,7 +267,7 @@ def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | Non
     def schedule(trial: int, index: int, begin: int = 0) -> None:
         nonlocal count
         before = rows[trial][index - 1]["train_seconds"] if index else 0.0
-        if begin:  # between two evaluations
+        if begin > (rows[trial][index - 1].iteration if index else 0):  # between two evaluations
             before = rows[trial][index]["train_seconds"] * begin / rows[trial][index].iteration
         count += 1
         heapq.heappush(events, (clock + rows[trial][index]["train_seconds"] - before, count, trial, index))
@@ -282,14 +282,9 @@ def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | Non
             idle -= 1
             trial = record.trial_id
             rows[trial], spent[trial] = curves.curve(engine.search.config(record)), seconds
-            known = engine.search.ledger.evaluations(record.reuses) if record.reuses is not None else []
-            begin = min(sum(row in rows[trial] for row in _plain(known)), len(rows[trial]) - 1)
-            kept = engine.shared.begins_at(record)
-            if kept:
-                begin = sum(row.iteration <= kept for row in rows[trial])
-                engine.resumed(trial, rows[trial][:begin], [])
-            found.iterations -= kept or (rows[trial][begin - 1].iteration if begin else 0)
-            schedule(trial, begin, kept)
+            begin, trained = _begun(engine, record, rows[trial])
+            found.iterations -= trained
+            schedule(trial, begin, trained)
         if not events or (trials is not None and found.trials >= trials):
             break
         clock, _, trial, index = heapq.heappop(events)
@@ -310,6 +305,17 @@ def simulate(engine: Engine, curves: Curves, workers: int = 1, trials: int | Non
             schedule(trial, index + 1)
     found.simulated_seconds = clock
     return found
+
+
+def _begun(engine: Engine, record: Record, rows: Rows) -> tuple[int, int]:
+    """How many of a trial's evaluations others had before it begins, and how many iterations they trained for it."""
+    if kept := engine.shared.begins_at(record):
+        begin = sum(row.iteration <= kept for row in rows)
+        engine.resumed(record.trial_id, rows[:begin], [])
+        return begin, kept
+    known = engine.search.ledger.evaluations(record.reuses) if record.reuses is not None else []
+    begin = min(sum(row in rows for row in _plain(known)), len(rows) - 1)
+    return begin, rows[begin - 1].iteration if begin else 0
 
 
 def _iterations_per_epoch(curves: Curves, config: TrialConfig) -> int:
