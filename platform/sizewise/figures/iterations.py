@@ -11,6 +11,7 @@ from sizewise.figures.axes import EFFORTS, SCORES, Axes
 from sizewise.figures.today import add_crosshair
 from sizewise.results import Study
 from sizewise.results.baseline import Baseline
+from sizewise.results.cooling import cooled_down
 from sizewise_core.units import format_bytes
 
 _SHAPE = 8  # the fewest points that show a curve's shape
@@ -21,12 +22,14 @@ _STEPS = 60  # of such an envelope
 
 
 class _IterationsInfo(NamedTuple):
-    """curves: (trial_id, iteration, score, effort, size in bytes), curve by curve; front: the front's points;
-    envelopes: (decade of the size, effort, best, middle), of all curves where there are too many, empty elsewhere.
+    """of: which models are compared, where not all are; curves: (trial_id, iteration, score, effort, size in bytes),
+    curve by curve; front: its points; envelopes: (decade of the size, effort, best, middle), of all curves where
+    there are too many, empty elsewhere.
     """
 
     name: str
     counts: str
+    of: str
     trials: int
     axes: Axes
     curves: pl.DataFrame
@@ -38,6 +41,9 @@ def accuracy_against_iterations(
     study: Study, axes: Axes | None = None, today: Baseline | None = None
 ) -> go.Figure:
     """The score against the effort, log scale, a line a trial, with the Pareto front's points marked.
+
+    Where learning rates fall at the end of trials, those points alone whose rate had fallen: others would compare
+    iterations of models that are not alike.
 
     Args:
         study: the study, as `sizewise.results.load` reads it.
@@ -54,10 +60,11 @@ def _accuracy_against_iterations_info(study: Study, axes: Axes | None = None) ->
     axes = (axes or Axes()).of(study)
     points = study.candidates.filter(*axes.drawn)
     trials = points.select("trial_id", "replicate").n_unique()
-    envelopes = _envelopes(points if trials > _MOST_CURVES else points.head(0), axes)
+    envelopes = _envelopes(cooled_down(points) if trials > _MOST_CURVES else points.head(0), axes)
     curves = _thinned(points, 4 * style.MOST_POINTS)
-    front = style.thinned(study.front.filter(*axes.drawn), style.MOST_POINTS // 4)
-    return _IterationsInfo(study.name, style.counts(study), trials, axes, curves, front, envelopes)
+    front = style.thinned(study.cooled_front.filter(*axes.drawn), style.MOST_POINTS // 4)
+    of = " of models whose learning rate has fallen" if study.cooled_front is not study.front else ""
+    return _IterationsInfo(study.name, style.counts(study), of, trials, axes, curves, front, envelopes)
 
 
 def _envelopes(points: pl.DataFrame, axes: Axes) -> pl.DataFrame:
@@ -116,7 +123,7 @@ def _draw_accuracy_against_iterations(info: _IterationsInfo) -> go.Figure:
         layout=style.layout(
             info.name,
             f"{'Accuracy' if score == 'auc' else SCORES[score].heading} against {axis.label}",
-            f"{info.counts}; {what}, circles on the Pareto front",
+            f"{info.counts}; {what}, circles on the Pareto front{info.of}",
             xaxis=style.log_axis(axis.title, efforts, axis.text, ticklabelstandoff=8),
             yaxis={"title": SCORES[score].title},
             showlegend=False,

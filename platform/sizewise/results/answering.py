@@ -319,12 +319,10 @@ def _sentence(study: Study, best: Point, smallest: Point, tolerance: float) -> s
             f"within {tolerance:g} AUC of it{against_full.replace(', ', '; it is ', 1)}."
         )
     else:
-        iterations = smallest.iteration / best.iteration if best.iteration else 1.0
-        cost = "the same number of" if f"{iterations:.3g}" == "1" else f"{_short(iterations)} the"
         sentence = (
             f"The smallest model within {tolerance:g} AUC of the best ({format_auc(best.auc)}, "
             f"{format_bytes(best.size)}) is {weight} (AUC {auc}): {_short(best.size / smallest.size)} "
-            f"smaller, for {cost} iterations"
+            f"smaller{_for_iterations(smallest, best)}"
         )
         # Where the best model is about as large as the full tables, it has been said already.
         sentence += f"{against_full.replace(', ', ', and ', 1)}." if full and full > 1.1 * best.size else "."
@@ -335,6 +333,15 @@ def _sentence(study: Study, best: Point, smallest: Point, tolerance: float) -> s
     done = study.trials.filter(pl.col("state").is_in(["finished", "pruned"])).height
     asked = study.record.trials or study.trials.height
     return f"So far, with {done} of {asked} trials finished, {sentence[0].lower()}{sentence[1:]}"
+
+
+def _for_iterations(smallest: Point, best: Point) -> str:
+    """How many iterations the smaller one took; nothing where the learning rate of only one of both had fallen."""
+    if smallest.cooled_down != best.cooled_down:
+        return ""
+    iterations = smallest.iteration / best.iteration if best.iteration else 1.0
+    cost = "the same number of" if f"{iterations:.3g}" == "1" else f"{_short(iterations)} the"
+    return f", for {cost} iterations"
 
 
 def _short(ratio: float) -> str:

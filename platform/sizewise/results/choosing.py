@@ -50,6 +50,8 @@ class Point:
     auc_high: float | None
     size: int
     """By what the study means by it."""
+    cooled_down: bool | None = None
+    """Whether its learning rate had fallen; None where no trial's falls."""
 
     @classmethod
     def first(cls, points: pl.DataFrame, size: str) -> Self:

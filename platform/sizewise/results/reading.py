@@ -11,6 +11,7 @@ import polars as pl
 from sizewise.metrics.registry import METRICS, Direction, asked_columns, columns_of_test
 from sizewise.results import checks
 from sizewise.results.constraints import broken, kept
+from sizewise.results.cooling import COOLED, cooled_down, with_cooling
 from sizewise.results.cost import COLUMNS as COST
 from sizewise.results.cost import cost_table
 from sizewise.results.finding import driver_state, files_of
@@ -51,7 +52,7 @@ _TRIAL: dict[str, pl.DataType] = {
 def _reserved() -> set[str]:
     """Names that no setting's column has; such a one is called `config_...` instead."""
     intervals = {f"{score}_{end}" for score in ERRORS for end in ("error", "seed_error", "low", "high")}
-    own = {*_TRIAL, *COST, "evaluations", "breaks", *intervals, "replicates", *TEACHER_COLUMNS}
+    own = {*_TRIAL, *COST, "evaluations", "breaks", *intervals, "replicates", *TEACHER_COLUMNS, COOLED}
     return own | set(columns_of_test().values()) | set(METRICS)
 
 
@@ -62,7 +63,8 @@ class Study:
     trials: a row a trial: ledger, configuration, its best evaluation by validation AUC, `evaluations`
       (how many), `test_auc`, and `breaks`, the constraints that this evaluation breaks. Times
       in unix seconds, sizes in bytes.
-    evaluations: a row an evaluation, with the trial's state and configuration; all on the validation split.
+    evaluations: a row an evaluation, with the trial's state and configuration; all on the validation split. Where the
+      learning rate of a trial falls, `cooled_down` says whether it had fallen by then.
     problems: what could not be read, a line each.
     teachers: what its students learn from; None where it has no students.
     rounded: the evaluations again as those of models rounded to the storage in `stored_as`, a row each; with no
@@ -110,6 +112,17 @@ class Study:
     def front(self) -> pl.DataFrame:
         """The Pareto front over the candidates, smallest models first."""
         return nondominated(self.candidates, self.objectives).sort(self.size, "iteration")
+
+    @cached_property
+    def cooled_front(self) -> pl.DataFrame:
+        """The front over those candidates whose iterations can be compared: those whose learning rate has fallen.
+
+        The front itself where no trial's rate falls.
+        """
+        cooled = cooled_down(self.candidates)
+        if cooled.height == self.candidates.height:
+            return self.front
+        return nondominated(cooled, self.objectives).sort(self.size, "iteration")
 
     @property
     def size(self) -> str:
@@ -187,7 +200,8 @@ def load(runs: Place, name: str) -> Study:
     evaluations = read_curves(files.evaluations, state == "running", problems)
     checks.orphans(files, ledger, state == "running", problems)
     checks.curves(ledger, evaluations, counts, problems)
-    evaluations, of_rounded = split_rounded(evaluations.drop(_not_asked(evaluations, record)))
+    evaluations = with_cooling(evaluations.drop(_not_asked(evaluations, record)), ledger)
+    evaluations, of_rounded = split_rounded(evaluations)
     numbers = [(t.trial_id, t.trial_id if t.configuration is None else t.configuration) for t in ledger]
     configurations = pl.DataFrame(numbers, {"trial_id": pl.Int64, "configuration": pl.Int64}, orient="row")
     evaluations, of_rounded, errors = take_errors(evaluations, of_rounded, configurations, record.data)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sizewise.results import hypervolume, load
+from sizewise.figures import accuracy_against_iterations
+from sizewise.results import answer, hypervolume, load
 from sizewise.results.front import nondominated
 from study_folder import StudyWriter, finished_study
 
@@ -104,3 +105,37 @@ def test_front_rows_carry_what_a_reader_needs(tmp_path: Path) -> None:
     )
     sizes = front["embedding_bytes"].to_list()
     assert all(one <= other for one, other in itertools.pairwise(sizes))
+
+
+def test_iterations_are_those_of_models_that_have_cooled_down(tmp_path: Path) -> None:
+    """Two sizes whose rate falls over the last fifth of two epochs, and over 40 iterations from 100 on."""
+    writer = StudyWriter(tmp_path, "cooled", trials=3, objectives=DEFAULT)
+    falls = {"decay": "cosine", "decay_share": 0.2, "epochs": 2}
+    fixed = {"decay": "linear", "decay_start": 100, "decay_share": 40, "epochs": 2}
+    curves = {0: (9_000_000, falls, 0.701), 1: (20_000, falls, 0.7), 2: (50_000, fixed, 0.69)}
+    for trial_id, (size, schedule, last) in curves.items():
+        for step in range(1, 9):  # of 39 iterations; all that a rate of its own gives is there from step 3 on
+            auc = last if step == 8 else min(last - 0.001, 0.6 + 0.04 * step)
+            writer.evaluation(trial_id, 39 * step, auc, embedding_bytes=size)
+        writer.ledger(trial_id, config={"memory_budget": size, "method": "robe", **schedule}, evaluations=8)
+    study = load(tmp_path, "cooled")
+    cooled = study.evaluations.filter("cooled_down").group_by("trial_id").agg(pl.col("iteration").min())
+    assert dict(cooled.sort("trial_id").rows()) == {0: 312, 1: 312, 2: 156}
+    front = study.cooled_front.select("embedding_bytes", "iteration").rows()
+    assert front == [(20_000, 312), (50_000, 156), (9_000_000, 312)]
+    assert (20_000, 117) in study.front.select("embedding_bytes", "iteration").rows()  # it can be shipped
+    drawn = accuracy_against_iterations(study)
+    assert {float(x) for x in drawn.data[-1].x} == {156.0, 312.0}
+    assert "Pareto front of models whose learning rate has fallen" in drawn.layout.title.subtitle.text
+    # The smallest one is good enough at iteration 117: at a rate that has not fallen, unlike that of the best one.
+    sentence = answer(study, tolerance=0.0021).sentence
+    assert "450x smaller" in sentence
+    assert "iterations" not in sentence
+    assert answer(study, tolerance=0.0011).sentence.count("for the same number of iterations") == 1
+
+
+def test_without_a_decay_every_evaluation_is_compared(tmp_path: Path) -> None:
+    finished_study(tmp_path)
+    study = load(tmp_path, "finished")
+    assert study.cooled_front is study.front
+    assert "cooled_down" not in study.evaluations.columns
