@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sizewise_core.errors import InputError
-from sizewise_prep.raw.blocks import Block, Stretch
+from sizewise_prep.raw.blocks import Block
 from sizewise_prep.raw.explain import bad_header, explained
-from sizewise_prep.raw.files.reader import Reader, TextStretch
-from sizewise_prep.raw.files.sources import RawFile
-from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.parser import BadRow, Parsed, Parser
+from sizewise_prep.raw.reading import Reading, TextRows
 
 
 @dataclass(frozen=True)
@@ -27,37 +25,19 @@ class _Lines:
         return self.parser.parts(self.text, first)
 
 
-class PlainText(TextStretch):
+class PlainText(TextRows):
     """The rows of a stretch of a text file (see `RowReader`)."""
 
-    def __init__(
-        self,
-        raw: RawFile,
-        layout: Layout,
-        stretch: Stretch,
-        block_bytes: int,
-        time: str | None = None,
-        by_schema: bool = True,
-    ) -> None:
-        self._raw, self._layout, self._by_schema = raw, layout, by_schema
-        self._reader = Reader(raw, stretch.start, stretch.stop, block_bytes)
-        self._parser = Parser(layout, time)
-        self._first = stretch.start == 0
-        self.header_lines = int(self._first and layout.header)
+    def __init__(self, reading: Reading, time: str | None = None) -> None:
+        super().__init__(reading)
+        self._parser = Parser(reading.layout, time)
+        self.header_lines = int(reading.stretch.start == 0 and reading.layout.header)
 
     def __iter__(self) -> Iterator[Block]:
         for number, text in enumerate(self._reader):
             yield _Lines(
                 self._without_header(text) if self.header_lines and not number else text, self._parser
             )
-
-    def lines_before(self) -> int:
-        """Lines before the stretch."""
-        return self._reader.lines_before()
-
-    def position(self, line: int) -> str:
-        """The line."""
-        return f"line {line}"
 
     def explained(self, row: BadRow) -> str:
         """What is wrong with a row, and what to do."""

@@ -19,6 +19,7 @@ from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import RowReader, Stretch
 from sizewise_prep.raw.files.sources import RawFile, resolve
 from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.reading import Reading
 from sizewise_prep.raw.values.row_splits import RowSplit
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def open_rows(
     """
     # Here, because they import Polars, which a process that only has others parse need not.
     layout = split.layout(layout) if split else layout
+    reading = Reading(raw, layout, stretch, block_bytes, by_schema, split)
     if (
         raw.format == "text"
         and layout.is_plain
@@ -122,30 +124,30 @@ def open_rows(
     ):
         from sizewise_prep.raw.plain_text import PlainText
 
-        return PlainText(raw, layout, stretch, block_bytes, time, by_schema)
+        return PlainText(reading, time)
     if raw.format == "text":
         from sizewise_prep.raw.tables.csv import CsvRows
 
-        return CsvRows(raw, layout, stretch, block_bytes, by_schema, split)
+        return CsvRows(reading)
     if raw.format == "jsonl":
         from sizewise_prep.raw.tables.json_lines import JsonRows
 
-        return JsonRows(raw, layout, stretch, block_bytes, by_schema, split)
+        return JsonRows(reading)
     if raw.format == "parquet":
         from sizewise_prep.raw.tables.parquet import ParquetRows
 
-        return ParquetRows(raw, layout, stretch, block_bytes, by_schema, split)
+        return ParquetRows(reading)
     if raw.format in _SPARSE:
         from sizewise_prep.raw.tables.sparse_text import SparseRows
 
-        return SparseRows(raw, layout, stretch, block_bytes, by_schema, split)
+        return SparseRows(reading)
     if raw.format in _ARRAYS:
         from sizewise_prep.raw.tables.array_rows import ArrayRows
 
-        return ArrayRows(raw, layout, stretch, block_bytes, by_schema, split)
+        return ArrayRows(reading)
     from sizewise_prep.raw.tables.arrow_ipc import ArrowRows
 
-    return ArrowRows(raw, layout, stretch, block_bytes, by_schema, split)
+    return ArrowRows(reading)
 
 
 def for_scoring(raw: RawFile, layout: Layout) -> Layout:

@@ -160,19 +160,3 @@ class _CountingStream:
 
     def close(self) -> None:
         self.closed = True
-
-
-class TextStretch:
-    """A stretch of a text file: how far it is read, and its digest. Those who parse one have its reader."""
-
-    _reader: Reader
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes that are read so far."""
-        return self._reader.bytes_read
-
-    @property
-    def sha256(self) -> str:
-        """Of the stretch's bytes."""
-        return self._reader.sha256

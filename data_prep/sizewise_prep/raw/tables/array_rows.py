@@ -10,14 +10,10 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from sizewise_prep.raw.blocks import Block, Stretch
+from sizewise_prep.raw.blocks import Block
 from sizewise_prep.raw.files.arrays import Array, opened, token_columns
 from sizewise_prep.raw.files.sources import RawFile
-from sizewise_prep.raw.layout import Layout
-from sizewise_prep.raw.parsing.converter import Converter
-from sizewise_prep.raw.parsing.parser import BadRow
-from sizewise_prep.raw.tables.frames import TableBlock, bad_value, block_rows, digest_range
-from sizewise_prep.raw.values.row_splits import RowSplit
+from sizewise_prep.raw.tables.frames import TableBlock, TableRows
 
 
 def schema_of(raw: RawFile) -> pa.Schema:
@@ -28,29 +24,8 @@ def schema_of(raw: RawFile) -> pa.Schema:
         return schema
 
 
-class ArrayRows:
+class ArrayRows(TableRows):
     """The rows of a log of NumPy arrays (see `RowReader`)."""
-
-    header_lines = 0
-
-    def __init__(
-        self,
-        raw: RawFile,
-        layout: Layout,
-        stretch: Stretch,
-        block_bytes: int,
-        by_schema: bool = True,
-        split: RowSplit | None = None,
-    ) -> None:
-        self._raw, self._stretch, self._by_schema = raw, stretch, by_schema
-        self._converter = Converter(layout, split)
-        self._block_bytes, self._block_rows = block_bytes, block_rows(layout, block_bytes)
-        self.bytes_read = 0
-
-    @property
-    def sha256(self) -> str:
-        """Of the files' bytes, one behind the other."""
-        return digest_range(self._raw, 0, self._stretch.stop)
 
     def __iter__(self) -> Iterator[Block]:
         with opened(self._raw) as found:
@@ -62,18 +37,6 @@ class ArrayRows:
                 yield TableBlock(_frame(found, start, stop).select(self._converter.columns), self._converter)
                 self.bytes_read = self._stretch.stop * stop // rows
         self.bytes_read = self._stretch.stop
-
-    def lines_before(self) -> int:
-        """Rows before the stretch, which is all of the log."""
-        return 0
-
-    def position(self, line: int) -> str:
-        """The row."""
-        return f"row {line}"
-
-    def explained(self, row: BadRow) -> str:
-        """What is wrong with a row, and what to do."""
-        return bad_value(row, self._by_schema)
 
 
 def _frame(found: dict[str, Array], start: int, stop: int) -> pl.DataFrame:

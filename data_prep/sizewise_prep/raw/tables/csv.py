@@ -17,17 +17,17 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from sizewise_core.errors import InputError
-from sizewise_prep.raw.blocks import Block, Stretch
+from sizewise_prep.raw.blocks import Block
 from sizewise_prep.raw.explain import bad_header
-from sizewise_prep.raw.files.reader import MAX_LINE_BYTES, Reader, TextStretch
+from sizewise_prep.raw.files.reader import MAX_LINE_BYTES, Reader
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.parsing.records import CARRIAGE_RETURN, STRAY, Records, records
+from sizewise_prep.raw.reading import Reading, TextRows
 from sizewise_prep.raw.tables.arrow_types import check_names
 from sizewise_prep.raw.tables.frames import bad_value
-from sizewise_prep.raw.values.row_splits import RowSplit
 
 _FIRST_BYTES = 64 << 10
 _SLICE_ROWS = 2048
@@ -169,21 +169,12 @@ class _Block:
         return None
 
 
-class CsvRows(TextStretch):
+class CsvRows(TextRows):
     """The rows of a stretch of a text file (see `RowReader`)."""
 
-    def __init__(
-        self,
-        raw: RawFile,
-        layout: Layout,
-        stretch: Stretch,
-        block_bytes: int,
-        by_schema: bool = True,
-        split: RowSplit | None = None,
-    ) -> None:
-        self._raw, self._layout, self._by_schema = raw, layout, by_schema
-        reader = _RecordReader if layout.quotes else Reader
-        self._reader = reader(raw, stretch.start, stretch.stop, block_bytes)
+    def __init__(self, reading: Reading) -> None:
+        super().__init__(reading, _RecordReader if reading.layout.quotes else Reader)
+        raw, layout, by_schema = reading.raw, reading.layout, reading.by_schema
         if isinstance(self._reader, _RecordReader):
             self._reader.separator = layout.separator.encode()
         names, header = list(layout.columns), b""
@@ -205,21 +196,13 @@ class CsvRows(TextStretch):
             raise InputError(
                 f"{raw.path:.120}: `others: skip` needs files that name their columns (`header: true`)"
             )
-        self._text = _Text(layout, names, Converter(layout, split))
-        self._header = header if stretch.start == 0 else b""
+        self._text = _Text(layout, names, Converter(layout, reading.split))
+        self._header = header if reading.stretch.start == 0 else b""
         self.header_lines = self._header.count(b"\n")
 
     def __iter__(self) -> Iterator[Block]:
         for number, text in enumerate(self._reader):
             yield _Block(text if number else text.removeprefix(self._header), self._text)
-
-    def lines_before(self) -> int:
-        """Lines before the stretch."""
-        return self._reader.lines_before()
-
-    def position(self, line: int) -> str:
-        """The line in which the row begins."""
-        return f"line {line}"
 
     def explained(self, row: BadRow) -> str:
         """What is wrong with a row, and what to do."""

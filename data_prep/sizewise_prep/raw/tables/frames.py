@@ -19,6 +19,7 @@ from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Parsed
+from sizewise_prep.raw.reading import Reading
 
 _VALUE_BYTES = 8  # of a block, roughly, for each value
 _MOST_VALUES = 1 << 19  # in lists, of rows that are worked on at a time
@@ -114,3 +115,37 @@ def digest_range(raw: RawFile, start: int, stop: int, block_bytes: int = 8 << 20
             digest.update(piece)
             left -= len(piece)
     return digest.hexdigest()
+
+
+class TableRows:
+    """What the readers of all formats of tables do alike (see `RowReader`); each gives its blocks.
+
+    Args:
+        reading: what is to be read; a stretch that is all of the file, where a format cannot be read in parts.
+    """
+
+    header_lines = 0
+
+    def __init__(self, reading: Reading) -> None:
+        self._raw, self._stretch, self._by_schema = reading.raw, reading.stretch, reading.by_schema
+        self._converter = Converter(reading.layout, reading.split)
+        self._block_bytes = reading.block_bytes
+        self._block_rows = block_rows(reading.layout, reading.block_bytes)
+        self.bytes_read = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of the stretch's bytes."""
+        return digest_range(self._raw, self._stretch.start, self._stretch.stop)
+
+    def lines_before(self) -> int:
+        """Rows before the stretch."""
+        return 0
+
+    def position(self, line: int) -> str:
+        """The row."""
+        return f"row {line}"
+
+    def explained(self, row: BadRow) -> str:
+        """What is wrong with a row, and what to do."""
+        return bad_value(row, self._by_schema)

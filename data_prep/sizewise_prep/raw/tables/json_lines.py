@@ -14,15 +14,15 @@ from itertools import islice
 import polars as pl
 
 from sizewise_core.errors import InputError
-from sizewise_prep.raw.blocks import Block, Stretch
-from sizewise_prep.raw.files.reader import Reader, TextStretch
+from sizewise_prep.raw.blocks import Block
+from sizewise_prep.raw.files.reader import Reader
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout, quoted
 from sizewise_prep.raw.parsing.converter import Converter, unusable
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
+from sizewise_prep.raw.reading import Reading, TextRows
 from sizewise_prep.raw.tables.arrow_types import check_names
 from sizewise_prep.raw.tables.frames import bad_value
-from sizewise_prep.raw.values.row_splits import RowSplit
 
 _NESTED = r"\A(?:\[.*\]|\{.*\})\z"
 _SLICE_BYTES = 256 << 10
@@ -135,36 +135,16 @@ class _Block:
         return None
 
 
-class JsonRows(TextStretch):
+class JsonRows(TextRows):
     """The rows of a stretch of a file of JSON lines (see `RowReader`)."""
 
-    header_lines = 0
-
-    def __init__(
-        self,
-        raw: RawFile,
-        layout: Layout,
-        stretch: Stretch,
-        block_bytes: int,
-        by_schema: bool = True,
-        split: RowSplit | None = None,
-    ) -> None:
-        self._by_schema = by_schema
-        self._raw, self._layout = raw, layout
-        self._reader = Reader(raw, stretch.start, stretch.stop, block_bytes)
-        self._converter = Converter(layout, split, json=True)
+    def __init__(self, reading: Reading) -> None:
+        super().__init__(reading)
+        self._converter = Converter(reading.layout, reading.split, json=True)
 
     def __iter__(self) -> Iterator[Block]:
         for text in self._reader:
             yield _Block(text, self._layout, self._converter)
-
-    def lines_before(self) -> int:
-        """Lines before the stretch."""
-        return self._reader.lines_before()
-
-    def position(self, line: int) -> str:
-        """The line."""
-        return f"line {line}"
 
     def explained(self, row: BadRow) -> str:
         """What is wrong with a row, and what to do."""

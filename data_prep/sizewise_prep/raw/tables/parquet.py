@@ -14,11 +14,9 @@ from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block, Stretch
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
-from sizewise_prep.raw.parsing.converter import Converter
-from sizewise_prep.raw.parsing.parser import BadRow
+from sizewise_prep.raw.reading import Reading
 from sizewise_prep.raw.tables.arrow_types import checked, frame, reason_of
-from sizewise_prep.raw.tables.frames import TableBlock, bad_value, block_rows, cut, digest_range
-from sizewise_prep.raw.values.row_splits import RowSplit
+from sizewise_prep.raw.tables.frames import TableBlock, TableRows, block_rows, cut
 
 _BUFFER_BYTES = 1 << 20  # read of a column at a time
 _BATCH_ROWS = 16_384
@@ -91,37 +89,18 @@ def _starts(metadata: pq.FileMetaData) -> list[int]:
     return starts if in_order else [0] * len(starts)
 
 
-class ParquetRows:
+class ParquetRows(TableRows):
     """The rows of a stretch of a Parquet file (see `RowReader`)."""
 
-    header_lines = 0
-
-    def __init__(
-        self,
-        raw: RawFile,
-        layout: Layout,
-        stretch: Stretch,
-        block_bytes: int,
-        by_schema: bool = True,
-        split: RowSplit | None = None,
-    ) -> None:
-        self._by_schema = by_schema
-        self._raw, self._stretch = raw, stretch
-        self._converter = Converter(layout, split)
-        self._block_rows = block_rows(layout, block_bytes)
-        self.bytes_read = 0
-        with opened(raw) as file:
+    def __init__(self, reading: Reading) -> None:
+        super().__init__(reading)
+        with opened(reading.raw) as file:
             metadata = file.metadata
             starts = _starts(metadata)
             rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-        first = stretch.start or -1  # the first stretch begins before the first group
-        self._groups = [group for group, at in enumerate(starts) if first <= at < stretch.stop]
+        first = reading.stretch.start or -1  # the first stretch begins before the first group
+        self._groups = [group for group, at in enumerate(starts) if first <= at < reading.stretch.stop]
         self._rows, self._total = rows, sum(rows[group] for group in self._groups)
-
-    @property
-    def sha256(self) -> str:
-        """Of the stretch's bytes."""
-        return digest_range(self._raw, self._stretch.start, self._stretch.stop)
 
     def __iter__(self) -> Iterator[Block]:
         size, done = self._stretch.stop - self._stretch.start, 0
@@ -154,7 +133,3 @@ class ParquetRows:
                 return f"row {line} (row group {group + 1}, row {line - before})"
             before += rows
         return f"row {line}"
-
-    def explained(self, row: BadRow) -> str:
-        """What is wrong with a row, and what to do."""
-        return bad_value(row, self._by_schema)

@@ -18,14 +18,14 @@ from typing import Any
 import polars as pl
 
 from sizewise_core.errors import InputError
-from sizewise_prep.raw.blocks import Block, Stretch
-from sizewise_prep.raw.files.reader import Reader, TextStretch
+from sizewise_prep.raw.blocks import Block
+from sizewise_prep.raw.files.reader import Reader
 from sizewise_prep.raw.files.sources import RawFile, resolve
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
+from sizewise_prep.raw.reading import Reading, TextRows
 from sizewise_prep.raw.tables.frames import bad_value
-from sizewise_prep.raw.values.row_splits import RowSplit
 
 FORMATS = ("libsvm", "libffm")
 _FIRST_BYTES = 1 << 20
@@ -188,35 +188,16 @@ def _is_one(value: str) -> bool:
         return False
 
 
-class SparseRows(TextStretch):
+class SparseRows(TextRows):
     """The rows of a stretch of a file of sparse text (see `RowReader`)."""
 
-    header_lines = 0
-
-    def __init__(
-        self,
-        raw: RawFile,
-        layout: Layout,
-        stretch: Stretch,
-        block_bytes: int,
-        by_schema: bool = True,
-        split: RowSplit | None = None,
-    ) -> None:
-        self._raw, self._by_schema = raw, by_schema
-        self._reader = Reader(raw, stretch.start, stretch.stop, block_bytes)
-        self._converter, self._kinds = Converter(layout, split), dict(layout.kinds)
+    def __init__(self, reading: Reading) -> None:
+        super().__init__(reading)
+        self._converter, self._kinds = Converter(reading.layout, reading.split), dict(reading.layout.kinds)
 
     def __iter__(self) -> Iterator[Block]:
         for text in self._reader:
             yield _Block(text, self._raw.format, self._converter, self._kinds)
-
-    def lines_before(self) -> int:
-        """Lines before the stretch."""
-        return self._reader.lines_before()
-
-    def position(self, line: int) -> str:
-        """The line."""
-        return f"line {line}"
 
     def explained(self, row: BadRow) -> str:
         """What is wrong with a row, and what to do."""
