@@ -6,6 +6,8 @@
     python benchmarks/prep.py memory logs/day_*.tsv        # the first 1, 5 and 25 of them
     python benchmarks/prep.py read   SHARDS
 
+`benchmarks/prep_memory.py` has the memory of all formats, and of `--sort`.
+
 `speed` takes turns, so that what else the machine does hits all alike, and reports medians of wall-clock rows a
 second and of CPU-seconds a million rows (children included). The limit is Polars: scan the same files, parse all 40
 columns and reduce each to one number, without writing. `dlrm` is what facebookresearch/dlrm's data_utils.py does

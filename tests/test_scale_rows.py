@@ -55,6 +55,11 @@ def test_rows_are_those_of_the_world(seed: int, dials: Dials, device: torch.devi
         assert dense == pytest.approx(np.log1p(values), abs=1e-5)
 
 
+def test_what_dials_add_is_refused_and_not_left_out(device: torch.device) -> None:
+    with pytest.raises(ValueError, match="are not made on devices"):
+        DeviceWorld(World(1, LOG, Dials(crosses=1)), device)
+
+
 def test_rows_do_not_depend_on_their_chunks(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     made = DeviceWorld(World(7, LOG, Dials(drift=1)), device)
     once = made.rows(5000, 8000)

@@ -1,6 +1,9 @@
 """What dials add to planted logs: columns that `prep` reads as they were made, and effects that are there."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -81,6 +84,34 @@ def test_files_hold_the_same_rows_however_many(tmp_path: Path, raw: Path) -> Non
     assert two.added is not None
     assert one.added.lists == two.added.lists
     assert generate(tmp_path / "one", ROWS, seed=2, dials=EVERYTHING, format="parquet") == one
+
+
+@pytest.mark.slow
+def test_any_process_with_any_number_of_threads_writes_the_same_bytes(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from sizewise_prep.planted import Dials, generate
+for form in ("text", "parquet"):
+    generate(Path(sys.argv[1], form), 900, dials=Dials(users=50, lists=1, numbers=2, crosses=1), format=form)
+"""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / threads)],
+            env={**os.environ, "POLARS_MAX_THREADS": threads, "PYTHONHASHSEED": threads},
+        )
+        for threads in ("1", "5")
+    ]
+    assert [process.wait(120) for process in running] == [0, 0]
+    one, five = (
+        {
+            path.relative_to(tmp_path / threads): path.read_bytes()
+            for path in (tmp_path / threads).rglob("*.*")
+        }
+        for threads in ("1", "5")
+    )
+    assert one == five
+    assert len(one) == 6
 
 
 def test_text_and_parquet_become_the_shards_that_were_made(
