@@ -66,7 +66,7 @@ def test_without_these_dials_logs_are_what_they_always_were(tmp_path: Path) -> N
 
 
 @given(cuts=st.lists(st.integers(0, 300), max_size=5))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_a_row_does_not_depend_on_its_chunk(cuts: list[int]) -> None:
     pieces = [WORLD.chunk(*ends) for ends in pairwise([0, *sorted(cuts), 300]) if ends[0] < ends[1]]
     at_once = World(2, ROWS, EVERYTHING).chunk(0, 300)
