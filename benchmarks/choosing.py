@@ -186,6 +186,8 @@ SETTINGS = {
     "to 0.0001": Setting(common=0.9998),
     "100 models": Setting(models=100, common=0.998),
     "half just beyond the promise": Setting(common=0.998, near=20),
+    "3 models": Setting(models=3),
+    "10 equal models, 4,000 rows": Setting(models=10, rows=4_000, common=0.99, luck=0.0001),
 }
 
 
@@ -193,8 +195,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=1_000)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--settings", nargs="*", choices=list(SETTINGS), default=list(SETTINGS))
     arguments = parser.parse_args()
-    for name, setting in SETTINGS.items():
+    for name in arguments.settings:
+        setting = SETTINGS[name]
         started = time.monotonic()
         found = measured(setting, arguments.studies)
         if arguments.json:

@@ -29,10 +29,18 @@ from sizewise.results.choosing import (
     nothing,
     smallest_of,
 )
+from sizewise.results.chosen_pair import AT_ONCE, ChosenPair
 from sizewise.results.intervals import Interval, difference, differences, point
 from sizewise.results.reading import Study
 from sizewise.results.replicates import CONFIDENCE
-from sizewise.results.selection import Selection, contenders, critical_value, errors_of, selection
+from sizewise.results.selection import (
+    Selection,
+    contenders,
+    covariances,
+    critical_value,
+    errors_of,
+    selection,
+)
 from sizewise.results.spread import Floats
 from sizewise.results.status import NEAR
 from sizewise_core.units import format_auc, format_bytes, format_ratio
@@ -47,8 +55,8 @@ class Answer:
         tolerance: how much AUC the smallest model may lose.
         best: the highest AUC of the study.
         smallest: the answer.
-        loss: its AUC minus the best one's, with the 95 % interval; of a confident answer one that holds for all
-            candidates at once. None without an answer.
+        loss: its AUC minus the best one's, with the 95 % interval, which allows for both having been chosen by the
+            same rows; of a confident answer one that holds for all candidates at once. None without an answer.
         confident: whether the interval's worse end, and not the estimate, had to be within the tolerance.
         met: whether it is: where limits leave no such model, `smallest` is the most accurate within them.
         selection: by how much the choice among many flatters; None where evaluations kept no errors.
@@ -122,18 +130,57 @@ class _Compared:
         within = self.lost + self.wide * self.errors <= tolerance + EPSILON
         return self.points.filter(pl.Series(within))  # NaN is not within
 
-    def selection(self, tolerance: float) -> Selection | None:
-        """By how much the best and the answer are flattered, if that is known."""
+    def selection(self, tolerance: float, allowed: pl.DataFrame) -> Selection | None:
+        """By how much the best and the answer are flattered, if that is known.
+
+        Args:
+            tolerance: how much AUC the answer may lose.
+            allowed: the candidates that keep to the limits beside.
+        """
         if self.drawn is None or self.points.height < 2:
             return None
-        order = self.points.with_row_index().sort(*_by_size(self.study))["index"].to_numpy()
+        order, fits = self._order(), self._among(allowed)
 
         def choice(aucs: Floats) -> npt.NDArray[np.int64]:
-            within = aucs >= aucs.max(axis=1, keepdims=True) - tolerance
-            return np.asarray(order[within[:, order].argmax(axis=1)])
+            within = fits & (aucs >= aucs.max(axis=1, keepdims=True) - tolerance - EPSILON)
+            found = np.asarray(order[within[:, order].argmax(axis=1)])
+            return np.where(within.any(axis=1), found, aucs.argmax(axis=1))
 
         aucs = self.points["auc"].to_numpy()
         return selection(aucs, self.drawn, choice, self.study.candidates.height)
+
+    def as_chosen(self, loss: Interval, found: Point, tolerance: float, allowed: pl.DataFrame) -> Interval:
+        """What the answer loses, allowing for both it and the best one having been chosen by the same rows.
+
+        Args:
+            loss: with the interval of two models that were named beforehand.
+            found: the answer, which is not the best one.
+            tolerance: how much AUC it may lose.
+            allowed: the candidates that keep to the limits beside.
+        """
+        number = int(np.flatnonzero(self._among(_row(self.study, found)))[0])
+        moved = covariances(self.study, self.points, number, 0)
+        if self.drawn is None or not moved[number] - moved[0] > 0:
+            return loss
+        order = self._order()
+        earlier = np.zeros(len(order), dtype=bool)
+        earlier[order[: np.flatnonzero(order == number)[0]]] = True
+        earlier &= self._among(allowed)
+        pair = ChosenPair(self.points["auc"].to_numpy(), moved, 0, number, earlier, tolerance)
+        widest = critical_value(self.drawn, 0, self.errors, AT_ONCE)
+        low, high = pair.interval((loss.high - loss.low) / 2, widest)
+        return Interval(loss.value, low, high, loss.rows_error, loss.seeds_error, loss.basis)
+
+    def _order(self) -> npt.NDArray[np.int64]:
+        """The candidates in the order in which they are chosen, as far as they are near the best."""
+        by = ("auc", "iteration", self.study.size)
+        columns = [self.points[name].to_numpy() for name in by]
+        return np.lexsort((-columns[0], *columns[1:]))
+
+    def _among(self, others: pl.DataFrame) -> npt.NDArray[np.bool_]:
+        """(n,) whether each candidate is among the others too."""
+        numbered = self.points.with_row_index()
+        return np.isin(numbered["index"].to_numpy(), _both(numbered, others)["index"].to_numpy())
 
 
 def answer(
@@ -166,9 +213,12 @@ def answer(
     met = not allowed.is_empty()
     found = smallest_of(allowed, study.size) if met else best_of(fitting, study.size)
     loss = _loss(compared, found, best, confident)
+    if met and not confident and loss.basis == "paired" and not _are_same(found, best):
+        loss = compared.as_chosen(loss, found, tolerance, fitting)
     # What more validation rows would make sure: the answer itself, or what would be the answer then.
     hoped = smallest_of(usual, study.size) if confident and not usual.is_empty() else found
-    enough = _rows_enough(study, _loss(compared, hoped, best, confident), tolerance)
+    hoped_loss = loss if hoped is found else _loss(compared, hoped, best, confident)
+    enough = _rows_enough(study, hoped_loss, tolerance)
     if wanted or confident:
         sentence = _sentence_within(study, best, found, tolerance, wanted, confident, met)
     else:
@@ -185,7 +235,7 @@ def answer(
         loss,
         confident,
         met,
-        compared.selection(tolerance),
+        compared.selection(tolerance, fitting),
         enough,
     )
 
@@ -203,10 +253,6 @@ def lost(study: Study, choice: Choice) -> Interval:
 
 def _are_same(one: Point, other: Point) -> bool:
     return (one.trial_id, one.size, one.stored_as) == (other.trial_id, other.size, other.stored_as)
-
-
-def _by_size(study: Study) -> list[str]:
-    return [study.size, "iteration", "auc"]
 
 
 def _identity(points: pl.DataFrame) -> list[str]:

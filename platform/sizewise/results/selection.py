@@ -102,6 +102,23 @@ def errors_of(study: Study, points: pl.DataFrame, seed: int = 0) -> Floats | Non
     return np.asarray(drawn - drawn.mean(axis=0))
 
 
+def covariances(study: Study, points: pl.DataFrame, one: int, other: int) -> Floats:
+    """Covariance of the error of each point's AUC with that of the difference between two of them, (points,).
+
+    Args:
+        study: the points'.
+        points: rows of its candidates, which kept parts of their errors.
+        one, other: which of them; the difference is the first one's AUC minus the second one's.
+    """
+    parts = study.errors.parts(points, "auc")
+    found = parts @ (parts[one] - parts[other])
+    if seeds := seeds_of(study.candidates, study.evaluations):
+        configuration = points["configuration"].to_numpy()
+        same = [(configuration == configuration[which]).astype(np.float64) for which in (one, other)]
+        found += (same[0] - same[1]) * seeds.variance / points["replicates"].to_numpy()
+    return np.asarray(found)
+
+
 def selection(
     aucs: Floats, drawn: Floats, choice: Callable[[Floats], npt.NDArray[np.int64]], among: int
 ) -> Selection:
@@ -124,14 +141,15 @@ def selection(
     )
 
 
-def critical_value(drawn: Floats, best: int, errors: Floats) -> float:
-    """How many standard errors a difference to the best one must be allowed, so that none of all is above with 95 %.
+def critical_value(drawn: Floats, best: int, errors: Floats, confidence: float = CONFIDENCE) -> float:
+    """How many standard errors a difference to the best one must be allowed, so that surely none of all is above.
 
     Args:
         drawn: (draws, points) errors.
         best: which point the others are compared with.
         errors: (points,) standard errors of these differences.
+        confidence: how sure.
     """
     apart = np.abs(drawn - drawn[:, [best]])
     ratios = np.divide(apart, errors, out=np.zeros_like(apart), where=errors > 0)
-    return float(np.quantile(ratios.max(axis=1), CONFIDENCE))
+    return float(np.quantile(ratios.max(axis=1), confidence))
