@@ -55,6 +55,7 @@ class Found:
     """Shares of the studies; of those that chose a smaller model, where there is a choice to be right or wrong.
 
     Attributes:
+        usual: intervals of the same that take the two for named beforehand.
         single, pair: intervals that cover the true AUC of a model, and the true difference of two picked beforehand.
         answers: intervals that cover what the answer truly loses to the named best.
         worse, worse_than_any: answers that truly lose more than promised to the named best, and to the truly best.
@@ -65,6 +66,7 @@ class Found:
     single: float = 0.0
     pair: float = 0.0
     answers: float = 0.0
+    usual: float = 0.0
     smaller: float = 0.0
     worse: float = 0.0
     worse_than_any: float = 0.0
@@ -160,6 +162,8 @@ def measured(setting: Setting, studies: int, seed: int = 0) -> Found:
         if usual.smallest.trial_id != usual.best.trial_id:
             found.smaller += 1
             found.answers += usual.loss.low <= chosen - best <= usual.loss.high
+            assert usual.paired
+            found.usual += usual.paired.low <= chosen - best <= usual.paired.high
             found.worse += best - chosen > TOLERANCE
         found.worse_than_any += true.max() - chosen > TOLERANCE
         if sure.smallest.trial_id != sure.best.trial_id:
@@ -170,7 +174,8 @@ def measured(setting: Setting, studies: int, seed: int = 0) -> Found:
         found.true_flattery += usual.best.auc - best
     smaller = max(found.smaller, 1.0)
     shares = {
-        name: value / (smaller if name == "answers" else studies) for name, value in asdict(found).items()
+        name: value / (smaller if name in ("answers", "usual") else studies)
+        for name, value in asdict(found).items()
     }
     return Found(**shares)
 

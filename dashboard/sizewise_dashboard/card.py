@@ -58,12 +58,17 @@ def facts(study: Study, one: pl.DataFrame, asked: Asked) -> dict[str, str]:
     row = one.row(0, named=True)
     against, today = asked.limits.against, asked.today
     difference = today.difference(study, one)
-    compared = {} if against == TODAY else {against: uncertainty.lost(study, one, references(study)[against])}
+    compared, of_logloss = {}, None
+    if against != TODAY:
+        reference = references(study)[against]
+        compared = {against: asked.lost or uncertainty.lost(study, one, reference)}
+        of_logloss = uncertainty.lost(study, one, reference, "logloss")
     compared |= {} if difference is None else {"today": difference}
     said = {
         "Size": _size(row[study.size], row.get("compression_ratio"), today),
         "AUC": format_auc(row["auc"]) + (f" ({auc})" if (auc := uncertainty.of_auc(study, one)) else ""),
-        **{f"Against {name}": interval.text for name, interval in compared.items()},
+        **{f"Against {name}": interval.detail for name, interval in compared.items()},
+        "Log-loss": of_logloss.detail if of_logloss and of_logloss.rows_error > 0 else "",
         "Iterations": format_count(row["iteration"])
         + (f" ({row['epoch']:.3g} epochs)" if row.get("epoch") is not None else ""),
         "Training": _training(study, row, today.baseline),

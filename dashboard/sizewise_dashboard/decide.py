@@ -1,5 +1,6 @@
 """The page to decide on: the answer in a sentence, the figure with its limits, the model; updated while it runs."""
 
+from dataclasses import replace
 from functools import partial
 
 import streamlit as st
@@ -8,6 +9,7 @@ from sizewise.figures import Axes
 from sizewise.figures.decision import View, decision
 from sizewise.results import Choice, Study
 from sizewise.results.commands import resume
+from sizewise.results.intervals import Interval
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place
 from sizewise_core.units import format_seconds
@@ -74,28 +76,30 @@ def _decide(now: Snapshot, details: st.Page | None) -> None:
             asked = limits.ask(now.study)
             view = views.ask(now.study)
         study = views.narrowed(now, view)
-        choice, why = _choose(now, study, asked, view)
+        choice, why, lost = _choose(now, study, asked, view)
         _figure(now, study, asked, choice, view)
     sentence.markdown(f"#### {plain(why)}")
     with right:
         if choice:
-            card.show(now, study, choice, asked, details)
+            card.show(now, study, choice, replace(asked, lost=lost), details)
         else:
             st.warning("No model is within the limits: allow a larger one, or a larger loss.")
     _picked(study, details)
     views.show(now, study, view, asked, choice)
 
 
-def _choose(now: Snapshot, study: Study, asked: limits.Asked, view: views.View) -> tuple[Choice | None, str]:
-    """The model within the limits and why it is the one; or why there is none."""
+def _choose(
+    now: Snapshot, study: Study, asked: limits.Asked, view: views.View
+) -> tuple[Choice | None, str, Interval | None]:
+    """The model within the limits, why it is the one, and what it loses; or why there is none."""
     if asked.problems:
-        return None, "; ".join(asked.problems)
+        return None, "; ".join(asked.problems), None
 
-    def choose() -> tuple[Choice | None, str]:
+    def choose() -> tuple[Choice | None, str, Interval | None]:
         try:
             return asked.limits.choose(study)
         except InputError as error:
-            return None, str(error)
+            return None, str(error), None
 
     return snapshots.kept(now, ("choice", asked.limits, view.methods), choose)
 

@@ -21,6 +21,7 @@ from sizewise import results
 from sizewise.figures.decision import SIZE_LINE
 from sizewise.figures.reference import full_table
 from sizewise.results import Choice, Study
+from sizewise.results.intervals import Interval
 from sizewise.results.status import NEAR
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_auc, format_bytes, parse_bytes
@@ -91,17 +92,20 @@ class Limits:
             met &= pl.col("auc") >= self.floor - _NOISE
         return met
 
-    def choose(self, study: Study) -> tuple[Choice, str]:
-        """The model within the limits as `sizewise choose` takes it, and why. Raises InputError where none fits."""
+    def choose(self, study: Study) -> tuple[Choice, str, Interval | None]:
+        """The model within the limits as `sizewise choose` takes it, why, and what the sentence says that it loses.
+
+        Raises InputError where none fits.
+        """
         if self.max_lost is None or self.against != BEST:
             found = results.choose(study, self.max_bytes, self.max_iterations, self.floor, self.max_seconds)
             size = format_bytes(getattr(found, study.size))
-            return found, f"Take trial {found.trial_id} ({size}): it is {found.why}."
+            return found, f"Take trial {found.trial_id} ({size}): it is {found.why}.", None
         beside = results.Limits(self.max_bytes, self.max_iterations, self.min_auc, self.max_seconds)
         answer = results.answer(study, self.max_lost, self.confident, beside)
         if not answer.met or answer.smallest is None:
             raise InputError(answer.sentence)
-        return answer.smallest, answer.sentence
+        return answer.smallest, answer.sentence, answer.loss
 
     def without(self) -> Iterator[tuple[str, "Limits"]]:
         """Each limit that there is, in words, and the limits without it."""
@@ -117,11 +121,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the fields say, and what is wrong with those that say nothing."""
+    """What the fields say, what is wrong with those that say nothing, and what the model that was chosen loses."""
 
     limits: Limits
     problems: tuple[str, ...] = ()
     today: Today = field(default_factory=Today)
+    lost: Interval | None = None
 
 
 def ask(study: Study) -> Asked:

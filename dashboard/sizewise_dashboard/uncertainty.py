@@ -9,6 +9,7 @@ import polars as pl
 
 from sizewise.results import Study
 from sizewise.results.intervals import Interval, difference, intervals
+from sizewise.results.kept_errors import Score
 from sizewise_core.units import format_auc
 
 
@@ -37,11 +38,12 @@ def of_auc(study: Study, one: pl.DataFrame) -> str:
     return "" if low is None or high is None else f"{format_auc(low)} to {format_auc(high)}"
 
 
-def lost(study: Study, one: pl.DataFrame, reference: pl.DataFrame) -> Interval:
-    """How the AUC of one model differs from that of another on the same rows.
+def lost(study: Study, one: pl.DataFrame, reference: pl.DataFrame, score: Score = "auc") -> Interval:
+    """How a score of one model differs from that of another on the same rows.
 
     Args:
         study: of both.
         one, reference: a row each of its candidates.
+        score: which score.
     """
-    return difference(study, one, reference)
+    return difference(study, one, reference, score)

@@ -186,7 +186,7 @@ def _next_best(study: Study, asked: Asked, choice: Choice | None) -> None:
         return
     for what, rest in limits.without():
         try:
-            other, _ = rest.choose(study)
+            other, *_ = rest.choose(study)
         except InputError:
             continue
         st.markdown(

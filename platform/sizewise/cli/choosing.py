@@ -70,7 +70,7 @@ def choose(asked: ChoiceOptions) -> None:
     study = results.load(place(asked.runs), asked.name)
     print_problems(study.problems, command("results", asked.name, asked.runs, "--problems"))
     by_loss = limits == results.Limits() or asked.max_loss is not None or asked.confident
-    answer = None
+    answer, of_logloss = None, None
     if by_loss and not study.candidates.is_empty():
         tolerance = NEAR if asked.max_loss is None else asked.max_loss
         answer = results.answer(study, tolerance, asked.confident, limits)
@@ -78,9 +78,11 @@ def choose(asked: ChoiceOptions) -> None:
             raise InputError(f"study {study.name}: {answer.sentence}")
     if answer and answer.smallest:
         choice, why, loss = answer.smallest, answer.sentence, answer.loss
+        of_logloss = answer.logloss
     else:
         choice = results.choose(study, limits.max_bytes, limits.max_iterations, limits.min_auc)
         loss = results.lost(study, choice)
+        of_logloss = results.lost(study, choice, "logloss")
         why = (
             choice.why
             if not loss.rows_error > 0
@@ -90,7 +92,11 @@ def choose(asked: ChoiceOptions) -> None:
     export = export_command(study, choice.trial_id, choice.stored_as, choice.iteration if shipped else None)
     today = _against_today(asked, study, choice)
     if asked.as_json:
-        about = answer.as_json() if answer else {"loss": loss and loss.as_json()}
+        about = (
+            answer.as_json()
+            if answer
+            else {"loss": loss and loss.as_json(), "logloss_difference": of_logloss and of_logloss.as_json()}
+        )
         print_json(
             {**dataclasses.asdict(choice), **about, **today[0], "export": export, "problems": study.problems}
         )
@@ -98,6 +104,8 @@ def choose(asked: ChoiceOptions) -> None:
     _print_choice(choice)
     for line in (why, *today[1]):
         say(line)
+    if of_logloss and of_logloss.rows_error > 0:
+        say(f"Log-loss {of_logloss.detail} than the best one's.")
     if answer and answer.selection:
         say(f"{answer.selection.text}.")
     (exported,) = study.trials.filter(trial_id=choice.trial_id)["iteration"]

@@ -5,6 +5,7 @@ caveats(study, found)       # what the numbers do not say
 figure(study, "tradeoff")   # as an SVG to be set into a page; "" without Matplotlib
 """
 
+import math
 import re
 
 import polars as pl
@@ -16,6 +17,7 @@ from sizewise.results import Answer, Choice, Study, answer
 from sizewise.results.baseline import Baseline, against
 from sizewise.results.commands import export
 from sizewise.results.intervals import Interval, differences
+from sizewise.results.kept_errors import ERRORS
 from sizewise.results.weights import kept_weights
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_auc, format_bytes, format_count, format_seconds
@@ -33,14 +35,14 @@ def options(study: Study, found: Answer, today: Baseline | None = None) -> list[
     """
     picked = _picked(study, found)
     reference = _of(study, found.best)
-    lost = differences(study, picked, reference)
+    lost = (differences(study, picked, reference, score).to_dicts() for score in ERRORS)
     rows = [
-        _cells(study, row, Interval.of_row(of), found)
-        for row, of in zip(picked.to_dicts(), lost.to_dicts(), strict=True)
+        _cells(study, row, Interval.of_row(of_auc), Interval.of_row(of_logloss), found)
+        for row, of_auc, of_logloss in zip(picked.to_dicts(), *lost, strict=True)
     ]
     if today is not None:
         for cells, one in zip(rows, against(study, picked, today), strict=True):
-            cells["against today"] = one.text
+            cells["against today"] = one.detail
     return rows
 
 
@@ -72,7 +74,9 @@ def _of(study: Study, one: Choice | None) -> pl.DataFrame:
     return points.head(1)
 
 
-def _cells(study: Study, row: dict[str, object], lost: Interval, found: Answer) -> dict[str, str]:
+def _cells(
+    study: Study, row: dict[str, object], lost: Interval, of_logloss: Interval, found: Answer
+) -> dict[str, str]:
     def is_(one: Choice | None) -> bool:
         return one is not None and (row["trial_id"], row["iteration"], row.get("stored_as")) == (
             one.trial_id,
@@ -84,6 +88,7 @@ def _cells(study: Study, row: dict[str, object], lost: Interval, found: Answer) 
     auc, low, high = (row[name] for name in ("auc", "auc_low", "auc_high"))
     interval = "" if low is None else f" ({low:.4f} to {high:.4f})"
     seconds = row.get("train_seconds")
+    lost = found.loss if is_(found.smallest) and found.loss is not None else lost
     return {
         "": role,
         "trial": str(row["trial_id"]),
@@ -91,7 +96,8 @@ def _cells(study: Study, row: dict[str, object], lost: Interval, found: Answer) 
         **({"stored as": str(row["stored_as"] or "as trained")} if "stored_as" in row else {}),
         "size": format_bytes(row[study.size]),  # type: ignore[arg-type]
         "AUC (95 %)": f"{format_auc(auc)}{interval}",  # type: ignore[arg-type]
-        "against the best": "" if is_(found.best) else lost.text,
+        "against the best": "" if is_(found.best) else lost.detail,
+        "log-loss": "" if is_(found.best) or math.isnan(of_logloss.value) else of_logloss.detail,
         "iterations": format_count(row["iteration"]),  # type: ignore[arg-type]
         "training": "" if seconds is None else format_seconds(seconds),  # type: ignore[arg-type]
     }

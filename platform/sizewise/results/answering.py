@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sizewise.metrics.scores import GROUPS, SMALL
+from sizewise.metrics.scores import GROUPS
 from sizewise.results.choosing import (
     EPSILON,
     Choice,
@@ -23,7 +23,6 @@ from sizewise.results.choosing import (
     Point,
     best_of,
     failed_seeds,
-    iterations_text,
     learned,
     near,
     nothing,
@@ -31,6 +30,7 @@ from sizewise.results.choosing import (
 )
 from sizewise.results.chosen_pair import AT_ONCE, ChosenPair
 from sizewise.results.intervals import Interval, difference, differences, point
+from sizewise.results.kept_errors import Score
 from sizewise.results.reading import Study
 from sizewise.results.replicates import CONFIDENCE
 from sizewise.results.selection import (
@@ -43,7 +43,7 @@ from sizewise.results.selection import (
 )
 from sizewise.results.spread import Floats
 from sizewise.results.status import NEAR
-from sizewise_core.units import format_auc, format_bytes, format_ratio
+from sizewise.results.wording import lost_text, sentence, sentence_within, uncertainty
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Answer:
         smallest: the answer.
         loss: its AUC minus the best one's, with the 95 % interval, which allows for both having been chosen by the
             same rows; of a confident answer one that holds for all candidates at once. None without an answer.
+        paired: as `loss`, with the interval of two models that were named beforehand.
+        logloss: the answer's log-loss minus the best one's, with that interval.
         confident: whether the interval's worse end, and not the estimate, had to be within the tolerance.
         met: whether it is: where limits leave no such model, `smallest` is the most accurate within them.
         selection: by how much the choice among many flatters; None where evaluations kept no errors.
@@ -69,6 +71,8 @@ class Answer:
     best: Choice | None = None
     smallest: Choice | None = None
     loss: Interval | None = None
+    paired: Interval | None = None
+    logloss: Interval | None = None
     confident: bool = False
     met: bool = True
     selection: Selection | None = None
@@ -84,6 +88,8 @@ class Answer:
             "best": asdict(self.best) if self.best else None,
             "smallest": asdict(self.smallest) if self.smallest else None,
             "loss": self.loss.as_json() if self.loss else None,
+            "paired": self.paired.as_json() if self.paired else None,
+            "logloss_difference": self.logloss.as_json() if self.logloss else None,
             "selection": self.selection.as_json() if self.selection else None,
             "rows_enough": self.rows_enough,
         }
@@ -213,6 +219,7 @@ def answer(
     met = not allowed.is_empty()
     found = smallest_of(allowed, study.size) if met else best_of(fitting, study.size)
     loss = _loss(compared, found, best, confident)
+    paired = lost(study, found)
     if met and not confident and loss.basis == "paired" and not _are_same(found, best):
         loss = compared.as_chosen(loss, found, tolerance, fitting)
     # What more validation rows would make sure: the answer itself, or what would be the answer then.
@@ -220,19 +227,21 @@ def answer(
     hoped_loss = loss if hoped is found else _loss(compared, hoped, best, confident)
     enough = _rows_enough(study, hoped_loss, tolerance)
     if wanted or confident:
-        sentence = _sentence_within(study, best, found, tolerance, wanted, confident, met)
+        said = sentence_within(study, best, found, tolerance, wanted, confident, met)
     else:
-        sentence = _sentence(study, best, found, tolerance)
+        said = sentence(study, best, found, tolerance)
     if loss.known and (loss.basis == "paired" or confident) and not _are_same(found, best):
-        sentence = f"{sentence[:-1]}; {_lost(loss)}."
+        said = f"{said[:-1]}; {lost_text(loss)}."
     why = "the smallest model" if met else f"the most accurate model with {wanted}"
     why += f" within {tolerance:g} AUC of the best" if met else ""
     return Answer(
-        f"{sentence}{learned(study, found)}{_uncertainty(study, loss, tolerance, enough)}",
+        f"{said}{learned(study, found)}{uncertainty(study, loss, tolerance, enough)}",
         tolerance,
         best.chosen(f"the highest validation AUC{failed_seeds(study, best)}"),
         found.chosen(f"{why}{failed_seeds(study, found)}"),
         loss,
+        paired,
+        lost(study, found, "logloss"),
         confident,
         met,
         compared.selection(tolerance, fitting),
@@ -245,10 +254,16 @@ def _both(points: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
     return points.join(others, on=_identity(points), how="semi", nulls_equal=True)
 
 
-def lost(study: Study, choice: Choice) -> Interval:
-    """The AUC of a choice minus the best one's, with its 95 % interval."""
+def lost(study: Study, choice: Choice | Point, score: Score = "auc") -> Interval:
+    """A score of a choice minus that of the model with the best AUC, with its 95 % interval.
+
+    Args:
+        study: of both.
+        choice: the model; the interval is that of two models that were named beforehand.
+        score: which score.
+    """
     one = point(study, choice.trial_id, choice.iteration, choice.stored_as)
-    return difference(study, one, _row(study, best_of(study.candidates, study.size)))
+    return difference(study, one, _row(study, best_of(study.candidates, study.size)), score)
 
 
 def _are_same(one: Point, other: Point) -> bool:
@@ -291,105 +306,3 @@ def _rows_enough(study: Study, loss: Interval, tolerance: float) -> int | None:
     needed = rows * loss.rows_error**2 / room
     unit: int = 10 ** max(0, len(str(math.ceil(needed))) - 2)
     return math.ceil(needed / unit) * unit
-
-
-def _lost(loss: Interval) -> str:
-    """A difference in words, and what its interval rests on where that is not the usual."""
-    how = {"paired": "", "independent": ", the two taken for independent", "unknown": ""}[loss.basis]
-    seeds = f", seeds differing by {loss.seeds_error:.4f}" if loss.seeds_error else ""
-    return f"AUC {loss.text}{how}{seeds}"
-
-
-def _uncertainty(study: Study, loss: Interval, tolerance: float, rows_enough: int | None) -> str:
-    """That the validation split is too small for the answer to be taken at its word, where it is."""
-    rows = study.record.data.rows.validation
-    if rows_enough:
-        return (
-            f" {rows:,} validation rows do not tell whether a smaller one loses more than {tolerance:g}: about "
-            f"{rows_enough:,} would be enough."
-            if loss.low >= -tolerance - EPSILON
-            else f" {rows:,} validation rows do not tell whether it loses more than {tolerance:g}: about "
-            f"{rows_enough:,} would be enough."
-        )
-    if loss.basis == "paired" and loss.rows_error:
-        if loss.low >= -tolerance - EPSILON or not rows:
-            return ""
-        return f" Whether it loses more than {tolerance:g} is not sure: more replicates are what would tell."
-    error = study.record.data.auc_error
-    if not SMALL < error < math.inf:
-        return ""
-    return (
-        f" With {rows:,} validation rows, differences below about {error:.2g} may be chance: that is the standard "
-        "error of an AUC."
-    )
-
-
-def _sentence_within(
-    study: Study, best: Point, found: Point, tolerance: float, wanted: str, confident: bool, met: bool
-) -> str:
-    """The sentence of an answer that has to keep to limits, or be sure."""
-    size = format_bytes(found.size) + (f" in {found.stored_as}" if found.stored_as else "")
-    against = f"the best ({format_auc(best.auc)}, {format_bytes(best.size)})"
-    among = f" with {wanted}" if wanted else ""
-    surely = "surely " if confident else ""
-    if not met:
-        return (
-            f"No model{among} {surely}loses at most {tolerance:g} AUC to {against}. The most accurate one is {size} "
-            f"(AUC {format_auc(found.auc)})."
-        )
-    if confident and found.trial_id == best.trial_id and found.size == best.size:
-        return f"No smaller model{among} surely loses at most {tolerance:g} AUC to {against}: it is the answer itself."
-    smaller = f": {_short(best.size / found.size)} smaller" if best.size > found.size else ""
-    return (
-        f"The smallest model{among} that {surely}loses at most {tolerance:g} AUC to {against} is {size} "
-        f"(AUC {format_auc(found.auc)}){smaller}."
-    )
-
-
-def _sentence(study: Study, best: Point, smallest: Point, tolerance: float) -> str:
-    weight, auc = format_bytes(smallest.size), format_auc(smallest.auc)
-    weight += f" in {smallest.stored_as}" if smallest.stored_as else ""
-    full = study.record.data.full_bytes
-    against_full = ""
-    if full and full > smallest.size:
-        against_full = f", {format_ratio(full / smallest.size)} smaller than the full tables"
-    if study.candidates["trial_id"].n_unique() == 1:
-        found = f"AUC {format_auc(best.auc)} at {weight} after {iterations_text(best.iteration)}"
-        so_far = "" if study.state == "finished" else " so far"
-        return f"Only one trial has been evaluated{so_far}: {found}{against_full}."
-    if smallest.size == best.size:
-        alone = near(study.candidates, tolerance)
-        rest = "no other model" if alone["trial_id"].n_unique() == 1 else "no smaller model"
-        sentence = (
-            f"The best model (AUC {format_auc(best.auc)}, {weight}) is also the smallest: {rest} comes "
-            f"within {tolerance:g} AUC of it{against_full.replace(', ', '; it is ', 1)}."
-        )
-    else:
-        sentence = (
-            f"The smallest model within {tolerance:g} AUC of the best ({format_auc(best.auc)}, "
-            f"{format_bytes(best.size)}) is {weight} (AUC {auc}): {_short(best.size / smallest.size)} "
-            f"smaller{_for_iterations(smallest, best)}"
-        )
-        # Where the best model is about as large as the full tables, it has been said already.
-        sentence += f"{against_full.replace(', ', ', and ', 1)}." if full and full > 1.1 * best.size else "."
-    if failed := failed_seeds(study, smallest):
-        sentence = f"{sentence[:-1]}{failed}."
-    if study.state == "finished":
-        return sentence
-    done = study.trials.filter(pl.col("state").is_in(["finished", "pruned"])).height
-    asked = study.record.trials or study.trials.height
-    return f"So far, with {done} of {asked} trials finished, {sentence[0].lower()}{sentence[1:]}"
-
-
-def _for_iterations(smallest: Point, best: Point) -> str:
-    """How many iterations the smaller one took; nothing where the learning rate of only one of both had fallen."""
-    if smallest.cooled_down != best.cooled_down:
-        return ""
-    iterations = smallest.iteration / best.iteration if best.iteration else 1.0
-    cost = "the same number of" if f"{iterations:.3g}" == "1" else f"{_short(iterations)} the"
-    return f", for {cost} iterations"
-
-
-def _short(ratio: float) -> str:
-    """Two significant digits up to ten: one run of a stochastic search does not support a third."""
-    return format_ratio(float(f"{ratio:.2g}") if ratio < 10 else ratio)

@@ -215,7 +215,7 @@ def in_words(baseline: Baseline, size: int, difference: Interval) -> str:
     if baseline.bytes and size:
         times = baseline.bytes / size
         smaller = f", {format_ratio(times)} smaller" if times >= 1 else f", {format_ratio(1 / times)} larger"
-    return f"Against {baseline.text}: AUC {difference.text} ({how}){smaller}."
+    return f"Against {baseline.text}: AUC {difference.detail} ({how}){smaller}."
 
 
 def described(baseline: Baseline) -> dict[str, Any]:

@@ -68,6 +68,13 @@ class Interval:
             return f"{_signed(self.value)}, between {ends[0]:.4f} and {ends[1]:.4f} {way}"
         return f"{_signed(self.value)}, between {_signed(self.low)} and {_signed(self.high)}"
 
+    @property
+    def detail(self) -> str:
+        """A difference in words, and where seeds have a part in it, which part each of the two has."""
+        if not self.known or self.seeds_error is None:
+            return self.text
+        return f"{self.text} (standard errors {self.rows_error:.4f} by rows, {self.seeds_error:.4f} by seeds)"
+
     def as_json(self) -> dict[str, Any]:
         """The same as one object; null for what is not known."""
         numbers = {"value": self.value, "low": self.low, "high": self.high, "rows_error": self.rows_error}

@@ -12,6 +12,7 @@ from sizewise import cli
 from sizewise.metrics.errors import encoded
 from sizewise.metrics.scores import GROUPS
 from sizewise.results import Limits, Study, answer, load, lost, status
+from sizewise.results.intervals import difference, point
 from sizewise_core.errors import InputError
 from study_folder import StudyWriter
 
@@ -60,7 +61,7 @@ def test_the_sentence_has_the_interval_and_how_many_rows_would_tell(tmp_path: Pa
     more = answer(_study(tmp_path / "more", AUCS, 0.0007 * shrink, found.rows_enough))
     assert more.rows_enough is None
     assert more.loss is not None
-    assert -0.002 <= more.loss.low < -0.0018
+    assert -0.002 <= more.loss.low < -0.0016
     assert "do not tell" not in more.sentence
 
 
@@ -134,6 +135,9 @@ def test_all_commands_give_the_same_answer(
     chosen = json.loads(printed("choose", "s", "--runs", tmp_path, "--json"))
     assert (chosen["trial_id"], chosen["sentence"]) == (1, found.sentence)
     assert chosen["loss"] == found.loss.as_json()  # type: ignore[union-attr]
+    assert chosen["paired"] == lost(study, found.smallest).as_json()  # type: ignore[arg-type]
+    of_logloss = difference(study, point(study, 1, 100), point(study, 0, 100), "logloss")
+    assert chosen["logloss_difference"] == of_logloss.as_json()
     assert chosen["rows_enough"] == found.rows_enough
     best = json.loads(printed("choose", "s", "--runs", tmp_path, "--json", "--max-loss", "0"))
     assert best["trial_id"] == 0
@@ -150,13 +154,17 @@ def test_all_commands_give_the_same_answer(
 @pytest.mark.slow
 def test_intervals_cover_and_confident_choices_hold(tmp_path: Path) -> None:
     """In studies with known truth; `benchmarks/choosing.py` has the same of 1,000 and more kinds."""
-    found = measured(Setting(models=16, rows=2_500, common=0.9995), 120)
+    found = measured(Setting(models=16, rows=2_500, common=0.9995), 90)
     assert 0.88 <= found.pair <= 0.995
     assert 0.88 <= found.single <= 0.995
-    assert found.answers >= 0.88
+    assert 0.88 <= found.answers <= 0.995
     assert found.sure > 0.2
     assert found.sure_worse <= 0.05
     assert found.flattery == pytest.approx(found.true_flattery, abs=0.002)
+    # Many models just beyond what is allowed, the luckiest of which is the answer: the usual interval covers 82 %.
+    hardest = measured(Setting(models=16, rows=2_500, common=0.9995, near=8), 80)
+    assert hardest.answers >= 0.9
+    assert hardest.sure_worse <= 0.05
 
 
 @pytest.mark.parametrize(
@@ -205,6 +213,6 @@ def test_the_status_names_the_models_of_the_answer(tmp_path: Path, kind: str) ->
         (writer.folder / "evaluations" / "0000.jsonl").write_text("")
     writer.driver("running" if kind == "running" else "finished")
     found, now = answer(load(tmp_path, "s")), status(tmp_path, "s")
-    for point, one in ((found.best, now["best"]), (found.smallest, now["smallest"])):
-        assert point is not None
-        assert one == {"trial_id": point.trial_id, "auc": point.auc, "bytes": point.embedding_bytes}
+    for model, one in ((found.best, now["best"]), (found.smallest, now["smallest"])):
+        assert model is not None
+        assert one == {"trial_id": model.trial_id, "auc": model.auc, "bytes": model.embedding_bytes}
