@@ -253,6 +253,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
     state.figure = JSON.parse(data.figure);
     state.digest = data.digest;
     chart.style.height = `${state.figure.layout.height}px`;
+    const least = state.figure.layout.meta?.least;
+    chart.style.minWidth = least ? `${least}px` : "";
+    chart.parentElement.style.overflowX = least ? "auto" : ""; // narrow screens scroll the figure, not the page
   }
   if (state.marksText !== data.marks) {
     state.marksText = data.marks;

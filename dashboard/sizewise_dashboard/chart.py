@@ -21,6 +21,7 @@ _STYLE = """
 .chart:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px }
 .chart:focus-within .modebar { opacity: 1 !important }
 .chart .parcoords text { text-shadow: none !important }
+.chart .parcoords .axis-extent { display: none }
 .said { position: absolute; width: 1px; height: 1px; margin: 0; overflow: hidden; clip-path: inset(50%) }
 """
 _SCRIPT = (Path(__file__).parent / "chart.js").read_text(encoding="utf-8")

@@ -45,9 +45,9 @@ STYLE = """
 .stMainBlockContainer [data-testid=stCaptionContainer] p { color: inherit !important }
 .stMainBlockContainer [data-testid=stCode] pre { font-size: 0.8rem; padding: 0.4rem 0.75rem }
 .stMainBlockContainer [data-testid=stCode] .token { color: inherit !important }
-.stMainBlockContainer [data-testid^=stBaseButton-segmented] p { color: light-dark(#31333f, #fafafa) !important }
+.stMainBlockContainer [data-testid=stButtonGroup] p { color: light-dark(#31333f, #fafafa) !important }
 .stMainBlockContainer [role=tab][aria-selected=true] p { color: light-dark(#a3122f, #ff8a8a) !important }
-.sizewise-facts { padding: 0; display: flex; flex-wrap: wrap; gap: 0.1rem 1.4rem; margin: 0 }
+.stMainBlockContainer .sizewise-facts { padding: 0; display: flex; flex-wrap: wrap; gap: 0.1rem 1.4rem; margin: 0 }
 .sizewise-facts dt { display: inline; font-size: 0.8rem; opacity: 0.75; margin: 0 0.35rem 0 0 }
 .sizewise-facts dd { display: inline; font-size: 0.875rem; margin: 0; overflow-wrap: anywhere }
 .sizewise-rows { display: none }

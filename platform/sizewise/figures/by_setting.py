@@ -86,7 +86,7 @@ def slices(study: Study, objective: str) -> go.Figure:
             f"{label_of(objective)} of each trial against every searched setting; lighter trials came later",
         )
     )
-    figure.update_layout(height=110 + 250 * lines, showlegend=False)
+    figure.update_layout(height=110 + 250 * lines, showlegend=False, meta=style.at_least(220 * columns))
     for number, name in enumerate(settings):
         where = {"row": number // columns + 1, "col": number % columns + 1}
         known = rows.drop_nulls([name])

@@ -15,6 +15,8 @@ from sizewise_core.units import format_bytes
 # Dashes distinguish the lines without colour.
 _COLORS, _DASHES = style.LINES, style.DASHES
 MOST = len(_COLORS)
+# Both figures have the same plot, and at 1280x720 the names above it are on the first screen.
+_HEIGHT, _MARGIN = 440, {"l": 70, "r": 20, "t": 105, "b": 60}
 
 
 class _FrontsInfo(NamedTuple):
@@ -53,11 +55,12 @@ def _draw_fronts(info: _FrontsInfo) -> go.Figure:
             f"best AUC at each size or below; bands: 95 % over {_over(info.attained)}",
             xaxis=style.log_axis(SIZES[info.size].title, info.sizes, format_bytes, ticklabelstandoff=8),
             yaxis={"title": "AUC (validation split)"},
-            legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0.0},
-            margin={"l": 70, "r": 20, "t": 75, "b": 90},
+            legend={"orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 0.0},
+            margin=_MARGIN,
             showlegend=True,
         )
     )
+    figure.update_layout(height=_HEIGHT)
     for number, (name, front, found) in enumerate(zip(info.names, info.fronts, info.attained, strict=True)):
         color = _COLORS[number % MOST]
         _band(figure, info.sizes, *found.ends, color, name)
@@ -96,9 +99,11 @@ def attained_difference(one: Study, other: Study) -> go.Figure:
             f"{style.text(one.name)} minus {style.text(other.name)}; band: 95 % over {_over(both)}",
             xaxis=style.log_axis(SIZES[size].title, sizes, format_bytes, ticklabelstandoff=8),
             yaxis={"title": "AUC gained", "zeroline": True, "zerolinewidth": 2},
+            margin=_MARGIN,
             showlegend=False,
         )
     )
+    figure.update_layout(height=_HEIGHT)
     _band(figure, sizes, low, high, _COLORS[0], "")
     figure.add_scatter(
         x=sizes,

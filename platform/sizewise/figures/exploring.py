@@ -143,6 +143,7 @@ def parallel(study: Study, rows: pl.DataFrame, chosen: Collection[int]) -> go.Fi
         return figure
     shown = known.filter(pl.col("trial_id").is_in(list(chosen))) if chosen else known
     auc = shown["auc"].to_numpy()
+    figure.update_layout(meta=style.at_least(150 + 40 * len(names)))
     figure.add_parcoords(
         line={
             "color": auc,

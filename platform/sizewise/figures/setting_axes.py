@@ -9,6 +9,7 @@ import polars as pl
 
 from sizewise.figures import style
 from sizewise.figures.axes import SCORES
+from sizewise.metrics.registry import of_column
 from sizewise.results import Study, searching
 from sizewise.results.front import column
 from sizewise_core.units import format_auc, format_bytes, format_count
@@ -42,8 +43,9 @@ def blank_figure(name: str, title: str, subtitle: str, height: int) -> go.Figure
 
 def label_of(objective: str) -> str:
     """The name of a setting or an objective as axes and titles show it."""
-    score = SCORES.get(objective)
-    return score.label if score else objective.replace("_", " ").capitalize()
+    metric = of_column(column(objective))
+    words = metric.label if metric else objective.replace("_", " ")
+    return words[:1].upper() + words[1:]
 
 
 def is_log_scaled(name: str) -> bool:

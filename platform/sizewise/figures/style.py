@@ -168,6 +168,11 @@ def layout(study_name: str, title: str, subtitle: str, **options: Any) -> go.Lay
     )
 
 
+def at_least(width: int) -> dict[str, int]:
+    """The `meta` of a layout that needs so many pixels: on a narrower screen the dashboard lets it be scrolled."""
+    return {"least": width}
+
+
 def say_if_empty(figure: go.Figure) -> None:
     """Replace the axes of a figure without data by a word, because Plotly would draw them from -1 to 4."""
     if any(_holds_data(trace) for trace in figure.data):
