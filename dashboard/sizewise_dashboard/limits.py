@@ -21,6 +21,7 @@ from sizewise import results
 from sizewise.figures.decision import SIZE_LINE
 from sizewise.figures.reference import full_table
 from sizewise.results import Choice, Study
+from sizewise.results.baseline import of_study
 from sizewise.results.intervals import Interval
 from sizewise.results.status import NEAR
 from sizewise_core.errors import InputError
@@ -176,7 +177,7 @@ def _against(study: Study) -> tuple[str, float, Today]:
     named = st.session_state.get("lost_against") or st.query_params.get("lost_against") or BEST
     with st.popover(f"against {named}", key="against"):
         choice = st.empty()
-        compared = today.ask(today.of_study(study))
+        compared = today.ask(of_study(study))
         known = {name: float(row["auc"][0]) for name, row in references(study).items()}
         if compared.baseline is not None:
             known[TODAY] = compared.baseline.auc

@@ -22,9 +22,9 @@ from sizewise_dashboard.parts import plain
 
 TODAY = "what runs today"
 COLUMNS = {
-    "to_today": "AUC against today",
-    "to_today_low": "against today, from",
-    "to_today_high": "against today, to",
+    "auc_to_baseline": "AUC against today",
+    "auc_to_baseline_low": "against today, from",
+    "auc_to_baseline_high": "against today, to",
 }
 Value = TypeVar("Value")
 
@@ -76,28 +76,6 @@ class Today:
             return ""
         times = self.baseline.bytes / size
         return f"{format_ratio(times)} smaller" if times >= 1 else f"{format_ratio(1 / times)} larger"
-
-    def beside(self, study: Study, table: pl.DataFrame) -> pl.DataFrame:
-        """A table of candidates with `COLUMNS`, each one's AUC minus the baseline's; as it is without a baseline.
-
-        Args:
-            study: the candidates'.
-            table: rows of them.
-        """
-        if self.baseline is None or table.is_empty():
-            return table
-        found = against(study, table, self.baseline)
-        ends = ([one.value for one in found], [one.low for one in found], [one.high for one in found])
-        columns = (
-            pl.Series(name, numbers, pl.Float64).fill_nan(None)
-            for name, numbers in zip(COLUMNS, ends, strict=True)
-        )
-        return table.with_columns(*columns)
-
-
-def of_study(study: Study) -> Baseline | None:
-    """What the study file names as what runs today; None where it names nothing."""
-    return None
 
 
 def ask(named: Baseline | None) -> Today:

@@ -13,7 +13,7 @@ from sizewise import figures
 from sizewise.figures import EFFORTS, SCORES, SIZES, Axes
 from sizewise.figures.chosen import Over
 from sizewise.results import Choice, Study
-from sizewise.results.baseline import Baseline
+from sizewise.results.baseline import Baseline, with_baseline
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio
 from sizewise_dashboard import chart, picking, snapshots, tables, today
@@ -155,7 +155,7 @@ def show(now: Snapshot, study: Study, view: View, asked: Asked, choice: Choice |
             if name == _NEXT:
                 _next_best(study, asked, choice)
             elif name == _TABLE:
-                front = asked.today.beside(study, study.front)
+                front = with_baseline(study, study.front, asked.today.baseline)
                 tables.show(front, "front", columns, height=400, alt="The Pareto front")
             else:
                 _figure(now, study, view, name, asked.today)
@@ -197,7 +197,9 @@ def _next_best(study: Study, asked: Asked, choice: Choice | None) -> None:
         st.text("No other trial is within the limits.")
     else:
         columns = [*tables.evaluation_columns(), *today.COLUMNS]
-        tables.show(asked.today.beside(study, others), "runners_up", columns, alt="The runners-up")
+        tables.show(
+            with_baseline(study, others, asked.today.baseline), "runners_up", columns, alt="The runners-up"
+        )
 
 
 def _point(study: Study, choice: Choice) -> str:

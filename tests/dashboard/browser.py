@@ -22,13 +22,14 @@ ARGUMENTS += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL
 
 
 @contextmanager
-def dashboard(runs: Path, log: Path, base_path: str = "") -> Iterator[str]:
+def dashboard(runs: Path, log: Path, base_path: str = "", read_only: bool = False) -> Iterator[str]:
     """The address of a dashboard over `runs`, started in the repository root, where `platform/` lies."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     code = "from pathlib import Path; from sizewise_dashboard.launch import serve; "
-    code += f"raise SystemExit(serve(Path({str(runs)!r}), {port}, base_path={base_path!r}))"
+    code += f"raise SystemExit(serve(Path({str(runs)!r}), {port}, base_path={base_path!r}, "
+    code += f"read_only={read_only}))"
     roots = [str(REPOSITORY / root) for root in ("platform", "data_prep", "dashboard")]
     path = os.pathsep.join([*roots, os.environ.get("PYTHONPATH", "")])
     with log.open("w") as output:

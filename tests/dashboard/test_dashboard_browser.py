@@ -20,6 +20,7 @@ from playwright.sync_api import Page, Route, expect
 
 from sizewise.figures import report
 from sizewise.results import answer, load
+from sizewise_dashboard import notes
 from study_folder import StudyWriter, finished_study
 
 pytestmark = [
@@ -58,7 +59,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with dashboard(runs, tmp_path_factory.mktemp("log") / "dashboard.log") as url:
+    log = tmp_path_factory.mktemp("log") / "dashboard.log"
+    with dashboard(runs, log, read_only=True) as url:  # no test here needs to write
         yield url
 
 
@@ -353,6 +355,18 @@ def test_the_report_draws_its_figures_without_any_network(runs: Path, tmp_path: 
         assert {urlsplit(url).scheme for url in asked} <= {"file", "data", "blob"}
         if folder := os.environ.get("SIZEWISE_SCREENSHOTS"):
             page.screenshot(path=Path(folder) / "report.png", full_page=True)
+
+
+def test_read_only_notes_can_be_read_and_not_changed(address: str, runs: Path, page: Page) -> None:
+    notes.change(runs, notes.Key("single", 0), notes.Note(star=True, text="ran in May"))
+    page.goto(f"{address}/explore?study=single&filter=note=May")
+    expect(page.get_by_role("button", name="Columns")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("heading", name="Which settings matter?")).to_be_visible(timeout=WAIT)
+    assert page.get_by_role("button", name="Star, tag, note or archive").count() == 0
+    page.set_viewport_size(
+        {"width": 390, "height": 844}
+    )  # cards, whose words can be read, unlike those of a canvas
+    expect(page.locator(".sizewise-facts").get_by_text("ran in May")).to_be_visible(timeout=WAIT)
 
 
 def test_home_of_many_states(address: str, page: Page) -> None:

@@ -4,6 +4,7 @@ The dashboard is served below a base path throughout.
 """
 
 import json
+import re
 import shutil
 import socket
 import ssl
@@ -49,6 +50,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         }
         methods.ledger(trial, config=config, values=record["values"], evaluations=8)
     methods.driver("finished")
+    many = StudyWriter(runs, "many", trials=61)  # one more than are drawn as lines
+    for trial in range(61):
+        many.trial(trial, round(2_000 * 10 ** (trial / 15)), evaluations=2)
+    many.driver("finished")
     StudyWriter(runs, "empty", trials=4).driver("running")
     cut = finished_study(runs, "cut", trials=2)
     cut.driver("running", age=10_000, pid=2**22 + 1)
@@ -220,8 +225,8 @@ def test_studies_are_found_by_word_and_sorted(address: str, page: Page) -> None:
     "path",
     [
         "",
-        "decide?study=methods",
-        "trials?study=methods",
+        "decide?study=methods&today_auc=0.75&today_bytes=3MB&auc_value=9&gb_price=9",
+        "trials?study=methods&trials=1,2",
         "explore?study=methods",
         "compare?study=one",
         "data?study=one",
@@ -233,13 +238,23 @@ def test_no_page_has_a_serious_barrier(address: str, page: Page, path: str) -> N
         timeout=WAIT
     )
     page.wait_for_timeout(2_500)
-    found = Axe().run(page).response["violations"]
-    serious = [
+    assert _barriers(page) == []
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(1_000)
+    assert sum(map(int, re.findall(r"\d+", page.evaluate(BACKGROUND))[:3])) < 200
+    assert _barriers(page) == []
+
+
+BACKGROUND = "() => getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
+
+
+def _barriers(page: Page) -> list[tuple[str, list[str]]]:
+    return [
         (rule["id"], [node["html"][:160] for node in rule["nodes"][:3]])
-        for rule in found
+        for rule in Axe().run(page).response["violations"]
         if rule["impact"] in ("serious", "critical")
     ]
-    assert serious == []
 
 
 def test_what_is_brushed_in_one_view_is_what_the_others_show(address: str, page: Page) -> None:
@@ -248,10 +263,7 @@ def test_what_is_brushed_in_one_view_is_what_the_others_show(address: str, page:
     expect(plot.locator(".scatterlayer .point").first).to_be_visible(timeout=WAIT)
     area = plot.locator(".nsewdrag").first.bounding_box()
     assert area is not None
-    page.mouse.move(area["x"] + 2, area["y"] + 2)
-    page.mouse.down()
-    page.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] - 2, steps=6)
-    page.mouse.up()
+    _drag(page, (area["x"] + 2, area["y"] + 2), (area["width"] * 0.5, area["height"] - 4))
     button = page.get_by_role("button", name="Show all again")
     expect(button).to_be_visible(timeout=WAIT)
     brushed = int(button.inner_text().partition("(")[2].split()[0])
@@ -261,6 +273,67 @@ def test_what_is_brushed_in_one_view_is_what_the_others_show(address: str, page:
     page.wait_for_function(f"count => ({lines})() === count", arg=brushed, timeout=WAIT)
     button.click()
     page.wait_for_function(f"count => ({lines})() === count", arg=8, timeout=WAIT)
+
+    # The other way round: the larger half of the sizes, along their axis of the parallel coordinates.
+    expect(button).to_have_count(0, timeout=WAIT)
+    axis = page.locator(".parcoords .y-axis", has_text="Memory budget").locator(".axis-brush").bounding_box()
+    assert axis is not None
+    _drag(page, (axis["x"] + axis["width"] / 2, axis["y"] + axis["height"] / 2), (0, -axis["height"] * 0.6))
+    expect(button).to_contain_text("4 are brushed", timeout=WAIT)
+    lit = """() => document.querySelector('.js-plotly-plot')._fullData
+        .flatMap(trace => trace.customdata.filter((_, at) => trace.marker.opacity[at] === 1).map(([trial]) => trial))
+        .sort().join()"""
+    page.wait_for_function(f"() => ({lit})() === '4,5,6,7'", timeout=WAIT)
+
+
+def _drag(page: Page, start: tuple[float, float], by: tuple[float, float]) -> None:
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(start[0] + by[0], start[1] + by[1], steps=6)
+    page.mouse.up()
+
+
+def test_a_sure_choice_and_what_runs_today_are_asked_for_on_the_page(address: str, page: Page) -> None:
+    page.goto(f"{address}/decide?study=methods")
+    heading = page.locator("h4").first
+    expect(heading).to_contain_text("within 0.002 AUC of the best", timeout=WAIT)
+    page.get_by_role("button", name="Train it longer").click()
+    expect(page.get_by_text("-longer --set trials=1")).to_be_visible(timeout=WAIT)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="against the best trial").click()
+    for field, text in (("Its AUC", "0.752"), ("Its size", "30 MB")):
+        page.get_by_label(field).fill(text)
+        page.get_by_label(field).press("Enter")
+    expect(page.locator(".sizewise-card")).to_contain_text("Against today", timeout=WAIT)
+    page.get_by_label("0.001 AUC brings in").fill("9")
+    page.get_by_label("A GB in serving costs").fill("900")
+    page.get_by_label("A GB in serving costs").press("Enter")
+    expect(page.locator(".sizewise-card")).to_contain_text("assuming 9.00 a month", timeout=WAIT)
+    page.keyboard.press("Escape")
+    plot = page.locator(".js-plotly-plot").first
+    for name in ("what runs today", "break-even: above it pays"):
+        expect(plot.locator(".legend").get_by_text(name, exact=True)).to_be_visible(timeout=WAIT)
+    assert plot.locator(".shapelayer path").count() >= 4  # the two limits, and the crosshair
+    page.get_by_role("button", name="More limits").click()
+    page.get_by_text("Sure to lose no more").click()
+    expect(heading).to_contain_text("surely loses at most 0.002 AUC", timeout=WAIT)
+    assert "confident=true" in page.url.lower()
+    page.reload()
+    expect(heading).to_contain_text("surely loses at most 0.002 AUC", timeout=WAIT)
+    assert "today_auc=0.752" in page.url
+
+
+def test_more_curves_than_can_be_told_apart_are_bands_of_their_sizes(address: str, page: Page) -> None:
+    page.goto(f"{address}/decide?study=many&view=Against iterations")
+    page.locator(".js-plotly-plot").nth(1).scroll_into_view_if_needed(timeout=WAIT)
+    plot = page.locator(".js-plotly-plot").nth(1)
+    expect(plot.get_by_text("bands from the middle trial to the best")).to_be_visible(timeout=WAIT)
+    names = plot.evaluate(
+        "plot => plot._fullData.filter(({fill}) => fill === 'tonexty').map(({name}) => name)"
+    )
+    assert names == ["1 kB to 10 kB", "10 kB to 100 kB", "100 kB to 1 MB", "1 MB to 10 MB", "10 MB to 100 MB"]
+    assert plot.locator(".scatterlayer .js-fill").count() >= 5
+    assert plot.evaluate("plot => plot._fullData.filter(({mode}) => mode.includes('lines')).length") == 10
 
 
 def test_notes_are_kept_beside_the_study(address: str, page: Page) -> None:

@@ -372,6 +372,14 @@ def test_models_are_compared_with_what_runs_today(tmp_path: Path, show: Open) ->
     assert "known against the best trial alone" in _text(
         show("decide", "demo", **typed, lost_against="what runs today", confident="true")
     )
+    named = {"name": "today.parquet", "auc": 0.75, "bytes": 8_000_000, "p99_ms": 4.5}
+    writer = finished_study(tmp_path, "named")
+    record = json.loads((writer.folder / "study.json").read_text())
+    writer.json("study.json", {**record, "baseline": named})
+    of_file = show("decide", "named")
+    assert f"{abs(found.auc - 0.75):.4f} " in _card(of_file)
+    assert "today&#x27;s 4.5 ms" in _card(of_file)
+    assert "today.parquet, of the study file" in _text(of_file)
     assert "fill in its AUC" in _text(show("decide", "demo", today_bytes="40 MB"))
     assert "fill in both" in _text(show("decide", "demo", **typed, gb_price="3"))
 
