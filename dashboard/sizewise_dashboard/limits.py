@@ -205,7 +205,8 @@ def _training() -> float | None:
 
 def references(study: Study) -> dict[str, pl.DataFrame]:
     """The evaluations that a loss may be counted from, a row of the candidates each."""
-    best = study.candidates.sort("auc", study.size, "iteration", descending=[True, False, False]).head(1)
+    highest = study.candidates.filter(pl.col("auc") == pl.col("auc").max())
+    best = highest.sort(study.size, "iteration", maintain_order=True).head(1)
     full = full_table(study)
     return {BEST: best} | ({FULL: full} if not full.is_empty() else {})
 

@@ -84,8 +84,8 @@ def best_points(study: Study, axes: Axes) -> pl.DataFrame:
     """Each trial (and storage that it is rounded to) at its best evaluation that a choice may fall on."""
     points = study.candidates.filter(*axes.drawn)
     same = ["trial_id", *(name for name in ("stored_as",) if name in points.columns)]
-    order = ["auc", axes.size, "iteration"]
-    best = points.sort(order, descending=[True, False, False], maintain_order=True)
+    best = points.filter(pl.col("auc") == pl.col("auc").max().over(same))
+    best = best.sort(axes.size, "iteration", maintain_order=True)
     return best.unique(same, keep="first", maintain_order=True).sort(axes.size, "trial_id")
 
 

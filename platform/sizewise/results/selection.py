@@ -66,9 +66,9 @@ def contenders(points: pl.DataFrame, size: str, tolerance: float) -> pl.DataFram
         size: the column of their size.
         tolerance: how much AUC a choice may lose.
     """
-    points = points.sort("auc", size, "iteration", descending=[True, False, False], maintain_order=True)
-    error = points["auc_error"].median() or 0.0
-    near = points.filter(pl.col("auc") >= points["auc"][0] - tolerance - FAR * error)  # type: ignore[operator]
+    error, highest = points["auc_error"].median() or 0.0, pl.col("auc").max()
+    near = points.filter(pl.col("auc") >= highest - tolerance - FAR * error)  # type: ignore[operator]
+    near = near.sort("auc", size, "iteration", descending=[True, False, False], maintain_order=True)
     if near.height <= MOST_POINTS:
         return near
     # Of each curve its best first: its other evaluations are much the same model.
