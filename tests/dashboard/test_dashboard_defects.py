@@ -283,8 +283,8 @@ def test_what_is_brushed_in_one_view_is_what_the_others_show(address: str, page:
     brushed = int(button.inner_text().partition("(")[2].split()[0])
     assert 0 < brushed < 8
     lit = """() => document.querySelector('.js-plotly-plot')._fullData
-        .flatMap(trace => trace.customdata.filter((_, at) => trace.marker.opacity[at] === 1).map(([trial]) => trial))
-        .sort().join()"""
+        .flatMap(({customdata, marker}) => Array.from(customdata ?? []).filter((_, at) => marker.opacity[at] === 1))
+        .map(([trial]) => trial).sort().join()"""
     largest = ",".join(map(str, range(8 - brushed, 8)))
     page.wait_for_function(f"largest => ({lit})() === largest", arg=largest, timeout=WAIT)
 
