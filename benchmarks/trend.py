@@ -2,6 +2,7 @@
 
     python -m benchmarks.trend                    # 0.14, 0.69 and 3.4 million rows, three seeds; hours on two cores
     python -m benchmarks.trend --rows 17150000 --seeds 1      # full tables of 1 GB
+    python -m benchmarks.trend --rows 3430000 --only-goals    # what the goals are about, nothing else
     python -m benchmarks.trend --show             # the tables of what is finished
 
 The log's world is one for all sizes of a run, its vocabularies grow with the rows as `sizewise_prep.planted` has it.
@@ -9,15 +10,18 @@ Full tables, `robe` in float32 and the best small methods (`hot` in int4 at 1,00
 learn from labels, and again with two teachers (rows of their own for values that ten training rows hold, one epoch).
 Batch, learning rate and every other setting are the same for all methods and sizes. How often the rows are passed over
 (with a teacher at a rate that falls to zero) is chosen on validation rows where there are several settings (`Epochs`).
+`int4` is rounded after training, or learnt: in the last quarter, or half, of the training the numbers have four bits
+already, and the step between them is learnt (the better share by validation, where there are both).
 Training, records and splits are those of `benchmarks.quality`. Each training is kept when it is finished and skipped
-next time.
+next time. What the goals are about is trained for all seeds first. On a GPU rows are made there and steps are CUDA
+graphs, one training at a time.
 """
 
 import argparse
 import os
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -39,18 +43,25 @@ ROWS = (137_139, 686_000, 3_430_000)
 TEACHERS = 2
 HOT, HASH = POOLS["hot, int8 or int4"][1_000], POOLS["hash, narrow, int4"][10_000]
 ROBE = POOLS["robe, float32"]
-ARMS: dict[str, Spec] = {
-    "full tables": FULL,
-    "hot, int4, 1,000x": HOT,
-    "robe, float32, 1,000x": ROBE[1_000],
-    "hash, dim 1, int4, 10,000x": HASH,
-    "robe, float32, 10,000x": ROBE[10_000],
+SHARES = (0.25, 0.5)
+HOT_LEARNT, HASH_LEARNT = (tuple(replace(spec, learnt=share) for share in SHARES) for spec in (HOT, HASH))
+ARMS: dict[str, tuple[Spec, ...]] = {
+    "full tables": (FULL,),
+    "hot, int4, 1,000x": (HOT,),
+    "hot, int4 learnt, 1,000x": HOT_LEARNT,
+    "robe, float32, 1,000x": (ROBE[1_000],),
+    "hash, dim 1, int4, 10,000x": (HASH,),
+    "hash, dim 1, int4 learnt, 10,000x": HASH_LEARNT,
+    "robe, float32, 10,000x": (ROBE[10_000],),
 }
 
 
 @dataclass(frozen=True)
 class Epochs:
-    """How often trainings pass over the rows: from labels at most (validation chooses), with teachers by method."""
+    """How often trainings pass over the rows: from labels at most (validation chooses), with teachers by method.
+
+    Learnt steps are for where the goals are.
+    """
 
     labels: int
     full_labels: int
@@ -59,7 +70,11 @@ class Epochs:
 
 FEW = Epochs(4, 2, {FULL: (4,), HOT: (4, 8), HASH: (8, 16), ROBE[1_000]: (8,), ROBE[10_000]: (16,)})
 SOME = Epochs(2, 2, {FULL: (2,), HOT: (2, 4), HASH: (4,)})
-MANY = Epochs(1, 1, {FULL: (2,), HOT: (2,), HASH: (4,)})  # what the goals are about
+MANY = Epochs(  # what the goals are about
+    1,
+    1,
+    {FULL: (2,), HOT: (2,), HASH: (4,)} | dict.fromkeys(HOT_LEARNT, (2,)) | dict.fromkeys(HASH_LEARNT, (4,)),
+)
 
 
 def epochs_at(rows: int) -> Epochs:
@@ -67,12 +82,13 @@ def epochs_at(rows: int) -> Epochs:
     return FEW if rows < 300_000 else SOME if rows < 1_000_000 else MANY
 
 
-def trainings(rows: int, seed: int) -> list[Training]:
-    """What is trained on so many rows: labels first, then what the goals are about."""
-    epochs = epochs_at(rows)
+def trainings(epochs: Epochs, seed: int) -> list[Training]:
+    """What is trained with a seed, passing over the rows so often: from labels, then with teachers."""
     labels = [
         Training(spec, epochs=epochs.full_labels if spec == FULL else epochs.labels, seed=seed)
-        for spec in ARMS.values()
+        for specs in ARMS.values()
+        for spec in specs
+        if epochs is MANY or not spec.learnt
     ]
     distilled = [
         Training(spec, epochs=count, taught=True, falling=True, seed=seed)
@@ -82,14 +98,23 @@ def trainings(rows: int, seed: int) -> list[Training]:
     return labels + sorted(distilled, key=lambda training: training.spec not in (HOT, HASH))
 
 
-def found(record: Record, spec: Spec, taught: bool) -> Chosen | None:
-    """Validation's choice of epochs."""
+def goals_first(epochs: Epochs, seeds: int) -> tuple[list[Training], list[Training]]:
+    """What the two goals are about, of all seeds, and all else: full tables, 1,000x from labels, 10,000x distilled."""
+    every = [training for seed in range(1, seeds + 1) for training in trainings(epochs, seed)]
+    labels, taught = (FULL, HOT, *HOT_LEARNT), (HASH, *HASH_LEARNT)
+    needed = [training for training in every if training.spec in (taught if training.taught else labels)]
+    return needed, [training for training in every if training not in needed]
+
+
+def found(record: Record, specs: tuple[Spec, ...], taught: bool) -> Chosen | None:
+    """Validation's choice of epochs, and of how long a step is learnt."""
     wanted = [
         result
         for result in record.results
+        for spec in specs
         if (result.name, result.ratio, bool(result.teachers)) == (spec.name, spec.ratio, taught)
     ]
-    return best(settings(spec.name, wanted))
+    return best(settings(specs[0].name, wanted))
 
 
 def table(records: dict[int, Record]) -> str:
@@ -100,9 +125,9 @@ def table(records: dict[int, Record]) -> str:
         "| --- " * 9 + "|",
     ]
     for rows, record in records.items():
-        full = found(record, FULL, taught=False)
-        for name, spec in ARMS.items():
-            pair = [found(record, spec, taught) for taught in (False, True)]
+        full = found(record, (FULL,), taught=False)
+        for name, specs in ARMS.items():
+            pair = [found(record, specs, taught) for taught in (False, True)]
             known = [chosen for chosen in pair if chosen]
             if not known:
                 continue
@@ -125,7 +150,9 @@ def _cells(chosen: Chosen | None, full: Chosen | None) -> list[str]:
         return ["-", "-", "-"]
     pairs = [(result, full.results.get(seed)) for seed, result in chosen.results.items()] if full else []
     differences = [mine.test_auc - theirs.test_auc for mine, theirs in pairs if theirs]
-    return [interval(chosen.test), interval(differences, signed=True), f"{chosen.epochs:g}"]
+    learnt = next(iter(chosen.results.values())).name.partition(", step ")[2]
+    epochs = f"{chosen.epochs:g}" + (f", {learnt}" if learnt else "")
+    return [interval(chosen.test), interval(differences, signed=True), epochs]
 
 
 def main() -> None:
@@ -139,6 +166,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=0, help="trainings at a time; left out: 2, or 1 on a GPU")
     parser.add_argument("--work", type=Path, default=Path("build/trend"))
     parser.add_argument("--minutes", type=float, default=1e9, help="no training starts after that")
+    parser.add_argument("--only-goals", action="store_true", help="nothing but what the goals are about")
+    parser.add_argument(
+        "--as-many",
+        action="store_true",
+        help="few rows trained like many: a rehearsal of what many are trained on",
+    )
     parser.add_argument("--show", action="store_true", help="only the table of what is finished")
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -147,17 +180,19 @@ def main() -> None:
     for rows, record in records.items():
         if arguments.show:
             continue
+        epochs = MANY if arguments.as_many else epochs_at(rows)
         of = Source(
             "planted",
             rows,
             arguments.batch,
             arguments.rate,
             device,
-            looks=1 if epochs_at(rows) is MANY else 2,
+            looks=1 if epochs is MANY else 2,
         )
-        for seed in range(1, arguments.seeds + 1):
-            complete(record, of, teachers(TEACHERS), trainings(rows, seed), arguments.jobs, until)
-        _, bayes = load("planted", rows, SEED_OF_THE_WORLD, torch.device("cpu"))
+        needed, others = goals_first(epochs, arguments.seeds)
+        listed = needed if arguments.only_goals else needed + others
+        complete(record, of, teachers(TEACHERS), listed, arguments.jobs, until)
+        _, bayes = load("planted", rows, SEED_OF_THE_WORLD, torch.device(device))
         (arguments.work / f"planted-{rows}" / "about.txt").write_text(f"{rows:,} rows: {bayes}\n")
         print(table(records), flush=True)
     about = [path.read_text() for path in sorted(arguments.work.glob("planted-*/about.txt"))]

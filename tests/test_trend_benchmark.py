@@ -19,12 +19,17 @@ def result(
 
 
 def test_all_methods_learn_from_labels_once_where_rows_are_many() -> None:
-    many = trend.trainings(3_430_000, seed=3)
+    assert trend.epochs_at(3_430_000) is trend.MANY
+    many = trend.trainings(trend.MANY, seed=3)
     assert {training.seed for training in many} == {3}
-    assert [t.epochs for t in many if not t.taught] == [1] * len(trend.ARMS)
-    assert {t.spec: t.epochs for t in many if t.taught} == {FULL: 2, trend.HOT: 2, trend.HASH: 4}
-    few = trend.trainings(137_139, seed=1)
-    assert len(few) > len(many)
+    assert [t.epochs for t in many if not t.taught] == [1] * sum(map(len, trend.ARMS.values()))
+    assert {t.spec: t.epochs for t in many if t.taught and not t.spec.learnt} == {
+        FULL: 2,
+        trend.HOT: 2,
+        trend.HASH: 4,
+    }
+    few = trend.trainings(trend.epochs_at(137_139), seed=1)
+    assert not any(training.spec.learnt for training in few)
     assert len({training.key for training in few}) == len(few)
 
 
@@ -45,5 +50,25 @@ def test_losses_are_against_full_tables_of_the_same_seed() -> None:
 
 @pytest.mark.parametrize("rows", trend.ROWS)
 def test_every_size_trains_every_method(rows: int) -> None:
-    trained = {training.spec for training in trend.trainings(rows, seed=1)}
-    assert trained == set(trend.ARMS.values())
+    epochs = trend.epochs_at(rows)
+    trained = {training.spec for training in trend.trainings(epochs, seed=1)}
+    known = {spec for specs in trend.ARMS.values() for spec in specs}
+    assert trained == {spec for spec in known if epochs is trend.MANY or not spec.learnt}
+    needed, others = trend.goals_first(epochs, seeds=2)
+    assert {(t.seed, t.spec, t.taught, t.epochs) for t in needed + others} == {
+        (t.seed, t.spec, t.taught, t.epochs) for seed in (1, 2) for t in trend.trainings(epochs, seed)
+    }
+    assert {trend.HASH} <= {t.spec for t in needed if t.taught}
+    assert (
+        {FULL, trend.HOT} <= {t.spec for t in needed if not t.taught} <= {FULL, trend.HOT, *trend.HOT_LEARNT}
+    )
+
+
+def test_the_share_in_which_a_step_is_learnt_is_chosen_by_validation() -> None:
+    record = Record(None)
+    record.add(result(FULL, 1, 0.77, 0.77))
+    for spec, validation, test in zip(trend.HOT_LEARNT, (0.76, 0.77), (0.78, 0.769), strict=True):
+        record.add(result(spec, 1, validation, test))
+    lines = trend.table({3_430_000: record}).splitlines()
+    hot = next(line for line in lines if "| hot, int4 learnt, 1,000x |" in line)
+    assert "| -0.0010 (1 seed) | 1, learnt in the last 50% |" in hot

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -32,8 +33,10 @@ def complete(
     jobs = jobs or (1 if of.device == "cuda" else 2)
     for group in (first, [student for student in students if not record.has(student.key)]):
         for number, (training, found) in enumerate(_all(of, group, files, jobs, until), 1):
-            if isinstance(found, InputError):  # a budget that has no room for the least of a method
-                print(f"{number}/{len(group)} {training.key}: left out: {found}", flush=True)
+            if isinstance(found, Exception):
+                # Input: a budget that has no room for the least of a method. Else: the machine's.
+                said = "left out" if isinstance(found, InputError) else f"failed: {type(found).__name__}"
+                print(f"{number}/{len(group)} {training.key}: {said}: {found}", flush=True)
                 continue
             if not record.has(training.key):
                 for row in (*found.evaluations, *found.results):
@@ -49,13 +52,15 @@ def complete(
 
 def _all(
     of: Source, group: list[Training], files: list[Path], jobs: int, until: float
-) -> Iterator[tuple[Training, Record | InputError]]:
+) -> Iterator[tuple[Training, Record | Exception]]:
     if jobs == 1:
         for training in group:
             if time.monotonic() < until:
                 try:
                     yield training, trained(training, of, files)
-                except InputError as error:
+                except (InputError, RuntimeError) as error:  # one that fails leaves the others
+                    if not isinstance(error, InputError):
+                        traceback.print_exc()
                     yield training, error
         return
     # Spawned: PyTorch's threads do not survive a fork.

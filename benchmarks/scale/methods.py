@@ -23,6 +23,7 @@ from sizewise.embedding.ids.keys import ContiguousKeys
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.methods.full import Full, FullOptions
 from sizewise.embedding.storage.quantization import SCALE_BYTES, Storage, most_numbers, rounded, stored_bytes
+from sizewise.embedding.storage.rounding import learn_steps
 from sizewise.embedding.storage.table import INIT_BOUND, Table
 from sizewise.models.dlrm import DLRM
 
@@ -50,6 +51,8 @@ class Spec:
         fingerprint: bits of a fingerprint of `hot` beyond those that number its rows.
         least: training rows of a value that has a row of its own.
         by: what the values of `hot` are chosen by: `count`, or `chi` (chi-square with the label).
+        learnt: share of the training, at its end, in which numbers have their few bits already and their step is
+            learnt; 0: they are rounded after training.
     """
 
     method: str
@@ -59,6 +62,7 @@ class Spec:
     fingerprint: int = 6
     least: int = 2
     by: str = "count"
+    learnt: float = 0.0
 
     @property
     def name(self) -> str:
@@ -69,7 +73,8 @@ class Spec:
             return f"frequent values (at least {self.least} rows), float32"
         width = f" dim {self.width}" if self.width < DIM else ""
         chi = ", by chi-square" if self.by == "chi" else ""
-        return f"{self.method}{width} {'float32' if self.bits == 32 else f'int{self.bits}'}{chi}"
+        learnt = f", step learnt in the last {self.learnt:.0%}" if self.learnt else ""
+        return f"{self.method}{width} {'float32' if self.bits == 32 else f'int{self.bits}'}{chi}{learnt}"
 
 
 @dataclass
@@ -82,6 +87,7 @@ class Method:
         pieces: views of the stored numbers that have a scale of their own.
         shipped_bytes: of everything that ships for the embeddings.
         note: what was found while it was made.
+        in_few_bits: whether the numbers that are looked up have the spec's bits (`learn_steps`).
     """
 
     spec: Spec
@@ -91,6 +97,14 @@ class Method:
     pieces: Callable[[], list[Tensor]]
     shipped_bytes: int
     note: str = ""
+    in_few_bits: bool = False
+
+    def learn_steps(self) -> None:
+        """Have the embedding's numbers be of the spec's few bits from now on, while it is trained on."""
+        storage = STORAGES[self.spec.bits]
+        assert storage == "int4"
+        learn_steps(self.embedding, storage)
+        self.in_few_bits = True
 
     def model(self, dense: int = 13, bfloat16: bool = False) -> DLRM:
         """A DLRM around the embedding, on the embedding's device."""
@@ -102,7 +116,7 @@ class Method:
     @contextmanager
     def shipped(self) -> Iterator[None]:
         """The stored numbers as they ship, for a while."""
-        if self.spec.bits == 32:
+        if self.spec.bits == 32 or self.in_few_bits:
             yield
             return
         pieces = self.pieces()

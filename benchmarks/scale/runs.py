@@ -42,6 +42,7 @@ class Training:
         parts = [spec.method, f"{spec.ratio}x", f"dim{spec.width}", f"{spec.bits}bit"]
         if spec.method == "hot":
             parts += [f"f{spec.fingerprint}", f"least{spec.least}", spec.by]
+        parts += [f"learnt{spec.learnt:g}"] if spec.learnt else []
         parts += [f"{self.epochs}ep", "taught" if self.taught else "labels"]
         return " ".join([*parts, "falling" if self.falling else "constant", f"seed{self.seed}"])
 

@@ -72,9 +72,13 @@ def fit(
     step = Step(model, optimizer, schedule.batch, device)
     a_pass = math.ceil(len(rows) / schedule.batch)
     total = a_pass * schedule.epochs
+    learnt_from = total - round(method.spec.learnt * total)
     looks = sorted({min(max(1, round(look * a_pass)), total) for look in schedule.looks} | {total})
     seconds, begun = 0.0, now(device)
     for taken, batch in enumerate(_batches(rows, target, schedule, method.train_ids, seed), 1):
+        if taken == learnt_from + 1:
+            optimizer = _with_learnt_steps(method, model, optimizer, schedule.rate)
+            step = Step(model, optimizer, schedule.batch, device)
         if schedule.falling:
             stair = (taken - 1) * STAIRS // total
             rate = schedule.rate * (1 - (stair + 0.5) / STAIRS)
@@ -88,6 +92,19 @@ def fit(
                 return False
             begun = now(device)
     return True
+
+
+def _with_learnt_steps(
+    method: Method, model: DLRM, optimizer: torch.optim.Optimizer, rate: float
+) -> torch.optim.Optimizer:
+    """Change an embedding in float32 to one of few bits; returns the optimizer, which knows all that it knew."""
+    known = {name: optimizer.state[parameter] for name, parameter in model.named_parameters()}
+    method.learn_steps()
+    other = build_optimizer("adagrad", model, rate, in_backward=True)
+    for name, parameter in model.named_parameters():
+        if name in known:
+            other.state[parameter] = known[name]
+    return other
 
 
 def _batches(rows: Split, target: Tensor, schedule: Schedule, to_ids: ToIds, seed: int) -> Iterator[Batch]:

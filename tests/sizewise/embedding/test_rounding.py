@@ -7,7 +7,7 @@ import torch
 
 from sizewise.embedding import build, smallest_budget
 from sizewise.embedding.storage.quantization import rounded
-from sizewise.embedding.storage.rounding import round_tables, rounds, stored_as
+from sizewise.embedding.storage.rounding import Packed, learn_steps, round_tables, rounds, stored_as
 from sizewise.embedding.storage.table import Table
 
 CARDINALITIES = [5, 30, 200]
@@ -74,3 +74,29 @@ def test_a_failure_while_it_is_rounded_leaves_the_model_as_it_was() -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert embedding.pool is table
+
+
+@pytest.mark.parametrize("storage", ["int4", "int2"])
+def test_a_trained_float32_table_goes_on_in_few_bits_from_its_own_numbers(storage: Packed) -> None:
+    embedding = build("hash", [500] * 3, 16, 16_000, seed=1)
+    ids = torch.randint(0, 500, (64, 3), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        embedding.table.weight.mul_(40)
+        before, numbers = embedding(ids), embedding.table.weight.clone()
+    with stored_as(embedding, storage):
+        rounded_bytes, rounded_values = embedding.embedding_bytes, embedding(ids).detach()
+    learn_steps(embedding, storage)
+    assert torch.equal(embedding.table.weight, numbers)  # nothing of the numbers is lost to the rounding
+    assert torch.equal(embedding(ids).detach(), rounded_values)
+    assert not torch.equal(rounded_values, before)
+    assert embedding.embedding_bytes == rounded_bytes
+    optimizer = torch.optim.Adagrad(embedding.parameters(), lr=0.02)
+    step = embedding.table.log_steps.detach().clone()
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        (loss := (embedding(ids) - before - 0.2).square().mean()).backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert not torch.equal(embedding.table.log_steps, step)
+    assert losses[-1] < losses[0]

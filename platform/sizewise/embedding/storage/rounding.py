@@ -4,6 +4,7 @@
         scores = evaluate(model)
         model.embedding.embedding_bytes           # packed numbers and scales
     round_tables(model.embedding, "int4")         # as an export does, for good
+    learn_steps(model.embedding, "int4")          # go on training with numbers of so few bits
 
 One training in float32 so answers for models of several sizes. Numbers are rounded to the levels of the least squared
 error, with one scale a table (`quantization`).
@@ -16,10 +17,12 @@ from typing import Literal
 import torch
 from torch import nn
 
+from sizewise.embedding.storage import learned_step
 from sizewise.embedding.storage.quantization import quantize
 from sizewise.embedding.storage.table import Table
 
 Rounded = Literal["bfloat16", "int8", "int4", "int2"]
+Packed = Literal["int4", "int2"]
 
 
 def rounds(module: nn.Module) -> bool:
@@ -32,6 +35,26 @@ def round_tables(module: nn.Module, storage: Rounded) -> None:
     """Replace the float32 tables in a module by rounded ones."""
     for parent, name, table in _tables(module):
         setattr(parent, name, _rounded(table, storage))
+
+
+@torch.no_grad()
+def learn_steps(module: nn.Module, storage: Packed) -> None:
+    """Replace the float32 tables in a module by ones that are trained on in few bits, from the numbers they have.
+
+    Their working copies hold the same numbers, and their steps start where the squared error is least. Parameters are
+    other ones afterwards: make the optimizer anew.
+
+    Args:
+        module: whose tables to replace.
+        storage: whose levels are looked up from now on.
+    """
+    for parent, name, table in _tables(module):
+        weight = table.weight.detach()
+        made = _empty(table, storage)
+        _, log_steps = learned_step.fitted(weight, storage, len(made.log_steps), table.center)
+        made.weight.copy_(weight)
+        made.log_steps.copy_(log_steps)
+        setattr(parent, name, made.train(table.training))
 
 
 @contextmanager
@@ -59,9 +82,7 @@ def _tables(module: nn.Module) -> list[tuple[nn.Module, str, Table]]:
 @torch.no_grad()
 def _rounded(table: Table, storage: Rounded) -> Table:
     weight = table.weight.detach()
-    with torch.device("meta"):  # values without memory: those of the table take their place
-        made = Table(table.shape, table.seed, storage, center=table.center)
-    made = made.to_empty(device=weight.device)
+    made = _empty(table, storage)
     state = {name: torch.zeros_like(tensor) for name, tensor in made.named_buffers()}
     if storage == "int8":
         codes, scales = quantize(weight, 8)
@@ -70,3 +91,10 @@ def _rounded(table: Table, storage: Rounded) -> Table:
         state["weight"] = weight.to(torch.bfloat16) if storage == "bfloat16" else weight
     made.load_state_dict(state)
     return made.train(table.training)
+
+
+def _empty(table: Table, storage: Rounded) -> Table:
+    """A table like another, on its device, of another storage; what is in it is not set."""
+    with torch.device("meta"):  # values without memory: those of the table take their place
+        made = Table(table.shape, table.seed, storage, center=table.center)
+    return made.to_empty(device=table.weight.device)
