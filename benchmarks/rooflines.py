@@ -16,7 +16,7 @@ from benchmarks.timing import take_turns
 from torch import Tensor
 
 from sizewise.embedding.ids.hashing import FastHash
-from sizewise.embedding.kernels.blocks.single import AHEAD
+from sizewise.embedding.kernels.blocks.common import AHEAD
 from sizewise.embedding.kernels.vectors import prefetch
 from sizewise.embedding.methods.robe import Robe
 from sizewise_core.compiled import jit

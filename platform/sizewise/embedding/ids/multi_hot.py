@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sizewise.embedding.bags import Bags
 from sizewise.embedding.ids.hashing import MASK32, FastHash, lowbias32
-from sizewise.embedding.kernels.blocks.single import Array, mixed
+from sizewise.embedding.kernels.blocks.common import Array, mixed
 from sizewise.embedding.kernels.threads import share_out
 from sizewise_core.compiled import jit
 from sizewise_core.errors import InputError

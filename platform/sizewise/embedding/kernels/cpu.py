@@ -27,9 +27,8 @@ from sizewise.embedding.kernels.blocks.bags import (
     bag_scatter_of,
     packed_bag_lookup_of,
 )
+from sizewise.embedding.kernels.blocks.common import Layout, Shape
 from sizewise.embedding.kernels.blocks.single import (
-    Layout,
-    Shape,
     adagrad_of,
     lookup_of,
     packed_lookup_of,

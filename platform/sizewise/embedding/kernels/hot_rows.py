@@ -17,7 +17,7 @@ from numba import int64, uint32, uint64
 from torch import Tensor
 
 from sizewise.embedding.bags import Bags
-from sizewise.embedding.kernels.blocks.single import mixed
+from sizewise.embedding.kernels.blocks.common import mixed
 from sizewise.embedding.kernels.threads import share_out
 from sizewise.embedding.kernels.vectors import prefetch
 from sizewise_core.compiled import jit

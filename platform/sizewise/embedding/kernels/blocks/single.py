@@ -10,16 +10,24 @@ a pool work on its elements `low` to `high`, and read all rows.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-from numba import int64, uint32, uint64
+from numba import int64, uint32
 
+from sizewise.embedding.kernels.blocks.common import (
+    AHEAD,
+    CHUNK_BLOCKS,
+    Array,
+    Layout,
+    Shape,
+    add_block,
+    keep_within,
+    place_of,
+    round_blocks,
+    step_adagrad,
+    unpack_slowly,
+)
 from sizewise.embedding.kernels.vectors import (
-    WIDEST,
-    adagrad_floats,
-    add_floats,
     copy_floats,
     drained,
     inlined,
@@ -29,61 +37,6 @@ from sizewise.embedding.kernels.vectors import (
     unpack_stream,
 )
 from sizewise_core.compiled import jit
-
-CHUNK_BLOCKS = 4096  # hashed at a time, into 32 KB
-AHEAD = 32  # blocks prefetched ahead: enough loads in flight to hide the latency of the last-level cache
-
-Array = npt.NDArray[Any]
-
-
-class Layout(NamedTuple):
-    """Where blocks lie in a pool.
-
-    Attributes:
-        multiplier, increment: uint32 (features * blocks,), the terms of the hashes; where ids are not hashed, int64
-            (features,), of which the second says where each feature's rows begin.
-        slots: where a block may start.
-        align: elements from one such start to the next.
-    """
-
-    multiplier: Array
-    increment: Array
-    slots: int
-    align: int
-
-
-class Shape(NamedTuple):
-    """What functions are compiled for; the blocks of a vector are as many as `dim` takes, the last may be cut."""
-
-    dim: int
-    block_len: int
-    signed: bool
-    hashed: bool
-
-    @property
-    def blocks(self) -> int:
-        """Blocks of a vector."""
-        return -(-self.dim // self.block_len)
-
-    @property
-    def last(self) -> int:
-        """Elements of a vector's last block."""
-        return self.dim - (self.blocks - 1) * self.block_len
-
-    @property
-    def of_lines(self) -> bool:
-        """Whether every block fills complete cache lines of the vectors."""
-        return self.dim % WIDEST == self.block_len % WIDEST == 0
-
-
-@jit
-def mixed(x: Any) -> Any:
-    """`lowbias32` of a uint32."""
-    x ^= x >> uint32(16)
-    x = uint32(x * uint32(0x7FEB352D))
-    x ^= x >> uint32(15)
-    x = uint32(x * uint32(0x846CA68B))
-    return x ^ (x >> uint32(16))
 
 
 @inlined
@@ -106,17 +59,13 @@ def _find(places: Array, ids: Array, rows: tuple[int, int], layout: Layout, bloc
             n += features
         elif blocks == 1:  # a loop over features is one of vector instructions, too
             for f in range(features):
-                h = mixed(uint32(uint32(uint32(ids[row, f]) * a[f]) + b[f]))
-                slot = (uint64(h) * uint64(slots)) >> uint64(32)
-                places[n + f] = int64(slot) * align * 2 + int64(h & uint32(1))
+                places[n + f] = place_of(uint32(ids[row, f]), a[f], b[f], slots, align)
             n += features
         else:
             for f in range(features):
                 x = uint32(ids[row, f])
                 for c in range(blocks):
-                    h = mixed(uint32(uint32(x * a[f * blocks + c]) + b[f * blocks + c]))
-                    slot = (uint64(h) * uint64(slots)) >> uint64(32)
-                    places[n + c] = int64(slot) * align * 2 + int64(h & uint32(1))
+                    places[n + c] = place_of(x, a[f * blocks + c], b[f * blocks + c], slots, align)
                 n += blocks
     return n
 
@@ -175,35 +124,6 @@ def lookup_of(shape: Shape) -> Callable[..., None]:
             drained()
 
     return lookup  # type: ignore[no-any-return]
-
-
-@jit
-def unpack_slowly(
-    out: Array,
-    at: int,
-    codes: Array,
-    place: int,
-    length: int,
-    bits: int,
-    scales: Array,
-    group: int,
-    sign: float,
-) -> None:
-    """Write a block that need not begin or end on a byte, number by number.
-
-    Args:
-        out, at: float32 (n,) to write to, and the first element of it.
-        codes: uint8 (bytes,), packed as `quantization.pack` does.
-        place, length: the first number of the block, and how many it has.
-        bits: of a code.
-        scales, group: float32, one for so many numbers.
-        sign: factor of all.
-    """
-    each, half = 8 // bits, 1 << (bits - 1)
-    offset = np.float32(0.5 if bits == 2 else 0.0)
-    for i in range(place, place + length):
-        code = (int64(codes[i // each]) >> (i % each * bits)) & (2 * half - 1)
-        out[at + i - place] = (np.float32((code ^ half) - half) + offset) * (scales[i // group] * sign)
 
 
 @lru_cache(maxsize=64)
@@ -292,13 +212,7 @@ def scatter_of(shape: Shape) -> Callable[..., None]:
                 scale = factor * np.float32(1 - 2 * (places[n] & 1)) if signed else factor
                 at = number // blocks * dim + number % blocks * block_len
                 length = last if ragged and number % blocks == blocks - 1 else block_len
-                if low > place or place + length > high:
-                    for i in range(max(0, low - place), min(length, high - place)):
-                        sums[place + i] += scale * gradient[at + i]
-                elif ragged and length == last:
-                    add_floats(sums, place, gradient, at, scale, last)
-                else:
-                    add_floats(sums, place, gradient, at, scale, block_len)
+                add_block(sums, place, (low, high), gradient, at, scale, length, (block_len, last))
 
     return scatter  # type: ignore[no-any-return]
 
@@ -323,26 +237,12 @@ def adagrad_of(shape: Shape) -> Callable[..., None]:
         rate: float,
         epsilon: float,
     ) -> None:
-        rows, places, numbers = _room(ids, blocks)
+        rows, places, _ = _room(ids, blocks)
         for first in range(0, ids.shape[0], rows):
             chunk = first, min(first + rows, ids.shape[0])
-            kept = _find_within(places, numbers, ids, chunk, (low, high), layout, blocks, block_len, hashed)
-            for n in range(kept):
-                coming = places[min(n + AHEAD, kept - 1)] >> 1
-                for end in (coming, coming + block_len - 1):
-                    prefetch(pool, end)
-                    prefetch(sums, end)
-                    prefetch(squares, end)
-                place = places[n] >> 1
-                if low <= place and place + block_len <= high:
-                    adagrad_floats(pool, sums, squares, place, rate, epsilon, block_len)
-                else:
-                    for i in range(max(0, low - place), min(block_len, high - place)):
-                        g = sums[place + i]
-                        square = squares[place + i] + g * g
-                        squares[place + i] = square
-                        pool[place + i] -= rate * g / (np.sqrt(square) + epsilon)
-                        sums[place + i] = 0
+            count = _find(places, ids, chunk, layout, blocks, hashed)
+            kept = keep_within(places, count, low, high, block_len)
+            step_adagrad(pool, sums, squares, places, kept, (low, high), rate, epsilon, block_len)
 
     return adagrad  # type: ignore[no-any-return]
 
@@ -354,17 +254,11 @@ def round_bfloat16_of(shape: Shape) -> Callable[..., None]:
 
     @jit
     def round_bfloat16(bits: Array, ids: Array, low: int, high: int, layout: Layout, stream: int) -> None:
-        rows, places, numbers = _room(ids, blocks)
+        rows, places, _ = _room(ids, blocks)
         for first in range(0, ids.shape[0], rows):
             chunk = first, min(first + rows, ids.shape[0])
-            kept = _find_within(places, numbers, ids, chunk, (low, high), layout, blocks, block_len, hashed)
-            for n in range(kept):
-                prefetch(bits, places[min(n + AHEAD, kept - 1)] >> 1)
-                place = places[n] >> 1
-                for i in range(max(0, low - place), min(block_len, high - place)):
-                    value = bits[place + i]
-                    noise = mixed(uint32(place + i + stream)) & uint32(0xFFFF)
-                    if value & uint32(0xFFFF):
-                        bits[place + i] = uint32(value + noise) & uint32(0xFFFF0000)
+            count = _find(places, ids, chunk, layout, blocks, hashed)
+            kept = keep_within(places, count, low, high, block_len)
+            round_blocks(bits, places, kept, (low, high), block_len, stream)
 
     return round_bfloat16  # type: ignore[no-any-return]
