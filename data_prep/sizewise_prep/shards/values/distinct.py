@@ -145,11 +145,17 @@ def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[slice]]:
         low = min(int(run[start]) for run, start in zip(runs, starts, strict=True) if start < len(run))
         high = low + bisect.bisect_right(range(low, 1 << 32), limit, key=words) - 1
         stops = ends(max(high, low))
+        _release(runs)  # searching has read from everywhere
         yield [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
         starts = stops
-        for run in runs:
-            if isinstance(run, np.memmap):  # release what was read of it
-                run._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
+        _release(runs)
+
+
+def _release(runs: Sequence[Words]) -> None:
+    """Take what was read of mapped files out of memory."""
+    for run in runs:
+        if isinstance(run, np.memmap):
+            run._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
 
 
 class Merged(NamedTuple):
@@ -188,6 +194,8 @@ def merged(runs: Sequence[Run], column: int, limit: int) -> Iterator[Merged]:
             for position, count, part in zip(positions, counted, parts, strict=True):
                 if count is not None:
                     total[position] += count[part]
+        for counted in (counts, clicks):
+            _release([count for count in counted if count is not None])
         yield Merged(union_, *totals, parts, positions)
 
 
