@@ -20,6 +20,7 @@ Score = Literal["auc", "logloss"]
 ERRORS: dict[Score, str] = {"auc": "auc_error", "logloss": "logloss_error"}
 """By score, the column of its standard error: what the validation rows, by being few, add to it."""
 _KEY = ["trial_id", "iteration", STORED_AS]
+_BATCH = 8_192  # texts that are decoded at once: 8 MB of numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +90,7 @@ def take_errors(
 
 
 def _with_errors(evaluations: pl.DataFrame, data: DataRecord) -> pl.DataFrame:
-    columns = {
-        ERRORS[score]: error_of(decoded(evaluations[PARTS[score]].to_list()))
-        for score in ERRORS
-        if evaluations.height
-    }
+    columns = {ERRORS[score]: _errors_in(evaluations[PARTS[score]]) for score in ERRORS if evaluations.height}
     found = evaluations.with_columns(
         pl.Series(name, columns.get(name, []), dtype=pl.Float64).fill_nan(None) for name in ERRORS.values()
     )
@@ -106,6 +103,15 @@ def _with_errors(evaluations: pl.DataFrame, data: DataRecord) -> pl.DataFrame:
         found = found.join(by_formula, on="auc", how="left", maintain_order="left")
         found = found.with_columns(pl.col("auc_error").fill_null(pl.col("_formula"))).drop("_formula")
     return found.drop(PARTS.values())
+
+
+def _errors_in(texts: pl.Series) -> npt.NDArray[np.float64]:
+    """The standard errors of the parts in (n,) texts, NaN where there are none; in batches, which saves memory."""
+    found, known = np.full(len(texts), np.nan), texts.is_not_null().arg_true()
+    for start in range(0, len(known), _BATCH):
+        rows = known[start : start + _BATCH]
+        found[rows.to_numpy()] = error_of(decoded(texts.gather(rows).to_list()))
+    return found
 
 
 def error_of(parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
