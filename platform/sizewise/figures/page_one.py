@@ -5,7 +5,6 @@ caveats(study, found)       # what the numbers do not say
 figure(study, "tradeoff")   # as an SVG to be set into a page; "" without Matplotlib
 """
 
-import math
 import re
 
 import polars as pl
@@ -97,7 +96,7 @@ def _cells(
         "size": format_bytes(row[study.size]),  # type: ignore[arg-type]
         "AUC (95 %)": f"{format_auc(auc)}{interval}",  # type: ignore[arg-type]
         "against the best": "" if is_(found.best) else lost.detail,
-        "log-loss": "" if is_(found.best) or math.isnan(of_logloss.value) else of_logloss.detail,
+        "log-loss against it": "" if is_(found.best) else of_logloss.short,
         "iterations": format_count(row["iteration"]),  # type: ignore[arg-type]
         "training": "" if seconds is None else format_seconds(seconds),  # type: ignore[arg-type]
     }
@@ -150,16 +149,17 @@ def caveats(study: Study, found: Answer, today: Baseline | None = None) -> list[
     return lines
 
 
-def figure(study: Study, kind: paper.Kind, width: float = 6.6) -> str:
+def figure(study: Study, kind: paper.Kind, today: Baseline | None = None, width: float = 6.6) -> str:
     """A figure as an SVG to be set into a page; "" where there is nothing to draw, or no Matplotlib.
 
     Args:
         study: what it shows.
         kind: of the figure.
+        today: what runs today, which is drawn too.
         width: in inches.
     """
     try:
-        text = paper.drawn(study, kind, "svg", width).content.decode()
+        text = paper.drawn(study, kind, "svg", width, today).content.decode()
     except InputError:
         return ""
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

@@ -20,6 +20,7 @@ from sizewise.figures import style
 from sizewise.figures.axes import SIZES, Axes
 from sizewise.figures.decision import best_points, envelope
 from sizewise.results import Study, answer
+from sizewise.results.baseline import Baseline, of_study
 from sizewise_core.atomic import write_atomic
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_bytes, format_count
@@ -27,8 +28,8 @@ from sizewise_core.units import format_bytes, format_count
 Kind = Literal["tradeoff", "iterations", "methods"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ENDINGS = (".pdf", ".svg", ".eps", ".png")
-# From dark to light, so that they differ in grey; with the shapes of `_MARKERS`.
-_COLORS = ["#1b3a57", "#b5471b", "#2f8f83", "#8a5fa8", "#c99a2e", "#7d8790"]
+# Neighbours, and above all the first three, differ in lightness, and so in grey; with the shapes of `_MARKERS`.
+_COLORS = ["#12263f", "#b0450f", "#3aa394", "#6b3f87", "#c9952a", "#7d8790"]
 _MARKERS = ["o", "s", "^", "D", "v", "P"]
 _MOST_POINTS = 200  # of a method, or of a curve; the data beside the figure has all
 _MOST_LETTERS = 24  # of a method's name
@@ -62,7 +63,7 @@ def write(study: Study, kind: Kind, out: Path, width: float = 3.3) -> PaperFigur
         )
     if not 1 <= width <= 30:
         raise InputError(f"--width: a figure is 1 to 30 inches wide, not {width:g}")
-    figure = drawn(study, kind, out.suffix.lower()[1:], width)
+    figure = drawn(study, kind, out.suffix.lower()[1:], width, of_study(study))
     files = {
         out: figure.content,
         out.with_suffix(".csv"): figure.data.write_csv().encode(),
@@ -76,12 +77,19 @@ def write(study: Study, kind: Kind, out: Path, width: float = 3.3) -> PaperFigur
     return figure
 
 
-def drawn(study: Study, kind: Kind, file_format: str = "pdf", width: float = 3.3) -> PaperFigure:
+def drawn(
+    study: Study,
+    kind: Kind,
+    file_format: str = "pdf",
+    width: float = 3.3,
+    today: Baseline | None = None,
+) -> PaperFigure:
     """A figure in memory.
 
     Args:
         study, kind, width: as `write` takes them.
         file_format: pdf, svg, eps or png.
+        today: what runs today, drawn as a line of its AUC and, against size, of its size.
 
     Raises:
         InputError: nothing to draw, or no Matplotlib.
@@ -91,16 +99,31 @@ def drawn(study: Study, kind: Kind, file_format: str = "pdf", width: float = 3.3
     data = _DATA[kind](study)
     with _canvas(width) as (figure, axes):
         _DRAWN[kind](axes, study, data)
+        if today is not None:
+            _crosshair(axes, today, by_size=kind != "iterations")
+        # Above the axes, where it hides no point.
+        names = axes.get_legend_handles_labels()[1]
+        beside = int(72 * width / (4.2 * max(map(len, names)) + 28))  # by the width of letters, in points
+        figure.legend(loc="outside upper center", ncols=min(max(beside, 1), len(names)), frameon=False)
         axes.set_ylabel("AUC (validation)")
         axes.grid(True, linewidth=0.3, color="#d0d4d8")
         axes.spines[["top", "right"]].set_visible(False)
         stream = io.BytesIO()
         # Without a date, so that the same study gives the same file.
         stamp = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(file_format)
-        figure.savefig(
-            stream, format=file_format, metadata=stamp, bbox_inches="tight", pad_inches=0.02, dpi=300
-        )
-    return PaperFigure(stream.getvalue(), data, caption(study, kind, data))
+        figure.savefig(stream, format=file_format, metadata=stamp, dpi=300)
+    return PaperFigure(stream.getvalue(), data, caption(study, kind, data, today))
+
+
+def _crosshair(axes: Any, today: Baseline, by_size: bool) -> None:
+    """Lines through what runs today."""
+    look: dict[str, Any] = {"color": "black", "linewidth": 0.8, "linestyle": (0, (4, 2)), "zorder": 2}
+    name = today.name if len(today.name) <= _MOST_LETTERS else f"{today.name[:_MOST_LETTERS]}..."
+    axes.axhline(today.auc, **look, label=name)
+    if by_size and today.bytes:
+        low, high = axes.get_xlim()
+        axes.set_xlim(min(low, today.bytes / 1.3), max(high, today.bytes * 1.3))
+        axes.axvline(today.bytes, **look)
 
 
 @contextmanager
@@ -189,7 +212,6 @@ def _tradeoff(axes: Any, study: Study, data: pl.DataFrame) -> None:
         label="answer",
     )
     _by_size(axes, study, data)
-    axes.legend(frameon=False)
 
 
 _SMALL: dict[str, Any] = {
@@ -207,7 +229,6 @@ def _methods(axes: Any, study: Study, data: pl.DataFrame) -> None:
         look = {"color": _COLORS[number % 6], "marker": _MARKERS[number % 6], "markersize": 3.2}
         axes.plot(line[study.size], line["auc"], drawstyle="steps-post", label=str(name), **look)
     _by_size(axes, study, data)
-    axes.legend(frameon=False)
 
 
 def _iterations(axes: Any, study: Study, data: pl.DataFrame) -> None:
@@ -222,7 +243,6 @@ def _iterations(axes: Any, study: Study, data: pl.DataFrame) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: format_count(round(value)))
     axes.xaxis.set_minor_formatter(lambda value, _: "")
     axes.set_xlabel("Iterations")
-    axes.legend(frameon=False)
 
 
 def _by_size(axes: Any, study: Study, data: pl.DataFrame) -> None:
@@ -250,13 +270,14 @@ _DRAWN: dict[Kind, Callable[[Any, Study, pl.DataFrame], None]] = {
 }
 
 
-def caption(study: Study, kind: Kind, data: pl.DataFrame) -> str:
+def caption(study: Study, kind: Kind, data: pl.DataFrame, today: Baseline | None = None) -> str:
     """What the figure shows, of how many trials, rows and seeds, and what its intervals are.
 
     Args:
         study: what is drawn.
         kind: of the figure.
         data: that it shows.
+        today: what runs today, where it is drawn.
     """
     shows = {
         "tradeoff": "AUC against size, a point a trial at its best evaluation; the line is the best AUC at each size "
@@ -273,4 +294,5 @@ def caption(study: Study, kind: Kind, data: pl.DataFrame) -> str:
         also = " and seeds" if seeds > 1 else ""
         bars = f" Bars are 95 % intervals over validation rows{also}; most of their errors are common to all points."
     trials = data["trial_id"].n_unique()
-    return f"{shows}. {trials:,} trials of study {study.name}{on}, {of_seeds}.{bars}"
+    line = f" The broken line is {today.text}, what runs today." if today is not None else ""
+    return f"{shows}. {trials:,} trials of study {study.name}{on}, {of_seeds}.{bars}{line}"

@@ -61,14 +61,19 @@ figure.static { margin: 1rem 0 } figure.static svg { width: 100%; max-width: 52r
 @media print {
   @page { margin: 14mm }
   body { margin: 0; padding: 0; max-width: none; font-size: 9.5pt; color: #000 }
-  .answer { font-size: 12pt } .page-one { break-inside: avoid }
+  .answer { font-size: 11pt; line-height: 1.35; margin: 3mm 0 }
+  .quiet, .caveats { font-size: 8.5pt; line-height: 1.3 } .quiet { break-after: avoid }
+  .page-one ul, .page-one p { margin: 2mm 0 }
   .appendix { break-before: page } h2 { break-after: avoid }
   .screen { display: none } .print { display: block }
   figure.static { break-inside: avoid } figure.static svg { max-width: 15cm }
+  .page-one figure.static { margin: 0 } .page-one figure.static svg { max-width: 11.7cm }
+  .page-one .scroll, .caveats li { break-inside: avoid }
   .js-plotly-plot { break-inside: avoid }
   .scroll { overflow: visible; max-height: none }
   table { font-size: 7pt; width: 100% } thead { display: table-header-group } tr { break-inside: avoid }
   th, td { padding: 1pt 3pt; white-space: normal; overflow-wrap: anywhere } th { position: static }
+  .page-one th, .page-one td { overflow-wrap: normal }
   pre { white-space: pre-wrap; overflow: visible }
 }
 """
@@ -143,7 +148,7 @@ def _page(study: Study, today: Baseline | None = None) -> str:
 <div class="screen">{_figure(accuracy_against_size(study), "size")}</div>
 <div class="screen">{_figure(accuracy_against_iterations(study), "iterations")}</div>
 <div class="screen">{_figure(tradeoff_3d(study), "tradeoff")}</div>
-<div class="print">{page_one.figure(study, "iterations")}{page_one.figure(study, "methods")}</div>
+<div class="print">{page_one.figure(study, "iterations", today)}{page_one.figure(study, "methods", today)}</div>
 <h2>Pareto front</h2><p class="quiet">Evaluations that no other beats in {escape(_objectives(study))}.
 Scores are on the validation split.</p>{_table(_front_rows(study))}
 <h2>Trials</h2><p class="quiet">Each at its best validation AUC; the test AUC was never used to choose.</p>
@@ -160,7 +165,7 @@ def _page_one(study: Study, found: Answer, today: Baseline | None) -> str:
     if found.smallest is None:
         return ""
     lines = "".join(f"<li>{escape(line)}</li>" for line in page_one.caveats(study, found, today))
-    drawn = page_one.figure(study, "tradeoff")
+    drawn = page_one.figure(study, "tradeoff", today, width=4.6)
     return f"""<section class="page-one">{drawn}
 {_table(page_one.options(study, found, today))}
 <p><code>{escape(page_one.command(study, found))}</code></p>

@@ -69,6 +69,13 @@ class Interval:
         return f"{_signed(self.value)}, between {_signed(self.low)} and {_signed(self.high)}"
 
     @property
+    def short(self) -> str:
+        """A difference for a table: "-0.0013 (-0.0033 to +0.0007)"; "" where it is not known."""
+        if math.isnan(self.value):
+            return ""
+        return f"{self.value:+.4f}" + (f" ({self.low:+.4f} to {self.high:+.4f})" if self.known else "")
+
+    @property
     def detail(self) -> str:
         """A difference in words, and where seeds have a part in it, which part each of the two has."""
         if not self.known or self.seeds_error is None:

@@ -10,6 +10,7 @@ import pytest
 from sizewise import cli
 from sizewise.figures import paper, report
 from sizewise.results import answer, load
+from sizewise.results.baseline import Baseline
 from sizewise_core.errors import InputError
 from study_folder import StudyWriter, finished_study
 
@@ -85,6 +86,14 @@ def test_what_cannot_be_drawn_is_said(
         paper.drawn(load(tmp_path, "none"), "methods")
 
 
+def test_it_is_as_wide_as_asked_and_shows_what_runs_today(runs: Path, tmp_path: Path) -> None:
+    study, today = load(runs, "done"), Baseline("today.pt2", 0.76, 20_000_000)
+    drawn = paper.drawn(study, "tradeoff", "svg", 3.3, today)
+    assert b'width="237.6pt"' in drawn.content
+    assert "The broken line is today.pt2 (AUC 0.7600, 20 MB)" in drawn.caption
+    assert drawn.content.count(b"stroke-dasharray: 3.2,1.6") == 3  # the legend's, the AUC's, the size's
+
+
 def test_the_first_page_of_the_report_has_figure_options_and_caveats(runs: Path, tmp_path: Path) -> None:
     study = load(runs, "done")
     report.write(study, tmp_path / "r.html")
@@ -111,7 +120,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def test_the_report_prints_whole_on_a4_and_letter(runs: Path, tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
-    report.write(load(runs, "done"), tmp_path / "r.html")
+    today = Baseline("today.pt2", 0.76, 20_000_000)
+    report.write(load(runs, "done"), tmp_path / "r.html", today)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
@@ -125,6 +135,7 @@ def test_the_report_prints_whole_on_a4_and_letter(runs: Path, tmp_path: Path) ->
         page.wait_for_timeout(500)
         assert page.evaluate("document.documentElement.scrollWidth") <= 700
         assert page.locator("#tradeoff").is_hidden()
+        assert "today.pt2" in page.locator(".page-one").inner_text()
         first = page.locator(".page-one").bounding_box()
         assert first
         assert first["y"] + first["height"] <= 990  # the first page is one page
