@@ -38,7 +38,7 @@ from sizewise_prep.raw.schema_forms import FormError, spread
 # fmt: off
 Kind = Literal[
     "label", "integer", "number", "hex", "decimal", "string", "token", "tokens",
-    "bucket", "weight", "time", "skip", "split", "order",
+    "bucket", "weight", "score", "probability", "time", "skip", "split", "order",
 ]
 # fmt: on
 _OTHERWISE = ("split", "order")
@@ -47,7 +47,8 @@ KINDS: tuple[Kind, ...] = tuple(kind for kind in get_args(Kind) if kind not in _
 _BY_NAME: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
 DENSE_KINDS = ("integer", "number")
 TOKEN_KINDS = ("hex", "decimal", "string", "token")
-_OF_TABLES = ("number", "token", "tokens", "weight", "bucket", "split", "order")
+SCORES: tuple[Kind, ...] = ("score", "probability")
+_OF_TABLES = ("number", "token", "tokens", "weight", *SCORES, "bucket", "split", "order")
 """Kinds that the parser of plain lines does not know."""
 
 
@@ -62,8 +63,9 @@ class Layout(BaseModel):
             `decimal` (up to 4,294,967,295), free `string` (hashed, see `hashing`) or `token` (a string, an integer
             of 64 bits or a truth value, hashed as its text is); `tokens`, any number of these (a list, or text with
             a separator of its own, see `ListForm`); `bucket`, a real number of which only a token is made; `weight`, a
-            real number from 0 on, one column at most, by which rows count; `time`, one column at most, by which the
-            order of rows is checked, and which is not kept (see `time_order`); or `skip`.
+            real number from 0 on, one column at most, by which rows count; `score` (log-odds) or `probability`, one
+            column at most, what another model says of the rows, for models to learn from; `time`, one column at most,
+            by which the order of rows is checked, and which is not kept (see `time_order`); or `skip`.
         quotes: whether fields of text may stand in double quotes (RFC 4180), and so hold separators, line breaks and
             doubled quotes.
         others: `skip`: files may have columns that are not named here.
@@ -110,6 +112,8 @@ class Layout(BaseModel):
             raise ValueError(
                 f"{kinds.count('weight')} columns are the weight; name one, and `skip` the others"
             )
+        if len(scores := self._of(*SCORES)) > 1:
+            raise ValueError(f"{len(scores)} columns are scores; name one, and `skip` the others")
         if kinds.count("time") > 1:
             raise ValueError(f"{kinds.count('time')} columns are the time; name one, and `skip` the others")
         if not self.features:
@@ -205,17 +209,22 @@ class Layout(BaseModel):
     @property
     def numbers(self) -> list[str]:
         """The names of the columns that files have of numbers: the dense ones, those of which tokens are made, then the
-        weight.
+        weight and the score.
         """
-        return [*self.dense, *(name for kind in ("bucket", "weight") for name in self._of(kind))]
+        return [*self.dense, *self._of("bucket"), *self._of("weight"), *self._of(*SCORES)]
 
-    def _of(self, kind: Kind) -> list[str]:
-        return [name for name, found in self.kinds.items() if found == kind]
+    def _of(self, *kinds: Kind) -> list[str]:
+        return [name for name, found in self.kinds.items() if found in kinds]
 
     @property
     def weight(self) -> str | None:
         """The column that says how much each row counts, if any."""
         return next(iter(self._of("weight")), None)
+
+    @property
+    def score(self) -> str | None:
+        """The column that says what another model makes of each row, if any."""
+        return next(iter(self._of(*SCORES)), None)
 
     @property
     def to_fit(self) -> tuple[dict[str, int], list[str]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import RowReader, Stretch
 from sizewise_prep.raw.files.sources import RawFile, resolve
-from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.layout import SCORES, Layout
 from sizewise_prep.raw.reading import Reading
 from sizewise_prep.raw.values.row_splits import RowSplit
 
@@ -151,7 +151,7 @@ def open_rows(
 
 
 def for_scoring(raw: RawFile, layout: Layout) -> Layout:
-    """The layout of a file that is to be scored: without the label, time, weight or skipped columns it lacks.
+    """The layout of a file that is to be scored: without the label, time, weight, score or skipped columns it lacks.
 
     Args:
         raw: the file.
@@ -160,7 +160,8 @@ def for_scoring(raw: RawFile, layout: Layout) -> Layout:
     Raises:
         InputError: the file's columns cannot be read.
     """
-    spared = [name for name, kind in layout.kinds.items() if kind in ("label", "time", "weight", "skip")]
+    unused = ("label", "time", "weight", *SCORES, "skip")
+    spared = [name for name, kind in layout.kinds.items() if kind in unused]
     if raw.format == "text":
         from sizewise_prep.raw.tables.csv import header_of
 

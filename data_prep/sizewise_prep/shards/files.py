@@ -25,7 +25,8 @@ from sizewise_core.errors import InputError
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows
 from sizewise_prep.shards.arrow_files import Column, MalformedError, mapped
 
-_NAMES = ("label", "dense", "ids", "weight")
+_SCORE = "teacher score"  # a name that no column of lists is likely to have: it came after those
+_NAMES = ("label", "dense", "ids", "weight", _SCORE)
 """Of columns that are no lists."""
 _LISTS = pa.list_(pa.field("item", pa.uint32(), nullable=False))
 _MOST_VALUES = 2**31 - 1  # that 32-bit offsets can count
@@ -38,6 +39,7 @@ class Shape(NamedTuple):
     dense: int
     tokens: int
     weight: bool = False
+    score: bool = False
     lists: tuple[str, ...] = ()
 
 
@@ -80,6 +82,9 @@ def write_shard(path: Path, rows: Rows, names: Sequence[str] = ()) -> tuple[int,
     if rows.weights is not None:
         fields.append(pa.field("weight", pa.float32(), nullable=False))
         columns.append(column_of(pa.float32(), rows.weights))
+    if rows.scores is not None:
+        fields.append(pa.field(_SCORE, pa.float32(), nullable=False))
+        columns.append(column_of(pa.float32(), rows.scores))
     for name, column in zip(names, rows.lists, strict=True):
         fields.append(pa.field(name, _LISTS, nullable=False))
         columns.append(_list_column(name, column))
@@ -126,6 +131,8 @@ def read_shard(path: Path, shape: Shape) -> Rows:
         columns.append(Column("ids", np.uint32, shape.tokens))
     if shape.weight:
         columns.append(Column("weight", np.float32))
+    if shape.score:
+        columns.append(Column(_SCORE, np.float32))
     columns += [Column(name, np.uint32, ragged=True) for name in shape.lists]
     try:
         found = dict(zip((column.name for column in columns), mapped(path, columns, shape.rows), strict=True))
@@ -148,7 +155,7 @@ def read_shard(path: Path, shape: Shape) -> Rows:
     for name, column in zip(shape.lists, lists, strict=True):
         if wrong := _no_lists(column):
             raise InputError(f"{path}: column {name:.40} {wrong}: prepare the raw files again")
-    return Rows(labels, dense, ids, lists, weights=weights)
+    return Rows(labels, dense, ids, lists, weights, found.get(_SCORE))
 
 
 def _no_lists(column: ListColumn) -> str:

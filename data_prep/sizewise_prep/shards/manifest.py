@@ -207,7 +207,9 @@ class Manifest(_Frozen):
         dense, tokens = len(layout.dense), len(layout.features)
         contiguous = self.settings.tokens == "contiguous"
         files = [shard.file for shard in self.files]
-        row_bytes = 1 + 4 * dense + 4 * tokens + 4 * (layout.weight is not None)
+        row_bytes = (
+            1 + 4 * dense + 4 * tokens + 4 * ((layout.weight is not None) + (layout.score is not None))
+        )
         kept = [shard for split in self.splits.values() for shard in split.shards]
         short = [shard.file for shard in kept if shard.bytes < shard.rows * row_bytes]
         problems = {
@@ -301,7 +303,8 @@ class Manifest(_Frozen):
         """The shape that one of the splits' shards must have."""
         lists = tuple(column.column for column in self.lists)
         tokens = len(self.cardinalities) - len(lists)
-        return Shape(shard.rows, len(self.dense_missing), tokens, self.weights is not None, lists)
+        scored = self.layout.score is not None
+        return Shape(shard.rows, len(self.dense_missing), tokens, self.weights is not None, scored, lists)
 
 
 def rows_problem(folder: Path, manifest: Manifest, shard: Shard) -> str | None:

@@ -7,12 +7,14 @@ A teacher is named as it is written in the study file: `STUDY/NUMBER` for a fini
 model, or a file of scores.
 """
 
+import hashlib
 import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from sizewise import results
+from sizewise.config.sections.train import COLUMN
 from sizewise.config.trial import TrialConfig
 from sizewise.export.deployed import DESCRIPTION, Deployed, Description
 from sizewise.export.exporting import weights_file
@@ -33,7 +35,7 @@ from sizewise_prep.shards.values.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 _TRIAL = re.compile(r"([A-Za-z0-9_-]{1,255})/([0-9]{1,9})")
-_FORMS = "use STUDY/NUMBER of a finished trial, an exported model's folder, a file of scores, or `full`"
+_FORMS = "use STUDY/NUMBER of a finished trial, an exported model's folder, a file of scores, {column: NAME} or `full`"
 
 
 def find(names: Sequence[str], runs: Place, data: str, manifest: Manifest, own: str) -> list[Source]:
@@ -64,7 +66,23 @@ def scores_of(sources: Sequence[Source], data: str) -> TeacherScores:
     return TeacherScores.of(teacher, data, Manifest.load(folder), Split.open(folder, "train"))
 
 
+def _column(name: str, data: str, manifest: Manifest) -> Source:
+    """The column of the shards that holds another model's scores."""
+    held = manifest.layout.score
+    if name != held:
+        has = f"whose column of scores is {shown(held)}" if held else "which has no column of scores"
+        raise InputError(
+            f"distill.teacher: {shown(name)} is no column of scores of {data}, {has}: prepare the data with a schema "
+            "file that calls the column a `score` (log-odds) or a `probability`"
+        )
+    return Source(
+        kind="column", name=f"column {name}", path="", digest=hashlib.sha256(name.encode()).hexdigest()
+    )
+
+
 def _find(name: str, runs: Place, data: str, manifest: Manifest, own: str) -> Source:
+    if name.startswith(COLUMN):
+        return _column(name.removeprefix(COLUMN), data, manifest)
     path = Path(name)
     if path.suffix in FORMATS or path.is_file():
         rows = manifest.splits["train"].rows

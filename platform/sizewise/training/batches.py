@@ -62,6 +62,7 @@ class Split:
         files, rows_per_file: the shards.
         dense, tokens: how many columns of each kind they have.
         lists: the names of their columns of lists.
+        scored: whether they hold another model's scores.
         dense_is_log: whether they hold dense values as models take them rather than as integers.
         mean_weight: of the training rows, which batches' weights are divided by; None where rows have no weights.
         teacher: gives a teacher's log-odds of all rows of a shard, by its number, in the rows' order; None for none.
@@ -76,6 +77,7 @@ class Split:
     _stamp: tuple[int, ...] | None = field(default=None, repr=False, compare=False)
     teacher: Callable[[int], npt.NDArray[np.float32]] | None = field(default=None, compare=False)
     lists: tuple[str, ...] = ()
+    scored: bool = False
     _mapped: dict[int, Rows] = field(default_factory=dict, repr=False, compare=False)
     _orders: dict[tuple[int, int], tuple[list[int], ...]] = field(
         default_factory=dict, repr=False, compare=False
@@ -109,6 +111,7 @@ class Split:
             None if manifest.weights is None else manifest.weights["train"],
             stamp,
             lists=tuple(column.column for column in manifest.lists),
+            scored=manifest.layout.score is not None,
         )
 
     def with_teacher(self, scores: Callable[[int], npt.NDArray[np.float32]]) -> "Split":
@@ -262,7 +265,9 @@ class Split:
     def _shard(self, index: int) -> Rows:
         if index not in self._mapped:
             weighted = self.mean_weight is not None
-            shape = Shape(self.rows_per_file[index], self.dense, self.tokens, weighted, self.lists)
+            shape = Shape(
+                self.rows_per_file[index], self.dense, self.tokens, weighted, self.scored, self.lists
+            )
             rows, folder = read_shard(self.files[index], shape), self.files[index].parent
             if self._stamp is not None and _stamp(folder) != self._stamp:
                 raise DamagedError(f"{folder}: the data was replaced while it was read")

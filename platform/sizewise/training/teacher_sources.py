@@ -19,7 +19,7 @@ from sizewise.store.study_folder import StudyFolder, number_name
 from sizewise.training import checkpoint
 from sizewise.training.batches import Split
 from sizewise.training.memory import reset_peak_memory
-from sizewise.training.teacher import Teacher, TeacherScores, mean_of
+from sizewise.training.teacher import Numbers, Teacher, TeacherScores, mean_of
 from sizewise.training.teacher_files import file_teacher
 from sizewise.training.teacher_models import model_teacher
 from sizewise_core import allocator
@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 
 class Source(BaseModel):
-    """One model, or one file of scores, that a student learns from.
+    """One model, or one file or column of scores, that a student learns from.
 
     Attributes:
-        kind: a trial's weights, an exported model's folder, or a file of scores.
+        kind: a trial's weights, an exported model's folder, a file of scores, or a column of the shards.
         name: what messages and tables call it.
         path: of the weights, the folder or the file.
         digest: of the content.
@@ -48,7 +48,7 @@ class Source(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["trial", "export", "scores"]
+    kind: Literal["trial", "export", "scores", "column"]
     name: str
     path: str
     digest: str
@@ -81,6 +81,8 @@ def teacher_of(
             return openers[source.kind](source, data)
         if source.kind == "scores":
             return file_teacher(Path(source.path), source.rows, source.digest)
+        if source.kind == "column":
+            return Teacher(source.name, source.digest, lambda: _of_column)
         if source.kind == "trial":
             config = TrialConfig.from_flat(source.config)
             return model_teacher(source.name, config, place(source.path), source.digest, data, device)
@@ -122,6 +124,12 @@ def scored(sources: Sequence[Source], data: str) -> int:
         teacher_of(sources, folder), data, Manifest.load(folder), Split.open(folder, "train")
     )
     return len(scores.shards) - len(scores.missing())
+
+
+def _of_column(shard: Split, first: int) -> Numbers:
+    scores = shard.stored().scores
+    assert scores is not None  # the manifest was asked for the column
+    return scores
 
 
 def _not_here(source: Source) -> Any:

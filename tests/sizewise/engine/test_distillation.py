@@ -313,7 +313,7 @@ def test_a_study_file_that_asks_for_an_impossible_teacher_is_refused(
         ", distill: {teacher: [full, a/1]}": "full is trained by the study itself",
         ", distill: {teacher: a/1, teachers: 2}": "distill.teachers",
         ", distill: {teachers: 2}": "distill.teacher: give STUDY/NUMBER",
-        ", distill: {teacher: {column: ctr}}": "no column of scores",
+        ", distill: {teacher: {colum: ctr}}": "{column: NAME} of the data",
         ", distill: {teacher: full, weight: 0}": "distill.weight",
         ", distill: {teacher: full, weigth: 0.5}": "did you mean weight",
         ", distill: full": "distill: holds fields",

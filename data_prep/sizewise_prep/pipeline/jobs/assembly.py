@@ -24,7 +24,7 @@ from sizewise_prep.pipeline.jobs.row_files import Part, Spilled, gather, gather_
 from sizewise_prep.pipeline.jobs.sorting import Times
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.parsing.dense import transformed
-from sizewise_prep.raw.parsing.features import all_tokens, dense_of, weights_of
+from sizewise_prep.raw.parsing.features import all_tokens, dense_of, scores_of, weights_of
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows
 from sizewise_prep.shards.files import list_names, write_shard
 from sizewise_prep.shards.manifest import Settings, Shard, Tokens, problem_of
@@ -209,7 +209,8 @@ def make(job: ShardJob) -> Iterator[Made]:
         renumber(job.folder, counted.run_in(job.folder), job.ids_begin, features)
     numbers = _gathered(job, "dense", order)
     dense, weights = dense_of(numbers, job.layout), weights_of(numbers, job.layout)
-    rows = Rows(_gathered(job, "labels", order), dense, ids, lists, weights=weights)
+    scores = scores_of(numbers, job.layout)
+    rows = Rows(_gathered(job, "labels", order), dense, ids, lists, weights, scores)
     del numbers, dense
     clicks = int(rows.labels.sum())
     weight = None if weights is None else math.fsum(weights)

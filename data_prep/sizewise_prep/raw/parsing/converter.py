@@ -43,6 +43,8 @@ _WRONG: dict[Kind, tuple[str, str]] = {
     "number": ("not_a_number", "is not a number"),
     "bucket": ("not_a_number", "is not a number"),
     "weight": ("weight", "is no weight: a number from 0 on, finite in 32 bits"),
+    "score": ("score", "is no score: finite log-odds"),
+    "probability": ("score", "is no probability between 0 and 1"),
     "hex": ("not_hex", "is not a hexadecimal token of up to 8 digits"),
     "decimal": ("token_range", "is not a decimal token of 32 bits"),
     "string": ("not_a_token", "is neither a string nor an integer"),
@@ -53,6 +55,8 @@ _WRONG: dict[Kind, tuple[str, str]] = {
 _NEEDED: dict[Kind, tuple[str, str]] = {
     "label": _LABEL,
     "weight": _WRONG["weight"],
+    "score": _WRONG["score"],
+    "probability": _WRONG["probability"],
     "order": ("not_a_time", "is no time to sort by"),
 }
 _RANGE = {
@@ -248,6 +252,10 @@ class Converter:
         if kind == "weight":
             weights = _reals(values)
             return weights.set(weights < 0, None)
+        if kind == "score":
+            return _reals(values)
+        if kind == "probability":
+            return _log_odds(_reals(values))
         if kind in ("time", "order"):
             return _times(values)
         if kind == "split":
@@ -256,6 +264,13 @@ class Converter:
         if kind in ("string", "token"):
             return _hashed(values)
         return _words(values, base=16 if kind == "hex" else 10)
+
+
+def _log_odds(shares: pl.Series) -> pl.Series:
+    """Of probabilities, the outermost moved to 1e-7 and 1 - 1e-7; null where they are none."""
+    shares = shares.cast(pl.Float64)
+    shares = shares.set((shares < 0) | (shares > 1), None).clip(1e-7, 1 - 1e-7)
+    return (shares / (1 - shares)).log().cast(pl.Float32)
 
 
 def _hashed(values: pl.Series) -> pl.Series:

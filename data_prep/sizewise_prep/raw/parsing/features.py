@@ -34,7 +34,13 @@ def with_features(rows: Rows, layout: Layout) -> Rows:
         layout: of the log, fitted.
     """
     ids = all_tokens(rows.ids, rows.dense, layout)
-    return replace(rows, dense=dense_of(rows.dense, layout), ids=ids, weights=weights_of(rows.dense, layout))
+    return replace(
+        rows,
+        dense=dense_of(rows.dense, layout),
+        ids=ids,
+        weights=weights_of(rows.dense, layout),
+        scores=scores_of(rows.dense, layout),
+    )
 
 
 def dense_of(numbers: npt.NDArray[np.float32], layout: Layout) -> npt.NDArray[np.float32]:
@@ -45,7 +51,18 @@ def dense_of(numbers: npt.NDArray[np.float32], layout: Layout) -> npt.NDArray[np
 
 def weights_of(numbers: npt.NDArray[np.float32], layout: Layout) -> npt.NDArray[np.float32] | None:
     """How much each row counts, from the columns of numbers that files have; None where all count the same."""
-    return None if layout.weight is None else np.ascontiguousarray(numbers[:, -1])
+    return _number(numbers, layout, layout.weight)
+
+
+def scores_of(numbers: npt.NDArray[np.float32], layout: Layout) -> npt.NDArray[np.float32] | None:
+    """Another model's log-odds of each row, from the columns of numbers that files have; None where there are none."""
+    return _number(numbers, layout, layout.score)
+
+
+def _number(
+    numbers: npt.NDArray[np.float32], layout: Layout, name: str | None
+) -> npt.NDArray[np.float32] | None:
+    return None if name is None else np.ascontiguousarray(numbers[:, layout.numbers.index(name)])
 
 
 def all_tokens(

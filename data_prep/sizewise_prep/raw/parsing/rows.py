@@ -78,8 +78,10 @@ class Rows:
         dense: (rows, columns of numbers), float32, the number's value; NaN = missing.
         ids: (rows, token columns), uint32, the token's value; 0 = missing.
         lists: of each column with several tokens a row, in the order of the columns.
-        weights: (rows,), float32, how much each row counts; None where all count the same. Readers give them as the
-            last column of `dense`.
+        weights: (rows,), float32, how much each row counts; None where all count the same. Readers give them as
+            a column of `dense`, behind all others but the scores.
+        scores: (rows,), float32, another model's log-odds; None where there are none. Readers give them as the last
+            column of `dense`.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -87,6 +89,7 @@ class Rows:
     ids: npt.NDArray[np.uint32]
     lists: tuple[ListColumn, ...] = ()
     weights: npt.NDArray[np.float32] | None = None
+    scores: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -95,7 +98,8 @@ class Rows:
         """Some rows, by their numbers, in that order."""
         lists = tuple(column.taken(rows) for column in self.lists)
         weights = None if self.weights is None else self.weights[rows]
-        return Rows(self.labels[rows], self.dense[rows], self.ids[rows], lists, weights)
+        scores = None if self.scores is None else self.scores[rows]
+        return Rows(self.labels[rows], self.dense[rows], self.ids[rows], lists, weights, scores)
 
     def shortened(self, most: int | None) -> Rows:
         """The rows with at most so many values in each list: the last ones; None: all."""
@@ -109,12 +113,14 @@ class Rows:
         if len(parts) == 1:
             return parts[0]
         weights = [part.weights for part in parts if part.weights is not None]
+        scores = [part.scores for part in parts if part.scores is not None]
         return Rows(
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.dense for part in parts]),
             np.concatenate([part.ids for part in parts]),
             tuple(map(ListColumn.concatenated, zip(*(part.lists for part in parts), strict=True))),
             np.concatenate(weights) if len(weights) == len(parts) else None,
+            np.concatenate(scores) if len(scores) == len(parts) else None,
         )
 
 

@@ -85,7 +85,8 @@ def _written(raw: RawFile, found: Sample, columns: list[Column], unsure: list[st
         "# UNSURE, and use it with `sizewise prep ... --schema THIS_FILE`. Kinds: label; integer and number (dense",
         "# values; {kind: number, transform: standardize} keeps negative ones); bucket (a number as a category);",
         "# token, string, hex and decimal (categories); tokens (lists of them); weight (how much the row counts);",
-        "# time (of which only the order counts); skip.",
+        "# score and probability (another model's log-odds or probability, to learn from); time (of which only the",
+        "# order counts); skip.",
     ]
     if unsure and not any(column.kind.startswith("label") for column in columns):
         lines.append(f"# UNSURE: {unsure[0]}.")

@@ -16,7 +16,6 @@ from pydantic import (
 from sizewise.config.fields import Choices, OneOf, Range, Searchable, Size, ends_of, form_of
 from sizewise.config.sections.grouped import Groups, grouped, place_of, ungrouped
 from sizewise.config.sections.section import Section
-from sizewise_core.errors import shown
 
 GROUPS: Groups = {
     "schedule": {
@@ -61,6 +60,17 @@ Length = Annotated[float | int, AfterValidator(_length)]
 
 Optimizer = Literal["sgd", "rowwise_adagrad", "adagrad", "adam"]
 AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+COLUMN = "column:"
+"""In front of the name of a column of the data whose scores are a teacher's."""
+
+
+def _named(teacher: Any) -> Any:
+    """A teacher as settings keep it: {column: NAME} as one text."""
+    if isinstance(teacher, Mapping) and set(teacher) == {"column"} and isinstance(teacher["column"], str):
+        return COLUMN + teacher["column"]
+    return teacher
 
 
 class TrainSpec(Section):
@@ -109,17 +119,13 @@ class TrainSpec(Section):
         if isinstance(data, Mapping) and isinstance(data.get("distill"), Mapping):
             distill = dict(data["distill"])
             teacher = distill.get("teacher")
-            if isinstance(teacher, Mapping) and "column" in teacher:
-                raise ValueError(
-                    f"distill.teacher: shards hold no column of scores such as {shown(str(teacher['column']))}: write "
-                    "its log-odds for the training rows to a file (.npy, .parquet or .csv), and give that"
-                )
-            if isinstance(teacher, str):
-                distill["teacher"] = [teacher]
-            elif not isinstance(teacher, list) or not teacher or not all(isinstance(t, str) for t in teacher):
+            several = teacher if isinstance(teacher, list) else [teacher]
+            distill["teacher"] = teacher = [_named(one) for one in several]
+            if not teacher or not all(isinstance(one, str) for one in teacher):
                 raise ValueError(
                     "distill.teacher: give STUDY/NUMBER of a finished trial, the folder of an exported model, a file "
-                    "of scores, a list of these, or `full` for models that the study trains first"
+                    "of scores, {column: NAME} of the data, a list of these, or `full` for models that the study "
+                    "trains first"
                 )
             data = {**data, "distill": distill}
         return ungrouped(data, GROUPS)
