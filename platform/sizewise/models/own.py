@@ -201,14 +201,43 @@ def _measured(kind: str, features: int, dense_features: int, dim: int, options: 
         embedding.fused = False
         given = AnyOptions(**json.loads(options))
         model = own_model(kind).create(embedding, dense_features, given, "float32")
-        few, many = (_kept(model, rows) for rows in (8, 72))
+        lists = _lists_that_it_takes(model)
+        few, many = (_kept(model, _rows(model, rows, lists)) for rows in (8, 72))
+        longer = _kept(model, _rows(model, 72, lists, values=3)) - many if lists else 0
     inside = {id(parameter) for parameter in embedding.parameters()}
     around = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in inside)
     looked_up = features * dim  # which joining them does not keep
-    return Floats(around, max(0, many - few) // (64 * FLOAT_BYTES) + looked_up)
+    values = 72 * 2 * max(lists, 1)
+    return Floats(
+        around,
+        max(0, many - few) // (64 * FLOAT_BYTES) + looked_up,
+        # Beside what any list's values take: their vectors twice, and two indices of 8 bytes for each number.
+        max(0, longer // (values * FLOAT_BYTES) - 6 * dim),
+    )
 
 
-def _kept(model: OwnModel, rows: int) -> int:
+def _lists_that_it_takes(model: OwnModel) -> int:
+    """How many of the last features may be lists: 0 where single values do, else the fewest."""
+    for lists in range(model.embedding.features):
+        try:
+            model(*_rows(model, 2, lists))
+        except Exception:  # the dry step has run it, with the data's own lists
+            continue
+        return lists
+    return model.embedding.features
+
+
+def _rows(model: OwnModel, rows: int, lists: int, values: int = 1) -> tuple[Any, ...]:
+    """So many rows, whose lists have so many values each."""
+    dense = torch.rand(rows, model.dense_features)
+    ids = torch.zeros(rows, model.embedding.features - lists).long()
+    if not lists:
+        return dense, ids
+    ends = torch.arange(rows * lists + 1) * values
+    return dense, ids, Bags(torch.zeros(rows * lists * values).long(), ends)
+
+
+def _kept(model: OwnModel, rows: tuple[Any, ...]) -> int:
     """Bytes that a forward pass keeps beside parameters."""
     kept: dict[int, int] = {}
 
@@ -217,9 +246,8 @@ def _kept(model: OwnModel, rows: int) -> int:
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    dense, ids = torch.rand(rows, model.dense_features), torch.zeros(rows, model.embedding.features).long()
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        logits = model(dense, ids)
+        logits = model(*rows)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     found = sum(size for pointer, size in kept.items() if pointer not in weights)
     del logits  # alive until here: memory of what is freed would be counted once for many tensors

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from s3_server import S3Server
 from sizewise.config import load
 from sizewise.config.study_file import StudySpec
 from sizewise.config.trial import TrialConfig
@@ -25,6 +27,9 @@ from sizewise.models.dry_step import dry_step
 from sizewise.search.space import configure
 from sizewise.store import code
 from sizewise_core.errors import InputError
+from sizewise_core.storage import entries, place, read, write
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw.layout import Layout
 
 NETS = '''
 import torch
@@ -54,6 +59,22 @@ class Fft(Net):
 
     def forward(self, dense, ids):
         return super().forward(torch.fft.fft(dense).real, ids)
+
+
+class Lists(Net):
+    """Lists pooled, and their values one by one."""
+
+    def forward(self, dense, ids, bags):
+        single, several = self.embedding.unpooled(ids, bags)
+        gate = torch.sigmoid(several).sum(1)
+        per_row = torch.zeros_like(dense[:, 0]).index_add(0, bags.owners() % len(ids), gate)
+        joined = torch.cat([dense, self.embedding(ids, bags).flatten(1)], dim=1)
+        return self.layers(joined).squeeze(1) + per_row
+
+
+class FftLists(Lists):
+    def forward(self, dense, ids, bags):
+        return super().forward(torch.fft.fft(dense).real, ids, bags)
 
 
 class OwnTable(Net):
@@ -180,6 +201,17 @@ def test_its_footprint_is_measured(nets: Path) -> None:
     assert 50 + 14 + 12 <= found.per_row <= 2 * (50 + 14 + 12) + 12
 
 
+def test_its_footprint_on_lists_is_measured(nets: Path) -> None:
+    """Beside a row, what each value of a list keeps that is not counted anyhow."""
+    kind = find("nets:Lists")
+    found, plain = (
+        find(name).floats(3, 2, 4, kind.options(hidden=50)) for name in ("nets:Lists", "nets:Net")
+    )
+    assert found.parameters == plain.parameters
+    assert plain.per_row <= found.per_row <= plain.per_row + 40
+    assert (plain.per_value, found.per_value) == (0, pytest.approx(8, abs=8))
+
+
 def test_a_state_has_a_tied_weight_once(nets: Path) -> None:
     model, other = (build_model("nets:Tied", embedding(), 2, {}) for _ in range(2))
     with torch.no_grad():
@@ -301,20 +333,37 @@ def test_a_study_is_read_without_its_code(tmp_path: Path) -> None:
         load(tmp_path / "study.yaml")
 
 
+def prepare_lists(folder: Path) -> None:
+    """Shards of rows with an integer, a token and a list."""
+    random = np.random.default_rng(1)
+    histories = [random.integers(0, 50, length).tolist() for length in random.integers(0, 6, 2_000)]
+    frame = {
+        "clicked": random.integers(0, 2, 2_000),
+        "age": random.integers(0, 90, 2_000),
+        "user": random.integers(0, 60, 2_000),
+        "history": histories,
+    }
+    pl.DataFrame(frame).write_parquet(folder.with_suffix(".parquet"))
+    columns = {"clicked": "label", "age": "integer", "user": "token", "history": "tokens"}
+    prepare(folder.with_suffix(".parquet"), folder, layout=Layout(columns=columns))
+
+
 @pytest.mark.slow
-def test_a_study_of_ones_own_model_on_workers_and_as_a_program(nets: Path, shards: Path) -> None:
-    """It runs, its code goes with it, it is resumed without the files beside the study file, and exported."""
+def test_a_study_of_ones_own_model_on_workers_and_as_a_program(nets: Path, s3: S3Server) -> None:
+    """On rows with lists, in an object store: its code goes with it, it is resumed without that, and exported."""
+    prepare_lists(nets / "data")
+    runs = "s3://studies/own/runs"
     (nets / "study.yaml").write_text(
-        f"name: mine\ndata: {shards}\ntrials: 2\nseed: 3\n"
-        "model: {kind: {choices: ['nets:Net', 'nets:Fft']}, dim: 4, hidden: {choices: [4, 8]}}\n"
+        f"name: mine\ndata: {nets / 'data'}\ntrials: 2\nseed: 3\n"
+        "model: {kind: {choices: ['nets:Lists', 'nets:FftLists']}, dim: 4, hidden: {choices: [4, 8]}}\n"
         "embedding: {method: robe}\nsearch: {memory_budget: 20kB, epochs: 1}\ntrain: {evaluate_every: 1.0}\n"
-        "first_trials: [{model: 'nets:Net'}, {model: 'nets:Fft'}]\n"
+        "first_trials: [{model: 'nets:Lists'}, {model: 'nets:FftLists'}]\n"
     )
     elsewhere = nets / "elsewhere"
     elsewhere.mkdir()
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        words = (*words, "--runs", str(nets / "runs"))
+        words = (*words, "--runs", runs)
         return subprocess.run(
             [sys.executable, "-m", "sizewise.cli", *words],
             cwd=elsewhere,
@@ -324,36 +373,37 @@ def test_a_study_of_ones_own_model_on_workers_and_as_a_program(nets: Path, shard
             timeout=500,
         )
 
-    refused = run(
-        "run", str(nets / "study.yaml"), "--set", "model.kind=nets:Column", "--set", "first_trials=[]"
-    )
+    refused = run("run", str(nets / "study.yaml"), "--set", "model.kind=nets:Net", "--set", "first_trials=[]")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "add .squeeze(1)" in " ".join(refused.stderr.split())
+    assert "the data has lists: forward(dense, ids, bags)" in " ".join(refused.stderr.split())
     assert "Traceback" not in refused.stderr
-    assert not (nets / "runs" / "mine").exists()
+    assert not entries(place(runs) / "mine", "*")
 
     done = run("run", str(nets / "study.yaml"), "--json", "--set", "trials=1")
     assert done.returncode == 0, done.stderr
-    assert zipfile.ZipFile(nets / "runs" / "mine" / "code.zip").namelist() == ["nets.py", "nets_layers.py"]
+    kept = io.BytesIO(read(place(runs) / "mine" / "code.zip", 10**6))
+    assert zipfile.ZipFile(kept).namelist() == ["nets.py", "nets_layers.py"]
     for name in ("nets.py", "nets_layers.py"):
         (nets / name).unlink()
-    study = nets / "runs" / "mine" / "study.yaml"
-    text = study.read_text().replace("trials: 1\n", "trials: 2\n")
-    study.write_text("".join(line for line in text.splitlines(True) if not line.startswith("# crc32")))
+    study = place(runs) / "mine" / "study.yaml"
+    text = read(study, 10**6).decode().replace("trials: 1\n", "trials: 2\n")
+    write(study, "".join(line for line in text.splitlines(True) if not line.startswith("# crc32")).encode())
     resumed = run("resume", "mine", "--json")
     assert resumed.returncode == 0, resumed.stderr
     rows = json.loads(run("results", "mine", "--table", "trials", "--format", "json").stdout)
     rows = rows if isinstance(rows, list) else rows["rows"]
     assert [(row["state"], row["model"]) for row in rows] == [
-        ("finished", "nets:Net"),
-        ("finished", "nets:Fft"),
+        ("finished", "nets:Lists"),
+        ("finished", "nets:FftLists"),
     ]
     assert all(row["hidden"] in (4, 8) for row in rows)
 
     exported = run("export", "mine", "--trial", "0", "--out", "out")
     assert exported.returncode == 0, exported.stderr
     program = torch.export.load(elsewhere / "out" / "model.pt2").module()
-    scores = program(torch.rand(5, 13), torch.randint(0, 2**32, (5, 26)).to(torch.uint32))
+    tokens = torch.randint(0, 2**32, (5 + 8, 1)).to(torch.uint32)
+    lengths = torch.tensor([[2], [0], [1], [4], [1]])
+    scores = program(torch.rand(5, 1), tokens[:5], tokens[5:, 0].contiguous(), lengths)
     assert np.isfinite(scores.detach().numpy()).all()
     refused = run("export", "mine", "--trial", "1", "--out", "out1")
     assert refused.returncode == 2
