@@ -2,14 +2,17 @@
 
     pip install torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0 deepctr-torch==0.3.0      # in an environment of its own
     python -m benchmarks.model_steps
+    python -m benchmarks.model_steps --own        # one's own model alone, for which neither is needed
 
 All take the same batches, in turns: forward, backward, a step of SGD. Theirs have a table a feature, as these libraries
 make them by themselves: dense gradients, `torch.optim.SGD`. Ours have the same tables in one (`full`), or one pool a
 hundredth of their size (`robe`), stepped in the backward pass, as a study trains. The last pair is a plain module, once
-in a loop of PyTorch alone and once as a study trains it, around the same embedding.
+in a loop of PyTorch alone and once as a study trains it, around the same embedding. Below it is what a dry step of that
+module takes, which comes before a study starts.
 """
 
 import argparse
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +24,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from sizewise import models
 from sizewise.embedding import build, full_bytes
 from sizewise.models.base import Model
+from sizewise.models.dry_step import dry_step
 from sizewise.models.own import OwnModel
 from sizewise.training.batches import Batch
 from sizewise.training.optimizers import build_optimizer
@@ -129,6 +133,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2_048)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--own", action="store_true", help="only one's own model")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
@@ -137,6 +142,8 @@ def main() -> None:
     label = torch.randint(0, 2, (arguments.batch,)).float()
     batch = Batch(torch.rand(arguments.batch, DENSE), ids, label)
     theirs = {"dcn": ("TorchRec", torchrec_dcn), "deepfm": ("DeepCTR-Torch", deepctr_deepfm)}
+    if arguments.own:
+        theirs = {}
     print(
         f"{machine()}; {arguments.batch:,} rows, {FEATURES} tables of {arguments.rows:,} x {DIM}, "
         f"{arguments.threads} threads\n"
@@ -148,6 +155,10 @@ def main() -> None:
         for method in ("full", "robe"):
             ways[f"{kind}, {method}"] = our_step(ours(kind, method, cardinalities), batch)
         _show(ways, arguments.rounds)
+    _own(cardinalities, batch, arguments.rounds)
+
+
+def _own(cardinalities: list[int], batch: Batch, rounds: int) -> None:
     embeddings = [
         build("robe", cardinalities, DIM, full_bytes(cardinalities, DIM) // 100, 1) for _ in range(2)
     ]
@@ -157,14 +168,19 @@ def main() -> None:
 
     def outside() -> None:
         optimizer.zero_grad()
-        binary_cross_entropy_with_logits(alone(batch.dense, ids), label).backward()  # type: ignore[no-untyped-call]
+        binary_cross_entropy_with_logits(alone(batch.dense, batch.ids), batch.label).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     own = OwnModel(embeddings[1], DENSE, Plain(embeddings[1], DENSE))
     _show(
         {"one's own module outside Sizewise": outside, "as a study's model": our_step(own, batch)},
-        arguments.rounds,
+        rounds,
     )
+    embedding = build("hash", cardinalities, DIM, full_bytes(cardinalities, DIM) // 100, 1)
+    wall, cpu = time.perf_counter(), time.process_time()
+    dry_step(f"{Plain.__module__}:{Plain.__name__}", embedding, DENSE, {})
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(f"\na dry step of it: {wall:.2f} s, {cpu:.2f} s of CPU")
 
 
 def _show(ways: dict[str, Callable[[], None]], rounds: int) -> None:
