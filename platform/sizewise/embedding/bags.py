@@ -52,6 +52,16 @@ class Bags(NamedTuple):
         of_bags = torch.arange(features, device=self.offsets.device).unsqueeze(1).expand(features, batch)
         return of_bags.flatten()[self.owners()]
 
+    def rows(self, features: int, batch: int) -> Tensor:
+        """The row that each value is of, int64 (n,).
+
+        Args:
+            features: list features.
+            batch: rows.
+        """
+        of_bags = torch.arange(batch, device=self.offsets.device).expand(features, batch)
+        return of_bags.flatten()[self.owners()]
+
     def check(self, features: int, batch: int) -> None:
         """InputError where these are not the bags of so many features and rows.
 

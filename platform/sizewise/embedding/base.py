@@ -251,14 +251,12 @@ class Embedding(nn.Module, ABC):
         Returns:
             (batch, features, dim).
         """
-        single, several = self._one_by_one(ids, bags)
+        single, several = self.lookup_each(ids, bags)
         lists = self.features - ids.shape[1]
         return torch.cat([single, pooled(several, bags, lists, ids.shape[0], self.pooling)], dim=1)
 
     def unpooled(self, ids: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
         """Vectors of ids, and of every value of the lists by itself, for models that pool lists in a way of their own.
-
-        In plain PyTorch, whatever the method: a table that kernels step is stepped by a gradient of its own size.
 
         Args:
             ids: int64 or uint32 (batch, columns) of the first features.
@@ -271,9 +269,13 @@ class Embedding(nn.Module, ABC):
             InputError: as `forward`.
         """
         self._check_bags(ids, bags)
-        return self._one_by_one(self._checked(ids), bags._replace(values=self._checked(bags.values)))
+        return self.lookup_each(self._checked(ids), bags._replace(values=self._checked(bags.values)))
 
-    def _one_by_one(self, ids: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
+    def lookup_each(self, ids: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
+        """The same of checked ids and bags; methods override it to use the kernels.
+
+        Args: as for `unpooled`.
+        """
         (batch, columns), lists = ids.shape, self.features - ids.shape[1]
         numbers = torch.arange(columns, device=ids.device).expand(batch, columns)
         values = ids.to(torch.int64).flatten(), bags.values.to(torch.int64)

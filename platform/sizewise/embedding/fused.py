@@ -6,6 +6,7 @@ the dot interaction. Methods and options that no kernel covers never come here.
 
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -65,6 +66,38 @@ def ragged(ids: Tensor, bags: Bags, pooling: Pooling) -> Ragged:
     # In one type, so that kernels are compiled once: ids have 32 bits.
     ids, values = (part.to(torch.uint32).contiguous() for part in (ids, bags.values))
     return Ragged(ids, values, bags.offsets.contiguous(), pooling == "mean")
+
+
+def takes_each(pool: Tensor, ids: Tensor, bags: Bags) -> bool:
+    """Whether kernels can look the values of lists up one by one: on a GPU those of one list, as the host knows where.
+
+    Args: as for `takes_bags`.
+    """
+    return takes_bags(pool, ids, bags) and (pool.device.type == "cpu" or len(bags.offsets) == len(ids) + 1)
+
+
+def each(table: Table, blocks: Blocks, ids: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
+    """Vectors of ids, and of every value of lists by itself, where kernels can: `takes_each`.
+
+    Args:
+        table, blocks: as for `vectors`.
+        ids: int64 or uint32 (batch, columns) of the first features.
+        bags: of all other features.
+
+    Returns:
+        (batch, columns, blocks.dim), and (n, blocks.dim).
+    """
+    (batch, columns), lists = ids.shape, (len(bags.offsets) - 1) // len(ids)
+    ids, values = (part.to(torch.uint32).contiguous() for part in (ids, bags.values))
+    ends = [0, len(values)] if lists == 1 else bags.offsets[::batch].tolist()
+    none = torch.zeros(0, blocks.dim, device=values.device)
+    several = [
+        vectors(table, blocks.of(columns + number, 1), values[low:high].unsqueeze(1)).squeeze(1)
+        for number, (low, high) in enumerate(pairwise(ends))
+        if high > low
+    ]
+    single = vectors(table, blocks.of(0, columns), ids) if columns else none.new_zeros(batch, 0, blocks.dim)
+    return single, torch.cat(several) if several else none
 
 
 def vectors(table: Table, blocks: Blocks, ids: Tensor | Ragged) -> Tensor:

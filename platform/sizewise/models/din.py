@@ -126,8 +126,7 @@ class DIN(LayeredModel[DINOptions]):
     def _attended(self, single: Tensor, several: Tensor, bags: Bags) -> Tensor:
         """The history of each row, (batch, 1, dim): the sum of its vectors by their weights."""
         (batch, columns, dim), lists = single.shape, self.embedding.features - single.shape[1]
-        owners = bags.owners()
-        rows = torch.arange(batch, device=owners.device).expand(lists, batch).flatten()[owners]
+        rows = bags.rows(lists, batch)
         query = single[:, self.target : self.target + 1].squeeze(1)[rows]
         pairs = torch.cat([query, several, query - several, query * several], dim=1)
         with computing_in(self.mlp_dtype, several.device):

@@ -14,6 +14,7 @@ from sizewise.models import MODELS
 from sizewise.models import build as build_model
 from sizewise.search.samplers import Suggester
 from sizewise.search.space import configure
+from sizewise.training.optimizers import build_optimizer
 from sizewise_core.errors import InputError
 
 CARDINALITIES, DIM, ROWS = [10, 1, 33], 5, 6
@@ -231,6 +232,24 @@ def test_din_equals_numpy(dense_features, pooling):
     for parameter, wanted in expected.items():
         np.testing.assert_allclose(parameter.grad.numpy(), wanted, rtol=0, atol=1e-10)
         assert np.abs(wanted).max() > 1e-6
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+@pytest.mark.parametrize("method", ["full", "robe", "hash"])
+def test_din_steps_its_tables_in_the_backward_pass_as_an_optimizer_would(method, optimizer):
+    """By the gradients of single values and of a list's together."""
+    dense, ids, bags = rows_of("din")
+    label, models = torch.tensor([0.0, 1, 1, 0, 1, 0]), [make("din", method=method) for _ in range(2)]
+    for model, in_backward in zip(models, (True, False), strict=True):
+        stepper = build_optimizer(optimizer, model, 0.3, in_backward=in_backward)
+        for _ in range(4):
+            stepper.zero_grad()
+            binary_cross_entropy_with_logits(model(dense, ids, bags), label).backward()
+            stepper.step()
+    before = make("din", method=method).state_dict()
+    for name, value in models[1].state_dict().items():
+        torch.testing.assert_close(models[0].state_dict()[name], value, rtol=1e-4, atol=1e-6)
+        assert not torch.equal(value, before[name]) or value.dim() == 0
 
 
 @pytest.mark.parametrize("kind", OPTIONS)

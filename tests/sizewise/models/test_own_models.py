@@ -67,7 +67,8 @@ class Lists(Net):
     def forward(self, dense, ids, bags):
         single, several = self.embedding.unpooled(ids, bags)
         gate = torch.sigmoid(several).sum(1)
-        per_row = torch.zeros_like(dense[:, 0]).index_add(0, bags.owners() % len(ids), gate)
+        rows = bags.rows(self.embedding.features - ids.shape[1], ids.shape[0])
+        per_row = torch.zeros_like(dense[:, 0]).index_add(0, rows, gate)
         joined = torch.cat([dense, self.embedding(ids, bags).flatten(1)], dim=1)
         return self.layers(joined).squeeze(1) + per_row
 

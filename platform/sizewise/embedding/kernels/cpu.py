@@ -12,6 +12,7 @@ Every thread owns a range of the pool and adds up what falls into it, in the ord
 lost, no atomic operation is needed, and results are the same bits for any number of threads.
 """
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ class Blocks:
     ) -> None:
         self.shape = Shape(dim, block_len, signed, multiplier is not None)
         self.dim, self.block_len, self.align = dim, block_len, align
+        self._parts_of: dict[tuple[int, int], Blocks] = {}
         blocks = -(-dim // block_len)
         kind = np.int64 if multiplier is None else np.uint32
         if multiplier is None:
@@ -83,6 +85,18 @@ class Blocks:
             np.ascontiguousarray(term.cpu().expand(features, blocks).numpy().astype(kind)).reshape(-1)
             for term in (multiplier, increment)
         )
+
+    def of(self, first: int, count: int) -> "Blocks":
+        """The blocks of some consecutive features, for ids of these alone; made once."""
+        if (first, count) not in self._parts_of:
+            part = copy(self)
+            part._parts_of = {}
+            some = slice(first * self.shape.blocks, (first + count) * self.shape.blocks)
+            part.multiplier, part.increment = (
+                np.ascontiguousarray(term[some]) for term in (self.multiplier, self.increment)
+            )
+            self._parts_of[first, count] = part
+        return self._parts_of[first, count]
 
     def lookup(self, pool: Tensor, ids: Tensor | Ragged) -> Tensor:
         """The vectors of ids: (batch, features, dim)."""

@@ -70,6 +70,16 @@ class Full(Embedding):
         self.keys.check_bags(ids, bags)
         return fused.vectors(self.table, self.blocks, fused.ragged(ids, bags, self.pooling))
 
+    def lookup_each(self, ids: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Rows of the tables, by the kernels where they can.
+
+        Args: as for `Embedding.lookup_each`.
+        """
+        if not (self.fused and fused.takes_each(self.table.weight, ids, bags)):
+            return super().lookup_each(ids, bags)
+        self.keys.check_bags(ids, bags)
+        return fused.each(self.table, self.blocks, ids, bags)
+
     def pooled(self) -> tuple[Table, Blocks]:
         """The tables."""
         return self.table, self.blocks

@@ -202,6 +202,23 @@ class Hot(Embedding):
         """
         if not (self.fused and fused.takes_bags(self.table.weight, ids, bags)):
             return super().lookup_bags(ids, bags)
+        rows, of_values = self._rows_of_bags(ids, bags)
+        read = fused.ragged(rows, Bags(of_values, bags.offsets), self.pooling)
+        return self.tiles.spread(fused.vectors(self.table, self.blocks, read))
+
+    def lookup_each(self, ids: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Rows of the table, by the kernels where they can.
+
+        Args: as for `Embedding.lookup_each`.
+        """
+        if not (self.fused and fused.takes_each(self.table.weight, ids, bags)):
+            return super().lookup_each(ids, bags)
+        rows, of_values = self._rows_of_bags(ids, bags)
+        single, several = fused.each(self.table, self.blocks, rows, bags._replace(values=of_values))
+        return self.tiles.spread(single), self.tiles.spread(several)
+
+    def _rows_of_bags(self, ids: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Rows of ids and of the bags' values."""
         self._check_assigned()
         (batch, columns), lists = ids.shape, self.features - ids.shape[1]
         if ids.device.type == "cpu" and self.table.weight.device.type == "cpu":
@@ -210,8 +227,7 @@ class Hot(Embedding):
         else:
             rows = self._rows(ids, self.number[:columns].expand(batch, columns))
             of_values = self._rows(bags.values, bags.numbers(lists, batch) + columns)
-        read = fused.ragged(rows, Bags(of_values, bags.offsets), self.pooling)
-        return self.tiles.spread(fused.vectors(self.table, self.blocks, read))
+        return rows, of_values
 
     def addresses(self, ids: Tensor) -> Tensor:
         """Rows of ids, uint32 on the CPU and int64 elsewhere, (batch, features); nothing waits for the device."""

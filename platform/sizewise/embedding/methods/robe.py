@@ -150,6 +150,16 @@ class Robe(Embedding):
         read = fused.ragged(ids, bags, self.pooling)
         return self.tiles.spread(fused.vectors(self.pool, self.blocks, read))
 
+    def lookup_each(self, ids: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Blocks of the pool, by the kernels where they can.
+
+        Args: as for `Embedding.lookup_each`.
+        """
+        if not (self.fused and self.blocks and fused.takes_each(self.pool.weight, ids, bags)):
+            return super().lookup_each(ids, bags)
+        single, several = fused.each(self.pool, self.blocks, ids, bags)
+        return self.tiles.spread(single), self.tiles.spread(several)
+
     def _vectors(self, ids: Tensor, features: Tensor | None = None) -> Tensor:
         slots, bits = self.hash(ids, self.slots, features)
         vectors = self._read(slots.flatten()).view(-1, *ids.shape[1:], slots.shape[-1] * self.block_len)

@@ -95,6 +95,16 @@ class RowHash(Embedding):
         read = fused.ragged(ids, bags, self.pooling)
         return self.tiles.spread(fused.vectors(self.table, self.blocks, read))
 
+    def lookup_each(self, ids: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
+        """Rows of the shared table, by the kernels where they can.
+
+        Args: as for `Embedding.lookup_each`.
+        """
+        if not (self.fused and fused.takes_each(self.table.weight, ids, bags)):
+            return super().lookup_each(ids, bags)
+        single, several = fused.each(self.table, self.blocks, ids, bags)
+        return self.tiles.spread(single), self.tiles.spread(several)
+
     def pooled(self) -> tuple[Table, Blocks]:
         """The shared table."""
         return self.table, self.blocks
