@@ -2,7 +2,7 @@
 #   make quickstart   generate logs, prepare shards, run a study, write its report (minutes on two cores)
 #   make test         every test          make lint        ruff, strict types, and that imports go one way
 #   make test-fast    what needs no cluster, browser or study, and of many combinations a few (two minutes)
-#   make test-rest    all other tests
+#   make test-rest    all other tests, those of the longest files first, so that both processes are busy to the end
 #   make chaos        the long form of the chaos suite: twenty kills of one study and all that tests do
 #   make bench        CPU benchmarks (minutes), kept in benchmarks/RESULTS.md
 #   make rooms        every folder of the packages with its files and lines
@@ -47,8 +47,7 @@ test-fast: .venv/.installed
 	$(PYTEST) -m "not slow" --combinations few -q $(COVERAGE)
 
 test-rest: .venv/.installed
-	$(PYTEST) -m "not slow" --combinations rest -q
-	$(PYTEST) -m slow
+	$(PYTEST) --combinations rest -q
 
 chaos: .venv/.installed
 	$(BIN)/python -m pytest --chaos -s tests/chaos

@@ -28,6 +28,25 @@ from s3_server import S3Server  # found by the line before
 TESTS = Path(__file__).parent
 # `chaos` is a marker already, with a meaning of its own: see pyproject.toml.
 FEW = 3  # combinations of a test's parameters that say whether it works at all
+# Files that take longest (CPU seconds, most first) start first, so that no process is left alone with one in the end.
+LONGEST = (
+    "sizewise/engine/test_study_s3.py",
+    "chaos/test_trials_that_fail.py",
+    "dashboard/test_dashboard_browser.py",
+    "sizewise/engine/test_study.py",
+    "sizewise/engine/test_workers.py",
+    "dashboard/test_dashboard_defects.py",
+    "sizewise/engine/test_cluster_up.py",
+    "chaos/test_kills.py",
+    "sizewise/cli/test_commands_in_terminal.py",
+    "sizewise/models/test_own_models.py",
+    "contracts/test_embedding_contract.py",
+    "chaos/test_killed_students.py",
+    "sizewise/export/test_export.py",
+    "sizewise/engine/test_hot_study.py",
+    "sizewise/embedding/test_fused.py",
+    "sizewise/engine/test_pruning_on_ray.py",
+)
 FOLDERS = {part for file in TESTS.rglob("test_*.py") for part in file.relative_to(TESTS).parts[:-1]} - {
     "chaos"
 }
@@ -63,7 +82,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--combinations",
         choices=["all", "few", "rest"],
         default="all",
-        help=f"of a test with many combinations of parameters, run {FEW} from among all, the rest, or (by default) all",
+        help=f"of a test with many combinations of parameters, run {FEW} of them, the rest, or (by default) all; "
+        "of slow tests, whose combinations are few, `few` runs none and `rest` all",
     )
 
 
@@ -74,7 +94,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests by their folders. Without --chaos, tests marked `chaos` are not even counted as skipped."""
+    """Mark tests by their folders, longest files first. Without --chaos, tests marked `chaos` are not even counted."""
+    order = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (order.get(item.path, len(LONGEST)), item.path not in slow))
     for item in items:
         for folder in FOLDERS.intersection(item.path.relative_to(TESTS).parts):
             item.add_marker(folder)
@@ -93,8 +116,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _few(items: list[pytest.Item]) -> set[pytest.Item]:
-    """Of every test at most FEW of its combinations: the first, the last, and between them at equal distances."""
+    """Of every test that is not slow at most FEW of its combinations: first, last, and between at equal distances."""
     by_test: dict[str, list[pytest.Item]] = {}
     for item in items:
-        by_test.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        if not item.get_closest_marker("slow"):
+            by_test.setdefault(item.nodeid.partition("[")[0], []).append(item)
     return {every[round(i * (len(every) - 1) / (FEW - 1))] for every in by_test.values() for i in range(FEW)}

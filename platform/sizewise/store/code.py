@@ -10,12 +10,14 @@ A study goes on with the code that it began with, on whatever machine. Nobody im
 import atexit
 import importlib
 import io
+import os
 import shutil
 import sys
 import sysconfig
 import tempfile
 import zipfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from sizewise.store.study_folder import MOST_BYTES, StudyFolder
@@ -95,14 +97,19 @@ def packed(names: Iterable[str]) -> bytes | None:
     return buffer.getvalue()
 
 
+@cache
+def _installed() -> tuple[str, ...]:
+    """The folders of Python's own and of installed packages: as text, since thousands of modules are looked up."""
+    return tuple(f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "purelib", "platlib"))
+
+
 def _root(name: str, module: object) -> Path | None:
     """The folder or archive in which a module was found; None where that is Python's own, or of installed packages."""
     file = getattr(module, "__file__", None)
     if not isinstance(file, str) or not file.endswith(".py"):
         return None
-    path = Path(file).absolute()
-    installed = [sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib")]
-    if any(path.is_relative_to(folder) for folder in installed):
+    path = Path(file).absolute() if not file.startswith(_installed()) else None
+    if path is None or str(path).startswith(_installed()):
         return None
     place = path.parent if path.name == "__init__.py" else path.with_suffix("")
     parts = name.split(".")
