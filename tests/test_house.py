@@ -112,9 +112,6 @@ EXCEPTIONS: dict[str, set[str]] = {
         "benchmarks/gpu/checks.py",
         "benchmarks/gpu/reads.py",
         "benchmarks/scale/planted.py",
-        "platform/sizewise/embedding/methods/clustered.py",
-        "platform/sizewise/embedding/ids/hot_ids.py",
-        "platform/sizewise/embedding/storage/table.py",
     },
 }
 

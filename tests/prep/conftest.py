@@ -41,3 +41,10 @@ def real_data() -> Path:
     if not (folder / "criteo_kaggle_sample.tsv.gz").exists():
         pytest.skip(f"no real click rows in {folder}; name their folder in SIZEWISE_REAL_DATA")
     return folder
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of a few kilobytes are read in several pieces."""
+    monkeypatch.setattr("sizewise_prep.pipeline.jobs.parts.PIECE_BYTES", 8_000)
+    monkeypatch.setattr("sizewise_prep.raw.files.reader.BLOCK_BYTES", 2_000)

@@ -4,17 +4,13 @@ import bz2
 import csv
 import datetime
 import gzip
-import hashlib
 import io
-import json
 import lzma
 import math
 import os
-import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,104 +22,24 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.table_logs import (
+    LAYOUT,
+    WRITERS,
+    Row,
+    as_csv,
+    as_parquet,
+    blake,
+    contents,
+    rows_of,
+    shard,
+)
 
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.files.sources import resolve
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.records import records
-from sizewise_prep.raw.parsing.rows import Rows
-from sizewise_prep.shards.files import read_shard
-from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.verifying import verify
-
-COLUMNS = {
-    "user": "token",
-    "title": "string",
-    "price": "number",
-    "age": "integer",
-    "clicked": "label",
-    "at": "time",
-    "note": "skip",
-}
-LAYOUT = Layout(separator=",", header=True, quotes=True, columns=COLUMNS)
-Row = dict[str, Any]
-
-
-def rows_of(count: int) -> list[Row]:
-    return [
-        {
-            "user": (j * 7919) % 50 - 9_000_000_000_000_000_000,
-            "title": f'say "{j % 9}", twice\nor more' if j % 3 else None,
-            "price": j / 8 if j % 5 else None,
-            "age": 20 + j % 60,
-            "clicked": j % 2,
-            "at": f"2024-05-01 00:{j // 60 % 60:02d}:{j % 60:02d}",
-            "note": None,
-        }
-        for j in range(count)
-    ]
-
-
-def as_csv(rows: list[Row]) -> bytes:
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\r\n")
-    writer.writeheader()
-    writer.writerows([{name: "" if value is None else value for name, value in row.items()} for row in rows])
-    return stream.getvalue().encode()
-
-
-def as_parquet(rows: list[Row], group_rows: int = 100) -> bytes:
-    stream = io.BytesIO()
-    table = pa.Table.from_pylist(rows)
-    title = table["title"].cast(pa.string()).dictionary_encode()
-    table = table.set_column(table.schema.get_field_index("title"), "title", title)
-    if all(str(row["at"]).startswith("2024") for row in rows):
-        at = pa.array([datetime.datetime.fromisoformat(row["at"]) for row in rows], pa.timestamp("ms"))
-        table = table.set_column(table.schema.get_field_index("at"), "at", at)
-    pq.write_table(table.select(list(reversed(table.column_names))), stream, row_group_size=group_rows)
-    return stream.getvalue()
-
-
-def as_json(rows: list[Row]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-def as_arrow(rows: list[Row]) -> bytes:
-    stream = io.BytesIO()
-    table = pa.Table.from_pylist(rows)
-    with pa.ipc.new_file(stream, table.schema) as writer:
-        writer.write_table(table, max_chunksize=70)
-    return stream.getvalue()
-
-
-WRITERS: dict[str, Callable[[list[Row]], bytes]] = {
-    "log.csv": as_csv,
-    "log.parquet": as_parquet,
-    "log.jsonl": as_json,
-    "log.arrow": as_arrow,
-}
-
-
-def shard(folder: Path, name: str = "train-00000.arrow") -> Rows:
-    manifest = Manifest.load(folder)
-    (found,) = (one for split in manifest.splits.values() for one in split.shards if one.file == name)
-    return read_shard(folder / name, manifest.shape(found))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def blake(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little") or 1
-
-
-@pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of a few kilobytes are read in several pieces."""
-    monkeypatch.setattr("sizewise_prep.pipeline.jobs.parts.PIECE_BYTES", 8_000)
-    monkeypatch.setattr("sizewise_prep.raw.files.reader.BLOCK_BYTES", 2_000)
 
 
 def test_every_format_gives_the_same_shards(tmp_path: Path, small_pieces: None) -> None:
@@ -192,89 +108,6 @@ def test_a_folder_of_parquet_files_is_one_log(tmp_path: Path) -> None:
         prepare(folder, tmp_path / "mixed", layout=LAYOUT)
 
 
-BAD_ROWS: list[tuple[str, Row, str]] = [
-    ("clicked", {"clicked": 2}, "label"),
-    ("clicked", {"clicked": None}, "label"),
-    ("age", {"age": 1.5}, "not_an_integer"),
-    ("age", {"age": "old"}, "not_an_integer"),
-    ("age", {"age": str(1 << 63)}, "integer_range"),
-    ("price", {"price": "cheap"}, "not_a_number"),
-    ("price", {"price": "1e39"}, "number_range"),
-    ("at", {"at": "yesterday"}, "not_a_time"),
-]
-
-
-@pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
-@pytest.mark.parametrize(("column", "change", "reason"), BAD_ROWS)
-def test_bad_rows_are_set_aside_with_file_row_and_reason(
-    tmp_path: Path, small_pieces: None, name: str, column: str, change: Row, reason: str
-) -> None:
-    rows = rows_of(130)
-    for row in rows:
-        row["title"] = "a\nb"
-        row["price"] = 1.0
-    rows[123] |= change
-    if name == "log.parquet":  # whose columns hold one type each
-        for row in rows:
-            row[column] = None if row[column] is None else str(row[column])
-    path = tmp_path / name
-    path.write_bytes(WRITERS[name](rows))
-    manifest = prepare(path, tmp_path / "out", layout=LAYOUT, max_bad_fraction=0.01)
-    assert (manifest.rows_in, manifest.rows_out, manifest.rows_quarantined) == (130, 129, 1)
-    assert manifest.quarantine.reasons == {reason: 1}
-    file, number, written, row = (
-        (tmp_path / "out" / "quarantine" / "rows.tsv").read_bytes().rstrip(b"\n").split(b"\t")
-    )
-    expected = 2 + 2 * 123 if name == "log.csv" else 124
-    assert (file, number, written) == (str(path).encode(), b"%d" % expected, reason.encode())
-    assert b"a\\nb" in row
-    where = f"row {expected} (row group 2, row 24)" if name == "log.parquet" else f"line {expected}"
-    with pytest.raises(InputError) as ended:
-        prepare(path, tmp_path / "strict", layout=LAYOUT)
-    assert str(ended.value).startswith(f"{path}, {where}: column {column}: ")
-    assert len(str(ended.value).replace(str(tmp_path), "")) < 300
-
-
-QUOTED_FAULTS = [
-    (b'1,"a"b,2,3,1,,\r\n', "quotes"),
-    (b"1,a,2,3,1,\r\n", "field_count"),
-    (b'1,"a,b",2,3,1,,,\r\n', "field_count"),
-    (b"1,\xff,2,3,1,,\r\n", "not_text"),
-    (b"1,a\rb,2,3,1,,\r\n", "not_text"),
-    (b"1,a\0b,2,3,1,,\r\n", "nul_bytes"),
-    (b"\r\n", "field_count"),
-]
-
-
-@pytest.mark.parametrize(("line", "reason"), QUOTED_FAULTS)
-def test_rows_of_quoted_text_that_are_none(
-    tmp_path: Path, small_pieces: None, line: bytes, reason: str
-) -> None:
-    good = as_csv(rows_of(60))
-    header_and_rows = good + line + good.partition(b"\r\n")[2]
-    (tmp_path / "log.csv").write_bytes(header_and_rows)
-    manifest = prepare(tmp_path / "log.csv", tmp_path / "out", layout=LAYOUT, max_bad_fraction=0.1)
-    assert (manifest.rows_in, manifest.rows_out) == (121, 120)
-    assert manifest.quarantine.reasons == {reason: 1}
-    number = (tmp_path / "out" / "quarantine" / "rows.tsv").read_bytes().split(b"\t")[1]
-    assert int(number) == good.count(b"\n") + 1
-
-
-def test_an_open_quote_is_found_at_its_row(tmp_path: Path) -> None:
-    good = as_csv(rows_of(30))
-    path = tmp_path / "log.csv"
-    path.write_bytes(good + b'1,"open,2,3,1,,\r\n' + good.partition(b"\n")[2])
-    manifest = prepare(path, tmp_path / "out", layout=LAYOUT, max_bad_fraction=0.5)
-    assert manifest.rows_in == manifest.rows_out + manifest.rows_quarantined
-    assert manifest.quarantine.reasons["quotes"] >= 1
-    path.write_bytes(good + b'1,"open,2,3,1,,\r\n' + b"word," * 300_000)
-    line = good.count(b"\n") + 1
-    with pytest.raises(
-        InputError, match=rf"line {line}: the row that begins there is longer .* quote not closed"
-    ):
-        prepare(path, tmp_path / "other", layout=LAYOUT, max_bad_fraction=0.5)
-
-
 def test_columns_by_name_nulls_and_rules(tmp_path: Path) -> None:
     """Columns in another order, ones that the schema does not name, texts for missing values, a rule for the label."""
     columns = {"rating": "label >= 4", "movie": "token", "year": "integer"}
@@ -320,40 +153,6 @@ def test_types_that_hold_the_same_values(tmp_path: Path) -> None:
     assert np.array_equal(train.dense, [[1.25, 7], [np.nan, np.nan], [-3, 9]], equal_nan=True)
     texts = [[str(1 << 63), "true", "7", "5", "x"], ["0", "", "", "", ""], ["", "false", "-1", "6", ""]]
     assert train.ids.tolist() == [[blake(text) if text else 0 for text in row] for row in texts]
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ([1, 2], "holds lists"),
-        ({"a": 1}, "holds struct"),
-        (datetime.datetime(2024, 1, 1), "make it `time` or `skip`"),
-    ],
-)
-def test_types_that_no_column_can_have(tmp_path: Path, value: object, message: str) -> None:
-    pq.write_table(pa.table({"y": [1], "n": [1], "c": [value]}), tmp_path / "log.parquet")
-    layout = Layout(columns={"y": "label", "n": "integer", "c": "token"})
-    with pytest.raises(InputError, match=rf"log\.parquet: column c .*{message}"):
-        prepare(tmp_path / "log.parquet", tmp_path / "out", layout=layout, max_bad_fraction=1.0)
-
-
-@pytest.mark.parametrize("name", ["log.parquet", "log.jsonl", "log.arrow"])
-def test_without_a_schema_a_table_asks_for_one(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(WRITERS[name](rows_of(5)))
-    with pytest.raises(InputError, match=rf"not in Criteo's layout.*run `sizewise schema {name}`"):
-        prepare(tmp_path / name, tmp_path / "out", max_bad_fraction=1.0)
-
-
-def test_a_damaged_table_is_named(tmp_path: Path) -> None:
-    data = as_parquet(rows_of(2000))
-    (tmp_path / "log.parquet").write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match=r"log\.parquet: is a Parquet file that cannot be read"):
-        prepare(tmp_path / "log.parquet", tmp_path / "out", layout=LAYOUT)
-    (tmp_path / "log.parquet").write_bytes(data[:2000] + bytes(2000) + data[4000:])
-    with pytest.raises(
-        InputError, match=r"log\.parquet: is a Parquet file that cannot be read|log\.parquet, row"
-    ):
-        prepare(tmp_path / "log.parquet", tmp_path / "out", layout=LAYOUT)
 
 
 KILLED = """
@@ -484,77 +283,6 @@ def test_logs_without_numbers(tmp_path: Path, kind: str) -> None:
     assert set(rows.ids[:, 0]) == ({0, 1, 2} if kind == "decimal" else {blake(text) for text in "012"})
 
 
-def split_rows() -> list[Row]:
-    """Rows whose splits lie mixed in the log."""
-    names = ("train", "Train", "VALID", "test", "train ")
-    rows = rows_of(200)
-    for j, row in enumerate(rows):
-        row["note"] = names[j % 5]
-        row["at"] = f"2024-05-{1 + j * 7 % 30:02d} 00:00:00"
-        row["age"] = j
-    rows[150] |= {"note": "other"}
-    rows[151] |= {"at": None}
-    return rows
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_rows_are_split_as_a_column_says(tmp_path: Path, small_pieces: None, name: str) -> None:
-    rows = split_rows()
-    for row in rows if name == "log.parquet" else []:
-        row["at"] = row["at"] and datetime.datetime.fromisoformat(row["at"])
-    path = tmp_path / name
-    path.write_bytes(WRITERS[name](rows))
-
-    def ages(out: str, split: str, bad: str) -> list[list[float]]:
-        options: dict[str, Any] = {"layout": LAYOUT, "split": split, "shard_rows": 1000}
-        manifest = prepare(path, tmp_path / out, max_bad_fraction=0.1, **options)
-        assert manifest.quarantine.reasons == {bad: 1}
-        assert manifest.rows_out == 199
-        assert verify(tmp_path / out) == []
-        assert prepare(path, tmp_path / out, max_bad_fraction=0.1, **options) == manifest
-        return [shard(tmp_path / out, f"{part}-00000.arrow").dense[:, 1].tolist() for part in manifest.splits]
-
-    by_column = ages("column", "column:note", "split")
-    good = [j for j in range(200) if j != 150]
-    assert by_column == [[j for j in good if j % 5 in places] for places in ((0, 1, 4), (2,), (3,))]
-    days = {j: 1 + j * 7 % 30 for j in range(200) if j != 151}
-    by_time = ages("time", "time:2024-05-20,2024-05-25T12:00:00", "split")
-    assert by_time == [
-        [j for j, day in days.items() if low <= day < high] for low, high in ((1, 20), (20, 26), (26, 31))
-    ]
-
-
-@pytest.mark.parametrize(
-    ("split", "message"),
-    [
-        ("column:user", r"the schema file makes it a `token`; make it `skip`"),
-        ("column:absent", r"has no column 'absent'"),
-        ("time:2024-05-01", r"give two ISO dates"),
-        ("time:2024-05-01,5", r"give two ISO dates"),
-        ("time:2024-05-02,2024-05-01", r"the second time is before the first"),
-        ("time:2020-01-01,2024-05-01", r"leaves no good row to train on"),
-    ],
-)
-def test_a_split_that_cannot_be(tmp_path: Path, split: str, message: str) -> None:
-    (tmp_path / "log.csv").write_bytes(as_csv(rows_of(20)))
-    with pytest.raises(InputError, match=message):
-        prepare(tmp_path / "log.csv", tmp_path / "out", layout=LAYOUT, split=split)
-    with pytest.raises(InputError, match="needs a column that holds the time"):
-        prepare(tmp_path / "log.csv", tmp_path / "out", split="time:2024-05-01,2024-05-02")
-
-
-def test_unix_times_are_split_by_dates(tmp_path: Path) -> None:
-    """Whatever their unit; and by numbers as they are."""
-    layout = Layout(separator=",", columns={"y": "label", "user": "token", "n": "integer", "ts": "time"})
-    days = [datetime.datetime(2024, 5, 1 + j, tzinfo=datetime.UTC).timestamp() for j in range(20)]
-    for unit in (1, 1000, 10**6):
-        path = tmp_path / f"{unit}.csv"
-        path.write_text("".join(f"{j % 2},u,{j},{int(day) * unit}\n" for j, day in enumerate(days)))
-        split = "time:2024-05-11,2024-05-16" if unit > 1 else f"time:{int(days[10])},{int(days[15])}"
-        manifest = prepare(path, tmp_path / f"out-{unit}", layout=layout, split=split)
-        assert [part.rows for part in manifest.splits.values()] == [10, 5, 5]
-
-
 def test_plain_text_with_its_columns_in_another_order(tmp_path: Path) -> None:
     """The same shards as in the schema's order; one file of each in a log."""
     layout = Layout(
@@ -593,45 +321,3 @@ def test_tables_of_an_object_store(tmp_path: Path) -> None:
     finally:
         store.rm("/tables", recursive=True)
     assert len({shard.sha256 for manifest in made for shard in manifest.splits["train"].shards}) == 1
-
-
-def test_bytes_that_are_no_text(tmp_path: Path) -> None:
-    table = pa.table({"y": [0, 1, 1], "n": [1, 2, 3], "c": pa.array([b"a", b"\xff", None], pa.binary())})
-    pq.write_table(table, tmp_path / "log.parquet")
-    layout = Layout(columns={"y": "label", "n": "integer", "c": "token"})
-    manifest = prepare(
-        tmp_path / "log.parquet", tmp_path / "out", layout=layout, max_bad_fraction=0.5, split="rows:2,0"
-    )
-    assert manifest.quarantine.reasons == {"not_text": 1}
-    assert shard(tmp_path / "out").ids.tolist() == [[blake("a")], [0]]
-
-
-def test_any_damage_is_refused_or_set_aside(tmp_path: Path) -> None:
-    """Bytes changed, cut out and put in, in files of every format: no other error, and counts that add up."""
-    draw = random.Random(1)
-    good = {name: write(rows_of(40)) for name, write in WRITERS.items()}
-    read = refused = 0
-    for number in range(120):
-        name = list(WRITERS)[number % len(WRITERS)]
-        data = bytearray(good[name])
-        for _ in range(draw.choice((1, 2, 4))):
-            at = draw.randrange(len(data))
-            data[at : at + draw.choice((0, 1, 5))] = draw.choice(
-                (b'"', b"\n", b"\0", b",", b"\xff", draw.randbytes(3))
-            )
-        (tmp_path / name).write_bytes(data)
-        out = tmp_path / f"out-{number}"
-        try:
-            manifest = prepare(tmp_path / name, out, layout=LAYOUT, max_bad_fraction=1.0)
-        except InputError as error:
-            refused += str(error).isprintable()
-            continue
-        read += 1
-        assert manifest.rows_in == manifest.rows_out + manifest.rows_quarantined
-        kept = out / "quarantine" / "rows.tsv"
-        lines = kept.read_bytes().split(b"\n")[:-1] if kept.exists() else []
-        assert len(lines) == manifest.rows_quarantined
-        numbers = [int(line.split(b"\t")[1]) for line in lines]
-        assert numbers == sorted(set(numbers))
-    assert read > 40
-    assert refused == 120 - read > 20

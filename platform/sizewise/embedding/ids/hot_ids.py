@@ -203,9 +203,8 @@ class HotIds(nn.Module):
         """Those of the places at int64 positions in the list."""
         start = positions * self.bits
         byte, last = start >> 3, len(self.lows) - 1
-        window = sum(
-            self.lows[(byte + n).clamp(max=last)].to(torch.int64) * 256**n for n in range(3)
-        )  # of 24 bits, in which the at most 16 are
+        # Of 24 bits, in which the at most 16 are.
+        window = sum(self.lows[(byte + n).clamp(max=last)].to(torch.int64) * 256**n for n in range(3))
         low: Tensor = window // self.powers[start & 7] % 2**self.bits
         return low
 

@@ -115,9 +115,8 @@ class Clustered(Embedding):
         every_key = torch.arange(self.keys.count)
         pointers = self._hash(0, every_key).to(size.pointer)
         self.register_buffer("pointers", pointers)  # (keys, chunks)
-        self.register_buffer(
-            "lookups", torch.zeros(2, dtype=torch.int64)
-        )  # in training; and clusterings so far
+        # Look-ups in training, and clusterings so far.
+        self.register_buffer("lookups", torch.zeros(2, dtype=torch.int64))
         self._lookups = 0  # the first of them where reading it waits for no device
         self._due: frozenset[int] = frozenset()
         if isinstance(options.cluster_every, int):

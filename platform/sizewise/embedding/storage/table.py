@@ -272,9 +272,8 @@ class Table(nn.Module):
             # bfloat16 is the upper half of a float32: adding noise to the lower half and cutting that off
             # rounds up with the odds that the lower half says.
             bits = flat.view(torch.int32)
-            moved = (
-                (bits & 0xFFFF).nonzero().squeeze(1)
-            )  # the rest is storable as it is: most of a large pool
+            # The rest is storable as it is: most of a large pool.
+            moved = (bits & 0xFFFF).nonzero().squeeze(1)
             bits[moved] = (bits[moved] + (self._noise(moved) & 0xFFFF).to(torch.int32)) & -0x10000
         else:
             # A power of two that only ever grows: grids nest, so values at rest are hardly ever rounded anew.

@@ -71,7 +71,13 @@ def mixed(x: Any) -> Any:
 
 @inlined
 def place_of(x: Any, multiplier: Any, increment: Any, slots: int, align: int) -> Any:
-    """Where the block of a uint32 lies, by its hash."""
+    """Where the block of an id lies, by its hash.
+
+    Args:
+        x: the id, uint32.
+        multiplier, increment: terms of the block's hash, uint32.
+        slots, align: as in `Layout`.
+    """
     h = mixed(uint32(uint32(x * multiplier) + increment))
     slot = (uint64(h) * uint64(slots)) >> uint64(32)
     return int64(slot) * align * 2 + int64(h & uint32(1))
@@ -79,7 +85,16 @@ def place_of(x: Any, multiplier: Any, increment: Any, slots: int, align: int) ->
 
 @inlined
 def keep_within(places: Array, count: int, low: int, high: int, block_len: int) -> int:
-    """Keep those blocks that reach into the elements low to high; how many they are."""
+    """Keep those blocks that reach into some elements.
+
+    Args:
+        places, count: the blocks, of which the first are replaced by those kept, and how many they are.
+        low, high: the elements.
+        block_len: of all blocks.
+
+    Returns:
+        How many are kept.
+    """
     kept = 0
     for n in range(count):  # without a branch: it would be mispredicted half of the time
         doubled = places[n]
