@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from sizewise.embedding import build
 from sizewise.embedding.kernels import gpu
-from sizewise.embedding.kernels.gpu import interaction, packed, vectors
+from sizewise.embedding.kernels.gpu import bags, interaction, packed, vectors
 
 CPU = torch.device("cpu")
 DUMP = os.path.join(os.path.dirname(triton.__file__), "backends", "nvidia", "bin", "cuobjdump")
@@ -69,6 +69,15 @@ def of_vectors(where):
         for kernel in (vectors.lookup, vectors.scatter, vectors.adagrad, vectors.dense_step, vectors.round_bfloat16)
     }
 
+def of_bags(where):
+    device = gpu.DeviceBlocks(where, CPU)
+    tile = {"LAYOUT": device.layout, "V": device.vectors_a_program, "MEAN": True}
+    kinds = {"lists": ("*u32", "*u32", "*i64", "i32", "i32", "i32")}
+    return {
+        kernel.__name__: compiled(kernel, tile, kinds, num_warps=4)
+        for kernel in (bags.lookup, bags.scatter, bags.adagrad, bags.round_bfloat16)
+    }
+
 def of_packed(where):
     device = gpu.DeviceBlocks(where, CPU)
     kinds = {"codes_ptr": "*u8", "scale_ptr": "*bf16"}
@@ -94,6 +103,8 @@ json.dump({
     "vectors of 16": of_vectors(blocks(dim=16, block_len=16, align=4)),
     "vectors of full": of_vectors(blocks("full")),
     "unaligned": of_vectors(blocks(block_len=32, align=1)),
+    "bags": of_bags(blocks(**aligned)),
+    "bags of full": of_bags(blocks("full")),
     "packed": of_packed(blocks(**aligned)),
     "packed, full": of_packed(blocks("full")),
     "packed, unaligned": of_packed(blocks(block_len=32, align=1)),
@@ -143,6 +154,13 @@ def test_packed_numbers_are_read_several_a_load_and_written_16_bytes_an_instruct
         assert loads <= 16 // (8 // bits), (bits, loads)  # of the 16 numbers that a thread has
         assert not stores
         assert not re.search(r"\b(div|rem)\.[us]", ptx), bits
+
+
+@pytest.mark.parametrize("case", ["bags", "bags of full"])
+def test_lists_of_values_are_pooled_16_bytes_an_instruction(code: Any, case: str) -> None:
+    assert "ld.global.v4" in code[case]["lookup"]["ptx"]
+    assert "st.global.v4" in code[case]["lookup"]["ptx"]
+    assert re.search(r"(red|atom)\.global\S*\.add\S*\.v4\.f32", code[case]["scatter"]["ptx"])
 
 
 def test_unaligned_blocks_are_not(code: Any) -> None:

@@ -46,9 +46,9 @@ def _values(lists, of_list, start, size, k):
     """
     ids_ptr, values_ptr, _, _, _, _ = lists
     here = k < size
-    single = tl.load(ids_ptr + start, mask=here & (of_list == 0), other=0)
-    several = tl.load(values_ptr + start + k, mask=here & of_list, other=0)
-    return tl.where(of_list, several, single), here
+    # The mask of this load is a comparison of its own: Triton 3.6 fails to compile where loads of several types share one.
+    value = tl.load(tl.where(of_list, values_ptr + start + k, ids_ptr + start), mask=size - k > 0, other=0)
+    return value, here
 
 
 @triton.jit(do_not_specialize=["slots", "vectors"])
@@ -73,7 +73,10 @@ def lookup(
         All others: as for `vectors.lookup`.
     """
     v, known, feature, of_list, start, size = _vectors(lists, vectors, LAYOUT, V)
-    total = tl.zeros([V, LAYOUT.padded_blocks, LAYOUT.padded_len], tl.float32)
+    # Fields of a layout are plain integers inside a kernel, and a shape takes constants.
+    BLOCKS: tl.constexpr = LAYOUT.padded_blocks
+    LENGTH: tl.constexpr = LAYOUT.padded_len
+    total = tl.zeros([V, BLOCKS, LENGTH], tl.float32)
     for k in range(0, tl.max(size, axis=0)):
         value, here = _values(lists, of_list, start, size, k)
         position, inside, sign = places(value, feature, here, hashes, slots, LAYOUT)
@@ -144,10 +147,10 @@ def adagrad(
         pool_ptr, sums_ptr, squares_ptr, rate, epsilon: as there.
         All others: as for `lookup`.
     """
-    _, _, feature, of_list, start, size = _vectors(lists, vectors, LAYOUT, V)
+    _v, _known, feature, of_list, start, size = _vectors(lists, vectors, LAYOUT, V)
     for k in range(0, tl.max(size, axis=0)):
         value, here = _values(lists, of_list, start, size, k)
-        target, inside, _ = places(value, feature, here, hashes, slots, LAYOUT)
+        target, inside, _sign = places(value, feature, here, hashes, slots, LAYOUT)
         waiting = inside & (tl.load(sums_ptr + target, mask=inside, other=0.0) != 0.0)
         words = sums_ptr.to(tl.pointer_type(tl.int32), bitcast=True) + target
         word = tl.atomic_xchg(words, tl.zeros(waiting.shape, tl.int32), mask=waiting, sem="relaxed")
@@ -169,10 +172,10 @@ def round_bfloat16(
         pool_ptr, stream_ptr: as for `vectors.round_bfloat16`.
         All others: as for `lookup`.
     """
-    _, _, feature, of_list, start, size = _vectors(lists, vectors, LAYOUT, V)
+    _v, _known, feature, of_list, start, size = _vectors(lists, vectors, LAYOUT, V)
     stream = tl.load(stream_ptr)
     for k in range(0, tl.max(size, axis=0)):
         value, here = _values(lists, of_list, start, size, k)
-        target, inside, _ = places(value, feature, here, hashes, slots, LAYOUT)
+        target, inside, _sign = places(value, feature, here, hashes, slots, LAYOUT)
         number = tl.load(pool_ptr + target, mask=inside, other=0.0)
         tl.store(pool_ptr + target, rounded(number, target, stream), mask=inside)
