@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from real_study import STUDY, Command, assert_equal, calm_study, prepare_data, wait_until
 from s3_server import Door, S3Server
-from sizewise import results
+from sizewise import cli, results
 from sizewise_core.storage import entries, place, write
 from sizewise_dashboard.launch import APP
 
@@ -125,13 +126,23 @@ def _print(*command: str, runs: str = RUNS) -> str:
     ],
 )
 def test_a_place_that_is_none_is_said_in_one_message(
-    s3: S3Server, shards: Path, tmp_path: Path, command: tuple[str, ...], runs: str, code: int, message: str
+    s3: S3Server,
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    command: tuple[str, ...],
+    runs: str,
+    code: int,
+    message: str,
 ) -> None:
     (tmp_path / "study.yaml").write_text(f"name: none\ndata: {shards}\n")
     filled = [part.format(study=tmp_path / "study.yaml") for part in command]
-    with Command(*filled, "--runs", runs) as run:
-        ended, out, err = run.end(60)
-    assert (ended, out) == (code, ""), err
+    monkeypatch.setattr(sys, "argv", ["sizewise", *filled, "--runs", runs])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capfd.readouterr()
+    assert (ended.value.code, out) == (code, ""), err
     assert message in err
     assert "Traceback" not in err
     assert "never-to-be-seen" not in err
