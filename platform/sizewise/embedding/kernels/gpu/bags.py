@@ -46,7 +46,7 @@ def _values(lists, of_list, start, size, k):
     """
     ids_ptr, values_ptr, _, _, _, _ = lists
     here = k < size
-    # The mask of this load is a comparison of its own: Triton 3.6 fails to compile where loads of several types share one.
+    # A comparison of its own is the mask: Triton 3.6 fails to compile where loads of several types share one.
     value = tl.load(tl.where(of_list, values_ptr + start + k, ids_ptr + start), mask=size - k > 0, other=0)
     return value, here
 
