@@ -10,8 +10,8 @@ Full tables, `robe` in float32 and the best small methods (`hot` in int4 at 1,00
 learn from labels, and again with two teachers (rows of their own for values that ten training rows hold, one epoch).
 Batch, learning rate and every other setting are the same for all methods and sizes. How often the rows are passed over
 (with a teacher at a rate that falls to zero) is chosen on validation rows where there are several settings (`Epochs`).
-`int4` is rounded after training, or learnt: in the last quarter, or half, of the training the numbers have four bits
-already, and the step between them is learnt (the better share by validation, where there are both).
+`int4` is rounded after training, or learnt: in the last quarter, in the last half, or in all of the training the
+numbers have four bits already, and the step between them is learnt (the best share by validation).
 Training, records and splits are those of `benchmarks.quality`. Each training is kept when it is finished and skipped
 next time. What the goals are about is trained for all seeds first. On a GPU rows are made there and steps are CUDA
 graphs, one training at a time.
@@ -43,7 +43,7 @@ ROWS = (137_139, 686_000, 3_430_000)
 TEACHERS = 2
 HOT, HASH = POOLS["hot, int8 or int4"][1_000], POOLS["hash, narrow, int4"][10_000]
 ROBE = POOLS["robe, float32"]
-SHARES = (0.25, 0.5)
+SHARES = (0.25, 0.5, 1)
 HOT_LEARNT, HASH_LEARNT = (tuple(replace(spec, learnt=share) for share in SHARES) for spec in (HOT, HASH))
 ARMS: dict[str, tuple[Spec, ...]] = {
     "full tables": (FULL,),

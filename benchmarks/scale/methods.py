@@ -6,6 +6,7 @@ model = method.model(bfloat16=True)
 method.shipped_bytes
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from sizewise.embedding.ids.hashing import MASK32, FastHash, lowbias32
 from sizewise.embedding.ids.keys import ContiguousKeys
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.methods.full import Full, FullOptions
+from sizewise.embedding.storage.learned_step import STARTING_STEP
 from sizewise.embedding.storage.quantization import SCALE_BYTES, Storage, most_numbers, rounded, stored_bytes
 from sizewise.embedding.storage.rounding import learn_steps
 from sizewise.embedding.storage.table import INIT_BOUND, Table
@@ -73,7 +75,11 @@ class Spec:
             return f"frequent values (at least {self.least} rows), float32"
         width = f" dim {self.width}" if self.width < DIM else ""
         chi = ", by chi-square" if self.by == "chi" else ""
-        learnt = f", step learnt in the last {self.learnt:.0%}" if self.learnt else ""
+        learnt = (
+            f", step learnt in {'all' if self.learnt == 1 else f'the last {self.learnt:.0%}'}"
+            if self.learnt
+            else ""
+        )
         return f"{self.method}{width} {'float32' if self.bits == 32 else f'int{self.bits}'}{chi}{learnt}"
 
 
@@ -104,6 +110,9 @@ class Method:
         storage = STORAGES[self.spec.bits]
         assert storage == "int4"
         learn_steps(self.embedding, storage)
+        if self.spec.learnt == 1:  # numbers that are all next to zero do not say yet how far they will go
+            for table in (part for part in self.embedding.modules() if isinstance(part, Table)):
+                table.log_steps.detach().fill_(math.log(STARTING_STEP[storage]))
         self.in_few_bits = True
 
     def model(self, dense: int = 13, bfloat16: bool = False) -> DLRM:

@@ -108,14 +108,9 @@ class Layout(BaseModel):
             raise ValueError(f"separator {self.separator!r}: letters and digits occur in the fields")
         if kinds.count("label") != 1:
             raise ValueError(f"{kinds.count('label')} columns are the label; name one")
-        if kinds.count("weight") > 1:
-            raise ValueError(
-                f"{kinds.count('weight')} columns are the weight; name one, and `skip` the others"
-            )
-        if len(scores := self._of(*SCORES)) > 1:
-            raise ValueError(f"{len(scores)} columns are scores; name one, and `skip` the others")
-        if kinds.count("time") > 1:
-            raise ValueError(f"{kinds.count('time')} columns are the time; name one, and `skip` the others")
+        for what, of in {"weight": ["weight"], "score": SCORES, "time": ["time"]}.items():
+            if (count := sum(kind in of for kind in kinds)) > 1:
+                raise ValueError(f"{count} columns are the {what}; name one, and `skip` the others")
         if not self.features:
             raise ValueError("name at least one token column (token, hex, decimal, string, tokens)")
         for name, form in self.lists.items():
@@ -208,9 +203,7 @@ class Layout(BaseModel):
 
     @property
     def numbers(self) -> list[str]:
-        """The names of the columns that files have of numbers: the dense ones, those of which tokens are made, then the
-        weight and the score.
-        """
+        """The files' columns of numbers: the dense ones, those of which tokens are made, the weight, the score."""
         return [*self.dense, *self._of("bucket"), *self._of("weight"), *self._of(*SCORES)]
 
     def _of(self, *kinds: Kind) -> list[str]:
@@ -357,9 +350,8 @@ def _unusable(document: dict[Any, Any]) -> tuple[list[Any], str] | None:
             return [key], f"unknown key{maybe}; known keys: {', '.join(known)}"
     separator, columns = document.get("separator", "\t"), document["columns"]
     if separator in ("\\t", "/t"):
-        return [
-            "separator"
-        ], 'is a backslash and a t in single quotes or none: write "\\t" in double quotes for a tab'
+        wrong = 'is a backslash and a t in single quotes or none: write "\\t" in double quotes for a tab'
+        return ["separator"], wrong
     if not isinstance(separator, str) or not separator:
         return ["separator"], 'write one character in double quotes, such as "," or "\\t"'
     for key in ("header", "quotes"):
@@ -375,10 +367,8 @@ def _unusable(document: dict[Any, Any]) -> tuple[list[Any], str] | None:
     for name, kind in columns.items():
         if not isinstance(name, str):
             written = str(name).lower() if isinstance(name, bool) else "null" if name is None else str(name)
-            return [
-                "columns",
-                name,
-            ], f"quote the key, for it is not text as it is: '{written:.40}': {kind!s:.20}"
+            wrong = f"quote the key, for it is not text as it is: '{written:.40}': {kind!s:.20}"
+            return ["columns", name], wrong
         if kind not in KINDS and not label_rule_of(str(kind)):
             return ["columns", name], _no_kind(kind)
     return None

@@ -87,7 +87,7 @@ def test_a_column_that_is_no_score_is_refused(data: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"'t' is no column of scores of .*whose column of scores is 'ctr'"):
         teachers.find(["column:t"], tmp_path, str(data / "csv"), manifest, "a")
     two = {"row": "number", "a": "score", "b": "probability", "y": "label", "t": "token"}
-    with pytest.raises(ValueError, match="2 columns are scores; name one"):
+    with pytest.raises(ValueError, match="2 columns are the score; name one"):
         Layout(columns=two)
 
 

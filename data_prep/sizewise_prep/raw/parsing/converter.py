@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sizewise_prep.raw.layout import Kind, Layout, quoted
+from sizewise_prep.raw.layout import SCORES, Kind, Layout, quoted
 from sizewise_prep.raw.options import LabelRule, ListForm
 from sizewise_prep.raw.parsing import list_values
 from sizewise_prep.raw.parsing.parser import Fault
@@ -25,6 +25,7 @@ from sizewise_prep.raw.parsing.rows import ListColumn, Rows
 from sizewise_prep.raw.values import hashing
 from sizewise_prep.raw.values.exactness import inexact
 from sizewise_prep.raw.values.row_splits import RowSplit
+from sizewise_prep.raw.values.scores import log_odds
 from sizewise_prep.raw.values.time_order import instants
 
 _CLICK = r"\A(?i:0*1(\.0*)?|true)\z"
@@ -54,9 +55,7 @@ _WRONG: dict[Kind, tuple[str, str]] = {
 }
 _NEEDED: dict[Kind, tuple[str, str]] = {
     "label": _LABEL,
-    "weight": _WRONG["weight"],
-    "score": _WRONG["score"],
-    "probability": _WRONG["probability"],
+    **{kind: _WRONG[kind] for kind in ("weight", *SCORES)},
     "order": ("not_a_time", "is no time to sort by"),
 }
 _RANGE = {
@@ -247,15 +246,11 @@ class Converter:
             return _ruled(values, self._rule) if self._rule else _labels(values)
         if kind == "integer":
             return _integers(values)
-        if kind in ("number", "bucket"):
-            return _reals(values)
-        if kind == "weight":
-            weights = _reals(values)
-            return weights.set(weights < 0, None)
-        if kind == "score":
-            return _reals(values)
+        if kind in ("number", "bucket", "score", "weight"):
+            reals = _reals(values)
+            return reals.set(reals < 0, None) if kind == "weight" else reals
         if kind == "probability":
-            return _log_odds(_reals(values))
+            return log_odds(_reals_64(values))
         if kind in ("time", "order"):
             return _times(values)
         if kind == "split":
@@ -264,13 +259,6 @@ class Converter:
         if kind in ("string", "token"):
             return _hashed(values)
         return _words(values, base=16 if kind == "hex" else 10)
-
-
-def _log_odds(shares: pl.Series) -> pl.Series:
-    """Of probabilities, the outermost moved to 1e-7 and 1 - 1e-7; null where they are none."""
-    shares = shares.cast(pl.Float64)
-    shares = shares.set((shares < 0) | (shares > 1), None).clip(1e-7, 1 - 1e-7)
-    return (shares / (1 - shares)).log().cast(pl.Float32)
 
 
 def _hashed(values: pl.Series) -> pl.Series:
