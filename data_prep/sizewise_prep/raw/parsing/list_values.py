@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sizewise_prep.raw.parsing.bracketed import bracketed
 from sizewise_prep.raw.parsing.rows import ListColumn
+from sizewise_prep.raw.values.bracketed import bracketed
 
 _STRING = r'"(?:\\.|[^"\\])*"'
 _VALUE = r"(?:\"\"|-?[0-9][0-9.eE+-]*|true|false|null)"

@@ -136,25 +136,8 @@ def _judged(raw: pl.Series) -> Column:
     real = values.dtype.is_numeric() or bool(texts.str.contains(_REAL).all())
     if distinct == 1 and len(values) >= _LEAST_ROWS:
         return column("skip", f"one value, {texts[0]:.20}", "use token, if others follow later in the files")
-    if values.dtype == pl.String and not real and texts.str.contains(_BRACKETED).all():
-        cells = as_lists(texts, None)
-        if not cells.null_count():
-            found = _of_lists(cells)
-            return replace(
-                found, why=found.why.replace("lists", "lists in brackets", 1), missing=missing, nulls=nulls
-            )
-    if values.dtype == pl.String and not real and (separator := _inner_separator(texts)):
-        if separator.strip() == "," and is_decorated(texts):
-            return column(
-                "token", "texts", f'{doubt_of(texts)}; {{kind: tokens, separator: ","}}, if they are lists'
-            )
-        lists = _of_lists(texts.str.split(separator))
-        kind = f"{{kind: tokens, separator: {json.dumps(separator)}}}"
-        why, unsure = (
-            lists.why.removeprefix("lists, "),
-            f"token, if {json.dumps(separator)} separates nothing",
-        )
-        return replace(lists, kind=kind, why=f"texts, {why}", unsure=unsure, missing=missing, nulls=nulls)
+    if values.dtype == pl.String and not real and (lists := _lists_in(texts)):
+        return replace(lists, missing=missing, nulls=nulls)
     if values.dtype == pl.String and not real and (other := mostly_numbers(texts)) is not None:
         unsure = f"token; some values are no numbers, such as {other:.20}, and make bad rows"
         return column("number", "nearly all are numbers", unsure)
@@ -179,6 +162,29 @@ def _judged(raw: pl.Series) -> Column:
     if float(texts.str.len_chars().mean() or 0) > _LONG_TEXT:  # type: ignore[arg-type]
         return column("skip", "long texts", "token, if the same texts come again")
     return column("token", "texts", doubt_of(texts))
+
+
+def _lists_in(texts: pl.Series) -> Column | None:
+    """A column of texts as one of lists, in brackets or with a separator; None where they are none."""
+    if texts.str.contains(_BRACKETED).all():
+        cells = as_lists(texts, None)
+        if not cells.null_count():
+            found = _of_lists(cells)
+            return replace(found, why=found.why.replace("lists", "lists in brackets", 1))
+    separator = _inner_separator(texts)
+    if separator is None:
+        return None
+    written = json.dumps(separator)
+    if separator.strip() == "," and is_decorated(texts):
+        unsure = f"{doubt_of(texts)}; {{kind: tokens, separator: {written}}}, if they are lists"
+        return Column(texts.name, "token", "texts", unsure, texts.n_unique(), 0.0)
+    lists = _of_lists(texts.str.split(separator))
+    return replace(
+        lists,
+        kind=f"{{kind: tokens, separator: {written}}}",
+        why=f"texts, {lists.why.removeprefix('lists, ')}",
+        unsure=f"token, if {written} separates nothing",
+    )
 
 
 def _of_lists(lists: pl.Series) -> Column:
