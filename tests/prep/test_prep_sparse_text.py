@@ -1,5 +1,6 @@
 """Sparse text, as libsvm and libffm have it."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,12 @@ import pytest
 from arrow_shards import read_shard
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.parsing.converter import Converter
+from sizewise_prep.raw.parsing.parser import Parsed
+from sizewise_prep.raw.parsing.rows import Rows
+from sizewise_prep.raw.tables import sparse_text
+from sizewise_prep.raw.tables.sparse_text import _Block
 from sizewise_prep.raw.values import hashing
 from sizewise_prep.shards.files import read_shard as stored_shard
 
@@ -65,3 +72,72 @@ def test_libsvm_and_its_bad_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "dense.svm").write_text("".join(f"1 1:{j}.5 2:{j}.25\n" for j in range(9)))
     with pytest.raises(InputError, match="all columns are numbers"):
         prepare(tmp_path / "dense.svm", tmp_path / "no", format="libsvm")
+
+
+@pytest.mark.parametrize("form", ["libffm", "libsvm"])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_lines_at_once_are_as_lines_one_by_one(
+    form: str, labelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of lines that are written in all manners, most of them plainly."""
+    draw = random.Random(4)
+    kinds = {"0": "number", "1": "token", "2": "tokens" if form == "libffm" else "token", "3": "token"}
+    if form == "libsvm":
+        kinds = {"1": "number", "2": "token", "3": "token", "4": "token"}
+    first = "F" if form == "libffm" else "P"
+    named = {first + name: kind for name, kind in kinds.items()}
+    layout = Layout(columns={"label": "label", **named}).without([] if labelled else ["label"])
+    odd_labels = ["+1", "-1", "01", "1.0", "2", "yes", "+0", "-0", "1x"]
+    odd_values = ["1.0", "1.", "01", "2", "1e0", "nan", "-1", "", ".", "1.0000000000000001", "0x1", "1:1"]
+    numbers = [
+        "0.25",
+        "-3.5",
+        "12345678901234.5",
+        "123456789012345678",
+        "1e5",
+        "-0",
+        "inf",
+        "much",
+        ".5",
+        "00.5",
+        "-",
+    ]
+    lines = []
+    for _ in range(400):
+        odd = draw.random() < 0.25
+        words = (
+            [draw.choice(odd_labels) if odd and draw.random() < 0.3 else draw.choice("01")]
+            if labelled
+            else []
+        )
+        for name, kind in kinds.items():
+            for _ in range(draw.choice((1, 2, 3)) if kind == "tokens" else draw.random() < 0.9):
+                value = draw.choice(numbers[: 11 if odd else 2]) if kind == "number" else "1"
+                value = draw.choice(odd_values) if odd and draw.random() < 0.2 else value
+                index = (
+                    draw.choice(["007", "0", "9" * 19, "x"])
+                    if odd and draw.random() < 0.2
+                    else draw.randrange(99)
+                )
+                words.append(f"{name}:" * (form == "libffm") + f"{index}:{value}")
+        if odd:
+            draw.shuffle(words) if draw.random() < 0.2 else None
+            more = [[], ["# a: comment"], ["#1:1"], ["9:1:1"], words[-1:], ["caf\xe9"], ["# caf\xe9"]]
+            words += draw.choice(more)
+        lines.append(
+            (draw.choice([" ", "  ", "\t"]) if odd else " ").join(words) + draw.choice(["", "\r", " "])
+        )
+    text = ("\n".join(lines) + "\n").encode("latin-1")
+    found: dict[bool, list[Parsed]] = {}
+    for at_once in (True, False):
+        monkeypatch.setattr(sparse_text, "_MOST_CHANGES", 10_000 if at_once else -1)
+        found[at_once] = list(_Block(text, form, Converter(layout), dict(layout.kinds)).parsed(5))
+    fast, slow = Rows.concatenated([one.rows for one in found[True]]), found[False][0].rows
+    assert len(found[True]) > 20
+    assert 200 < len(slow) < 400
+    for part in ("labels", "dense", "ids"):
+        assert np.array_equal(getattr(fast, part), getattr(slow, part), equal_nan=part == "dense")
+    for one, other in zip(fast.lists, slow.lists, strict=True):
+        assert np.array_equal(one.lengths, other.lengths)
+        assert np.array_equal(one.used, other.used)
+    assert [row for one in found[True] for row in one.bad] == found[False][0].bad

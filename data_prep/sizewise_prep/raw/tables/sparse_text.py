@@ -12,10 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block
@@ -26,10 +29,14 @@ from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.reading import Reading, TextRows
 from sizewise_prep.raw.tables.frames import bad_value
+from sizewise_prep.raw.values.sparse_lines import LIST, NUMBER, SINGLE, Split, split
 
 FORMATS = ("libsvm", "libffm")
 _FIRST_BYTES = 1 << 20
 _ENTRY = {"libsvm": re.compile(r"()([0-9]+):(\S+)"), "libffm": re.compile(r"([0-9]+):([0-9]+):(\S+)")}
+_KINDS = {"token": SINGLE, "tokens": LIST, "number": NUMBER}
+_MOST_PLACES = 1 << 16  # fields, or places in a line
+_MOST_CHANGES = 64  # in a block, between lines that are plain and lines that are not
 _LABELS = {"+1": "1", "-1": "0"}
 _FORM = {"libsvm": "LABEL INDEX:VALUE ...", "libffm": "LABEL FIELD:INDEX:VALUE ..."}
 
@@ -130,8 +137,70 @@ class _Block:
         return self.text.count(b"\n")
 
     def parsed(self, first: int) -> Iterator[Parsed]:
+        """Plain lines at once, others one by one; all of them one by one where both alternate too often."""
+        found = self._split()
+        if found is None:
+            yield self._one_by_one(self.text, first)
+            return
+        changes = np.flatnonzero(np.diff(found.plain)) + 1
+        if len(changes) > _MOST_CHANGES:
+            yield self._one_by_one(self.text, first)
+            return
+        ends = np.flatnonzero(np.frombuffer(self.text, np.uint8) == ord("\n")) + 1
+        for low, high in pairwise([0, *changes.tolist(), len(found.plain)]):
+            text = self.text[int(ends[low - 1]) if low else 0 : int(ends[high - 1])]
+            yield (
+                self._at_once(found, text, low, high, first)
+                if found.plain[low]
+                else self._one_by_one(text, first + low)
+            )
+
+    def _split(self) -> Split | None:
+        """The plain lines of the block; None where its columns are too many to tell them apart by arrays."""
+        names = [name for name in self.kinds if name != "label"]
+        known = all(self.kinds[name] in _KINDS and name[1:].isdecimal() for name in names)
+        if not names or not known or self.kinds.get("label", "label") != "label":
+            return None
+        numbers = [int(name[1:]) - (self.form == "libsvm") for name in names]
+        if max(numbers) > _MOST_PLACES:
+            return None
+        places = np.full(max(numbers) + 1, -1, np.int64)
+        places[numbers] = np.arange(len(names))
+        kinds = np.array([_KINDS[self.kinds[name]] for name in names])
+        return split(self.text, self.form == "libffm", "label" in self.kinds, places, kinds)
+
+    def _at_once(self, found: Split, text: bytes, low: int, high: int, first: int) -> Parsed:
+        """Lines `low` to `high`, all of them plain."""
+        columns: dict[str, pl.Series] = {}
+        if "label" in self.kinds:
+            columns["label"] = pl.Series(found.labels[low:high])
+        listed = found.listed[
+            np.searchsorted(found.listed[:, 0], low) : np.searchsorted(found.listed[:, 0], high)
+        ]
+        for place, name in enumerate(name for name in self.kinds if name != "label"):
+            if self.kinds[name] == "tokens":
+                of = listed[listed[:, 1] == place]
+                offsets = np.searchsorted(of[:, 0], np.arange(low, high + 1))
+                lists = pa.LargeListArray.from_arrays(offsets, np.ascontiguousarray(of[:, 2]))
+                columns[name] = pl.Series(name, lists)
+            elif self.kinds[name] == "number":
+                columns[name] = pl.Series(found.numbers[low:high, place])
+            else:
+                values = pl.Series(found.indices[low:high, place])
+                columns[name] = values.set(values < 0, None)
+        frame = pl.DataFrame({name: columns[name] for name in self.converter.columns})
+        converted = self.converter.convert(frame)
+        lines = text.split(b"\n") if converted.faults else []
+        bad = [
+            BadRow(first + low + row, lines[row].removesuffix(b"\r"), fault)
+            for row, fault in converted.faults
+        ]
+        return Parsed(converted.rows, bad, converted.inexact, converted.times, splits=converted.splits)
+
+    def _one_by_one(self, text: bytes, first: int) -> Parsed:
+        """Lines, of which the first has that number."""
         columns: dict[str, list[Any]] = {name: [] for name in self.converter.columns}
-        lines = self.text.split(b"\n")[:-1]
+        lines = text.split(b"\n")[:-1]
         good: list[int] = []
         bad: list[BadRow] = []
         for place, raw in enumerate(lines):
@@ -148,7 +217,7 @@ class _Block:
             BadRow(first + good[row], lines[good[row]].removesuffix(b"\r"), fault)
             for row, fault in found.faults
         ]
-        yield Parsed(found.rows, sorted([*bad, *more]), found.inexact, found.times, splits=found.splits)
+        return Parsed(found.rows, sorted([*bad, *more]), found.inexact, found.times, splits=found.splits)
 
     def _row(self, raw: bytes) -> dict[str, Any] | Fault:
         """The values of a line by column, or what is wrong with it."""
