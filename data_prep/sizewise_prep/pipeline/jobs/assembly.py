@@ -205,11 +205,12 @@ def make(job: ShardJob) -> Iterator[Made]:
     lists = tuple(_gathered_lists(job, column, order) for column in range(len(job.layout.token_lists)))
     if numbering:
         counted = Made.model_validate_json(_counting(job).record_path.read_bytes())
-        features = [*ids.T, *(column.values for column in lists)]
-        renumber(job.folder, counted.run_in(job.folder), job.ids_begin, features)
+        renumber(
+            job.folder, counted.run_in(job.folder), job.ids_begin, [*ids.T, *(one.values for one in lists)]
+        )
     numbers = _gathered(job, "dense", order)
-    dense, weights = dense_of(numbers, job.layout), weights_of(numbers, job.layout)
-    scores = scores_of(numbers, job.layout)
+    weights, scores = weights_of(numbers, job.layout), scores_of(numbers, job.layout)
+    dense = dense_of(numbers, job.layout)
     rows = Rows(_gathered(job, "labels", order), dense, ids, lists, weights, scores)
     del numbers, dense
     clicks = int(rows.labels.sum())
