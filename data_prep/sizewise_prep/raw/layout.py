@@ -33,7 +33,7 @@ from sizewise_prep.raw.options import (
     TransformKind,
     label_rule_of,
 )
-from sizewise_prep.raw.schema_forms import FormError, spread
+from sizewise_prep.raw.schema_forms import FormError, first_error, no_kind, spread
 
 # fmt: off
 Kind = Literal[
@@ -98,7 +98,7 @@ class Layout(BaseModel):
     def _usable(self) -> Layout:
         for name, kind in self.columns.items():
             if kind not in KINDS and not label_rule_of(kind):
-                raise ValueError(f"columns.{name:.40}: {_no_kind(kind)}")
+                raise ValueError(f"columns.{name:.40}: {no_kind(kind, KINDS)}")
         kinds = list(self.kinds.values())
         if len(self.separator) != 1 or self.separator in '-"\0\r\n' or not self.separator.isascii():
             raise ValueError(
@@ -316,7 +316,8 @@ class Layout(BaseModel):
             )
         try:
             plain = spread(document)
-            found = _unusable(plain)
+            known = [field for field in Layout.model_fields if field != "fitted"]
+            found = first_error(plain, known, KINDS)
         except FormError as error:
             found = error.steps, error.what
         if found is not None:
@@ -338,52 +339,6 @@ def quoted(field: bytes, most: int = 40) -> str:
     if not text.isprintable():
         return f"({len(field):,} bytes that are not text)"
     return repr(text[:most] + ("..." if len(text) > most else ""))
-
-
-def _unusable(document: dict[Any, Any]) -> tuple[list[Any], str] | None:
-    """The place of the first error in a schema file and the error, in words; None where there is none."""
-    known = [field for field in Layout.model_fields if field != "fitted"]
-    for key in document:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1)
-            maybe = f" (did you mean {near[0]}?)" if near else ""
-            return [key], f"unknown key{maybe}; known keys: {', '.join(known)}"
-    separator, columns = document.get("separator", "\t"), document["columns"]
-    if separator in ("\\t", "/t"):
-        wrong = 'is a backslash and a t in single quotes or none: write "\\t" in double quotes for a tab'
-        return ["separator"], wrong
-    if not isinstance(separator, str) or not separator:
-        return ["separator"], 'write one character in double quotes, such as "," or "\\t"'
-    for key in ("header", "quotes"):
-        if not isinstance(document.get(key, False), bool):
-            return [key], f"write true or false, not {document[key]!r:.40}"
-    if document.get("others") not in (None, "skip"):
-        return ["others"], f"write `skip`, or leave it out; not {document['others']!s:.40}"
-    nulls = document.get("nulls", [])
-    if not isinstance(nulls, list) or not all(isinstance(null, str) for null in nulls):
-        return ["nulls"], 'write a list of texts in quotes, such as ["", "NULL", "-1"]'
-    if not isinstance(columns, dict):
-        return ["columns"], "write one `name: kind` a line, in the order of the file"
-    for name, kind in columns.items():
-        if not isinstance(name, str):
-            written = str(name).lower() if isinstance(name, bool) else "null" if name is None else str(name)
-            wrong = f"quote the key, for it is not text as it is: '{written:.40}': {kind!s:.20}"
-            return ["columns", name], wrong
-        if kind not in KINDS and not label_rule_of(str(kind)):
-            return ["columns", name], _no_kind(kind)
-    return None
-
-
-def _no_kind(kind: object) -> str:
-    """Why that is no kind."""
-    if str(kind).startswith("label"):
-        return f"{kind!s:.40} is no rule: write `label`, or such as `label >= 4` or `label == yes`"
-    if kind == "cross":
-        return "write its columns too, such as {kind: cross, of: [user, item]}"
-    near = difflib.get_close_matches(str(kind), KINDS, 1)
-    maybe = f" (did you mean {near[0]}?)" if near else ""
-    what = "has no kind" if kind is None else f"{kind!s:.40} is not a kind{maybe}"
-    return f"{what}; the kinds are {', '.join(KINDS)}"
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

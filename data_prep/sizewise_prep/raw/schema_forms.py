@@ -6,13 +6,14 @@ spread({"columns": {"user": "token", "item": "token", "both": {"kind": "cross", 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from sizewise_core.errors import first_problem
-from sizewise_prep.raw.options import MOST_SEPARATOR, Bucket, ListKind, TransformKind
+from sizewise_prep.raw.options import MOST_SEPARATOR, Bucket, ListKind, TransformKind, label_rule_of
 
 _OPTIONS = {
     "cross": ("of",),
@@ -161,3 +162,56 @@ def _names(steps: list[Any], names: Any) -> list[str]:
     if not isinstance(steps[1], str):
         raise FormError(steps, "quote the key, for it is not text as it is")
     return names
+
+
+def first_error(
+    document: dict[Any, Any], known: Sequence[str], kinds: Sequence[str]
+) -> tuple[list[Any], str] | None:
+    """The place of the first error in a schema file and the error, in words; None where there is none.
+
+    Args:
+        document: the file's mapping, whose columns are spread.
+        known: its keys.
+        kinds: of columns.
+    """
+    for key in document:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            maybe = f" (did you mean {near[0]}?)" if near else ""
+            return [key], f"unknown key{maybe}; known keys: {', '.join(known)}"
+    separator, columns = document.get("separator", "\t"), document["columns"]
+    if separator in ("\\t", "/t"):
+        wrong = 'is a backslash and a t in single quotes or none: write "\\t" in double quotes for a tab'
+        return ["separator"], wrong
+    if not isinstance(separator, str) or not separator:
+        return ["separator"], 'write one character in double quotes, such as "," or "\\t"'
+    for key in ("header", "quotes"):
+        if not isinstance(document.get(key, False), bool):
+            return [key], f"write true or false, not {document[key]!r:.40}"
+    if document.get("others") not in (None, "skip"):
+        return ["others"], f"write `skip`, or leave it out; not {document['others']!s:.40}"
+    nulls = document.get("nulls", [])
+    if not isinstance(nulls, list) or not all(isinstance(null, str) for null in nulls):
+        return ["nulls"], 'write a list of texts in quotes, such as ["", "NULL", "-1"]'
+    if not isinstance(columns, dict):
+        return ["columns"], "write one `name: kind` a line, in the order of the file"
+    for name, kind in columns.items():
+        if not isinstance(name, str):
+            written = str(name).lower() if isinstance(name, bool) else "null" if name is None else str(name)
+            wrong = f"quote the key, for it is not text as it is: '{written:.40}': {kind!s:.20}"
+            return ["columns", name], wrong
+        if kind not in kinds and not label_rule_of(str(kind)):
+            return ["columns", name], no_kind(kind, kinds)
+    return None
+
+
+def no_kind(kind: object, kinds: Sequence[str]) -> str:
+    """Why that is no kind."""
+    if str(kind).startswith("label"):
+        return f"{kind!s:.40} is no rule: write `label`, or such as `label >= 4` or `label == yes`"
+    if kind == "cross":
+        return "write its columns too, such as {kind: cross, of: [user, item]}"
+    near = difflib.get_close_matches(str(kind), kinds, 1)
+    maybe = f" (did you mean {near[0]}?)" if near else ""
+    what = "has no kind" if kind is None else f"{kind!s:.40} is not a kind{maybe}"
+    return f"{what}; the kinds are {', '.join(kinds)}"

@@ -1,1 +1,1 @@
-"""Single values of raw logs: tokens as 32 bits, times, splits, and which numbers a file cannot hold exactly."""
+"""Values of raw logs: typed columns, tokens as 32 bits, times, splits, and numbers that a file cannot hold exactly."""
