@@ -214,7 +214,6 @@ def make(job: ShardJob) -> Iterator[Made]:
     rows = Rows(_gathered(job, "labels", order), dense, ids, lists, weights, scores)
     del numbers, dense
     clicks = int(rows.labels.sum())
-    weight = None if weights is None else math.fsum(weights)
     if numbering:
         dense_missing, token_missing = counted.dense_missing, counted.token_missing
     else:
@@ -245,7 +244,7 @@ def make(job: ShardJob) -> Iterator[Made]:
         run=run,
         run_starts=starts,
         clicks=clicks,
-        weight=weight,
+        weight=None if weights is None else math.fsum(weights),
         dense_missing=dense_missing,
         token_missing=token_missing,
         list_values=[len(column.values) for column in lists],
