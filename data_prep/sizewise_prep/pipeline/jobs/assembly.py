@@ -213,7 +213,6 @@ def make(job: ShardJob) -> Iterator[Made]:
     dense = dense_of(numbers, job.layout)
     rows = Rows(_gathered(job, "labels", order), dense, ids, lists, weights, scores)
     del numbers, dense
-    clicks = int(rows.labels.sum())
     if numbering:
         dense_missing, token_missing = counted.dense_missing, counted.token_missing
     else:
@@ -231,7 +230,7 @@ def make(job: ShardJob) -> Iterator[Made]:
         file = f"{job.name}.arrow"
         size, sha256 = write_shard(job.folder / file, rows, list_names(job.layout.token_lists))
         shard = Shard(file=file, rows=len(rows), bytes=size, sha256=sha256)
-    labels = rows.labels if job.name.startswith(TRAINING) else None
+    clicks, labels = int(rows.labels.sum()), rows.labels if job.name.startswith(TRAINING) else None
     del rows
     if not numbering:
         run_path = job.folder / "work" / "runs" / f"{job.name}.u32"
