@@ -1,5 +1,7 @@
 """One small data set and one study file for all of the chaos."""
 
+import os
+import random
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,10 @@ def study(tmp_path: Path, data: Path) -> Path:
     path = tmp_path / "killed.yaml"
     path.write_text(STUDY.format(data=data))
     return path
+
+
+@pytest.fixture
+def seed() -> int:
+    drawn = int(os.environ.get("SIZEWISE_CHAOS_SEED") or random.SystemRandom().randrange(10**6))
+    print(f"SIZEWISE_CHAOS_SEED={drawn}")
+    return drawn

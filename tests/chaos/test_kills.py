@@ -3,7 +3,6 @@
 The instants are drawn from a seed that is printed: SIZEWISE_CHAOS_SEED=N draws them again.
 """
 
-import os
 import random
 import shutil
 import time
@@ -16,13 +15,6 @@ from sizewise import results
 from sizewise.store.ledger import Ledger
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def seed() -> int:
-    drawn = int(os.environ.get("SIZEWISE_CHAOS_SEED") or random.SystemRandom().randrange(10**6))
-    print(f"SIZEWISE_CHAOS_SEED={drawn}")
-    return drawn
 
 
 def test_killed_drivers_a_killed_worker_and_damage_between(study: Path, tmp_path: Path, seed: int) -> None:
