@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+JsonObject = dict[str, Any]
+"""An object of JSON, as Python reads it."""
 SEAL = b', "crc32": "'
 LAST_LINE = b"# crc32: "
 """How the last line begins in a text that has its checksum there, as a study's YAML does."""
@@ -36,7 +38,7 @@ def is_intact(text: bytes) -> bool:
     return not seal or rest.rstrip() == f'{zlib.crc32(content):08x}"}}'.encode()
 
 
-def unsealed(text: bytes) -> dict[str, Any]:
+def unsealed(text: bytes) -> JsonObject:
     """The fields of a sealed object, without the checksum.
 
     Raises:

@@ -8,6 +8,7 @@ import typer
 from sizewise.cli.records import takes
 from sizewise.cli.shared import Json, Name, Runs, app, baseline_of, command, print_json
 from sizewise_core.errors import InputError
+from sizewise_core.sealed import JsonObject
 from sizewise_core.storage import place
 
 
@@ -114,7 +115,7 @@ def choose(asked: ChoiceOptions) -> None:
     print(export)
 
 
-def _against_today(asked: ChoiceOptions, study: Any, choice: Any) -> tuple[dict[str, Any], list[str]]:
+def _against_today(asked: ChoiceOptions, study: Any, choice: Any) -> tuple[JsonObject, list[str]]:
     """What the choice is against the baseline, for --json and in lines; nothing without one."""
     from sizewise.results import baseline as baselines
     from sizewise.results.intervals import point

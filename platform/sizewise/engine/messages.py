@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 from sizewise.metrics.evaluation import Evaluation, TestScores, as_rows, from_rows
 from sizewise.training.how import How
+from sizewise_core.sealed import JsonObject
 
 _KEY = "message"  # of Tune's results
 
@@ -104,7 +105,7 @@ _KINDS: dict[str, type[Message]] = {
 }
 
 
-def to_result(message: Message) -> dict[str, Any]:
+def to_result(message: Message) -> JsonObject:
     """A message as a result of Ray Tune's, which flattens dictionaries and leaves lists as they are."""
     values = {field.name: getattr(message, field.name) for field in fields(message)}
     plain = {name: _WRITTEN[name](value) if name in _WRITTEN else value for name, value in values.items()}

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sizewise.export.archive import checked
 from sizewise_core.errors import InputError, first_problem
+from sizewise_core.sealed import JsonObject
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.dense import restored
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows
@@ -62,7 +63,7 @@ class Description(BaseModel):
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=255)]
     trial_id: _Count
     iteration: _Count
-    config: dict[str, Any]
+    config: JsonObject
     layout: Layout
     tokens: Tokens
     max_list: Annotated[Annotated[int, Field(ge=1)] | None, Field(exclude_if=lambda used: used is None)] = (

@@ -23,6 +23,7 @@ from sizewise.figures.setting_axes import (
     point_ids,
     value_text,
 )
+from sizewise.figures.style import PlotlyOptions
 from sizewise.results import Study, searching
 from sizewise.results.front import column
 
@@ -167,7 +168,7 @@ def contour(study: Study, x: str, y: str, objective: str) -> go.Figure:
 
 def _surface(
     study: Study, rows: pl.DataFrame, settings: tuple[str, str], z: npt.NDArray[np.float64]
-) -> dict[str, Any]:
+) -> PlotlyOptions:
     """x, y and z of a contour: the mean of z, (trials,), weighted by nearness in two settings."""
     x, y = settings
     across, along = _unit(study, rows, x), _unit(study, rows, y)
@@ -226,7 +227,7 @@ def _grid(study: Study, rows: pl.DataFrame, name: str, steps: Any) -> Sequence[A
     return list(10**values if log else values)
 
 
-def dimension(study: Study, rows: pl.DataFrame, name: str) -> dict[str, Any]:
+def dimension(study: Study, rows: pl.DataFrame, name: str) -> PlotlyOptions:
     """One axis of parallel coordinates.
 
     Args:

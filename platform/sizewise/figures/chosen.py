@@ -1,6 +1,6 @@
 """Picked trials, drawn over the figures of their study. A trial has the same colour in all of them."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
@@ -8,6 +8,7 @@ import polars as pl
 
 from sizewise.figures import style
 from sizewise.figures.axes import Axes
+from sizewise.figures.style import PlotlyOptions
 from sizewise.results import Study
 
 Over = Literal["size", "iterations", "tradeoff"]
@@ -29,7 +30,7 @@ def chosen(study: Study, trials: list[int], over: Over, axes: Axes | None = None
         if rows.is_empty():
             continue
         color = style.CHOSEN[number % len(style.CHOSEN)]
-        shared: dict[str, Any] = {
+        shared: PlotlyOptions = {
             "customdata": style.identity(rows),
             "name": f"trial {trial_id}",
             "showlegend": over != "iterations",

@@ -14,6 +14,7 @@ import polars as pl
 
 from sizewise.figures import reference, style
 from sizewise.figures.axes import EFFORTS, SCORES, SIZES, Axes
+from sizewise.figures.style import PlotlyOptions
 from sizewise.figures.today import add_break_even, add_crosshair
 from sizewise.results import Choice, Study
 from sizewise.results.baseline import Baseline, Prices, against
@@ -188,7 +189,7 @@ def _add_method(
     number: int,
     rows: pl.DataFrame,
     envelope: pl.DataFrame,
-    bar: dict[str, Any],
+    bar: PlotlyOptions,
 ) -> None:
     """One method: the line of its best, its points that fit in colour, the others as outlines."""
     size, _, effort = info.axes
@@ -210,7 +211,7 @@ def _add_method(
         if points.is_empty():
             continue
         only = fits or not rows["fits"].any()
-        marker: dict[str, Any] = {"size": 10 if rows.height <= 300 else 6}
+        marker: PlotlyOptions = {"size": 10 if rows.height <= 300 else 6}
         if fits:
             shades = points[effort].cast(pl.Float64).log10().to_numpy()
             scale = {name: bar[name] for name in ("colorscale", "cmin", "cmax")}

@@ -22,6 +22,7 @@ from sizewise.figures.setting_axes import (
     label_of,
     point_ids,
 )
+from sizewise.figures.style import PlotlyOptions
 from sizewise.results import Study, searching
 from sizewise.results.front import column
 
@@ -99,8 +100,8 @@ def _points(
     group: str | None,
     chosen: Collection[int],
     numbers: Any,
-) -> dict[str, Any]:
-    marker: dict[str, Any] = {
+) -> PlotlyOptions:
+    marker: PlotlyOptions = {
         "size": 9,
         "symbol": style.SYMBOLS[number % len(style.SYMBOLS)],
         "opacity": [1.0 if not chosen or trial in chosen else _DIM for trial in rows["trial_id"]],

@@ -9,6 +9,7 @@ import polars as pl
 
 from sizewise.figures import style
 from sizewise.figures.axes import SCORES
+from sizewise.figures.style import PlotlyOptions
 from sizewise.metrics.registry import of_column
 from sizewise.results import Study, searching
 from sizewise.results.front import column
@@ -60,7 +61,7 @@ def value_text(name: str, value: float) -> str:
     return format_auc(value) if name in SCORES else format_count(value) if value >= 1 else f"{value:.3g}"
 
 
-def axis_of(study: Study, name: str, values: pl.Series) -> dict[str, Any]:
+def axis_of(study: Study, name: str, values: pl.Series) -> PlotlyOptions:
     """An axis for a setting or an objective, its ticks with units where it is logarithmic.
 
     Args:
@@ -87,7 +88,7 @@ def axis_of(study: Study, name: str, values: pl.Series) -> dict[str, Any]:
     return {"title": title}
 
 
-def objective_axis(study: Study, name: str, values: pl.Series) -> dict[str, Any]:
+def objective_axis(study: Study, name: str, values: pl.Series) -> PlotlyOptions:
     """As `axis_of`, but always logarithmic for sizes and efforts.
 
     Args:

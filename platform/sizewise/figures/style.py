@@ -16,6 +16,8 @@ from plotly.colors import sample_colorscale
 
 from sizewise.results import Study
 
+PlotlyOptions = dict[str, Any]
+"""Of a trace, a marker or an axis, by the names that Plotly gives them."""
 COLORS: list[str] = sample_colorscale("Viridis", list(np.linspace(0.02, 0.58, 32)))
 # The same on a dark page, where the dashboard draws each colour of the one ramp as its counterpart in the other.
 DARK_COLORS: list[str] = sample_colorscale("Viridis", list(np.linspace(0.36, 0.98, 32)))
@@ -52,7 +54,7 @@ def dominated(points: pl.DataFrame, front: pl.DataFrame) -> pl.DataFrame:
     return points.join(front, on=["trial_id", "replicate", "iteration"], how="anti", maintain_order="left")
 
 
-def intervals(points: pl.DataFrame, score: str) -> dict[str, Any]:
+def intervals(points: pl.DataFrame, score: str) -> PlotlyOptions:
     """Error bars where a point is the mean of replicates: the ends of its interval, where the table has them."""
     low, high = f"{score}_low", f"{score}_high"
     if not {low, high} <= set(points.columns) or points[low].is_null().all():
@@ -85,7 +87,7 @@ def ticks(values: Sequence[float] | npt.NDArray[Any]) -> list[float]:
     return [float(step * 10.0**power) for power in range(low - 1, high + 2) for step in steps]
 
 
-def log_axis(title: str, values: Any, text: Callable[[float], str], **options: Any) -> dict[str, Any]:
+def log_axis(title: str, values: Any, text: Callable[[float], str], **options: Any) -> PlotlyOptions:
     """A log axis with few ticks, written with their unit, which Plotly's own ("2", "5", "10k") lack.
 
     Args:
@@ -98,7 +100,7 @@ def log_axis(title: str, values: Any, text: Callable[[float], str], **options: A
     return {"type": "log", "title": title, "tickvals": at, "ticktext": [text(v) for v in at], **options}
 
 
-def color_bar(title: str, values: Any, text: Callable[[float], str]) -> dict[str, Any]:
+def color_bar(title: str, values: Any, text: Callable[[float], str]) -> PlotlyOptions:
     """Marker options for colours by the logarithm of values, and their colour bar.
 
     Args:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from sizewise.metrics.scores import Scores
+from sizewise_core.sealed import JsonObject
 
 _PARTS = ("auc_parts", "logloss_parts")
 Row = dict[str, float | str | None]
@@ -117,7 +118,7 @@ def in_storages(text: object) -> dict[str, dict[str, float]]:
     }
 
 
-def _by_storage(text: object) -> dict[str, dict[str, Any]]:
+def _by_storage(text: object) -> dict[str, JsonObject]:
     try:
         found = json.loads(text) if isinstance(text, str) else {}
     except ValueError:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from sizewise.embedding import Bags, Embedding, build
 from sizewise.embedding.ids.hashing import derived_seed
+from sizewise.embedding.storage.table import StateDict
 from sizewise.models.base import Floats, Model, ModelOptions, Precision
 from sizewise_core.errors import InputError, shown
 
@@ -254,13 +255,13 @@ def _kept(model: OwnModel, rows: tuple[Any, ...]) -> int:
     return found
 
 
-def _without_aliases(model: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:
+def _without_aliases(model: nn.Module, state: StateDict, prefix: str, metadata: object) -> None:
     assert isinstance(model, OwnModel)
     for name in model.aliases:
         state.pop(prefix + name, None)
 
 
-def _with_aliases(model: nn.Module, state: dict[str, Any], prefix: str, *others: object) -> None:
+def _with_aliases(model: nn.Module, state: StateDict, prefix: str, *others: object) -> None:
     assert isinstance(model, OwnModel)
     for name, first in model.aliases.items():
         if prefix + first in state:

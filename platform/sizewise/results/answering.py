@@ -9,7 +9,6 @@ The last line of `run`, `choose`, the report and the dashboard all take it from 
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +43,7 @@ from sizewise.results.selection import (
 from sizewise.results.spread import Floats
 from sizewise.results.status import NEAR
 from sizewise.results.wording import lost_text, sentence, sentence_within, uncertainty
+from sizewise_core.sealed import JsonObject
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Answer:
     selection: Selection | None = None
     rows_enough: int | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The same as one object."""
         return {
             "sentence": self.sentence,

@@ -12,7 +12,6 @@ how sure they are; the baseline's AUC is then taken as exact, and the interval i
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,6 +23,7 @@ from sizewise.results.reading import Study
 from sizewise.results.spread import Floats, half_width, seeds_of
 from sizewise.store.baselines import BaselineAsked
 from sizewise.store.records import BaselineRecord
+from sizewise_core.sealed import JsonObject
 from sizewise_core.units import format_auc, format_bytes, format_ratio
 
 COLUMNS = tuple(f"{score}_to_baseline{end}" for score in ERRORS for end in ("", "_low", "_high"))
@@ -218,7 +218,7 @@ def in_words(baseline: Baseline, size: int, difference: Interval) -> str:
     return f"Against {baseline.text}: AUC {difference.detail} ({how}){smaller}."
 
 
-def described(baseline: Baseline) -> dict[str, Any]:
+def described(baseline: Baseline) -> JsonObject:
     """What is known of it as one object."""
     return {name: getattr(baseline, name) for name in ("name", "auc", "logloss", "bytes", "p99_ms", "cost")}
 
@@ -228,7 +228,7 @@ def as_json(
     difference: Interval,
     even: BreakEven | None = None,
     of_logloss: Interval | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """The comparison as one object.
 
     Args:

@@ -27,6 +27,7 @@ from sizewise.results.kept_errors import ERRORS, Score, error_of
 from sizewise.results.reading import Study
 from sizewise.results.rounded import STORED_AS
 from sizewise.results.spread import Floats, Seeds, half_width, seeds_of
+from sizewise_core.sealed import JsonObject
 
 Basis = Literal["paired", "independent", "unknown"]
 
@@ -82,7 +83,7 @@ class Interval:
             return self.text
         return f"{self.text} (standard errors {self.rows_error:.4f} by rows, {self.seeds_error:.4f} by seeds)"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The same as one object; null for what is not known."""
         numbers = {"value": self.value, "low": self.low, "high": self.high, "rows_error": self.rows_error}
         finite = {name: number if math.isfinite(number) else None for name, number in numbers.items()}

@@ -11,7 +11,6 @@ bootstrap), and the choice is repeated among what was measured plus these errors
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from sizewise.metrics.scores import GROUPS
 from sizewise.results.reading import Study
 from sizewise.results.replicates import CONFIDENCE
 from sizewise.results.spread import Floats, seeds_of
+from sizewise_core.sealed import JsonObject
 
 DRAWS = 1_000
 MOST_POINTS = 1_000  # of candidates; those with the lowest AUCs are never chosen
@@ -44,7 +44,7 @@ class Selection:
     at_most: float
     loss: float
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The same as one object."""
         return {"among": self.among, "best": self.best, "at_most": self.at_most, "loss": self.loss}
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from sizewise.store.records import BaselineRecord, read_record
 from sizewise.store.study_folder import MOST_BYTES, StudyFolder
 from sizewise_core.errors import InputError, shown
-from sizewise_core.sealed import DamagedError, sealed
+from sizewise_core.sealed import DamagedError, JsonObject, sealed
 from sizewise_core.storage import Place, make_folder, read, write
 from sizewise_core.units import parse_bytes
 
@@ -78,10 +78,10 @@ class BaselineAsked(BaseModel):
             ) from None
 
 
-def _fields(text: str) -> dict[str, Any]:
+def _fields(text: str) -> JsonObject:
     """The fields of a baseline that is written as one text. Raises ValueError."""
     words = [word.strip() for word in text.split(",") if word.strip()]
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     if (
         words
         and (words[0].partition("=")[0] not in FIGURES)

@@ -13,7 +13,7 @@ from sizewise.metrics.registry import Direction, columns_of_test
 from sizewise.metrics.scores import expected_error
 from sizewise_core.errors import first_problem
 from sizewise_core.names import PlainName
-from sizewise_core.sealed import DamagedError, unsealed
+from sizewise_core.sealed import DamagedError, JsonObject, unsealed
 from sizewise_core.storage import Place
 
 VERSION = 1
@@ -148,8 +148,8 @@ class TrialRecord(_Record):
     replicate: Identity = 0
     state: TrialState
     key: PlainName | Literal[""] = ""  # names the trial's checkpoints
-    params: dict[str, Any] = {}  # what the sampler chose
-    config: dict[str, Any] = {}  # all settings, flat
+    params: JsonObject = {}  # what the sampler chose
+    config: JsonObject = {}  # all settings, flat
     values: dict[str, float | None] | None = None  # metrics of the best evaluation by validation AUC
     error: str | None = None  # why it failed
     reason: str | None = None  # why it was pruned or not trained
@@ -186,8 +186,8 @@ class Record(TrialRecord):
 
     configuration: Identity
     key: PlainName
-    params: dict[str, Any]
-    config: dict[str, Any]
+    params: JsonObject
+    config: JsonObject
     values: dict[str, float] | None = None  # type: ignore[assignment]  # narrower, and frozen
     started: float
     finished: float | None = None

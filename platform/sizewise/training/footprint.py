@@ -17,7 +17,9 @@ from sizewise_prep.shards.manifest import Manifest
 FLOAT, INDEX = 4, 8  # bytes
 # Tensors that an optimizer keeps beside a parameter.
 STATES = {"sgd": 0, "adagrad": 1, "adam": 2, "rowwise_adagrad": 1}
-CONTEXT_BYTES = 1_000_000_000  # CUDA's own, libraries' workspaces, what PyTorch holds in reserve: of every process
+CONTEXT_BYTES = (
+    1_000_000_000  # CUDA's own, libraries' workspaces, what PyTorch holds in reserve: of every process
+)
 SPARE = 1.25  # the allocator's rounding, temporary results
 SHARES = (1, 2, 4, 8, 16)  # trials that share a card: few sizes, so that worker groups fit the next trial too
 

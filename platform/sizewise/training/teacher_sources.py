@@ -24,7 +24,7 @@ from sizewise.training.teacher_files import file_teacher
 from sizewise.training.teacher_models import model_teacher
 from sizewise_core import allocator
 from sizewise_core.errors import InputError
-from sizewise_core.sealed import DamagedError
+from sizewise_core.sealed import DamagedError, JsonObject
 from sizewise_core.storage import Place, place
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
@@ -52,7 +52,7 @@ class Source(BaseModel):
     name: str
     path: str
     digest: str
-    config: dict[str, Any] = {}
+    config: JsonObject = {}
     rows: int = 0
     iterations: int | None = None
     train_seconds: float | None = None

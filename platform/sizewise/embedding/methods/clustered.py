@@ -28,7 +28,7 @@ from sizewise.embedding.base import Embedding, GroupedOptions, Options
 from sizewise.embedding.ids.hashing import MAX_SLOTS, FastHash, derived_seed, splitmix64
 from sizewise.embedding.ids.keys import ContiguousKeys, HashedKeys
 from sizewise.embedding.storage.quantization import least_bytes, most_numbers
-from sizewise.embedding.storage.table import Table
+from sizewise.embedding.storage.table import StateDict, Table
 from sizewise_core.errors import InputError
 
 # 100,000 points, 11,000 means, one core: 0.2 s by tree and 4 s by distances at width 4; 20 s and 6 s at 16.
@@ -224,7 +224,7 @@ class Clustered(Embedding):
         self.helpers.weight.zero_()
         self.helper_hash = self._hasher(number + 1)
 
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+    def _load_from_state_dict(self, state: StateDict, prefix: str, *others: Any) -> None:
         counted = state.get(prefix + "lookups")
         if counted is not None and not counted.dim():
             # Of version 0.1, whose schedule was in iterations, so that lookups told of clusterings too.

@@ -29,7 +29,7 @@ from sizewise.embedding.ids.hot_ids import HotIds, coded_bytes
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.kernels.hot_rows import Cold, RowFinder
 from sizewise.embedding.storage.quantization import BITS, SCALE_BYTES, stored_bytes
-from sizewise.embedding.storage.table import Table
+from sizewise.embedding.storage.table import StateDict, Table
 from sizewise.embedding.width import Tiles, checked_width
 from sizewise_core.errors import InputError
 
@@ -298,7 +298,7 @@ class Hot(Embedding):
             values, hot, hot - positions, mistaken, hot_lookups / lookups, mistaken_lookups / lookups
         )
 
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+    def _load_from_state_dict(self, state: StateDict, prefix: str, *others: Any) -> None:
         sizes = state.get(prefix + "hot.sizes")
         if sizes is not None and sizes.shape == self.hot.sizes.shape:
             values = int(self.hot.decoded_sizes(sizes).sum())

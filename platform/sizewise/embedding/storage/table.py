@@ -42,6 +42,8 @@ from sizewise.embedding.storage.quantization import (
     stored_bytes,
 )
 
+StateDict = dict[str, Any]
+"""Of `torch.nn.Module`: names to tensors, and what else a module keeps."""
 FLOAT_BYTES = 4
 
 ROUNDED: tuple[Storage, ...] = ("bfloat16", "int8")
@@ -306,7 +308,7 @@ class Table(nn.Module):
         """32 random bits for each position, new ones at every rounding."""
         return lowbias32((positions + self._stream()) & MASK32)
 
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+    def _save_to_state_dict(self, destination: StateDict, prefix: str, keep_vars: bool) -> None:
         weight = self._rounded()
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.storage == "bfloat16":
@@ -320,7 +322,7 @@ class Table(nn.Module):
             )
             destination[prefix + "weight"], destination[prefix + "scale"] = codes, scales
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: StateDict, prefix: str, *args: Any) -> None:
         key = prefix + "weight"
         if self.storage == "int8" and key in state_dict and state_dict[key].dtype == torch.int8:
             state_dict = {**state_dict, key: state_dict[key].float() * state_dict[prefix + "scale"]}
@@ -329,7 +331,7 @@ class Table(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._note_rounded()
 
-    def _unpacked(self, state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    def _unpacked(self, state: StateDict, prefix: str) -> StateDict:
         """A state with the working copy for its weight: its own, or one that the stored form follows from."""
         weight, log_steps = state[prefix + "weight"], state.get(prefix + "log_steps")
         if weight.dtype != torch.uint8:  # of a table in float32, which is rounded
@@ -345,7 +347,7 @@ class Table(nn.Module):
         others = {k: v for k, v in state.items() if k not in (prefix + "master", prefix + "scale")}
         return {**others, prefix + "weight": weight, prefix + "log_steps": log_steps}
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> StateDict:
         state = self.__dict__.copy()
         if self.storage in ROUNDED:  # a copy's tensor counts from the start
             state["_rounded_version"] = 0 if self._rounded_version == self.weight._version else -1
@@ -353,7 +355,7 @@ class Table(nn.Module):
             state["_read"] = ()
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: StateDict) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         if self.storage in ROUNDED and self._rounded_version == 0:
             self._note_rounded()

@@ -15,6 +15,7 @@ from sizewise.engine.teachers import scores_of
 from sizewise.training.teacher import TeacherScores
 from sizewise.training.teacher_sources import Source
 from sizewise_core.errors import InputError
+from sizewise_core.sealed import JsonObject
 from sizewise_core.units import format_count
 
 log = logging.getLogger(__name__)
@@ -79,5 +80,5 @@ def _started(sources: Sequence[Source], data: str, groups: Sequence[Sequence[int
     return [task.remote(records, data, list(group)) for group in groups]
 
 
-def _compute(records: list[dict[str, Any]], data: str, shards: list[int]) -> None:
+def _compute(records: list[JsonObject], data: str, shards: list[int]) -> None:
     scores_of([Source.model_validate(record) for record in records], data).complete(shards)
