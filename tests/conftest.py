@@ -27,7 +27,7 @@ from s3_server import S3Server  # found by the line before
 
 TESTS = Path(__file__).parent
 # `chaos` is a marker already, with a meaning of its own: see pyproject.toml.
-FEW = 3  # combinations of a test's parameters that say whether it works at all
+FEW = 2  # combinations of a test's parameters that say whether it works at all
 # Files that take longest (CPU seconds, most first) start first, so that no process is left alone with one in the end.
 LONGEST = (
     "sizewise/engine/test_study_s3.py",

@@ -20,6 +20,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_without_a_gpu_one_line_says_so() -> None:
     before = (ROOT / "benchmarks" / "RESULTS.md").read_bytes()
     ended = run()
@@ -93,6 +94,7 @@ def test_parts_that_fail_or_come_too_late_leave_the_others(tmp_path: Path) -> No
     assert "Rooflines at batch 4" in (parts / "kernels.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_lent_machine_needs_no_polars_to_compute_what_trials_take() -> None:
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({ABSENT})); from benchmarks.gpu import memory; "

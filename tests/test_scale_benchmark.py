@@ -228,6 +228,7 @@ def test_the_program_from_end_to_end_and_again(tmp_path: Path) -> None:
     assert again == results
 
 
+@pytest.mark.slow
 def test_without_a_gpu_one_line_says_so(tmp_path: Path) -> None:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "benchmarks.scale", "--out", str(tmp_path / "out")]

@@ -27,6 +27,8 @@ from sizewise_dashboard import snapshots
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
 
+pytestmark = pytest.mark.slow  # three studies are made first
+
 SECONDS = 10.0  # that a command may take, of processor time: this machine may be busy
 READERS: dict[str, tuple[str, ...]] = {
     "all studies": ("status",),

@@ -26,6 +26,7 @@ def _words(app: AppTest) -> str:
     return "\n".join(str(element.value) for kind in kinds for element in app.get(kind)).replace("\\", "")
 
 
+@pytest.mark.slow
 def test_every_page_says_what_could_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "_SLOW", math.inf)
     monkeypatch.setattr("sys.argv", ["app.py", str(tmp_path)])

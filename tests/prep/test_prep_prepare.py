@@ -224,6 +224,7 @@ def test_bad_rows_are_set_aside_as_they_were(tmp_path: Path, line: Line, log: Lo
     assert not (tmp_path / "out2").exists()
 
 
+@pytest.mark.slow
 @given(
     kinds=st.lists(
         st.sampled_from(["good", "good", "good", "short", "label", "hex", "nul", "blank"]),

@@ -82,6 +82,7 @@ def test_damaged_code_is_compiled_again(start):
     assert found(start(end=3)) == 3
 
 
+@pytest.mark.slow
 def test_code_is_compiled_again_when_a_file_beside_it_changes(start):
     assert found(start(end=2)) == 0
     start.change("-", "1000 - n")
@@ -145,6 +146,7 @@ class Planted:
         return Path.touch, (self.path,)
 
 
+@pytest.mark.slow
 def test_where_nothing_else_can_be_written_to_code_lies_in_the_temporary_folder(start, tmp_path):
     environment = {
         "TMPDIR": str(tmp_path / "tmp"),

@@ -72,6 +72,7 @@ def test_block_len_1_is_hashed_nets():
     assert (embedding(ids).detach().numpy() == expected).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_robe_reads_the_blocks_that_its_definition_names(data):

@@ -118,6 +118,7 @@ def test_steps_equal_those_of_torch(case: str, optimizer: str) -> None:
             torch.testing.assert_close(our_state["state"][key][name], value, rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
 @pytest.mark.parametrize("case", ["robe, several blocks", "robe, unaligned", "robe, sign", "hash"])

@@ -19,6 +19,7 @@ trials: 2
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_write_changes_nothing(
     tmp_path: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

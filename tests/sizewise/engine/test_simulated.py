@@ -234,6 +234,7 @@ def test_a_recorded_study_is_replayed(tmp_path: Path) -> None:
     assert Ledger(tmp_path).records().keys() == again.search.records.keys()
 
 
+@pytest.mark.slow
 def test_hundreds_of_workers_run_every_trial_once() -> None:
     engine = simulated_engine(make_spec(trials=600, pruning={}), CURVES)
     found = simulate(engine, CURVES, workers=200)

@@ -143,6 +143,7 @@ def several_sizes(raw: Path, trained: Callable[..., tuple[Path, str]]) -> tuple[
     return raw / "runs", "several"
 
 
+@pytest.mark.slow
 def test_one_training_answers_for_models_of_several_sizes(
     several_sizes: tuple[Path, str],
     raw: Path,

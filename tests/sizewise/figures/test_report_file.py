@@ -70,6 +70,7 @@ def test_a_large_study_stays_under_six_megabytes(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size < 6_000_000
 
 
+@pytest.mark.slow
 def test_whatever_a_study_holds_its_report_stays_under_six_megabytes(tmp_path: Path) -> None:
     """A hundred thousand evaluations without a record, and records and a study file that have grown beyond measure."""
     huge = "x" * 2_000_000

@@ -85,6 +85,7 @@ MAPS: dict[str, tuple[str, int, int, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAPS)
 def test_errors_are_as_expected_over_the_methods_own_hashes(name: str) -> None:
     """Means over seeds within 4.5 standard errors of their own."""

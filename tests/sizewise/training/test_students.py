@@ -58,6 +58,7 @@ class KilledError(Exception):
     """Stands for the end of the process."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "adam"}, {"distill_teacher": []}], ids=str)
 def test_a_student_killed_in_the_middle_of_an_epoch_ends_as_it_would_have(
     trial_config: Make,
