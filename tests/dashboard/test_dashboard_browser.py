@@ -360,7 +360,7 @@ def test_the_report_draws_its_figures_without_any_network(runs: Path, tmp_path: 
 def test_read_only_notes_can_be_read_and_not_changed(address: str, runs: Path, page: Page) -> None:
     notes.change(runs, notes.Key("single", 0), notes.Note(star=True, text="ran in May"))
     page.goto(f"{address}/explore?study=single&filter=note=May")
-    expect(page.get_by_role("button", name="Columns")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("button", name="Columns", exact=True)).to_be_visible(timeout=WAIT)
     expect(page.get_by_role("heading", name="Which settings matter?")).to_be_visible(timeout=WAIT)
     assert page.get_by_role("button", name="Star, tag, note or archive").count() == 0
     page.set_viewport_size(

@@ -92,9 +92,10 @@ def test_a_study_can_be_interrupted_while_it_starts(study: Path, tmp_path: Path)
     """
     runs, folder = tmp_path / "runs", tmp_path / "runs" / "killed"
     background = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+    heard = ("env", "--default-signal=HUP")  # these tests may run under `nohup`, which a study respects
     for begun, command, before, sent in (
         (lambda run: (folder / "study.yaml").exists(), ("run", study), background, signal.SIGTERM),
-        (lambda run: len(run.family()) > 1, ("resume", "killed"), (), signal.SIGHUP),
+        (lambda run: len(run.family()) > 1, ("resume", "killed"), heard, signal.SIGHUP),
     ):
         with Command(*command, "--runs", runs, before=before) as run:
             wait_until(partial(begun, run), run)
