@@ -425,7 +425,7 @@ def test_what_is_left_out_suits_any_dim(method, dim):
         ("hot", {"hashed_share": 1.0}, "embedding.hashed_share"),
     ],
 )
-def test_bad_options_name_the_field_and_the_mend(method, options, message):
+def test_bad_options_name_the_field_and_the_fix(method, options, message):
     with pytest.raises(InputError, match=message) as refused:
         build(method, CARDINALITIES, DIM, 10**6, 1, **options)
     assert "Value error" not in str(refused.value)

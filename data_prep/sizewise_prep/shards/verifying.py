@@ -24,7 +24,7 @@ from sizewise_prep.shards.manifest import (
 )
 
 _LATER = TEACHERS, COUNTS, f".{COUNTS}.partial"
-"""Made of the data later; whoever reads it checks it."""
+"""Made of the data later; each reader checks it."""
 
 
 def verify(folder: str | Place) -> list[str]:
@@ -49,7 +49,7 @@ def verify(folder: str | Place) -> list[str]:
 def _problem(where: Place, manifest: Manifest, file: Shard) -> str | None:
     """What is wrong with a file, in a sentence that begins with its name; None where nothing is."""
     if file == manifest.counts and not exists(where / file.file):
-        return None  # whoever wants them counts the rows again
+        return None  # the rows are counted again where they are wanted
     if isinstance(where, Path):
         return _problem_here(where, manifest, file)
     with tempfile.TemporaryDirectory() as copies:

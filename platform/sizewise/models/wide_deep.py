@@ -74,14 +74,26 @@ class WideDeep(LayeredModel[WideDeepOptions]):
             (batch,) log-odds of a click.
         """
         looked_up: Tensor = self.embedding(ids, bags)
-        wide = looked_up[:, :, -1:].sum((1, 2))
-        joined = looked_up[:, :, :-1].flatten(1)
+        vectors = looked_up[:, :, :-1]
+        wide, joined = self.wide(vectors, looked_up[:, :, -1:]), vectors.flatten(1)
         if self.dense_features:
             wide = wide + self.linear(dense).squeeze(1)
             joined = torch.cat([joined, dense], dim=1)
         with computing_in(self.mlp_dtype, dense.device):
             deep = self.deep(joined)
         return wide + as_logits(deep)
+
+    def wide(self, vectors: Tensor, weights: Tensor) -> Tensor:
+        """What the embeddings add to the logits beside the MLP: the sum of first-order weights.
+
+        Args:
+            vectors: float32 (batch, features, dim - 1).
+            weights: float32 (batch, features, 1).
+
+        Returns:
+            (batch,).
+        """
+        return weights.sum((1, 2))
 
 
 def _widths(features: int, dense_features: int, dim: int, options: WideDeepOptions) -> list[int]:
