@@ -1,6 +1,6 @@
 """Preparations that are killed at random instants: plain, sorted, with lists, and sent to an object store.
 
-The same command goes on, however often it is killed, and ends with the bytes of one that nobody disturbs.
+The same command goes on, however often it is killed, and ends with the bytes of one that was not killed.
 """
 
 import json

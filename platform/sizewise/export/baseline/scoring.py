@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float64]
 Scale = Literal["log-odds", "probabilities", "unknown"]
 _VERSION = 1  # of how scores are computed: a later one is scored again
-_LEAST = 1e-15  # a probability that is still told from 0
+_LEAST = 1e-15  # the smallest probability that is not taken for 0
 
 
 @dataclass(frozen=True)
