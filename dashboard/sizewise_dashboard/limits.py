@@ -23,7 +23,7 @@ from sizewise.figures.reference import full_table
 from sizewise.results import Choice, Study
 from sizewise.results.baseline import of_study
 from sizewise.results.intervals import Interval
-from sizewise.results.status import NEAR
+from sizewise.results.choosing import NEAR
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_auc, format_bytes, parse_bytes
 from sizewise_dashboard import today

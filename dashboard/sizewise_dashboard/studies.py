@@ -7,7 +7,7 @@ import streamlit as st
 
 from sizewise.results import Point
 from sizewise.results.cost import Cost
-from sizewise.results.status import NEAR
+from sizewise.results.choosing import NEAR
 from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, exists
 from sizewise_core.units import format_auc, format_bytes, format_seconds

@@ -64,7 +64,7 @@ def choose(asked: ChoiceOptions) -> None:
     from sizewise import results
     from sizewise.cli.terminal import print_problems, say
     from sizewise.results.commands import export as export_command
-    from sizewise.results.status import NEAR
+    from sizewise.results.choosing import NEAR
     from sizewise.results.weights import kept_weights
 
     limits = results.Limits(_bytes(asked.max_bytes), asked.max_iterations, asked.min_auc)

@@ -41,7 +41,7 @@ from sizewise.results.selection import (
     selection,
 )
 from sizewise.results.spread import Floats
-from sizewise.results.status import NEAR
+from sizewise.results.choosing import NEAR
 from sizewise.results.wording import lost_text, sentence, sentence_within, uncertainty
 from sizewise_core.sealed import JsonObject
 

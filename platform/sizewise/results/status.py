@@ -13,7 +13,7 @@ from typing import Literal, TypedDict
 import polars as pl
 
 from sizewise.results import checks, choosing
-from sizewise.results.choosing import best_of, near, smallest_of
+from sizewise.results.choosing import NEAR, best_of, near, smallest_of
 from sizewise.results.cost import Cost, cost_of
 from sizewise.results.finding import driver_state, files_of, names
 from sizewise.results.reading import load
@@ -26,7 +26,6 @@ from sizewise_core.errors import InputError
 from sizewise_core.storage import Place, StorageError
 
 log = logging.getLogger(__name__)
-NEAR = 0.002  # differences of AUC that people call small: a tenth of what a thousandfold compression costs
 Count = Literal["asked", "finished", "pruned", "failed", "infeasible", "running", "waiting"]
 COUNTS: tuple[Count, ...] = ("asked", "finished", "pruned", "failed", "infeasible", "running", "waiting")
 
