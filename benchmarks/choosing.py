@@ -23,8 +23,8 @@ from scipy.special import ndtri
 from sizewise.metrics.errors import encoded
 from sizewise.metrics.scores import auc_parts
 from sizewise.results import Study, answer
-from sizewise.results.intervals import difference, interval, point
-from sizewise.results.kept_errors import KeptErrors
+from sizewise.results.columns.kept_errors import KeptErrors
+from sizewise.results.decision.intervals import difference, interval, point
 from sizewise.store.records import DataRecord, Rows, StudyRecord
 
 Floats = npt.NDArray[np.float64]

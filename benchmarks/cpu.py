@@ -48,10 +48,10 @@ from sizewise.embedding.base import Embedding
 from sizewise.embedding.methods.robe import Robe
 from sizewise.embedding.storage.quantization import BITS, SCALE_BYTES
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batches import Batch, Split
-from sizewise.training.optimizers import build_optimizer
-from sizewise.training.step import Step
-from sizewise_core import allocator
+from sizewise.training.input.batches import Batch, Split
+from sizewise.training.steps.optimizers import build_optimizer
+from sizewise.training.steps.step import Step
+from sizewise_core.machine import allocator
 from sizewise_prep.raw.parsing.rows import Rows
 from sizewise_prep.shards.files import Shape, read_shard, write_shard
 

@@ -29,7 +29,7 @@ import numpy as np
 from scipy import stats
 
 from sizewise.config import StudySpec
-from sizewise.engine.decisions import Engine
+from sizewise.engine.deciding.decisions import Engine
 from sizewise.engine.simulated import Generated, Recorded, simulate, simulated_engine
 
 SEARCH = {

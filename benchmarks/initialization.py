@@ -16,7 +16,7 @@ from sizewise.embedding import build, full_bytes
 from sizewise.embedding.storage.table import INIT_BOUND
 from sizewise.metrics.scores import evaluate_scores
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batches import Split
+from sizewise.training.input.batches import Split
 from sizewise.training.loop import predict
 from sizewise_prep.shards.manifest import Manifest
 

@@ -26,9 +26,9 @@ from sizewise.embedding import build, full_bytes
 from sizewise.models.base import Model
 from sizewise.models.dry_step import dry_step
 from sizewise.models.own import OwnModel
-from sizewise.training.batches import Batch
-from sizewise.training.optimizers import build_optimizer
-from sizewise.training.step import Step
+from sizewise.training.input.batches import Batch
+from sizewise.training.steps.optimizers import build_optimizer
+from sizewise.training.steps.step import Step
 
 DENSE, FEATURES, DIM = 13, 26, 16
 BOTTOM, TOP, LAYERS, RANK = [128, 64], [256, 128], 3, 64

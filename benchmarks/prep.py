@@ -207,7 +207,7 @@ def read(arguments: argparse.Namespace) -> None:
     import polars as pl
     import pyarrow as pa
 
-    from sizewise.training.batches import Split
+    from sizewise.training.input.batches import Split
 
     folder = Path(arguments.files[0])
     split = Split.open(folder, "train")

@@ -19,7 +19,7 @@ from sizewise.embedding.ids.hashing import FastHash
 from sizewise.embedding.kernels.blocks.common import AHEAD
 from sizewise.embedding.kernels.vectors import prefetch
 from sizewise.embedding.methods.robe import Robe
-from sizewise_core.compiled import jit
+from sizewise_core.machine.compiled import jit
 
 LINE = 16  # floats
 HASH = 12  # integer operations a block: lowbias32 and what makes a place of it

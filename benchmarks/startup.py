@@ -28,12 +28,12 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from sizewise import config
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import full_bytes
-from sizewise.engine.decisions import Engine
+from sizewise.engine.deciding.decisions import Engine
 from sizewise.engine.messages import Evaluated, Finished, Message, to_result
 from sizewise.engine.ray_tune import cluster, tune
 from sizewise.search.suggest import Search
-from sizewise.store.ledger import Ledger
 from sizewise.store.records import Record
+from sizewise.store.trials.ledger import Ledger
 from sizewise.training.loop import Worker, train
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare

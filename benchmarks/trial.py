@@ -31,7 +31,7 @@ from sizewise.engine.ray_tune.worker_group import Workers
 from sizewise.engine.resources import asked_for
 from sizewise.metrics.evaluation import Evaluation
 from sizewise.training.loop import train
-from sizewise_core import allocator
+from sizewise_core.machine import allocator
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.shards.manifest import Manifest

@@ -20,10 +20,10 @@ import torch
 from real_study import one_thread
 from sizewise import config
 from sizewise.engine import run as study
-from sizewise.engine.decisions import Engine
+from sizewise.engine.deciding.decisions import Engine
 from sizewise.metrics.evaluation import Evaluation
 from sizewise.training.loop import train
-from sizewise_core.sealed import LAST_LINE, sealed, unsealed
+from sizewise_core.files.sealed import LAST_LINE, sealed, unsealed
 
 DAMAGES = (
     "gone",

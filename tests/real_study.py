@@ -28,12 +28,12 @@ from ruamel.yaml import YAML
 
 from sizewise import config as study_file
 from sizewise.embedding import full_bytes
-from sizewise.engine.decisions import Engine
+from sizewise.engine.deciding.decisions import Engine
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 from sizewise.training.loop import train
-from sizewise_core.sealed import unsealed
+from sizewise_core.files.sealed import unsealed
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.shards.manifest import Manifest

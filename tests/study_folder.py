@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sizewise_core.sealed import sealed
+from sizewise_core.files.sealed import sealed
 
 FULL_BYTES = 22_000_000
 

@@ -98,7 +98,7 @@ def test_parts_that_fail_or_come_too_late_leave_the_others(tmp_path: Path) -> No
 def test_a_lent_machine_needs_no_polars_to_compute_what_trials_take() -> None:
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({ABSENT})); from benchmarks.gpu import memory; "
-        "from sizewise.training import building, footprint, predicting; "
+        "from sizewise.training import building, footprint; from sizewise.training.scoring import predicting; "
         "print(min(footprint.training_bytes(memory.trial_config(t), 26, 13) for t in memory.TRIALS.values()))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

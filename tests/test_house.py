@@ -26,8 +26,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 # Parts of libraries that are not their public interface, and the module that may use each.
 PRIVATE = {
-    r"ray\._\w+|ray\.\w+(\.\w+)*\._\w+|ray\.tune\.execution": "platform/sizewise_core/ray_internals.py",
-    r"numba\.core\.caching|numba\.core import caching": "platform/sizewise_core/code_files.py",
+    r"ray\._\w+|ray\.\w+(\.\w+)*\._\w+|ray\.tune\.execution": "platform/sizewise_core/clusters/ray_internals.py",
+    r"numba\.core\.caching|numba\.core import caching": "platform/sizewise_core/machine/code_files.py",
     r"streamlit\.__file__|stMain\w+|data-testid|window\.__streamlit": "dashboard/sizewise_dashboard/streamlit_page.py",
 }
 
@@ -93,17 +93,8 @@ EXCEPTIONS: dict[str, set[str]] = {
         "benchmarks",  # a measurement a file
         "benchmarks/gpu",
         "benchmarks/scale",
-        "dashboard/sizewise_dashboard",
-        "platform/sizewise/cli",
         "platform/sizewise/config/sections",  # a section a file
-        "platform/sizewise/engine",
-        "platform/sizewise/figures",  # a figure a file
         "platform/sizewise/models",  # a model a file
-        "platform/sizewise/results",
-        "platform/sizewise/search",
-        "platform/sizewise/store",
-        "platform/sizewise/training",
-        "platform/sizewise_core",
     },
     "lines": set(),
     "function lines": {"benchmarks/scale/__main__.py: main"},
@@ -178,7 +169,7 @@ from ray._private import services
 del services.ConsolePopen
 from sizewise_core.errors import InputError
 try:
-    import sizewise_core.ray_internals
+    import sizewise_core.clusters.ray_internals
 except InputError as error:
     print(error)
 """
@@ -191,7 +182,7 @@ def test_train_without_its_private_errors_has_stand_ins() -> None:
     program = """
 import sys
 sys.modules["ray.train.v2._internal"] = None
-from sizewise_core.ray_internals import train_failures
+from sizewise_core.clusters.ray_internals import train_failures
 print(*[kind.__name__ for kind in train_failures()])
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -202,7 +193,7 @@ def test_a_numba_of_other_insides_still_compiles(tmp_path: Path) -> None:
     program = """
 from numba.core import caching
 del caching.IndexDataCacheFile
-from sizewise_core.compiled import compiled
+from sizewise_core.machine.compiled import compiled
 print(compiled(lambda x: x + 1)(1))
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from real_study import calm_study
 from sizewise import cli, config, results
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 from sizewise_prep import planted
 
 pytestmark = pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 
 from real_study import Command
 from sizewise import export, results
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 from sizewise_prep import planted
 from sizewise_prep.shards.verifying import verify
 

@@ -19,8 +19,8 @@ from sizewise.embedding import Embedding
 from sizewise.embedding.kernels.gpu import DeviceBlocks, Launch
 from sizewise.embedding.storage.quantization import dequantize, quantize
 from sizewise.models.dlrm import DLRM
-from sizewise.training.optimizers import build_optimizer
-from sizewise.training.step import Step
+from sizewise.training.steps.optimizers import build_optimizer
+from sizewise.training.steps.step import Step
 
 # Greatest error allowed, of the greatest value: sums of 10^5 float32 in any order, and factors of 8, 11 or 24 bits.
 SUMS = 1e-4

@@ -111,9 +111,9 @@ def _train(config: Any, device: torch.device) -> None:
     from benchmarks.gpu.sizes import Sizes
 
     from sizewise.training.building import build_model
-    from sizewise.training.optimizers import build_optimizer
-    from sizewise.training.predicting import EVALUATION_BATCH, predict
-    from sizewise.training.step import Step
+    from sizewise.training.scoring.predicting import EVALUATION_BATCH, predict
+    from sizewise.training.steps.optimizers import build_optimizer
+    from sizewise.training.steps.step import Step
 
     manifest: Any = SimpleNamespace(
         cardinalities=[ROWS] * 26, dense_missing=[0.0] * 13, settings=SimpleNamespace(tokens="contiguous")

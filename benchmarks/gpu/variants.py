@@ -23,9 +23,9 @@ from sizewise.embedding.kernels.gpu import DeviceBlocks, Launch
 from sizewise.embedding.methods.full import Full
 from sizewise.embedding.storage.table import Table
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batches import Batch
-from sizewise.training.optimizers import build_optimizer
-from sizewise.training.step import WARM_UP, Step, cuda_graph, on_recording_stream
+from sizewise.training.input.batches import Batch
+from sizewise.training.steps.optimizers import build_optimizer
+from sizewise.training.steps.step import WARM_UP, Step, cuda_graph, on_recording_stream
 
 Variant = Callable[[], object]
 BATCHES = 4  # that a step takes turns with: of one batch of 2,048 rows the full tables' vectors stay in the L2 cache

@@ -17,9 +17,9 @@ from benchmarks.scale.methods import Method, ToIds
 from torch import Tensor
 
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batches import Batch
-from sizewise.training.optimizers import build_optimizer
-from sizewise.training.step import Step
+from sizewise.training.input.batches import Batch
+from sizewise.training.steps.optimizers import build_optimizer
+from sizewise.training.steps.step import Step
 
 STAIRS = 24  # learning rates of a schedule: a graph is recorded anew for each
 TEACHERS_SHARE = 0.9  # of the loss: the rest is the label's

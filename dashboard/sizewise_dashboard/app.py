@@ -12,8 +12,8 @@ from typing import Any
 
 import streamlit as st
 
-from sizewise_core.storage import Place, place
-from sizewise_dashboard.parts import pick_study
+from sizewise_core.stores.storage import Place, place
+from sizewise_dashboard.elements.parts import pick_study
 from sizewise_dashboard.streamlit_page import STYLE
 
 READ_ONLY = "--read-only"
@@ -45,7 +45,7 @@ def _page(name: str, title: str, *arguments: Any) -> st.Page:
 
 def _show(name: str, *arguments: Any) -> None:
     """Run the page of this name. Its module is imported only now: some need libraries that take a second."""
-    import_module(f"sizewise_dashboard.{name}").page(*arguments)
+    import_module(f"sizewise_dashboard.pages.{name}").page(*arguments)
 
 
 main(place(sys.argv[1] if len(sys.argv) > 1 else "runs"))

@@ -15,7 +15,7 @@ from click import Abort
 from streamlit.web import cli
 
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, absolute
+from sizewise_core.stores.storage import Place, absolute
 from sizewise_dashboard import streamlit_page
 
 APP = Path(__file__).parent / "app.py"
@@ -90,7 +90,8 @@ def arguments(runs: Place, port: int, address: str, base: str = "") -> list[str]
 def _warm(runs: Place) -> None:
     """Do what the first visitor would wait for: load the libraries, read and draw the study that changed last."""
     from sizewise import results
-    from sizewise_dashboard import decide, snapshots
+    from sizewise_dashboard import snapshots
+    from sizewise_dashboard.pages import decide
 
     try:
         for name in results.studies(runs)["name"].head(1):
@@ -98,8 +99,8 @@ def _warm(runs: Place) -> None:
     except (InputError, OSError):
         pass  # the page shows it
     time.sleep(_PAUSE)
-    for page in ("studies", "listing", "trials", "explore", "compare", "data"):
-        import_module(f"sizewise_dashboard.{page}")
+    for page in ("studies", "trials", "explore", "compare", "data"):
+        import_module(f"sizewise_dashboard.pages.{page}")
 
 
 def _checked(base_path: str) -> str:

@@ -21,10 +21,10 @@ import plotly.graph_objects as go
 from cachetools import LRUCache, cached
 
 from sizewise import results
-from sizewise.figures import style
+from sizewise.figures.elements import style
 from sizewise.results import Answer, Status, Study
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, StorageError
+from sizewise_core.stores.storage import Place, StorageError
 
 _MOST_STUDIES = 8
 _MOST_DRAWN = 100

@@ -15,8 +15,8 @@ from ray.cluster_utils import Cluster
 
 from real_study import MARK, STUDY, Command, assert_equal, calm_study, marked, wait_until
 from s3_server import S3Server
-from sizewise.store.ledger import Ledger
-from sizewise_core.storage import place, write
+from sizewise.store.trials.ledger import Ledger
+from sizewise_core.stores.storage import place, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 

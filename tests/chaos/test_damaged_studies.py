@@ -21,7 +21,7 @@ from damaged_study import DAMAGES, OUTSIDE, as_nobody, copy_of, damage, files, m
 from real_study import TIMED
 from sizewise import cli
 from sizewise.export import exporting
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 from sizewise_core.errors import InputError
 from sizewise_dashboard import snapshots
 from sizewise_prep import planted

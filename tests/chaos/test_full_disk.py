@@ -9,8 +9,8 @@ import pytest
 
 from real_study import Command, assert_equal, calm_study, wait_until
 from sizewise import results
-from sizewise.store.ledger import Ledger
-from sizewise_core.sealed import unsealed
+from sizewise.store.trials.ledger import Ledger
+from sizewise_core.files.sealed import unsealed
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from real_study import Command, assert_equal, calm_study, wait_until
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 SETTINGS = {

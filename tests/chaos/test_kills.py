@@ -12,7 +12,7 @@ import pytest
 
 from real_study import Command, WallClock, assert_equal, calm_study, flip_a_bit, wait_until
 from sizewise import results
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 

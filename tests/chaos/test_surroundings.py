@@ -12,7 +12,7 @@ import pytest
 
 from real_study import STUDY, Command, assert_equal, calm_study, title, wait_until
 from sizewise import results
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
 

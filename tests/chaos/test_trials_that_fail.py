@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from real_study import Command, assert_trial_is_calm, wait_until
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from sizewise.config import StudySpec
-from sizewise.engine.decisions import Engine
+from sizewise.engine.deciding.decisions import Engine
 from sizewise.engine.simulated import Generated, simulate, simulated_engine
 
 CURVES = Generated(iterations_per_epoch=20)

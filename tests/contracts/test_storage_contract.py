@@ -15,18 +15,18 @@ import torch
 
 from s3_server import S3Server
 from sizewise import results
-from sizewise.engine import driver
-from sizewise.engine.driver import only_driver
+from sizewise.engine.driving import driver
+from sizewise.engine.driving.driver import only_driver
 from sizewise.metrics.evaluation import Evaluation, TestScores
 from sizewise.metrics.scores import Scores
-from sizewise.store import heartbeat
-from sizewise.store.ledger import Ledger, Record
-from sizewise.store.usage import Usage
-from sizewise.training import checkpoint
-from sizewise_core import storage, storage_contents
-from sizewise_core.claims import Claim, SupersededError
+from sizewise.store.driving import heartbeat
+from sizewise.store.driving.usage import Usage
+from sizewise.store.trials.ledger import Ledger, Record
+from sizewise.training.checkpoints import checkpoint
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, StorageError, place
+from sizewise_core.stores import storage, storage_contents
+from sizewise_core.stores.claims import Claim, SupersededError
+from sizewise_core.stores.storage import Place, StorageError, place
 
 _numbers = itertools.count()
 
@@ -97,7 +97,7 @@ def test_what_another_process_changes_is_seen_at_once(runs: Place, request: pyte
     storage.make_folder(runs)
     storage.write(runs / "a.json", b"one")
     assert storage_contents.read_all(runs, "*.json") == {runs / "a.json": b"one"}
-    other = "import sys; from sizewise_core.storage import place, write;"
+    other = "import sys; from sizewise_core.stores.storage import place, write;"
     other += "write(place(sys.argv[1]) / 'a.json', b'two'); write(place(sys.argv[1]) / 'b.json', b'new')"
     subprocess.run([sys.executable, "-c", other, str(runs)], check=True)
     # the same size, and perhaps in the same second: contents are distinguished by more than that
@@ -251,10 +251,10 @@ def test_files_that_go_while_they_are_copied_are_looked_for_again(
 
 DRIVER = """
 import sys, time
-from sizewise.engine.driver import only_driver
-from sizewise.store.usage import Usage
+from sizewise.engine.driving.driver import only_driver
+from sizewise.store.driving.usage import Usage
 from sizewise_core.errors import InputError
-from sizewise_core.storage import place
+from sizewise_core.stores.storage import place
 try:
     with only_driver(place(sys.argv[1])) as driver:
         driver.call(lambda reason: print(reason, flush=True), lambda now: None)

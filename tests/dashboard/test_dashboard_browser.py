@@ -18,9 +18,9 @@ import pytest
 from browser import CHROMIUM, chromium_page, dashboard
 from playwright.sync_api import Page, Route, expect
 
-from sizewise.figures import report
+from sizewise.figures.paper import report
 from sizewise.results import answer, load
-from sizewise_dashboard import notes
+from sizewise_dashboard.elements import notes
 from study_folder import StudyWriter, finished_study
 
 pytestmark = [

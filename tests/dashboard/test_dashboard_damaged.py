@@ -15,7 +15,7 @@ def _page(runs: str, page: str) -> None:
     from importlib import import_module
     from pathlib import Path
 
-    from sizewise_dashboard.parts import pick_study
+    from sizewise_dashboard.elements.parts import pick_study
 
     pick_study(Path(runs))
     import_module(f"sizewise_dashboard.{page}").page(Path(runs))

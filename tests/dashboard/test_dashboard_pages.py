@@ -16,16 +16,19 @@ from typer.testing import CliRunner
 
 from arrow_shards import read_shard
 from sizewise import config, results
+from sizewise.cli.commands.studies import overrides
 from sizewise.cli.shared import app as main_app
-from sizewise.cli.studies import overrides
-from sizewise.results import Study, answer, choose, load, searching, status
+from sizewise.results import Study, answer, choose, load, status
 from sizewise.results.commands import run_longer
 from sizewise.results.data import Data, frequencies
+from sizewise.results.quality import searching
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_bytes
-from sizewise_dashboard import limits, notes, snapshots, today
+from sizewise_dashboard import snapshots
+from sizewise_dashboard.decision import limits
+from sizewise_dashboard.elements import notes, today
+from sizewise_dashboard.elements.notes import Key, Note
 from sizewise_dashboard.launch import APP
-from sizewise_dashboard.notes import Key, Note
 from sizewise_dashboard.snapshots import Snapshot
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
@@ -40,7 +43,7 @@ def _page(runs: str, page: str) -> None:
     from importlib import import_module
     from pathlib import Path
 
-    from sizewise_dashboard.parts import pick_study
+    from sizewise_dashboard.elements.parts import pick_study
 
     pick_study(Path(runs))
     import_module(f"sizewise_dashboard.{page}").page(Path(runs))

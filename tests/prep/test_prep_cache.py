@@ -10,7 +10,7 @@ import pytest
 
 from s3_server import S3Server
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, place, read, write
+from sizewise_core.stores.storage import Place, place, read, write
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.shards.cache import cache_folder, local_shards
@@ -87,7 +87,7 @@ def test_a_fetch_that_was_cut_off_is_taken_up(uri: Place) -> None:
 
 
 def test_a_shard_that_is_not_the_manifests_is_refused(uri: Place) -> None:
-    from sizewise_core.storage import remove
+    from sizewise_core.stores.storage import remove
 
     data = bytearray(read(uri / "train-00001.arrow"))
     data[-100] ^= 1

@@ -13,7 +13,7 @@ import pytest
 from arrow_shards import read_shard
 from s3_server import S3Server
 from sizewise_core.errors import InputError
-from sizewise_core.storage import place, write
+from sizewise_core.stores.storage import place, write
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.planted import generate
 from sizewise_prep.shards.manifest import COUNTS, NAME, Manifest

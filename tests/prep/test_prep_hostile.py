@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from arrow_shards import read_shard as read_with_arrow
-from sizewise.training.batches import Split
+from sizewise.training.input.batches import Split
 from sizewise_core.errors import InputError
 from sizewise_core.names import is_plain_name, plain_path
 from sizewise_prep.pipeline.prep import prepare

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sizewise_core import storage, storage_contents
 from sizewise_core.errors import InputError
-from sizewise_core.local_files import OddFileError, TooLargeError, read_file
+from sizewise_core.files.local_files import OddFileError, TooLargeError, read_file
+from sizewise_core.stores import storage, storage_contents
 
 
 def _link(path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from arrow_shards import read_shard
-from sizewise.training.batches import Split
+from sizewise.training.input.batches import Split
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.parsing.rows import Rows, log_dense

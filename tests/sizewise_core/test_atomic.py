@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sizewise_core.atomic import HashingWriter, atomic_file, atomic_folder, write_atomic
 from sizewise_core.errors import InputError
+from sizewise_core.files.atomic import HashingWriter, atomic_file, atomic_folder, write_atomic
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

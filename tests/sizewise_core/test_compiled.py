@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sizewise_core.code_files import distrust
+from sizewise_core.machine.code_files import distrust
 
 FUNCTIONS = 40
 SUMS = """
-from sizewise_core.compiled import jit
+from sizewise_core.machine.compiled import jit
 from helper import plus
 
 def make(n):

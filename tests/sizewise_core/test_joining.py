@@ -17,7 +17,7 @@ RIGHT = "dac_read_search"
 NOBODY = ("setpriv", "--reuid=65534", "--clear-groups", f"--inh-caps=+{RIGHT}", f"--ambient-caps=+{RIGHT}")
 ASK = """
 import json, os, sys
-from sizewise_core.ray_address import RefusedError, joinable
+from sizewise_core.clusters.ray_address import RefusedError, joinable
 said = []
 try:
     found = joinable(sys.argv[1], said.append)

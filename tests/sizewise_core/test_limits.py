@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sizewise_core import limits
+from sizewise_core.machine import limits
 from sizewise_prep.pipeline.prep import default_workers, prepare
 
-ASK = "from sizewise_core import limits; print(limits.cpus(), limits.processes())"
+ASK = "from sizewise_core.machine import limits; print(limits.cpus(), limits.processes())"
 
 
 def files(folder: Path, **contents: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sizewise_core.errors import InputError
-from sizewise_core.own_folder import own_folder
+from sizewise_core.files.own_folder import own_folder
 
 
 def test_it_is_made_for_this_user_alone_and_nobody_elses_is_taken(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sizewise.cli.studies import overrides
+from sizewise.cli.commands.studies import overrides
 from sizewise.config import from_text, load
 from sizewise_core.errors import InputError
-from sizewise_core.yaml_files import MAX_BYTES, MAX_VALUES, YamlError, line_of, load_yaml, parse_yaml
+from sizewise_core.files.yaml_files import MAX_BYTES, MAX_VALUES, YamlError, line_of, load_yaml, parse_yaml
 from sizewise_prep.raw.layout import Layout
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

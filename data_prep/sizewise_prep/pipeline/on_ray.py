@@ -23,12 +23,12 @@ from typing import Any
 
 import ray
 
-from sizewise_core.atomic import BusyError
+from sizewise_core.clusters.private_ray import private_ray
+from sizewise_core.clusters.ray_address import RefusedError, joinable
+from sizewise_core.clusters.ray_internals import InstalledCode
 from sizewise_core.errors import InputError
-from sizewise_core.private_ray import private_ray
-from sizewise_core.ray_address import RefusedError, joinable
-from sizewise_core.ray_internals import InstalledCode
-from sizewise_core.storage import StorageError, place
+from sizewise_core.files.atomic import BusyError
+from sizewise_core.stores.storage import StorageError, place
 from sizewise_prep.pipeline import ray_nodes
 from sizewise_prep.pipeline.options import Options
 from sizewise_prep.pipeline.prep import steps_to

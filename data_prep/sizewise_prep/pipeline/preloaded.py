@@ -8,7 +8,7 @@ import gc
 import sys
 from typing import Any
 
-from sizewise_core import allocator
+from sizewise_core.machine import allocator
 
 allocator.one_arena()  # before the libraries begin threads
 

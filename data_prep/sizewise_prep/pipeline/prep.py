@@ -20,10 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sizewise_core import limits
-from sizewise_core.atomic import publish, resumable_folder, write_atomic
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, place
+from sizewise_core.files.atomic import publish, resumable_folder, write_atomic
+from sizewise_core.machine import limits
+from sizewise_core.stores.storage import Place, place
 from sizewise_prep.pipeline.jobs import parts
 from sizewise_prep.pipeline.options import Options
 from sizewise_prep.pipeline.steps.log import Log, digests

@@ -18,9 +18,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 from upath import UPath
 
-from sizewise_core.atomic import BusyError, resumable_folder, write_atomic
 from sizewise_core.errors import InputError
-from sizewise_core.storage import entries, entry, exists, read, remove, send, write
+from sizewise_core.files.atomic import BusyError, resumable_folder, write_atomic
+from sizewise_core.stores.storage import entries, entry, exists, read, remove, send, write
 from sizewise_prep.pipeline.steps.progress import Progress
 from sizewise_prep.pipeline.steps.work_folder import FIX, refuse_others
 from sizewise_prep.raw.files.sources import RawFile

@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from sizewise_core import allocator
+from sizewise_core.machine import allocator
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from sizewise_core.atomic import atomic_folder, is_free, write_atomic
 from sizewise_core.errors import InputError
+from sizewise_core.files.atomic import atomic_folder, is_free, write_atomic
 from sizewise_prep.planted.bayes import BayesMeter
 from sizewise_prep.planted.dials import Dials
 from sizewise_prep.planted.output import Format

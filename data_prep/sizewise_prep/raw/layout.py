@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sizewise_core.errors import InputError, first_problem
-from sizewise_core.yaml_files import line_of, load_yaml
+from sizewise_core.files.yaml_files import line_of, load_yaml
 from sizewise_prep.raw.options import (
     DEFAULT_QUANTILES,
     Bucket,

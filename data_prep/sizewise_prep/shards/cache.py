@@ -18,9 +18,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sizewise_core.atomic import write_atomic
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, fetch, place, read
+from sizewise_core.files.atomic import write_atomic
+from sizewise_core.stores.storage import Place, fetch, place, read
 from sizewise_prep.shards.files import Shape, digest, read_shard
 from sizewise_prep.shards.manifest import NAME, Manifest, Shard
 

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sizewise_core.atomic import hashed_file
 from sizewise_core.errors import InputError
+from sizewise_core.files.atomic import hashed_file
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows
 from sizewise_prep.shards.arrow_files import Column, MalformedError, mapped
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sizewise_core.errors import InputError, first_problem
 from sizewise_core.names import PlainPath, plain_name
-from sizewise_core.storage import Place, StorageError, entry, is_folder, place, read
+from sizewise_core.stores.storage import Place, StorageError, entry, is_folder, place, read
 from sizewise_prep.raw.layout import CRITEO, Layout
 from sizewise_prep.raw.options import Fitted
 from sizewise_prep.shards.files import Shape, digest, list_names, read_shard

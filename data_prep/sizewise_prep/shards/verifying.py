@@ -10,18 +10,10 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from sizewise_core import limits
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, StorageError, entries, exists, fetch, place
-from sizewise_prep.shards.manifest import (
-    COUNTS,
-    NAME,
-    TEACHERS,
-    Manifest,
-    Shard,
-    problem_of,
-    rows_problem,
-)
+from sizewise_core.machine import limits
+from sizewise_core.stores.storage import Place, StorageError, entries, exists, fetch, place
+from sizewise_prep.shards.manifest import COUNTS, NAME, TEACHERS, Manifest, Shard, problem_of, rows_problem
 
 _LATER = TEACHERS, COUNTS, f".{COUNTS}.partial"
 """Made of the data later; each reader checks it."""

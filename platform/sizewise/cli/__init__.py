@@ -19,21 +19,21 @@ import sizewise
 
 # For the commands that they add to the app, in the order in which `sizewise --help` lists them.
 # isort: off
-from sizewise.cli import data as _data  # noqa: F401
-from sizewise.cli import studies as _studies  # noqa: F401
-from sizewise.cli import answers as _answers  # noqa: F401
-from sizewise.cli import choosing as _choosing  # noqa: F401
-from sizewise.cli import models as _models  # noqa: F401
+from sizewise.cli.commands import data as _data  # noqa: F401
+from sizewise.cli.commands import studies as _studies  # noqa: F401
+from sizewise.cli.commands import answers as _answers  # noqa: F401
+from sizewise.cli.commands import choosing as _choosing  # noqa: F401
+from sizewise.cli.commands import models as _models  # noqa: F401
 
 # isort: on
 
 from sizewise.cli import misuse
 from sizewise.cli.shared import app
 from sizewise_core.errors import InputError
-from sizewise_core.limits import TooFewProcessesError
-from sizewise_core.local_files import OddFileError
+from sizewise_core.files.local_files import OddFileError
+from sizewise_core.machine.limits import TooFewProcessesError
 from sizewise_core.printable import printable_lines
-from sizewise_core.storage import StorageError
+from sizewise_core.stores.storage import StorageError
 
 __all__ = ["app", "main"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sizewise_core.storage import place
+from sizewise_core.stores.storage import place
 
 if TYPE_CHECKING:
     from sizewise.results import Study
-    from sizewise.results.baseline import Baseline
+    from sizewise.results.decision.baseline import Baseline
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -96,7 +96,7 @@ def baseline_of(asked: str | None, study: "Study", runs: str) -> "Baseline | Non
         study: with which it is compared.
         runs: the folder of studies.
     """
-    from sizewise.results import baseline as baselines
+    from sizewise.results.decision import baseline as baselines
     from sizewise.store.baselines import BaselineAsked
 
     if asked is None:

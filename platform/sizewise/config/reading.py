@@ -14,9 +14,9 @@ from sizewise.config.sections.grouped import place_of
 from sizewise.config.sections.train import GROUPS
 from sizewise.config.study_file import StudySpec
 from sizewise_core.errors import InputError
-from sizewise_core.sealed import LAST_LINE, last_line_holds
-from sizewise_core.storage import Place
-from sizewise_core.yaml_files import YamlError, line_of, load_yaml, parse_yaml
+from sizewise_core.files.sealed import LAST_LINE, last_line_holds
+from sizewise_core.files.yaml_files import YamlError, line_of, load_yaml, parse_yaml
+from sizewise_core.stores.storage import Place
 
 MOST_LINES = 3  # that are said of a study file, a field a line
 

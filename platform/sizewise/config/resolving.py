@@ -21,7 +21,7 @@ from sizewise.embedding.ids.multi_hot import SIZES
 from sizewise.models import MODELS, is_own
 from sizewise.store.baselines import BaselineAsked
 from sizewise_core.errors import InputError, shown
-from sizewise_core.storage import absolute, place
+from sizewise_core.stores.storage import absolute, place
 from sizewise_core.units import format_bytes
 from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.shards.manifest import Manifest

@@ -1,5 +1,6 @@
 """Running, resuming, watching and stopping a study: the only package that knows Ray.
 
-`run` is where a study starts and resumes; it keeps one `driver`, which lets the `engine` decide and a backend carry
-out: `tune` on Ray's workers, `simulated` without training.
+`run` starts and resumes studies: `preparing` checks and makes what must be there before the first trial, `driving` is
+the process that holds the study, `deciding` says which trial is next and what its evaluations mean, and a backend
+carries that out: `ray_tune` on workers, `simulated` without training.
 """

@@ -17,10 +17,10 @@ from ray.train import ControllerError
 from ray.train.v2.api.exceptions import PreemptionError
 
 from sizewise.engine.messages import Ending, Failed
-from sizewise_core.claims import SupersededError
-from sizewise_core.ray_internals import train_failures
-from sizewise_core.sealed import DamagedError
-from sizewise_core.storage import StorageError
+from sizewise_core.clusters.ray_internals import train_failures
+from sizewise_core.files.sealed import DamagedError
+from sizewise_core.stores.claims import SupersededError
+from sizewise_core.stores.storage import StorageError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 OUT_OF_MEMORY = re.compile(

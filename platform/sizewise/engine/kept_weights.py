@@ -6,7 +6,7 @@ import polars as pl
 
 from sizewise import results
 from sizewise.store.study_folder import StudyFolder, weights_iteration
-from sizewise_core.storage import Place, entries, remove
+from sizewise_core.stores.storage import Place, entries, remove
 
 
 def keep_the_front(folder: Place) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 from sizewise.metrics.evaluation import Evaluation, TestScores, as_rows, from_rows
 from sizewise.training.how import How
-from sizewise_core.sealed import JsonObject
+from sizewise_core.files.sealed import JsonObject
 
 _KEY = "message"  # of Tune's results
 

@@ -19,8 +19,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sizewise import config as study_file
 from sizewise.config import StudySpec
-from sizewise.engine import own_models
-from sizewise.engine.creating import (
+from sizewise.engine.deciding.decisions import Engine
+from sizewise.engine.driving.driver import only_driver
+from sizewise.engine.driving.leaving import STOP_SECONDS, give_up, leave_moved, stop_now
+from sizewise.engine.driving.signals import ended_within, terminate_as_interrupt
+from sizewise.engine.driving.study_log import logged, scratch
+from sizewise.engine.kept_weights import keep_the_front
+from sizewise.engine.preparing import own_models
+from sizewise.engine.preparing.creating import (
     check_free,
     check_writable,
     create,
@@ -34,30 +40,32 @@ from sizewise.engine.creating import (
     unwritable,
     update_facts,
 )
-from sizewise.engine.decisions import Engine
-from sizewise.engine.driver import only_driver
-from sizewise.engine.kept_weights import keep_the_front
-from sizewise.engine.leaving import STOP_SECONDS, give_up, leave_moved, stop_now
 from sizewise.engine.ray_tune.placement import PlacementError
-from sizewise.engine.signals import ended_within, terminate_as_interrupt
-from sizewise.engine.study_log import logged, scratch
 from sizewise.metrics.scores import too_small
-from sizewise.search import warm_start
 from sizewise.search.edited import disagreement
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
+from sizewise.search.with_optuna import warm_start
 from sizewise.store import data_identity, facts
-from sizewise.store.ledger import Event, Ledger
+from sizewise.store.driving.usage import Usage, last_seen
 from sizewise.store.records import Record
 from sizewise.store.study_folder import MOST_YAML_BYTES, NAME, StudyFolder
-from sizewise.store.usage import Usage, last_seen
+from sizewise.store.trials.ledger import Event, Ledger
 from sizewise.training.building import check_counts, model_sizes
 from sizewise.training.footprint import values_looked_up
-from sizewise.training.teacher_sources import Source
-from sizewise_core.claims import SupersededError
+from sizewise.training.teachers.teacher_sources import Source
 from sizewise_core.errors import InputError
-from sizewise_core.sealed import is_cut_short
-from sizewise_core.storage import Place, absolute, exists, make_folder, read, refuse_odd_files, remove_folder
+from sizewise_core.files.sealed import is_cut_short
+from sizewise_core.stores.claims import SupersededError
+from sizewise_core.stores.storage import (
+    Place,
+    absolute,
+    exists,
+    make_folder,
+    read,
+    refuse_odd_files,
+    remove_folder,
+)
 from sizewise_prep.shards.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -340,7 +348,7 @@ def _unless_closed(on_event: Event | None) -> Event:
 def _mirror_url(optuna_storage: str | None) -> "URL | None":
     if optuna_storage is None:
         return None
-    from sizewise.search.mirror import storage_url  # SQLAlchemy is for those who want it
+    from sizewise.search.with_optuna.mirror import storage_url  # SQLAlchemy is for those who want it
 
     return storage_url(optuna_storage)
 
@@ -349,6 +357,6 @@ def _mirrored(url: "URL | None", search: Search, on_event: Event) -> AbstractCon
     """`on_event`, which keeps the mirror up to date as well where there is one."""
     if url is None:
         return nullcontext(on_event)
-    from sizewise.search.mirror import mirrored
+    from sizewise.search.with_optuna.mirror import mirrored
 
     return mirrored(url, search.spec, search.ledger, search.full_bytes, on_event, log.warning)

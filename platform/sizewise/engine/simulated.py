@@ -21,17 +21,17 @@ import numpy as np
 
 from sizewise.config import StudySpec
 from sizewise.config.trial import TrialConfig
-from sizewise.engine.decisions import Engine
+from sizewise.engine.deciding.decisions import Engine
 from sizewise.metrics.errors import encoded
 from sizewise.metrics.evaluation import Evaluation, TestScores
 from sizewise.metrics.scores import GROUPS
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
 from sizewise.store import facts
-from sizewise.store.ledger import Ledger
 from sizewise.store.records import Record
+from sizewise.store.trials.ledger import Ledger
 from sizewise.training.points import evaluation_points
-from sizewise.training.teacher_sources import Source
+from sizewise.training.teachers.teacher_sources import Source
 
 Rows = list[Evaluation]
 

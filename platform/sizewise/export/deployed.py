@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sizewise.export.archive import checked
 from sizewise_core.errors import InputError, first_problem
-from sizewise_core.sealed import JsonObject
+from sizewise_core.files.sealed import JsonObject
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.dense import restored
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows

@@ -32,12 +32,12 @@ from sizewise.results.weights import kept_weights
 from sizewise.store import code
 from sizewise.store.data_identity import fingerprint
 from sizewise.store.study_folder import StudyFolder
-from sizewise.training import checkpoint
 from sizewise.training.building import build_model
-from sizewise_core.atomic import atomic_folder, write_atomic
+from sizewise.training.checkpoints import checkpoint
 from sizewise_core.errors import InputError, shown
-from sizewise_core.sealed import DamagedError
-from sizewise_core.storage import Place
+from sizewise_core.files.atomic import atomic_folder, write_atomic
+from sizewise_core.files.sealed import DamagedError
+from sizewise_core.stores.storage import Place
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.values.vocabulary import Vocabulary

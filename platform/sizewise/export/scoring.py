@@ -15,9 +15,9 @@ import pyarrow as pa
 from sizewise.export import score_files
 from sizewise.export.deployed import Deployed
 from sizewise.metrics.scores import Scores, evaluate_scores
-from sizewise_core.atomic import atomic_file
 from sizewise_core.errors import InputError
-from sizewise_core.storage import StorageError
+from sizewise_core.files.atomic import atomic_file
+from sizewise_core.stores.storage import StorageError
 from sizewise_prep.raw.blocks import Stretch
 from sizewise_prep.raw.files.reader import BLOCK_BYTES
 from sizewise_prep.raw.files.sources import RawFile

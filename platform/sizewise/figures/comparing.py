@@ -7,9 +7,10 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from sizewise.figures import style
-from sizewise.figures.axes import SIZES
-from sizewise.results import Study, comparing
+from sizewise.figures.elements import style
+from sizewise.figures.elements.axes import SIZES
+from sizewise.results import Study
+from sizewise.results.quality import comparing
 from sizewise_core.units import format_bytes
 
 # Dashes distinguish the lines without colour.

@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from sizewise.figures import style
+from sizewise.figures.elements import style
 from sizewise.results.data import Frequencies
 from sizewise_core.units import format_count
 

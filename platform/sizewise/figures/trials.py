@@ -5,8 +5,8 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 import polars as pl
 
-from sizewise.figures import style
-from sizewise.figures.axes import EFFORTS, SCORES
+from sizewise.figures.elements import style
+from sizewise.figures.elements.axes import EFFORTS, SCORES
 from sizewise.results import Study
 from sizewise_core.units import format_bytes, format_count
 

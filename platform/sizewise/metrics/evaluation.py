@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from sizewise.metrics.scores import Scores
-from sizewise_core.sealed import JsonObject
+from sizewise_core.files.sealed import JsonObject
 
 _PARTS = ("auc_parts", "logloss_parts")
 Row = dict[str, float | str | None]

@@ -8,12 +8,15 @@
 
 Reading never changes a study and never fails on a damaged file: what could not be read is a line in
 `study.problems`. Every choice here rests on the validation split; test scores are only a column.
+
+`files` and `columns` have what `reading` puts into the tables, `decision` says which model to take, and `quality` how
+good the search was.
 """
 
-from sizewise.results.answering import Answer, answer, lost
-from sizewise.results.choosing import Choice, Limits, choose
-from sizewise.results.finding import names
-from sizewise.results.hypervolume import Hypervolume, hypervolume
+from sizewise.results.decision.answering import Answer, answer, lost
+from sizewise.results.decision.choosing import Choice, Limits, choose
+from sizewise.results.files.finding import names
+from sizewise.results.quality.hypervolume import Hypervolume, hypervolume
 from sizewise.results.reading import Study, TrialReport, fingerprint, load, trial_report
 from sizewise.results.status import Point, Status, isolated, status, studies
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import polars as pl
 
+from sizewise.results.columns.rounded import STORED_AS
 from sizewise.results.reading import Study
-from sizewise.results.rounded import STORED_AS
 from sizewise.store.study_folder import StudyFolder
 
 _TEACHER = (

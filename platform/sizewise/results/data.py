@@ -13,7 +13,7 @@ import polars as pl
 
 from sizewise.results.reading import Study
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, exists, place
+from sizewise_core.stores.storage import Place, exists, place
 from sizewise_prep.shards.files import read_shard
 from sizewise_prep.shards.manifest import Manifest
 

@@ -4,7 +4,7 @@ from sizewise.results import reading
 from sizewise.results.reading import Study
 from sizewise.store.study_folder import StudyFolder, TrialFolder
 from sizewise_core.names import is_plain_name
-from sizewise_core.storage import Entry, entries
+from sizewise_core.stores.storage import Entry, entries
 from sizewise_core.units import format_bytes
 
 

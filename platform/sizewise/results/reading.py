@@ -9,25 +9,25 @@ from functools import cached_property
 import polars as pl
 
 from sizewise.metrics.registry import METRICS, Direction, asked_columns, columns_of_test
-from sizewise.results import checks
-from sizewise.results.constraints import broken, kept
-from sizewise.results.cooling import COOLED, cooled_down, with_cooling
-from sizewise.results.cost import COLUMNS as COST
-from sizewise.results.cost import cost_table
-from sizewise.results.finding import driver_state, files_of
-from sizewise.results.front import column, nondominated
-from sizewise.results.kept_errors import ERRORS, KeptErrors, take_errors
-from sizewise.results.replicates import means
-from sizewise.results.rounded import split_rounded
-from sizewise.results.spread import with_intervals
-from sizewise.results.teachers import COLUMNS as TEACHER_COLUMNS
-from sizewise.results.teachers import Teachers, teachers_of, with_roles
-from sizewise.store.curves import read_curves
+from sizewise.results.columns.constraints import broken, kept
+from sizewise.results.columns.cooling import COOLED, cooled_down, with_cooling
+from sizewise.results.columns.front import column, nondominated
+from sizewise.results.columns.kept_errors import ERRORS, KeptErrors, take_errors
+from sizewise.results.columns.replicates import means
+from sizewise.results.columns.rounded import split_rounded
+from sizewise.results.columns.spread import with_intervals
+from sizewise.results.columns.teachers import COLUMNS as TEACHER_COLUMNS
+from sizewise.results.columns.teachers import Teachers, teachers_of, with_roles
+from sizewise.results.files import checks
+from sizewise.results.files.cost import COLUMNS as COST
+from sizewise.results.files.cost import cost_table
+from sizewise.results.files.finding import driver_state, files_of
 from sizewise.store.files import StudyFiles
 from sizewise.store.records import StudyRecord, TrialRecord
 from sizewise.store.study_folder import StudyFolder
+from sizewise.store.trials.curves import read_curves
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, read_end
+from sizewise_core.stores.storage import Place, read_end
 
 _UNREAD = "cannot be read: "
 _MOST_LOG = 200_000  # bytes of a log; its end says what happened

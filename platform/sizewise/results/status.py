@@ -12,18 +12,19 @@ from typing import Literal, TypedDict
 
 import polars as pl
 
-from sizewise.results import checks, choosing
-from sizewise.results.choosing import NEAR, best_of, near, smallest_of
-from sizewise.results.cost import Cost, cost_of
-from sizewise.results.finding import driver_state, files_of, names
+from sizewise.results.decision import choosing
+from sizewise.results.decision.choosing import NEAR, best_of, near, smallest_of
+from sizewise.results.files import checks
+from sizewise.results.files.cost import Cost, cost_of
+from sizewise.results.files.finding import driver_state, files_of, names
 from sizewise.results.reading import load
 from sizewise.results.time_left import seconds_left
-from sizewise.store.curves import read_curves
 from sizewise.store.files import StudyFiles
 from sizewise.store.records import StudyRecord, TrialRecord
 from sizewise.store.study_folder import file_name
+from sizewise.store.trials.curves import read_curves
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, StorageError
+from sizewise_core.stores.storage import Place, StorageError
 
 log = logging.getLogger(__name__)
 Count = Literal["asked", "finished", "pruned", "failed", "infeasible", "running", "waiting"]

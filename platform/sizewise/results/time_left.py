@@ -5,9 +5,9 @@ Neither pauses nor clocks that were set count: a trial's seconds are those for w
 
 import polars as pl
 
+from sizewise.store.driving.usage import last_seen, under_way, used
 from sizewise.store.records import TrialRecord
-from sizewise.store.usage import last_seen, under_way, used
-from sizewise_core.storage import Place
+from sizewise_core.stores.storage import Place
 
 
 def seconds_left(folder: Place, ledger: list[TrialRecord], live: pl.DataFrame, asked: int) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sizewise.results.reading import Study
 from sizewise.store.study_folder import StudyFolder, weights_iteration
-from sizewise_core.storage import Place, entries
+from sizewise_core.stores.storage import Place, entries
 
 
 def kept_weights(study: Study, trial_id: int) -> dict[int, Place]:
@@ -33,6 +33,6 @@ def _current(folder: Place) -> Place:
     """Where a trial's newest checkpoints lie. PyTorch, which takes seconds, is loaded for object stores alone."""
     if isinstance(folder, Path):
         return folder
-    from sizewise.training import checkpoint
+    from sizewise.training.checkpoints import checkpoint
 
     return checkpoint.current(folder)

@@ -1,4 +1,5 @@
-"""The search space, Optuna's samplers given the ledger's trials, the pruning rule, the Optuna mirror.
+"""The search: `suggest` says which configuration of the space comes next. No Ray here.
 
-No Ray here.
+`with_optuna` has what is Optuna's in it; `pruning` stops trials early, and `teachers` are trained before the first
+student.
 """

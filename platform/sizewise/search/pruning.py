@@ -38,7 +38,7 @@ from sizewise.metrics.errors import encoded
 from sizewise.metrics.evaluation import Evaluation
 from sizewise.metrics.scores import GROUPS
 from sizewise.store.study_folder import StudyFolder
-from sizewise_core.storage import Place, read, write
+from sizewise_core.stores.storage import Place, read, write
 
 
 @dataclass

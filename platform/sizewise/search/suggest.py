@@ -26,13 +26,13 @@ from sizewise.metrics.evaluation import Evaluation, best
 from sizewise.metrics.registry import SCORES, column_of
 from sizewise.search.curves import Curves
 from sizewise.search.limits import Limits
-from sizewise.search.samplers import Outcome, Suggester
 from sizewise.search.space import as_param, configure, points, seed_of
 from sizewise.search.teachers import teacher_config
 from sizewise.search.teachers import wanted as wanted_teachers
-from sizewise.search.warm_start import Known
-from sizewise.store.ledger import Ledger
+from sizewise.search.with_optuna.samplers import Outcome, Suggester
+from sizewise.search.with_optuna.warm_start import Known
 from sizewise.store.records import Record
+from sizewise.store.trials.ledger import Ledger
 from sizewise_core.errors import InputError
 
 # Bytes of a configuration's model, by metric, before it is trained; InputError where there can be no such model.

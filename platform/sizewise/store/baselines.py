@@ -17,8 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from sizewise.store.records import BaselineRecord, read_record
 from sizewise.store.study_folder import MOST_BYTES, StudyFolder
 from sizewise_core.errors import InputError, shown
-from sizewise_core.sealed import DamagedError, JsonObject, sealed
-from sizewise_core.storage import Place, make_folder, read, write
+from sizewise_core.files.sealed import DamagedError, JsonObject, sealed
+from sizewise_core.stores.storage import Place, make_folder, read, write
 from sizewise_core.units import parse_bytes
 
 log = logging.getLogger(__name__)

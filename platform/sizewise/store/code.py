@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sizewise.store.study_folder import MOST_BYTES, StudyFolder
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, exists, read
+from sizewise_core.stores.storage import Place, exists, read
 
 _searched: list[str] = []  # what this process has added to where modules are found
 

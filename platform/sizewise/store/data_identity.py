@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-from sizewise_core import limits
 from sizewise_core.errors import InputError
-from sizewise_core.storage import exists, place
+from sizewise_core.machine import limits
+from sizewise_core.stores.storage import exists, place
 from sizewise_prep.shards.files import Shape, digest, read_shard
 from sizewise_prep.shards.manifest import NAME, Manifest
 

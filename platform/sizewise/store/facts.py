@@ -8,8 +8,8 @@ from sizewise.metrics.registry import Direction
 from sizewise.store.records import VERSION
 from sizewise.store.study_folder import MOST_BYTES, MOST_YAML_BYTES, StudyFolder
 from sizewise_core.errors import InputError
-from sizewise_core.sealed import DamagedError, sealed, unsealed
-from sizewise_core.storage import Place, StorageError, read, write
+from sizewise_core.files.sealed import DamagedError, sealed, unsealed
+from sizewise_core.stores.storage import Place, StorageError, read, write
 
 
 class DataFacts(TypedDict, total=False):

@@ -4,7 +4,7 @@
     files.facts(problems), files.ledger(problems)
 
 Whatever stands in the place of a file or of a folder (a link, a pipe, a device, far too much) is named and never
-opened; see `sizewise_core.local_files`.
+opened; see `sizewise_core.files.local_files`.
 """
 
 import errno
@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from sizewise.store.records import DriverRecord, Kind, StudyRecord, TestRecord, TrialRecord, parse
 from sizewise.store.study_folder import ENDINGS, MOST_BYTES, Part, StudyFolder, number_name
-from sizewise_core.storage import Entry, Place, entries
-from sizewise_core.storage_contents import read_entries
+from sizewise_core.stores.storage import Entry, Place, entries
+from sizewise_core.stores.storage_contents import read_entries
 
 OfTrial = TypeVar("OfTrial", TrialRecord, TestRecord)
 AT_ONCE, BYTES_AT_ONCE = 2_000, 64 << 20  # files whose contents are in memory together

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sizewise.metrics.registry import Direction, columns_of_test
 from sizewise.metrics.scores import expected_error
 from sizewise_core.errors import first_problem
+from sizewise_core.files.sealed import DamagedError, JsonObject, unsealed
 from sizewise_core.names import PlainName
-from sizewise_core.sealed import DamagedError, JsonObject, unsealed
-from sizewise_core.storage import Place
+from sizewise_core.stores.storage import Place
 
 VERSION = 1
 """Of `study.json`."""

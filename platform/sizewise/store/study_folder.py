@@ -23,7 +23,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from sizewise_core.storage import Place
+from sizewise_core.stores.storage import Place
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")  # what a study, and so its folder, may be called
 MOST_BYTES = 16 << 20

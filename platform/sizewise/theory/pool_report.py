@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sizewise.theory.pool import Frequencies, PoolMap, pair_error, read_moments
 from sizewise_core.errors import InputError
-from sizewise_core.storage import place
+from sizewise_core.stores.storage import place
 from sizewise_core.units import format_bytes
 from sizewise_prep.shards.files import read_shard
 from sizewise_prep.shards.manifest import Manifest

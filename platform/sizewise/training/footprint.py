@@ -11,7 +11,7 @@ from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS
 from sizewise.embedding.ids.multi_hot import VALUES
 from sizewise.models import find
-from sizewise.training.predicting import EVALUATION_BATCH
+from sizewise.training.scoring.predicting import EVALUATION_BATCH
 from sizewise_prep.shards.manifest import Manifest
 
 FLOAT, INDEX = 4, 8  # bytes

@@ -29,30 +29,30 @@ from sizewise.metrics.scores import Scores, evaluate_scores
 from sizewise.search.pruning import Comparison, verdict_from
 from sizewise.store.study_folder import TrialFolder
 from sizewise.theory.communication import wire_bytes
-from sizewise.training import checkpoint
-from sizewise.training.asked import Asked
-from sizewise.training.batches import Batch, Split
-from sizewise.training.branching import branch, branch_points, keep
 from sizewise.training.building import build_model as build_model  # also known by these names here
 from sizewise.training.building import model_sizes as model_sizes
-from sizewise.training.dropout import add_dropout, seed_dropout
-from sizewise.training.holding import held
+from sizewise.training.checkpoints import checkpoint
+from sizewise.training.checkpoints.branching import branch, branch_points, keep
+from sizewise.training.checkpoints.holding import held
 from sizewise.training.how import How
+from sizewise.training.input.batches import Batch, Split
 from sizewise.training.memory import optimizer_bytes, peak_memory
 from sizewise.training.memory import reset_peak_memory as reset_peak_memory
-from sizewise.training.optimizers import optimizer_of
-from sizewise.training.optimizers import restore as restore_optimizer
 from sizewise.training.outcome import ONLY as ONLY
 from sizewise.training.outcome import Outcome as Outcome
 from sizewise.training.outcome import Worker as Worker
 from sizewise.training.points import evaluation_points as evaluation_points
-from sizewise.training.predicting import Weighed, evaluation_rows
-from sizewise.training.predicting import predict as predict
-from sizewise.training.schedule import STAIRS, Rates
-from sizewise.training.step import Distill, Step
-from sizewise.training.teacher_sources import Source, with_scores
-from sizewise_core.claims import Claim, SupersededError
-from sizewise_core.storage import Place, place
+from sizewise.training.scoring.asked import Asked
+from sizewise.training.scoring.predicting import Weighed, evaluation_rows
+from sizewise.training.scoring.predicting import predict as predict
+from sizewise.training.steps.dropout import add_dropout, seed_dropout
+from sizewise.training.steps.optimizers import optimizer_of
+from sizewise.training.steps.optimizers import restore as restore_optimizer
+from sizewise.training.steps.schedule import STAIRS, Rates
+from sizewise.training.steps.step import Distill, Step
+from sizewise.training.teachers.teacher_sources import Source, with_scores
+from sizewise_core.stores.claims import Claim, SupersededError
+from sizewise_core.stores.storage import Place, place
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 

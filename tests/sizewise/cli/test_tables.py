@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from sizewise import results
-from sizewise.cli.answers import trial_columns
-from sizewise.cli.tables import print_front, print_table
+from sizewise.cli.commands.answers import trial_columns
+from sizewise.cli.output.tables import print_front, print_table
 from study_folder import StudyWriter
 
 NUMBERS = pl.DataFrame(

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pseudo_terminal import in_terminal
-from sizewise.cli import terminal
-from sizewise.cli.running import running
-from sizewise.store.ledger import Record
+from sizewise.cli.output import terminal
+from sizewise.cli.output.running import running
+from sizewise.store.trials.ledger import Record
 from sizewise_prep.pipeline.steps.progress import FileProgress, Progress
 
 
@@ -109,8 +109,8 @@ def test_the_bar_of_a_large_study_fits_eighty_columns(
 LEAVE = """
 import sys, threading, types
 from pathlib import Path
-from sizewise.cli.running import running
-from sizewise.engine import leaving
+from sizewise.cli.output.running import running
+from sizewise.engine.driving import leaving
 
 driver = types.SimpleNamespace(close=lambda: None, stops=lambda why: None)
 with running("mine", Path("nowhere"), 12, False) as shown:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sizewise.config.trial import TrialConfig
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 
 PACKAGE = Path(__file__).parents[3] / "platform" / "sizewise"
 DIGESTS = ["825e8749", "931d6511", "f8268ed8"]
@@ -36,7 +36,7 @@ from sizewise import config, results
 from sizewise.config.trial import TrialConfig
 from sizewise.engine.simulated import Generated, simulate, simulated_engine
 from sizewise.search.edited import disagreement
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 from sizewise_core.errors import InputError
 from sizewise_prep.shards.manifest import Manifest
 

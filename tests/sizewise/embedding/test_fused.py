@@ -11,7 +11,7 @@ from sizewise.embedding.in_backward import is_gradient
 from sizewise.embedding.kernels import cpu
 from sizewise.embedding.kernels.threads import share_out
 from sizewise.embedding.storage.quantization import dequantize, quantize
-from sizewise.training.optimizers import build_optimizer
+from sizewise.training.steps.optimizers import build_optimizer
 
 CARDINALITIES = [1, 7, 300, 2, 40]
 CASES: dict[str, tuple[str, int, dict[str, Any]]] = {

@@ -11,7 +11,7 @@ from sizewise.embedding import Bags, Embedding, build
 from sizewise.embedding.in_backward import is_gradient
 from sizewise.embedding.kernels import cpu
 from sizewise.embedding.kernels.blocks.common import CHUNK_BLOCKS
-from sizewise.training.optimizers import build_optimizer
+from sizewise.training.steps.optimizers import build_optimizer
 
 CARDINALITIES = [1, 7, 300, 2, 40]
 ROWS, COLUMNS, DIM = 600, 2, 16

@@ -12,7 +12,7 @@ from tests.counted import ready
 
 from sizewise.embedding import Bags, Embedding, build, fused
 from sizewise.embedding.in_backward import is_gradient
-from sizewise.training.optimizers import build_optimizer
+from sizewise.training.steps.optimizers import build_optimizer
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install sizewise[gpu]")
 

@@ -12,10 +12,10 @@ import torch
 from sizewise.embedding import build, fused
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batches import Batch
-from sizewise.training.optimizers import build_optimizer
-from sizewise.training.schedule import Rates
-from sizewise.training.step import Distill, Step
+from sizewise.training.input.batches import Batch
+from sizewise.training.steps.optimizers import build_optimizer
+from sizewise.training.steps.schedule import Rates
+from sizewise.training.steps.step import Distill, Step
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),

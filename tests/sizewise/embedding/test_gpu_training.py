@@ -14,10 +14,10 @@ from sizewise.embedding.ids.counts import FeatureCounts
 from sizewise.embedding.in_backward import InBackward, is_gradient
 from sizewise.embedding.methods.hot import Hot
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batches import Batch
+from sizewise.training.input.batches import Batch
 from sizewise.training.loop import predict
-from sizewise.training.optimizers import build_optimizer
-from sizewise.training.step import Step
+from sizewise.training.steps.optimizers import build_optimizer
+from sizewise.training.steps.step import Step
 from sizewise_core.errors import InputError
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install sizewise[gpu]")

@@ -19,21 +19,22 @@ from sizewise import config as study_file
 from sizewise import results
 from sizewise.config import StudySpec
 from sizewise.embedding import full_bytes
-from sizewise.engine import creating, teachers
-from sizewise.engine.decisions import Engine
+from sizewise.engine.deciding.decisions import Engine
+from sizewise.engine.preparing import creating, teachers
 from sizewise.engine.simulated import Generated, simulate, simulated_engine
 from sizewise.export import export
 from sizewise.metrics.evaluation import Evaluation
-from sizewise.results.answering import answer
 from sizewise.results.commands import run_longer
+from sizewise.results.decision.answering import answer
 from sizewise.search.edited import disagreement
 from sizewise.search.suggest import Search
 from sizewise.search.teachers import teacher_config
 from sizewise.store import facts
-from sizewise.store.ledger import Ledger
-from sizewise.training import loop, teacher
-from sizewise.training.step import Step
-from sizewise.training.teacher_sources import Source
+from sizewise.store.trials.ledger import Ledger
+from sizewise.training import loop
+from sizewise.training.steps.step import Step
+from sizewise.training.teachers import teacher
+from sizewise.training.teachers.teacher_sources import Source
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.shards.manifest import Manifest

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from sizewise.engine.driver import only_driver
+from sizewise.engine.driving.driver import only_driver
 from sizewise.results import status
 from sizewise_core.errors import InputError
 
 DRIVER = """
 import sys, time
 from pathlib import Path
-from sizewise.engine.driver import only_driver
+from sizewise.engine.driving.driver import only_driver
 from sizewise_core.errors import InputError
 try:
     with only_driver(Path(sys.argv[1])) as driver:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from sizewise.config import SizeRange, StudySpec
-from sizewise.engine.decisions import Engine
+from sizewise.engine.deciding.decisions import Engine
 from sizewise.metrics.evaluation import Evaluation, TestScores, as_rows
 from sizewise.metrics.scores import Scores
 from sizewise.search.suggest import Search
-from sizewise.store.ledger import Ledger
-from sizewise.training import checkpoint
+from sizewise.store.trials.ledger import Ledger
+from sizewise.training.checkpoints import checkpoint
 
 ROW = Evaluation({"auc": 0.7, "embedding_bytes": 1000, "model_bytes": 2000, "iteration": 10})
 TEST = TestScores(10, Scores(0.7, 0.5, 0.9, 1.0))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from real_study import assert_equal, calm_study
-from sizewise.store import ledger
+from sizewise.store.trials import ledger
 
 STUDY = """\
 name: killed

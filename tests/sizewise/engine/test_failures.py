@@ -16,8 +16,8 @@ from ray.train.v2._internal.exceptions import (
 
 from sizewise.engine.failures import ending
 from sizewise.training.loop import DivergedError
-from sizewise_core.sealed import DamagedError
-from sizewise_core.storage import StorageError
+from sizewise_core.files.sealed import DamagedError
+from sizewise_core.stores.storage import StorageError
 
 DEAD = WorkerHealthCheckFailedError("poll failed", ray.exceptions.ActorDiedError())
 PEER = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [192.0.2.7]:4242")

@@ -8,10 +8,10 @@ import torch
 
 from s3_server import S3Server
 from sizewise.config.trial import TrialConfig
-from sizewise.training import checkpoint
+from sizewise.training.checkpoints import checkpoint
 from sizewise.training.loop import Outcome, train
-from sizewise_core.claims import SupersededError
-from sizewise_core.storage import Place, place
+from sizewise_core.stores.claims import SupersededError
+from sizewise_core.stores.storage import Place, place
 
 TIMED = {"train_seconds", "samples_per_second", "peak_memory_bytes"}
 

@@ -22,7 +22,7 @@ from sizewise.engine.ray_tune import cluster
 from sizewise.engine.ray_tune.cluster import ENVIRONMENT
 from sizewise.engine.ray_tune.placement import PlacementError, check_placement
 from sizewise.engine.ray_tune.worker_group import Workers
-from sizewise_core.ray_internals import running_address
+from sizewise_core.clusters.ray_internals import running_address
 
 ROOT = Path(__file__).parents[3]
 

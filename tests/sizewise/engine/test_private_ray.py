@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from real_study import STUDY, Command, prepare_data, wait_until
-from sizewise_core import private_ray
+from sizewise_core.clusters import private_ray
 
 SECRET = "planted-2f6c1b7ad0"
 # Not root, so that its limits count; but it may read this checkout and its interpreter, wherever they are.

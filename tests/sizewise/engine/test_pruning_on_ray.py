@@ -10,7 +10,7 @@ import pytest
 
 from real_study import STUDY, Command, assert_equal, calm_study, curves, prepare_data, wait_until
 from sizewise import results
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ pruning: {grace: 0.5, risk: 0.2}
 TOLD = """\
 import json, pathlib, sys
 from sizewise.cli import main
-from sizewise.search.samplers import Suggester
+from sizewise.search.with_optuna.samplers import Suggester
 
 def kept(say):
     def call(self, number, *what):

@@ -15,7 +15,7 @@ from sizewise import config as spec
 from sizewise import results
 from sizewise.engine import run as study
 from sizewise.metrics.evaluation import Evaluation
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 from sizewise_core.errors import InputError
 
 ROW = Evaluation({"auc": 0.7, "embedding_bytes": 1000, "model_bytes": 2000, "iteration": 10, "epoch": 1.0})

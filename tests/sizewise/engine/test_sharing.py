@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from real_study import Command
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 
 STUDY = """
 name: shared

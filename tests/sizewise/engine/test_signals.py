@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sizewise.engine import signals
+from sizewise.engine.driving import signals
 
 
 @contextmanager

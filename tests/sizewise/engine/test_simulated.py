@@ -12,10 +12,10 @@ from scipy import stats
 
 from sizewise import results
 from sizewise.config import StudySpec
-from sizewise.engine.decisions import Engine
+from sizewise.engine.deciding.decisions import Engine
 from sizewise.engine.simulated import Generated, Recorded, simulate, simulated_engine
-from sizewise.search import warm_start
-from sizewise.store.ledger import Ledger
+from sizewise.search.with_optuna import warm_start
+from sizewise.store.trials.ledger import Ledger
 from sizewise_core.errors import InputError
 
 CURVES = Generated(iterations_per_epoch=20)

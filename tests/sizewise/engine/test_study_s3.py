@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from real_study import STUDY, Command, assert_equal, calm_study, prepare_data, wait_until
 from s3_server import Door, S3Server
 from sizewise import cli, results
-from sizewise_core.storage import entries, place, write
+from sizewise_core.stores.storage import entries, place, write
 from sizewise_dashboard.launch import APP
 
 RUNS = "s3://studies/whole/runs"

@@ -20,9 +20,9 @@ from sizewise import cli, results
 from sizewise.engine.kept_weights import keep_the_front
 from sizewise.export import Deployed, evaluate, export, score
 from sizewise.export.baseline import Where, recorded
-from sizewise.results.baseline import Baseline, against
 from sizewise.results.commands import export as export_command
-from sizewise.results.intervals import point
+from sizewise.results.decision.baseline import Baseline, against
+from sizewise.results.decision.intervals import point
 from sizewise.results.weights import kept_weights
 from sizewise.store.baselines import BaselineAsked
 from sizewise_core.errors import InputError

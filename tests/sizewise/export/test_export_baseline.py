@@ -20,11 +20,11 @@ from sizewise.engine import run as study
 from sizewise.export.baseline import Where, recorded, scoring
 from sizewise.metrics.errors import error_parts
 from sizewise.metrics.evaluation import Evaluation
-from sizewise.results.baseline import Baseline, against
+from sizewise.results.decision.baseline import Baseline, against
 from sizewise.store.baselines import BaselineAsked
 from sizewise.store.study_folder import StudyFolder
-from sizewise.training.batches import Split
-from sizewise.training.predicting import evaluation_rows, predict
+from sizewise.training.input.batches import Split
+from sizewise.training.scoring.predicting import evaluation_rows, predict
 from sizewise_core.errors import InputError
 
 

@@ -14,7 +14,7 @@ from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description
 from sizewise.export.program import to_program
 from sizewise.export.scoring import evaluate, score
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batches import Split
+from sizewise.training.input.batches import Split
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.layout import Layout

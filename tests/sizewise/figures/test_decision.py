@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 from plotly.colors import unlabel_rgb
 
-from sizewise.figures import style
-from sizewise.figures.decision import SCORE_LINE, SIZE_LINE, View, _decision_info, decision
+from sizewise.figures.elements import style
+from sizewise.figures.tradeoffs.decision import SCORE_LINE, SIZE_LINE, View, _decision_info, decision
 from sizewise.results import choose, load
 from study_folder import StudyWriter, finished_study
 

@@ -6,17 +6,11 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 
-from sizewise.figures import (
-    CONFIG,
-    Axes,
-    accuracy_against_iterations,
-    accuracy_against_size,
-    style,
-    tradeoff_3d,
-)
-from sizewise.figures.iterations import _accuracy_against_iterations_info
-from sizewise.figures.size import _accuracy_against_size_info
-from sizewise.figures.tradeoff import _tradeoff_3d_info
+from sizewise.figures import CONFIG, Axes, accuracy_against_iterations, accuracy_against_size, tradeoff_3d
+from sizewise.figures.elements import style
+from sizewise.figures.tradeoffs.iterations import _accuracy_against_iterations_info
+from sizewise.figures.tradeoffs.size import _accuracy_against_size_info
+from sizewise.figures.tradeoffs.tradeoff import _tradeoff_3d_info
 from sizewise.results import Study, load
 from sizewise.theory.bounds import memory_bound
 from study_folder import FULL_BYTES, StudyWriter, finished_study

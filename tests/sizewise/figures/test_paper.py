@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from sizewise import cli
-from sizewise.figures import paper, report
+from sizewise.figures.paper import paper, report
 from sizewise.results import answer, load
-from sizewise.results.baseline import Baseline
+from sizewise.results.decision.baseline import Baseline
 from sizewise_core.errors import InputError
 from study_folder import StudyWriter, finished_study
 

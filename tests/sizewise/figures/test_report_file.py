@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sizewise.figures.report import write
+from sizewise.figures.paper.report import write
 from sizewise.results import answer, load
 from sizewise_core.errors import InputError
 from study_folder import StudyWriter, finished_study

@@ -14,11 +14,11 @@ from sizewise import config, figures, results
 from sizewise.config.trial import TrialConfig
 from sizewise.metrics.asked import TENTHS, calibration_error, group_auc, logloss_by_frequency, tenths
 from sizewise.metrics.registry import constrainable, objectives
-from sizewise.training import checkpoint
-from sizewise.training.batches import Split
 from sizewise.training.building import build_model
+from sizewise.training.checkpoints import checkpoint
+from sizewise.training.input.batches import Split
 from sizewise.training.loop import train
-from sizewise.training.predicting import predict
+from sizewise.training.scoring.predicting import predict
 from sizewise_core.errors import InputError
 from sizewise_prep.shards.manifest import Manifest
 from study_folder import StudyWriter

@@ -8,8 +8,8 @@ import pytest
 
 from sizewise.metrics.evaluation import Evaluation, TestScores, best
 from sizewise.metrics.scores import Scores
-from sizewise.store.evaluations import evaluation_line, evaluation_of
-from sizewise_core.sealed import DamagedError
+from sizewise.store.trials.evaluations import evaluation_line, evaluation_of
+from sizewise_core.files.sealed import DamagedError
 
 ROW = {"iteration": 10, "epoch": 0.5, "auc": 0.7, "brier": 0.2}
 

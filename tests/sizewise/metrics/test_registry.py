@@ -12,18 +12,18 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from sizewise import config, figures, results
-from sizewise.cli.answers import TableName, results_
+from sizewise.cli.commands.answers import TableName, results_
 from sizewise.config.trial import TrialConfig
-from sizewise.figures.report import trial_rows
+from sizewise.figures.paper.report import trial_rows
 from sizewise.metrics.registry import METRICS, Metric, constrainable, objectives
-from sizewise.results.hypervolume import hypervolume
-from sizewise.results.searching import importances
-from sizewise.search.mirror import summary
+from sizewise.results.quality.hypervolume import hypervolume
+from sizewise.results.quality.searching import importances
 from sizewise.search.suggest import Search
-from sizewise.store.ledger import Ledger
+from sizewise.search.with_optuna.mirror import summary
+from sizewise.store.trials.ledger import Ledger
 from sizewise.training.loop import Outcome, train
 from sizewise_core.errors import InputError
-from sizewise_dashboard import tables
+from sizewise_dashboard.elements import tables
 from study_folder import StudyWriter
 
 STUDY = """\
@@ -158,7 +158,7 @@ def test_dashboard_download(study: results.Study, tmp_path: Path) -> None:
         from pathlib import Path
 
         from sizewise import results
-        from sizewise_dashboard import tables
+        from sizewise_dashboard.elements import tables
 
         front = results.load(Path(runs), "scored").front
         tables.show(front, "front", tables.evaluation_columns())

@@ -12,9 +12,9 @@ from sizewise.config.trial import TrialConfig
 from sizewise.embedding import Bags, build
 from sizewise.models import MODELS
 from sizewise.models import build as build_model
-from sizewise.search.samplers import Suggester
 from sizewise.search.space import configure
-from sizewise.training.optimizers import build_optimizer
+from sizewise.search.with_optuna.samplers import Suggester
+from sizewise.training.steps.optimizers import build_optimizer
 from sizewise_core.errors import InputError
 
 CARDINALITIES, DIM, ROWS = [10, 1, 33], 5, 6

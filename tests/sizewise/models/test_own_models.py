@@ -27,7 +27,7 @@ from sizewise.models.dry_step import dry_step
 from sizewise.search.space import configure
 from sizewise.store import code
 from sizewise_core.errors import InputError
-from sizewise_core.storage import entries, place, read, write
+from sizewise_core.stores.storage import entries, place, read, write
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.layout import Layout
 

@@ -12,7 +12,7 @@ from sizewise import cli
 from sizewise.metrics.errors import encoded
 from sizewise.metrics.scores import GROUPS
 from sizewise.results import Limits, Study, answer, load, lost, status
-from sizewise.results.intervals import difference, point
+from sizewise.results.decision.intervals import difference, point
 from sizewise_core.errors import InputError
 from study_folder import StudyWriter
 

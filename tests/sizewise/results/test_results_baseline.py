@@ -16,7 +16,7 @@ from sizewise.cli.shared import baseline_of
 from sizewise.metrics.errors import error_parts
 from sizewise.metrics.scores import evaluate_scores
 from sizewise.results import Study, load
-from sizewise.results.baseline import Baseline, against
+from sizewise.results.decision.baseline import Baseline, against
 from sizewise_core.errors import InputError
 from sizewise_prep.shards.files import read_shard
 from sizewise_prep.shards.manifest import Manifest

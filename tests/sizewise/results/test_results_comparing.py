@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from sizewise.results import comparing, load
+from sizewise.results import load
+from sizewise.results.quality import comparing
 from study_folder import StudyWriter, curve, finished_study
 
 

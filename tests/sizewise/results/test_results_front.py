@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sizewise.figures import accuracy_against_iterations
 from sizewise.results import answer, hypervolume, load
-from sizewise.results.front import nondominated
+from sizewise.results.columns.front import nondominated
 from study_folder import StudyWriter, finished_study
 
 Point = tuple[float, int, int]

@@ -10,7 +10,7 @@ import pytest
 from sizewise.metrics.errors import error_parts
 from sizewise.metrics.scores import evaluate_scores
 from sizewise.results import Study, load
-from sizewise.results.intervals import Interval, difference, differences, interval, intervals, point
+from sizewise.results.decision.intervals import Interval, difference, differences, interval, intervals, point
 from study_folder import StudyWriter
 
 ROWS = 4_000

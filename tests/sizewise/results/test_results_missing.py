@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from sizewise import cli, results
-from sizewise.figures.report import write
+from sizewise.figures.paper.report import write
 from sizewise.metrics.evaluation import Evaluation
 from sizewise.results import load, status, studies
-from sizewise.store.ledger import Ledger, Record
-from sizewise.store.usage import Usage
+from sizewise.store.driving.usage import Usage
+from sizewise.store.trials.ledger import Ledger, Record
 from sizewise_core.errors import InputError
-from sizewise_core.sealed import sealed
+from sizewise_core.files.sealed import sealed
 from study_folder import StudyWriter, finished_study
 
 ANSWERS = ("choose", "status", "results", "report")

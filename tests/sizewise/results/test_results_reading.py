@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from sizewise.results import answer, fingerprint, load, status, studies
-from sizewise.store.usage import Usage
+from sizewise.store.driving.usage import Usage
 from sizewise_core.errors import InputError
 from study_folder import StudyWriter, finished_study
 

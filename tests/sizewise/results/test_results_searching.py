@@ -2,10 +2,11 @@ import json
 
 import pytest
 
-from sizewise.figures import by_setting
-from sizewise.figures import searching as figures
-from sizewise.figures.reference import is_criteo_tb, marks
-from sizewise.results import hypervolume, load, searching
+from sizewise.figures.elements.reference import is_criteo_tb, marks
+from sizewise.figures.searches import by_setting
+from sizewise.figures.searches import searching as figures
+from sizewise.results import hypervolume, load
+from sizewise.results.quality import searching
 from study_folder import StudyWriter, finished_study
 
 

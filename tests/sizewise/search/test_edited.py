@@ -8,7 +8,7 @@ import pytest
 from sizewise.config import StudySpec
 from sizewise.search.edited import disagreement
 from sizewise.search.suggest import Search
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 
 FILE = {
     "name": "s",

@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 from postgres import PASSWORD, PROGRAMS, PostgreSQL
 from sizewise.config import StudySpec
 from sizewise.metrics.evaluation import Evaluation
-from sizewise.search.mirror import mirrored, storage_url
 from sizewise.search.suggest import Search
-from sizewise.store.ledger import Ledger
+from sizewise.search.with_optuna.mirror import mirrored, storage_url
+from sizewise.store.trials.ledger import Ledger
 from sizewise_core.errors import InputError
 
 FULL_BYTES = 1_000_000

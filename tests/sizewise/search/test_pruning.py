@@ -11,13 +11,13 @@ from sklearn.metrics import roc_auc_score
 
 from sizewise import results
 from sizewise.config import PruningSpec, StudySpec
-from sizewise.engine.decisions import Engine
+from sizewise.engine.deciding.decisions import Engine
 from sizewise.metrics.errors import encoded
 from sizewise.metrics.evaluation import Evaluation
 from sizewise.metrics.scores import GROUPS, auc_parts
 from sizewise.search.pruning import Front, Rule, save, standard_error, verdict_from
 from sizewise.search.suggest import Search
-from sizewise.store.ledger import Ledger
+from sizewise.store.trials.ledger import Ledger
 from sizewise.training.loop import train
 from sizewise_prep.shards.manifest import Manifest
 

@@ -9,7 +9,7 @@ from sizewise import config as study_file
 from sizewise.config import StudySpec
 from sizewise.embedding import full_bytes
 from sizewise.search.suggest import Search
-from sizewise.store.ledger import Ledger, Record
+from sizewise.store.trials.ledger import Ledger, Record
 from sizewise_prep.shards.manifest import Manifest
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from sizewise.metrics.evaluation import Evaluation, TestScores
 from sizewise.metrics.scores import Scores
-from sizewise.store.curves import read_evaluations
-from sizewise.store.ledger import Ledger, Record
 from sizewise.store.records import TrialRecord, parse
-from sizewise_core.storage_contents import read_all
+from sizewise.store.trials.curves import read_evaluations
+from sizewise.store.trials.ledger import Ledger, Record
+from sizewise_core.stores.storage_contents import read_all
 
 TEST = TestScores(10, Scores(0.7, 0.5, 0.9, 1.0))
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from sizewise.results import load, status
-from sizewise.store.usage import Sign, Usage, used
-from sizewise_core.claims import SupersededError
+from sizewise.store.driving.usage import Sign, Usage, used
+from sizewise_core.stores.claims import SupersededError
 from study_folder import StudyWriter
 
 

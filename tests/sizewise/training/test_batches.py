@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sizewise.embedding.kernels.rows import draw_groups
-from sizewise.training import batches
-from sizewise.training.batches import Batch, Split
+from sizewise.training.input import batches
+from sizewise.training.input.batches import Batch, Split
 from sizewise_core.errors import InputError
-from sizewise_core.sealed import DamagedError
+from sizewise_core.files.sealed import DamagedError
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows, log_dense
 from sizewise_prep.shards.files import write_shard
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sizewise.config.trial import TrialConfig
-from sizewise.training import checkpoint
+from sizewise.training.checkpoints import checkpoint
 from sizewise.training.loop import Outcome, train
 
 TIMED = {"train_seconds", "samples_per_second", "peak_memory_bytes"}

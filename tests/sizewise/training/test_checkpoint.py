@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sizewise.store.study_folder import TrialFolder
-from sizewise.training import checkpoint
-from sizewise_core.sealed import DamagedError
+from sizewise.training.checkpoints import checkpoint
+from sizewise_core.files.sealed import DamagedError
 
 
 def test_the_newest_comes_back_and_two_are_kept(tmp_path: Path) -> None:

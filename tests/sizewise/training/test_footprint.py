@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from sizewise.config.trial import TrialConfig
-from sizewise.training.batches import Split
-from sizewise.training.dropout import add_dropout
 from sizewise.training.footprint import CONTEXT_BYTES, SPARE, gpu_share, training_bytes
+from sizewise.training.input.batches import Split
 from sizewise.training.loop import build_model, optimizer_bytes
-from sizewise.training.optimizers import optimizer_of
+from sizewise.training.steps.dropout import add_dropout
+from sizewise.training.steps.optimizers import optimizer_of
 from sizewise_prep.shards.manifest import Manifest
 
 

@@ -11,10 +11,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
 from sizewise.embedding import Bags, Embedding, build
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batch import Batch
-from sizewise.training.dropout import ReLUWithDropout, add_dropout, seed_dropout
-from sizewise.training.optimizers import build_optimizer, clip_gradients
-from sizewise.training.step import Step
+from sizewise.training.input.batch import Batch
+from sizewise.training.steps.dropout import ReLUWithDropout, add_dropout, seed_dropout
+from sizewise.training.steps.optimizers import build_optimizer, clip_gradients
+from sizewise.training.steps.step import Step
 from sizewise_core.errors import InputError
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sizewise.config import StudySpec, from_text, to_text
-from sizewise.training.schedule import STAIRS, Rates
+from sizewise.training.steps.schedule import STAIRS, Rates
 from sizewise_core.errors import InputError
 
 

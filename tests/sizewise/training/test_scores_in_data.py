@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from sizewise import config as study_file
-from sizewise.engine import teachers
-from sizewise.training.batches import Split
+from sizewise.engine.preparing import teachers
+from sizewise.training.input.batches import Split
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.files.sources import resolve

@@ -16,10 +16,10 @@ import torch
 from sizewise.embedding import Bags, build
 from sizewise.embedding.in_backward import step_tables
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batches import Batch
-from sizewise.training.optimizers import AdagradCountedThere, build_optimizer, restore
-from sizewise.training.predicting import predict
-from sizewise.training.step import WARM_UP, Distill, Step, graph_blocker
+from sizewise.training.input.batches import Batch
+from sizewise.training.scoring.predicting import predict
+from sizewise.training.steps.optimizers import AdagradCountedThere, build_optimizer, restore
+from sizewise.training.steps.step import WARM_UP, Distill, Step, graph_blocker
 
 CPU = torch.device("cpu")
 CARDINALITIES = [30, 7, 300]

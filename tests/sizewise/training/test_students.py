@@ -13,11 +13,12 @@ import torch
 
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS
-from sizewise.training import checkpoint, loop
-from sizewise.training.schedule import STAIRS
-from sizewise.training.step import Step
-from sizewise.training.teacher_files import file_teacher
-from sizewise.training.teacher_sources import Source
+from sizewise.training import loop
+from sizewise.training.checkpoints import checkpoint
+from sizewise.training.steps.schedule import STAIRS
+from sizewise.training.steps.step import Step
+from sizewise.training.teachers.teacher_files import file_teacher
+from sizewise.training.teachers.teacher_sources import Source
 from sizewise_core.errors import InputError
 
 TIMED = {"train_seconds", "samples_per_second", "peak_memory_bytes"}

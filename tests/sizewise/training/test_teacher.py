@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from sizewise.config.trial import TrialConfig
-from sizewise.training import checkpoint
-from sizewise.training.batches import Split
+from sizewise.training.checkpoints import checkpoint
+from sizewise.training.input.batches import Split
 from sizewise.training.loop import build_model, predict, train
-from sizewise.training.teacher import Numbers, Scorer, Teacher, TeacherScores, mean_of
-from sizewise.training.teacher_files import file_teacher
-from sizewise.training.teacher_models import model_teacher
+from sizewise.training.teachers.teacher import Numbers, Scorer, Teacher, TeacherScores, mean_of
+from sizewise.training.teachers.teacher_files import file_teacher
+from sizewise.training.teachers.teacher_models import model_teacher
 from sizewise_core.errors import InputError
-from sizewise_core.sealed import DamagedError
+from sizewise_core.files.sealed import DamagedError
 from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.verifying import verify
 
@@ -59,7 +59,7 @@ def test_batches_carry_the_score_of_each_of_their_rows(
     data: Path, world: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batches that cross blocks and shards too, for one worker and for several."""
-    monkeypatch.setattr("sizewise.training.batches.BLOCK_ROWS", 150)
+    monkeypatch.setattr("sizewise.training.input.batches.BLOCK_ROWS", 150)
     plain = Split.open(data, "train")
     scores = scores_of(Counted().teacher, data)
     scores.complete()

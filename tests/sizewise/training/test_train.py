@@ -15,8 +15,8 @@ import torch
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding.ids.keys import ContiguousKeys
 from sizewise.metrics.evaluation import best
-from sizewise.training import checkpoint
-from sizewise.training.batches import Split
+from sizewise.training.checkpoints import checkpoint
+from sizewise.training.input.batches import Split
 from sizewise.training.loop import (
     DivergedError,
     Outcome,
@@ -228,7 +228,7 @@ def test_scores_are_those_of_all_rows_in_order(
     at_once: int, trial_config: Callable[..., TrialConfig], shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many batches a GPU is left alone with."""
-    monkeypatch.setattr("sizewise.training.predicting.EVALUATED_AT_ONCE", at_once)
+    monkeypatch.setattr("sizewise.training.scoring.predicting.EVALUATED_AT_ONCE", at_once)
     model, split = build_model(trial_config(), Manifest.load(shards)), Split.open(shards, "validation")
     (whole,) = split.in_order(split.rows)
     labels, logits = predict(model, split.in_order(split.rows // 7, ahead=True), torch.device("cpu"))

@@ -13,11 +13,11 @@ from sizewise.embedding import METHODS, Bags, build
 from sizewise.models import MODELS
 from sizewise.models import build as build_model
 from sizewise.models.dlrm import DLRM
-from sizewise.training.batch import Batch
-from sizewise.training.dropout import add_dropout, seed_dropout
-from sizewise.training.optimizers import build_optimizer, clip_gradients
-from sizewise.training.schedule import Rates
-from sizewise.training.step import Step
+from sizewise.training.input.batch import Batch
+from sizewise.training.steps.dropout import add_dropout, seed_dropout
+from sizewise.training.steps.optimizers import build_optimizer, clip_gradients
+from sizewise.training.steps.schedule import Rates
+from sizewise.training.steps.step import Step
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),

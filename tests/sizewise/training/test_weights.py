@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from sizewise.metrics.scores import auc_parts, evaluate_scores, logloss_parts
-from sizewise.training.batches import Batch, Split
-from sizewise.training.predicting import Weighed
-from sizewise.training.step import Distill, Step
+from sizewise.training.input.batches import Batch, Split
+from sizewise.training.scoring.predicting import Weighed
+from sizewise.training.steps.step import Distill, Step
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.layout import Layout

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from sizewise_core.atomic import write_atomic
-from sizewise_core.compiled import compiled
+from sizewise_core.files.atomic import write_atomic
+from sizewise_core.machine.compiled import compiled
 from sizewise_core.names import PlainName
 from sizewise_prep.pipeline.jobs.row_files import Part, Spilled, gather, gather_lists
 from sizewise_prep.pipeline.jobs.sorting import Times

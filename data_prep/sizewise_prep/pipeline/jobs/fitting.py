@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from sizewise_core.atomic import write_atomic
+from sizewise_core.files.atomic import write_atomic
 from sizewise_core.names import PlainName
 from sizewise_prep.pipeline.jobs.assembly import Cut
 from sizewise_prep.pipeline.jobs.row_files import gather

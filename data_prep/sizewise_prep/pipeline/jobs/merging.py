@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from sizewise_core.atomic import write_atomic
+from sizewise_core.files.atomic import write_atomic
 from sizewise_prep.shards.manifest import Shard, problem_of
 from sizewise_prep.shards.values import counts
 from sizewise_prep.shards.values.distinct import Run

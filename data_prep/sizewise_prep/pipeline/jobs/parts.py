@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from sizewise_core.atomic import HashingWriter, hashed_file, write_atomic
 from sizewise_core.errors import InputError
+from sizewise_core.files.atomic import HashingWriter, hashed_file, write_atomic
 from sizewise_prep.pipeline.jobs import row_files
 from sizewise_prep.pipeline.jobs.row_files import Spilled
 from sizewise_prep.pipeline.jobs.sorting import Times

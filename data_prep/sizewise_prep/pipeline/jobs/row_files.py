@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from sizewise_core.atomic import CACHED, atomic_file
+from sizewise_core.files.atomic import CACHED, atomic_file
 from sizewise_core.names import PlainPath
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from sizewise_core.atomic import CACHED, atomic_file
+from sizewise_core.files.atomic import CACHED, atomic_file
 from sizewise_core.names import PlainPath
 
 Longs = npt.NDArray[np.int64]

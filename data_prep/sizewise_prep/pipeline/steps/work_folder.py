@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from sizewise_core.atomic import is_free, write_atomic
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place
+from sizewise_core.files.atomic import is_free, write_atomic
+from sizewise_core.stores.storage import Place
 from sizewise_prep.pipeline.jobs import parts
 from sizewise_prep.raw.files import reader
 from sizewise_prep.raw.files.sources import RawFile

@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sizewise_core.atomic import HashingWriter, hashed_file
+from sizewise_core.files.atomic import HashingWriter, hashed_file
 from sizewise_prep.planted.columns.added import Values
 from sizewise_prep.planted.output import BETWEEN, Format
 from sizewise_prep.planted.text import digits

@@ -32,9 +32,9 @@ from typing import IO, Any, BinaryIO, Literal, Protocol, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from sizewise_core import storage
 from sizewise_core.errors import InputError
-from sizewise_core.storage import place
+from sizewise_core.stores import storage
+from sizewise_core.stores.storage import place
 from sizewise_prep.raw.files.sources import RawFile, found_file, resolve_paths
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.options import ListForm

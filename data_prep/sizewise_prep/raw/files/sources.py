@@ -4,7 +4,7 @@
         raw.bytes, raw.compressed
         with raw.open() as stream: ...         # the file's own bytes
 
-Files are local or anything that fsspec opens (s3://, gs://, file://, memory://, ...), through `sizewise_core.storage`.
+Files are local or what fsspec opens (s3://, gs://, file://, memory://, ...), by `sizewise_core.stores.storage`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
-from sizewise_core import storage
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, StorageError, place
+from sizewise_core.stores import storage
+from sizewise_core.stores.storage import Place, StorageError, place
 from sizewise_prep.raw.files.compression import codec_of, unpacked
 from sizewise_prep.raw.files.formats import START_BYTES, foreign, table_format
 

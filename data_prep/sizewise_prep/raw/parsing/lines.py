@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy import uint8, uint32, uint64
 
-from sizewise_core.compiled import compiled
+from sizewise_core.machine.compiled import compiled
 
 _EACH = 0x0101010101010101  # a byte's value in each of eight bytes
 _NEWLINE = 0x0A

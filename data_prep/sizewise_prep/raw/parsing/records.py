@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy import int32, int64
 
-from sizewise_core.compiled import compiled
+from sizewise_core.machine.compiled import compiled
 
 STRAY = -1
 """In place of a count of fields: more than a separator or a line break follows a closing quote."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sizewise_core.compiled import compiled
+from sizewise_core.machine.compiled import compiled
 
 SINGLE, LIST, NUMBER = 1, 2, 3
 """Kinds of columns: a category, a list of them, a number."""

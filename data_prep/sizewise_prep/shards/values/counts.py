@@ -28,9 +28,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sizewise_core.atomic import CACHED, BusyError, atomic_folder, hashed_file, write_atomic
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, place
+from sizewise_core.files.atomic import CACHED, BusyError, atomic_folder, hashed_file, write_atomic
+from sizewise_core.stores.storage import Place, place
 from sizewise_prep.shards.cache import cache_folder, fetched, local_shards
 from sizewise_prep.shards.files import read_shard
 from sizewise_prep.shards.manifest import COUNTS, NAME, Manifest, Shard, problem_of

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sizewise_core.atomic import hashed_file
+from sizewise_core.files.atomic import hashed_file
 from sizewise_prep.raw.parsing.rows import ListColumn
 
 Words = npt.NDArray[np.uint32]

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
-from sizewise_core.atomic import atomic_file, hashed_file, write_atomic
 from sizewise_core.errors import InputError
+from sizewise_core.files.atomic import atomic_file, hashed_file, write_atomic
 from sizewise_prep.shards.arrow_files import Column, MalformedError, mapped
 from sizewise_prep.shards.files import column_of, digest
 from sizewise_prep.shards.manifest import Manifest, Shard, problem_of

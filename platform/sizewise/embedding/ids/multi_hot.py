@@ -21,8 +21,8 @@ from sizewise.embedding.bags import Bags
 from sizewise.embedding.ids.hashing import MASK32, FastHash, lowbias32
 from sizewise.embedding.kernels.blocks.common import Array, mixed
 from sizewise.embedding.kernels.threads import share_out
-from sizewise_core.compiled import jit
 from sizewise_core.errors import InputError
+from sizewise_core.machine.compiled import jit
 
 SIZES = (3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3, 1, 1)
 """Values in the list of each of Criteo's features."""

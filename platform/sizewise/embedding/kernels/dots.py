@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sizewise.embedding.kernels.threads import share_out
 from sizewise.embedding.kernels.vectors import WIDEST, dot, weighted_sum
-from sizewise_core.compiled import jit
+from sizewise_core.machine.compiled import jit
 
 PRODUCTS_PER_THREAD = 2**22  # fewer are done before a second thread has begun
 

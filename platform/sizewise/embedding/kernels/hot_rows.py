@@ -20,7 +20,7 @@ from sizewise.embedding.bags import Bags
 from sizewise.embedding.kernels.blocks.common import mixed
 from sizewise.embedding.kernels.threads import share_out
 from sizewise.embedding.kernels.vectors import prefetch
-from sizewise_core.compiled import jit
+from sizewise_core.machine.compiled import jit
 
 CHUNK = 4096  # ids whose places are computed at a time
 IDS_PER_THREAD = 65_536  # fewer do not repay a second thread

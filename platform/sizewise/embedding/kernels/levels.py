@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sizewise_core.compiled import compiled, jit
+from sizewise_core.machine.compiled import compiled, jit
 
 Array = npt.NDArray[Any]
 

@@ -28,7 +28,7 @@ from sizewise.embedding.kernels.vectors import (
     prefetch_far,
     prefetch_to_write,
 )
-from sizewise_core.compiled import jit
+from sizewise_core.machine.compiled import jit
 
 AHEAD = 8  # rows between the prefetch of an offset and the write to it
 FAR = 40  # rows between the prefetch of one and its read: further than the hardware looks, whose pages end at 4 kB

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from sizewise_core import limits
+from sizewise_core.machine import limits
 
 _Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 Run = Callable[[int, int], None]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sizewise.embedding.kernels.threads import share_out
-from sizewise_core.compiled import jit
+from sizewise_core.machine.compiled import jit
 
 NUMBERS_PER_THREAD = 2**20  # fewer do not repay a second thread
 

@@ -15,20 +15,20 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sizewise.config import StudySpec
+from sizewise.engine.driving.signals import deferred
 from sizewise.engine.ray_tune.placement import PlacementError, check_placement
-from sizewise.engine.signals import deferred
-from sizewise_core import limits
-from sizewise_core.private_ray import private_ray, temporary_folder
-from sizewise_core.ray_address import RefusedError, joinable
-from sizewise_core.ray_internals import (
+from sizewise_core.clusters.private_ray import private_ray, temporary_folder
+from sizewise_core.clusters.ray_address import RefusedError, joinable
+from sizewise_core.clusters.ray_internals import (
     InstalledCode,
     not_propagated,
     own_node,
     processes_in_own_groups,
     sigterm_left_alone,
 )
+from sizewise_core.files.yaml_files import load_yaml
+from sizewise_core.machine import limits
 from sizewise_core.units import format_bytes
-from sizewise_core.yaml_files import load_yaml
 
 log = logging.getLogger(__name__)
 ENVIRONMENT = {

@@ -11,11 +11,11 @@ from typing import Any
 
 import ray
 
-from sizewise.engine.teachers import scores_of
-from sizewise.training.teacher import TeacherScores
-from sizewise.training.teacher_sources import Source
+from sizewise.engine.preparing.teachers import scores_of
+from sizewise.training.teachers.teacher import TeacherScores
+from sizewise.training.teachers.teacher_sources import Source
 from sizewise_core.errors import InputError
-from sizewise_core.sealed import JsonObject
+from sizewise_core.files.sealed import JsonObject
 from sizewise_core.units import format_count
 
 log = logging.getLogger(__name__)

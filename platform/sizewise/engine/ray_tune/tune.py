@@ -20,7 +20,8 @@ from ray import cloudpickle, tune
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sizewise.engine.decisions import Engine
+from sizewise.engine.deciding.decisions import Engine
+from sizewise.engine.driving.study_log import scratch
 from sizewise.engine.failures import NO_MEMORY, ending, memory_kills, no_room
 from sizewise.engine.messages import (
     Assignment,
@@ -35,10 +36,9 @@ from sizewise.engine.messages import (
 )
 from sizewise.engine.ray_tune.actor import TrialActor
 from sizewise.engine.ray_tune.cluster import credentials
-from sizewise.engine.study_log import scratch
 from sizewise.engine.time_limits import Watch
 from sizewise_core.errors import InputError
-from sizewise_core.storage import place
+from sizewise_core.stores.storage import place
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from sizewise.store import code
 from sizewise.store.study_folder import StudyFolder
 from sizewise.training.loop import DivergedError, Worker, train
 from sizewise.training.memory import reset_peak_memory
-from sizewise_core import allocator
-from sizewise_core.storage import place
+from sizewise_core.machine import allocator
+from sizewise_core.stores.storage import place
 
 
 def serve(config: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
     at = Where.of_study(study, place("runs"))
     record = recorded(BaselineAsked.read("today.onnx,bytes=20MB"), at)        # scored once, then kept in the study
-    sizewise.results.baseline.Baseline.of(record)
+    sizewise.results.decision.baseline.Baseline.of(record)
 
 Programs of others are code: only `run` and `--baseline` load them, by the path that their user names.
 """

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sizewise.training.batch import Batch
-from sizewise.training.batches import Split
+from sizewise.training.input.batch import Batch
+from sizewise.training.input.batches import Split
 from sizewise_core.errors import InputError, shown
 
 ENDINGS = (".pt", ".pth", ".pt2", ".ts", ".jit", ".onnx")

@@ -14,18 +14,18 @@ from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed
 from sizewise.metrics.errors import error_parts
 from sizewise.metrics.scores import evaluate_scores
 from sizewise.results import Study
-from sizewise.results.baseline import of_figures
 from sizewise.results.data import data_of
+from sizewise.results.decision.baseline import of_figures
 from sizewise.store import baselines
 from sizewise.store.baselines import BaselineAsked
 from sizewise.store.data_identity import fingerprint
 from sizewise.store.records import BaselineRecord
 from sizewise.store.study_folder import MOST_YAML_BYTES, StudyFolder
-from sizewise.training.batches import Split
-from sizewise.training.predicting import EVALUATION_BATCH, EVALUATION_BATCH_CPU
+from sizewise.training.input.batches import Split
+from sizewise.training.scoring.predicting import EVALUATION_BATCH, EVALUATION_BATCH_CPU
 from sizewise_core.errors import InputError
-from sizewise_core.storage import Place, read
-from sizewise_core.yaml_files import YamlError, parse_yaml
+from sizewise_core.files.yaml_files import YamlError, parse_yaml
+from sizewise_core.stores.storage import Place, read
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.files import digest
 from sizewise_prep.shards.manifest import Manifest

@@ -28,7 +28,7 @@ from sizewise.embedding.kernels.blocks.common import (
     unpack_slowly,
 )
 from sizewise.embedding.kernels.vectors import add_floats, copy_floats, inlined, prefetch
-from sizewise_core.compiled import jit
+from sizewise_core.machine.compiled import jit
 
 
 @inlined

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from numba import int64, uint32, uint64
 
 from sizewise.embedding.kernels.vectors import WIDEST, adagrad_floats, add_floats, inlined, prefetch
-from sizewise_core.compiled import jit
+from sizewise_core.machine.compiled import jit
 
 CHUNK_BLOCKS = 4096  # hashed at a time, into 32 KB
 AHEAD = 32  # blocks prefetched ahead: enough loads in flight to hide the latency of the last-level cache

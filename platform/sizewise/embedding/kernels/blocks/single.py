@@ -36,7 +36,7 @@ from sizewise.embedding.kernels.vectors import (
     unpack_floats,
     unpack_stream,
 )
-from sizewise_core.compiled import jit
+from sizewise_core.machine.compiled import jit
 
 
 @inlined

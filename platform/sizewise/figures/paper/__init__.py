@@ -1,0 +1,1 @@
+"""The report, and figures for paper and print."""

@@ -1,0 +1,1 @@
+"""Settings and objectives, and how a search went."""

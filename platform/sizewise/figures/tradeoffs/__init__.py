@@ -1,0 +1,1 @@
+"""Accuracy against size and iterations."""

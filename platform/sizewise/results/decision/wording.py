@@ -1,0 +1,138 @@
+"""The study's answer in words: which model, against what, and how sure that is."""
+
+import math
+
+import polars as pl
+
+from sizewise.metrics.scores import SMALL
+from sizewise.results.decision.choosing import EPSILON, Point, failed_seeds, iterations_text, near
+from sizewise.results.decision.intervals import Interval
+from sizewise.results.reading import Study
+from sizewise_core.units import format_auc, format_bytes, format_ratio
+
+
+def lost_text(loss: Interval) -> str:
+    """A difference in words, and what its interval rests on where that is not the usual."""
+    how = {"paired": "", "independent": ", the two taken for independent", "unknown": ""}[loss.basis]
+    seeds = f", seeds differing by {loss.seeds_error:.4f}" if loss.seeds_error else ""
+    return f"AUC {loss.text}{how}{seeds}"
+
+
+def uncertainty(study: Study, loss: Interval, tolerance: float, rows_enough: int | None) -> str:
+    """That the validation split is too small for the answer to be taken at its word, where it is.
+
+    Args:
+        study: the answer's.
+        loss: what it loses.
+        tolerance: what it may lose.
+        rows_enough: about how many rows would tell.
+    """
+    rows = study.record.data.rows.validation
+    if rows_enough:
+        return (
+            f" {rows:,} validation rows do not tell whether a smaller one loses more than {tolerance:g}: about "
+            f"{rows_enough:,} would be enough."
+            if loss.low >= -tolerance - EPSILON
+            else f" {rows:,} validation rows do not tell whether it loses more than {tolerance:g}: about "
+            f"{rows_enough:,} would be enough."
+        )
+    if loss.basis == "paired" and loss.rows_error:
+        if loss.low >= -tolerance - EPSILON or not rows:
+            return ""
+        return f" Whether it loses more than {tolerance:g} is not sure: more replicates are what would tell."
+    error = study.record.data.auc_error
+    if not SMALL < error < math.inf:
+        return ""
+    return (
+        f" With {rows:,} validation rows, differences below about {error:.2g} may be chance: that is the standard "
+        "error of an AUC."
+    )
+
+
+def sentence_within(
+    study: Study, best: Point, found: Point, tolerance: float, wanted: str, confident: bool, met: bool
+) -> str:
+    """The sentence of an answer that has to keep to limits, or be sure.
+
+    Args:
+        study: the answer's.
+        best: the model of the highest AUC.
+        found: the answer.
+        tolerance: what it may lose.
+        wanted: the limits in words; "" for none.
+        confident: whether it has to be sure.
+        met: whether it loses so little.
+    """
+    size = format_bytes(found.size) + (f" in {found.stored_as}" if found.stored_as else "")
+    against = f"the best ({format_auc(best.auc)}, {format_bytes(best.size)})"
+    among = f" with {wanted}" if wanted else ""
+    surely = "surely " if confident else ""
+    if not met:
+        return (
+            f"No model{among} {surely}loses at most {tolerance:g} AUC to {against}. The most accurate one is {size} "
+            f"(AUC {format_auc(found.auc)})."
+        )
+    if confident and found.trial_id == best.trial_id and found.size == best.size:
+        return f"No smaller model{among} surely loses at most {tolerance:g} AUC to {against}: it is the answer itself."
+    smaller = f": {_short(best.size / found.size)} smaller" if best.size > found.size else ""
+    return (
+        f"The smallest model{among} that {surely}loses at most {tolerance:g} AUC to {against} is {size} "
+        f"(AUC {format_auc(found.auc)}){smaller}."
+    )
+
+
+def sentence(study: Study, best: Point, smallest: Point, tolerance: float) -> str:
+    """The sentence of the usual answer.
+
+    Args:
+        study: the answer's.
+        best: the model of the highest AUC.
+        smallest: the answer.
+        tolerance: what it may lose.
+    """
+    weight, auc = format_bytes(smallest.size), format_auc(smallest.auc)
+    weight += f" in {smallest.stored_as}" if smallest.stored_as else ""
+    full = study.record.data.full_bytes
+    against_full = ""
+    if full and full > smallest.size:
+        against_full = f", {format_ratio(full / smallest.size)} smaller than the full tables"
+    if study.candidates["trial_id"].n_unique() == 1:
+        found = f"AUC {format_auc(best.auc)} at {weight} after {iterations_text(best.iteration)}"
+        so_far = "" if study.state == "finished" else " so far"
+        return f"Only one trial has been evaluated{so_far}: {found}{against_full}."
+    if smallest.size == best.size:
+        alone = near(study.candidates, tolerance)
+        rest = "no other model" if alone["trial_id"].n_unique() == 1 else "no smaller model"
+        said = (
+            f"The best model (AUC {format_auc(best.auc)}, {weight}) is also the smallest: {rest} comes "
+            f"within {tolerance:g} AUC of it{against_full.replace(', ', '; it is ', 1)}."
+        )
+    else:
+        said = (
+            f"The smallest model within {tolerance:g} AUC of the best ({format_auc(best.auc)}, "
+            f"{format_bytes(best.size)}) is {weight} (AUC {auc}): {_short(best.size / smallest.size)} "
+            f"smaller{_for_iterations(smallest, best)}"
+        )
+        # Where the best model is about as large as the full tables, it has been said already.
+        said += f"{against_full.replace(', ', ', and ', 1)}." if full and full > 1.1 * best.size else "."
+    if failed := failed_seeds(study, smallest):
+        said = f"{said[:-1]}{failed}."
+    if study.state == "finished":
+        return said
+    done = study.trials.filter(pl.col("state").is_in(["finished", "pruned"])).height
+    asked = study.record.trials or study.trials.height
+    return f"So far, with {done} of {asked} trials finished, {said[0].lower()}{said[1:]}"
+
+
+def _for_iterations(smallest: Point, best: Point) -> str:
+    """How many iterations the smaller one took; nothing where the learning rate of only one of both had fallen."""
+    if smallest.cooled_down != best.cooled_down:
+        return ""
+    iterations = smallest.iteration / best.iteration if best.iteration else 1.0
+    cost = "the same number of" if f"{iterations:.3g}" == "1" else f"{_short(iterations)} the"
+    return f", for {cost} iterations"
+
+
+def _short(ratio: float) -> str:
+    """Two significant digits up to ten: one run of a stochastic search does not support a third."""
+    return format_ratio(float(f"{ratio:.2g}") if ratio < 10 else ratio)

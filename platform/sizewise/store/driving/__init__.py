@@ -1,0 +1,1 @@
+"""Who drives a study, and what its trials use."""

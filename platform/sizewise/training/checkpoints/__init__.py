@@ -1,0 +1,1 @@
+"""What a trial keeps on disk to go on from."""

@@ -1,0 +1,1 @@
+"""What a model predicts for many rows, and metrics of that."""

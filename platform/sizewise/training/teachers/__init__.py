@@ -1,0 +1,1 @@
+"""Teachers, whose log-odds students train against."""

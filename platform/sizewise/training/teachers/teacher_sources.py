@@ -1,0 +1,184 @@
+"""What a teacher is made of, as plain records that go to workers, and the teacher out of them.
+
+sources = [Source(kind="trial", name="criteo/0007", path=..., digest=..., config=...)]
+teacher = teacher_of(sources, Path("data/criteo"))          # the mean of all of them
+"""
+
+import gc
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from sizewise.config.trial import TrialConfig
+from sizewise.store.study_folder import StudyFolder, number_name
+from sizewise.store.trials.ledger import Record
+from sizewise.training.checkpoints import checkpoint
+from sizewise.training.input.batches import Split
+from sizewise.training.memory import reset_peak_memory
+from sizewise.training.teachers.teacher import Numbers, Teacher, TeacherScores, mean_of
+from sizewise.training.teachers.teacher_files import file_teacher
+from sizewise.training.teachers.teacher_models import model_teacher
+from sizewise_core.errors import InputError
+from sizewise_core.files.sealed import DamagedError, JsonObject
+from sizewise_core.machine import allocator
+from sizewise_core.stores.storage import Place, place
+from sizewise_prep.shards.cache import local_shards
+from sizewise_prep.shards.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+
+class Source(BaseModel):
+    """One model, or one file or column of scores, that a student learns from.
+
+    Attributes:
+        kind: a trial's weights, an exported model's folder, a file of scores, or a column of the shards.
+        name: what messages and tables call it.
+        path: of the weights, the folder or the file.
+        digest: of the content.
+        config: all settings of a trial, flat.
+        rows: of the training split, for a file of scores.
+        iterations: that it was trained for, over all of it; None where that is not known.
+        train_seconds: what its training took; None where that is not known.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["trial", "export", "scores", "column"]
+    name: str
+    path: str
+    digest: str
+    config: JsonObject = {}
+    rows: int = 0
+    iterations: int | None = None
+    train_seconds: float | None = None
+
+
+Opener = Callable[[Source, Path], Teacher]
+
+
+def teacher_of(
+    sources: Sequence[Source],
+    data: Path,
+    device: torch.device | None = None,
+    openers: Mapping[str, Opener] | None = None,
+) -> Teacher:
+    """The mean of some sources.
+
+    Args:
+        sources: at least one.
+        data: the shards whose rows it scores, on this machine.
+        device: where models compute; the CPU where it is left out.
+        openers: for kinds that this room cannot open; without one, their scores must have been computed before.
+    """
+
+    def one(source: Source) -> Teacher:
+        if openers and source.kind in openers:
+            return openers[source.kind](source, data)
+        if source.kind == "scores":
+            return file_teacher(Path(source.path), source.rows, source.digest)
+        if source.kind == "column":
+            return Teacher(source.name, source.digest, lambda: _of_column)
+        if source.kind == "trial":
+            config = TrialConfig.from_flat(source.config)
+            return model_teacher(source.name, config, place(source.path), source.digest, data, device)
+        return Teacher(source.name, source.digest, lambda: _not_here(source))
+
+    return mean_of([one(source) for source in sources])
+
+
+def with_scores(split: Split, config: TrialConfig, sources: Sequence[Source], device: torch.device) -> Split:
+    """The training split with its teacher's scores, computed now as far as they have not been.
+
+    Args:
+        split: of the trial's data.
+        config: of the trial.
+        sources: what its teacher consists of.
+        device: where models compute.
+
+    Raises:
+        InputError: there are no sources, or one cannot be used.
+    """
+    if not sources:
+        raise InputError(f"distill.teacher: {', '.join(config.train.distill_teacher)} was not found")
+    data = local_shards(config.data)
+    scores = TeacherScores.of(teacher_of(sources, data, device), config.data, Manifest.load(data), split)
+    if scores.missing():
+        scores.complete()
+        gc.collect()
+        allocator.give_back()
+        reset_peak_memory(device)  # the trial's own peak comes without its teacher's
+    return split.with_teacher(scores.shard)
+
+
+def scored(sources: Sequence[Source], data: str) -> int:
+    """How many shards have the scores of some sources, as far as this machine sees; 0 of data in an object store."""
+    folder = place(data)
+    if not isinstance(folder, Path):
+        return 0
+    scores = TeacherScores.of(
+        teacher_of(sources, folder), data, Manifest.load(folder), Split.open(folder, "train")
+    )
+    return len(scores.shards) - len(scores.missing())
+
+
+def _of_column(shard: Split, first: int) -> Numbers:
+    scores = shard.stored().scores
+    assert scores is not None  # the manifest was asked for the column
+    return scores
+
+
+def _not_here(source: Source) -> Any:
+    raise InputError(
+        f"distill.teacher: the scores of {source.name} are not on this machine, which cannot run it: share the data's "
+        "folder between machines"
+    )
+
+
+def trained_here(folder: Place, teachers: Sequence[Record]) -> list[Source]:
+    """The teachers that a study has trained itself, by their last weights, which no validation row has chosen.
+
+    Args:
+        folder: the study's.
+        teachers: their records.
+
+    Raises:
+        InputError: none of them could be trained, or the weights of one are gone or damaged.
+    """
+    found = []
+    for record in teachers:
+        if record.state != "finished":
+            log.warning(
+                "distill.teacher: trial %d has %s: its students learn from the others",
+                record.trial_id,
+                record.state,
+            )
+            continue
+        name = f"{folder.name}/{number_name(record.trial_id)}"
+        newest = checkpoint.newest(StudyFolder(folder).checkpoints_of(record.key).path)
+        try:
+            if newest is None:
+                raise DamagedError("its checkpoint is gone")
+            digest = checkpoint.digest_of(place(newest))
+        except DamagedError as error:
+            raise InputError(f"distill.teacher: {name}: {error}: start another study") from None
+        found.append(
+            Source(
+                kind="trial",
+                name=name,
+                path=newest,
+                digest=digest,
+                config=record.config,
+            )
+        )
+    if not found:
+        errors = dict.fromkeys(record.error for record in teachers if record.error)
+        raise InputError(
+            f"no teacher of this study's could be trained ({'; '.join(errors)}): start another study with another "
+            "distill.teacher"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Files of this machine: atomic, sealed, and those of other people."""

@@ -1,0 +1,1 @@
+"""This machine: memory, CPUs, and code that is compiled for it."""
