@@ -45,7 +45,7 @@ def _page(name: str, title: str, *arguments: Any) -> st.Page:
 
 def _show(name: str, *arguments: Any) -> None:
     """Run the page of this name. Its module is imported only now: some need libraries that take a second."""
-    import_module(f"sizewise_dashboard.pages.{name}").page(*arguments)
+    import_module(f"sizewise_dashboard.content.{name}").page(*arguments)
 
 
 main(place(sys.argv[1] if len(sys.argv) > 1 else "runs"))

@@ -91,7 +91,7 @@ def _warm(runs: Place) -> None:
     """Do what the first visitor would wait for: load the libraries, read and draw the study that changed last."""
     from sizewise import results
     from sizewise_dashboard import snapshots
-    from sizewise_dashboard.pages import decide
+    from sizewise_dashboard.content import decide
 
     try:
         for name in results.studies(runs)["name"].head(1):
@@ -100,7 +100,7 @@ def _warm(runs: Place) -> None:
         pass  # the page shows it
     time.sleep(_PAUSE)
     for page in ("studies", "trials", "explore", "compare", "data"):
-        import_module(f"sizewise_dashboard.pages.{page}")
+        import_module(f"sizewise_dashboard.content.{page}")
 
 
 def _checked(base_path: str) -> str:

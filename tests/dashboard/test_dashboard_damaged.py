@@ -18,7 +18,7 @@ def _page(runs: str, page: str) -> None:
     from sizewise_dashboard.elements.parts import pick_study
 
     pick_study(Path(runs))
-    import_module(f"sizewise_dashboard.pages.{page}").page(Path(runs))
+    import_module(f"sizewise_dashboard.content.{page}").page(Path(runs))
 
 
 def _words(app: AppTest) -> str:

@@ -46,7 +46,7 @@ def _page(runs: str, page: str) -> None:
     from sizewise_dashboard.elements.parts import pick_study
 
     pick_study(Path(runs))
-    import_module(f"sizewise_dashboard.pages.{page}").page(Path(runs))
+    import_module(f"sizewise_dashboard.content.{page}").page(Path(runs))
 
 
 @pytest.fixture

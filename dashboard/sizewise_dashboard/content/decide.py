@@ -14,6 +14,7 @@ from sizewise_core.errors import InputError
 from sizewise_core.stores.storage import Place
 from sizewise_core.units import format_seconds
 from sizewise_dashboard import snapshots
+from sizewise_dashboard.content.studies import cost
 from sizewise_dashboard.decision import card, limits, views
 from sizewise_dashboard.decision.limits import Limits
 from sizewise_dashboard.decision.uncertainty import with_ends
@@ -27,7 +28,6 @@ from sizewise_dashboard.elements.parts import (
     show_failed_trial,
     show_problems,
 )
-from sizewise_dashboard.pages.studies import cost
 from sizewise_dashboard.snapshots import Drawing, Snapshot
 
 # Seconds between updates. A study that has not finished may be resumed at any time.
