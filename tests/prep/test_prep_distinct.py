@@ -1,5 +1,7 @@
 """Exact counts of 32-bit words, with few of them in memory."""
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -7,24 +9,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sizewise_prep.shards.values import distinct
 from sizewise_prep.shards.values.distinct import Run, merged, ranges, union
 
 word = st.one_of(st.integers(0, 50), st.integers(0, 2**32 - 1), st.integers(2**32 - 20, 2**32 - 1))
 sets = st.lists(st.sets(word, max_size=40), max_size=12)
 
 
-@given(sets=sets, limit=st.integers(1, 60))
+@given(sets=sets, limit=st.integers(1, 60), step=st.integers(1, 9))
 @settings(deadline=None)
-def test_ranges_cover_every_word_once_within_the_limit(sets: list[set[int]], limit: int) -> None:
+def test_ranges_cover_every_word_once_and_are_as_wide_as_the_limit_allows(
+    sets: list[set[int]], limit: int, step: int
+) -> None:
     runs = [np.array(sorted(one), np.uint32) for one in sets]
     found: list[int] = []
-    for parts in ranges(runs, limit):
-        held = sum(part.stop - part.start for part in parts)
-        words = union(runs, parts).tolist()
-        assert held <= limit or len(words) == 1  # one value may be in more runs than the limit
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(distinct, "_STEP", step)
+        every = list(ranges(runs, limit))
+    left = sorted(chain(*runs))
+    for pieces in every:
+        held = [int(word) for piece in pieces for word in piece.words]
+        for run, piece in zip(runs, pieces, strict=True):
+            assert piece.words.tolist() == run[piece.start : piece.start + len(piece.words)].tolist()
+        words = union([piece.words for piece in pieces]).tolist()
+        assert len(held) <= limit or len(words) == 1  # one value may be in more runs than the limit
         assert words
         assert not found or found[-1] < words[0]
         found += words
+        left = left[len(held) :]
+        if left:  # with the next value it would hold too many
+            assert len(held) + left.count(left[0]) > limit
     assert found == sorted(set().union(*sets))
 
 
@@ -70,20 +84,22 @@ def test_merged_runs_count_training_rows_only(tmp_path: Path, limit: int) -> Non
     assert np.concatenate([part.clicks for part in found]).tolist() == [(clicked == w).sum() for w in words]
 
 
-def test_what_was_read_of_runs_leaves_memory(tmp_path: Path) -> None:
+def test_no_file_of_a_run_stays_in_memory(tmp_path: Path) -> None:
     """Else memory would grow with the log: 48 MB of words, counts and clicks are read 60,000 words at a time."""
     rows = 1_000_000
     ids = [np.arange(rows, dtype=np.uint32)[:, None] * 4 + number for number in range(4)]
     labels = np.ones(rows, np.uint8)
     runs = [Run.written(tmp_path / f"{n}.u32", one, labels)[0] for n, one in enumerate(ids)]
+    smaps = Path("/proc/self/smaps")
 
-    def mapped() -> int:
-        """Bytes of files in this process's memory."""
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("RssFile:")[1].split()[0]) * 1024
+    def most(read: Iterator[object]) -> int:
+        """Bytes of the runs' files in memory at most, looked at whenever something is read."""
+        found = 0
+        for _ in read:
+            entries = smaps.read_text().split("VmFlags:")
+            of_runs = [entry for entry in entries if str(tmp_path) in entry]
+            found = max(found, sum(1024 * int(entry.split("Rss:")[1].split()[0]) for entry in of_runs))
+        return found
 
-    before, most, words = mapped(), 0, 0
-    for part in merged(runs, 0, 60_000):
-        most, words = max(most, mapped()), words + len(part.words)
-    assert words == 4 * rows
-    assert most - before < 16e6
+    assert most(iter(runs[0].column(0)[:: rows // 10])) > 1e6  # it would be seen
+    assert most(merged(runs, 0, 60_000)) == 0

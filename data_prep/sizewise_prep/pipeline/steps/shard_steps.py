@@ -36,7 +36,8 @@ from sizewise_prep.shards.values.distinct import BYTES_PER_WORD, Run
 from sizewise_prep.shards.values.vocabulary import Numbered, NumberJob
 
 _MERGE_MEMORY = 300 * 10**6  # bytes that a worker takes to merge, without its words
-_WORDS_OF_A_RUN = 1 << 16  # that are merged at a time
+_WORDS_OF_A_RUN = 1 << 12  # that are merged at a time, if they are more than this with few runs:
+_WORDS = 1 << 20
 
 Steps = Generator[Progress, None, Manifest]
 Job = TypeVar("Job", ShardJob, FitJob, NumberJob, MergeJob)
@@ -217,12 +218,12 @@ class _ShardSteps:
         return [done[job.column] for job in jobs]
 
     def _words(self, runs: int) -> int:
-        """How many words of so many runs a worker may merge at a time: as many as fit, up to where more save no time.
+        """How many words of so many runs a worker may merge at a time: as many as save time, as far as they fit.
 
-        Beside its words, a range costs only the look-up of its end in every run.
+        Beside its words, a range costs a few small reads of every run. Up to 256 runs the memory is the same.
         """
         fitting = (self._workers.share(self._memory) - _MERGE_MEMORY) // BYTES_PER_WORD
-        return max(1 << 20, min(fitting, _WORDS_OF_A_RUN * runs))
+        return max(_WORDS, min(fitting, _WORDS_OF_A_RUN * runs))
 
     def _manifest(
         self,

@@ -10,7 +10,6 @@ for the words of all runs in a range to fit a limit. So memory does not grow wit
 
 from __future__ import annotations
 
-import bisect
 import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ Counts = npt.NDArray[np.int64]
 
 _TOGETHER = 4  # columns that are copied at a time
 _TILE = 2048  # rows, few enough to stay in the processor's cache
+_STEP = 512  # every so many words, one is remembered to find others by
 
 BYTES_PER_WORD = 48
 """Memory for each word of a range that is merged: the copy, its distinct words, counts, clicks, ids and positions."""
@@ -127,35 +127,56 @@ def _sorted_columns(ids: Words) -> Iterator[Words]:
             yield column
 
 
-def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[slice]]:
-    """Cut ascending runs into ranges of values, the same for all runs.
+class Piece(NamedTuple):
+    """Words of a run that belong to a range of values: where they begin in the run, and a copy of them, ascending."""
 
-    Yields for each range which part of each run it is. A range holds at most `limit` words (or one value, if
-    that alone is in more runs).
+    start: int
+    words: Words
+
+
+def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[Piece]]:
+    """Cut ascending runs into ranges of values, the same for all runs, each as wide as the limit allows.
+
+    Where a range may end is read off every 512th word of each run, so that of mapped files only the range itself and
+    the ends of its pieces are read, a run at a time.
+
+    Yields for each range the piece of each run. A range holds at most `limit` words (or one value, if that alone is in
+    more runs); up to 512 more of each run are in memory while its end is found.
     """
-    starts = [0] * len(runs)
+    samples = [_copy(run, slice(_STEP - 1, None, _STEP)) for run in runs]
+    every = np.sort(np.concatenate(samples)) if samples else np.empty(0, np.uint32)
+    starts, left = [0] * len(runs), sum(map(len, runs))
+    while left:
+        # Words that are in no run's last, incomplete step: so many of them cannot all be in the range.
+        beyond = (sum(starts) + limit) // _STEP
+        pieces = []
+        for run, sample, start in zip(runs, samples, starts, strict=True):
+            stop = len(run)
+            if beyond < len(every):
+                stop = min(stop, _STEP * (int(np.searchsorted(sample, every[beyond])) + 1))
+            pieces.append(_copy(run, slice(start, stop)))
+        read = sum(map(len, pieces))
+        if read > limit:
+            together = np.concatenate(pieces)
+            together.partition((0, limit))
+            last = max(int(together[limit]) - 1, int(together[0]))
+            del together
+            pieces = [piece[: np.searchsorted(piece, np.uint32(last), "right")] for piece in pieces]
+        yield [Piece(start, piece) for start, piece in zip(starts, pieces, strict=True)]
+        starts = [start + len(piece) for start, piece in zip(starts, pieces, strict=True)]
+        left -= sum(map(len, pieces))
 
-    def ends(high: int) -> list[int]:
-        return [int(np.searchsorted(run, np.uint32(high), "right")) for run in runs]
 
-    def words(high: int) -> int:
-        return sum(ends(high)) - sum(starts)
-
-    while sum(starts) < sum(map(len, runs)):
-        low = min(int(run[start]) for run, start in zip(runs, starts, strict=True) if start < len(run))
-        high = low + bisect.bisect_right(range(low, 1 << 32), limit, key=words) - 1
-        stops = ends(max(high, low))
-        _release(runs)  # searching has read from everywhere
-        yield [slice(start, stop) for start, stop in zip(starts, stops, strict=True)]
-        starts = stops
-        _release(runs)
+def _copy(run: Words, part: slice) -> Words:
+    """Words of a run. What was read of a mapped file leaves memory at once: the system reads far more than is asked."""
+    words = np.array(run[part])
+    _release(run)
+    return words
 
 
-def _release(runs: Sequence[Words]) -> None:
-    """Take what was read of mapped files out of memory."""
-    for run in runs:
-        if isinstance(run, np.memmap):
-            run._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
+def _release(run: Words) -> None:
+    if isinstance(run, np.memmap):
+        run._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
 
 
 class Merged(NamedTuple):
@@ -164,14 +185,14 @@ class Merged(NamedTuple):
     Attributes:
         words: distinct, ascending.
         counts, clicks: how often each occurs in the counted runs, and in how many of those rows with a click.
-        parts: which part of each run it is.
-        positions: where the words of each of these parts are among `words`.
+        starts: where the range begins in each run.
+        positions: where the words of each run in this range are among `words`.
     """
 
     words: Words
     counts: Counts
     clicks: Counts
-    parts: list[slice]
+    starts: list[int]
     positions: list[npt.NDArray[np.int64]]
 
 
@@ -183,25 +204,23 @@ def merged(runs: Sequence[Run], column: int, limit: int) -> Iterator[Merged]:
         column: which token column.
         limit: words in memory at a time.
     """
-    words = [run.column(column) for run in runs]
     counts = [run.counts(column) if run.counted else None for run in runs]
     clicks = [run.clicks(column) if run.counted else None for run in runs]
-    for parts in ranges(words, limit):
-        union_ = union(words, parts)
-        positions = [np.searchsorted(union_, w[part]) for w, part in zip(words, parts, strict=True)]
-        totals = np.zeros(len(union_), np.int64), np.zeros(len(union_), np.int64)
+    for pieces in ranges([run.column(column) for run in runs], limit):
+        words = union([piece.words for piece in pieces])
+        positions = [np.searchsorted(words, piece.words) for piece in pieces]
+        totals = np.zeros(len(words), np.int64), np.zeros(len(words), np.int64)
         for total, counted in zip(totals, (counts, clicks), strict=True):
-            for position, count, part in zip(positions, counted, parts, strict=True):
+            for position, count, piece in zip(positions, counted, pieces, strict=True):
                 if count is not None:
-                    total[position] += count[part]
-        for counted in (counts, clicks):
-            _release([count for count in counted if count is not None])
-        yield Merged(union_, *totals, parts, positions)
+                    total[position] += count[piece.start : piece.start + len(piece.words)]
+                    _release(count)
+        yield Merged(words, *totals, [piece.start for piece in pieces], positions)
 
 
-def union(runs: Sequence[Words], parts: Sequence[slice]) -> Words:
-    """The distinct words of those parts of the runs, ascending."""
-    words = np.concatenate([run[part] for run, part in zip(runs, parts, strict=True)])
+def union(runs: Sequence[Words]) -> Words:
+    """The distinct words of all runs, ascending."""
+    words = np.concatenate(runs)
     words.sort()
     return words[is_first(words)]
 

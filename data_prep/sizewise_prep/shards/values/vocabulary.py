@@ -157,8 +157,8 @@ def number(job: NumberJob) -> Iterator[Numbered]:
         for part in merged(job.runs, job.column, job.limit):
             known = (part.counts >= job.min_count) & (part.words != 0)
             ids = np.where(known, known_so_far + np.cumsum(known), 0).astype(np.uint32)
-            for begin, position, of_run in zip(begins, part.positions, part.parts, strict=False):
-                stream.seek(4 * (int(begin) + of_run.start))
+            for begin, position, start in zip(begins, part.positions, part.starts, strict=False):
+                stream.seek(4 * (int(begin) + start))
                 stream.write(ids[position].data)
             kept.write(part.words[known].data)
             known_so_far += int(known.sum())
