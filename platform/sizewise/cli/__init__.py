@@ -21,8 +21,8 @@ import sizewise
 # isort: off
 from sizewise.cli.commands import data as _data  # noqa: F401
 from sizewise.cli.commands import studies as _studies  # noqa: F401
-from sizewise.cli.commands import answers as _answers  # noqa: F401
 from sizewise.cli.commands import choosing as _choosing  # noqa: F401
+from sizewise.cli.commands import answers as _answers  # noqa: F401
 from sizewise.cli.commands import models as _models  # noqa: F401
 
 # isort: on

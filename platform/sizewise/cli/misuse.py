@@ -51,7 +51,8 @@ def _problem(error: Any, path: str) -> str:
         known = (
             [name for parameter in error.ctx.command.params for name in parameter.opts] if error.ctx else []
         )
-        return f"no option {_short(error.option_name)}{_nearest(error.option_name, known) or _see(path)}"
+        near = _nearest(error.option_name, known)
+        return f"no option {_short(error.option_name)}{near or _field(error.option_name, path) or _see(path)}"
     if kind == "MissingParameter":
         return f"{_parameter(error)} is missing{_see(path)}"
     if kind == "BadParameter":
@@ -92,10 +93,18 @@ def _parameter(error: Any) -> str:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    near = (
-        difflib.get_close_matches(name, known, n=1) or [k for k in known if name and k.startswith(name)][:1]
-    )
-    return f": did you mean {near[0]}?" if near else ""
+    """The known name that is most like this one; that both begin with dashes does not make options alike."""
+    name, bare = name.lstrip("-"), {one.lstrip("-"): one for one in known}
+    near = difflib.get_close_matches(name, bare, n=1) or [k for k in bare if name and k.startswith(name)][:1]
+    return f": did you mean {bare[near[0]]}?" if near else ""
+
+
+def _field(option: str, path: str) -> str:
+    """How `run` takes a field of the study file, for those who write `--trials 3`."""
+    field = option.lstrip("-").replace("-", "_")
+    if not path.endswith(" run") or len(field) > LONGEST or not field.isidentifier():
+        return ""
+    return f"; a field of the study file is changed by --set {field}=VALUE"
 
 
 def _see(path: str) -> str:

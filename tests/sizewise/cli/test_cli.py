@@ -174,6 +174,11 @@ def test_bad_rows_end_prep_with_file_and_line_and_leave_nothing(
         (["export", "x", "--trial", "a"], "sizewise export: --trial: must be a whole number, not 'a'"),
         (["export", "x"], "sizewise export: --trial is missing"),
         (["resume"], "sizewise resume: NAME is missing"),
+        (["resume", "mine.yaml"], "mine.yaml: is a file; give the name of the study"),
+        (
+            ["run", "x.yaml", "--trials", "3"],
+            "file is changed by --set trials=VALUE",
+        ),
         (["choose", "x", "--min-auc", "1.5"], "--min-auc: must be at most 1, not '1.5'"),
         (["status", "a", "b\x1b[2J"], "sizewise status: unexpected argument 'b"),
         (["resume", "x", "--runs"], "option '--runs' requires an argument"),

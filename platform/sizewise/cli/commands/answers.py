@@ -67,7 +67,10 @@ class TableOptions:
 @app.command("results")
 @takes(TableOptions)
 def results_(asked: TableOptions) -> None:
-    """Print or write a study's tables: trials, evaluations, or the Pareto front over evaluations."""
+    """Print or write the tables of a study.
+
+    Its trials, their evaluations, or the Pareto front over the evaluations.
+    """
     from sizewise import results
     from sizewise.cli.output.terminal import print_problems
     from sizewise.results.decision.baseline import described, of_study, with_baseline
@@ -161,7 +164,7 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write one self-contained HTML file with the answer, the front and the figures."""
+    """Write a study's answer, front and figures as one HTML file."""
     from sizewise import results
     from sizewise.cli.output.terminal import print_problems
     from sizewise.figures.paper import report as reports
@@ -199,7 +202,10 @@ def figure(
     runs: Runs = "runs",
     as_json: Json = False,
 ) -> None:
-    """Draw a figure for paper: vector graphics with embedded fonts, its data and a caption beside it."""
+    """Draw a figure for print.
+
+    Vector graphics with embedded fonts; the data and a caption are written beside it.
+    """
     from sizewise import results
     from sizewise.cli.output.terminal import print_problems, say
     from sizewise.figures.paper import paper
@@ -263,7 +269,10 @@ def bound(
     ] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Print how much memory is enough in theory for a dense projection, and what hash and robe make of as much."""
+    """Print how much memory theory calls enough.
+
+    For a dense projection of all values, and what `hash` and `robe` make of as much.
+    """
     from sizewise.theory import bounds, pool_report
     from sizewise_core.units import format_bytes, format_count, format_ratio, parse_bytes
     from sizewise_prep.shards.manifest import Manifest

@@ -56,7 +56,7 @@ class ChoiceOptions:
 @app.command()
 @takes(ChoiceOptions)
 def choose(asked: ChoiceOptions) -> None:
-    """Choose a model: the smallest that loses little accuracy, or the most accurate within limits.
+    """Choose the smallest model that loses little, or by limits.
 
     Without options it is the study's answer, the smallest model that loses at most 0.002 AUC to the best one. With a
     limit of bytes or iterations, the most accurate within it; with --min-auc the smallest that reaches it.

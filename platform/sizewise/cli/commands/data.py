@@ -1,6 +1,7 @@
 """Raw logs and shards: `generate`, `schema` and `prep`."""
 
 import difflib
+import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -66,7 +67,10 @@ class GenerateOptions:
 @app.command()
 @takes(GenerateOptions)
 def generate(asked: GenerateOptions) -> None:
-    """Write click logs with planted truth, in Criteo's raw layout unless columns are added."""
+    """Write click logs whose best possible AUC is known.
+
+    They are in Criteo's raw layout unless columns are added.
+    """
     from sizewise.cli.output.terminal import rows_written
     from sizewise_prep import planted
 
@@ -127,7 +131,10 @@ def schema(
     out: Annotated[Path | None, typer.Option(metavar="YAML", help="Write it to this new file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Propose a schema file for logs in another layout than Criteo's, from a look at their first rows."""
+    """Propose a schema file for logs in your own layout.
+
+    From a look at their first rows. Logs in Criteo's layout need none.
+    """
     from dataclasses import asdict
 
     from sizewise_prep.raw.proposing import propose
@@ -148,7 +155,9 @@ def schema(
     elif out is None:
         print(found.text, end="")
     else:
-        print(f"{out}: a proposal from {found.rows:,} rows, unsure of {len(found.unsure)}; look it over")
+        unsure = len(found.unsure)
+        print(f"{out}: a proposal from {found.rows:,} rows, unsure of {unsure}; look it over, then")
+        print(f"  {shlex.join(['sizewise', 'prep', *raw, '--schema', str(out), '--out', 'SHARDS'])}")
 
 
 @dataclass(frozen=True)
@@ -230,7 +239,10 @@ class PrepOptions:
 @app.command()
 @takes(PrepOptions)
 def prep(asked: PrepOptions) -> None:
-    """Turn raw click logs into training shards, or check the shards of a folder."""
+    """Turn raw click logs into training shards.
+
+    With --verify, check the shards of a folder instead.
+    """
     if asked.verify is not None:
         _verify(asked.verify, asked.as_json)
         return

@@ -29,7 +29,10 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a trial's model as a folder that runs without Sizewise, with its measured latency."""
+    """Write a trial's model as a folder that needs PyTorch alone.
+
+    With its latency, as measured on this machine.
+    """
     from sizewise.cli.output.terminal import print_problems, say, waiting
     from sizewise_core.units import format_bytes
 
@@ -86,7 +89,7 @@ def score(
     form: FileFormat = None,
     as_json: Json = False,
 ) -> None:
-    """Write an exported model's prediction for every row of raw logs."""
+    """Write an exported model's predictions for raw logs."""
     from sizewise.cli.output.terminal import bytes_read, waiting
 
     with waiting("loading PyTorch", as_json):

@@ -49,8 +49,7 @@ def running(name: str, runs: Place, asked: int, quiet: bool, done: int = 0) -> I
 
     def end() -> None:
         ended.set()
-        if shown.bars.live.is_started:  # else it would print an empty line
-            shown.bars.stop()
+        shown.bars.stop()
 
     before_leaving.append(end)
     try:

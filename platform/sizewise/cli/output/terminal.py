@@ -65,10 +65,16 @@ def say(text: str) -> None:
 
 
 class Bars(Progress):
-    """Bars on standard error that leave standard output alone."""
+    """Bars on standard error that leave standard output alone; nothing in a file, a pipe or a dumb terminal."""
 
     def __init__(self, *columns: ProgressColumn, quiet: bool, transient: bool = False) -> None:
+        quiet = quiet or not err.is_terminal or err.is_dumb_terminal
         super().__init__(*columns, console=err, disable=quiet, transient=transient, redirect_stdout=False)
+
+    def stop(self) -> None:
+        """End the bars; where none is shown, Rich would print an empty line."""
+        if self.live.is_started:
+            super().stop()
 
 
 @contextmanager
@@ -77,7 +83,7 @@ def waiting(what: str, quiet: bool) -> Iterator[None]:
     with Bars(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        quiet=quiet or not err.is_terminal,
+        quiet=quiet,
         transient=True,
     ) as bars:
         bars.add_task(what, total=None)

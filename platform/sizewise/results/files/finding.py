@@ -51,6 +51,8 @@ def files_of(runs: Place, name: str) -> StudyFiles:
     and lead to a study that was not sent.
     """
     if not NAME.fullmatch(name):
+        if name.endswith((".yaml", ".yml")):
+            raise InputError(f"{name:.80}: is a file; give the name of the study, the `name:` in it")
         raise InputError(f"study name {name:.80}: use letters, digits, - and _ only, at most 255 of them")
     files = StudyFiles(runs / name)
     if is_link(files.folder):
