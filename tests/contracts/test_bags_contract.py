@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.contracts.test_embedding_contract import CARDINALITIES, CASES, CONTIGUOUS, DIM, ids_for, make
+from tests.contracts.embeddings import CARDINALITIES, CASES, CONTIGUOUS, DIM, ids_for, make
 from torch import Tensor
 
 from sizewise.embedding import Bags, Embedding
