@@ -1,98 +1,22 @@
-"""What people do with the dashboard, in a real Chromium: open, zoom, watch a study grow, click, share a link.
+"""Figures in a real Chromium: no text overlaps, points are clicked, limits dragged, zooms kept, downloads complete."""
 
-Set SIZEWISE_SCREENSHOTS to a folder to keep a picture of every page.
-"""
-
-import gzip
 import os
-import re
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 import polars as pl
 import pytest
-from browser import CHROMIUM, chromium_page, dashboard
-from playwright.sync_api import Page, Route, expect
+from browser import chromium_page
+from playwright.sync_api import Page, expect
+from tests.dashboard.in_browser.looking import NEEDS_BROWSER, POINTS, TEXTS, WAIT, ZOOM, keep, settle
 
 from sizewise.figures.paper import report
-from sizewise.results import answer, load
-from sizewise_dashboard.elements import notes
-from study_folder import StudyWriter, finished_study
+from sizewise.results import load
+from study_folder import StudyWriter
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found: install Debian's package `chromium`"),
-]
-WAIT = 60_000  # milliseconds: a busy machine takes its time
-
-# every visible piece of text of every figure, with where it stands
-TEXTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot =>
-  [...plot.querySelectorAll('.main-svg text')].filter(text => text.textContent.trim()).map(text => {
-    const box = text.getBoundingClientRect();
-    return {text: text.textContent, left: box.left, right: box.right, top: box.top, bottom: box.bottom};
-  }).filter(box => box.right > box.left))"""
-POINTS = "() => document.querySelector('.js-plotly-plot').calcdata.map(trace => trace.length)"
-ZOOM = "() => document.querySelector('.js-plotly-plot').layout.xaxis.range"
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    finished_study(folder, "finished")
-    hurt = StudyWriter(folder, "hurt", trials=2)
-    hurt.trial(0)
-    hurt.ledger(1, "failed", error="<img src=x onerror=\"document.title='owned'\"> **bold**")
-    (hurt.folder / "trials" / "0002.json").write_text("{")
-    single = StudyWriter(folder, "single", trials=1)
-    single.trial(0)
-    single.driver("finished")
-    huge = StudyWriter(folder, "huge", trials=6, data={"full_bytes": 104_542_508_000})
-    for trial_id in range(6):
-        huge.trial(trial_id, 10 ** (6 + trial_id), evaluations=9, every=300_000)
-    huge.driver("finished")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    log = tmp_path_factory.mktemp("log") / "dashboard.log"
-    with dashboard(runs, log, read_only=True) as url:  # no test here needs to write
-        yield url
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A page that has asked nobody but this machine for anything by the time the test ends."""
-    with chromium_page() as (page, asked):
-        yield page
-        hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:", "file:"))}
-        assert hosts == {"127.0.0.1"}
-
-
-def _settle(page: Page, figures: int = 1) -> None:
-    """Wait until the figures stand and nothing on the page has failed."""
-    expect(page.locator(".js-plotly-plot .main-svg").nth(0)).to_be_visible(timeout=WAIT)
-    for place in range(figures):  # a figure is drawn when somebody scrolls to it
-        page.locator(".chart[aria-label]").nth(place).scroll_into_view_if_needed(timeout=WAIT)
-        page.wait_for_timeout(100)
-    page.locator(".chart[aria-label]").first.scroll_into_view_if_needed()
-    expect(page.locator(".js-plotly-plot")).to_have_count(figures, timeout=WAIT)
-    page.wait_for_timeout(500)
-    assert page.locator("[data-testid=stException]").count() == 0
-    assert page.get_by_text("Traceback").count() == 0
-
-
-def _keep(page: Page, name: str) -> None:
-    if folder := os.environ.get("SIZEWISE_SCREENSHOTS"):
-        height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
-        page.set_viewport_size({"width": 1280, "height": max(720, height)})
-        page.wait_for_timeout(1_000)
-        page.screenshot(path=Path(folder) / f"{name}.png")
-        page.set_viewport_size({"width": 1280, "height": 720})
+pytestmark = NEEDS_BROWSER
 
 
 def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -102,67 +26,14 @@ def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return across > 1 and along > 1
 
 
-def test_every_page_asks_for_scripts_that_are_there_and_may_be_kept(address: str) -> None:
-    """The page names scripts of Streamlit and Plotly by what they are called today."""
-    for name in ("", "decide", "trials", "explore", "compare", "data"):
-        with urlopen(f"{address}/{name}?study=any") as answer:
-            assert answer.headers["cache-control"] == "no-cache"
-            sources = set(re.findall(r'(?:src|href)="\./([^"]+\.js)"', answer.read().decode()))
-        assert any("BidiComponent" in source for source in sources)
-    (plotly,) = (source for source in sources if source.startswith("plotly-"))
-    with urlopen(f"{address}/{plotly}") as answer:
-        whole = answer.read().decode()
-    assert whole.startswith('"use strict";var Plotly=')
-    assert whole.rstrip().endswith("window.Plotly = Plotly;")
-    for source in sources:
-        with urlopen(Request(f"{address}/{source}", headers={"Accept-Encoding": "gzip"})) as answer:
-            assert answer.headers["content-type"].startswith("text/javascript")
-            assert "immutable" in answer.headers["cache-control"]
-            packed = answer.read()
-        assert source != plotly or gzip.decompress(packed).decode() == whole
-
-
-def test_streamlit_opens_its_socket_before_its_server_has_answered_anything(address: str, page: Page) -> None:
-    held: list[Route] = []
-    # health and host-config, which Streamlit otherwise waits for
-    page.route("**/_stcore/h*", lambda route: held.append(route))
-    page.goto(f"{address}/decide?study=finished")
-    expect(page.get_by_role("heading", name="Trial ")).to_be_visible(timeout=WAIT)
-    assert held
-    for route in held:
-        route.continue_()
-
-
-def test_from_the_list_to_a_study_with_readable_axes(address: str, runs: Path, page: Page) -> None:
-    page.goto(address)
-    page.get_by_role("link", name="finished").click()
-    _settle(page)
-    assert "study=finished" in page.url
-    expect(page.get_by_text(answer(load(runs, "finished")).sentence)).to_be_visible()
-    page.get_by_role("tab", name="Against iterations").click()
-    _settle(page, 2)
-    for title in (
-        "Size of the embeddings (bytes, log scale)",
-        "Iterations (optimizer steps, log scale)",
-        "10 kB",
-        "1 MB",
-    ):
-        expect(page.locator(".js-plotly-plot").get_by_text(title, exact=True).first).to_be_visible()
-    buttons = page.locator(".js-plotly-plot .modebar-btn")
-    titles = buttons.evaluate_all("buttons => buttons.map(button => button.dataset.title)")
-    assert "Download plot as a PNG" in titles
-    assert not [title for title in titles if "Share" in title or "Cloud" in title]
-    _keep(page, "decide")
-
-
 @pytest.mark.parametrize(("study", "width"), [("finished", 1920), ("single", 1280), ("huge", 1280)])
 def test_no_text_of_a_figure_overlaps_another_or_is_cut_off(
     address: str, page: Page, study: str, width: int
 ) -> None:
     page.set_viewport_size({"width": width, "height": 720})
     page.goto(f"{address}/decide?study={study}&view=All evaluations")
-    _settle(page, 2)
-    _keep(page, f"{study}-{width}")
+    settle(page, 2)
+    keep(page, f"{study}-{width}")
     page.set_viewport_size({"width": width, "height": 720})
     page.wait_for_timeout(500)
     figures = page.evaluate(TEXTS)
@@ -182,7 +53,7 @@ def test_a_running_study_grows_while_it_is_looked_at(address: str, runs: Path, p
     writer.trial(0, 2_000_000)
     writer.trial(1, 20_000)
     page.goto(f"{address}/decide?study=growing")
-    _settle(page)
+    settle(page)
     before = page.evaluate(POINTS)
 
     plot = page.locator(".js-plotly-plot").first
@@ -205,7 +76,7 @@ def test_a_running_study_grows_while_it_is_looked_at(address: str, runs: Path, p
     expect(page.get_by_text("So far, with 3 of 8 trials finished")).to_be_visible(timeout=WAIT)
     assert page.evaluate(ZOOM) == zoomed  # looking closer survives the news
     assert plot.get_attribute("data-mark") == "the same element"  # redrawn, not replaced: no flicker
-    _keep(page, "growing")
+    keep(page, "growing")
 
     writer.driver("finished")
     expect(page.get_by_text("So far")).to_have_count(0, timeout=WAIT)
@@ -213,7 +84,7 @@ def test_a_running_study_grows_while_it_is_looked_at(address: str, runs: Path, p
 
 def test_a_click_on_a_point_leads_to_its_trial(address: str, runs: Path, page: Page) -> None:
     page.goto(f"{address}/decide?study=finished")
-    _settle(page)
+    settle(page)
     page.evaluate("""() => {
         const plot = document.querySelector('.js-plotly-plot');
         plot.scrollIntoView();
@@ -232,12 +103,12 @@ def test_a_click_on_a_point_leads_to_its_trial(address: str, runs: Path, page: P
     page.get_by_role("link", name="Open the trial").last.click()
     expect(page.get_by_text("memory_budget: 20000000")).to_be_visible(timeout=WAIT)
     assert f"trials={last['trial_id']}" in page.url
-    _keep(page, "trial")
+    keep(page, "trial")
 
 
 def test_keys_alone_pick_a_point_zoom_and_download(address: str, runs: Path, page: Page) -> None:
     page.goto(f"{address}/decide?study=finished")
-    _settle(page)
+    settle(page)
     on_chart = "document.activeElement.classList.contains('chart')"
     for _ in range(40):
         if page.evaluate(on_chart):
@@ -279,7 +150,7 @@ LINE = """name => {
 
 def test_limits_are_dragged_or_typed_and_a_link_holds_them(address: str, page: Page) -> None:
     page.goto(f"{address}/decide?study=finished")
-    _settle(page)
+    settle(page)
     card = page.get_by_role("heading", name="Trial ")
     first = card.inner_text()
     for name, move in (("max_bytes", (-200, 0)), ("floor", (0, 90))):
@@ -300,47 +171,18 @@ def test_limits_are_dragged_or_typed_and_a_link_holds_them(address: str, page: P
     other = page.context.browser.new_context().new_page()
     other.goto(page.url.replace("/decide?", "/choose?"))  # as links of earlier versions begin
     expect(other.get_by_text("Take trial 5 (132 kB)")).to_be_visible(timeout=WAIT)
-    _keep(other, "limits")
-
-
-def test_the_first_screen_is_one_screen(address: str, page: Page) -> None:
-    """At 1280x720 the sentence, the whole figure and the card stand above the fold."""
-    page.goto(f"{address}/decide?study=finished")
-    _settle(page)
-    for part in (page.locator("h4").first, page.locator(".js-plotly-plot"), page.locator(".sizewise-card")):
-        box = part.bounding_box()
-        assert box is not None
-        assert box["y"] >= 0
-        assert box["y"] + box["height"] <= 720
-    assert (page.locator(".js-plotly-plot").bounding_box() or {})["width"] > 700
-
-
-def test_the_study_stays_when_moving_between_pages(address: str, page: Page) -> None:
-    page.goto(f"{address}/decide?study=hurt")
-    page.get_by_role("link", name="Trials").click()
-    page.wait_for_url("**/trials?study=hurt")
-    page.get_by_role("link", name="Decide").click()
-    page.wait_for_url("**/decide?study=hurt")
-
-
-def test_what_a_study_says_is_text_and_nothing_else(address: str, page: Page) -> None:
-    page.goto(f"{address}/trials?study=hurt&trials=1")
-    expect(page.get_by_text("<img src=x onerror").locator("visible=true").first).to_be_visible(timeout=WAIT)
-    expect(page.get_by_text("trials/0002.json was skipped")).to_be_visible(timeout=WAIT)
-    assert page.locator("img[src=x]").count() == 0
-    assert "owned" not in page.title()
-    _keep(page, "problems")
+    keep(other, "limits")
 
 
 def test_figures_are_light_on_a_dark_page(address: str) -> None:
     with chromium_page(dark=True) as (page, _):
         page.goto(f"{address}/decide?study=finished")
-        _settle(page)
+        settle(page)
         color = page.locator(".js-plotly-plot .xtick text").first.evaluate(
             "text => getComputedStyle(text).fill"
         )
         assert min(int(part) for part in color.strip("rgb()").split(",")[:3]) > 180
-        _keep(page, "dark")
+        keep(page, "dark")
 
 
 def test_the_report_draws_its_figures_without_any_network(runs: Path, tmp_path: Path) -> None:
@@ -357,30 +199,11 @@ def test_the_report_draws_its_figures_without_any_network(runs: Path, tmp_path: 
             page.screenshot(path=Path(folder) / "report.png", full_page=True)
 
 
-def test_read_only_notes_can_be_read_and_not_changed(address: str, runs: Path, page: Page) -> None:
-    notes.change(runs, notes.Key("single", 0), notes.Note(star=True, text="ran in May"))
-    page.goto(f"{address}/explore?study=single&filter=note=May")
-    expect(page.get_by_role("button", name="Columns", exact=True)).to_be_visible(timeout=WAIT)
-    expect(page.get_by_role("heading", name="Which settings matter?")).to_be_visible(timeout=WAIT)
-    assert page.get_by_role("button", name="Star, tag, note or archive").count() == 0
-    page.set_viewport_size(
-        {"width": 390, "height": 844}
-    )  # cards, whose words can be read, unlike those of a canvas
-    expect(page.locator(".sizewise-facts").get_by_text("ran in May")).to_be_visible(timeout=WAIT)
-
-
-def test_home_of_many_states(address: str, page: Page) -> None:
-    page.goto(address)
-    expect(page.get_by_role("link", name="hurt")).to_be_visible(timeout=WAIT)
-    assert page.locator("[data-testid=stException]").count() == 0
-    _keep(page, "home")
-
-
 def test_a_link_holds_what_is_picked_and_figures_and_tables_download(
     address: str, runs: Path, page: Page, tmp_path: Path
 ) -> None:
     page.goto(f"{address}/decide?study=finished&trials=5,8&score=log-loss&view=All evaluations")
-    _settle(page, 2)
+    settle(page, 2)
     expect(page.get_by_role("link", name="Compare the trials")).to_be_visible(timeout=WAIT)
     names = "() => [...document.querySelectorAll('.js-plotly-plot')].at(-1).data.map(trace => trace.name)"
     assert page.evaluate(names)[-2:] == ["trial 5", "trial 8"]
@@ -405,19 +228,3 @@ def test_a_link_holds_what_is_picked_and_figures_and_tables_download(
     offline.goto((tmp_path / "figure.html").as_uri())
     expect(offline.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=WAIT)
     assert offline.evaluate(names)[-2:] == ["trial 5", "trial 8"]
-
-
-def test_every_other_page_stands_and_a_trials_bar_opens_it(address: str, runs: Path, page: Page) -> None:
-    for name, figures in (("compare", 2), ("data", 0), ("explore", 10)):
-        page.goto(f"{address}/{name}?study=finished")
-        expect(page.locator(".chart[aria-label]")).to_have_count(figures, timeout=WAIT)
-        page.wait_for_timeout(500)
-        assert page.locator("[data-testid=stException]").count() == 0
-        _keep(page, name)
-    plot = page.locator(".chart[aria-label^='When each trial ran']")
-    plot.scroll_into_view_if_needed(timeout=WAIT)
-    bar = plot.locator(".barlayer .point path").first.bounding_box(timeout=WAIT)
-    assert bar is not None
-    page.mouse.click(bar["x"] + bar["width"] / 2, bar["y"] + bar["height"] / 2)
-    page.wait_for_url("**/trials?**trials=*", timeout=WAIT)
-    expect(page.get_by_text("Trials in full")).to_be_visible(timeout=WAIT)
