@@ -32,7 +32,8 @@ FEW = 2  # combinations of a test's parameters that say whether it works at all
 LONGEST = (
     "sizewise/engine/test_study_s3.py",
     "chaos/test_trials_that_fail.py",
-    "dashboard/test_dashboard_browser.py",
+    "dashboard/in_browser/test_browser_figures.py",
+    "dashboard/in_browser/test_browser_pages.py",
     "sizewise/engine/test_study.py",
     "sizewise/engine/test_workers.py",
     "dashboard/test_dashboard_defects.py",
