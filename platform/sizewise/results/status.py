@@ -13,7 +13,7 @@ from typing import Literal, TypedDict
 import polars as pl
 
 from sizewise.results.decision import choosing
-from sizewise.results.decision.choosing import NEAR, best_of, near, smallest_of
+from sizewise.results.decision.choosing import NEAR, answer_among, best_of, near
 from sizewise.results.files import checks
 from sizewise.results.files.cost import Cost, cost_of
 from sizewise.results.files.finding import driver_state, files_of, names
@@ -32,9 +32,11 @@ COUNTS: tuple[Count, ...] = ("asked", "finished", "pruned", "failed", "infeasibl
 
 
 class Point(TypedDict):
-    """A trial's AUC and the bytes of its model."""
+    """One evaluation: whose, its AUC, the bytes of its model, and the storage that this is rounded to, if any."""
 
     trial_id: int
+    iteration: int
+    stored_as: str | None
     auc: float
     bytes: float | None
 
@@ -199,12 +201,18 @@ def _best_points(
         points = load(files.folder.parent, files.folder.name).candidates
     if points.is_empty():
         return None, None
-    best, smallest = best_of(points, size), smallest_of(near(points, NEAR), size)
-    return _as_point(best), _as_point(smallest)
+    best = best_of(points, size)
+    return _as_point(best), _as_point(answer_among(near(points, NEAR), best, size))
 
 
 def _as_point(one: choosing.Point) -> Point:
-    return {"trial_id": one.trial_id, "auc": one.auc, "bytes": one.size}
+    return {
+        "trial_id": one.trial_id,
+        "iteration": one.iteration,
+        "stored_as": one.stored_as,
+        "auc": one.auc,
+        "bytes": one.size,
+    }
 
 
 def _few_candidates(

@@ -65,6 +65,41 @@ def test_the_sentence_has_the_interval_and_how_many_rows_would_tell(tmp_path: Pa
     assert "do not tell" not in more.sentence
 
 
+@pytest.mark.parametrize("lost_auc", [0.0005, 0.0018, 0.0019])
+@pytest.mark.parametrize("others", [0, 2])
+def test_so_many_rows_are_just_enough(tmp_path: Path, lost_auc: float, others: int) -> None:
+    """Near what may be lost too, and beside models just beyond it, where the interval has another shape."""
+    best = 0.7512
+    beside = {2_000_000 - 1_000 * (n + 1): best - 0.0021 - 0.0001 * n for n in range(others)}
+    aucs = {20_000_000: best, 2_000_000: best - lost_auc, **beside, 200_000: 0.73}
+    found = answer(_study(tmp_path, aucs))
+    assert found.rows_enough is not None
+    for name, times, sure in (("fewer", 0.85, False), ("enough", 1.03, True)):
+        rows = round(times * found.rows_enough)
+        (tmp_path / name).mkdir()
+        again = answer(_study(tmp_path / name, aucs, 0.0007 * (ROWS / rows) ** 0.5, rows))
+        assert again.loss is not None
+        assert (again.loss.low >= -0.002) == sure
+
+
+def test_no_number_of_rows_helps_an_estimate_at_or_beyond_the_limit(tmp_path: Path) -> None:
+    at = answer(_study(tmp_path, {20_000_000: 0.7512, 2_000_000: 0.74922}))
+    assert at.rows_enough is None
+    assert at.sentence.endswith(
+        " 10,000 validation rows do not tell whether it loses more than 0.002, and no number of them would: by the "
+        "estimate it loses as much as that."
+    )
+    (tmp_path / "beyond").mkdir()
+    study = _study(tmp_path / "beyond", {20_000_000: 0.7512, 2_000_000: 0.7490, 200_000: 0.73})
+    beyond = answer(study, limits=Limits(max_bytes=2_000_000))
+    assert beyond.rows_enough is None
+    assert beyond.sentence.endswith("no number of them would: by the estimate it loses more than that.")
+    surely = answer(study, limits=Limits(max_bytes=200_000))
+    assert surely.sentence.endswith(" lower.")
+    # Where no smaller model is within the limit by its estimate, nothing is said of rows.
+    assert "rows" not in answer(study, confident=True).sentence
+
+
 def test_a_confident_answer_keeps_its_worse_end_within(tmp_path: Path) -> None:
     unsure = answer(_study(tmp_path, AUCS), confident=True)
     assert unsure.smallest == unsure.best or unsure.smallest.embedding_bytes == 20_000_000  # type: ignore[union-attr]
@@ -215,4 +250,5 @@ def test_the_status_names_the_models_of_the_answer(tmp_path: Path, kind: str) ->
     found, now = answer(load(tmp_path, "s")), status(tmp_path, "s")
     for model, one in ((found.best, now["best"]), (found.smallest, now["smallest"])):
         assert model is not None
-        assert one == {"trial_id": model.trial_id, "auc": model.auc, "bytes": model.embedding_bytes}
+        same = {name: getattr(model, name) for name in ("trial_id", "iteration", "stored_as", "auc")}
+        assert one == {**same, "bytes": model.embedding_bytes}

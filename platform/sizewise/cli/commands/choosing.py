@@ -91,6 +91,8 @@ def choose(asked: ChoiceOptions) -> None:
         )
     shipped = choice.iteration in kept_weights(study, choice.trial_id)
     export = export_command(study, choice.trial_id, choice.stored_as, choice.iteration if shipped else None)
+    (best_iteration,) = study.trials.filter(trial_id=choice.trial_id)["iteration"]
+    exported = choice.iteration if shipped else best_iteration
     today = _against_today(asked, study, choice)
     if asked.as_json:
         about = (
@@ -98,9 +100,8 @@ def choose(asked: ChoiceOptions) -> None:
             if answer
             else {"loss": loss and loss.as_json(), "logloss_difference": of_logloss and of_logloss.as_json()}
         )
-        print_json(
-            {**dataclasses.asdict(choice), **about, **today[0], "export": export, "problems": study.problems}
-        )
+        command_line = {"export": export, "export_iteration": exported, "problems": study.problems}
+        print_json({**dataclasses.asdict(choice), **about, **today[0], **command_line})
         return
     _print_choice(choice)
     for line in (why, *today[1]):
@@ -109,8 +110,7 @@ def choose(asked: ChoiceOptions) -> None:
         say(f"Log-loss {of_logloss.detail} than the best one's.")
     if answer and answer.selection:
         say(f"{answer.selection.text}.")
-    (exported,) = study.trials.filter(trial_id=choice.trial_id)["iteration"]
-    if not shipped and exported != choice.iteration:
+    if exported != choice.iteration:
         say(f"What is exported is this trial at its best AUC, at iteration {exported:,}:")
     print(export)
 

@@ -8,7 +8,8 @@ The last line of `run`, `choose`, the report and the dashboard all take it from 
 """
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +25,16 @@ from sizewise.results.decision.choosing import (
     Choice,
     Limits,
     Point,
+    answer_among,
     best_of,
     failed_seeds,
     learned,
     near,
     nothing,
-    smallest_of,
 )
 from sizewise.results.decision.chosen_pair import AT_ONCE, ChosenPair
 from sizewise.results.decision.intervals import Interval, difference, differences, point
+from sizewise.results.decision.more_rows import more_rows
 from sizewise.results.decision.selection import (
     Selection,
     contenders,
@@ -62,8 +64,8 @@ class Answer:
         confident: whether the interval's worse end, and not the estimate, had to be within the tolerance.
         met: whether it is: where limits leave no such model, `smallest` is the most accurate within them.
         selection: by how much the choice among many flatters; None where evaluations kept no errors.
-        rows_enough: about how many validation rows would tell whether it loses more than the tolerance; None where
-            these rows do, or no number would.
+        rows_enough: about how many validation rows would tell whether it loses more than the tolerance, if what it
+            loses is as estimated; None where these rows do, or no number would, of which the sentence has the reason.
     """
 
     sentence: str
@@ -95,6 +97,10 @@ class Answer:
         }
 
 
+_Ends = Callable[[float], tuple[float, float]]
+"""The ends of an interval with so many times the validation rows."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Compared:
     """The candidates that could be chosen, compared with the best one; the study has at least one.
@@ -115,8 +121,8 @@ class _Compared:
     wide: float
 
     @staticmethod
-    def of(study: Study, best: Point, tolerance: float) -> "_Compared":
-        points = contenders(study.candidates, study.size, tolerance)
+    def of(study: Study, best: Point, hoped: Point, tolerance: float) -> "_Compared":
+        points = contenders(study.candidates, study.size, tolerance, _row(study, hoped))
         table = differences(study, points, _row(study, best))
         variances = table.select(
             pl.col("rows_error").fill_null(math.nan) ** 2 + pl.col("seeds_error").fill_null(0.0) ** 2
@@ -146,16 +152,20 @@ class _Compared:
         if self.drawn is None or self.points.height < 2:
             return None
         order, fits = self._order(), self._among(allowed)
+        sizes = self.points[self.study.size].to_numpy()
 
         def choice(aucs: Floats) -> npt.NDArray[np.int64]:
+            best = aucs.argmax(axis=1)
             within = fits & (aucs >= aucs.max(axis=1, keepdims=True) - tolerance - EPSILON)
             found = np.asarray(order[within[:, order].argmax(axis=1)])
-            return np.where(within.any(axis=1), found, aucs.argmax(axis=1))
+            return np.where(within.any(axis=1) & (sizes[found] < sizes[best]), found, best)
 
         aucs = self.points["auc"].to_numpy()
         return selection(aucs, self.drawn, choice, self.study.candidates.height)
 
-    def as_chosen(self, loss: Interval, found: Point, tolerance: float, allowed: pl.DataFrame) -> Interval:
+    def as_chosen(
+        self, loss: Interval, found: Point, tolerance: float, allowed: pl.DataFrame
+    ) -> _Ends | None:
         """What the answer loses, allowing for both it and the best one having been chosen by the same rows.
 
         Args:
@@ -163,19 +173,28 @@ class _Compared:
             found: the answer, which is not the best one.
             tolerance: how much AUC it may lose.
             allowed: the candidates that keep to the limits beside.
+
+        Returns:
+            The ends of its interval with so many times the rows; None where the interval is that of `loss`.
         """
         number = int(np.flatnonzero(self._among(_row(self.study, found)))[0])
-        moved = covariances(self.study, self.points, number, 0)
+        of_rows, of_seeds = covariances(self.study, self.points, number, 0)
+        moved = of_rows + of_seeds
         if self.drawn is None or not moved[number] - moved[0] > 0:
-            return loss
+            return None
         order = self._order()
         earlier = np.zeros(len(order), dtype=bool)
         earlier[order[: np.flatnonzero(order == number)[0]]] = True
         earlier &= self._among(allowed)
-        pair = ChosenPair(self.points["auc"].to_numpy(), moved, 0, number, earlier, tolerance)
+        aucs = self.points["auc"].to_numpy()
         widest = critical_value(self.drawn, 0, self.errors, AT_ONCE)
-        low, high = pair.interval((loss.high - loss.low) / 2, widest)
-        return Interval(loss.value, low, high, loss.rows_error, loss.seeds_error, loss.basis)
+        half = (loss.high - loss.low) / 2
+
+        def ends(times: float) -> tuple[float, float]:
+            pair = ChosenPair(aucs, of_rows / times + of_seeds, 0, number, earlier, tolerance)
+            return pair.interval(half * _shrunk(loss, times), widest)
+
+        return ends
 
     def _order(self) -> npt.NDArray[np.int64]:
         """The candidates in the order in which they are chosen, as far as they are near the best."""
@@ -213,29 +232,30 @@ def answer(
         return Answer(nothing(study), tolerance, confident=confident)
     best = best_of(points, study.size)
     fitting, wanted = limits.fitting(study) if limits != Limits() else (points, "")
-    compared = _Compared.of(study, best, tolerance)
     usual = _both(near(points, tolerance), fitting)
+    # What more validation rows would make sure: the answer itself, or what would be the answer then.
+    hoped = best_of(fitting, study.size) if usual.is_empty() else answer_among(usual, best, study.size)
+    compared = _Compared.of(study, best, hoped, tolerance)
     allowed = _both(compared.sure(tolerance), fitting) if confident else usual
     met = not allowed.is_empty()
-    found = smallest_of(allowed, study.size) if met else best_of(fitting, study.size)
-    loss = _loss(compared, found, best, confident)
-    paired = lost(study, found)
-    if met and not confident and loss.basis == "paired" and not _are_same(found, best):
-        loss = compared.as_chosen(loss, found, tolerance, fitting)
-    # What more validation rows would make sure: the answer itself, or what would be the answer then.
-    hoped = smallest_of(usual, study.size) if confident and not usual.is_empty() else found
-    hoped_loss = loss if hoped is found else _loss(compared, hoped, best, confident)
-    enough = _rows_enough(study, hoped_loss, tolerance)
+    found = answer_among(allowed, best, study.size) if met else best_of(fitting, study.size)
+    loss, paired = _loss(compared, found, best, confident), lost(study, found)
+    hoped_loss = _loss(compared, hoped, best, confident)
+    is_chosen = met and not confident and loss.basis == "paired" and found != best
+    ends = compared.as_chosen(loss, found, tolerance, fitting) if is_chosen else None
+    if ends is not None:
+        loss = hoped_loss = replace(loss, low=ends(1.0)[0], high=ends(1.0)[1])
+    more = more_rows(study.record.data.rows.validation, hoped_loss, tolerance, _worse_end(hoped_loss, ends))
+    why = "the smallest model" if met else f"the most accurate model with {wanted}"
+    why += f" within {tolerance:g} AUC of the best" if met else ""
     if wanted or confident:
         said = sentence_within(study, best, found, tolerance, wanted, confident, met)
     else:
         said = sentence(study, best, found, tolerance)
-    if loss.known and (loss.basis == "paired" or confident) and not _are_same(found, best):
+    if found != best and loss.known and (loss.basis == "paired" or confident):
         said = f"{said[:-1]}; {lost_text(loss)}."
-    why = "the smallest model" if met else f"the most accurate model with {wanted}"
-    why += f" within {tolerance:g} AUC of the best" if met else ""
     return Answer(
-        f"{said}{learned(study, found)}{uncertainty(study, loss, tolerance, enough)}",
+        f"{said}{learned(study, found)}{uncertainty(study, loss, tolerance, more)}",
         tolerance,
         best.chosen(f"the highest validation AUC{failed_seeds(study, best)}"),
         found.chosen(f"{why}{failed_seeds(study, found)}"),
@@ -245,7 +265,7 @@ def answer(
         confident,
         met,
         compared.selection(tolerance, fitting),
-        enough,
+        more.enough,
     )
 
 
@@ -264,10 +284,6 @@ def lost(study: Study, choice: Choice | Point, score: Score = "auc") -> Interval
     """
     one = point(study, choice.trial_id, choice.iteration, choice.stored_as)
     return difference(study, one, _row(study, best_of(study.candidates, study.size)), score)
-
-
-def _are_same(one: Point, other: Point) -> bool:
-    return (one.trial_id, one.size, one.stored_as) == (other.trial_id, other.size, other.stored_as)
 
 
 def _identity(points: pl.DataFrame) -> list[str]:
@@ -291,18 +307,21 @@ def _loss(compared: _Compared, found: Point, best: Point, confident: bool) -> In
     )
 
 
-def _rows_enough(study: Study, loss: Interval, tolerance: float) -> int | None:
-    """About how many validation rows bring the interval's worse end within the tolerance, the estimate staying.
+def _shrunk(loss: Interval, times: float) -> float:
+    """How long the standard error is with so many times the rows, as a share of what it is: seeds' part stays."""
+    of_seeds = loss.seeds_error or 0.0
+    return math.hypot(loss.rows_error / math.sqrt(times), of_seeds) / math.hypot(loss.rows_error, of_seeds)
 
-    None where it is within, or no number would.
+
+def _worse_end(loss: Interval, ends: _Ends | None) -> Callable[[float], float]:
+    """The interval's worse end with so many times the rows.
+
+    Args:
+        loss: as these rows have it.
+        ends: of an interval that allows for the choice; None where it only shrinks.
     """
-    rows, error = study.record.data.rows.validation, math.hypot(loss.rows_error, loss.seeds_error or 0.0)
-    if loss.basis != "paired" or loss.low >= -tolerance - EPSILON or not rows or not error:
-        return None
-    wide = (loss.value - loss.low) / error
-    room = (max(tolerance + loss.value, tolerance / 10) / wide) ** 2 - (loss.seeds_error or 0.0) ** 2
-    if room <= 0:
-        return None
-    needed = rows * loss.rows_error**2 / room
-    unit: int = 10 ** max(0, len(str(math.ceil(needed))) - 2)
-    return math.ceil(needed / unit) * unit
+
+    def end(times: float) -> float:
+        return ends(times)[0] if ends else loss.value - (loss.value - loss.low) * _shrunk(loss, times)
+
+    return end

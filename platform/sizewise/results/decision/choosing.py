@@ -238,6 +238,23 @@ def smallest_of(points: pl.DataFrame, size: str) -> Point:
     return Point.first(points.sort(size, "iteration", "auc", descending=[False, False, True]), size)
 
 
+def answer_among(points: pl.DataFrame, best: Point, size: str) -> Point:
+    """The answer among those that lose little: the smallest, or the best one itself where none is smaller.
+
+    Args:
+        points: candidates that lose little.
+        best: the highest AUC of the study.
+        size: the column of their size.
+    """
+    found = smallest_of(points, size)
+    if found.size < best.size:
+        return found
+    itself = points.filter(trial_id=best.trial_id, iteration=best.iteration)
+    if "stored_as" in points.columns:
+        itself = itself.filter(pl.col("stored_as").eq_missing(pl.lit(best.stored_as, pl.String)))
+    return found if itself.is_empty() else best
+
+
 def near(points: pl.DataFrame, tolerance: float) -> pl.DataFrame:
     """Those within the tolerance of the highest AUC among them.
 

@@ -58,13 +58,14 @@ class Selection:
         return found.replace("-0.0000", "0.0000")
 
 
-def contenders(points: pl.DataFrame, size: str, tolerance: float) -> pl.DataFrame:
+def contenders(points: pl.DataFrame, size: str, tolerance: float, kept: pl.DataFrame) -> pl.DataFrame:
     """The candidates that other validation rows could have made the best, or the choice; the best one first.
 
     Args:
         points: a study's candidates.
         size: the column of their size.
         tolerance: how much AUC a choice may lose.
+        kept: one of them, which is among those found in any case.
     """
     error, highest = points["auc_error"].median() or 0.0, pl.col("auc").max()
     near = points.filter(pl.col("auc") >= highest - tolerance - FAR * error)  # type: ignore[operator]
@@ -72,8 +73,11 @@ def contenders(points: pl.DataFrame, size: str, tolerance: float) -> pl.DataFram
     if near.height <= MOST_POINTS:
         return near
     # Of each curve its best first: its other evaluations are much the same model.
-    curve = pl.struct("configuration", *(c for c in ("stored_as",) if c in near.columns))
-    return near.sort(curve.is_first_distinct(), descending=True, maintain_order=True).head(MOST_POINTS)
+    stored = [name for name in ("stored_as",) if name in near.columns]
+    curve = pl.struct("configuration", *stored)
+    first = near.sort(curve.is_first_distinct(), descending=True, maintain_order=True).head(MOST_POINTS)
+    missing = kept.join(first, on=["trial_id", "iteration", *stored], how="anti", nulls_equal=True)
+    return pl.concat([first.head(MOST_POINTS - missing.height), missing])
 
 
 def errors_of(study: Study, points: pl.DataFrame, seed: int = 0) -> Floats | None:
@@ -102,21 +106,24 @@ def errors_of(study: Study, points: pl.DataFrame, seed: int = 0) -> Floats | Non
     return np.asarray(drawn - drawn.mean(axis=0))
 
 
-def covariances(study: Study, points: pl.DataFrame, one: int, other: int) -> Floats:
-    """Covariance of the error of each point's AUC with that of the difference between two of them, (points,).
+def covariances(study: Study, points: pl.DataFrame, one: int, other: int) -> tuple[Floats, Floats]:
+    """Covariance of the error of each point's AUC with that of the difference between two of them.
 
     Args:
         study: the points'.
         points: rows of its candidates, which kept parts of their errors.
         one, other: which of them; the difference is the first one's AUC minus the second one's.
+
+    Returns:
+        (points,) because validation rows are few, and (points,) because seeds differ.
     """
     parts = study.errors.parts(points, "auc")
-    found = parts @ (parts[one] - parts[other])
+    of_rows, of_seeds = parts @ (parts[one] - parts[other]), np.zeros(points.height)
     if seeds := seeds_of(study.candidates, study.evaluations):
         configuration = points["configuration"].to_numpy()
         same = [(configuration == configuration[which]).astype(np.float64) for which in (one, other)]
-        found += (same[0] - same[1]) * seeds.variance / points["replicates"].to_numpy()
-    return np.asarray(found)
+        of_seeds = (same[0] - same[1]) * seeds.variance / points["replicates"].to_numpy()
+    return np.asarray(of_rows), np.asarray(of_seeds)
 
 
 def selection(

@@ -7,6 +7,7 @@ import polars as pl
 from sizewise.metrics.scores import SMALL
 from sizewise.results.decision.choosing import EPSILON, Point, failed_seeds, iterations_text, near
 from sizewise.results.decision.intervals import Interval
+from sizewise.results.decision.more_rows import MoreRows
 from sizewise.results.reading import Study
 from sizewise_core.units import format_auc, format_bytes, format_ratio
 
@@ -18,28 +19,27 @@ def lost_text(loss: Interval) -> str:
     return f"AUC {loss.text}{how}{seeds}"
 
 
-def uncertainty(study: Study, loss: Interval, tolerance: float, rows_enough: int | None) -> str:
+def uncertainty(study: Study, loss: Interval, tolerance: float, more: MoreRows) -> str:
     """That the validation split is too small for the answer to be taken at its word, where it is.
 
     Args:
         study: the answer's.
         loss: what it loses.
         tolerance: what it may lose.
-        rows_enough: about how many rows would tell.
+        more: whether more validation rows would tell.
     """
     rows = study.record.data.rows.validation
-    if rows_enough:
-        return (
-            f" {rows:,} validation rows do not tell whether a smaller one loses more than {tolerance:g}: about "
-            f"{rows_enough:,} would be enough."
-            if loss.low >= -tolerance - EPSILON
-            else f" {rows:,} validation rows do not tell whether it loses more than {tolerance:g}: about "
-            f"{rows_enough:,} would be enough."
-        )
-    if loss.basis == "paired" and loss.rows_error:
-        if loss.low >= -tolerance - EPSILON or not rows:
-            return ""
-        return f" Whether it loses more than {tolerance:g} is not sure: more replicates are what would tell."
+    it = "it" if more.loss == loss else "a smaller one"
+    unsure = f" {rows:,} validation rows do not tell whether {it} loses more than {tolerance:g}"
+    if more.enough:
+        return f"{unsure}: about {more.enough:,} would be enough."
+    if more.hindrance == "seeds":
+        return f"{unsure}, and more of them would not: more replicates are what would tell."
+    if more.hindrance == "estimate":
+        way = "more than that" if more.loss.value < -tolerance - EPSILON else "as much as that"
+        return f"{unsure}, and no number of them would: by the estimate {it} loses {way}."
+    if loss.basis == "paired" and (loss.rows_error or not study.errors.table.is_empty()):
+        return ""  # paired differences are surer than single AUCs
     error = study.record.data.auc_error
     if not SMALL < error < math.inf:
         return ""
@@ -72,9 +72,9 @@ def sentence_within(
             f"No model{among} {surely}loses at most {tolerance:g} AUC to {against}. The most accurate one is {size} "
             f"(AUC {format_auc(found.auc)})."
         )
-    if confident and found.trial_id == best.trial_id and found.size == best.size:
+    if confident and found == best:
         return f"No smaller model{among} surely loses at most {tolerance:g} AUC to {against}: it is the answer itself."
-    smaller = f": {_short(best.size / found.size)} smaller" if best.size > found.size else ""
+    smaller = f": {_smaller(best.size / found.size)}" if best.size > found.size else ""
     return (
         f"The smallest model{among} that {surely}loses at most {tolerance:g} AUC to {against} is {size} "
         f"(AUC {format_auc(found.auc)}){smaller}."
@@ -96,13 +96,15 @@ def sentence(study: Study, best: Point, smallest: Point, tolerance: float) -> st
     against_full = ""
     if full and full > smallest.size:
         against_full = f", {format_ratio(full / smallest.size)} smaller than the full tables"
+    alone = ""
     if study.candidates["trial_id"].n_unique() == 1:
-        found = f"AUC {format_auc(best.auc)} at {weight} after {iterations_text(best.iteration)}"
-        so_far = "" if study.state == "finished" else " so far"
-        return f"Only one trial has been evaluated{so_far}: {found}{against_full}."
-    if smallest.size == best.size:
-        alone = near(study.candidates, tolerance)
-        rest = "no other model" if alone["trial_id"].n_unique() == 1 else "no smaller model"
+        alone = f"Only one trial has been evaluated{'' if study.state == 'finished' else ' so far'}: "
+    if alone and smallest == best:
+        found = f"AUC {auc} at {weight} after {iterations_text(best.iteration)}"
+        return f"{alone}{found}{against_full}."
+    if smallest == best:
+        others = near(study.candidates, tolerance)
+        rest = "no other model" if others["trial_id"].n_unique() == 1 else "no smaller model"
         said = (
             f"The best model (AUC {format_auc(best.auc)}, {weight}) is also the smallest: {rest} comes "
             f"within {tolerance:g} AUC of it{against_full.replace(', ', '; it is ', 1)}."
@@ -110,13 +112,15 @@ def sentence(study: Study, best: Point, smallest: Point, tolerance: float) -> st
     else:
         said = (
             f"The smallest model within {tolerance:g} AUC of the best ({format_auc(best.auc)}, "
-            f"{format_bytes(best.size)}) is {weight} (AUC {auc}): {_short(best.size / smallest.size)} "
-            f"smaller{_for_iterations(smallest, best)}"
+            f"{format_bytes(best.size)}) is {weight} (AUC {auc}): {_smaller(best.size / smallest.size)}"
+            f"{_for_iterations(smallest, best)}"
         )
         # Where the best model is about as large as the full tables, it has been said already.
         said += f"{against_full.replace(', ', ', and ', 1)}." if full and full > 1.1 * best.size else "."
     if failed := failed_seeds(study, smallest):
         said = f"{said[:-1]}{failed}."
+    if alone:
+        return f"{alone}{said[0].lower()}{said[1:]}"
     if study.state == "finished":
         return said
     done = study.trials.filter(pl.col("state").is_in(["finished", "pruned"])).height
@@ -131,6 +135,11 @@ def _for_iterations(smallest: Point, best: Point) -> str:
     iterations = smallest.iteration / best.iteration if best.iteration else 1.0
     cost = "the same number of" if f"{iterations:.3g}" == "1" else f"{_short(iterations)} the"
     return f", for {cost} iterations"
+
+
+def _smaller(ratio: float) -> str:
+    """How much smaller a model is; one that is nearly as large by its percent."""
+    return f"{_short(ratio)} smaller" if ratio >= 1.095 else f"{100 - 100 / ratio:.2g} % smaller"
 
 
 def _short(ratio: float) -> str:
