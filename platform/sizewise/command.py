@@ -9,11 +9,14 @@ from importlib.util import find_spec
 
 
 def main() -> None:
-    """The `sizewise` command; exit code 2 where a library of an extra is missing."""
+    """The `sizewise` command; exit code 2 where a library of an extra is missing, 130 after Ctrl+C while it loads."""
     try:
         from sizewise.cli import main as run
 
         run()
+    except KeyboardInterrupt:
+        print("sizewise: interrupted", file=sys.stderr)
+        sys.exit(130)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if not library or find_spec(library) is not None:

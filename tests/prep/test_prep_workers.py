@@ -87,6 +87,17 @@ def resident(_: int) -> Iterator[int]:
     yield int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def blocked(_: int) -> Iterator[bool]:
+    """Whether Ctrl+C on the terminal passes this process by."""
+    yield signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_ctrl_c_is_for_the_command_and_not_for_its_workers() -> None:
+    with Local(2) as workers:
+        assert {found for found in workers.run(blocked, [1] * 4, 0) if found is not None} == {True}
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 @pytest.mark.parametrize("function", [fill, fill_in_a_thread])
 def test_what_a_step_leaves_in_memory_is_not_there_in_the_next(
     function: Callable[[int], Iterator[int]],

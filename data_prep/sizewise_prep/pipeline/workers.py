@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -95,7 +98,10 @@ class Local:
         while left:
             running: dict[Future[list[Result]], Job] = {}
             try:
-                running = {self._processes().submit(_results, function, job): job for job in left}
+                with (
+                    _interrupted_afterwards()
+                ):  # else a process that just starts would not be known, and go on
+                    running = {self._processes().submit(_results, function, job): job for job in left}
                 while running:
                     done, _ = wait(running, timeout=_TICK, return_when=FIRST_COMPLETED)
                     for future in done:
@@ -116,6 +122,7 @@ class Local:
         if self._executor is None:
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload(["sizewise_prep.pipeline.preloaded"])
+            _start_server()
             self._executor = ProcessPoolExecutor(self._count, context, initializer=_begin)
         return self._executor
 
@@ -127,6 +134,36 @@ class Local:
             process.terminate()
         self._executor.shutdown(cancel_futures=True)
         self._executor = None
+
+
+@contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """Ctrl+C within the block takes effect at its end."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(came[0], None)
+
+
+def _start_server() -> None:
+    """Start the process that workers are forked from with SIGINT blocked, which they inherit.
+
+    Ctrl+C reaches every process of the terminal. This one ends its workers; by themselves they would print tracebacks.
+    """
+    resource_tracker.ensure_running()  # which would unblock it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:

@@ -37,6 +37,8 @@ from sizewise_core.stores.storage import StorageError
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130  # what typer returns after Ctrl+C
+
 
 def main() -> None:
     """The `sizewise` command."""
@@ -44,6 +46,8 @@ def main() -> None:
     try:
         with modules.installed_only_in_children():
             code = app(prog_name="sizewise", standalone_mode=False)
+        if code == INTERRUPTED:  # by a command that says nothing of it itself
+            print("sizewise: interrupted", file=sys.stderr)
         sys.exit(code if isinstance(code, int) else 0)
     except misuse.UsageError as error:
         if misuse.is_call_for_help(error):

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from sizewise import cli, config
+from sizewise.command import main
 from sizewise_prep.shards.manifest import Manifest
 from study_folder import StudyWriter, finished_study
 
@@ -145,6 +146,18 @@ def test_bad_rows_end_prep_with_file_and_line_and_leave_nothing(
     assert f"{raw}" in ended.err
     assert "line 2" in ended.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw.tsv"]
+
+
+def test_ctrl_c_while_the_command_line_loads_ends_it_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sizewise.cli.main", interrupt)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "sizewise: interrupted\n")
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,11 @@ def prep(asked: PrepOptions) -> None:
     from sizewise_prep.shards.cautions import cautions
 
     began = time.monotonic()
-    manifest = _prepare(asked.raw, asked.out, asked)
+    try:
+        manifest = _prepare(asked.raw, asked.out, asked)
+    except KeyboardInterrupt:
+        print("sizewise: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
     seconds = time.monotonic() - began
     warnings = cautions(manifest)
     for warning in warnings:

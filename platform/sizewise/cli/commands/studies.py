@@ -108,7 +108,8 @@ def _pausing(name: str, runs: str) -> Iterator[None]:
 
     try:
         yield
-    except KeyboardInterrupt:  # before there was a study
+    except KeyboardInterrupt:  # before there was a study, or anything was changed in one
+        print("sizewise: interrupted", file=sys.stderr)
         sys.exit(signals.exit_code())
     except Exception as error:
         if signals.received():  # Ray's processes may have got it too, so it is the cause of any failure
