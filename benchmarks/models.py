@@ -14,7 +14,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "dcn": {"layers": 3, "rank": 64, "bottom_mlp": BOTTOM, "top_mlp": TOP},
     "deepfm": {"top_mlp": TOP},
     "mlp": {"top_mlp": TOP},
+    "wide_deep": {"top_mlp": TOP},
 }
 RATIOS = (1, 100, 1_000)
 RATES = (0.005, 0.01, 0.02, 0.04)
@@ -132,10 +133,10 @@ def tuned(record: Record, kind: str, ratio: int) -> float | None:
     return max(tried, key=lambda result: result.validation_auc).rate
 
 
-def missing(record: Record) -> Iterator[Training]:
+def missing(record: Record, kinds: Iterable[str] = tuple(MODELS)) -> Iterator[Training]:
     """What is to be trained next, until nothing is."""
     for ratio in RATIOS:
-        for kind in MODELS:
+        for kind in kinds:
             for rate in RATES:
                 yield Training(kind, ratio, rate, 1)
             for seed in range(2, SEEDS + 1):
@@ -153,12 +154,12 @@ def chosen(record: Record, kind: str, ratio: int) -> list[Result]:
     return sorted(best, key=lambda result: result.seed)
 
 
-def table(record: Record) -> Iterator[str]:
+def table(record: Record, kinds: Iterable[str] = tuple(MODELS)) -> Iterator[str]:
     """Lines of Markdown."""
     yield "| model | compression | rate | epochs | test AUC | against its own 1x | against dlrm of that size |"
     yield "| --- " * 7 + "|"
     for ratio in RATIOS:
-        for kind in MODELS:
+        for kind in kinds:
             found = chosen(record, kind, ratio)
             if not found:
                 continue

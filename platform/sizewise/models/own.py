@@ -12,11 +12,14 @@ asked of whoever wrote it. Nothing is imported to read a study: only where a mod
 import importlib
 import inspect
 import json
+import random
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
@@ -25,6 +28,7 @@ from sizewise.embedding import Bags, Embedding, build
 from sizewise.embedding.ids.hashing import derived_seed
 from sizewise.embedding.storage.table import StateDict
 from sizewise.models.base import Floats, Model, ModelOptions, Precision
+from sizewise.models.foreign import foreign
 from sizewise_core.errors import InputError, shown
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -35,6 +39,22 @@ Factory = Callable[..., nn.Module]
 def is_own(kind: object) -> bool:
     """Whether a model is named by where it is imported from, rather than registered."""
     return isinstance(kind, str) and ":" in kind
+
+
+def path_fault(kind: str) -> str:
+    """What is wrong with the name of one's own model; nothing where it can be one.
+
+    Args:
+        kind: as the study file has it, with a colon or dots in it.
+    """
+    if PATH.fullmatch(kind) and not kind.partition(":")[0].endswith(".py"):
+        return ""
+    before, colon, name = kind.rpartition(":") if ":" in kind else kind.rpartition(".")
+    file = re.split(r"[/\\]", before)[-1].removesuffix(".py")
+    if colon == "." and name == "py":
+        file, name = re.split(r"[/\\]", before)[-1], "MyNet"
+    like = f"{file}:{name}" if PATH.fullmatch(f"{file}:{name}") else "mypackage.nets:MyNet"
+    return f"{shown(kind)} is no package.module:Class: write it like {like}, with the module beside the study file"
 
 
 def own_model(kind: str) -> type["OwnModel"]:
@@ -94,17 +114,17 @@ class OwnModel(Model):
         call = _bound(cls.path, cls.factory, embedding, dense_features, given)
         on_meta = torch.empty(0).device.type == "meta"
         try:
-            module = _seeded(call, embedding.seed)
+            module = _seeded(cls.path, call, embedding.seed)
         except Exception as error:
             if not on_meta:
-                raise _fault(cls.path, f"raises when it is built ({short(error)}): fix it") from error
+                raise own_fault(cls.path, f"raises when it is built ({short(error)}): fix it") from error
             try:  # it needs numbers, which tensors on the meta device do not have
                 with torch.device("cpu"):
-                    module = _seeded(call, embedding.seed)
+                    module = _seeded(cls.path, call, embedding.seed)
             except Exception as again:
-                raise _fault(cls.path, f"raises when it is built ({short(again)}): fix it") from again
+                raise own_fault(cls.path, f"raises when it is built ({short(again)}): fix it") from again
         if not isinstance(module, nn.Module):
-            raise _fault(cls.path, f"gives a {type(module).__name__}, not a torch.nn.Module")
+            raise own_fault(cls.path, f"gives a {type(module).__name__}, not a torch.nn.Module")
         return cls(embedding, dense_features, module)
 
     @classmethod
@@ -130,19 +150,21 @@ class OwnModel(Model):
         logits: Tensor = self.module(dense, ids) if bags is None else self.module(dense, ids, bags)
         return logits if logits.dtype == torch.float32 else logits.float()
 
-    def own_tables(self) -> Iterator[tuple[str, nn.Embedding | nn.EmbeddingBag]]:
+    def own_tables(self) -> Iterator[tuple[str, nn.Embedding | nn.EmbeddingBag | Embedding]]:
         """Tables of the module's own, by name: embeddings that no memory budget counts."""
         inside = set(self.embedding.modules())
         for name, part in self.module.named_modules():
-            if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part not in inside:
+            if isinstance(part, nn.Embedding | nn.EmbeddingBag | Embedding) and part not in inside:
                 yield name, part
 
     @property
     def embedding_bytes(self) -> int:
         """Bytes of the embedding, and of tables of the module's own."""
-        tables = {id(table.weight): table.weight for _, table in self.own_tables()}
-        own = sum(weight.numel() * weight.element_size() for weight in tables.values())
-        return self.embedding.embedding_bytes + own
+        tables = [table for _, table in self.own_tables()]
+        weights = {id(t.weight): t.weight for t in tables if not isinstance(t, Embedding)}
+        own = sum(weight.numel() * weight.element_size() for weight in weights.values())
+        small = sum(table.embedding_bytes for table in tables if isinstance(table, Embedding))
+        return self.embedding.embedding_bytes + own + small
 
 
 def short(error: BaseException, most: int = 100) -> str:
@@ -151,23 +173,28 @@ def short(error: BaseException, most: int = 100) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def _fault(kind: str, what: str) -> InputError:
+def own_fault(kind: str, what: str) -> InputError:
+    """An error that says what is wrong with one's own model."""
     return InputError(f"model.kind: {shown(kind)} {what}")
 
 
 def _imported(kind: str) -> Factory:
-    if not PATH.fullmatch(kind):
-        raise _fault(kind, "is no package.module:Class: write it like mypackage.nets:MyNet")
+    if fault := path_fault(kind):
+        raise InputError(f"model.kind: {fault}")
     module, _, name = kind.partition(":")
     try:
-        found = getattr(importlib.import_module(module), name, None)
-    except (Exception, SystemExit) as error:  # whatever a stranger's module does when it is imported
+        with foreign(f"model {kind}: its module has been imported"):
+            found = getattr(importlib.import_module(module), name, None)
+    except Exception as error:  # whatever a stranger's module does when it is imported
         fix = "put the module beside the study file, install its package, or fix it"
-        raise _fault(kind, f"cannot be imported ({short(error)}): {fix}") from error
+        raise own_fault(kind, f"cannot be imported ({short(error)}): {fix}") from error
     if found is None:
-        raise _fault(kind, f"cannot be imported: {module} has no {name}")
+        file = getattr(sys.modules[module], "__file__", None)
+        which = shown(file, 90) if file else "a module of Python's"
+        renamed = "" if module.partition(".")[0] not in sys.stdlib_module_names else ": rename your module"
+        raise own_fault(kind, f"cannot be imported: {module} has no {name} (it is {which}){renamed}")
     if not callable(found) or (isinstance(found, type) and not issubclass(found, nn.Module)):
-        raise _fault(kind, "is no subclass of torch.nn.Module")
+        raise own_fault(kind, "is no subclass of torch.nn.Module")
     factory: Factory = found
     return factory
 
@@ -176,7 +203,10 @@ def _bound(
     kind: str, factory: Factory, embedding: Embedding, dense_features: int, options: Mapping[str, Any]
 ) -> Callable[[], nn.Module]:
     """The call that builds the module. Raises InputError where it takes other arguments."""
-    signature = inspect.signature(factory)
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # compiled code that says nothing of itself
+        return lambda: factory(embedding, dense_features, **options)
     parameter = signature.parameters.get("options")
     as_one = parameter is not None and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     given: Mapping[str, Any] = {"options": dict(options)} if as_one and "options" not in options else options
@@ -184,14 +214,23 @@ def _bound(
         signature.bind(embedding, dense_features, **given)
     except TypeError as error:
         takes = shown(f"{kind.rpartition(':')[2]}{signature}", 90)[1:-1]
-        raise _fault(kind, f"takes other arguments ({error}): it is {takes}") from None
+        raise own_fault(kind, f"takes other arguments ({error}): it is {takes}") from None
     return lambda: factory(embedding, dense_features, **given)
 
 
-def _seeded(call: Callable[[], nn.Module], seed: int) -> nn.Module:
+def _seeded(kind: str, call: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """What a call gives, whose draws follow from a seed, be they PyTorch's, NumPy's or Python's own."""
+    before = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(seed, 0))
-        return call()
+        np.random.seed(derived_seed(seed, 0) % 2**32)
+        random.seed(derived_seed(seed, 0))
+        try:
+            with foreign(f"model {kind} has been built"):
+                return call()
+        finally:
+            np.random.set_state(before[0])
+            random.setstate(before[1])
 
 
 @lru_cache(maxsize=64)

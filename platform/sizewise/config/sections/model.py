@@ -19,7 +19,7 @@ from sizewise.config.fields import Choices, OneOf, Range, Searchable, did_you_me
 from sizewise.config.sections.options import check_options, searched
 from sizewise.config.sections.section import Section
 from sizewise.models import DEFAULT, MODELS, dim_fault, is_own
-from sizewise.models.own import PATH
+from sizewise.models.own import path_fault
 from sizewise_core.errors import shown
 
 WIDEST = 1_000_000  # units of a hidden layer; beyond are slips of the keyboard
@@ -72,11 +72,11 @@ class ModelSpec(Section):
             value = Choices.model_validate(dict(value))
         for kind in value.choices if isinstance(value, Choices) else [value]:
             if is_own(kind):
-                if not PATH.fullmatch(kind):
-                    raise ValueError(
-                        f"{shown(kind)} is no package.module:Class: write it like mypackage.nets:MyNet"
-                    )
+                if fault := path_fault(kind):
+                    raise ValueError(fault)
                 continue  # imported where it is built: reading a study must not run its code
+            if isinstance(kind, str) and "." in kind:
+                raise ValueError(path_fault(kind))
             if kind not in MODELS:
                 raise ValueError(f"unknown model {shown(str(kind))}: use one of {MODELS.choices(kind)}")
             _ = MODELS[kind]  # InputError where it cannot be imported

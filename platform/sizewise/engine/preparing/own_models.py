@@ -3,17 +3,21 @@
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sizewise.config import StudySpec
 from sizewise.config.fields import ends_of
 from sizewise.config.sections.model import WIDTHS
 from sizewise.embedding import build, smallest_budget
+from sizewise.embedding.base import MAX_ID
 from sizewise.models import is_own
 from sizewise.store import code
 from sizewise_core.errors import InputError
 from sizewise_core.stores.storage import Place
 from sizewise_prep.shards.manifest import Manifest
+
+if TYPE_CHECKING:
+    from sizewise.models.dry_step import Conditions
 
 log = logging.getLogger(__name__)
 METHOD = "hash"  # the embedding of a dry step: any would do, and this one is quick
@@ -59,18 +63,38 @@ def of_resumed_study(spec: StudySpec, manifest: Manifest, folder: Place) -> None
 def _try_out(spec: StudySpec, manifest: Manifest, source: str) -> None:
     from sizewise.models.dry_step import dry_step  # few studies have models of their own
 
-    said = dict[str, None]()
+    said, conditions = dict[str, None](), _conditions(spec, manifest)
     for kind in filter(is_own, spec.model.kinds):
         for dim, options in _extremes(spec, kind):
             budget = smallest_budget(METHOD, manifest.cardinalities, dim) * 64
             embedding = build(METHOD, manifest.cardinalities, dim, budget, spec.seed)
             try:
-                notes = dry_step(kind, embedding, len(manifest.dense_missing), options, len(manifest.lists))
+                notes = dry_step(kind, embedding, len(manifest.dense_missing), options, conditions)
             except InputError as error:
                 raise InputError(f"{source}: {error}") from None
             said |= dict.fromkeys(notes)
     for note in said:
         log.warning("%s", note)
+
+
+def _conditions(spec: StudySpec, manifest: Manifest) -> "Conditions":
+    """What rows the study's trials get."""
+    from sizewise.models.dry_step import ROWS, Conditions
+
+    numbered = manifest.settings.tokens == "contiguous"
+    largest = [size - 1 if numbered else MAX_ID for size in manifest.cardinalities]
+    shortest, workers = ROWS[-1], spec.resources.workers
+    for batch in ends_of(spec.train.batch_size):
+        share = manifest.splits["train"].rows % batch // workers
+        if manifest.splits["train"].rows % batch:
+            shortest = min(shortest, share, max(share // spec.train.accumulate, 1))
+    return Conditions(
+        lists=len(manifest.lists),
+        largest_ids=largest,
+        signed=manifest.settings.dense_is_log,
+        shortest=shortest,
+        workers=workers,
+    )
 
 
 def _extremes(spec: StudySpec, kind: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -64,10 +64,10 @@ def joined(parts: list[Batch], pinned: bool) -> Batch:
 
 
 def in_parts(batch: Batch, parts: int) -> list[Batch]:
-    """A batch as so many batches of about equal size, fewer where it has fewer rows."""
+    """A batch as so many batches of about equal size, fewer where it has fewer rows, but at least one."""
     rows = len(batch.label)
     ends = [rows * number // parts for number in range(parts + 1)]
-    return [_of_rows(batch, first, end) for first, end in pairwise(ends) if end > first]
+    return [_of_rows(batch, first, end) for first, end in pairwise(ends) if end > first] or [batch]
 
 
 def _of_rows(batch: Batch, first: int, end: int) -> Batch:

@@ -1,0 +1,48 @@
+"""Runs code of somebody else's: what it prints is kept off standard output, where results go, and it ends no process.
+
+    with foreign("mynets:Net: its module is being imported"):
+        importlib.import_module("mynets")
+
+Where it takes long, it is said what is being done and at which line, so that an endless loop can be found.
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+
+log = logging.getLogger(__name__)
+SLOW_SECONDS = 20.0
+
+
+class ExitedError(Exception):
+    """The code has called `sys.exit`."""
+
+
+@contextmanager
+def foreign(doing: str) -> Iterator[None]:
+    """Run a block that calls such code.
+
+    Args:
+        doing: what is being done, for whoever waits for it.
+
+    Raises:
+        ExitedError: it has ended the program.
+    """
+    timer = threading.Timer(SLOW_SECONDS, _say, (doing, threading.get_ident()))
+    timer.daemon = True
+    timer.start()
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except SystemExit as error:
+        raise ExitedError(f"it calls sys.exit({error.code!r})") from error
+    finally:
+        timer.cancel()
+
+
+def _say(doing: str, thread: int) -> None:
+    frame = sys._current_frames().get(thread)
+    where = f", now at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+    log.warning("%s for %.0f seconds%s: Ctrl+C ends it", doing, SLOW_SECONDS, where)
