@@ -27,6 +27,7 @@ from sizewise.export import archive
 from sizewise.export.deployed import DESCRIPTION, PROGRAM, Deployed, Description, Latency
 from sizewise.export.program import to_program
 from sizewise.models import MODELS, Model, find, is_own
+from sizewise.models.foreign import foreign
 from sizewise.results.commands import run_longer
 from sizewise.results.weights import kept_weights
 from sizewise.store import code
@@ -176,9 +177,10 @@ def _program(config: TrialConfig, model: Model, manifest: Manifest, vocabulary: 
     ours = config.model.kind in MODELS.own and config.embedding.method in METHODS.own
     buffer = io.BytesIO()
     try:
-        exported = to_program(
-            model, manifest.settings.tokens, vocabulary, manifest.layout, len(manifest.lists)
-        )
+        with foreign(f"model {config.model.kind} has been traced"):
+            exported = to_program(
+                model, manifest.settings.tokens, vocabulary, manifest.layout, len(manifest.lists)
+            )
         torch.export.save(exported, buffer)
         problem = archive.fault(buffer.getvalue())
     except Exception as error:  # errors of torch.export have no common class

@@ -151,6 +151,11 @@ def _trained(kind: str, model: OwnModel, rows: "_Rows", given: Conditions) -> li
         changed = [name for name, buffer in buffers.items() if not torch.equal(buffer, before[name])]
         _check_workers(kind, given.workers, unused, changed)
     notes = [f"model {kind} has parameters that no gradient reaches: {_some(around)}"] if around else []
+    if loose := _loose_tensors(model):
+        notes.append(
+            f"model {kind} has tensors that are neither parameters nor buffers ({_some(loose)}), which no checkpoint "
+            "keeps and no GPU gets: use register_buffer"
+        )
     if not learns:
         notes.append(
             f"model {kind} does not learn from the embedding that it is given: no gradient reaches it"
@@ -161,6 +166,18 @@ def _trained(kind: str, model: OwnModel, rows: "_Rows", given: Conditions) -> li
             "Draw from torch, whose state is kept"
         )
     return notes
+
+
+def _loose_tensors(model: OwnModel) -> list[str]:
+    """Names of tensors that modules have as plain attributes."""
+    inside = set(model.embedding.modules())
+    return [
+        f"{name}.{key}".lstrip(".")
+        for name, part in model.module.named_modules()
+        if part not in inside
+        for key, value in vars(part).items()
+        if isinstance(value, Tensor)
+    ]
 
 
 def _check_gradients(kind: str, model: OwnModel, logits: Tensor) -> None:
@@ -205,7 +222,8 @@ def _check_workers(kind: str, workers: int, unused: Sequence[str], changed: Sequ
     if unused:
         raise own_fault(
             kind,
-            f"has parameters that no gradient reaches ({_some(unused)}), which {workers} workers need: {fix}",
+            f"has parameters that no gradient reaches ({_some(unused)}), which {workers} workers need: remove "
+            f"them, {fix}",
         )
     if changed:
         raise own_fault(

@@ -1,6 +1,11 @@
 """Somebody's own modules: models, and what is none."""
 
 NETS = '''
+import copy
+import random
+import sys
+
+import numpy
 import torch
 from torch import nn
 from nets_layers import hidden_layers
@@ -116,6 +121,94 @@ class Reads(Net):
     def __init__(self, embedding, dense_features):
         super().__init__(embedding, dense_features)
         assert self.layers[0].weight.std().item() > 0
+
+
+class Probabilities(Wrong):
+    wrong = staticmethod(lambda logits: logits[:, None].sigmoid().squeeze(1))
+
+
+class Exits(Wrong):
+    wrong = staticmethod(lambda logits: sys.exit(4))
+
+
+class RowOfTable(Net):
+    """Takes ids for rows of a table of its own."""
+
+    def __init__(self, embedding, dense_features):
+        super().__init__(embedding, dense_features)
+        self.first = nn.Embedding(embedding.cardinalities[0], 4)
+
+    def forward(self, dense, ids):
+        return super().forward(dense, ids) + self.first(ids[:, 0]).sum(1)
+
+
+class Sparse(Net):
+    def __init__(self, embedding, dense_features):
+        super().__init__(embedding, dense_features)
+        self.first = nn.Embedding(100, 4, sparse=True)
+
+    def forward(self, dense, ids):
+        return super().forward(dense, ids) + self.first(ids[:, 0] % 100).sum(1)
+
+
+class Lazy(Net):
+    def __init__(self, embedding, dense_features):
+        super().__init__(embedding, dense_features)
+        self.layers = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.Linear(8, 1))
+
+
+class Grows(Net):
+    def forward(self, dense, ids):
+        if not hasattr(self, "late"):
+            self.late = nn.Linear(1, 1)
+        return self.late(super().forward(dense, ids)[:, None]).squeeze(1)
+
+
+class Doubled(Net):
+    def __init__(self, embedding, dense_features):
+        super().__init__(embedding, dense_features)
+        self.double()
+
+
+class Frozen(Net):
+    def __init__(self, embedding, dense_features):
+        super().__init__(embedding, dense_features)
+        embedding.requires_grad_(False)
+
+
+class Normalized(Net):
+    """Batch norm in training; and the root of a dense value."""
+
+    def __init__(self, embedding, dense_features):
+        super().__init__(embedding, dense_features)
+        self.norm = nn.BatchNorm1d(dense_features)
+
+    def forward(self, dense, ids):
+        return super().forward(self.norm(dense.sqrt()), ids)
+
+
+class Careless(Net):
+    """Prints, draws from elsewhere, redraws the embedding, and has layers and tensors that are in no use."""
+
+    def __init__(self, embedding, dense_features):
+        super().__init__(embedding, dense_features)
+        self.unused, self.scale = nn.Linear(2, 2), torch.ones(1)
+        for parameter in embedding.parameters():
+            nn.init.zeros_(parameter)
+        self.start = numpy.random.rand() + random.random()
+
+    def forward(self, dense, ids):
+        print("forward")
+        return super().forward(dense, ids) * (1 + random.random() / 9)
+
+
+class Copies(Net):
+    def __init__(self, embedding, dense_features):
+        super().__init__(embedding, dense_features)
+        self.other = copy.deepcopy(embedding)
+
+    def forward(self, dense, ids):
+        return super().forward(dense, ids) + self.other(ids).sum((1, 2))
 
 
 def not_a_module(embedding, dense_features):

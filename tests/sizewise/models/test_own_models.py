@@ -4,6 +4,8 @@ import copy
 import io
 import json
 import os
+import random
+import re
 import subprocess
 import sys
 import time
@@ -24,7 +26,7 @@ from sizewise.config.trial import TrialConfig
 from sizewise.embedding import build
 from sizewise.models import build as build_model
 from sizewise.models import find
-from sizewise.models.dry_step import dry_step
+from sizewise.models.dry_step import Conditions, dry_step
 from sizewise.search.space import configure
 from sizewise.store import code
 from sizewise_core.errors import InputError
@@ -39,6 +41,7 @@ def nets(tmp_path: Path) -> Path:
     (tmp_path / "nets.py").write_text(NETS)
     (tmp_path / "nets_layers.py").write_text(LAYERS)
     (tmp_path / "broken.py").write_text("import a_library_that_is_not_installed\n")
+    (tmp_path / "exits.py").write_text("print('loading')\nimport sys\nsys.exit(2)\n")
     code.search(tmp_path)
     return tmp_path
 
@@ -123,6 +126,17 @@ def test_a_table_of_its_own_counts_and_is_mentioned(nets: Path) -> None:
         ("nets:Pair", {}, "gives a tuple, not one tensor"),
         ("nets:Detached", {}, "no gradient reaches"),
         ("nets:Raises", {}, "raises in forward .RuntimeError"),
+        ("nets:Exits", {}, "raises in forward .SystemExit: 4"),
+        ("nets:Probabilities", {}, "gives probabilities, for it ends with sigmoid"),
+        ("nets:Sparse", {}, r"has a sparse gradient .first.weight.*leave out sparse=True"),
+        ("nets:Lazy", {}, "has parameters without a shape"),
+        ("nets:Grows", {}, r"makes parameters in forward .late.weight, late.bias"),
+        ("nets:Doubled", {}, "makes the embedding that it is given torch.float64"),
+        ("nets:Frozen", {}, "freezes the embedding"),
+        ("nets:Lists", {}, "raises in forward .TypeError.*it is called as forward.dense, ids"),
+        ("exits:Net", {}, "cannot be imported .ExitedError: it calls sys.exit"),
+        ("code:Net", {}, r"code has no Net .it is '.*code.py'.: rename your module"),
+        ("nets/nets.py:Net", {}, "write it like nets:Net, with the module beside the study file"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_sentence(
@@ -132,6 +146,54 @@ def test_what_is_wrong_is_said_in_one_sentence(
         dry_step(kind, embedding(), 2, options)
     assert len(str(caught.value)) < 300
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "conditions", "message"),
+    [
+        ("nets:RowOfTable", Conditions(largest_ids=[2**32 - 1] * 3), "ids up to 4,294,967,295: number them"),
+        ("nets:Normalized", Conditions(), "not finite"),
+        ("nets:Normalized", Conditions(signed=False, shortest=1), "end with a batch of 1 row: change train.batch_size"),
+        ("nets:Normalized", Conditions(signed=False, workers=2), r"changes buffers in training .norm.running_mean"),
+        ("nets:Careless", Conditions(workers=2), "no gradient reaches .unused.weight, unused.bias.*2 workers need"),
+    ],
+)  # fmt: skip
+def test_what_only_this_data_or_these_workers_forbid(
+    nets: Path, kind: str, conditions: Conditions, message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        dry_step(kind, embedding(), 2, {}, conditions)
+    assert len(str(caught.value)) < 300
+    assert dry_step("nets:Normalized", embedding(), 2, {}, Conditions(signed=False, shortest=2)) == []
+
+
+def test_what_is_odd_is_said_and_nothing_is_printed(
+    nets: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = "; ".join(dry_step("nets:Careless", embedding(), 2, {}))
+    assert "changes the weights of the embedding that it is given" in notes
+    assert "no gradient reaches: unused.weight, unused.bias" in notes
+    assert "neither parameters nor buffers (scale)" in notes
+    assert "draws from random in forward" in notes
+    assert capsys.readouterr().out == ""
+    before = random.getstate()
+    first, second = (build_model("nets:Careless", embedding(), 2, {}).module.start for _ in range(2))
+    assert first == second  # drawn from the trial's seed
+    assert random.getstate() == before
+    (note,) = dry_step("nets:Copies", embedding(), 2, {})
+    assert "other (RowHash of 60 x 4, " in note
+    copied = build_model("nets:Copies", embedding(), 2, {})
+    assert copied.embedding_bytes == 2 * copied.embedding.embedding_bytes
+
+
+def test_what_takes_long_is_said_with_its_line(
+    nets: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sizewise.models.foreign.SLOW_SECONDS", 0.05)
+    (nets / "slow.py").write_text("import time\nend = time.time() + 1\nwhile time.time() < end:\n    pass\n")
+    with pytest.raises(InputError, match="slow has no Net"):
+        find("slow:Net")
+    assert re.search(r"slow:Net: its module has been imported for .*slow.py:[34]: Ctrl", caplog.text)
 
 
 def test_a_dry_step_takes_little_time(nets: Path) -> None:
