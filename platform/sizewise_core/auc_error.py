@@ -84,7 +84,10 @@ def too_small(rows: int, click_rate: float | None) -> str:
         return ""
     counted = f"{rows:,} row{'' if rows == 1 else 's'} ({clicks:,} click{'' if clicks == 1 else 's'})"
     if not 0 < clicks < rows:
-        return f"validation has {counted}, all of one label, so that there is no AUC; prepare more rows"
+        return (
+            f"validation has {counted}, all of one label, so that there is no AUC; prepare more rows, or, where a log "
+            "is in the order of its labels, split it by a key (--split key:COLUMN)"
+        )
     return (
         f"validation has {counted}, too few to tell models apart: an AUC of them has a standard error of about "
         f"{error:.2g}; about {rows_enough(click_rate):,} validation rows would bring it to {SMALL:g}"

@@ -213,4 +213,5 @@ def test_too_few_validation_rows_are_said_with_how_many_are_enough() -> None:
         assert len(said) < 300
     assert "10 rows (2 clicks)" in too_small(10, 0.2)
     assert "all of one label" in too_small(10, 0.0)
+    assert "split it by a key (--split key:COLUMN)" in too_small(10, 1.0)
     assert too_small(0, None) == ""

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from arrow_shards import read_shard
 from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.jobs import sorting
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.shards.cautions import cautions
@@ -197,3 +200,24 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(
             damaged.write_bytes(bytes(damaged.stat().st_size))
     assert kills >= 3
     assert contents(tmp_path / "out") == contents(tmp_path / "intact")
+
+
+@given(
+    parts=st.lists(st.lists(st.integers(-5, 30), min_size=1, max_size=40), min_size=1, max_size=6),
+    ends=st.lists(st.integers(1, 240), min_size=1, max_size=6),
+    step=st.integers(1, 9),
+)
+@settings(deadline=None)
+def test_rows_of_each_part_are_cut_where_sorting_all_would_cut_them(
+    parts: list[list[int]], ends: list[int], step: int
+) -> None:
+    total = sum(map(len, parts))
+    ends = sorted({min(end, total) for end in ends})
+    segments = [sorting.Segment(n, 10, np.sort(np.array(part, np.int64))) for n, part in enumerate(parts)]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sorting, "_STEP", step)
+        found = list(sorting.ranges(segments, ends))
+    rows = [(time, n, row) for n, part in enumerate(parts) for row, time in enumerate(sorted(part))]
+    order = [(n, 10 + row) for _, n, row in sorted(rows)]
+    for group, begin, end in zip(found, [0, *ends], ends, strict=False):
+        assert sorted(order[begin:end]) == [(n, row) for n, low, high in group for row in range(low, high)]

@@ -2,7 +2,9 @@
 
 import datetime
 import json
+import math
 import string
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -174,3 +176,79 @@ def test_partitions_with_odd_names_are_read(tmp_path: Path) -> None:
         tmp_path / "log", tmp_path / "out", layout=Layout(columns={"click": "label", "user": "token"})
     )
     assert manifest.rows_out == 5 * len(ROWS)
+
+
+def test_names_of_folders_are_columns(tmp_path: Path) -> None:
+    """Also the label: as Hive and Spark write a table that is partitioned by it."""
+    for click in "01":
+        for day in ("2024-05-01", "2024-05-02", "__HIVE_DEFAULT_PARTITION__"):
+            folder = tmp_path / "log" / f"day={day}" / "country=a%20b" / f"click={click}"
+            folder.mkdir(parents=True)
+            frame = pl.DataFrame({"user": [f"u{j % 9}" for j in ROWS]})
+            frame.write_parquet(folder / "b.parquet")
+            frame.clear().write_parquet(folder / "a.parquet")  # as programs do that write a table in parts
+    layout = proposed(tmp_path / "log")
+    assert layout.columns == {"user": "token", "day": "time", "country": "skip", "click": "label"}
+    layout = Layout(columns=layout.columns | {"country": "token"})
+    raw, options = tmp_path / "log", {"layout": layout, "max_bad_fraction": 0.5}
+    manifest = prepare(raw, tmp_path / "out", split="time:2024-05-02,2024-05-03", **options)
+    assert (manifest.rows_in, manifest.rows_out) == (6 * len(ROWS), 4 * len(ROWS))
+    assert manifest.quarantine.reasons == {"split": 2 * len(ROWS)}
+    assert manifest.splits["validation"].click_rate == 0.5
+    assert manifest.cardinalities == [9, 1]
+
+
+def test_numbers_of_any_type_mean_the_same_as_their_texts(tmp_path: Path) -> None:
+    """Ids beyond 64 bits, or beyond their half, and labels and values that are real numbers."""
+    ids = [10**25 + j % 37 for j in ROWS]
+    columns = {
+        "click": pa.array([float(j % 2) for j in ROWS], pa.float32()),
+        "user": pa.array([Decimal(value) for value in ids], pa.decimal128(38, 2)),
+        "item": pa.array([2**63 + j % 11 for j in ROWS], pa.uint64()),
+        "at": pa.array([float(j % 5 - 1) for j in ROWS], pa.float64()),
+    }
+    rows = list(
+        zip((j % 2 for j in ROWS), ids, columns["item"].to_pylist(), columns["at"].to_pylist(), strict=True)
+    )
+    pq.write_table(pa.table(columns), tmp_path / "log.parquet")
+    (tmp_path / "log.csv").write_text(
+        "click,user,item,at\n" + "".join(",".join(map(str, row)) + "\n" for row in rows).replace("-1.0", "-1")
+    )
+    kinds = {"click": "label", "user": "token", "item": "token", "at": "number"}
+    made = []
+    for name, more in {"log.csv": {"separator": ",", "header": True}, "log.parquet": {}}.items():
+        layout = Layout(columns=kinds, nulls=["-1"], **more)
+        made.append(prepare(tmp_path / name, tmp_path / f"of_{name}", layout=layout))
+        assert made[-1].cardinalities == [37, 11]
+        assert made[-1].dense_missing == [0.2]
+    assert made[0].splits == made[1].splits
+
+
+def test_fractions_are_no_ids(tmp_path: Path) -> None:
+    ids = [Decimal(10**20 + j) + (Decimal("0.5") if j == 7 else 0) for j in ROWS]
+    table = {"click": [j % 2 for j in ROWS], "user": pa.array(ids, pa.decimal128(38, 2))}
+    pq.write_table(pa.table(table), tmp_path / "log.parquet")
+    layout = Layout(columns={"click": "label", "user": "token"})
+    manifest = prepare(tmp_path / "log.parquet", tmp_path / "out", layout=layout, max_bad_fraction=0.1)
+    assert (manifest.rows_out, manifest.quarantine.reasons) == (len(ROWS) - 1, {"not_a_token": 1})
+    assert manifest.cardinalities == [len(ROWS) - 1]
+
+
+def test_json_with_what_it_does_not_have(tmp_path: Path) -> None:
+    raw = tmp_path / "log.jsonl"
+
+    def write(every: int) -> None:
+        rows = ({"click": j % 2, "user": f"u{j}", "x": j if j % every else math.nan} for j in ROWS)
+        raw.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    write(5)
+    layout = proposed(raw)
+    with pytest.raises(
+        InputError, match=r"jsonl, line 1: holds what JSON does not have, such as NaN .* write null"
+    ):
+        prepare(raw, tmp_path / "out", layout=layout)
+    manifest = prepare(raw, tmp_path / "out", layout=layout, max_bad_fraction=0.2)
+    assert (manifest.rows_out, manifest.rows_quarantined) == (4 * len(ROWS) // 5, len(ROWS) // 5)
+    write(1)
+    with pytest.raises(InputError, match=r"log\.jsonl: line 1: holds what JSON does not have, such as NaN"):
+        propose([raw])

@@ -181,7 +181,7 @@ def for_scoring(raw: RawFile, layout: Layout) -> Layout:
         label = [layout.label] if layout.label is not None else []
         return layout.without([] if has_labels(raw) else label)
     else:
-        names = _table_schema(raw).names
+        names = _table_schema(raw, layout).names
     return layout.without([name for name in spared if names and name not in names])
 
 
@@ -224,13 +224,13 @@ def check(
         elif raw.format not in ("text", *_SPARSE):
             from sizewise_prep.raw.tables import arrow_types
 
-            arrow_types.check(raw, _table_schema(raw), layout, by_schema)
+            arrow_types.check(raw, _table_schema(raw, layout), layout, by_schema)
 
 
-def _table_schema(raw: RawFile) -> pa.Schema:
-    """The columns of a file that is a table."""
+def _table_schema(raw: RawFile, layout: Layout) -> pa.Schema:
+    """The columns of a file that is a table; of those that folders' names give, the ones that the layout names."""
     from sizewise_prep.raw.tables import array_rows, arrow_ipc, parquet
 
     if raw.format in _ARRAYS:
         return array_rows.schema_of(raw)
-    return (parquet.schema_of if raw.format == "parquet" else arrow_ipc.schema_of)(raw)
+    return parquet.schema_of(raw, layout) if raw.format == "parquet" else arrow_ipc.schema_of(raw)

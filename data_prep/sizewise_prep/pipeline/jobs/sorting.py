@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,13 @@ from pydantic import BaseModel, ConfigDict
 
 from sizewise_core.files.atomic import CACHED, atomic_file
 from sizewise_core.names import PlainPath
+from sizewise_prep.shards.values.distinct import release
 
 Longs = npt.NDArray[np.int64]
 Part = TypeVar("Part")
+Side = Literal["left", "right"]
+
+_STEP = 512  # every so many times, one is remembered to find others by
 
 
 class Times(BaseModel):
@@ -86,8 +90,12 @@ def ranges(segments: Sequence[Segment[Part]], ends: Sequence[int]) -> Iterator[l
         For each group, part by part, the part and its rows `start` to `stop` (exclusive).
     """
     before = [0] * len(segments)
+    samples = [_sample(segment.times) for segment in segments]
+    every = np.sort(np.concatenate(samples))
     for end in ends:
-        after = _first(segments, end)
+        after = _first(segments, samples, _around(segments, every, end), end)
+        for segment in segments:
+            release(segment.times)
         yield [
             (segment.part, segment.start + low, segment.start + high)
             for segment, low, high in zip(segments, before, after, strict=True)
@@ -96,17 +104,25 @@ def ranges(segments: Sequence[Segment[Part]], ends: Sequence[int]) -> Iterator[l
         before = after
 
 
-def _first(segments: Sequence[Segment[Part]], rows: int) -> list[int]:
-    """How many rows of each segment are among the first so many of all."""
-    low = min(int(segment.times[0]) for segment in segments)
-    high = max(int(segment.times[-1]) for segment in segments)
+def _sample(times: Longs) -> Longs:
+    """Every so many times, by which others are found: searching all times would read from all over their file."""
+    sample = np.array(times[_STEP - 1 :: _STEP])
+    release(times)
+    return sample
+
+
+def _first(
+    segments: Sequence[Segment[Part]], samples: Sequence[Longs], around: tuple[int, int], rows: int
+) -> list[int]:
+    """How many rows of each segment are among the first so many of all, the last of which is of a time `around`."""
+    low, high = around
     while low < high:  # to the time of the last of these rows
         middle = (low + high) // 2
-        if sum(_until(segments, middle, "right")) >= rows:
+        if sum(_until(segments, samples, middle, "right")) >= rows:
             high = middle
         else:
             low = middle + 1
-    earlier, until = _until(segments, low, "left"), _until(segments, low, "right")
+    earlier, until = (_until(segments, samples, low, side) for side in ("left", "right"))
     left, found = rows - sum(earlier), []
     for first, last in zip(earlier, until, strict=True):
         found.append(first + min(left, last - first))
@@ -114,5 +130,25 @@ def _first(segments: Sequence[Segment[Part]], rows: int) -> list[int]:
     return found
 
 
-def _until(segments: Sequence[Segment[Part]], time: int, side: str) -> list[int]:
-    return [int(np.searchsorted(segment.times, np.int64(time), side)) for segment in segments]  # type: ignore[call-overload]
+def _around(segments: Sequence[Segment[Part]], every: Longs, rows: int) -> tuple[int, int]:
+    """Two times between which that of the last of the first so many rows lies.
+
+    Before a sample there are all rows of its step and of those before it, and in each segment less than a step more.
+    """
+    low = min(int(segment.times[0]) for segment in segments)
+    high = max(int(segment.times[-1]) for segment in segments)
+    after, before = -(-rows // _STEP) - 1, rows // _STEP - len(segments) - 1
+    return (
+        int(every[before]) if 0 <= before < len(every) else low,
+        int(every[after]) if after < len(every) else high,
+    )
+
+
+def _until(segments: Sequence[Segment[Part]], samples: Sequence[Longs], time: int, side: Side) -> list[int]:
+    """How many rows of each segment are before a time, or until it (side "right")."""
+    found = []
+    for segment, sample in zip(segments, samples, strict=True):
+        begin = _STEP * int(np.searchsorted(sample, np.int64(time), side))
+        step = segment.times[begin : begin + _STEP]
+        found.append(begin + int(np.searchsorted(step, np.int64(time), side)))
+    return found

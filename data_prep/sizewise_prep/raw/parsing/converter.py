@@ -177,7 +177,7 @@ class Converter:
 
     def _column(self, name: str, raw: pl.Series) -> _Column:
         kind = self._layout.kinds[name]
-        values, wrong = self._known(raw)
+        values, wrong = self._known(raw, kind)
         made = self._made(kind, values)
         if self._split and name == self._split.column:
             placed = made if kind == "split" else self._split.places(made)
@@ -198,11 +198,11 @@ class Converter:
         """A column of lists; their missing values are left out."""
         form, wrong = self._layout.list_form(name), list[tuple[pl.Series, tuple[str, str]]]()
         if not isinstance(raw.dtype, pl.List | pl.Array):
-            raw, wrong = self._known(raw)
+            raw, wrong = self._known(raw, "tokens")
         lists = list_values.as_lists(raw, form.separator, self._json)
         wrong.append((lists.is_null() & raw.is_not_null(), _NO_LIST))
         flat, rows = list_values.flattened(lists)
-        values, no_text = self._known(flat)
+        values, no_text = self._known(flat, form.of)
         tokens = self._made(form.of, values)
         culprits: dict[int, object] = {}
         for mask, reason in (*no_text, (tokens.is_null() & values.is_not_null(), _WRONG[form.of])):
@@ -212,7 +212,7 @@ class Converter:
         column = list_values.regrouped(tokens, rows, len(raw))
         return _Lists(column, [one for one in wrong if one[0].any()], culprits)
 
-    def _known(self, raw: pl.Series) -> _Column:
+    def _known(self, raw: pl.Series, kind: Kind) -> _Column:
         """The values, null where one is missing; as texts where they are not numbers, truth values or times."""
         wrong: list[tuple[pl.Series, tuple[str, str]]] = []
         if raw.dtype == pl.Null:
@@ -226,18 +226,23 @@ class Converter:
             raw = raw.cast(pl.String)
         if raw.dtype.is_decimal():
             numbers = raw.cast(pl.Int64, strict=False)
-            raw = (
-                numbers
-                if raw.eq_missing(numbers.cast(raw.dtype, strict=False)).all()
-                else raw.cast(pl.Float64)
-            )
+            if raw.eq_missing(numbers.cast(raw.dtype, strict=False)).all():
+                raw = numbers
+            elif kind in ("token", "string"):  # ids may have more digits than any other number
+                texts = raw.cast(pl.String).str.replace(r"\.0*\z", "")
+                fractions = texts.str.contains(".", literal=True)
+                wrong.append((fractions.fill_null(False), _WRONG[kind]))
+                raw = texts.set(fractions, None)
+            else:
+                raw = raw.cast(pl.Float64)
         if raw.dtype == pl.String:
             missing = raw.is_in(self._nulls) if len(self._nulls) > 1 else raw == ""
             return _Column(raw.set(missing, None), wrong) if missing.any() else _Column(raw, wrong)
         if raw.dtype.is_float():
             raw = raw.cast(pl.Float64).fill_nan(None)
         if self._null_numbers and raw.dtype.is_numeric():
-            raw = raw.set(raw.is_in(self._null_numbers), None)
+            of_type = float if raw.dtype.is_float() else int  # Polars compares no real numbers with integers
+            raw = raw.set(raw.is_in([of_type(number) for number in self._null_numbers]), None)
         return _Column(raw, wrong)
 
     def _made(self, kind: Kind, values: pl.Series) -> pl.Series:
@@ -328,7 +333,7 @@ def _labels(values: pl.Series) -> pl.Series:
             return values.cast(pl.UInt8)
         click, none = values.str.contains(_CLICK), values.str.contains(_NO_CLICK)
         return click.cast(pl.UInt8).set(~(click | none), None)
-    return values.set(~values.is_in([0, 1]), None).cast(pl.UInt8)
+    return values.set((values != 0) & (values != 1), None).cast(pl.UInt8)
 
 
 def _ruled(values: pl.Series, rule: LabelRule) -> pl.Series:

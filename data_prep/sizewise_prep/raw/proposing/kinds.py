@@ -111,7 +111,8 @@ def _judged(raw: pl.Series) -> Column:
     if raw.dtype.is_nested():
         return _of_lists(as_lists(raw, None))
     if raw.dtype in (pl.Duration, pl.Time):
-        return Column(name, "skip", f"{str(raw.dtype).lower():.20} values, which are not read", "", 0, 0.0)
+        what = "durations" if raw.dtype == pl.Duration else "times of day"
+        return Column(name, "skip", f"{what}, which are not read", "", 0, 0.0)
     values, nulls = _known(raw)
     missing = 1 - len(values) / max(1, len(raw))
     distinct = values.n_unique()
@@ -249,7 +250,7 @@ def _known(raw: pl.Series) -> tuple[pl.Series, tuple[str, ...]]:
     if values.dtype.is_float():
         return values.drop_nans(), ()
     if values.dtype.is_decimal():
-        return values.cast(pl.Float64), ()
+        return values.cast(pl.String).str.replace(r"\.0*\z", ""), ()
     if values.dtype != pl.String:
         return values, ()
     values = values.filter(values != "")

@@ -17,7 +17,7 @@ from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.proposing.text_form import TextForm, text_form
 from sizewise_prep.raw.tables.arrow_ipc import first_batches
 from sizewise_prep.raw.tables.arrow_types import checked, frame, reason_of
-from sizewise_prep.raw.tables.json_lines import first_fields
+from sizewise_prep.raw.tables.json_lines import first_fields, no_objects
 from sizewise_prep.raw.tables.parquet import opened
 
 ROWS = 50_000
@@ -48,7 +48,7 @@ def sample(raw: RawFile) -> Sample:
     if raw.format == "jsonl":
         rows = first_fields(raw)
         if not rows.width:
-            raise InputError(f"{raw.path}: its first lines are no JSON objects, one a line; fix them")
+            raise InputError(f"{raw.path}: {no_objects(raw)}")
         unread = _unread(rows)
         kinds = {
             name: pl.List(pl.String) if dtype.is_nested() else pl.String
@@ -67,7 +67,7 @@ def sample(raw: RawFile) -> Sample:
         raise InputError(f"{raw.path:.150}: has two columns {twice[0][:40]!r}: rename one")
     table = pa.Table.from_batches(batches, schema)
     batches = table.combine_chunks().to_batches()
-    rows = frame(batches[0]) if batches else pl.DataFrame()
+    rows = frame(batches[0] if batches else pa.RecordBatch.from_pylist([], schema))
     unread = _unread(rows)
     return Sample(rows.drop(unread), unread=unread)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import polars as pl
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.files.sources import RawFile, resolve
 from sizewise_prep.raw.layout import CRITEO, TOKEN_KINDS
 from sizewise_prep.raw.proposing.kinds import Column, judged
 from sizewise_prep.raw.proposing.samples import Sample, sample
+from sizewise_prep.raw.tables.parquet import partitions
 
 _PLAIN = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"}
@@ -42,12 +45,18 @@ def propose(sources: Sequence[str | Path]) -> Proposal:
     Raises InputError when they cannot be read, or the files have different columns.
     """
     found = resolve(sources)
-    first = sample(found[0])
-    if not first.rows.height:
+    samples = [sample(raw) for raw in found[:_FILES]]
+    with_rows = next((one for one in samples if one.rows.height), None)
+    if with_rows is None:
         raise InputError(f"{found[0].path}: has no rows to look at; give a file that has some")
-    for raw in found[1:_FILES]:
-        _same_columns(found[0], first, raw, sample(raw))
-    columns = judged(first.rows)
+    first = with_rows
+    for raw, other in zip(found[1:], samples[1:], strict=False):
+        _same_columns(found[0], samples[0], raw, other)
+    of_folders = _of_folders(found, first)
+    columns = [
+        _as_folder(column) if column.name in of_folders.columns else column
+        for column in judged(pl.concat([first.rows, of_folders], how="horizontal"))
+    ]
     if _is_criteo(first, columns):
         return Proposal("", columns, first.rows.height, [])
     unsure = [f"{column.name}: {column.unsure}" for column in columns if column.unsure]
@@ -58,6 +67,26 @@ def propose(sources: Sequence[str | Path]) -> Proposal:
     if not any(column.kind in TOKEN_KINDS or "tokens" in column.kind for column in columns):
         unsure.insert(0, "which columns are tokens: none seems to be one, and a model needs one")
     return Proposal(_written(found[0], first, columns, unsure), columns, first.rows.height, unsure)
+
+
+def _of_folders(found: Sequence[RawFile], first: Sample) -> pl.DataFrame:
+    """The columns that the names of folders give, such as `day=2024-05-01`: the values of all files in turn."""
+    named = [partitions(raw.path) for raw in found if raw.format == "parquet"]
+    names = [name for name in (named[0] if named else {}) if name not in [*first.rows.columns, *first.unread]]
+    rows = range(first.rows.height)
+    return pl.DataFrame(
+        {name: [named[row % len(named)].get(name) for row in rows] for name in names},
+        schema=dict.fromkeys(names, pl.String),
+    )
+
+
+def _as_folder(column: Column) -> Column:
+    """A column of folders' names: the label, the time, or skipped unless its owner wants it."""
+    why = "the names of folders"
+    if column.kind.startswith("label") or column.kind == "time":
+        return replace(column, why=why)
+    unsure = "token, to use it as a feature" if column.values > 1 else ""
+    return replace(column, kind="skip", why=why, unsure=unsure)
 
 
 def _same_columns(first_file: RawFile, first: Sample, file: RawFile, other: Sample) -> None:

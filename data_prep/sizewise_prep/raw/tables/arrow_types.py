@@ -108,6 +108,7 @@ def frame(batch: pa.RecordBatch) -> pl.DataFrame:
     columns = [_plain(column) for column in batch.columns]
     made = pl.from_arrow(pa.table(columns, names=batch.schema.names))
     assert isinstance(made, pl.DataFrame)
+    made.columns = batch.schema.names  # Polars has another name for an empty one
     return made
 
 

@@ -28,6 +28,7 @@ _NESTED = r"\A(?:\[.*\]|\{.*\})\z"
 _SLICE_BYTES = 256 << 10
 _SAMPLE_ROWS = 1000
 _FIRST_BYTES = 256 << 10
+_NOT_STRICT = "holds what JSON does not have, such as NaN or Infinity: write null"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class _Block:
         if frame is None:  # what Python reads and Polars does not, such as NaN
             for place, line in enumerate(lines):
                 if faults[place] is None and self._frame(line + b"\n") is None:
-                    faults[place] = Fault("not_json", "is not a JSON object")
+                    faults[place] = Fault("not_json", _NOT_STRICT)
             frame = self._joined(lines, faults)
         if frame is None:
             raise AssertionError(f"line {first} and on: rows that pass the rule do not parse")
@@ -157,10 +158,28 @@ def first_fields(raw: RawFile) -> pl.DataFrame:
     """The first rows of a file, as far as they are objects, in the types that Polars finds."""
     text = next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"")
     lines = [line for line in islice(text.split(b"\n"), _SAMPLE_ROWS) if line.strip()]
+    found = _read(lines)
+    if found is None:
+        found = _read([line for line in lines if _read([line]) is not None])
+    return pl.DataFrame() if found is None else found
+
+
+def _read(lines: list[bytes]) -> pl.DataFrame | None:
+    """Objects, in the types that Polars finds; None where a line is none."""
     try:
         return pl.read_ndjson(b"\n".join(lines), infer_schema_length=None)
     except (pl.exceptions.PolarsError, ValueError):
-        return pl.DataFrame()
+        return None
+
+
+def no_objects(raw: RawFile) -> str:
+    """Why none of the first lines is an object that can be read."""
+    text = next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"")
+    try:
+        strict = not isinstance(json.loads(text.partition(b"\n")[0]), dict)
+    except (ValueError, RecursionError):
+        strict = True
+    return "its first lines are no JSON objects, one a line; fix them" if strict else f"line 1: {_NOT_STRICT}"
 
 
 def check(raw: RawFile, layout: Layout, by_schema: bool) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import pairwise, takewhile
+from urllib.parse import unquote
 
 import polars as pl
 import pyarrow as pa
@@ -20,6 +21,7 @@ from sizewise_prep.raw.tables.frames import TableBlock, TableRows, block_rows, c
 
 _BUFFER_BYTES = 1 << 20  # read of a column at a time
 _BATCH_ROWS = 16_384
+_MISSING_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @contextmanager
@@ -34,10 +36,32 @@ def opened(raw: RawFile) -> Iterator[pq.ParquetFile]:
             ) from None
 
 
-def schema_of(raw: RawFile) -> pa.Schema:
-    """Its columns. Raises InputError where it is damaged."""
+def schema_of(raw: RawFile, layout: Layout | None = None) -> pa.Schema:
+    """Its columns, and those that its folders' names give, as far as a layout names them.
+
+    Raises InputError where it is damaged.
+    """
     with opened(raw) as file:
-        return file.schema_arrow
+        schema = file.schema_arrow
+    for name in partitions(raw.path):
+        if layout and name in layout.columns and name not in schema.names:
+            schema = schema.append(pa.field(name, pa.string()))
+    return schema
+
+
+def partitions(path: str) -> dict[str, str | None]:
+    """The columns that the names of a file's folders give, as Hive and Spark write tables: `day=2024-05-01/hour=7`.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The value of each, as text; None for what stands for a missing one.
+    """
+    folders = reversed(path.split("/")[:-1])
+    named = [folder.split("=", 1) for folder in takewhile(lambda folder: "=" in folder[1:], folders)]
+    values = {unquote(name): unquote(value) for name, value in reversed(named)}
+    return {name: None if value == _MISSING_PARTITION else value for name, value in values.items()}
 
 
 def stretches(raw: RawFile, layout: Layout, piece_bytes: int, block_bytes: int) -> list[Stretch]:
@@ -98,6 +122,15 @@ class ParquetRows(TableRows):
             metadata = file.metadata
             starts = _starts(metadata)
             rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            there = file.schema_arrow.names
+        # Of a file of which no column is used, one is read to know its rows.
+        self._columns = [name for name in self._converter.columns if name in there] or there[:1]
+        of_folders = partitions(reading.raw.path)
+        self._of_folders = [
+            pl.lit(of_folders[name], pl.String).alias(name)
+            for name in self._converter.columns
+            if name not in there and name in of_folders
+        ]
         first = reading.stretch.start or -1  # the first stretch begins before the first group
         self._groups = [group for group, at in enumerate(starts) if first <= at < reading.stretch.stop]
         self._rows, self._total = rows, sum(rows[group] for group in self._groups)
@@ -115,11 +148,11 @@ class ParquetRows(TableRows):
             batches = file.iter_batches(
                 batch_size=min(self._block_rows, _BATCH_ROWS),
                 row_groups=self._groups,
-                columns=self._converter.columns,
+                columns=self._columns,
                 use_threads=False,
             )
             for batch in batches:
-                yield frame(checked(batch)).select(self._converter.columns)
+                yield frame(checked(batch)).with_columns(self._of_folders).select(self._converter.columns)
 
     def lines_before(self) -> int:
         """Rows before the stretch."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -170,13 +170,14 @@ def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[Piece]]:
 def _copy(run: Words, part: slice) -> Words:
     """Words of a run. What was read of a mapped file leaves memory at once: the system reads far more than is asked."""
     words = np.array(run[part])
-    _release(run)
+    release(run)
     return words
 
 
-def _release(run: Words) -> None:
-    if isinstance(run, np.memmap):
-        run._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
+def release(array: npt.NDArray[Any]) -> None:
+    """Take what was read of a mapped file out of this process's memory; other arrays are left as they are."""
+    if isinstance(array, np.memmap):
+        array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
 
 
 class Merged(NamedTuple):
@@ -214,7 +215,7 @@ def merged(runs: Sequence[Run], column: int, limit: int) -> Iterator[Merged]:
             for position, count, piece in zip(positions, counted, pieces, strict=True):
                 if count is not None:
                     total[position] += count[piece.start : piece.start + len(piece.words)]
-                    _release(count)
+                    release(count)
         yield Merged(words, *totals, [piece.start for piece in pieces], positions)
 
 
