@@ -23,7 +23,7 @@ from sizewise_prep.raw.parsing import list_values
 from sizewise_prep.raw.parsing.parser import Fault
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows
 from sizewise_prep.raw.values import hashing
-from sizewise_prep.raw.values.exactness import inexact
+from sizewise_prep.raw.values.exactness import inexact, texts_of_decimals
 from sizewise_prep.raw.values.row_splits import RowSplit
 from sizewise_prep.raw.values.scores import log_odds
 from sizewise_prep.raw.values.time_order import instants
@@ -31,10 +31,8 @@ from sizewise_prep.raw.values.time_order import instants
 _CLICK = r"\A(?i:0*1(\.0*)?|true)\z"
 _NO_CLICK = r"\A(?i:0+(\.0*)?|false)\z"
 _REAL = r"\A[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
-
 _HEX_DIGITS = 8
 _BEYOND = float(1 << 63)
-
 _LABEL = "label", "is not 0 or 1"
 _NO_LIST = "not_a_list", "is not a list, such as [1, 2]"
 _NO_RULE = "label", "cannot be compared with the label's rule"
@@ -219,8 +217,7 @@ class Converter:
             return _Column(raw.cast(pl.String), wrong)
         if raw.dtype == pl.Binary:
             texts = texts_of(raw)
-            no_text = texts.is_null() & raw.is_not_null()
-            wrong.append((no_text, ("not_text", "is not text in UTF-8")))
+            wrong.append((texts.is_null() & raw.is_not_null(), ("not_text", "is not text in UTF-8")))
             raw = texts
         if raw.dtype in (pl.Categorical, pl.Enum):
             raw = raw.cast(pl.String)
@@ -228,21 +225,19 @@ class Converter:
             numbers = raw.cast(pl.Int64, strict=False)
             if raw.eq_missing(numbers.cast(raw.dtype, strict=False)).all():
                 raw = numbers
-            elif kind in ("token", "string"):  # ids may have more digits than any other number
-                texts = raw.cast(pl.String).str.replace(r"\.0*\z", "")
-                fractions = texts.str.contains(".", literal=True)
-                wrong.append((fractions.fill_null(False), _WRONG[kind]))
-                raw = texts.set(fractions, None)
-            else:
+            elif kind not in ("token", "string"):
                 raw = raw.cast(pl.Float64)
+            else:
+                raw, fractions = texts_of_decimals(raw)
+                wrong.append((fractions, _WRONG[kind]))
         if raw.dtype == pl.String:
             missing = raw.is_in(self._nulls) if len(self._nulls) > 1 else raw == ""
             return _Column(raw.set(missing, None), wrong) if missing.any() else _Column(raw, wrong)
         if raw.dtype.is_float():
             raw = raw.cast(pl.Float64).fill_nan(None)
         if self._null_numbers and raw.dtype.is_numeric():
-            of_type = float if raw.dtype.is_float() else int  # Polars compares no real numbers with integers
-            raw = raw.set(raw.is_in([of_type(number) for number in self._null_numbers]), None)
+            like = float if raw.dtype.is_float() else int  # Polars compares no real numbers with integers
+            raw = raw.set(raw.is_in([like(number) for number in self._null_numbers]), None)
         return _Column(raw, wrong)
 
     def _made(self, kind: Kind, values: pl.Series) -> pl.Series:

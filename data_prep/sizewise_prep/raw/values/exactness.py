@@ -16,3 +16,14 @@ def inexact(values: pl.Series) -> int:
     # Null beyond 64 bits.
     back = known.cast(pl.Float32).cast(pl.Float64).cast(pl.Int64, strict=False)
     return int(known.ne_missing(back).sum())
+
+
+def texts_of_decimals(decimals: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Ids that are decimals, which may have more digits than any other number, as their texts.
+
+    Returns:
+        The texts, null where a decimal is not whole; and which are not.
+    """
+    texts = decimals.cast(pl.String).str.replace(r"\.0*\z", "")
+    fractions = texts.str.contains(".", literal=True).fill_null(False)
+    return texts.set(fractions, None), fractions

@@ -174,10 +174,10 @@ def _copy(run: Words, part: slice) -> Words:
     return words
 
 
-def release(array: npt.NDArray[Any]) -> None:
+def release(values: npt.NDArray[Any]) -> None:
     """Take what was read of a mapped file out of this process's memory; other arrays are left as they are."""
-    if isinstance(array, np.memmap):
-        array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
+    if isinstance(values, np.memmap):
+        values._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
 
 
 class Merged(NamedTuple):
