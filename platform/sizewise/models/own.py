@@ -12,14 +12,12 @@ asked of whoever wrote it. Nothing is imported to read a study: only where a mod
 import importlib
 import inspect
 import json
-import random
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
@@ -33,6 +31,7 @@ from sizewise_core.errors import InputError, shown
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 FLOAT_BYTES = 4
+IMPORT_SEED = 0  # of what a module draws when it is imported: once a process, and the same in all
 Factory = Callable[..., nn.Module]
 
 
@@ -114,13 +113,13 @@ class OwnModel(Model):
         call = _bound(cls.path, cls.factory, embedding, dense_features, given)
         on_meta = torch.empty(0).device.type == "meta"
         try:
-            module = _seeded(cls.path, call, embedding.seed)
+            module = _built(cls.path, call, embedding.seed)
         except Exception as error:
             if not on_meta:
                 raise own_fault(cls.path, f"raises when it is built ({short(error)}): fix it") from error
             try:  # it needs numbers, which tensors on the meta device do not have
                 with torch.device("cpu"):
-                    module = _seeded(cls.path, call, embedding.seed)
+                    module = _built(cls.path, call, embedding.seed)
             except Exception as again:
                 raise own_fault(cls.path, f"raises when it is built ({short(again)}): fix it") from again
         if not isinstance(module, nn.Module):
@@ -183,7 +182,7 @@ def _imported(kind: str) -> Factory:
         raise InputError(f"model.kind: {fault}")
     module, _, name = kind.partition(":")
     try:
-        with foreign(f"model {kind}: its module has been imported"):
+        with foreign(f"model {kind}: its module has been imported", IMPORT_SEED):
             found = getattr(importlib.import_module(module), name, None)
     except Exception as error:  # whatever a stranger's module does when it is imported
         fix = "put the module beside the study file, install its package, or fix it"
@@ -218,19 +217,9 @@ def _bound(
     return lambda: factory(embedding, dense_features, **given)
 
 
-def _seeded(kind: str, call: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """What a call gives, whose draws follow from a seed, be they PyTorch's, NumPy's or Python's own."""
-    before = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, 0))
-        np.random.seed(derived_seed(seed, 0) % 2**32)
-        random.seed(derived_seed(seed, 0))
-        try:
-            with foreign(f"model {kind} has been built"):
-                return call()
-        finally:
-            np.random.set_state(before[0])
-            random.setstate(before[1])
+def _built(kind: str, call: Callable[[], nn.Module], seed: int) -> nn.Module:
+    with foreign(f"model {kind} has been built", derived_seed(seed, 0)):
+        return call()
 
 
 @lru_cache(maxsize=64)

@@ -45,7 +45,7 @@ from sizewise.training.points import evaluation_points as evaluation_points
 from sizewise.training.scoring.asked import Asked
 from sizewise.training.scoring.predicting import Weighed, evaluation_rows
 from sizewise.training.scoring.predicting import predict as predict
-from sizewise.training.steps.dropout import add_dropout, seed_dropout
+from sizewise.training.steps.dropout import add_dropout, seed_dropout, steps_are_seeded
 from sizewise.training.steps.optimizers import optimizer_of
 from sizewise.training.steps.optimizers import restore as restore_optimizer
 from sizewise.training.steps.schedule import STAIRS, Rates
@@ -137,6 +137,7 @@ class _Trial:
         self.model = build_model(config, manifest).to(self.device)
         self.model.embedding.set_schedule(self.per_epoch, config.search.epochs)
         add_dropout(self.model, config.train.dropout)
+        self.seeded = steps_are_seeded(config, self.world, self.device)
         self.optimizer = optimizer_of(config, self.model, self.world)
         self.branches: set[int] = set()  # iterations after which its state is kept for other trials
         self.iteration, self.samples, self.train_seconds = 0, 0, 0.0
@@ -237,7 +238,7 @@ class _Trial:
         position, size = self.iteration % self.per_epoch, self.config.train.batch_size
         rows = min(size, self.splits["train"].rows - position * size)
         self.rates.set(self.optimizer, self.iteration)
-        if self.config.train.dropout:
+        if self.seeded:
             seed_dropout(self.config.seed, self.iteration, self.rank)
         self.step(batch, rows)
         self.iteration += 1

@@ -186,6 +186,19 @@ def test_what_is_odd_is_said_and_nothing_is_printed(
     assert copied.embedding_bytes == 2 * copied.embedding.embedding_bytes
 
 
+def test_what_a_module_draws_when_it_is_imported_changes_no_draws_of_a_trial(
+    nets: Path, tmp_path: Path
+) -> None:
+    (nets / "draws.py").write_text("import torch\nFIRST = torch.rand(3)\nfrom nets import Net\n")
+    before = torch.get_rng_state()
+    find("draws:Net")
+    first = sys.modules.pop("draws").FIRST
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(1)
+    find("draws:Net")
+    assert torch.equal(sys.modules["draws"].FIRST, first)
+
+
 def test_what_takes_long_is_said_with_its_line(
     nets: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

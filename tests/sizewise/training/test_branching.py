@@ -1,5 +1,6 @@
 """Trials of different lengths whose rate falls at the end share what comes before, to the last bit."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ import pytest
 import torch
 
 from sizewise.config.trial import TrialConfig
+from sizewise.training import loop
 from sizewise.training.checkpoints import checkpoint
 from sizewise.training.loop import Outcome, train
+from sizewise.training.steps.step import Step
 
 TIMED = {"train_seconds", "samples_per_second", "peak_memory_bytes"}
 FALLS = {"decay": "cosine", "decay_share": 0.3, "schedule_warmup": 10}
@@ -64,6 +67,58 @@ def test_longer_and_shorter_trials_go_on_from_one_that_was_trained(
     other = Trained(linear, tmp_path / "linear", stable=[str(tmp_path / "3"), str(tmp_path / "1")])
     assert other.begun == [1]
     assert other.equals(Trained(linear, tmp_path / "alone linear"))
+
+
+class KilledError(BaseException):
+    """As a kill ends a process, nothing catches it."""
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_change_no_bit(
+    trial_config: Callable[..., TrialConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after steps, in the cool-down too, and while states are kept, and while a trial begins with one."""
+    all_of_it = {"accumulate": 2, "clip_norm": 0.3, "dropout": 0.2, "optimizer": "rowwise_adagrad"}
+    lengths, often = [1, 2, 3], {"evaluate_every": 0.4, "checkpoint_seconds": 0.0}
+    configs = {e: trial_config(epochs=e, **often, **all_of_it, **FALLS) for e in lengths}
+    alone = {e: Trained(config, tmp_path / f"alone{e}") for e, config in configs.items()}
+    draws, met = random.Random(4), dict[str, int]()
+
+    def dies_around(owner: object, name: str) -> None:
+        whole = getattr(owner, name)
+
+        def dying(*arguments: Any, **named: Any) -> Any:
+            for moment in ("before", "after"):
+                if moment == "after":
+                    found = whole(*arguments, **named)
+                if draws.random() < (0.02 if name in ("__call__", "save") else 0.4):
+                    met[f"{moment} {name}"] = met.get(f"{moment} {name}", 0) + 1
+                    raise KilledError
+            return found
+
+        monkeypatch.setattr(owner, name, dying)
+
+    for owner, name in (
+        (Step, "__call__"),
+        (checkpoint, "save"),
+        (loop, "keep"),
+        (checkpoint, "save_weights"),
+    ):
+        dies_around(owner, name)
+    stable: list[str] = []
+    for epochs in (2, 1, 3):
+        folder = tmp_path / str(epochs)
+        while True:
+            try:
+                trained = Trained(configs[epochs], folder, lengths=lengths, stable=stable)
+                break
+            except KilledError:
+                continue
+        assert trained.equals(alone[epochs])
+        stable.append(str(folder))
+    assert {"before keep", "after keep", "before save_weights", "after save_weights"} <= met.keys()
+    assert met.keys() & {"before __call__", "after __call__"}
+    assert met.keys() & {"before save", "after save"}
 
 
 @pytest.mark.parametrize(

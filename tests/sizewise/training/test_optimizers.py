@@ -1,5 +1,6 @@
 """Every setting of the optimizers against a transcription of its own, in float64."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
+from sizewise.config.trial import TrialConfig
 from sizewise.embedding import Bags, Embedding, build
 from sizewise.models.dlrm import DLRM
-from sizewise.training.input.batch import Batch
-from sizewise.training.steps.dropout import ReLUWithDropout, add_dropout, seed_dropout
+from sizewise.training.input.batch import Batch, in_parts
+from sizewise.training.steps.dropout import ReLUWithDropout, add_dropout, seed_dropout, steps_are_seeded
 from sizewise.training.steps.optimizers import build_optimizer, clip_gradients
 from sizewise.training.steps.step import Step
 from sizewise_core.errors import InputError
@@ -165,6 +167,17 @@ def test_dropout_is_drawn_anew_at_every_step_and_the_same_in_every_process() -> 
         add_dropout(plain, 0.25)
 
 
+def test_what_no_checkpoint_keeps_of_ones_own_draws_is_seeded_by_the_step(
+    trial_config: Callable[..., TrialConfig],
+) -> None:
+    own, dlrm = trial_config(model="nets:Net"), trial_config()
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    found = [steps_are_seeded(own, *where) for where in ((1, cpu), (2, cpu), (1, gpu))]
+    assert found == [False, True, True]
+    assert not steps_are_seeded(dlrm, 2, gpu)
+    assert steps_are_seeded(trial_config(dropout=0.1), 1, cpu)
+
+
 def test_embeddings_and_the_rest_are_the_groups() -> None:
     model = make()
     optimizer = build_optimizer("adagrad", model, RATE, in_backward=True, embedding_learning_rate=0.5)
@@ -172,3 +185,9 @@ def test_embeddings_and_the_rest_are_the_groups() -> None:
     assert isinstance(model.embedding, Embedding)
     assert optimizer.param_groups[1]["params"] == list(model.embedding.parameters())
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+
+
+def test_a_worker_without_rows_still_takes_its_part() -> None:
+    """Else the others would wait for its gradients for ever."""
+    empty = Batch(torch.zeros(0, 3), torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0))
+    assert [len(part.label) for part in in_parts(empty, 4)] == [0]

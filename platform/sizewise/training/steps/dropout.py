@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
+from sizewise.config.trial import TrialConfig
 from sizewise.embedding.ids.hashing import derived_seed
-from sizewise.models import Model
+from sizewise.models import Model, is_own
 from sizewise_core.errors import InputError
 
 
@@ -57,6 +58,21 @@ def add_dropout(model: Model, share: float) -> None:
         )
     for parent, name in found:
         setattr(parent, name, ReLUWithDropout(share))
+
+
+def steps_are_seeded(config: TrialConfig, world: int, device: torch.device) -> bool:
+    """Whether every step has a seed for what it draws: with dropout, and where a model of one's own may draw.
+
+    A checkpoint has the state of PyTorch's generator on the CPU of the first worker, which is enough for a single
+    worker without a GPU: there one's own model goes on drawing from that.
+
+    Args:
+        config: of the trial.
+        world: workers.
+        device: where this one trains.
+    """
+    elsewhere = world > 1 or device.type != "cpu"
+    return bool(config.train.dropout) or (elsewhere and is_own(config.model.kind))
 
 
 def seed_dropout(seed: int, iteration: int, rank: int) -> None:
