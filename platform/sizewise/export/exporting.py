@@ -9,6 +9,7 @@ it may stand on the front (`results.weights`).
 import hashlib
 import io
 import platform
+import shlex
 import statistics
 import time
 from collections.abc import Mapping
@@ -214,7 +215,7 @@ def _row(study: results.Study, trial_id: int, iteration: int | None) -> Mapping[
     if evaluated.is_empty():
         raise InputError(
             f"{study.folder}: trial {trial_id} was not evaluated at iteration {iteration}; `sizewise results "
-            f"{study.name} --table evaluations` has its iterations"
+            f"{study.name} --runs {shlex.quote(str(study.folder.parent))} --table evaluations` has its iterations"
         )
     # The test split was scored with the weights of the best evaluation only.
     return {**row, **evaluated.row(0, named=True), **{f"test_{name}": None for name in _SCORES}}

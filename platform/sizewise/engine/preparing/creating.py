@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,8 +71,8 @@ def check_free(folder: Place) -> None:
     """Refuse a folder that holds a study."""
     if exists(StudyFolder(folder).study_yaml):
         raise InputError(
-            f"{folder}: a study of this name exists: continue it with `sizewise resume {folder.name}`, or give another "
-            "name (`--set name=...`)"
+            f"{folder}: a study of this name exists: continue it with `sizewise resume {folder.name} --runs "
+            f"{shlex.quote(str(folder.parent))}`, or give another name (`--set name=...`)"
         )
 
 
