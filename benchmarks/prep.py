@@ -5,6 +5,7 @@
     python benchmarks/prep.py speed  logs/day_{0..4}.tsv
     python benchmarks/prep.py memory logs/day_*.tsv        # the first 1, 5 and 25 of them
     python benchmarks/prep.py read   SHARDS
+    python -m benchmarks.prep formats --rows 300000        # every format beside text, see `prep_formats`
 
 `benchmarks/prep_memory.py` has the memory of all formats, and of `--sort`.
 
@@ -270,6 +271,12 @@ def everything(arguments: argparse.Namespace) -> None:
         read(arguments)
 
 
+def every_format(arguments: argparse.Namespace) -> None:
+    from benchmarks.prep_formats import measure
+
+    measure(arguments.rows, arguments.turns, arguments.scratch, arguments.only)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -283,13 +290,19 @@ def main() -> None:
         sub.add_argument("--scratch", default=".")
         sub.add_argument("--torchrec", default="", metavar="FOLDER")
         sub.set_defaults(run=command)
+    formats = commands.add_parser("formats")
+    formats.add_argument("--rows", type=int, default=300_000)
+    formats.add_argument("--turns", type=int, default=3)
+    formats.add_argument("--scratch", default=".")
+    formats.add_argument("--only", nargs="+", default=[], metavar="FORMAT")
+    formats.set_defaults(run=every_format)
     single = commands.add_parser("one")
     for name in ("what", "workers", "scratch"):
         single.add_argument(name, type=int if name == "workers" else str)
     single.add_argument("files", nargs="+")
     single.set_defaults(run=one)
     arguments = parser.parse_args()
-    if "turns" in arguments and shutil.disk_usage(arguments.scratch).free < 30e9:
+    if "files" in arguments and "turns" in arguments and shutil.disk_usage(arguments.scratch).free < 30e9:
         print("less than 30 GB free: 25 million rows may not fit", file=sys.stderr)
     arguments.run(arguments)
 

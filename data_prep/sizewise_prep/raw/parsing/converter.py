@@ -11,28 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
-from sizewise_prep.raw.layout import SCORES, Kind, Layout, quoted
-from sizewise_prep.raw.options import LabelRule, ListForm
+from sizewise_prep.raw.columns import plain, series
+from sizewise_prep.raw.columns.spans import Spans
+from sizewise_prep.raw.layout import SCORES, TOKEN_KINDS, Kind, Layout, quoted
 from sizewise_prep.raw.parsing import list_values
 from sizewise_prep.raw.parsing.parser import Fault
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows
-from sizewise_prep.raw.values import hashing
 from sizewise_prep.raw.values.exactness import inexact, texts_of_decimals
 from sizewise_prep.raw.values.row_splits import RowSplit
 from sizewise_prep.raw.values.scores import log_odds
-from sizewise_prep.raw.values.time_order import instants
 
-_CLICK = r"\A(?i:0*1(\.0*)?|true)\z"
-_NO_CLICK = r"\A(?i:0+(\.0*)?|false)\z"
-_REAL = r"\A[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\z"
-_HEX_DIGITS = 8
-_BEYOND = float(1 << 63)
 _LABEL = "label", "is not 0 or 1"
 _NO_LIST = "not_a_list", "is not a list, such as [1, 2]"
 _NO_RULE = "label", "cannot be compared with the label's rule"
@@ -89,6 +84,20 @@ class _Column(NamedTuple):
     wrong: list[tuple[pl.Series, tuple[str, str]]]
 
 
+class _Array(NamedTuple):
+    """The values of a column of good rows.
+
+    Attributes:
+        values: as rows have them; of times only those that are there.
+        missing: whether some are missing.
+        lost: how many integers float32 does not hold exactly.
+    """
+
+    values: npt.NDArray[Any]
+    missing: bool = False
+    lost: int = 0
+
+
 class _Lists(NamedTuple):
     """A column's lists, and rows that have none: with what is wrong, and the first value that is wrong in each."""
 
@@ -111,7 +120,9 @@ class Converter:
         self._layout = layout
         self._split = split
         self._rule = layout.label_rule
-        self.columns = [name for name, kind in layout.kinds.items() if kind != "skip"]
+        self._kinds = layout.kinds
+        self._coded: dict[str, tuple[pa.Array, plain.Tokens]] = {}
+        self.columns = [name for name, kind in self._kinds.items() if kind != "skip"]
         integers = [text for text in layout.nulls if text.removeprefix("-").isdecimal()]
         self._nulls = ["", *layout.nulls]
         self._null_numbers = [int(text) for text in integers]
@@ -129,34 +140,120 @@ class Converter:
             found = {name: _Column(column.values.filter(good), []) for name, column in found.items()}
             rows = good.arg_true().to_numpy()
             lists = {name: _Lists(column.values.taken(rows), [], {}) for name, column in lists.items()}
-        return self._rows(found, tuple(column.values for column in lists.values()), faults)
-
-    def _rows(
-        self, found: dict[str, _Column], lists: tuple[ListColumn, ...], faults: list[tuple[int, Fault]]
-    ) -> Converted:
-        label = self._layout.label
-        height = len(next(iter(found.values())).values) if found else len(lists[0].lengths)
-        labels = np.zeros(height, np.uint8)
-        if label is not None:
-            labels = found[label].values.to_numpy().astype(np.uint8, copy=False)
-        dense = np.empty((len(labels), len(self._layout.numbers)), np.float32)
-        lost = np.zeros(len(self._layout.numbers), np.int64)
-        for place, name in enumerate(self._layout.numbers):
-            values = found[name].values
-            dense[:, place] = values.cast(pl.Float32).fill_null(float("nan")).to_numpy()
-            if values.dtype == pl.Int64:
-                lost[place] = inexact(values)
-        ids = np.empty((len(labels), len(self._layout.read_tokens)), np.uint32)
-        for place, name in enumerate(self._layout.read_tokens):
-            ids[:, place] = found[name].values.fill_null(0).to_numpy()
-        time = self._layout.time
-        times = found[time].values.drop_nulls().to_numpy() if time else np.empty(0, np.int64)
         splits = None
         if self._split:
             named = found[self._split.column].values
-            said = self._layout.kinds[self._split.column] == "split"
+            said = self._kinds[self._split.column] == "split"
             places = named if said else self._split.places(named)
             splits = places.to_numpy().astype(np.uint8, copy=False)
+        arrays = {name: self._array(name, column.values) for name, column in found.items()}
+        return self._rows(arrays, tuple(column.values for column in lists.values()), faults, splits)
+
+    def quick(self, columns: Mapping[str, Spans | pa.Array]) -> Converted | None:
+        """As `convert`, of columns as they lie in memory; None where a row is wrong, and `convert` says which and why.
+
+        Args:
+            columns: the layout's, by name.
+        """
+        arrays: dict[str, _Array] = {}
+        lists: list[ListColumn] = []
+        places: pl.Series | None = None
+        for name in self.columns:
+            column = plain.column_of(columns[name], self._nulls[1:], self._null_numbers)
+            kind = self._kinds[name]
+            if kind == "tokens":
+                values = plain.lists_of(self._layout.list_form(name), column, self._nulls[1:])
+                listed = ListColumn.of_lengths(*values) if values else self._slow_list(name, columns[name])
+                if listed is None:
+                    return None
+                lists.append(listed)
+                continue
+            split = self._split if self._split and name == self._split.column else None
+            found = self._quick(kind, name, column)
+            if found is None or (split and (kind == "split" or found.missing)):
+                slow = self._column(name, plain.series_of(columns[name]))
+                if slow.wrong:
+                    return None
+                found = self._array(name, slow.values)
+                if split:
+                    places = slow.values if kind == "split" else split.places(slow.values)
+            elif split:
+                places = split.places(pl.Series(found.values))
+            arrays[name] = found
+        splits = None if places is None else places.to_numpy().astype(np.uint8, copy=False)
+        return self._rows(arrays, tuple(lists), [], splits)
+
+    def _quick(self, kind: Kind, name: str, column: plain.Column) -> _Array | None:
+        """What a column stands for, where all its values are plainly written; None where they may not be."""
+        if kind == "label":
+            labels = plain.labels_of(column, self._rule)
+            return None if labels is None else _Array(labels)
+        if kind in TOKEN_KINDS:
+            tokens = (
+                self._of_dictionary(kind, name, column)
+                if isinstance(column, plain.Coded)
+                else plain.tokens_of(kind, column)
+            )
+            return None if tokens is None else _Array(*tokens)
+        if kind in ("time", "order"):
+            times = plain.times_of(column)
+            if times is None or (kind == "order" and times[1]):
+                return None
+            return _Array(*times)
+        if kind == "integer":
+            integers = plain.integers_of(column)
+            return None if integers is None else _Array(integers[0], lost=integers[1])
+        numbers = plain.reals_of(column) if kind in ("number", "bucket", "score", "weight") else None
+        if numbers is None or (kind in ("score", "weight") and np.isnan(numbers).any()):
+            return None
+        return None if kind == "weight" and (numbers < 0).any() else _Array(numbers)
+
+    def _of_dictionary(self, kind: Kind, name: str, column: plain.Coded) -> plain.Tokens | None:
+        """Tokens of values from a dictionary, which is often that of the rows before."""
+        known = self._coded.get(name)
+        if known is None or not known[0].equals(column.dictionary):
+            tokens = plain.tokens_of(kind, column.values)
+            if tokens is None:
+                return None
+            known = self._coded[name] = column.dictionary, tokens
+        return column.taken(known[1])
+
+    def _slow_list(self, name: str, column: Spans | pa.Array) -> ListColumn | None:
+        found = self._lists(name, plain.series_of(column))
+        return None if found.wrong else found.values
+
+    def _array(self, name: str, values: pl.Series) -> _Array:
+        """The values of a column of good rows."""
+        kind = self._kinds[name]
+        if kind in TOKEN_KINDS:
+            return _Array(values.fill_null(0).to_numpy(), bool(values.null_count()))
+        if kind in ("time", "order"):
+            return _Array(values.drop_nulls().to_numpy(), bool(values.null_count()))
+        if name in self._layout.numbers:
+            lost = inexact(values) if values.dtype == pl.Int64 else 0
+            return _Array(values.cast(pl.Float32).fill_null(float("nan")).to_numpy(), lost=lost)
+        return _Array(values.to_numpy().astype(np.uint8, copy=False))
+
+    def _rows(
+        self,
+        found: Mapping[str, _Array],
+        lists: tuple[ListColumn, ...],
+        faults: list[tuple[int, Fault]],
+        splits: npt.NDArray[np.uint8] | None,
+    ) -> Converted:
+        layout = self._layout
+        time = layout.time
+        others = next((name for name in found if name != time), None)  # times may be missing
+        height = len(found[others].values) if others else len(lists[0].lengths)
+        labels = np.zeros(height, np.uint8) if layout.label is None else found[layout.label].values
+        dense = np.empty((height, len(layout.numbers)), np.float32)
+        for place, name in enumerate(layout.numbers):
+            dense[:, place] = found[name].values
+        ids = np.empty((height, len(layout.read_tokens)), np.uint32)
+        for place, name in enumerate(layout.read_tokens):
+            ids[:, place] = found[name].values
+        times = found[time].values if time else np.empty(0, np.int64)
+        lost = np.array([found[name].lost for name in layout.numbers], np.int64)
         return Converted(Rows(labels, dense, ids, lists), faults, lost, times, splits)
 
     def _faults(self, frame: pl.DataFrame, found: Mapping[str, _Column | _Lists]) -> list[tuple[int, Fault]]:
@@ -174,7 +271,7 @@ class Converter:
         return sorted(faults.items())
 
     def _column(self, name: str, raw: pl.Series) -> _Column:
-        kind = self._layout.kinds[name]
+        kind = self._kinds[name]
         values, wrong = self._known(raw, kind)
         made = self._made(kind, values)
         if self._split and name == self._split.column:
@@ -183,7 +280,7 @@ class Converter:
         lost = made.is_null() & values.is_not_null()
         reason = _NO_RULE if kind == "label" and self._rule else _WRONG.get(kind, _LABEL)
         if kind in _RANGE:
-            beyond = lost & _is_number(kind, values)
+            beyond = lost & series.is_number(kind, values)
             wrong += [(beyond, _RANGE[kind])]
             lost &= ~beyond
         if kind != "split":
@@ -216,8 +313,9 @@ class Converter:
         if raw.dtype == pl.Null:
             return _Column(raw.cast(pl.String), wrong)
         if raw.dtype == pl.Binary:
-            texts = texts_of(raw)
-            wrong.append((texts.is_null() & raw.is_not_null(), ("not_text", "is not text in UTF-8")))
+            texts = series.texts_of(raw)
+            no_text = texts.is_null() & raw.is_not_null()
+            wrong.append((no_text, ("not_text", "is not text in UTF-8")))
             raw = texts
         if raw.dtype in (pl.Categorical, pl.Enum):
             raw = raw.cast(pl.String)
@@ -236,165 +334,25 @@ class Converter:
         if raw.dtype.is_float():
             raw = raw.cast(pl.Float64).fill_nan(None)
         if self._null_numbers and raw.dtype.is_numeric():
-            like = float if raw.dtype.is_float() else int  # Polars compares no real numbers with integers
-            raw = raw.set(raw.is_in([like(number) for number in self._null_numbers]), None)
+            raw = raw.set(series.among(raw, self._null_numbers), None)
         return _Column(raw, wrong)
 
     def _made(self, kind: Kind, values: pl.Series) -> pl.Series:
         """What the values stand for in a column of that kind; null where they stand for nothing."""
         if kind == "label":
-            return _ruled(values, self._rule) if self._rule else _labels(values)
+            return series.ruled(values, self._rule) if self._rule else series.labels(values)
         if kind == "integer":
-            return _integers(values)
+            return series.integers(values)
         if kind in ("number", "bucket", "score", "weight"):
-            reals = _reals(values)
+            reals = series.reals(values)
             return reals.set(reals < 0, None) if kind == "weight" else reals
         if kind == "probability":
-            return log_odds(_reals_64(values))
+            return log_odds(series.reals_64(values))
         if kind in ("time", "order"):
-            return _times(values)
+            return series.times(values)
         if kind == "split":
             assert self._split is not None
-            return self._split.places(_hashed(values) if self._split.shares else values)
+            return self._split.places(series.hashed(values) if self._split.shares else values)
         if kind in ("string", "token"):
-            return _hashed(values)
-        return _words(values, base=16 if kind == "hex" else 10)
-
-
-def _hashed(values: pl.Series) -> pl.Series:
-    return hashing.tokens(_integers(values) if values.dtype.is_float() else values)
-
-
-def texts_of(values: pl.Series) -> pl.Series:
-    """Bytes as text; null where they are not UTF-8."""
-    try:
-        return values.cast(pl.String)
-    except pl.exceptions.PolarsError:  # even where it is asked not to be strict
-        return pl.Series(values.name, [_decoded(value) for value in values], pl.String)
-
-
-def _decoded(value: bytes | None) -> str | None:
-    try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def unusable(kind: Kind, dtype: pl.DataType, form: ListForm | None = None) -> str:
-    """Why no column of that kind can have values of a type, as a predicate; empty where it can.
-
-    Args:
-        kind: of the column.
-        dtype: of its values.
-        form: how lists are written.
-    """
-    form = form or ListForm()
-    inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else None
-    if kind == "tokens" and isinstance(inner, pl.DataType) and not inner.is_nested():
-        wrong = unusable(form.of, inner)
-        why = wrong.partition(":")[0]
-        return f"is a list whose values cannot be read (each {why}): make it `skip`" if wrong else ""
-    if kind == "tokens" and dtype != pl.Null and not dtype.is_nested():
-        texts = dtype in (pl.String, pl.Binary, pl.Categorical, pl.Enum)
-        return "" if texts else "holds no lists: make it a `token`"
-    if dtype.is_nested() or dtype in (pl.Duration, pl.Time, pl.Object):
-        if isinstance(inner, pl.DataType) and not inner.is_nested():
-            return f"holds lists, and is no `{kind}`: make it `tokens` or `skip`"
-        return f"holds {str(dtype).lower()[:30]}, of which no column can be made: make it `skip`"
-    if dtype in (pl.Date, pl.Datetime) and kind not in ("time", "order"):
-        return f"holds times, and is no `{kind}`: make it `time` or `skip`"
-    if dtype == pl.Boolean and kind in ("hex", "decimal", "time", "order"):
-        return f"holds truth values, and is no `{kind}`: make it a `token`"
-    return ""
-
-
-def _is_number(kind: Kind, values: pl.Series) -> pl.Series:
-    """Whether a value that was refused is a number of the right form."""
-    if values.dtype == pl.String:
-        if kind == "integer":
-            return values.str.contains(r"\A-?[0-9]+\z").fill_null(False)
-        return values.str.contains(_REAL).fill_null(False)
-    if values.dtype.is_float() and kind == "integer":
-        return (values == values.floor()).fill_null(False)
-    return values.is_not_null()
-
-
-def _labels(values: pl.Series) -> pl.Series:
-    if values.dtype == pl.Boolean:
-        return values.cast(pl.UInt8)
-    if values.dtype == pl.String:
-        quick = values.str.len_bytes() == 1
-        if quick.all() and values.is_in(["0", "1"]).all():
-            return values.cast(pl.UInt8)
-        click, none = values.str.contains(_CLICK), values.str.contains(_NO_CLICK)
-        return click.cast(pl.UInt8).set(~(click | none), None)
-    return values.set((values != 0) & (values != 1), None).cast(pl.UInt8)
-
-
-def _ruled(values: pl.Series, rule: LabelRule) -> pl.Series:
-    """Whether the rule holds for each value, as 0 or 1; null where it cannot be said."""
-    if isinstance(rule.operand, str):
-        texts = _texts(values)
-        equal = texts == rule.operand
-        return (equal if rule.sign == "==" else ~equal).cast(pl.UInt8)
-    numbers = _reals_64(values)
-    holds = {
-        ">=": numbers >= rule.operand,
-        "<=": numbers <= rule.operand,
-        ">": numbers > rule.operand,
-        "<": numbers < rule.operand,
-        "==": numbers == rule.operand,
-        "!=": numbers != rule.operand,
-    }
-    return holds[rule.sign].cast(pl.UInt8)
-
-
-def _integers(values: pl.Series) -> pl.Series:
-    if values.dtype == pl.String:
-        return values.set(~values.str.contains(r"\A-?[0-9]+\z"), None).cast(pl.Int64, strict=False)
-    if values.dtype.is_float():
-        fits = (values == values.floor()) & (values >= -_BEYOND) & (values < _BEYOND)
-        return values.set(~fits, None).cast(pl.Int64)
-    return values.cast(pl.Int64, strict=False)
-
-
-def _reals_64(values: pl.Series) -> pl.Series:
-    if values.dtype == pl.String:
-        return values.set(~values.str.contains(_REAL), None).cast(pl.Float64, strict=False)
-    return values.cast(pl.Float64)
-
-
-def _reals(values: pl.Series) -> pl.Series:
-    """As float32, by way of float64, so that a number and its text become the same."""
-    numbers = _reals_64(values).cast(pl.Float32)
-    return numbers.set(~numbers.is_finite(), None)
-
-
-def _times(values: pl.Series) -> pl.Series:
-    if values.dtype == pl.String:
-        return instants(values)
-    if values.dtype in (pl.Date, pl.Datetime):
-        return values.cast(pl.Datetime("us")).cast(pl.Int64)
-    whole = _integers(values)
-    return whole.set(whole.abs() >= 10**18, None)
-
-
-def _texts(values: pl.Series) -> pl.Series:
-    """What is hashed for each value."""
-    if values.dtype == pl.String:
-        return values
-    if values.dtype.is_float():
-        values = _integers(values)
-    return values.cast(pl.String)  # of truth values: true and false
-
-
-def _words(values: pl.Series, base: int) -> pl.Series:
-    """Numbers of 32 bits, as they are or from their digits."""
-    if values.dtype == pl.String:
-        words = values.str.to_integer(base=base, dtype=pl.UInt32, strict=False)
-        # It takes a plus sign and more than eight digits, which no token has; a pattern would cost more.
-        odd = values.str.starts_with("+")
-        if base == 16:
-            odd |= values.str.len_bytes() > _HEX_DIGITS
-        return words.set(odd, None) if odd.any() else words
-    return _integers(values).cast(pl.UInt32, strict=False)
+            return series.hashed(values)
+        return series.words(values, base=16 if kind == "hex" else 10)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from sizewise_prep.raw.parsing.converter import texts_of
+from sizewise_prep.raw.columns.series import texts_of
 from sizewise_prep.raw.parsing.list_values import as_lists, flattened
 from sizewise_prep.raw.proposing.doubts import doubt_of, is_decorated, mostly_numbers
 from sizewise_prep.raw.values.time_order import looks_like_time

@@ -29,13 +29,14 @@ class ArrayRows(TableRows):
 
     def __iter__(self) -> Iterator[Block]:
         with opened(self._raw) as found:
-            rows = next(iter(found.values())).shape[0]
+            count = next(iter(found.values())).shape[0]
             of_row = sum(array.columns * array.kind.itemsize for array in found.values())
             at_once = max(1, min(self._block_rows, self._block_bytes // max(1, of_row)))
-            for start in range(0, rows, at_once):
-                stop = min(start + at_once, rows)
-                yield TableBlock(_frame(found, start, stop).select(self._converter.columns), self._converter)
-                self.bytes_read = self._stretch.stop * stop // rows
+            for start in range(0, count, at_once):
+                stop = min(start + at_once, count)
+                rows = _frame(found, start, stop).select(self._converter.columns)
+                yield TableBlock(rows.to_arrow().combine_chunks().to_batches()[0], self._converter)
+                self.bytes_read = self._stretch.stop * stop // count
         self.bytes_read = self._stretch.stop
 
 

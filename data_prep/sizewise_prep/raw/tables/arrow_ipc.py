@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import polars as pl
 import pyarrow as pa
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block
 from sizewise_prep.raw.files.sources import RawFile
-from sizewise_prep.raw.tables.arrow_types import checked, frame, reason_of
+from sizewise_prep.raw.tables.arrow_types import checked, reason_of
 from sizewise_prep.raw.tables.frames import TableBlock, TableRows, cut
 
 
@@ -43,16 +42,16 @@ class ArrowRows(TableRows):
     """The rows of an Arrow file or stream (see `RowReader`)."""
 
     def __iter__(self) -> Iterator[Block]:
-        for rows in cut(self._frames(), self._block_rows):
+        for rows in cut(self._record_batches(), self._block_rows):
             yield TableBlock(rows, self._converter)
         self.bytes_read = self._stretch.stop
 
-    def _frames(self) -> Iterator[pl.DataFrame]:
+    def _record_batches(self) -> Iterator[pa.RecordBatch]:
         with _opened(self._raw) as file:
             for batch in _batches(file):
                 for start in range(0, batch.num_rows, self._block_rows):
                     part = batch.slice(start, self._block_rows).select(self._converter.columns)
-                    yield frame(checked(part))
+                    yield checked(part)
 
 
 def first_batches(raw: RawFile, rows: int) -> tuple[pa.Schema, list[pa.RecordBatch]]:

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sizewise_core.errors import InputError
+from sizewise_prep.raw.columns.kinds import unusable
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import CRITEO, Layout, quoted
-from sizewise_prep.raw.parsing.converter import unusable
 
 FORMATS = {
     "torchrec": "a log of arrays",
@@ -105,16 +105,24 @@ def checked(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def frame(batch: pa.RecordBatch) -> pl.DataFrame:
     """A record batch in types that `converter` knows."""
-    columns = [_plain(column) for column in batch.columns]
+    columns = [usual(_decoded(column)) for column in batch.columns]
     made = pl.from_arrow(pa.table(columns, names=batch.schema.names))
     assert isinstance(made, pl.DataFrame)
     made.columns = batch.schema.names  # Polars has another name for an empty one
     return made
 
 
-def _plain(column: pa.Array) -> pa.Array:
+def _decoded(column: pa.Array) -> pa.Array:
+    return pc.dictionary_decode(column) if pa.types.is_dictionary(column.type) else column
+
+
+def usual(column: pa.Array) -> pa.Array:
+    """A column in a type that `converter` knows; a dictionary only where it is one of texts or integers."""
     if pa.types.is_dictionary(column.type):
-        column = pc.dictionary_decode(column)
+        kind = column.type.value_type
+        if kind in (pa.string(), pa.large_string()) or pa.types.is_integer(kind):
+            return column
+        column = _decoded(column)
     if pa.types.is_float16(column.type):
         return column.cast(pa.float32())
     if pa.types.is_decimal256(column.type):

@@ -7,8 +7,10 @@ at in slices of the block, so that what is kept of bad ones stays small.
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,8 @@ import pyarrow.csv as pa_csv
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block
+from sizewise_prep.raw.columns.fields import Fields, split
+from sizewise_prep.raw.columns.spans import Spans
 from sizewise_prep.raw.explain import bad_header
 from sizewise_prep.raw.files.reader import MAX_LINE_BYTES, Reader
 from sizewise_prep.raw.files.sources import RawFile
@@ -31,6 +35,7 @@ from sizewise_prep.raw.tables.frames import bad_value
 
 _FIRST_BYTES = 64 << 10
 _SLICE_ROWS = 2048
+_MOST_BYTES = 48 << 20  # of the places of a block's fields, kept while the block before is worked on
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -80,16 +85,33 @@ class _Text:
 
 @dataclass(frozen=True)
 class _Block:
-    """Rows of text, whole ones but for an open quote at the file's end (see `row_readers.Block`)."""
+    """Rows of text, complete ones but for an open quote at the file's end (see `row_readers.Block`).
+
+    Attributes:
+        text: the rows.
+        of: what all blocks have in common.
+        found: what the reader found out about it, if it looked for rows.
+    """
 
     text: bytes
     of: _Text
+    found: _Found | None = None
 
     @property
     def lines(self) -> int:
         return self.text.count(b"\n")
 
     def parsed(self, first: int) -> Iterator[Parsed]:
+        fields = self._fields()
+        if fields is not None:
+            lines = first + np.arange(fields.rows)
+            if self.lines != fields.rows:
+                ends = records(self.text, self.of.separator, self.of.layout.quotes).ends
+                lines = first + _breaks_before(self.text, np.concatenate([[0], ends[:-1]]), len(ends))
+            quick = self._quick(fields.columns, lines)
+            if quick is not None:
+                yield quick
+                return
         found = records(self.text, self.of.separator, self.of.layout.quotes)
         starts = np.concatenate([[0], found.ends])  # the last one where none begins any more
         lines = first + _breaks_before(self.text, starts, len(found.ends))
@@ -113,10 +135,34 @@ class _Block:
         empty = self.of.converter.convert(none)
         return Parsed(empty.rows, bad, empty.inexact, empty.times, np.empty(0, np.int64), empty.splits)
 
+    def _fields(self) -> Fields | None:
+        """Where the fields lie; None where a row is not good."""
+        if self.found is None or self.found.forgotten:
+            found = split(self.text, self.of.separator, len(self.of.names), self.of.layout.quotes)
+            return found if found is not None and found.end == len(self.text) else None
+        return self.found.fields
+
+    def _at_once(self, text: bytes, lines: npt.NDArray[np.int64]) -> Parsed | None:
+        """Some rows, if they are all good and plainly written; `lines`: (rows,), where each begins."""
+        found = split(text, self.of.separator, len(self.of.names), self.of.layout.quotes)
+        if found is None or found.end < len(text):
+            return None
+        return self._quick(found.columns, lines)
+
+    def _quick(self, columns: list[Spans], lines: npt.NDArray[np.int64]) -> Parsed | None:
+        names, converter = self.of.names, self.of.converter
+        found = converter.quick({name: columns[names.index(name)] for name in converter.columns})
+        if found is None:
+            return None
+        return Parsed(found.rows, [], found.inexact, found.times, lines, found.splits)
+
     def _rows(
         self, text: bytes, starts: npt.NDArray[np.int64], lines: npt.NDArray[np.int64]
     ) -> Parsed | None:
         """Rows that lie in `text`, each with as many fields as it must; None where one is not UTF-8."""
+        quick = self._at_once(text, lines[: len(starts) - 1])
+        if quick is not None:
+            return quick
         frame = self.of.frame(text)
         if frame is None or frame.height != len(starts) - 1:
             return None
@@ -196,13 +242,21 @@ class CsvRows(TextRows):
             raise InputError(
                 f"{raw.path:.120}: `others: skip` needs files that name their columns (`header: true`)"
             )
+        if isinstance(self._reader, _RecordReader):
+            self._reader.fields = len(names)
         self._text = _Text(layout, names, Converter(layout, reading.split))
         self._header = header if reading.stretch.start == 0 else b""
         self.header_lines = self._header.count(b"\n")
 
     def __iter__(self) -> Iterator[Block]:
         for number, text in enumerate(self._reader):
-            yield _Block(text if number else text.removeprefix(self._header), self._text)
+            found = self._reader.found.popleft() if isinstance(self._reader, _RecordReader) else None
+            if number or not self._header:
+                yield _Block(text, self._text, found)
+                continue
+            if found is not None and found.fields is not None:
+                found = replace(found, fields=found.fields.after(1))
+            yield _Block(text.removeprefix(self._header), self._text, found)
 
     def explained(self, row: BadRow) -> str:
         """What is wrong with a row, and what to do."""
@@ -225,10 +279,43 @@ class CsvRows(TextRows):
         return bad_value(row, self._by_schema)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What is known of a block when it has been cut between rows.
+
+    Attributes:
+        fields: where its fields lie; None where a row is not good.
+        forgotten: whether they took too much memory to be kept until the block's turn.
+    """
+
+    fields: Fields | None
+    forgotten: bool = False
+
+
 class _RecordReader(Reader):
-    """Blocks of whole rows, in which line breaks may stand within quotes."""
+    """Blocks of complete rows, in which line breaks may stand within quotes.
+
+    Attributes:
+        separator, fields: of each row.
+        found: of each block that was given and not taken yet.
+    """
 
     separator = b","
+    fields = 1
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.found = deque[_Found]()
+
+    def _cut(self, text: bytes) -> int:
+        """Where the last complete row ends; notes where the fields of all rows lie."""
+        fields = split(text, self.separator, self.fields, quotes=True)
+        if fields is None:
+            self.found.append(_Found(None))
+            return records(text, self.separator, quotes=True).open_at
+        many = fields.bytes > _MOST_BYTES
+        self.found.append(_Found(None if many else fields, many))
+        return fields.end
 
     def _lines(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         carry, first, lines = b"", True, 0
@@ -236,7 +323,7 @@ class _RecordReader(Reader):
             if first:
                 piece, first = piece.removeprefix(_BOM), False
             text = carry + piece
-            end = records(text, self.separator, quotes=True).open_at
+            end = self._cut(text)
             if len(text) - end > MAX_LINE_BYTES:
                 line = 1 + lines + text.count(b"\n", 0, end)
                 what = f"the row that begins there is longer than {MAX_LINE_BYTES:,} bytes"
@@ -244,9 +331,14 @@ class _RecordReader(Reader):
             if end:
                 lines += text.count(b"\n", 0, end)
                 yield text[:end]
+            else:
+                self.found.pop()
             carry = text[end:]
         if carry:
-            yield carry + b"\n"
+            text = carry + b"\n"
+            if self._cut(text) < len(text):
+                self.found[-1] = _Found(None)
+            yield text
 
 
 def header_of(raw: RawFile, layout: Layout) -> tuple[bytes, list[str]]:

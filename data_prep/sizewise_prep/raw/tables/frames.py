@@ -1,7 +1,7 @@
 """Blocks of a table's rows, as every format of tables gives them.
 
-for frame in cut(frames, rows=10_000):     # data frames of exactly so many rows, the last one aside
-    yield TableBlock(frame, converter)
+for batch in cut(batches, rows=10_000):    # record batches of exactly so many rows, the last one aside
+    yield TableBlock(batch, converter)
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from itertools import pairwise
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Parsed
 from sizewise_prep.raw.reading import Reading
+from sizewise_prep.raw.tables.arrow_types import frame, usual
 
 _VALUE_BYTES = 8  # of a block, roughly, for each value
 _MOST_VALUES = 1 << 19  # in lists, of rows that are worked on at a time
@@ -31,32 +34,41 @@ _MOST_ROWS = 1 << 15  # of a block: texts may take far more than that
 class TableBlock:
     """Rows of a table (see `row_readers.Block`); a row's number is that of its line."""
 
-    frame: pl.DataFrame
+    rows: pa.RecordBatch
     converter: Converter
 
     @property
     def lines(self) -> int:
         """Rows."""
-        return self.frame.height
+        return int(self.rows.num_rows)
 
     def parsed(self, first: int) -> Iterator[Parsed]:
         """The rows, at once, or some at a time where they have long lists."""
         for low, high in pairwise(self._ends()):
-            frame = self.frame[low:high]
-            found = self.converter.convert(frame)
-            bad = [BadRow(first + low + row, _written(frame, row), fault) for row, fault in found.faults]
+            part = self.rows.slice(low, high - low)
+            found = self.converter.quick({name: usual(part.column(name)) for name in self.converter.columns})
+            if found is None:
+                rows = frame(part)
+                found = self.converter.convert(rows)
+                bad = [BadRow(first + low + row, _written(rows, row), fault) for row, fault in found.faults]
+            else:
+                bad = []
             yield Parsed(found.rows, bad, found.inexact, found.times, splits=found.splits)
 
     def _ends(self) -> list[int]:
         """Where to cut the rows, so that those between have about `_MOST_VALUES` values in lists at most."""
-        lists = [column for column in self.frame.get_columns() if isinstance(column.dtype, pl.List)]
-        if not lists or not self.frame.height:
-            return [0, self.frame.height]
-        values = np.cumsum(
-            sum(column.list.len().fill_null(0).to_numpy().astype(np.int64) for column in lists)
-        )
+        lists = [column for column in self.rows.columns if _is_list(column.type)]
+        if not lists or not self.lines:
+            return [0, self.lines]
+        lengths = (pc.fill_null(pc.list_value_length(column), 0).to_numpy() for column in lists)
+        values = np.cumsum(sum(length.astype(np.int64) for length in lengths))
         cuts = np.searchsorted(values, np.arange(_MOST_VALUES, int(values[-1]), _MOST_VALUES), "right")
-        return [0, *sorted({int(cut) for cut in cuts if 0 < cut < self.frame.height}), self.frame.height]
+        return [0, *sorted({int(cut) for cut in cuts if 0 < cut < self.lines}), self.lines]
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    views = pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
+    return bool(views or pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _written(frame: pl.DataFrame, row: int) -> bytes:
@@ -75,19 +87,27 @@ def block_rows(layout: Layout, block_bytes: int) -> int:
     return max(1, min(block_bytes // (_VALUE_BYTES * values), _MOST_ROWS))
 
 
-def cut(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
-    """The same rows in frames of `rows` each, but for the last."""
-    held: list[pl.DataFrame] = []
+def cut(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of `rows` each, but for the last."""
+    held: list[pa.RecordBatch] = []
     count = 0
-    for frame in frames:
-        held.append(frame)
-        count += frame.height
+    for batch in batches:
+        held.append(batch)
+        count += batch.num_rows
         while count >= rows:
-            joined = pl.concat(held) if len(held) > 1 else held[0]
-            yield joined[:rows]
-            held, count = [joined[rows:]], count - rows
+            joined = _joined(held)
+            yield joined.slice(0, rows)
+            held, count = [joined.slice(rows)], count - rows
     if count:
-        yield pl.concat(held) if len(held) > 1 else held[0]
+        yield _joined(held)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    some = [batch for batch in batches if batch.num_rows]
+    if len(some) < 2:
+        return some[0] if some else batches[0]
+    table = pa.Table.from_batches(some).unify_dictionaries().combine_chunks()
+    return pa.RecordBatch.from_arrays([column.chunk(0) for column in table.columns], schema=table.schema)
 
 
 def bad_value(row: BadRow, by_schema: bool = True) -> str:

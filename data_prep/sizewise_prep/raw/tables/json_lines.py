@@ -15,10 +15,11 @@ import polars as pl
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block
+from sizewise_prep.raw.columns.kinds import unusable
 from sizewise_prep.raw.files.reader import Reader
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout, quoted
-from sizewise_prep.raw.parsing.converter import Converter, unusable
+from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.reading import Reading, TextRows
 from sizewise_prep.raw.tables.arrow_types import check_names

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise, takewhile
 from urllib.parse import unquote
 
-import polars as pl
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -16,20 +16,29 @@ from sizewise_prep.raw.blocks import Block, Stretch
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.reading import Reading
-from sizewise_prep.raw.tables.arrow_types import checked, frame, reason_of
+from sizewise_prep.raw.tables.arrow_types import checked, reason_of
 from sizewise_prep.raw.tables.frames import TableBlock, TableRows, block_rows, cut
 
 _BUFFER_BYTES = 1 << 20  # read of a column at a time
-_BATCH_ROWS = 16_384
 _MISSING_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+_REPETITIVE = 4
+"""Bytes that a value of a column of texts takes on average, where it pays to keep its dictionary."""
 
 
 @contextmanager
-def opened(raw: RawFile) -> Iterator[pq.ParquetFile]:
-    """The file, for the block. Raises InputError where it is damaged, then or in the block."""
+def opened(raw: RawFile, repetitive: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """The file, for the block; `repetitive`: columns of texts to be read as dictionaries.
+
+    Raises InputError where it is damaged, then or in the block.
+    """
     with raw.open() as stream:
         try:
-            yield pq.ParquetFile(pa.PythonFile(stream, "r"), buffer_size=_BUFFER_BYTES, pre_buffer=False)
+            yield pq.ParquetFile(
+                pa.PythonFile(stream, "r"),
+                buffer_size=_BUFFER_BYTES,
+                pre_buffer=False,
+                read_dictionary=list(repetitive),
+            )
         except (pa.ArrowException, OSError) as error:
             raise InputError(
                 f"{raw.path}: is a Parquet file that cannot be read ({reason_of(error)}); fetch or write it again"
@@ -113,6 +122,17 @@ def _starts(metadata: pq.FileMetaData) -> list[int]:
     return starts if in_order else [0] * len(starts)
 
 
+def _is_repetitive(metadata: pq.FileMetaData, name: str, groups: list[int]) -> bool:
+    """Whether a column of texts is mostly places in a dictionary."""
+    size = values = 0
+    for group in groups:
+        columns = (metadata.row_group(group).column(place) for place in range(metadata.num_columns))
+        for column in columns:
+            if column.path_in_schema == name:
+                size, values = size + column.total_uncompressed_size, values + column.num_values
+    return size < _REPETITIVE * values
+
+
 class ParquetRows(TableRows):
     """The rows of a stretch of a Parquet file (see `RowReader`)."""
 
@@ -122,37 +142,52 @@ class ParquetRows(TableRows):
             metadata = file.metadata
             starts = _starts(metadata)
             rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-            there = file.schema_arrow.names
+            schema = file.schema_arrow
         # Of a file of which no column is used, one is read to know its rows.
+        there = schema.names
         self._columns = [name for name in self._converter.columns if name in there] or there[:1]
         of_folders = partitions(reading.raw.path)
-        self._of_folders = [
-            pl.lit(of_folders[name], pl.String).alias(name)
+        self._of_folders = {
+            name: pa.array([of_folders[name]], pa.string())
             for name in self._converter.columns
             if name not in there and name in of_folders
-        ]
+        }
         first = reading.stretch.start or -1  # the first stretch begins before the first group
         self._groups = [group for group, at in enumerate(starts) if first <= at < reading.stretch.stop]
         self._rows, self._total = rows, sum(rows[group] for group in self._groups)
+        texts = [field.name for field in schema if field.type in (pa.string(), pa.large_string())]
+        wanted = {name for name in reading.layout.read_tokens if name in texts}
+        self._repetitive = [name for name in wanted if _is_repetitive(metadata, name, self._groups)]
 
     def __iter__(self) -> Iterator[Block]:
         size, done = self._stretch.stop - self._stretch.start, 0
-        for rows in cut(self._frames(), self._block_rows):
-            done += rows.height
+        for rows in cut(self._batches(), self._block_rows):
+            done += rows.num_rows
             self.bytes_read = size * done // max(1, self._total)
             yield TableBlock(rows, self._converter)
         self.bytes_read = size
 
-    def _frames(self) -> Iterator[pl.DataFrame]:
-        with opened(self._raw) as file:
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        with opened(self._raw, self._repetitive) as file:
             batches = file.iter_batches(
-                batch_size=min(self._block_rows, _BATCH_ROWS),
+                batch_size=self._block_rows,
                 row_groups=self._groups,
                 columns=self._columns,
                 use_threads=False,
             )
             for batch in batches:
-                yield frame(checked(batch)).with_columns(self._of_folders).select(self._converter.columns)
+                yield self._with_folders(checked(batch))
+
+    def _with_folders(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The columns that are used, those that folders' names give among them."""
+        first = np.zeros(batch.num_rows, np.int32)  # of one value
+        columns = [
+            pa.DictionaryArray.from_arrays(first, self._of_folders[name])
+            if name in self._of_folders
+            else batch.column(name)
+            for name in self._converter.columns
+        ]
+        return pa.RecordBatch.from_arrays(columns, names=self._converter.columns)
 
     def lines_before(self) -> int:
         """Rows before the stretch."""
