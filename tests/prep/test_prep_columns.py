@@ -17,6 +17,7 @@ from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.options import ListForm
 from sizewise_prep.raw.parsing.converter import Converted, Converter
 from sizewise_prep.raw.parsing.records import records
+from sizewise_prep.raw.plain_text import ByKey
 from sizewise_prep.raw.tables.arrow_types import frame, usual
 from sizewise_prep.raw.tables.csv import _Text
 from sizewise_prep.raw.values import hashing
@@ -219,3 +220,25 @@ def test_integers_are_hashed_as_their_digits(kind: Any) -> None:
         values += [(1 << 64) - 1]
     wanted = [None if value is None else hashing.token(str(value)) for value in values]
     assert hashing.tokens(pl.Series(values, dtype=kind)).to_list() == wanted
+
+
+def test_rows_split_by_a_hexadecimal_token_are_read_as_criteos_are() -> None:
+    layout = Layout(columns={"y": "label", "n": "integer", "a": "hex", "b": "hex"})
+    split_by_b = RowSplit("b", shares=(0.5, 0.25, 0.25))
+    reader = ByKey.of(layout, split_by_b)
+    assert reader is not None
+    lines = [f"{j % 2}\t{j if j % 3 else ''}\t{j:x}\t{j * j + 1:x}\r\n" for j in range(200)]
+    quick = reader.rows("".join(lines).encode())
+    assert quick is not None
+    table = pl.DataFrame(
+        [line.strip("\r\n").split("\t") for line in lines], list(layout.columns), orient="row"
+    )
+    slow = Converter(layout, split_by_b).convert(table)
+    assert slow.splits is not None
+    assert np.array_equal(quick.rows.ids, slow.rows.ids)
+    assert quick.splits is not None
+    assert quick.splits.tolist() == slow.splits.tolist()
+    assert len(set(quick.splits.tolist())) == 3
+    assert reader.rows(b"1\t2\t3\t\n") is None  # no key
+    assert reader.rows(b"1\t2\t3\t0\n") is None  # a key, which the converter tells from none
+    assert reader.rows(b"1\t2\tx\t1\n") is None

@@ -129,6 +129,10 @@ class Parser:
                 )
         return None
 
+    def clean(self, block: bytes) -> Parsed | None:
+        """The rows of a block of complete lines; None where one may be bad."""
+        return self._parse_clean(block.replace(b"\r\n", b"\n") if b"\r" in block else block)
+
     def parse(self, block: bytes, first_line: int = 1) -> tuple[Rows, list[BadRow]]:
         """The good rows of a block of complete lines, in order, and the bad ones.
 
@@ -144,7 +148,7 @@ class Parser:
 
         So a caller that allows no bad row can stop at the first, and one that keeps them can write them slice by slice.
         """
-        found = self._parse_clean(block.replace(b"\r\n", b"\n") if b"\r" in block else block)
+        found = self.clean(block)
         if found is not None:
             yield found
             return

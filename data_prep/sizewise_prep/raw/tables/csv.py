@@ -29,6 +29,7 @@ from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.parsing.records import CARRIAGE_RETURN, STRAY, Records, records
+from sizewise_prep.raw.plain_text import ByKey
 from sizewise_prep.raw.reading import Reading, TextRows
 from sizewise_prep.raw.tables.arrow_types import check_names
 from sizewise_prep.raw.tables.frames import bad_value
@@ -47,11 +48,13 @@ class _Text:
         layout: of the file.
         names: of its columns, in their order.
         converter: of the layout.
+        by_key: reads the text faster where it can.
     """
 
     layout: Layout
     names: list[str]
     converter: Converter
+    by_key: ByKey | None = None
 
     @property
     def separator(self) -> bytes:
@@ -102,6 +105,10 @@ class _Block:
         return self.text.count(b"\n")
 
     def parsed(self, first: int) -> Iterator[Parsed]:
+        by_key = self.of.by_key.rows(self.text) if self.of.by_key else None
+        if by_key is not None:
+            yield by_key
+            return
         fields = self._fields()
         if fields is not None:
             lines = first + np.arange(fields.rows)
@@ -244,7 +251,8 @@ class CsvRows(TextRows):
             )
         if isinstance(self._reader, _RecordReader):
             self._reader.fields = len(names)
-        self._text = _Text(layout, names, Converter(layout, reading.split))
+        by_key = ByKey.of(layout, reading.split) if names == list(layout.columns) else None
+        self._text = _Text(layout, names, Converter(layout, reading.split), by_key)
         self._header = header if reading.stretch.start == 0 else b""
         self.header_lines = self._header.count(b"\n")
 
