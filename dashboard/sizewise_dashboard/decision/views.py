@@ -14,6 +14,7 @@ from sizewise.figures import EFFORTS, SCORES, SIZES, Axes
 from sizewise.figures.elements.chosen import Over
 from sizewise.results import Choice, Study
 from sizewise.results.decision.baseline import Baseline, with_baseline
+from sizewise.results.decision.intervals import with_best
 from sizewise_core.errors import InputError
 from sizewise_core.units import format_auc, format_bytes, format_count, format_ratio
 from sizewise_dashboard import snapshots
@@ -50,7 +51,7 @@ _FIGURES = {
         lambda study, view, today: figures.accuracy_against_iterations(study, view.axes, today),
     ),
     "In three dimensions": _Figure(
-        "tradeoff", "tradeoff", lambda study, view, today: figures.tradeoff_3d(study, view.axes)
+        "tradeoff", "tradeoff", lambda study, view, today: figures.tradeoff_3d(study, view.axes, today)
     ),
     "All evaluations": _Figure(
         "by_size",
@@ -156,7 +157,7 @@ def show(now: Snapshot, study: Study, view: View, asked: Asked, choice: Choice |
             if name == _NEXT:
                 _next_best(study, asked, choice)
             elif name == _TABLE:
-                front = with_baseline(study, study.front, asked.today.baseline)
+                front = with_baseline(study, with_best(study, study.front), asked.today.baseline)
                 tables.show(front, "front", columns, height=400, alt="The Pareto front")
             else:
                 _figure(now, study, view, name, asked.today)
@@ -198,9 +199,8 @@ def _next_best(study: Study, asked: Asked, choice: Choice | None) -> None:
         st.text("No other trial is within the limits.")
     else:
         columns = [*tables.evaluation_columns(), *today.COLUMNS]
-        tables.show(
-            with_baseline(study, others, asked.today.baseline), "runners_up", columns, alt="The runners-up"
-        )
+        others = with_baseline(study, with_best(study, others), asked.today.baseline)
+        tables.show(others, "runners_up", columns, alt="The runners-up")
 
 
 def _point(study: Study, choice: Choice) -> str:

@@ -19,6 +19,24 @@ import streamlit as st
 from sizewise.metrics.registry import of_column, with_listed
 from sizewise_dashboard.elements.today import COLUMNS
 
+_TO_BEST = {
+    "auc_to_best": "AUC to the best",
+    "auc_to_best_low": "to the best, from",
+    "auc_to_best_high": "to the best, to",
+    "logloss_to_best": "log-loss to the best",
+    "logloss_to_best_low": "log-loss to the best, from",
+    "logloss_to_best_high": "log-loss to the best, to",
+}
+_INTERVALS = {
+    "auc_low": "AUC, from",
+    "auc_high": "AUC, to",
+    "auc_error": "AUC's error by rows",
+    "auc_seed_error": "AUC's error by seeds",
+    "logloss_low": "log-loss, from",
+    "logloss_high": "log-loss, to",
+    "logloss_error": "log-loss's error by rows",
+    "logloss_seed_error": "log-loss's error by seeds",
+}
 # Longer labels of metrics, and labels of columns that are not metrics.
 _LABELS = {
     "memory_budget": "memory budget",
@@ -29,6 +47,8 @@ _LABELS = {
     "samples_per_second": "samples/s",
     "teacher_iterations": "teacher's iterations",
     "teacher_seconds": "teacher's seconds",
+    **_TO_BEST,
+    **_INTERVALS,
     **COLUMNS,
 }
 _FORMATS = {
@@ -38,16 +58,18 @@ _FORMATS = {
     "learning_rate": "%.3g",
     "teacher_iterations": "%,d",
     "teacher_seconds": "%,.1f",
-    **dict.fromkeys(COLUMNS, "%+.4f"),
+    **dict.fromkeys([*_TO_BEST, *COLUMNS], "%+.4f"),
+    **dict.fromkeys(_INTERVALS, "%.4f"),
 }
 _MOST_CARDS = 20
 _UNITS = [(1, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB")]
 
 
 def evaluation_columns() -> list[str]:
-    """The columns of a table of evaluations, by default."""
+    """The columns of a table of evaluations, by default: what decides first, how sure that is at the end."""
     size = ["embedding_bytes", "compression_ratio", "model_bytes"]
-    return with_listed(["trial_id", "stored_as", "auc", *size, "iteration", "epoch"], after="epoch")
+    first = ["trial_id", "stored_as", "auc", *list(_TO_BEST)[:3], *size, "iteration", "epoch"]
+    return [*with_listed(first, after="epoch"), *_INTERVALS, *list(_TO_BEST)[3:]]
 
 
 def show(
@@ -70,7 +92,10 @@ def show(
         selected: positions of the rows that are ticked at first.
         alt: for screen readers; the key if None.
     """
-    shown = [name for name in columns or table.columns if name in table.columns]
+    unknown = {
+        name for name in (*_TO_BEST, *_INTERVALS) if name in table.columns and table[name].is_null().all()
+    }
+    shown = [name for name in columns or table.columns if name in table.columns and name not in unknown]
     drawn, config = _formatted(table.select(shown))
     options: dict[str, Any] = {}
     if on_select:

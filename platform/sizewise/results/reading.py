@@ -51,7 +51,9 @@ _TRIAL: dict[str, pl.DataType] = {
 
 def _reserved() -> set[str]:
     """Names that no setting's column has; such a one is called `config_...` instead."""
-    intervals = {f"{score}_{end}" for score in ERRORS for end in ("error", "seed_error", "low", "high")}
+    ends = ["error", "seed_error", "low", "high"]
+    ends += [f"to_{other}{end}" for other in ("best", "baseline") for end in ("", "_low", "_high")]
+    intervals = {f"{score}_{end}" for score in ERRORS for end in ends}
     own = {*_TRIAL, *COST, "evaluations", "breaks", *intervals, "replicates", *TEACHER_COLUMNS, COOLED}
     return own | set(columns_of_test().values()) | set(METRICS)
 

@@ -74,6 +74,7 @@ def results_(asked: TableOptions) -> None:
     from sizewise import results
     from sizewise.cli.output.terminal import print_problems
     from sizewise.results.decision.baseline import described, of_study, with_baseline
+    from sizewise.results.decision.intervals import with_best
     from sizewise_core.printable import printable
 
     name, table = asked.name, asked.table.value
@@ -87,7 +88,8 @@ def results_(asked: TableOptions) -> None:
         return
     print_problems(study.problems, command("results", name, asked.runs, "--problems"))
     today = of_study(study)
-    frame = with_baseline(study, getattr(study, table), today)
+    frame = with_best(study, study.front) if asked.table is TableName.front else getattr(study, table)
+    frame = with_baseline(study, frame, today)
     about = {"problems": study.problems, **({"baseline": described(today)} if today else {})}
     if asked.out is not None:
         _write_table(frame, as_file, asked.out)
@@ -107,8 +109,10 @@ def _print_table(frame: Any, study: Any, asked: TableOptions) -> None:
     """The table on a terminal: its usual columns, or with `--wide` those of the configuration too."""
     from sizewise.cli.output.tables import print_table
     from sizewise.results.decision.baseline import COLUMNS
+    from sizewise.results.decision.intervals import TO_BEST
 
-    columns = [*(trial_columns() if asked.table is TableName.trials else front_columns()), *COLUMNS[:3]]
+    columns = trial_columns() if asked.table is TableName.trials else [*front_columns(), *TO_BEST[:3]]
+    columns += COLUMNS[:3]
     if asked.wide:
         columns = list(dict.fromkeys([*columns, *study.config_columns]))
     table = asked.table.value

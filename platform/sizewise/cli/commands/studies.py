@@ -127,6 +127,7 @@ def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
     from sizewise.cli.output.tables import print_front
     from sizewise.cli.output.terminal import err, print_problems, say
     from sizewise.engine.driving.leaving import interrupted
+    from sizewise.results.decision.intervals import with_best
 
     study = results.load(place(runs), name)
     answer = results.answer(study)
@@ -140,7 +141,7 @@ def _conclude(runs: str, name: str, finished: bool, as_json: bool) -> None:
                 "answer": answer.sentence,
                 "choice": answer.as_json(),
                 **against,
-                "front": study.front.to_dicts(),
+                "front": with_best(study, study.front).to_dicts(),
             }
         )
     else:

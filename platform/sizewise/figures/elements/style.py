@@ -140,6 +140,10 @@ def hover(x: Literal["size", "effort"], label: str = "AUC") -> str:
     return f"{head}<br>{where}<br>iteration %{{customdata[1]:,}}<extra></extra>"
 
 
+WORDS = "%{text}<extra></extra>"
+"""The hover text of points whose text is all that is shown of them."""
+
+
 def text(words: str) -> str:
     """Text of a study or a file with HTML escaped, some of which Plotly would act on."""
     return words.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import plotly.graph_objects as go
+import polars as pl
 
 from sizewise.figures.elements import style
 from sizewise.results.decision.baseline import Baseline, Prices
@@ -50,6 +51,37 @@ def add_crosshair(figure: go.Figure, baseline: Baseline | None, by_size: bool) -
         yanchor="bottom",
         font={"color": COLOR},
         showarrow=False,
+    )
+
+
+def add_line_in_space(figure: go.Figure, baseline: Baseline | None, efforts: pl.Series) -> None:
+    """A line at the baseline's AUC and size through all efforts, because how long it trained is not known.
+
+    Nothing without a baseline; one without a size is named as one that is not shown.
+
+    Args:
+        figure: of AUC over size and an effort.
+        baseline: what runs today.
+        efforts: all that are drawn.
+    """
+    if baseline is None or efforts.is_empty():
+        return
+    name = f"{style.text(baseline.name)}, AUC {format_auc(baseline.auc)}"
+    if not baseline.bytes:
+        figure.update_layout(
+            title={"subtitle": {"text": f"{name}, is not shown here: its size is not known"}}
+        )
+        return
+    ends = [efforts.min(), efforts.max()]
+    figure.add_scatter3d(
+        x=[baseline.bytes] * 2,
+        y=ends,
+        z=[baseline.auc] * 2,
+        mode="lines+markers",
+        name=name,
+        line={"color": COLOR, "width": 5, "dash": "dash"},
+        marker={"color": COLOR, "size": 4, "symbol": "x"},
+        hovertemplate=f"{name}<br>{format_bytes(baseline.bytes)}<extra></extra>",
     )
 
 

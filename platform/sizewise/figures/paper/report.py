@@ -24,10 +24,12 @@ from sizewise.figures import CONFIG, accuracy_against_iterations, accuracy_again
 from sizewise.figures.paper import page_one
 from sizewise.figures.searches import by_setting
 from sizewise.figures.searches import searching as search
-from sizewise.metrics.registry import columns_of_test, of_column
+from sizewise.metrics.registry import METRICS, columns_of_test, of_column
 from sizewise.results import Answer, Study, answer, hypervolume
+from sizewise.results.columns.kept_errors import ERRORS
 from sizewise.results.commands import problems as problems_command
 from sizewise.results.decision.baseline import Baseline
+from sizewise.results.decision.intervals import with_best
 from sizewise.results.quality.searching import searched
 from sizewise.store.study_folder import StudyFolder
 from sizewise_core.errors import InputError
@@ -140,9 +142,9 @@ def _page(study: Study, today: Baseline | None = None) -> str:
 <p class="answer">{escape(found.sentence)}</p>
 {_page_one(study, found, today)}
 <section class="appendix"><h2>Figures</h2>
-<div class="screen">{_figure(accuracy_against_size(study), "size")}</div>
-<div class="screen">{_figure(accuracy_against_iterations(study), "iterations")}</div>
-<div class="screen">{_figure(tradeoff_3d(study), "tradeoff")}</div>
+<div class="screen">{_figure(accuracy_against_size(study, today=today), "size")}</div>
+<div class="screen">{_figure(accuracy_against_iterations(study, today=today), "iterations")}</div>
+<div class="screen">{_figure(tradeoff_3d(study, today=today), "tradeoff")}</div>
 <div class="print">{page_one.figure(study, "iterations", today)}{page_one.figure(study, "methods", today)}</div>
 <h2>Pareto front</h2><p class="quiet">Evaluations that no other beats in {escape(_objectives(study))}.
 Scores are on the validation split.</p>{_table(_front_rows(study))}
@@ -215,19 +217,39 @@ def _scores(row: Mapping[str, Any], columns: Iterable[str]) -> dict[str, str]:
     return {metric.label: _maybe(row[column], metric.text) for column, metric in metrics.items()}
 
 
+def _intervals(row: Mapping[str, Any]) -> dict[str, str]:
+    """The cells of intervals: of each score, of its difference to the best, and the part of seeds where it is known."""
+    cells = {}
+    for score, error in ERRORS.items():
+        label = METRICS[score].label
+        low, high = row[f"{score}_low"], row[f"{score}_high"]
+        cells[f"{label}, 95 %"] = "" if low is None else f"{low:.4f} to {high:.4f}"
+        if row[f"{score}_seed_error"] is not None:
+            cells[f"{label}'s error by rows"] = _maybe(row[error], "{:.4f}".format)
+            cells[f"{label}'s error by seeds"] = f"{row[f'{score}_seed_error']:.4f}"
+        apart, low, high = (row[f"{score}_to_best{end}"] for end in ("", "_low", "_high"))
+        cells[f"{label} to the best"] = (
+            ""
+            if apart is None
+            else f"{apart:+.4f}" + (f" ({low:+.4f} to {high:+.4f})" if low is not None else "")
+        )
+    return cells
+
+
 def _front_rows(study: Study) -> list[dict[str, str]]:
     return [
         {
             "trial": str(row["trial_id"]),
             **({"stored as": row["stored_as"] or "as trained"} if "stored_as" in row else {}),
             **_scores(row, columns_of_test(listed=True)),
+            **_intervals(row),
             "embeddings": _maybe(row["embedding_bytes"], format_bytes),
             "compression": _maybe(row["compression_ratio"], format_ratio),
             "whole model": _maybe(row["model_bytes"], format_bytes),
             "iterations": format_count(row["iteration"]),
             "epochs": _maybe(row["epoch"], "{:.3g}".format),
         }
-        for row in study.front.iter_rows(named=True)
+        for row in with_best(study, study.front).iter_rows(named=True)
     ]
 
 

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 import polars as pl
 
-from sizewise.figures.elements import reference, style
+from sizewise.figures.elements import reference, style, words
 from sizewise.figures.elements.axes import EFFORTS, SCORES, SIZES, Axes
 from sizewise.figures.elements.style import PlotlyOptions
 from sizewise.figures.elements.today import add_break_even, add_crosshair
 from sizewise.results import Choice, Study
 from sizewise.results.decision.baseline import Baseline, Prices, against
-from sizewise_core.units import format_auc, format_bytes, format_count
+from sizewise.results.decision.intervals import with_best
+from sizewise_core.units import format_bytes, format_count
 
 HEIGHT = 398
 # The names of the lines that the dashboard lets people drag.
@@ -107,7 +108,7 @@ def _decision_info(
         str(name): envelope(rows, axes.size)
         for (name,), rows in points.sort("kind").group_by("kind", maintain_order=True)
     }
-    points = style.thinned(points, style.MOST_TRIALS)
+    points = with_best(study, style.thinned(points, style.MOST_TRIALS))
     if view.today is not None:
         differences = [one.text for one in against(study, points, view.today)]
         points = points.with_columns(pl.Series("against_today", differences, pl.String))
@@ -235,11 +236,9 @@ def _add_method(
 
 def _words(row: dict[str, Any], axes: Axes) -> str:
     """What is shown of a point under the pointer."""
-    low, high = row.get("auc_low"), row.get("auc_high")
-    between = f" ({format_auc(low)} to {format_auc(high)})" if low is not None and high is not None else ""
     lines = [
         f"<b>{style.text(name_of(row))}</b>",
-        f"AUC {format_auc(row['auc'])}{between}",
+        *words.scores(row),
         format_bytes(row[axes.size]),
         f"{format_count(row['iteration'])} iterations",
     ]

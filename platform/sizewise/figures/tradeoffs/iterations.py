@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from sizewise.figures.elements import style
+from sizewise.figures.elements import style, words
 from sizewise.figures.elements.axes import EFFORTS, SCORES, Axes
 from sizewise.figures.elements.today import add_crosshair
 from sizewise.results import Study
@@ -35,6 +35,7 @@ class _IterationsInfo(NamedTuple):
     curves: pl.DataFrame
     front: pl.DataFrame
     envelopes: pl.DataFrame
+    words: list[str]
 
 
 def accuracy_against_iterations(
@@ -64,7 +65,8 @@ def _accuracy_against_iterations_info(study: Study, axes: Axes | None = None) ->
     curves = _thinned(points, 4 * style.MOST_POINTS)
     front = style.thinned(study.cooled_front.filter(*axes.drawn), style.MOST_POINTS // 4)
     of = " of models whose learning rate has fallen" if study.cooled_front is not study.front else ""
-    return _IterationsInfo(study.name, style.counts(study), of, trials, axes, curves, front, envelopes)
+    said = words.of_points(study, front, axes)
+    return _IterationsInfo(study.name, style.counts(study), of, trials, axes, curves, front, envelopes, said)
 
 
 def _envelopes(points: pl.DataFrame, axes: Axes) -> pl.DataFrame:
@@ -145,7 +147,7 @@ def _draw_accuracy_against_iterations(info: _IterationsInfo) -> go.Figure:
         x=info.front[effort].to_numpy(),
         y=info.front[score].to_numpy(),
         customdata=style.identity(info.front),
-        text=[format_bytes(value) for value in info.front[size]],
+        text=info.words,
         mode="markers",
         marker={
             "color": np.log10(info.front[size].to_numpy().astype(np.float64)),
@@ -153,7 +155,7 @@ def _draw_accuracy_against_iterations(info: _IterationsInfo) -> go.Figure:
             "line": {"color": style.OUTLINE, "width": 1},
             **bar,
         },
-        hovertemplate=hover,
+        hovertemplate=style.WORDS,
     )
     return figure
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 import polars as pl
 
-from sizewise.figures.elements import reference, style
+from sizewise.figures.elements import reference, style, words
 from sizewise.figures.elements.axes import EFFORTS, SCORES, SIZES, Axes
 from sizewise.figures.elements.today import add_crosshair
 from sizewise.results import Study
@@ -29,6 +29,7 @@ class _SizeInfo(NamedTuple):
     full: pl.DataFrame
     marks: list[reference.Mark]
     bound: MemoryBound | None
+    words: list[str]
 
 
 class _Line(NamedTuple):
@@ -66,6 +67,7 @@ def _accuracy_against_size_info(
 ) -> _SizeInfo:
     axes = (axes or Axes()).of(study)
     points, front = study.candidates.filter(*axes.drawn), study.front.filter(*axes.drawn)
+    every, front = front, style.thinned(front, style.MOST_POINTS // 2)
     best = pl.col(axes.score).max() if axes.highest else pl.col(axes.score).min()
     by_size = points.group_by(axes.size).agg(best).sort(axes.size)
     score = pl.col(axes.score) if axes.highest else -pl.col(axes.score)
@@ -75,12 +77,13 @@ def _accuracy_against_size_info(
         style.counts(study),
         axes,
         study.record.data.full_bytes,
-        style.thinned(style.dominated(points, front)),
-        style.thinned(front, style.MOST_POINTS // 2),
+        style.thinned(style.dominated(points, every)),
+        front,
         envelope,
         reference.full_table(study).filter(*axes.drawn),
         reference.marks(study) if axes.size == "embedding_bytes" else [],
         None if epsilon is None or axes.size != "embedding_bytes" else _bound(study, epsilon),
+        words.of_points(study, front, axes),
     )
 
 
@@ -150,7 +153,8 @@ def _add_evaluations(figure: go.Figure, info: _SizeInfo) -> None:
             "line": {"color": style.OUTLINE, "width": 0.6},
             **style.color_bar(EFFORTS[effort].label, efforts, EFFORTS[effort].text),
         },
-        hovertemplate=hover,
+        text=info.words,
+        hovertemplate=style.WORDS,
         **style.intervals(info.front, score),
     )
     if not info.full.is_empty():

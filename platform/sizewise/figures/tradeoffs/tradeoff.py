@@ -5,9 +5,11 @@ from typing import NamedTuple
 import plotly.graph_objects as go
 import polars as pl
 
-from sizewise.figures.elements import style
+from sizewise.figures.elements import style, words
 from sizewise.figures.elements.axes import EFFORTS, SCORES, Axes
+from sizewise.figures.elements.today import add_line_in_space
 from sizewise.results import Study
+from sizewise.results.decision.baseline import Baseline
 from sizewise_core.units import format_bytes
 
 
@@ -19,22 +21,35 @@ class _TradeoffInfo(NamedTuple):
     axes: Axes
     dominated: pl.DataFrame
     front: pl.DataFrame
+    words: list[str]
 
 
-def tradeoff_3d(study: Study, axes: Axes | None = None) -> go.Figure:
-    """The score over size and effort; the front in colour, dominated evaluations dimmed."""
-    return _draw_tradeoff_3d(_tradeoff_3d_info(study, axes))
+def tradeoff_3d(study: Study, axes: Axes | None = None, today: Baseline | None = None) -> go.Figure:
+    """The score over size and effort; the front in colour, dominated evaluations dimmed.
+
+    Args:
+        study: the study, as `sizewise.results.load` reads it.
+        axes: the columns that are drawn; None for the usual ones.
+        today: what runs today, for a line at its AUC and size where the score is the AUC.
+    """
+    info = _tradeoff_3d_info(study, axes)
+    figure = _draw_tradeoff_3d(info)
+    if info.axes.score == "auc":
+        add_line_in_space(figure, today, pl.concat([info.dominated, info.front])[info.axes.effort])
+    return figure
 
 
 def _tradeoff_3d_info(study: Study, axes: Axes | None = None) -> _TradeoffInfo:
     axes = (axes or Axes()).of(study)
     front, points = study.front.filter(*axes.drawn), study.candidates.filter(*axes.drawn)
+    every, front = front, style.thinned(front, style.MOST_POINTS // 2)
     return _TradeoffInfo(
         study.name,
         style.counts(study),
         axes,
-        style.thinned(style.dominated(points, front)),
-        style.thinned(front, style.MOST_POINTS // 2),
+        style.thinned(style.dominated(points, every)),
+        front,
+        words.of_points(study, front, axes),
     )
 
 
@@ -61,6 +76,7 @@ def _draw_tradeoff_3d(info: _TradeoffInfo) -> go.Figure:
         )
     )
     hover = f"trial %{{customdata[0]}}<br>{label} %{{z:.4f}}<br>size %{{x:.3~s}}B"
+    hover += "<br>iteration %{customdata[1]:,}<extra></extra>"
     for points, name, marker in (
         (info.dominated, "dominated", {"color": style.DIMMED, "size": 2.5, "opacity": 0.5}),
         (
@@ -77,6 +93,7 @@ def _draw_tradeoff_3d(info: _TradeoffInfo) -> go.Figure:
             mode="markers",
             name=name,
             marker=marker,
-            hovertemplate=f"{hover}<br>iteration %{{customdata[1]:,}}<extra></extra>",
+            text=None if points is info.dominated else info.words,
+            hovertemplate=hover if points is info.dominated else style.WORDS,
         )
     return figure

@@ -26,10 +26,14 @@ import polars as pl
 from sizewise.results.columns.kept_errors import ERRORS, Score, error_of
 from sizewise.results.columns.rounded import STORED_AS
 from sizewise.results.columns.spread import Floats, Seeds, half_width, seeds_of
+from sizewise.results.decision.choosing import best_of
 from sizewise.results.reading import Study
 from sizewise_core.files.sealed import JsonObject
 
 Basis = Literal["paired", "independent", "unknown"]
+
+TO_BEST = tuple(f"{score}_to_best{end}" for score in ERRORS for end in ("", "_low", "_high"))
+"""Of tables: each score minus that of the model with the best AUC, and the ends of the 95 % interval of that."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,26 @@ def difference(study: Study, one: pl.DataFrame, other: pl.DataFrame, score: Scor
         score: which score.
     """
     return Interval.of_row(differences(study, one, other, score).row(0, named=True))
+
+
+def with_best(study: Study, table: pl.DataFrame) -> pl.DataFrame:
+    """A table of candidates with `TO_BEST`: each score minus that of the model with the best AUC, as paired samples.
+
+    Args:
+        study: the table's.
+        table: rows of its candidates.
+    """
+    if table.is_empty() or study.candidates.is_empty():
+        return table
+    best = best_of(study.candidates, study.size)
+    reference = point(study, best.trial_id, best.iteration, best.stored_as)
+    for score in ERRORS:
+        if score not in table.columns:
+            continue
+        found = differences(study, table, reference, score)
+        ends = {"": "value", "_low": "low", "_high": "high"}
+        table = table.with_columns(found[name].alias(f"{score}_to_best{end}") for end, name in ends.items())
+    return table
 
 
 def _same(points: pl.DataFrame, reference: pl.DataFrame) -> npt.NDArray[np.bool_]:
