@@ -15,9 +15,12 @@ from sizewise.config.fields import (
     parse_size,
     within,
 )
+from sizewise.config.sections.embedding import EmbeddingSpec
+from sizewise.config.sections.train import TrainSpec
 from sizewise.config.study_file import StudySpec, holds_whole_numbers
 from sizewise.embedding import METHODS, full_bytes, smallest_budget
 from sizewise.embedding.ids.multi_hot import SIZES
+from sizewise.embedding.storage.quantization import PACKED
 from sizewise.models import MODELS, is_own
 from sizewise.store.baselines import BaselineAsked
 from sizewise_core.errors import InputError, shown
@@ -27,6 +30,8 @@ from sizewise_prep.raw.layout import CRITEO
 from sizewise_prep.shards.manifest import Manifest
 
 log = logging.getLogger(__name__)
+_OF_TEACHERS = ("distill_epochs", "distill_learning_rate", "distill_memory_budget")
+_OF_STUDENTS = ("distill_weight", "distill_temperature")
 
 
 def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
@@ -50,6 +55,7 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
             f"{source}: embedding.method: {fixed[0]} needs contiguous ids, and {spec.data} has none: prepare the "
             "data with `sizewise prep --tokens contiguous`, or use another method"
         )
+    _check_group(spec, source)
     _check_teacher(spec, manifest, source)
     _check_columns(spec, manifest, source)
     _check_lists(spec, manifest, source)
@@ -91,9 +97,29 @@ def _check_lists(spec: StudySpec, manifest: Manifest, source: str) -> None:
         )
 
 
+def _check_group(spec: StudySpec, source: str) -> None:
+    """Refuse a group of numbers that would have no scale to share."""
+    groups = [group for group in ends_of(spec.embedding.options.get("group", "pool")) if group != "pool"]
+    storages = ends_of(spec.embedding.options.get("storage", "float32"))
+    if groups and not set(storages) & set(PACKED):
+        raise InputError(
+            f"{source}: embedding.group: says how many numbers of int4 or int2 share a scale, and storage is "
+            f"{' or '.join(storages)}: leave it out, or set storage: int4"
+        )
+
+
 def _check_teacher(spec: StudySpec, manifest: Manifest, source: str) -> None:
-    """Refuse teachers that the study cannot train itself."""
+    """Refuse teachers that the study cannot train itself, and what is said of a training that there is none of."""
     trained = [name for name in spec.train.distill_teacher if name in METHODS]
+    one_size = bool(trained) and METHODS[trained[0]].has_one_size
+    unused = {} if trained else dict.fromkeys(_OF_TEACHERS, "is for teachers that the study trains itself")
+    if one_size:
+        unused = {"distill_memory_budget": f"{trained[0]} has the bytes of all rows, no more and no less"}
+    elif not spec.train.distill_teacher:
+        unused |= dict.fromkeys(_OF_STUDENTS, "is for students, and there is no distill.teacher")
+    for name, why in unused.items():
+        if getattr(spec.train, name) != TrainSpec.settings()[name].default:
+            raise InputError(f"{source}: train.{TrainSpec.written_as(name)}: {why}: leave it out")
     if not trained:
         return
     method, dim = METHODS[trained[0]], spec.model.largest_dim
@@ -104,7 +130,7 @@ def _check_teacher(spec: StudySpec, manifest: Manifest, source: str) -> None:
         )
     needed = smallest_budget(trained[0], manifest.cardinalities, dim)
     given = bytes_of(spec.train.distill_memory_budget, full_bytes(manifest.cardinalities, dim))
-    if not method.has_one_size and given < needed:
+    if not one_size and given < needed:
         raise InputError(
             f"{source}: train.distill.memory_budget: {format_bytes(given)} is too small for {trained[0]} at dim {dim}: "
             f"give at least {format_bytes(needed)}"
@@ -179,7 +205,7 @@ def with_defaults(spec: StudySpec, of: Literal["today", "0.1"]) -> StudySpec:
     )
 
 
-def _smallest(spec: StudySpec, method: str, manifest: Manifest) -> int:
+def _smallest(spec: StudySpec, method: str, manifest: Manifest, source: str) -> int:
     """Bytes of the smallest model that the method has under any of the options that the study may choose.
 
     Combinations that need more than a suggested budget are set aside when they are suggested.
@@ -194,14 +220,21 @@ def _smallest(spec: StudySpec, method: str, manifest: Manifest) -> int:
         except InputError as error:  # options that do not go together
             refused.append(error)
     if not found:
-        raise refused[-1]
+        raise InputError(f"{source}: {refused[-1]}")
     return min(found)
+
+
+def _smaller(embedding: EmbeddingSpec) -> str:
+    """What makes the smallest model of a study's methods smaller, in words."""
+    has = {name for method in embedding.methods for name in METHODS[method].options.model_fields}
+    could = [name for name in ("width", "block_len") if name in has]
+    return " or ".join([*could, *(["group"] if "group" in embedding.options else [])]) or "dim"
 
 
 def _budget(spec: StudySpec, manifest: Manifest, source: str) -> int | SizeRange | Choices:
     """The memory budget in bytes, every value of it large enough for every method."""
     tables = full_bytes(manifest.cardinalities, spec.model.largest_dim)
-    needed = max(_smallest(spec, method, manifest) for method in spec.embedding.methods)
+    needed = max(_smallest(spec, method, manifest, source) for method in spec.embedding.methods)
     if all(METHODS[method].has_one_size for method in spec.embedding.methods):
         return tables
     given: Any = spec.search.memory_budget
@@ -222,7 +255,7 @@ def _budget(spec: StudySpec, manifest: Manifest, source: str) -> int | SizeRange
         raise InputError(
             f"{source}: search.memory_budget: {format_bytes(min(ends))} is too small for "
             f"{' and '.join(spec.embedding.methods)} at dim {spec.model.largest_dim}: "
-            f"give at least {format_bytes(needed)}, or shrink block_len or dim"
+            f"give at least {format_bytes(needed)}, or lower {_smaller(spec.embedding)}"
         )
     if isinstance(given, SizeRange):
         return SizeRange(low=ends[0], high=ends[1], log=given.log)

@@ -92,7 +92,7 @@ class StudySpec(Strict):
         for metric, direction in value.items():
             if metric not in known:
                 near = did_you_mean(metric, known)
-                raise ValueError(f"unknown objective {metric!r}{near}; use {', '.join(known)}")
+                raise ValueError(f"unknown objective {metric!r}{near}; use {_some(known)}")
             if direction != known[metric]:
                 raise ValueError(f"{metric} can only be asked to {known[metric]}")
         if not value:
@@ -106,7 +106,7 @@ class StudySpec(Strict):
         for metric in value:
             if metric not in known:
                 raise ValueError(
-                    f"{metric}: no evaluation holds it{did_you_mean(metric, known)}; use {', '.join(known)}"
+                    f"{metric}: no evaluation holds it{did_you_mean(metric, known)}; use {_some(known)}"
                 )
         return value
 
@@ -229,6 +229,12 @@ class StudySpec(Strict):
             }
             fields |= values.model_extra or {}
         return ((name, field) for name, field in fields.items() if is_domain(field))
+
+
+def _some(metrics: Iterable[str]) -> str:
+    """The names of the first metrics."""
+    plain = list(metrics)
+    return ", ".join(plain[:10] + ["..."] * (len(plain) > 10))
 
 
 def holds_whole_numbers(name: str, domain: Range | SizeRange) -> bool:

@@ -53,7 +53,7 @@ from sizewise.store.study_folder import MOST_YAML_BYTES, NAME, StudyFolder
 from sizewise.store.trials.ledger import Event, Ledger
 from sizewise.training.building import check_counts, model_sizes
 from sizewise.training.footprint import values_looked_up
-from sizewise.training.teachers.teacher_sources import Source
+from sizewise.training.teachers.teacher_sources import Source, incomplete
 from sizewise_core.errors import InputError
 from sizewise_core.files.sealed import is_cut_short
 from sizewise_core.stores.claims import SupersededError
@@ -117,7 +117,7 @@ def run(
     spec = study_file.resolve(spec, manifest, source)
     if wrong := data_identity.problem(spec.data, None):
         raise InputError(wrong)
-    check_counts(spec, manifest)
+    check_counts(spec, manifest, source)
     scorable(spec, manifest)
     code = own_models.of_new_study(spec, manifest, source)
     folder = absolute(runs) / spec.name
@@ -184,7 +184,9 @@ def resume(
                 "(`warm_start` lets it learn from this one)"
             )
     records = ledger.records().values()
-    teacher = known_teacher(folder) or find_teacher(spec, absolute(runs), manifest, str(path))
+    teacher = known_teacher(folder)
+    if not teacher or (study_file.edited(text) and all(record.teacher is not None for record in records)):
+        teacher = find_teacher(spec, absolute(runs), manifest, str(path))
     closed = sum(r.state not in ("running", "infeasible") and r.teacher is None for r in records)
     more = (
         caller.mirror_url
@@ -193,7 +195,9 @@ def resume(
     )
     if closed >= spec.trials and not more:
         raise InputError(f"{folder}: all {closed} trials have run: there is nothing to resume")
-    check_counts(spec, manifest)
+    if wrong := incomplete(teacher, spec.data):
+        raise InputError(f"{path}: train.{wrong}")
+    check_counts(spec, manifest, str(path))
     own_models.of_resumed_study(spec, manifest, folder)
     baseline = known_baseline(spec, folder, str(path))
     begin = partial(update_facts, spec, folder, manifest, teacher, baseline)
@@ -260,7 +264,7 @@ def _drive(
             engine = Engine(spec, folder, search, report, rule, usage, teacher)
             known = facts.data_fingerprint(folder)
             engine.know_data(
-                partial(data_identity.problem, spec.data, known),
+                lambda: data_identity.problem(spec.data, known) or incomplete(engine.teacher, spec.data),
                 (len(manifest.cardinalities), len(manifest.dense_missing), values_looked_up(manifest)),
                 lambda config: -(-manifest.splits["train"].rows // config.train.batch_size),
             )

@@ -12,6 +12,7 @@ from sizewise.config.resolving import column_number
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS, FeatureCounts, build, full_bytes, smallest_budget
 from sizewise.models import Model
+from sizewise_core.errors import InputError
 from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.values.counts import training_counts
 
@@ -57,12 +58,26 @@ def model_sizes(config: TrialConfig, manifest: Manifest) -> dict[str, int]:
     return {"embedding_bytes": model.embedding_bytes, "model_bytes": model.model_bytes}
 
 
-def check_counts(spec: StudySpec, manifest: Manifest) -> None:
+def check_counts(spec: StudySpec, manifest: Manifest, source: str = "study file") -> None:
     """Have the counts of values at hand where a method of a study needs them: made now, if need be, for all trials.
+
+    Args:
+        spec: the study.
+        manifest: of its data.
+        source: the study file's name, for messages.
 
     Raises:
         InputError: they are damaged, or an option leaves nothing to do with them.
     """
+    try:
+        _check_counts(spec, manifest)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
+def _check_counts(spec: StudySpec, manifest: Manifest) -> None:
+    if any(METHODS[name].needs_counts for name in spec.train.distill_teacher if name in METHODS):
+        training_counts(spec.data)
     for method in (m for m in spec.embedding.methods if METHODS[m].needs_counts):
         counts = [FeatureCounts(*counts) for counts in training_counts(spec.data)]
         dim, options = spec.model.largest_dim, spec.embedding.options_of(method)

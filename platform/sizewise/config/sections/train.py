@@ -110,7 +110,7 @@ class TrainSpec(Section):
     distill_temperature: Searchable[Annotated[float, Field(ge=0.1, le=100)]] = 1.0
     # how teachers are trained that a study trains itself
     distill_epochs: Annotated[int, Field(ge=1)] = 1
-    distill_learning_rate: Annotated[float, Field(gt=0)] = 0.02
+    distill_learning_rate: AboveZero = 0.02
     distill_memory_budget: Size = "1x"  # bytes of embedding parameters, or a compression
 
     @model_validator(mode="before")

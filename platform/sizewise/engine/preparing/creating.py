@@ -214,16 +214,17 @@ def update_facts(
         spec: the study as its file is now.
         folder: the study's.
         manifest: of its data.
-        teacher: what its students learn from; used only where the facts are written again.
+        teacher: what its students learn from, where that is found elsewhere.
         baseline: what runs today.
     """
     known = facts.load(folder)
     wanted: facts.Facts | None = None
-    now = {**_wanted(spec), **_compared_with(spec, baseline)}
+    now = {**_wanted(spec), **_learned_from(teacher), **_compared_with(spec, baseline)}
     try:
         if known:
             kept = known.copy()
             kept.pop("baseline", None)  # which the file may name no longer
+            kept.pop("teacher", None)
             wanted = cast(facts.Facts, {**kept, **now, "trials": int(known["trials"])})
     except (ValueError, KeyError, TypeError):
         wanted = None

@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sizewise import results
+from sizewise.config.fields import did_you_mean
 from sizewise.config.sections.train import COLUMN
 from sizewise.config.trial import TrialConfig
+from sizewise.embedding import METHODS
 from sizewise.export.deployed import DESCRIPTION, Deployed, Description
 from sizewise.export.exporting import weights_file
 from sizewise.models import is_own
@@ -23,7 +25,7 @@ from sizewise.store import facts
 from sizewise.store.data_identity import fingerprint
 from sizewise.training.checkpoints import checkpoint
 from sizewise.training.input.batches import Split
-from sizewise.training.teachers.teacher import Scorer, Teacher, TeacherScores
+from sizewise.training.teachers.teacher import Scorer, Teacher, TeacherScores, replaced
 from sizewise.training.teachers.teacher_files import FORMATS, file_teacher
 from sizewise.training.teachers.teacher_sources import Source, teacher_of
 from sizewise_core.errors import InputError, shown
@@ -35,6 +37,7 @@ from sizewise_prep.shards.values.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 _TRIAL = re.compile(r"([A-Za-z0-9_-]{1,255})/([0-9]{1,9})")
+_ENDED = ("finished", "pruned")
 _FORMS = "use STUDY/NUMBER of a finished trial, an exported model's folder, a file of scores, {column: NAME} or `full`"
 
 
@@ -51,7 +54,16 @@ def find(names: Sequence[str], runs: Place, data: str, manifest: Manifest, own: 
     Raises:
         InputError: one that is not there, has not ended, was trained on other data, or has no usable scores.
     """
-    return [_find(name, runs, data, manifest, own) for name in names]
+    found: dict[str, Source] = {}
+    for name in names:
+        try:
+            source = _find(name, runs, data, manifest, own)
+        except InputError as error:
+            raise InputError(f"distill.teacher: {str(error).removeprefix('distill.teacher: ')}") from None
+        if source.digest in found:
+            raise InputError(f"distill.teacher: {source.name} is named twice: name each teacher once")
+        found[source.digest] = source
+    return list(found.values())
 
 
 def prepare(sources: Sequence[Source], data: str) -> None:
@@ -72,8 +84,8 @@ def _column(name: str, data: str, manifest: Manifest) -> Source:
     if name != held:
         has = f"whose column of scores is {shown(held)}" if held else "which has no column of scores"
         raise InputError(
-            f"distill.teacher: {shown(name)} is no column of scores of {data}, {has}: prepare the data with a schema "
-            "file that calls the column a `score` (log-odds) or a `probability`"
+            f"{shown(name)} is no column of scores of the data, {has}: prepare it with a schema file that calls "
+            "the column a `score` (log-odds) or a `probability`"
         )
     return Source(
         kind="column", name=f"column {name}", path="", digest=hashlib.sha256(name.encode()).hexdigest()
@@ -83,20 +95,21 @@ def _column(name: str, data: str, manifest: Manifest) -> Source:
 def _find(name: str, runs: Place, data: str, manifest: Manifest, own: str) -> Source:
     if name.startswith(COLUMN):
         return _column(name.removeprefix(COLUMN), data, manifest)
+    if "://" in name:
+        raise InputError(f"{shown(name)} is no path on this machine: copy it here, and name the copy")
     path = Path(name)
     if path.suffix in FORMATS or path.is_file():
         rows = manifest.splits["train"].rows
-        try:
-            teacher = file_teacher(path, rows)
-        except InputError as error:
-            raise InputError(f"distill.teacher: {error}") from None
+        teacher = file_teacher(path, rows)
         return Source(kind="scores", name=name, path=str(path.absolute()), digest=teacher.digest, rows=rows)
     if (path / DESCRIPTION).exists():
         return _export(path, data, manifest)
     match = _TRIAL.fullmatch(name)
     if match is None:
-        what = f"{shown(name)} is no exported model" if path.is_dir() else f"there is no {shown(name)}"
-        raise InputError(f"distill.teacher: {what}: {_FORMS}")
+        what = (
+            f"{shown(name)} is no exported model" if name and path.is_dir() else f"there is no {shown(name)}"
+        )
+        raise InputError(f"{what}{did_you_mean(name, METHODS)}: {_FORMS}")
     return _trial(match[1], int(match[2]), runs, data, manifest, own)
 
 
@@ -105,19 +118,21 @@ def _trial(study: str, number: int, runs: Place, data: str, manifest: Manifest, 
     name = f"{study}/{number:04d}"
 
     def refused(why: str) -> InputError:
-        return InputError(f"distill.teacher: {name} {why}")
+        return InputError(f"{name} {why}")
 
     if not exists(runs / study):
         raise refused(f"is gone: there is no study {study} in {runs}: {_FORMS}")
     found = results.load(runs, study)
     rows = found.trials.filter(trial_id=number)
     if rows.is_empty():
-        raise refused(f"is gone: study {study} has no trial {number}: {_FORMS}")
+        raise refused(f"is gone: study {study} has no such trial: {_ended(found)}")
     row = rows.row(0, named=True)
     if row["state"] == "running":
-        raise refused("is still training: wait for its end, or use a trial that has ended")
+        raise refused(f"is still training, or was interrupted: `sizewise resume {study}`, or {_ended(found)}")
+    if row["state"] not in _ENDED:
+        raise refused(f"has not finished (its state is {row['state']}): {_ended(found)}")
     if not row["evaluations"]:
-        raise refused(f"({row['state']}) was never evaluated: use a finished trial")
+        raise refused(f"({row['state']}) has no evaluation that can be read: {_ended(found)}")
     settings = results.trial_report(runs, study, number).record.config
     if study == own and settings.get("distill_teacher"):
         raise refused("is itself a student of this study: use a trial that learned without it")
@@ -129,9 +144,10 @@ def _trial(study: str, number: int, runs: Place, data: str, manifest: Manifest, 
     _check_data(name, config.data, facts.data_fingerprint(runs / study), data, manifest)
     try:
         weights = weights_file(found, row)
+        checkpoint.load_weights(weights, checkpoint.identity(config))
         digest = checkpoint.digest_of(weights)
     except (InputError, DamagedError):
-        raise refused(f"has no intact weights any more: {_FORMS}") from None
+        raise refused(f"has no intact weights any more: {_ended(found)}") from None
     return Source(
         kind="trial",
         name=name,
@@ -143,13 +159,23 @@ def _trial(study: str, number: int, runs: Place, data: str, manifest: Manifest, 
     )
 
 
+def _ended(study: results.Study) -> str:
+    """Which trials of a study may be named instead."""
+    ended = study.trials.filter(study.trials["state"].is_in(_ENDED))["trial_id"].cast(str).to_list()
+    if not ended:
+        return "the study has no finished trial, so use another teacher"
+    return (
+        f"use a finished one ({', '.join([*ended[:5], *(['...'] if ended[5:] else [])])}) or another teacher"
+    )
+
+
 def _export(folder: Path, data: str, manifest: Manifest) -> Source:
     """An exported model, whose program takes raw rows."""
     deployed = Deployed.open(folder)
     description: Description = deployed.description
     name = f"{description.study}/{description.trial_id:04d} (exported)"
     if wrong := deployed.misfit(manifest):
-        raise InputError(f"distill.teacher: {folder} {wrong}")
+        raise InputError(f"{folder} {wrong}")
     trained_on = str(description.config.get("data", ""))
     _check_data(str(folder), trained_on, description.data_sha256 or None, data, manifest)
     return Source(
@@ -188,8 +214,7 @@ def _check_data(name: str, trained_on: str, known: str | None, data: str, manife
         if theirs and theirs.settings.tokens != manifest.settings.tokens:
             other = f"{theirs.settings.tokens} tokens instead of {manifest.settings.tokens} ones"
         raise InputError(
-            f"distill.teacher: {name} was trained on another data set than {data} ({other}): use a teacher of the same "
-            "shards"
+            f"{name} was trained on another data set than {data} ({other}): use a teacher of the same shards"
         )
 
 
@@ -200,9 +225,7 @@ def _exported(source: Source, data: Path) -> Teacher:
     def load() -> Scorer:
         deployed = Deployed.open(Path(source.path))
         if deployed.description.sha256 != source.digest:
-            raise InputError(
-                f"distill.teacher: {source.path}: was replaced since the study began: bring it back"
-            )
+            raise replaced(source.path)
         vocabulary = Vocabulary.load(data) if manifest.settings.tokens == "contiguous" else None
 
         return lambda shard, _: deployed.of_shard(shard.stored(), manifest, vocabulary)

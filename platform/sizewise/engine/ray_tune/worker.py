@@ -7,7 +7,7 @@ models and data are its own, and peaks of memory start at zero.
 import gc
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -26,6 +26,7 @@ from sizewise.store import code
 from sizewise.store.study_folder import StudyFolder
 from sizewise.training.loop import DivergedError, Worker, train
 from sizewise.training.memory import reset_peak_memory
+from sizewise.training.teachers.teacher_sources import Source
 from sizewise_core.machine import allocator
 from sizewise_core.stores.storage import place
 
@@ -75,6 +76,9 @@ def _train(assignment: Assignment, mailbox: Any, rank: int, world: int) -> None:
     trial, folder = TrialConfig.model_validate(assignment["config"]), place(assignment["folder"])
     if is_own(trial.model.kind):
         code.use(StudyFolder.of_checkpoints(folder).path)
+    _score_by_exports(
+        [Source.model_validate(one) for one in assignment["how"].get("teacher", ())], trial.data
+    )
     try:
         outcome = train(
             trial,
@@ -92,6 +96,14 @@ def _train(assignment: Assignment, mailbox: Any, rank: int, world: int) -> None:
         send(failed(error, traceback.format_exc()))
     else:
         send(Finished(outcome.evaluations, outcome.test, outcome.pruned))
+
+
+def _score_by_exports(sources: Sequence[Source], data: str) -> None:
+    """Complete the scores of a teacher that is, or contains, an exported model, which `train` cannot run."""
+    if any(source.kind == "export" for source in sources):
+        from sizewise.engine.preparing import teachers  # few trials have such a teacher
+
+        teachers.prepare(sources, data)
 
 
 def _tidy(device: torch.device) -> None:

@@ -229,6 +229,17 @@ class TeacherScores:
             lock.release()
 
 
+def replaced(path: object) -> InputError:
+    """What is raised of a teacher that is another one than when its study began."""
+    return InputError(f"distill.teacher: {path}: was replaced since the study began: bring it back")
+
+
+def digest_once(path: Path) -> str:
+    """The SHA-256 of a file, read again only where it was written since."""
+    about = path.stat()
+    return _digest(path, about.st_ino, about.st_mtime_ns)
+
+
 def _finite(name: str, scores: Numbers, first: int) -> Numbers:
     """The scores. Raises InputError where one of them is not a number."""
     finite = np.isfinite(scores)

@@ -17,7 +17,7 @@ from sizewise.training.building import build_model
 from sizewise.training.checkpoints import checkpoint
 from sizewise.training.input.batches import Split
 from sizewise.training.scoring.predicting import evaluation_rows, predict
-from sizewise.training.teachers.teacher import Numbers, Scorer, Teacher
+from sizewise.training.teachers.teacher import Numbers, Scorer, Teacher, replaced
 from sizewise_core.errors import InputError
 from sizewise_core.files.sealed import DamagedError
 from sizewise_core.stores.storage import Place
@@ -49,6 +49,8 @@ def model_teacher(
             code.use(StudyFolder.of_weights(weights).path)
         model = build_model(config, Manifest.load(data))
         try:
+            if checkpoint.digest_of(weights) != digest:
+                raise replaced(weights)
             model.load_state_dict(_weights(weights, checkpoint.identity(config)))
         except (DamagedError, RuntimeError) as error:
             what = (

@@ -19,7 +19,7 @@ from sizewise.store.trials.ledger import Record
 from sizewise.training.checkpoints import checkpoint
 from sizewise.training.input.batches import Split
 from sizewise.training.memory import reset_peak_memory
-from sizewise.training.teachers.teacher import Numbers, Teacher, TeacherScores, mean_of
+from sizewise.training.teachers.teacher import Numbers, Teacher, TeacherScores, digest_once, mean_of
 from sizewise.training.teachers.teacher_files import file_teacher
 from sizewise.training.teachers.teacher_models import model_teacher
 from sizewise_core.errors import InputError
@@ -117,13 +117,49 @@ def with_scores(split: Split, config: TrialConfig, sources: Sequence[Source], de
 
 def scored(sources: Sequence[Source], data: str) -> int:
     """How many shards have the scores of some sources, as far as this machine sees; 0 of data in an object store."""
+    scores = _scores_here(sources, data)
+    return len(scores.shards) - len(scores.missing()) if scores else 0
+
+
+def incomplete(sources: Sequence[Source], data: str) -> str:
+    """Why a teacher's scores cannot be completed; nothing where they are complete, or its sources are what they were.
+
+    Args:
+        sources: what the teacher consists of.
+        data: the student's shards.
+    """
+    for source in sources:
+        why = _lost(source)
+        scores = _scores_here(sources, data) if why else None
+        if scores and scores.missing():
+            return (
+                f"distill.teacher: {source.name} {why}, and has yet to score training rows: bring back {source.path}, "
+                "or start another study"
+            )
+    return ""
+
+
+def _scores_here(sources: Sequence[Source], data: str) -> TeacherScores | None:
+    """The scores of some sources beside the shards; None for data in an object store."""
     folder = place(data)
     if not isinstance(folder, Path):
-        return 0
-    scores = TeacherScores.of(
-        teacher_of(sources, folder), data, Manifest.load(folder), Split.open(folder, "train")
-    )
-    return len(scores.shards) - len(scores.missing())
+        return None
+    split = Split.open(folder, "train")
+    return TeacherScores.of(teacher_of(sources, folder), data, Manifest.load(folder), split)
+
+
+def _lost(source: Source) -> str:
+    """What has become of a source that is not what it was; nothing where it is, as far as a glance can tell."""
+    try:
+        if source.kind == "export":
+            return "" if Path(source.path).is_dir() else "is gone"
+        if source.kind == "scores":
+            same = digest_once(Path(source.path)) == source.digest
+        else:
+            same = source.kind == "column" or checkpoint.digest_of(place(source.path)) == source.digest
+    except (OSError, DamagedError):
+        return "is gone"
+    return "" if same else "was replaced since the study began"
 
 
 def _of_column(shard: Split, first: int) -> Numbers:

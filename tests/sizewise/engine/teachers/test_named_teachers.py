@@ -1,5 +1,6 @@
 """Teachers that a study file names: trials, exports and files of scores, found and checked first."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -41,8 +42,11 @@ def test_a_finished_trial_an_export_and_a_file_are_teachers(made: tuple[Path, Pa
         read.append(np.concatenate([scores.shard(index) for index in range(5)]))
     np.testing.assert_allclose(read[0], read[1], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(read[2], values, rtol=1e-6)
+    from sizewise.engine.ray_tune.worker import _score_by_exports  # which imports Ray
+
+    _score_by_exports(found, str(data))  # as a worker does where somebody has removed the scores
     mean = teachers.scores_of(found, str(data))
-    mean.complete()
+    assert mean.missing() == []
     np.testing.assert_allclose(mean.shard(0), np.mean(read, axis=0)[:700], rtol=1e-4, atol=1e-5)
 
     spec = load(tmp_path, data, f", distill: {{teacher: {names}}}", "other")
@@ -74,8 +78,11 @@ def test_what_cannot_be_a_teacher_is_refused_in_a_sentence(
         return refusal(lambda: teachers.find([name], runs, str(where), Manifest.load(where), own))
 
     assert "there is no study gone" in find("gone/0001")
-    assert "study mine has no trial 9" in find("mine/9")
-    assert "there is no 'fulll': use STUDY/NUMBER" in find("fulll")
+    assert "study mine has no such trial: use a finished one (0, 1, 2, 3)" in find("mine/9")
+    assert "there is no 'fulll' (did you mean full?): use STUDY/NUMBER" in find("fulll")
+    assert "'s3://bucket/scores.npy' is no path on this machine" in find("s3://bucket/scores.npy")
+    twice = refusal(lambda: teachers.find(["mine/0", "mine/00"], runs, str(data), manifest, "other"))
+    assert "mine/0000 is named twice" in twice
     assert "contiguous tokens instead of raw ones" in find("mine/0000", shards)
     raw = shards.parent / "raw" / "day_0.tsv"
     prepare([raw], tmp_path / "other", shard_rows=900, tokens="contiguous", split="0.7,0.2,0.1")
@@ -88,7 +95,14 @@ def test_what_cannot_be_a_teacher_is_refused_in_a_sentence(
     export(runs, "mine", 0, tmp_path / "model")
     assert "contiguous tokens" in find(str(tmp_path / "model"), shards)
     assert "another data set" in find(str(tmp_path / "model"), tmp_path / "other")
+    (tmp_path / "model" / "model.json").write_text("{")
+    assert re.match(r"distill.teacher: .*model.json: .*export the trial again", find(str(tmp_path / "model")))
     copied = Path(shutil.copytree(runs, tmp_path / "runs"))
+    weights = next(copied.glob("mine/checkpoints/0000-*/best-*.safetensors"))
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-8] + bytes(8))
+    damaged = refusal(lambda: teachers.find(["mine/0"], copied, str(data), manifest, "other"))
+    assert "mine/0000 has no intact weights any more: use a finished one" in damaged
     for path in copied.glob("mine/checkpoints/0000-*/*"):
         path.unlink()
     name = "mine/0000"
@@ -97,7 +111,10 @@ def test_what_cannot_be_a_teacher_is_refused_in_a_sentence(
     record = Ledger(copied / "mine").records()[0]
     Ledger(copied / "mine").write(record.model_copy(update={"state": "running"}))
     running = refusal(lambda: teachers.find([name], copied, str(data), manifest, "other"))
-    assert "is still training" in running
+    assert "is still training, or was interrupted" in running
+    Ledger(copied / "mine").write(record.model_copy(update={"state": "failed"}))
+    failed = refusal(lambda: teachers.find([name], copied, str(data), manifest, "other"))
+    assert "has not finished (its state is failed): use a finished one (1, 2, 3)" in failed
 
 
 def test_a_study_file_that_asks_for_an_impossible_teacher_is_refused(
@@ -115,6 +132,10 @@ def test_a_study_file_that_asks_for_an_impossible_teacher_is_refused(
         ", distill: {teacher: full, weight: 0}": "distill.weight",
         ", distill: {teacher: full, weigth: 0.5}": "did you mean weight",
         ", distill: full": "distill: holds fields",
+        ", distill: {teacher: a/1, epochs: 3}": "distill.epochs: is for teachers that the study trains itself",
+        ", distill: {teacher: full, memory_budget: 3x}": "memory_budget: full has the bytes of all rows",
+        ", distill: {teacher: full, learning_rate: .inf}": "distill.learning_rate",
+        ", distill_weight: 0.5": "distill.weight: is for students, and there is no distill.teacher",
         ", distill: {teacher: robe, memory_budget: 8}": "distill.memory_budget: 8 B is too small for robe",
         ", distill: {teacher: full}}\npruning: {risk: 0.1": "pruning: compares AUC at equal iterations",
     }
