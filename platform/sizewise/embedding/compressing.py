@@ -12,19 +12,26 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 from torch.nn.utils.parametrize import is_parametrized
 
 from sizewise.embedding.base import Embedding
-from sizewise_core.errors import InputError, shown
+from sizewise_core.errors import InputError, first_problem, shown
 from sizewise_core.units import format_bytes, parse_bytes
 
 TIMES = re.compile(r"\s*([0-9]+\.?[0-9]*)\s*x\s*")
 ORDINARY = (nn.Embedding.forward, nn.EmbeddingBag.forward)
+OF_THE_TABLES = (
+    "cardinalities",
+    "dim",
+    "pooling",
+    "multi_hot",
+)  # of `build`, which only looks vectors up here
 Swappable = nn.Embedding | nn.EmbeddingBag
 
 
@@ -100,21 +107,21 @@ def compress(model: nn.Module, settings: Mapping[str, Any]) -> Compression:
     """
     from sizewise.embedding import METHODS, build  # which imports this module
 
-    options = dict(settings)
-    method, seed = options.pop("method", "robe"), options.pop("seed", 1)
-    share, only = options.pop("share", True), options.pop("only", ["*"])
-    budget = options.pop("memory_budget", None)
+    asked = _Settings.read(settings)
+    method = asked.method
     if method in METHODS and METHODS[method].needs_counts:
         raise InputError(f"method {method} needs to know how often values occur: use another, such as robe")
-    tables = dict(_tables(model, [only] if isinstance(only, str) else list(only)))
-    groups = _groups(tables, share)
+    tables = dict(_tables(model, [asked.only] if isinstance(asked.only, str) else asked.only))
+    groups = _groups(tables, asked.share)
     total = sum(_bytes(group) for group in groups)
-    wanted = total if method in METHODS and METHODS[method].has_one_size else _budget(budget, total)
+    one_size = method in METHODS and METHODS[method].has_one_size
+    wanted = total if one_size else _budget(asked.memory_budget, total)
     made, pools = dict[str, nn.Module](), list[int]()
     for number, group in enumerate(groups):
         part = wanted * _bytes(group) // total
         rows = [weights[0].num_embeddings for weights in group]
-        pool = build(method, rows, group[0][0].embedding_dim, part, seed + number, **options)
+        dim, options = group[0][0].embedding_dim, asked.model_extra or {}
+        pool = build(method, rows, dim, part, asked.seed + number, **options)
         pool = pool.to(group[0][0].weight.device)
         pools.append(pool.embedding_bytes)
         for feature, weights in enumerate(group):
@@ -134,6 +141,32 @@ def compress(model: nn.Module, settings: Mapping[str, Any]) -> Compression:
     return Compression(tuple(swapped), tuple(pools), total, tuple(notes))
 
 
+class _Settings(BaseModel):
+    """Settings of `compress`; what else is given is an option of the method."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    method: str = "robe"
+    memory_budget: Any = None
+    share: bool = True
+    only: str | list[str] = ["*"]
+    seed: Annotated[int, Field(ge=0, lt=2**62)] = 1
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> Self:
+        """Checked ones. Raises InputError for others."""
+        if not isinstance(settings, Mapping) or not all(isinstance(name, str) for name in settings):
+            raise InputError(
+                'compress: settings are a dictionary, such as {"method": "robe", "memory_budget": "100x"}'
+            )
+        if wrong := [name for name in OF_THE_TABLES if name in settings]:
+            raise InputError(f"compress: {wrong[0]} is no setting, for the tables have it: leave it out")
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            raise InputError(f"compress: {first_problem(error)}") from None
+
+
 class SmallEmbedding(nn.Module):
     """In place of an `nn.Embedding`: one feature of an embedding that others may share.
 
@@ -143,12 +176,17 @@ class SmallEmbedding(nn.Module):
         feature: which of the pool's features it is.
     """
 
+    sparse, max_norm, scale_grad_by_freq = False, None, False  # for code that asks a table
+
+    like: Tensor
+
     def __init__(self, table: Swappable, pool: Embedding, feature: int) -> None:
         super().__init__()
         self.num_embeddings, self.embedding_dim = table.num_embeddings, table.embedding_dim
         self.padding_idx = table.padding_idx
-        self.dtype = table.weight.dtype
         self.pool, self.feature = pool, feature
+        # Of the type that vectors are to have, which `model.bfloat16()` and the like change as they do a weight's.
+        self.register_buffer("like", table.weight.new_empty(0), persistent=False)
 
     def __getattr__(self, name: str) -> Any:
         if name == "weight":
@@ -158,7 +196,9 @@ class SmallEmbedding(nn.Module):
         return super().__getattr__(name)
 
     def vectors(self, ids: Tensor) -> Tensor:
-        """Vectors of ids of any shape, (n,) -> (n, dim). Raises InputError for ids that the table did not have."""
+        """Vectors of ids, (n,) -> (n, dim). Raises InputError for ids that the table did not have."""
+        if ids.is_floating_point() or ids.dtype == torch.bool:
+            raise InputError(f"ids have dtype {ids.dtype}, expected int64 or int32: convert with ids.long()")
         ids = ids.to(torch.int64)
         if ids.device.type == "cpu" and not torch.compiler.is_compiling() and ids.numel():
             low, high = (int(bound) for bound in torch.aminmax(ids))
@@ -170,7 +210,7 @@ class SmallEmbedding(nn.Module):
             found: Tensor = self.pool(ids.unsqueeze(1)).squeeze(1)
         else:
             found = self.pool.lookup_flat(ids, torch.full_like(ids, self.feature))
-        return found.to(self.dtype)
+        return found.to(self.like.dtype)
 
     def forward(self, input: Tensor) -> Tensor:  # as nn.Embedding calls it
         """(...) ids -> (..., dim); zeros, and no gradient, for the padding."""
@@ -235,6 +275,8 @@ def _small(table: Swappable, pool: Embedding, feature: int) -> SmallEmbedding:
 
 def _tables(model: nn.Module, only: Sequence[str]) -> Iterator[tuple[str, Swappable]]:
     """The tables that are to be swapped, by name; InputError where one cannot be."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"compress: a model is a torch.nn.Module, not a {type(model).__name__}")
     if isinstance(model, Swappable):
         raise InputError(
             "the model is a table itself: compress the module that holds it, or use sizewise.embedding.build"
@@ -250,6 +292,8 @@ def _tables(model: nn.Module, only: Sequence[str]) -> Iterator[tuple[str, Swappa
         raise InputError(
             f"no nn.Embedding or nn.EmbeddingBag of the model is to be swapped; its tables: {shown(there, 120)}"
         )
+    # A module that is there under several names is swapped under all of them.
+    chosen |= {name: part for name, part in known if part in chosen.values()}
     weights = {id(part.weight) for part in chosen.values()}
     for name, part in model.named_modules():
         if part in chosen.values():
@@ -257,6 +301,8 @@ def _tables(model: nn.Module, only: Sequence[str]) -> Iterator[tuple[str, Swappa
         for key, parameter in part.named_parameters(recurse=False):
             if id(parameter) in weights:
                 tied = next(n for n, one in chosen.items() if one.weight is parameter)
+                if isinstance(part, Swappable):
+                    _refuse(tied, f"its weight is also that of {name}: name both, or none")
                 _refuse(
                     tied,
                     f"its weight is also {name}.{key}, of a {type(part).__name__}, which needs all rows: untie them",

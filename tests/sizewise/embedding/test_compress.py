@@ -124,6 +124,12 @@ class Decoder(nn.Module):
         self.out.weight = self.words.weight
 
 
+def tied() -> nn.Module:
+    model = nn.ModuleDict({"one": nn.Embedding(100, 8), "other": nn.Embedding(100, 8)})
+    model["other"].weight = model["one"].weight
+    return model
+
+
 def hooked() -> nn.Module:
     table = nn.Embedding(100, 8)
     table.register_forward_hook(lambda *_: None)
@@ -152,10 +158,25 @@ def hooked() -> nn.Module:
         (nn.Sequential(nn.Embedding(100, 8)), {**SMALL, "method": "hsh"}, "did you mean hash"),
         (nn.Sequential(nn.Embedding(100, 8)), {**SMALL, "blocklen": 3}, "blocklen"),
         (nn.Sequential(nn.Embedding(100, 8)), {**SMALL, "only": "user*"}, "its tables: '0'"),
+        (nn.Sequential(nn.Embedding(100, 8)), {**SMALL, "only": 3}, "compress: only"),
+        (
+            nn.Sequential(nn.Embedding(100, 8)),
+            {**SMALL, "seed": "one"},
+            "compress: seed: Input should be a valid int",
+        ),
+        (nn.Sequential(nn.Embedding(100, 8)), {**SMALL, "share": "yes"}, "compress: share"),
+        (nn.Sequential(nn.Embedding(100, 8)), {**SMALL, "method": None}, "compress: method"),
+        (
+            nn.Sequential(nn.Embedding(100, 8)),
+            {**SMALL, "dim": 4},
+            "dim is no setting, for the tables have it",
+        ),
+        (nn.Sequential(nn.Embedding(100, 8)), None, "settings are a dictionary"),
+        (tied(), {**SMALL, "only": "one"}, "its weight is also that of other: name both, or none"),
     ],
 )
 def test_what_cannot_be_swapped_is_refused_and_nothing_changes(
-    model: nn.Module, settings: dict[str, Any], message: str
+    model: nn.Module, settings: Any, message: str
 ) -> None:
     before = dict(model.named_modules())
     with pytest.raises(InputError, match=message) as caught:
@@ -168,7 +189,7 @@ def test_tied_tables_stay_tied_and_others_stay_what_they_are() -> None:
     model = nn.ModuleDict({name: nn.Embedding(1_000, 8) for name in ("clicked", "shown", "words")})
     model["shown"].weight = model["clicked"].weight
     model["again"] = model["clicked"]
-    report = compress(model, {**SMALL, "only": ["clicked", "shown", "again"]})
+    report = compress(model, {**SMALL, "only": ["clicked", "shown"]})  # `again` is `clicked`
     assert report.before == 32_000
     assert type(model["words"]) is nn.Embedding
     ids = torch.arange(50)
@@ -188,6 +209,21 @@ def test_sparse_gradients_become_dense_and_half_stays_half() -> None:
     assert found.dtype == torch.bfloat16
     found.sum().backward()
     assert all(not p.grad.is_sparse for p in model.parameters() if p.grad is not None)
+
+
+def test_vectors_have_the_type_that_a_model_is_changed_to() -> None:
+    model = nn.Sequential(nn.Embedding(1_000, 8), nn.Linear(8, 1))
+    compress(model, SMALL)
+    names, ids = list(model.state_dict()), torch.arange(30)
+    for dtype in (torch.bfloat16, torch.float64, torch.float32):
+        model.to(dtype)
+        model(ids).sum().backward()
+        assert model[0](ids).dtype == dtype
+        assert all(p.grad is not None and bool(p.grad.any()) for p in model[0].parameters())
+        model.zero_grad()
+    assert list(model.state_dict()) == names
+    with pytest.raises(InputError, match=r"ids have dtype torch\.float32"):
+        model[0](torch.ones(3))
 
 
 class Bags(nn.Module):
@@ -216,3 +252,33 @@ def test_a_collection_of_bags_keeps_its_own_forward() -> None:
     assert found.shape == (3, 16)
     assert torch.equal(found[1], torch.zeros(16))
     assert not torch.equal(found[0, :8], found[0, 8:])  # tables of their own, though they share a pool
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weighted", [False, True])
+def test_collections_of_torchrec_are_swapped_within(weighted: bool) -> None:
+    """The real ones, where TorchRec is installed; a table that two features read, weights, and lists that are empty."""
+    configs = pytest.importorskip("torchrec.modules.embedding_configs")
+    from torchrec.modules.embedding_modules import EmbeddingBagCollection
+    from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+
+    tables = [
+        configs.EmbeddingBagConfig(name=name, embedding_dim=8, num_embeddings=rows, feature_names=features)
+        for name, rows, features in (("item", 1_000, ["seen", "bought"]), ("user", 500, ["user"]))
+    ]
+    model = nn.Sequential(EmbeddingBagCollection(tables=tables, is_weighted=weighted))
+    assert [table.name for table in compress(model, SMALL).tables] == [
+        "0.embedding_bags.item",
+        "0.embedding_bags.user",
+    ]
+    given = KeyedJaggedTensor(
+        keys=["seen", "user", "bought"],
+        values=torch.tensor([1, 2, 3, 4, 5, 6]),
+        lengths=torch.tensor([2, 0, 1, 1, 0, 2]),
+        weights=torch.full((6,), 0.5) if weighted else None,
+    )
+    found = model(given).to_dict()
+    bag, times = model[0].embedding_bags["item"], 0.5 if weighted else 1.0
+    torch.testing.assert_close(found["seen"][0], bag.vectors(torch.tensor([1, 2])).sum(0) * times)
+    torch.testing.assert_close(found["bought"][1], bag.vectors(torch.tensor([5, 6])).sum(0) * times)
+    assert not found["seen"][1].any()
