@@ -176,10 +176,9 @@ def for_scoring(raw: RawFile, layout: Layout) -> Layout:
 
         names = first_fields(raw).columns
     elif raw.format in _SPARSE:
-        from sizewise_prep.raw.tables.sparse_text import has_labels
+        from sizewise_prep.raw.tables.sparse_text import names_of
 
-        label = [layout.label] if layout.label is not None else []
-        return layout.without([] if has_labels(raw) else label)
+        names = list(names_of(raw))
     else:
         names = _table_schema(raw, layout).names
     return layout.without([name for name in spared if names and name not in names])

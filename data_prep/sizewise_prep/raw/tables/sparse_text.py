@@ -24,7 +24,7 @@ from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block
 from sizewise_prep.raw.files.reader import Reader
 from sizewise_prep.raw.files.sources import RawFile, resolve
-from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.layout import SCORES, Layout
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.reading import Reading, TextRows
@@ -35,6 +35,7 @@ FORMATS = ("libsvm", "libffm")
 _FIRST_BYTES = 1 << 20
 _ENTRY = {"libsvm": re.compile(r"()([0-9]+):(\S+)"), "libffm": re.compile(r"([0-9]+):([0-9]+):(\S+)")}
 _KINDS = {"token": SINGLE, "tokens": LIST, "number": NUMBER}
+_OF_VALUES = ("number", "integer", "bucket", "weight", "time", "order", *SCORES)  # other kinds take the index
 _MOST_PLACES = 1 << 16  # fields, or places in a line
 _MOST_CHANGES = 64  # in a block, between lines that are plain and lines that are not
 _LABELS = {"+1": "1", "-1": "0"}
@@ -100,10 +101,15 @@ def _first_lines(raw: RawFile) -> list[str]:
     return next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"").decode("utf-8", "replace").splitlines()
 
 
-def has_labels(raw: RawFile) -> bool:
-    """Whether a log's first row begins with a label, which rows that are only to be scored may lack."""
-    start = next((line.split(maxsplit=1)[0] for line in _first_lines(raw) if line.split()), "")
-    return _ENTRY[raw.format].fullmatch(start) is None
+def names_of(raw: RawFile) -> set[str]:
+    """The columns of a log's first rows, which may lack the label where they are only to be scored."""
+    lines = [line for line in _first_lines(raw) if line.split()]
+    labelled = bool(lines) and _ENTRY[raw.format].fullmatch(lines[0].split(maxsplit=1)[0]) is None
+    found = {"label"} if labelled else set[str]()
+    for line in lines:
+        entries = _entries(line, raw.format, labelled)
+        found |= set() if isinstance(entries, Fault) else {entry.column for entry in entries[1]}
+    return found
 
 
 def _entries(line: str, form: str, labelled: bool = True) -> tuple[str, list[_Entry]] | Fault:
@@ -131,6 +137,7 @@ class _Block:
     form: str
     converter: Converter
     kinds: dict[str, Any]
+    others: bool = False  # there may be columns that the layout does not name
 
     @property
     def lines(self) -> int:
@@ -230,6 +237,8 @@ class _Block:
         row: dict[str, Any] = {"label": entries[0]}
         for entry in entries[1]:
             kind = self.kinds.get(entry.column)
+            if kind == "skip" or (kind is None and self.others):
+                continue
             if kind is None:
                 return Fault(
                     "field_count", f"has a column {entry.column:.20}, which the log's first rows have not"
@@ -246,7 +255,7 @@ class _Block:
                     "field_count", f"has column {entry.column:.20} twice, which the log's first rows have not"
                 )
             else:
-                row[entry.column] = entry.value if kind == "number" else entry.index
+                row[entry.column] = entry.value if kind in _OF_VALUES else entry.index
         return row
 
 
@@ -266,7 +275,9 @@ class SparseRows(TextRows):
 
     def __iter__(self) -> Iterator[Block]:
         for text in self._reader:
-            yield _Block(text, self._raw.format, self._converter, self._kinds)
+            yield _Block(
+                text, self._raw.format, self._converter, self._kinds, self._layout.others is not None
+            )
 
     def explained(self, row: BadRow) -> str:
         """What is wrong with a row, and what to do."""
