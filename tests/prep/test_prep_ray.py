@@ -80,7 +80,8 @@ def drive(
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = os.environ | {"PYTHONPATH": path, "ADDRESS": address, "TOKENS": "raw"} | more
     command = [sys.executable, str(tmp_path / "driver.py"), out or str(tmp_path / "data" / "out"), *logs]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, text=True, **pipes)
 
 
 @pytest.mark.parametrize("tokens", ["raw", "contiguous"])
@@ -138,7 +139,9 @@ def test_shards_for_an_object_store(
     more = {"TOKENS": "contiguous"} | ({"SIZEWISE_CACHE": str(cache)} if shared else {})
     driver = drive(tmp_path, address, logs, out, **more)
     _coordinator(tmp_path.parent, driver).kill()  # which holds a folder within its cache
-    reported, touched = driver.communicate(timeout=200)[0].splitlines()[-2:]
+    printed, said = driver.communicate(timeout=200)
+    reported, touched = printed.splitlines()[-2:]
+    assert shared != ("1 node works of 2, for the others do not share its cache folder" in said)
     assert reported.split()[1:] == ["1"]
     assert touched == "[]"
     prepare(logs, tmp_path / "local", shard_rows=7_000, tokens="contiguous", max_bad_fraction=0.1)

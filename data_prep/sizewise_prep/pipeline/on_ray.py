@@ -173,7 +173,9 @@ def _coordinated(
                 message = _got(reference)
                 if isinstance(message, str):
                     return Manifest.model_validate_json(message)
-                if progress:
+                if isinstance(message, ray_nodes.Unshared):
+                    print(f"sizewise: {out}: {message}", file=sys.stderr, flush=True)
+                elif progress:
                     progress(message)
         except _LOST:
             if attempt == _ATTEMPTS:
@@ -181,9 +183,16 @@ def _coordinated(
     raise RuntimeError("the Ray task that runs the preparation ended without a result")
 
 
-def _coordinate(raw: list[str], out: str, options: Options, memory: int | None) -> Iterator[Progress | str]:
-    """Do the steps from within the cluster; yields their progress, and at last the manifest as JSON."""
+def _coordinate(
+    raw: list[str], out: str, options: Options, memory: int | None
+) -> Iterator[Progress | ray_nodes.Unshared | str]:
+    """Do the steps from within the cluster; yields their progress, and at last the manifest as JSON.
+
+    For an object store, the first that it yields is which nodes take no part, if there are any.
+    """
     nodes = None if isinstance(place(out), Path) else ray_nodes.sharing(cache_folder() / "prep")
+    if nodes is not None and len(nodes) < (all_nodes := len(ray_nodes.memories())):
+        yield ray_nodes.Unshared(len(nodes), all_nodes, str(cache_folder()))
     limit = memory or min(ray_nodes.memories(nodes)) // 2
     begun = time.monotonic()
     while True:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,27 @@ from sizewise_core.errors import InputError
 
 _PROBE_SECONDS = 60.0
 _LABEL = "ray.io/node-id"  # which Ray gives each node
+
+
+@dataclass(frozen=True)
+class Unshared:
+    """Only some nodes work, because the others do not see the folder in which shards are made.
+
+    Attributes:
+        working, nodes: how many work, and how many there are.
+        folder: the cache folder, on the nodes that work.
+    """
+
+    working: int
+    nodes: int
+    folder: str
+
+    def __str__(self) -> str:
+        some = "1 node works" if self.working == 1 else f"{self.working} nodes work"
+        return (
+            f"{some} of {self.nodes}, for the others do not share its cache folder {self.folder:.80}: for all of them, "
+            "set SIZEWISE_CACHE to a folder on a file system that they share"
+        )
 
 
 def memories(nodes: Collection[str] | None = None) -> list[int]:
