@@ -43,6 +43,11 @@ class Spans(NamedTuple):
         empty: npt.NDArray[np.bool_] = self.starts == self.ends
         return empty
 
+    def begin_with(self, letters: bytes) -> bool:
+        """Whether a text begins with one of these bytes."""
+        begin = self.firsts.astype(np.uint8)
+        return any(bool(((begin == letter) & ~self.missing).any()) for letter in letters)
+
     def without(self, texts: list[bytes]) -> Spans:
         """The same, those of `texts` empty."""
         ends = self.ends.copy()

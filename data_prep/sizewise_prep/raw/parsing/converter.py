@@ -121,6 +121,8 @@ class Converter:
         self._split = split
         self._rule = layout.label_rule
         self._kinds = layout.kinds
+        self._label, self._time = layout.label, layout.time
+        self._numbers, self._tokens = layout.numbers, layout.read_tokens
         self._coded: dict[str, tuple[pa.Array, plain.Tokens]] = {}
         self.columns = [name for name, kind in self._kinds.items() if kind != "skip"]
         integers = [text for text in layout.nulls if text.removeprefix("-").isdecimal()]
@@ -162,7 +164,9 @@ class Converter:
             column = plain.column_of(columns[name], self._nulls[1:], self._null_numbers)
             kind = self._kinds[name]
             if kind == "tokens":
-                values = plain.lists_of(self._layout.list_form(name), column, self._nulls[1:])
+                json = self._json and isinstance(column, Spans)  # maybe the text of an array
+                form = self._layout.list_form(name)
+                values = None if json else plain.lists_of(form, column, self._nulls[1:])
                 listed = ListColumn.of_lengths(*values) if values else self._slow_list(name, columns[name])
                 if listed is None:
                     return None
@@ -229,7 +233,7 @@ class Converter:
             return _Array(values.fill_null(0).to_numpy(), bool(values.null_count()))
         if kind in ("time", "order"):
             return _Array(values.drop_nulls().to_numpy(), bool(values.null_count()))
-        if name in self._layout.numbers:
+        if name in self._numbers:
             lost = inexact(values) if values.dtype == pl.Int64 else 0
             return _Array(values.cast(pl.Float32).fill_null(float("nan")).to_numpy(), lost=lost)
         return _Array(values.to_numpy().astype(np.uint8, copy=False))
@@ -241,19 +245,18 @@ class Converter:
         faults: list[tuple[int, Fault]],
         splits: npt.NDArray[np.uint8] | None,
     ) -> Converted:
-        layout = self._layout
-        time = layout.time
+        time = self._time
         others = next((name for name in found if name != time), None)  # times may be missing
         height = len(found[others].values) if others else len(lists[0].lengths)
-        labels = np.zeros(height, np.uint8) if layout.label is None else found[layout.label].values
-        dense = np.empty((height, len(layout.numbers)), np.float32)
-        for place, name in enumerate(layout.numbers):
+        labels = np.zeros(height, np.uint8) if self._label is None else found[self._label].values
+        dense = np.empty((height, len(self._numbers)), np.float32)
+        for place, name in enumerate(self._numbers):
             dense[:, place] = found[name].values
-        ids = np.empty((height, len(layout.read_tokens)), np.uint32)
-        for place, name in enumerate(layout.read_tokens):
+        ids = np.empty((height, len(self._tokens)), np.uint32)
+        for place, name in enumerate(self._tokens):
             ids[:, place] = found[name].values
         times = found[time].values if time else np.empty(0, np.int64)
-        lost = np.array([found[name].lost for name in layout.numbers], np.int64)
+        lost = np.array([found[name].lost for name in self._numbers], np.int64)
         return Converted(Rows(labels, dense, ids, lists), faults, lost, times, splits)
 
     def _faults(self, frame: pl.DataFrame, found: Mapping[str, _Column | _Lists]) -> list[tuple[int, Fault]]:

@@ -16,10 +16,11 @@ import polars as pl
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block
 from sizewise_prep.raw.columns.kinds import unusable
+from sizewise_prep.raw.columns.spans import Spans
 from sizewise_prep.raw.files.reader import Reader
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout, quoted
-from sizewise_prep.raw.parsing.converter import Converter
+from sizewise_prep.raw.parsing.converter import Converted, Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.reading import Reading, TextRows
 from sizewise_prep.raw.tables.arrow_types import check_names
@@ -47,6 +48,10 @@ class _Block:
     def parsed(self, first: int) -> Iterator[Parsed]:
         frame = self._frame(self.text)
         if frame is not None and frame.height == self.lines:
+            quick = self._quick(frame)
+            if quick is not None:
+                yield Parsed(quick.rows, [], quick.inexact, quick.times, splits=quick.splits)
+                return
             yield self._converted(frame, self.text.split(b"\n"), list(range(first, first + frame.height)), [])
             return
         start = 0
@@ -55,6 +60,19 @@ class _Block:
             lines = self.text[start:stop].split(b"\n")[:-1]
             yield self._looked_at(lines, first)
             start, first = stop, first + len(lines)
+
+    def _quick(self, frame: pl.DataFrame) -> Converted | None:
+        """What good rows hold; None where one may be bad, or have a list or an object in place of one value."""
+        found: dict[str, Spans] = {}
+        for column in frame.get_columns():
+            texts = Spans.of_array(column.to_arrow(compat_level=pl.CompatLevel.oldest()))
+            if texts is None:
+                return None
+            nested = column.name not in self.layout.token_lists and texts.begin_with(b"[{")
+            if nested:
+                return None
+            found[column.name] = texts
+        return self.converter.quick(found)
 
     def _looked_at(self, lines: list[bytes], first: int) -> Parsed:
         """A few lines, one by one."""
