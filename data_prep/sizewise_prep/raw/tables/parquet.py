@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise, takewhile
 from urllib.parse import unquote
@@ -122,15 +122,19 @@ def _starts(metadata: pq.FileMetaData) -> list[int]:
     return starts if in_order else [0] * len(starts)
 
 
-def _is_repetitive(metadata: pq.FileMetaData, name: str, groups: list[int]) -> bool:
-    """Whether a column of texts is mostly places in a dictionary."""
-    size = values = 0
-    for group in groups:
-        columns = (metadata.row_group(group).column(place) for place in range(metadata.num_columns))
-        for column in columns:
-            if column.path_in_schema == name:
-                size, values = size + column.total_uncompressed_size, values + column.num_values
-    return size < _REPETITIVE * values
+def _repetitive(metadata: pq.FileMetaData, names: Collection[str], groups: list[int]) -> list[str]:
+    """The columns of texts, among those, that are mostly places in a dictionary."""
+    if not groups or not names:
+        return []
+    first = metadata.row_group(groups[0])
+    places = {first.column(place).path_in_schema: place for place in range(metadata.num_columns)}
+    found = []
+    for name in names:
+        columns = [metadata.row_group(group).column(places[name]) for group in groups]
+        values = sum(column.num_values for column in columns)
+        if sum(column.total_uncompressed_size for column in columns) < _REPETITIVE * values:
+            found.append(name)
+    return found
 
 
 class ParquetRows(TableRows):
@@ -156,8 +160,8 @@ class ParquetRows(TableRows):
         self._groups = [group for group, at in enumerate(starts) if first <= at < reading.stretch.stop]
         self._rows, self._total = rows, sum(rows[group] for group in self._groups)
         texts = [field.name for field in schema if field.type in (pa.string(), pa.large_string())]
-        wanted = {name for name in reading.layout.read_tokens if name in texts}
-        self._repetitive = [name for name in wanted if _is_repetitive(metadata, name, self._groups)]
+        wanted = [name for name in reading.layout.read_tokens if name in texts]
+        self._repetitive = _repetitive(metadata, wanted, self._groups)
 
     def __iter__(self) -> Iterator[Block]:
         size, done = self._stretch.stop - self._stretch.start, 0
