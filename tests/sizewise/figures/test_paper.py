@@ -140,3 +140,26 @@ def test_the_report_prints_whole_on_a4_and_letter(runs: Path, tmp_path: Path) ->
         assert first
         assert first["y"] + first["height"] <= 990  # the first page is one page
         browser.close()
+
+
+def test_the_ring_is_around_the_very_evaluation_that_is_the_answer(tmp_path: Path) -> None:
+    """An earlier one than its trial's best, and in one storage alone; its curve is among those over iterations."""
+    writer = StudyWriter(tmp_path, "s", trials=14)
+    for trial_id in range(14):
+        size = round(2e7 / 2**trial_id)
+        for step in (1, 2, 3):
+            auc = 0.75 - 0.0003 * trial_id - 0.0005 * (3 - step) - (0.02 if trial_id > 6 else 0.0)
+            rounded = {"int4": {"auc": auc - 0.01, "embedding_bytes": size // 8}}
+            writer.evaluation(trial_id, 100 * step, auc, embedding_bytes=size, in_storages=rounded)
+        writer.ledger(trial_id, config={"also_stored_as": ["int4"], "method": "robe"})
+    writer.driver("finished")
+    study = load(tmp_path, "s")
+    one = answer(study).smallest
+    assert one is not None
+    assert (one.trial_id, one.iteration) == (6, 300 if one.auc > 0.7481 else 200)
+    data = paper.drawn(study, "tradeoff", "svg").data
+    ringed = data.filter("answer").row(0, named=True)
+    assert data["answer"].sum() == 1
+    assert (ringed["trial_id"], ringed["iteration"], ringed["stored_as"]) == (6, one.iteration, None)
+    assert data.filter(pl.col("stored_as").is_null(), trial_id=6)["iteration"].max() == 300
+    assert 6 in paper.drawn(study, "iterations", "svg").data["trial_id"].to_list()

@@ -21,6 +21,7 @@ from sizewise.figures.elements.axes import SIZES, Axes
 from sizewise.figures.tradeoffs.decision import best_points, envelope
 from sizewise.results import Study, answer
 from sizewise.results.decision.baseline import Baseline, of_study
+from sizewise.results.decision.intervals import point
 from sizewise_core.errors import InputError
 from sizewise_core.files.atomic import write_atomic
 from sizewise_core.units import format_bytes, format_count
@@ -164,23 +165,34 @@ _IDENTITY = ["trial_id", "stored_as", "kind", "iteration", "auc", "auc_low", "au
 
 
 def _best(study: Study) -> pl.DataFrame:
-    """Each trial at its best evaluation, with its interval, and whether it is the answer."""
-    points = _kinds(best_points(study, Axes().of(study)))
-    points = points.select(*(name for name in _IDENTITY if name in points.columns), study.size)
-    chosen = answer(study).smallest
-    number = -1 if chosen is None else chosen.trial_id
-    return points.with_columns(answer=pl.col("trial_id") == number)
+    """Each trial at its best evaluation, with its interval; and the answer, where that is another evaluation."""
+    points = best_points(study, Axes().of(study))
+    chosen = _answer(study)
+    same = ["trial_id", "iteration", *(name for name in ("stored_as",) if name in points.columns)]
+    others = points.join(chosen, on=same, how="anti", nulls_equal=True)
+    both = pl.concat(
+        [others.with_columns(answer=False), chosen.select(points.columns).with_columns(answer=True)]
+    )
+    points = _kinds(both.sort(study.size, "trial_id", "iteration"))
+    return points.select(*(name for name in _IDENTITY if name in points.columns), study.size, "answer")
+
+
+def _answer(study: Study) -> pl.DataFrame:
+    """The candidate that is the study's answer, a table of one row."""
+    one = answer(study).smallest
+    assert one is not None  # there are candidates
+    return point(study, one.trial_id, one.iteration, one.stored_as)
 
 
 def _curves(study: Study) -> pl.DataFrame:
-    """All evaluations of a few trials: the best of each of as many parts of the sizes."""
+    """All evaluations of a few trials: the best of each of as many parts of the sizes, and the answer's in its part."""
     best = best_points(study, Axes().of(study))
     if "stored_as" in best.columns:
         best = best.filter(pl.col("stored_as").is_null())
     part = (pl.int_range(pl.len()) * _MOST_CURVES // pl.len()).alias("_part")
-    picked = (
-        best.sort(study.size).with_columns(part).sort("auc", descending=True).unique("_part", keep="first")
-    )
+    is_answer = pl.col("trial_id").is_in(_answer(study)["trial_id"].implode()).alias("_answer")
+    ranked = best.sort(study.size).with_columns(part, is_answer)
+    picked = ranked.sort("_answer", "auc", descending=True).unique("_part", keep="first")
     points = _kinds(study.candidates.join(picked.select("trial_id"), on="trial_id", how="semi"))
     if "stored_as" in points.columns:
         points = points.filter(pl.col("stored_as").is_null())
