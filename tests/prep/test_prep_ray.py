@@ -15,7 +15,9 @@ import psutil
 import pytest
 
 from s3_server import S3Server
+from sizewise_prep.pipeline import on_ray
 from sizewise_prep.pipeline.jobs import assembly, parts
+from sizewise_prep.pipeline.options import Options
 from sizewise_prep.pipeline.prep import prepare
 
 pytestmark = pytest.mark.slow
@@ -141,7 +143,7 @@ def test_shards_for_an_object_store(
     _coordinator(tmp_path.parent, driver).kill()  # which holds a folder within its cache
     printed, said = driver.communicate(timeout=200)
     reported, touched = printed.splitlines()[-2:]
-    assert shared != ("1 node works of 2, for the others do not share its cache folder" in said)
+    assert "SIZEWISE_CACHE" not in said  # both nodes see the folder
     assert reported.split()[1:] == ["1"]
     assert touched == "[]"
     prepare(logs, tmp_path / "local", shard_rows=7_000, tokens="contiguous", max_bad_fraction=0.1)
@@ -151,6 +153,15 @@ def test_shards_for_an_object_store(
     assert not any(cache.rglob("*.arrow"))
     again = drive(tmp_path, address, logs, out, **more)  # nothing to do
     assert again.communicate(timeout=100)[0].splitlines()[-2:] == [reported, touched]
+
+
+def test_nodes_that_take_no_part_are_named_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One machine cannot have nodes that do not see its disk, so they are invented."""
+    monkeypatch.setattr(on_ray.ray_nodes, "sharing", lambda _: frozenset({"one"}))
+    monkeypatch.setattr(on_ray.ray_nodes, "memories", lambda nodes=None: [10**10] * (1 if nodes else 3))
+    said = str(next(on_ray._coordinate(["absent.tsv"], "memory://bucket/out", Options(), None)))
+    assert said.startswith("1 node works of 3, for the others do not share its cache folder ")
+    assert said.endswith("set SIZEWISE_CACHE to a folder on a file system that they share")
 
 
 def _coordinator(tmp_path: Path, driver: subprocess.Popen[str]) -> psutil.Process:
