@@ -26,12 +26,8 @@ from sizewise_core.units import format_bytes, parse_bytes
 
 TIMES = re.compile(r"\s*([0-9]+\.?[0-9]*)\s*x\s*")
 ORDINARY = (nn.Embedding.forward, nn.EmbeddingBag.forward)
-OF_THE_TABLES = (
-    "cardinalities",
-    "dim",
-    "pooling",
-    "multi_hot",
-)  # of `build`, which only looks vectors up here
+OF_THE_TABLES = ("cardinalities", "dim", "pooling", "multi_hot")
+"""What `build` takes that tables say themselves, or that is no concern of them."""
 Swappable = nn.Embedding | nn.EmbeddingBag
 
 
@@ -176,7 +172,8 @@ class SmallEmbedding(nn.Module):
         feature: which of the pool's features it is.
     """
 
-    sparse, max_norm, scale_grad_by_freq = False, None, False  # for code that asks a table
+    # For code that asks a table.
+    sparse, max_norm, scale_grad_by_freq = False, None, False
 
     like: Tensor
 
