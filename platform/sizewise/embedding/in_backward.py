@@ -59,6 +59,10 @@ class SteppedTable(Protocol):
         """Note that kernels have changed the values, and rounded them."""
         ...
 
+    def step_int8(self, blocks: Blocks, ids: Any, rate: float) -> None:
+        """A step of SGD by the sums, and the rounding, of a table in int8."""
+        ...
+
 
 class Pending(NamedTuple):
     """A gradient of vectors that is carried into their table at the end of the backward pass."""
@@ -189,6 +193,11 @@ class InBackward:
         group = self._group(table)
         if any(group.get(name) for name in SETTINGS_OF_NO_KERNEL):
             return False
+        # Kernels for int8 round as SGD's own operations do, one after another.
+        if table.storage == "int8" and (
+            group.get("fused") or not isinstance(self.optimizer, torch.optim.SGD)
+        ):
+            return False
         try:
             return torch._C._will_engine_execute_node(node)
         except (
@@ -242,7 +251,8 @@ class InBackward:
         """The step, at the end of a backward pass."""
         stepped: list[nn.Parameter] = []
         for table, pending in self._passes.pop(task).items():
-            if is_gradient(table.weight.grad):  # another came in the usual way: one step, by their sum
+            # Another came in the usual way: one step, by their sum. With int8 the bits are those of sums of gradients.
+            if is_gradient(table.weight.grad) or (table.storage == "int8" and len(pending) > 1):
                 _add(table, pending)
                 continue
             self._step(table, pending)
@@ -261,6 +271,13 @@ class InBackward:
         """Step a table by the gradients of its vectors."""
         group = self._group(table)
         rate = float(group["lr"])
+        if table.storage == "int8":
+            ((blocks, ids, gradient),) = pending
+            assert isinstance(blocks, Blocks)
+            assert gradient is not None
+            blocks.scatter(table.sums(), ids, gradient)
+            table.step_int8(blocks, ids, rate)
+            return
         if isinstance(self.optimizer, torch.optim.SGD):
             for blocks, ids, gradient in pending:
                 if gradient is not None:
@@ -342,6 +359,16 @@ def _step_whole(table: SteppedTable, pending: list[Pending], rate: float, **adag
 
 def _add(table: SteppedTable, pending: list[Pending]) -> None:
     """Add gradients of vectors to the gradient of their table."""
+    if table.storage == "int8":  # as PyTorch does it: one after the other, and then to what was there
+        parts = [torch.zeros_like(table.weight) for _ in pending]
+        for part, (blocks, ids, gradient) in zip(parts, pending, strict=True):
+            assert gradient is not None
+            blocks.scatter(part, ids, gradient)
+        for part in parts[1:]:
+            parts[0] += part
+        before = table.weight.grad
+        table.weight.grad = before + parts[0] if before is not None and is_gradient(before) else parts[0]
+        return
     summed = table.weight.grad
     assert summed is not None
     for blocks, ids, gradient in pending:

@@ -22,20 +22,15 @@ from torch import Tensor
 
 from sizewise.embedding.bags import Ragged
 from sizewise.embedding.kernels.blocks.bags import (
-    bag_adagrad_of,
     bag_lookup_of,
-    bag_round_bfloat16_of,
+    bag_mark_of,
     bag_scatter_of,
     packed_bag_lookup_of,
 )
 from sizewise.embedding.kernels.blocks.common import Layout, Shape
-from sizewise.embedding.kernels.blocks.single import (
-    adagrad_of,
-    lookup_of,
-    packed_lookup_of,
-    round_bfloat16_of,
-    scatter_of,
-)
+from sizewise.embedding.kernels.blocks.passes import Read, all_of, threads_for
+from sizewise.embedding.kernels.blocks.runs import NUMBERS_OF_WORD
+from sizewise.embedding.kernels.blocks.single import lookup_of, mark_of, packed_lookup_of, scatter_of
 from sizewise.embedding.kernels.threads import share_out
 from sizewise.embedding.kernels.vectors import WIDEST
 
@@ -44,6 +39,9 @@ BLOCKS_PER_THREAD = 65_536
 # So many vectors have left the caches before they are read. Written past them, they take half of the time, as what they
 # overwrite is not fetched.
 STREAMED_BYTES = 2**24
+# A pool of so many times the numbers that a batch reads, or fewer, is worked on completely: to say which runs of it are
+# read takes longer than to pass over the others.
+ALL_RUNS = 2
 
 Array = npt.NDArray[Any]
 
@@ -194,31 +192,33 @@ class Blocks:
             rate: learning rate.
             epsilon: added to the root of `squares`.
         """
-        run = (bag_adagrad_of if isinstance(ids, Ragged) else adagrad_of)(self.shape)
-        layout, read = self._layout(pool.numel()), _arrays(ids)
-        pool_, sums_, squares_ = _array(pool), _array(sums), _array(squares)
-        settings = np.float32(rate), np.float32(epsilon)
-        share_out(
-            pool.numel(),
-            self._parts(ids),
-            lambda low, high: run(pool_, sums_, squares_, *read, low, high, layout, *settings),
-        )
+        self.runs_of(pool.numel(), ids).step_adagrad(pool, sums, squares, rate, epsilon)
 
     def round_bfloat16(self, pool: Tensor, ids: Tensor | Ragged, stream: int) -> None:
         """Round the elements of ids stochastically to bfloat16 (the method: see `sizewise.embedding.storage.table`).
 
         Args:
-            pool: float32 (size,), or a view of that, rounded in place.
+            pool: float32 (size,), or a view of that, rounded in place; what ids do not read is rounded already.
             ids: those that were scattered.
             stream: what the noise is drawn from, another number for each step (`Table.next_stream`).
         """
-        run = (bag_round_bfloat16_of if isinstance(ids, Ragged) else round_bfloat16_of)(self.shape)
-        layout, bits, read = self._layout(pool.numel()), _array(pool).view(np.uint32), _arrays(ids)
-        share_out(
-            pool.numel(),
-            self._parts(ids),
-            lambda low, high: run(bits, *read, low, high, layout, stream),
-        )
+        self.runs_of(pool.numel(), ids).round_bfloat16(pool, stream)
+
+    def runs_of(self, numbers: int, ids: Tensor | Ragged) -> Read:
+        """The runs of a pool that ids read; all of them, where they read most.
+
+        Args:
+            numbers: of the pool.
+            ids: as elsewhere here.
+        """
+        read = ids.numel() * self.dim
+        if numbers <= ALL_RUNS * read:
+            return all_of(numbers)
+        words = np.zeros(-(-numbers // NUMBERS_OF_WORD), np.uint64)
+        run = (bag_mark_of if isinstance(ids, Ragged) else mark_of)(self.shape)
+        arrays, layout = _arrays(ids), self._layout(numbers)
+        share_out(len(words), self._parts(ids), lambda low, high: run(words, *arrays, low, high, layout))
+        return Read(words, threads_for(read))
 
     def _layout(self, numbers: int) -> Layout:
         slots = (numbers - self.block_len) // self.align + 1

@@ -63,9 +63,9 @@ def copy_floats(
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        here, there = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        here, there = (address_of(context, b, signature, arguments, n, n + 1) for n in (0, 2))
         for kind, out, values in _pieces(b, length, here, there):
-            b.store(b.fmul(b.load(values, align=4), _splat(b, arguments[4], kind)), out, align=4)
+            b.store(b.fmul(b.load(values, align=4), splat(b, arguments[4], kind)), out, align=4)
         return context.get_dummy_value()
 
     return types.void(to, at, source, place, scale, length), generate
@@ -81,9 +81,9 @@ def stream_floats(
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        here, there = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        here, there = (address_of(context, b, signature, arguments, n, n + 1) for n in (0, 2))
         for kind, out, values in _pieces(b, length, here, there):
-            scaled = b.fmul(b.load(values, align=4), _splat(b, arguments[4], kind))
+            scaled = b.fmul(b.load(values, align=4), splat(b, arguments[4], kind))
             store = b.store(scaled, out, align=4 * WIDEST)
             store.set_metadata("nontemporal", b.module.add_metadata([ir.IntType(32)(1)]))
         return context.get_dummy_value()
@@ -162,9 +162,9 @@ def add_floats(
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        here, there = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        here, there = (address_of(context, b, signature, arguments, n, n + 1) for n in (0, 2))
         for kind, out, values in _pieces(b, length, here, there):
-            scaled = b.fmul(_splat(b, arguments[4], kind), b.load(values, align=4))
+            scaled = b.fmul(splat(b, arguments[4], kind), b.load(values, align=4))
             b.store(b.fadd(b.load(out, align=4), scaled), out, align=4)
         return context.get_dummy_value()
 
@@ -185,17 +185,19 @@ def adagrad_floats(
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        addresses = [_address(context, b, signature, arguments, n, 3) for n in range(3)]
+        addresses = [address_of(context, b, signature, arguments, n, 3) for n in range(3)]
         for kind, numbers, totals, squared in _pieces(b, length, *addresses):
             g = b.load(totals, align=4)
             square = b.fadd(b.load(squared, align=4), b.fmul(g, g))
             name = f"llvm.sqrt.v{kind.count}f32"
             root = b.call(get_or_insert_function(b.module, ir.FunctionType(kind, [kind]), name), [square])
-            scaled = b.fmul(_splat(b, arguments[4], kind), g)
-            step = b.fdiv(scaled, b.fadd(root, _splat(b, arguments[5], kind)))
+            scaled = b.fmul(splat(b, arguments[4], kind), g)
+            zero = ir.Constant(kind, None)
+            step = b.fdiv(scaled, b.fadd(root, splat(b, arguments[5], kind)))
+            step = b.select(b.fcmp_unordered("!=", g, zero), step, zero)  # with an epsilon of zero, too
             b.store(square, squared, align=4)
             b.store(b.fsub(b.load(numbers, align=4), step), numbers, align=4)
-            b.store(ir.Constant(kind, None), totals, align=4)
+            b.store(zero, totals, align=4)
         return context.get_dummy_value()
 
     return types.void(pool, sums, squares, place, rate, epsilon, length), generate
@@ -234,7 +236,7 @@ def dot(typing_context: Any, one: Any, place: Any, other: Any, at: Any, length: 
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        addresses = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        addresses = (address_of(context, b, signature, arguments, n, n + 1) for n in (0, 2))
         sums: dict[int, Any] = {}
         for kind, left, right in _pieces(b, length, *addresses):
             product = b.fmul(b.load(left, align=4), b.load(right, align=4), flags=["contract"])
@@ -278,12 +280,12 @@ def weighted_sum(
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         kind, word = ir.VectorType(ir.FloatType(), WIDEST), ir.IntType(32)
-        out, weight, column = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2, 4))
+        out, weight, column = (address_of(context, b, signature, arguments, n, n + 1) for n in (0, 2, 4))
         stride, count, length = arguments[6:]
         totals = [alloca_once_value(b, ir.Constant(kind, None)) for _ in range(SUMS)]
 
         def add(total: Any, k: Any) -> None:
-            factor = _splat(b, b.load(b.gep(weight, [k])), kind)
+            factor = splat(b, b.load(b.gep(weight, [k])), kind)
             values = b.bitcast(b.gep(column, [b.mul(k, stride)]), kind.as_pointer())
             product = b.fmul(factor, b.load(values, align=4), flags=["contract"])
             b.store(b.fadd(b.load(total), product, flags=["contract"]), total)
@@ -298,7 +300,7 @@ def weighted_sum(
         while len(sums) > 1:
             sums = [b.fadd(one, other) for one, other in zip(sums[::2], sums[1::2], strict=True)]
         lanes = ir.Constant(ir.VectorType(word, WIDEST), list(range(WIDEST)))
-        mask = b.icmp_signed("<", lanes, _splat(b, b.trunc(length, word), lanes.type))
+        mask = b.icmp_signed("<", lanes, splat(b, b.trunc(length, word), lanes.type))
         pointer = b.bitcast(out, kind.as_pointer())
         store = ir.FunctionType(ir.VoidType(), [kind, pointer.type, word, mask.type])
         name = f"llvm.masked.store.v{WIDEST}f32.p0v{WIDEST}f32"
@@ -311,7 +313,7 @@ def weighted_sum(
 def _prefetch(write: int, locality: int) -> Callable[..., Any]:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        address = builder.bitcast(_address(context, builder, signature, arguments, 0, 1), byte)
+        address = builder.bitcast(address_of(context, builder, signature, arguments, 0, 1), byte)
         kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
         function = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
         builder.call(function, [address, word(write), word(locality), word(1)])
@@ -322,7 +324,7 @@ def _prefetch(write: int, locality: int) -> Callable[..., Any]:
 
 def _move(length: Any, element: Any, change: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        here, there = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        here, there = (address_of(context, b, signature, arguments, n, n + 1) for n in (0, 2))
         for _, out, values in _pieces(b, length, here, there, element=element):
             b.store(change(b, b.load(values, align=4)), out, align=4)
         return context.get_dummy_value()
@@ -336,7 +338,7 @@ def _unpack(bits: Any, length: Any, streamed: bool) -> Callable[..., Any]:
     each = 8 // width
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        here, codes = (_address(context, b, signature, arguments, n, n + 1) for n in (0, 2))
+        here, codes = (address_of(context, b, signature, arguments, n, n + 1) for n in (0, 2))
         rest = b.trunc(arguments[6], word)
         for at, (kind, out) in zip(
             range(0, length.literal_value, WIDEST), _pieces(b, length, here), strict=True
@@ -353,8 +355,8 @@ def _unpack(bits: Any, length: Any, streamed: bool) -> Callable[..., Any]:
             if width == 2:
                 level = b.fadd(level, ir.Constant(kind, [0.5] * kind.count))
             numbers = ir.Constant(spread.type, [at + i for i in lanes])
-            first = b.icmp_signed("<", numbers, _splat(b, rest, spread.type))
-            scale = b.select(first, _splat(b, arguments[4], kind), _splat(b, arguments[5], kind))
+            first = b.icmp_signed("<", numbers, splat(b, rest, spread.type))
+            scale = b.select(first, splat(b, arguments[4], kind), splat(b, arguments[5], kind))
             value = b.fmul(level, scale)
             store = b.store(value, out, align=4 * WIDEST if streamed else 4)
             if streamed:
@@ -364,7 +366,7 @@ def _unpack(bits: Any, length: Any, streamed: bool) -> Callable[..., Any]:
     return generate
 
 
-def _address(context: Any, builder: Any, signature: Any, arguments: Any, array: int, index: int) -> Any:
+def address_of(context: Any, builder: Any, signature: Any, arguments: Any, array: int, index: int) -> Any:
     """Of the element that one argument's array has at another argument's index."""
     data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
     return builder.gep(data, [arguments[index]])
@@ -378,7 +380,7 @@ def _pieces(builder: Any, length: Any, *addresses: Any, element: Any = None) -> 
         yield kind, *(builder.bitcast(address, kind.as_pointer()) for address in moved)
 
 
-def _splat(builder: Any, value: Any, kind: Any) -> Any:
+def splat(builder: Any, value: Any, kind: Any) -> Any:
     """A vector that holds one value everywhere."""
     word = ir.IntType(32)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, word(0))

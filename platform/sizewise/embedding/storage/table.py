@@ -19,7 +19,6 @@ Changes are noticed by the tensor's version, which PyTorch's fused optimizers (`
 their steps it is counted on here.  Kernels round what they have stepped.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Self
@@ -30,9 +29,10 @@ from torch.nn.functional import embedding
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from sizewise.embedding.ids.hashing import MASK32, lowbias32
+from sizewise.embedding.ids.hashing import MASK32
 from sizewise.embedding.in_backward import InBackward, is_gradient
-from sizewise.embedding.storage import learned_step
+from sizewise.embedding.kernels.cpu import Blocks
+from sizewise.embedding.storage import learned_step, stochastic
 from sizewise.embedding.storage.quantization import (
     PACKED,
     Grid,
@@ -122,6 +122,7 @@ class Table(nn.Module):
             # Rounding number n draws the same noise on every device, on every worker and after a resume.
             self.register_buffer("roundings", torch.zeros((), dtype=torch.int64))
             self._rounded_version = -1
+            self._within = False  # no number is known to exceed what int8 reaches with the scale
             self._trained_on = False  # since it was last put into evaluation
         if storage == "int8":
             self.register_buffer("scale", torch.zeros(()))
@@ -136,9 +137,9 @@ class Table(nn.Module):
     @property
     def steps_in_kernels(self) -> bool:
         """Whether fused kernels can step this table by gradients of vectors."""
-        return self.storage in ("float32", "bfloat16") or (
-            self.storage in PACKED and len(self.log_steps) == 1
-        )
+        if self.storage == "int8":
+            return self.weight.device.type == "cpu" and stochastic.kernels_step_as_torch()
+        return self.storage not in PACKED or len(self.log_steps) == 1
 
     @property
     def stored_bytes(self) -> int:
@@ -256,6 +257,24 @@ class Table(nn.Module):
         torch.autograd.graph.increment_version(self.weight)
         self._note_rounded()
 
+    def step_int8(self, blocks: Blocks, ids: Any, rate: float) -> None:
+        """A step of SGD by `sums`, and the rounding, where ids read; the bits are those of steps of the whole table.
+
+        Args:
+            blocks: where vectors lie in the table.
+            ids: those whose gradients were summed.
+            rate: learning rate.
+        """
+        scale, numbers = float(self.scale), self.weight.numel()
+        read = blocks.runs_of(numbers, ids)
+        at_rest = self._within and self.weight._version == self._rounded_version
+        if read.step_sgd(self.weight, self.sums(), rate, 127 * scale) and at_rest:
+            read.round_int8(self.weight, self._stream(), scale)
+            self.roundings += 1
+            self.was_stepped()
+        else:  # the scale may have to grow, which all numbers have a say in: when they are read
+            torch.autograd.graph.increment_version(self.weight)
+
     def _rounded(self) -> Tensor:
         if self.storage in ROUNDED and self.weight._version != self._rounded_version:
             self._round()
@@ -271,21 +290,12 @@ class Table(nn.Module):
     def _round(self) -> None:
         flat = self.weight.view(-1)
         if self.storage == "bfloat16":
-            # bfloat16 is the upper half of a float32: adding noise to the lower half and cutting that off
-            # rounds up with the odds that the lower half says.
-            bits = flat.view(torch.int32)
-            # The rest is storable as it is: most of a large pool.
-            moved = (bits & 0xFFFF).nonzero().squeeze(1)
-            bits[moved] = (bits[moved] + (self._noise(moved) & 0xFFFF).to(torch.int32)) & -0x10000
+            stochastic.round_bfloat16(flat, self._stream())
         else:
             # A power of two that only ever grows: grids nest, so values at rest are hardly ever rounded anew.
-            top = max(abs(float(bound)) for bound in torch.aminmax(flat))
-            needed = 2.0 ** math.ceil(math.log2(top / 127)) if 0 < top < math.inf else 0.0
-            self.scale.clamp_(min=max(needed, 2.0**-126))
-            steps = flat / self.scale
-            moved = (steps != steps.floor()).nonzero().squeeze(1)
-            up = self._noise(moved).double() / 2.0**32
-            flat[moved] = ((steps[moved] + up).floor() * self.scale).to(flat.dtype)
+            self.scale.clamp_(min=max(stochastic.needed_scale(flat), 2.0**-126))
+            stochastic.round_int8(flat, self._stream(), self.scale)
+            self._within = True
         self.roundings += 1
         self._note_rounded()
 
@@ -303,10 +313,6 @@ class Table(nn.Module):
 
     def _stream(self) -> int:
         return (self.seed * 0x85EBCA6B + int(self.roundings) * 0x9E3779B9) & MASK32
-
-    def _noise(self, positions: Tensor) -> Tensor:
-        """32 random bits for each position, new ones at every rounding."""
-        return lowbias32((positions + self._stream()) & MASK32)
 
     def _save_to_state_dict(self, destination: StateDict, prefix: str, keep_vars: bool) -> None:
         weight = self._rounded()
@@ -329,6 +335,7 @@ class Table(nn.Module):
         elif self.storage in PACKED and key in state_dict:
             state_dict = self._unpacked(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
+        self._within = False  # int8 has one level more below zero than above
         self._note_rounded()
 
     def _unpacked(self, state: StateDict, prefix: str) -> StateDict:

@@ -21,12 +21,10 @@ from sizewise.embedding.kernels.blocks.common import (
     Layout,
     Shape,
     add_block,
-    keep_within,
     place_of,
-    round_blocks,
-    step_adagrad,
     unpack_slowly,
 )
+from sizewise.embedding.kernels.blocks.runs import mark
 from sizewise.embedding.kernels.vectors import add_floats, copy_floats, inlined, prefetch
 from sizewise_core.machine.compiled import jit
 
@@ -277,55 +275,19 @@ def bag_scatter_of(shape: Shape) -> Callable[..., None]:
 
 
 @lru_cache(maxsize=64)
-def bag_adagrad_of(shape: Shape) -> Callable[..., None]:
-    """As `single.adagrad_of`, for all that rows with bags read."""
+def bag_mark_of(shape: Shape) -> Callable[..., None]:
+    """As `single.mark_of`, for all that rows with bags read."""
     block_len, hashed, blocks = shape.block_len, shape.hashed, shape.blocks
 
     @jit
-    def adagrad(
-        pool: Array,
-        sums: Array,
-        squares: Array,
-        ids: Array,
-        values: Array,
-        offsets: Array,
-        low: int,
-        high: int,
-        layout: Layout,
-        rate: float,
-        epsilon: float,
+    def mark_runs(
+        runs: Array, ids: Array, values: Array, offsets: Array, low: int, high: int, layout: Layout
     ) -> None:
         first, batch = 0, ids.shape[0]
         places = np.empty(_room(ids, offsets, 0, batch, blocks), np.int64)
         while first < batch:
             first, count = _find(places, ids, values, offsets, (first, batch), layout, blocks, hashed)
-            kept = keep_within(places, count, low, high, block_len)
-            step_adagrad(pool, sums, squares, places, kept, (low, high), rate, epsilon, block_len)
+            for n in range(count):
+                mark(runs, places[n] >> 1, block_len, low, high)
 
-    return adagrad  # type: ignore[no-any-return]
-
-
-@lru_cache(maxsize=64)
-def bag_round_bfloat16_of(shape: Shape) -> Callable[..., None]:
-    """As `single.round_bfloat16_of`, for all that rows with bags read."""
-    block_len, hashed, blocks = shape.block_len, shape.hashed, shape.blocks
-
-    @jit
-    def round_bfloat16(
-        bits: Array,
-        ids: Array,
-        values: Array,
-        offsets: Array,
-        low: int,
-        high: int,
-        layout: Layout,
-        stream: int,
-    ) -> None:
-        first, batch = 0, ids.shape[0]
-        places = np.empty(_room(ids, offsets, 0, batch, blocks), np.int64)
-        while first < batch:
-            first, count = _find(places, ids, values, offsets, (first, batch), layout, blocks, hashed)
-            kept = keep_within(places, count, low, high, block_len)
-            round_blocks(bits, places, kept, (low, high), block_len, stream)
-
-    return round_bfloat16  # type: ignore[no-any-return]
+    return mark_runs  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64, uint32, uint64
 
-from sizewise.embedding.kernels.vectors import WIDEST, adagrad_floats, add_floats, inlined, prefetch
+from sizewise.embedding.kernels.vectors import WIDEST, add_floats, inlined
 from sizewise_core.machine.compiled import jit
 
 CHUNK_BLOCKS = 4096  # hashed at a time, into 32 KB
@@ -84,26 +84,6 @@ def place_of(x: Any, multiplier: Any, increment: Any, slots: int, align: int) ->
 
 
 @inlined
-def keep_within(places: Array, count: int, low: int, high: int, block_len: int) -> int:
-    """Keep those blocks that reach into some elements.
-
-    Args:
-        places, count: the blocks, of which the first are replaced by those kept, and how many they are.
-        low, high: the elements.
-        block_len: of all blocks.
-
-    Returns:
-        How many are kept.
-    """
-    kept = 0
-    for n in range(count):  # without a branch: it would be mispredicted half of the time
-        doubled = places[n]
-        places[kept] = doubled
-        kept += int64(((doubled >> 1) < high) & ((doubled >> 1) + block_len > low))
-    return kept
-
-
-@inlined
 def add_block(
     sums: Array,
     place: int,
@@ -133,70 +113,6 @@ def add_block(
         add_floats(sums, place, gradient, at, scale, last)
     else:
         add_floats(sums, place, gradient, at, scale, block_len)
-
-
-@inlined
-def step_adagrad(
-    pool: Array,
-    sums: Array,
-    squares: Array,
-    places: Array,
-    kept: int,
-    bounds: tuple[int, int],
-    rate: float,
-    epsilon: float,
-    block_len: int,
-) -> None:
-    """Step the elements of blocks, as far as they lie within the bounds, by their sums, and clear these.
-
-    Args:
-        pool, sums, squares: float32 (n,).
-        places, kept: the blocks, and how many they are.
-        bounds: low and high of the elements that may change.
-        rate, epsilon: of Adagrad, float32.
-        block_len: of all blocks.
-    """
-    low, high = bounds
-    for n in range(kept):
-        coming = places[min(n + AHEAD, kept - 1)] >> 1
-        for end in (coming, coming + block_len - 1):
-            prefetch(pool, end)
-            prefetch(sums, end)
-            prefetch(squares, end)
-        place = places[n] >> 1
-        if low <= place and place + block_len <= high:
-            adagrad_floats(pool, sums, squares, place, rate, epsilon, block_len)
-        else:
-            for i in range(max(0, low - place), min(block_len, high - place)):
-                g = sums[place + i]
-                square = squares[place + i] + g * g
-                squares[place + i] = square
-                pool[place + i] -= rate * g / (np.sqrt(square) + epsilon)
-                sums[place + i] = 0
-
-
-@inlined
-def round_blocks(
-    bits: Array, places: Array, kept: int, bounds: tuple[int, int], block_len: int, stream: int
-) -> None:
-    """Round the elements of blocks, as far as they lie within the bounds, to bfloat16.
-
-    Args:
-        bits: of the elements, uint32 (n,).
-        places, kept: the blocks, and how many they are.
-        bounds: low and high of the elements that may change.
-        block_len: of all blocks.
-        stream: what the noise is drawn from.
-    """
-    low, high = bounds
-    for n in range(kept):
-        prefetch(bits, places[min(n + AHEAD, kept - 1)] >> 1)
-        place = places[n] >> 1
-        for i in range(max(0, low - place), min(block_len, high - place)):
-            value = bits[place + i]
-            noise = mixed(uint32(place + i + stream)) & uint32(0xFFFF)
-            if value & uint32(0xFFFF):
-                bits[place + i] = uint32(value + noise) & uint32(0xFFFF0000)
 
 
 @jit

@@ -21,12 +21,10 @@ from sizewise.embedding.kernels.blocks.common import (
     Layout,
     Shape,
     add_block,
-    keep_within,
     place_of,
-    round_blocks,
-    step_adagrad,
     unpack_slowly,
 )
+from sizewise.embedding.kernels.blocks.runs import mark
 from sizewise.embedding.kernels.vectors import (
     copy_floats,
     drained,
@@ -218,47 +216,16 @@ def scatter_of(shape: Shape) -> Callable[..., None]:
 
 
 @lru_cache(maxsize=64)
-def adagrad_of(shape: Shape) -> Callable[..., None]:
-    """Steps the elements that blocks of ids hold by their sums, and clears these.
-
-    A sum that is zero changes nothing, so blocks may come again and overlap.
-    """
+def mark_of(shape: Shape) -> Callable[..., None]:
+    """Sets the bits of the runs (`blocks.runs`) that blocks of ids lie in, of the words `low` to `high`."""
     block_len, hashed, blocks = shape.block_len, shape.hashed, shape.blocks
 
     @jit
-    def adagrad(
-        pool: Array,
-        sums: Array,
-        squares: Array,
-        ids: Array,
-        low: int,
-        high: int,
-        layout: Layout,
-        rate: float,
-        epsilon: float,
-    ) -> None:
+    def mark_runs(runs: Array, ids: Array, low: int, high: int, layout: Layout) -> None:
         rows, places, _ = _room(ids, blocks)
         for first in range(0, ids.shape[0], rows):
             chunk = first, min(first + rows, ids.shape[0])
-            count = _find(places, ids, chunk, layout, blocks, hashed)
-            kept = keep_within(places, count, low, high, block_len)
-            step_adagrad(pool, sums, squares, places, kept, (low, high), rate, epsilon, block_len)
+            for n in range(_find(places, ids, chunk, layout, blocks, hashed)):
+                mark(runs, places[n] >> 1, block_len, low, high)
 
-    return adagrad  # type: ignore[no-any-return]
-
-
-@lru_cache(maxsize=64)
-def round_bfloat16_of(shape: Shape) -> Callable[..., None]:
-    """Rounds the elements that blocks of ids hold as `Table` does; what is rounded already stays."""
-    block_len, hashed, blocks = shape.block_len, shape.hashed, shape.blocks
-
-    @jit
-    def round_bfloat16(bits: Array, ids: Array, low: int, high: int, layout: Layout, stream: int) -> None:
-        rows, places, _ = _room(ids, blocks)
-        for first in range(0, ids.shape[0], rows):
-            chunk = first, min(first + rows, ids.shape[0])
-            count = _find(places, ids, chunk, layout, blocks, hashed)
-            kept = keep_within(places, count, low, high, block_len)
-            round_blocks(bits, places, kept, (low, high), block_len, stream)
-
-    return round_bfloat16  # type: ignore[no-any-return]
+    return mark_runs  # type: ignore[no-any-return]
