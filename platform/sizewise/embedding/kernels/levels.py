@@ -7,6 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core.cgutils import alloca_once_value, for_range
+from numba.extending import intrinsic
 
 from sizewise_core.machine.compiled import compiled, jit
 
@@ -67,20 +71,29 @@ def _through(
         out[i] = passed if inside else zero
 
 
-@jit
-def _add(part: Array, sums: Array) -> None:
-    """Every eighth number to one of the eight sums, which stay in registers meanwhile."""
-    a, b, c, d, e, f, g, h = sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7]
-    for i in range(0, len(part), _SUMS):
-        a += np.float64(part[i])
-        b += np.float64(part[i + 1])
-        c += np.float64(part[i + 2])
-        d += np.float64(part[i + 3])
-        e += np.float64(part[i + 4])
-        f += np.float64(part[i + 5])
-        g += np.float64(part[i + 6])
-        h += np.float64(part[i + 7])
-    sums[0], sums[1], sums[2], sums[3], sums[4], sums[5], sums[6], sums[7] = a, b, c, d, e, f, g, h
+@intrinsic  # type: ignore[untyped-decorator]
+def _add(typing_context: Any, part: Any, count: Any, sums: Any) -> Any:
+    """Every eighth number to one of the eight sums, which stay in a register meanwhile.
+
+    Args:
+        part: float32 (n,).
+        count: numbers of it, a multiple of eight, int64.
+        sums: float64 (8,).
+    """
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        floats, doubles = (ir.VectorType(kind, _SUMS) for kind in (ir.FloatType(), ir.DoubleType()))
+        data, out = (context.make_array(signature.args[n])(context, b, arguments[n]).data for n in (0, 2))
+        out = b.bitcast(out, doubles.as_pointer())
+        total = alloca_once_value(b, b.load(out, align=8))
+        with for_range(b, b.sdiv(arguments[1], arguments[1].type(_SUMS))) as loop:
+            start = b.gep(data, [b.mul(loop.index, arguments[1].type(_SUMS))])
+            numbers = b.load(b.bitcast(start, floats.as_pointer()), align=4)
+            b.store(b.fadd(b.load(total), b.fpext(numbers, doubles)), total)
+        b.store(b.load(total), out, align=8)
+        return context.get_dummy_value()
+
+    return types.void(part, count, sums), generate
 
 
 @compiled
@@ -119,5 +132,5 @@ def through_levels(
             )
             full = -(-count // _SUMS) * _SUMS
             part[count:full] = np.float32(0.0)
-            _add(part[:full], sums)
+            _add(part, full, sums)
         of_steps[g] = sums.sum() * step
