@@ -138,6 +138,30 @@ def test_bfloat16_is_rounded_with_the_noise_of_the_plain_path(optimizer: str) ->
     torch.testing.assert_close(ours, theirs, rtol=2**-6, atol=1e-5)
 
 
+@pytest.mark.parametrize("case", ["robe", "robe, ragged, sign", "hash, odd dim"])
+def test_int8_is_stepped_where_it_was_read_to_the_bits_of_steps_of_the_table(case: str) -> None:
+    """While its scale grows and while it does not, with few and with many ids, and with two lookups a step."""
+    states, scales = [], []
+    for in_backward in (False, True):
+        embedding = make(case, True, "int8")
+        optimizer = build_optimizer("sgd", embedding, 3.0, in_backward=in_backward)
+        weight, scales = next(embedding.parameters()), []
+        for step, parts in enumerate((1, 1, 2, 1, 1)):
+            optimizer.zero_grad()
+            ids = ids_for(case, seed=step)[: 4 if step % 2 else BATCH]
+            vectors = torch.cat([embedding(part) for part in ids.chunk(parts)])
+            target = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(step))
+            (vectors - target).square().mean().backward()  # type: ignore[no-untyped-call]
+            assert is_gradient(weight.grad) != (in_backward and parts == 1)
+            optimizer.step()
+            scales.append(float(next(v for k, v in embedding.state_dict().items() if k.endswith("scale"))))
+        states.append(embedding.state_dict())
+    assert scales[0] < scales[-1]
+    assert len(set(scales)) < len(scales)
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
 @pytest.mark.parametrize("storage", ["float32", "int4"])
 def test_a_step_touches_nothing_that_was_not_read(storage: str) -> None:
     """And makes no gradient of the table, so its cost does not depend on the table's size."""
