@@ -60,7 +60,10 @@ class SteppedTable(Protocol):
         ...
 
     def step_int8(self, blocks: Blocks, ids: Any, rate: float) -> None:
-        """A step of SGD by the sums, and the rounding, of a table in int8."""
+        """A step of SGD by the sums, and the rounding, of a table in int8.
+
+        Args: as for `storage.table.Table.step_int8`.
+        """
         ...
 
 

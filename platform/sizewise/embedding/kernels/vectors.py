@@ -367,7 +367,10 @@ def _unpack(bits: Any, length: Any, streamed: bool) -> Callable[..., Any]:
 
 
 def address_of(context: Any, builder: Any, signature: Any, arguments: Any, array: int, index: int) -> Any:
-    """Of the element that one argument's array has at another argument's index."""
+    """The pointer to the element that one argument's array has at another argument's index.
+
+    Args: those of an intrinsic's generator, and the numbers of both arguments.
+    """
     data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
     return builder.gep(data, [arguments[index]])
 
@@ -381,7 +384,10 @@ def _pieces(builder: Any, length: Any, *addresses: Any, element: Any = None) -> 
 
 
 def splat(builder: Any, value: Any, kind: Any) -> Any:
-    """A vector that holds one value everywhere."""
+    """A vector that holds one value everywhere.
+
+    Args: the generator's builder, the value, and the vector's type.
+    """
     word = ir.IntType(32)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, word(0))
     return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(word, kind.count), [0] * kind.count))
