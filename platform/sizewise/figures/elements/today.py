@@ -80,7 +80,7 @@ def add_line_in_space(figure: go.Figure, baseline: Baseline | None, efforts: pl.
         mode="lines+markers",
         name=name,
         line={"color": COLOR, "width": 5, "dash": "dash"},
-        marker={"color": COLOR, "size": 4, "symbol": "x"},
+        marker={"color": COLOR, "size": 4},
         hovertemplate=f"{name}<br>{format_bytes(baseline.bytes)}<extra></extra>",
     )
 
