@@ -55,7 +55,7 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
             f"{source}: embedding.method: {fixed[0]} needs contiguous ids, and {spec.data} has none: prepare the "
             "data with `sizewise prep --tokens contiguous`, or use another method"
         )
-    _check_group(spec, source)
+    _check_few_bits(spec, source)
     _check_teacher(spec, manifest, source)
     _check_columns(spec, manifest, source)
     _check_lists(spec, manifest, source)
@@ -97,15 +97,20 @@ def _check_lists(spec: StudySpec, manifest: Manifest, source: str) -> None:
         )
 
 
-def _check_group(spec: StudySpec, source: str) -> None:
-    """Refuse a group of numbers that would have no scale to share."""
+def _check_few_bits(spec: StudySpec, source: str) -> None:
+    """Refuse what is said of numbers of few bits where there are none."""
     groups = [group for group in ends_of(spec.embedding.options.get("group", "pool")) if group != "pool"]
     storages = ends_of(spec.embedding.options.get("storage", "float32"))
-    if groups and not set(storages) & set(PACKED):
-        raise InputError(
-            f"{source}: embedding.group: says how many numbers of int4 or int2 share a scale, and storage is "
-            f"{' or '.join(storages)}: leave it out, or set storage: int4"
-        )
+    shares = [share for share in ends_of(spec.embedding.float32_share) if share]
+    for name, given, says in (
+        ("group", groups, "how many numbers of int4 or int2 share a scale"),
+        ("float32_share", shares, "how long int4 or int2 is trained in float32"),
+    ):
+        if given and not set(storages) & set(PACKED):
+            raise InputError(
+                f"{source}: embedding.{name}: says {says}, and storage is {' or '.join(storages)}: leave it out, or "
+                "set storage: int4"
+            )
 
 
 def _check_teacher(spec: StudySpec, manifest: Manifest, source: str) -> None:

@@ -236,7 +236,8 @@ class TrialConfig(BaseModel):
         return "until the rate falls: " + self._identity({"checkpoint_seconds", "epochs", *falls})
 
     def _method_depends_on_epochs(self) -> bool:
-        return METHODS[self.embedding.method].options(**self.embedding.options).depends_on_epochs
+        options = METHODS[self.embedding.method].options(**self.embedding.options)
+        return options.depends_on_epochs or 0 < self.embedding.float32_share < 1
 
     def digest(self) -> str:
         """Eight hex digits that tell this configuration from others."""

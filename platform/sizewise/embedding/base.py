@@ -119,6 +119,25 @@ class Embedding(nn.Module, ABC):
     def set_schedule(self, iterations_per_epoch: int, epochs: int) -> None:
         """Say, before training, how long it will be; for methods whose schedule is written in epochs."""
 
+    def train_in_float32(self) -> None:
+        """Have numbers of `int4` and `int2` be trained in float32 until `learn_steps`, and rounded for evaluations."""
+        for table in self._packed():
+            table.in_float32 = True
+
+    def learn_steps(self, fit: bool = True) -> None:
+        """Have the numbers that are trained on be those of `int4` and `int2` from now on, and learn their steps.
+
+        Args:
+            fit: begin with the steps of the least squared error; False: with those that are there.
+        """
+        for table in self._packed():
+            table.in_float32 = False
+            if fit:
+                table.fit_steps()
+
+    def _packed(self) -> list[Table]:
+        return [one for one in self.modules() if isinstance(one, Table) and one.storage in PACKED]
+
     def pooled(self) -> tuple[Table, Blocks] | None:
         """The table that fused kernels look vectors up in, and where they lie in it; None where no kernel can.
 

@@ -16,6 +16,7 @@ from sizewise.config.sections.model import WIDTHS
 from sizewise.config.study_file import holds_whole_numbers
 from sizewise.config.trial import TrialConfig, said_settings
 from sizewise.embedding import METHODS
+from sizewise.embedding.storage.quantization import PACKED
 
 # From so many whole numbers on, samplers see a continuous range, whose values are rounded: to `tpe`, each whole
 # number is an interval of its own, and its likelihood takes tens of milliseconds once there are hundreds of trials.
@@ -68,6 +69,8 @@ def _choose(spec: StudySpec, trial: Any, full_bytes: int) -> Mapping[str, object
     chosen |= pick_section("model")
     chosen |= pick_section("embedding")
     chosen |= {name: pick(name, field) for name, field in spec.embedding.options_of(method).items()}
+    if chosen.get("storage") not in PACKED:
+        chosen.pop("float32_share", None)  # which has no meaning then
     if METHODS[method].has_one_size:
         chosen["memory_budget"] = full_bytes // spec.model.largest_dim * cast(int, chosen["dim"])
     chosen |= pick_section("search")

@@ -45,7 +45,8 @@ def teacher_config(spec: StudySpec, seed: int, full_bytes: int) -> TrialConfig:
     kind = spec.model.kinds[0]
     settings |= {name: [] for name in WIDTHS if not spec.model.has(kind, name)}
     settings |= {name: _one(value) for name, value in spec.model.options_of(kind).items()}
-    settings = {name: value for name, value in settings.items() if not name.startswith("distill_")}
+    of_students = ("distill_", "float32_share")
+    settings = {name: value for name, value in settings.items() if not name.startswith(of_students)}
     one_size = METHODS[method].has_one_size
     return TrialConfig.from_flat(
         {

@@ -46,6 +46,7 @@ from sizewise.training.scoring.asked import Asked
 from sizewise.training.scoring.predicting import Weighed, evaluation_rows
 from sizewise.training.scoring.predicting import predict as predict
 from sizewise.training.steps.dropout import add_dropout, seed_dropout, steps_are_seeded
+from sizewise.training.steps.few_bits import FewBits
 from sizewise.training.steps.optimizers import optimizer_of
 from sizewise.training.steps.optimizers import restore as restore_optimizer
 from sizewise.training.steps.schedule import STAIRS, Rates
@@ -136,6 +137,7 @@ class _Trial:
         self.per_epoch = self.splits["train"].iterations(config.train.batch_size)
         self.model = build_model(config, manifest).to(self.device)
         self.model.embedding.set_schedule(self.per_epoch, config.search.epochs)
+        self.few_bits = FewBits.of(config, self.model.embedding, config.search.epochs * self.per_epoch)
         add_dropout(self.model, config.train.dropout)
         self.seeded = steps_are_seeded(config, self.world, self.device)
         self.optimizer = optimizer_of(config, self.model, self.world)
@@ -159,12 +161,9 @@ class _Trial:
         self.step = Step(
             self.parallel, self.optimizer, config.train.batch_size, self.device, self.world, distill=distill
         ).in_parts(config.train.accumulate)
-        self.rates = Rates.of(
-            config.train,
-            config.search.learning_rate,
-            config.search.epochs * self.per_epoch,
-            STAIRS if self.step.recorder else None,
-        )
+        total = config.search.epochs * self.per_epoch
+        stairs = STAIRS if self.step.recorder else None
+        self.rates = Rates.of(config.train, config.search.learning_rate, total, stairs)
 
     def run(self, report: Report, verdict: Verdict) -> Outcome:
         """Train to the end, or until `verdict` has a reason to stop, and report every evaluation."""
@@ -238,6 +237,7 @@ class _Trial:
         position, size = self.iteration % self.per_epoch, self.config.train.batch_size
         rows = min(size, self.splits["train"].rows - position * size)
         self.rates.set(self.optimizer, self.iteration)
+        self.few_bits.step(self.model.embedding, self.iteration)
         if self.seeded:
             seed_dropout(self.config.seed, self.iteration, self.rank)
         self.step(batch, rows)
@@ -379,6 +379,7 @@ class _Trial:
             self.train_seconds = state["train_seconds"]
             self.evaluations = from_rows(state["evaluations"])
             self.model.load_state_dict(state["model"])
+            self.few_bits.restore(self.model.embedding, self.iteration)
             restore_optimizer(self.optimizer, state["optimizer"])
             torch.set_rng_state(state["random"])
         if state is not None or damage:

@@ -1,10 +1,11 @@
 """`embedding`: the method that gives vectors, and its options."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import (
     ConfigDict,
+    Field,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
@@ -29,6 +30,8 @@ class EmbeddingSpec(Section):
     also_stored_as: list[Rounded] = []
     # What becomes of the vectors of a list of values, in data that has such columns.
     pooling: Searchable[Pooling] = "mean"
+    # How much of a trial an int4 or int2 table is trained in float32, before the steps between its levels are learned.
+    float32_share: Searchable[Annotated[float, Field(ge=0, le=1)]] = 0.0
     # Lists made of single values: MLPerf's of Criteo's.
     multi_hot: MultiHotLists = "none"
 
@@ -69,10 +72,10 @@ class EmbeddingSpec(Section):
         return parsed
 
     @model_serializer(mode="wrap")
-    def _only_for_lists(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         written: dict[str, object] = handler(self)
-        # What is meant without them: most data has no lists.
-        absent = {"pooling": "mean", "multi_hot": "none"}
+        # What is meant without them: most data has no lists, and most tables are trained as they are stored.
+        absent = {"pooling": "mean", "multi_hot": "none", "float32_share": 0.0}
         return {name: value for name, value in written.items() if absent.get(name) != value}
 
     @field_validator("also_stored_as", mode="before")

@@ -120,6 +120,30 @@ def trained_levels(
     return values
 
 
+def unrounded(weight: Tensor, log_steps: Tensor) -> Tensor:
+    """The weight itself, of which steps learn nothing: their gradient is zero; several workers need one.
+
+    Args:
+        weight: a table's, or what was looked up of it.
+        log_steps: of the table.
+    """
+    values: Tensor = _Unrounded.apply(weight, log_steps)  # type: ignore[no-untyped-call]
+    return values
+
+
+class _Unrounded(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, log_steps: Tensor) -> Tensor:
+        ctx.steps = log_steps.shape
+        return weight.view_as(weight)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        (gradient,) = gradients
+        return gradient, gradient.new_zeros(ctx.steps)
+
+
 class _Levels(torch.autograd.Function):
     @staticmethod
     def forward(

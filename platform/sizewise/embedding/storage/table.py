@@ -113,6 +113,7 @@ class Table(nn.Module):
         self._sums: Tensor | None = None
         self.group = group if storage in PACKED else None
         self.center = center
+        self.in_float32 = False  # a packed table: trained as such as yet, and rounded for evaluations
         if storage in PACKED:
             self.grid = Grid.of(PACKED[storage])
             steps = torch.full((group_count(values.numel(), group),), learned_step.STARTING_STEP[storage])
@@ -130,6 +131,8 @@ class Table(nn.Module):
     @property
     def host_decides(self) -> str:
         """Why steps on this table cannot be recorded as a CUDA graph, if they cannot."""
+        if self.in_float32:
+            return f"storage {self.storage} is trained in float32 until the host says otherwise"
         if self.storage not in ROUNDED or self.stepped_by_kernels:
             return ""
         return f"storage {self.storage} is rounded where the host finds that it was stepped"
@@ -186,10 +189,19 @@ class Table(nn.Module):
         super().train(mode)
         if self.storage in PACKED:
             self._read = ()
+            if not mode and self.in_float32:
+                self.fit_steps()
         elif not mode and self.storage in ROUNDED and self.weight.device.type != "meta":
             self._rounded()
             self._trained_on = False
         return self
+
+    @torch.no_grad()
+    def fit_steps(self) -> None:
+        """Give a packed table the steps of the least squared error; none while a number is not finite."""
+        if self.weight.isfinite().all():
+            _, steps = learned_step.fitted(self.weight, self.storage, len(self.log_steps), self.center)
+            self.log_steps.copy_(steps)
 
     def working_copy(self) -> Tensor:
         """The numbers of a packed table as they are trained, to be rounded by `levels_of`; raises as `forward`."""
@@ -199,6 +211,8 @@ class Table(nn.Module):
 
     def levels_of(self, looked_up: Tensor) -> Tensor:
         """Numbers of the working copy as they are stored, where all of the table have one step."""
+        if self.in_float32 and self.training:
+            return learned_step.unrounded(looked_up, self.log_steps)
         return learned_step.trained_levels(
             looked_up, self.log_steps, self.grid, self.center, self.weight.numel()
         )
@@ -215,8 +229,7 @@ class Table(nn.Module):
 
     def _levels(self) -> Tensor:
         if torch.is_grad_enabled() and (self.weight.requires_grad or self.log_steps.requires_grad):
-            numbers = self.weight.numel()
-            return learned_step.trained_levels(self.weight, self.log_steps, self.grid, self.center, numbers)
+            return self.levels_of(self.weight)
         values: Tensor = self._made_once("values", learned_step.levels)
         return values
 
@@ -349,6 +362,7 @@ class Table(nn.Module):
         elif prefix + "master" in state and log_steps is not None:
             weight = state[prefix + "master"]
         elif len(weight) == -(-self.weight.numel() * self.grid.bits // 8):
+            self.in_float32 = False  # the steps are those of the stored form
             stored = Quantized(weight, state[prefix + "scale"])
             weight, log_steps = learned_step.decoded(stored, self.storage, self.weight.shape, self.center)
         others = {k: v for k, v in state.items() if k not in (prefix + "master", prefix + "scale")}
