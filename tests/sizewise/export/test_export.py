@@ -82,15 +82,15 @@ def trained(raw: Path) -> Callable[..., tuple[Path, str]]:
     [
         ("raw", {"method": "robe"}),
         ("raw", {"method": "robe", "storage": "int8", "sign": True}),
-        ("mlperf", {"method": "hash", "storage": "bfloat16"}),
+        ("mlperf", {"method": "hash", "storage": "bfloat16", "width": 2}),
         ("contiguous", {"method": "full"}),
-        ("raw", {"method": "qr"}),
-        ("contiguous", {"method": "tt"}),
+        ("raw", {"method": "qr", "storage": "int4", "group": "row"}),
+        ("contiguous", {"method": "tt", "storage": "int2"}),
         ("raw", {"method": "cce", "cluster_every": 5}),
-        ("raw", {"method": "robe", "width": 2}),
-        ("raw", {"method": "hot", "storage": "int8", "hashed_share": 0.2}),
-        ("contiguous", {"method": "hot", "width": 4}),
-        ("raw", {"method": "robe", "storage": "int4", "group": 32}),
+        ("raw", {"method": "robe", "width": 2, "storage": "int2", "float32_share": 1.0}),
+        ("raw", {"method": "hot", "storage": "int8", "hashed_share": 0.2, "by": "chi2"}),
+        ("contiguous", {"method": "hot", "width": 4, "storage": "int4", "group": "row", "min_count": 2}),
+        ("raw", {"method": "robe", "storage": "int4", "group": 32, "float32_share": 0.5}),
     ],
 )
 def test_a_deployed_model_scores_raw_rows_as_the_study_scored_its_test_split(

@@ -79,6 +79,45 @@ def test_killed_before_at_and_after_the_change_a_trial_ends_as_it_would_have(
     assert all(torch.equal(value, models[1][name]) for name, value in models[0].items())
 
 
+def test_killed_while_its_tables_are_rounded_a_trial_ends_as_it_would_have(
+    trial_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the second storage of an evaluation, at the last one, and while the test split is scored."""
+    config = trial_config(
+        also_stored_as=["int4", "int2"], epochs=1, evaluate_every=0.5, checkpoint_seconds=1e-9
+    )
+    calm = loop.train(config, tmp_path / "calm", lambda row: None)
+    steps, round_, test, taken, calls = Step.__call__, loop.stored_as, loop._Trial._test, [0], [0]
+
+    def step(self: Step, *batch: Any) -> None:
+        taken[0] += 1
+        steps(self, *batch)
+
+    def rounded(*arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] in (2, 5):
+            raise KilledError
+        return round_(*arguments)
+
+    def scored(self: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 8:
+            raise KilledError
+        return test(self)
+
+    monkeypatch.setattr(Step, "__call__", step)
+    monkeypatch.setattr(loop, "stored_as", rounded)
+    monkeypatch.setattr(loop._Trial, "_test", scored)
+    for _ in range(3):
+        with pytest.raises(KilledError):
+            loop.train(config, tmp_path / "killed", lambda row: None)
+    resumed = loop.train(config, tmp_path / "killed", lambda row: None)
+    assert taken[0] == 25 + 2  # the two that were being evaluated
+    assert untimed(resumed) == untimed(calm)
+    assert [row.in_storages for row in resumed.evaluations] == [row.in_storages for row in calm.evaluations]
+    assert resumed.test == calm.test
+
+
 def test_what_is_scored_is_what_is_shipped(
     trial_config: Make, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
