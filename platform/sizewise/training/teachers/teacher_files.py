@@ -25,6 +25,7 @@ FORMATS = (".npy", ".parquet", ".arrow", ".csv")
 _FIX = "give one log-odds a training row, in the shards' order"
 _NAMED = ("log_odds", "probability")
 _SURE = 1e-7  # what a probability of 0 counts as, and how far below 1 one of 1
+_DIGEST_LETTERS = 64  # of a SHA-256
 _AGREE = 0.01  # how far a probability may be from that of the log-odds beside it, which were rounded
 
 
@@ -34,7 +35,8 @@ def file_teacher(path: Path, rows: int, known: str | None = None) -> Teacher:
     Args:
         path: the file, by whose ending its format is known.
         rows: of the training split.
-        known: the digest of the file; where it is left out, all scores are read and checked now.
+        known: the digest of the file, or another name for its content; where it is left out, all scores are read and
+            checked now.
 
     Raises:
         InputError: no such file, another format, another number of scores, or some that are not finite.
@@ -45,7 +47,8 @@ def file_teacher(path: Path, rows: int, known: str | None = None) -> Teacher:
 
     def load() -> Scorer:
         read = read_scores(path, rows)
-        if digest(path) != known:  # or this file would score some rows, and the one before the others
+        # Or this file would score some rows, and the one before the others.
+        if len(known) == _DIGEST_LETTERS and digest(path) != known:
             raise replaced(path)
         return lambda shard, first: read[first : first + shard.rows]
 
