@@ -10,6 +10,8 @@ from sizewise.cli import modules  # first: from here on the working folder is no
 
 # isort: on
 
+import errno
+import io
 import sys
 from typing import Annotated, NoReturn
 
@@ -38,11 +40,16 @@ from sizewise_core.stores.storage import StorageError
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130  # what typer returns after Ctrl+C
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
     """The `sizewise` command."""
     modules.set_home()
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a name that the terminal's encoding lacks is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with modules.installed_only_in_children():
             code = app(prog_name="sizewise", standalone_mode=False)
@@ -65,6 +72,8 @@ def main() -> None:
     except StorageError as error:
         _end(str(error), 2 if error.fixable else 1)
     except OSError as error:
+        if error.filename is None and error.errno in NO_ROOM:
+            _end(f"nothing more can be written ({error.strerror}): make room, and run the command again", 1)
         if error.filename is None:
             raise
         _end(f"{error.filename}: {error.strerror}", 2 if isinstance(error, OddFileError) else 1)

@@ -33,6 +33,11 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> StudySpec:
             f"{path}: a study file is a mapping that starts with `name:` and `data:`; this one is not"
         )
     raw = _plain(document)
+    given = raw.keys() | {dotted.partition(".")[0] for dotted in overrides or {}}
+    if not given & {"name", "data"} and not raw.keys() <= StudySpec.model_fields.keys():
+        raise InputError(
+            f"{path}: has neither `name:` nor `data:`, with which a study file begins; is it the right file?"
+        )
     defaults: dict[str, Any] = StudySpec(name="any", data="any").model_dump()
     del defaults["model"]  # whose fields depend on its kind, and none of whose defaults is a range
     defaults["embedding"] = {}  # a study that names a field of it searches the others no longer
@@ -144,7 +149,7 @@ def _explain(
         message = f"{message[0].lower()}{message[1:]}, not {_written(error['input'])}"
     override = next((k for k in overrides if field == k or field.startswith(k + ".")), None)
     where = f"--set {override}" if override else f"{path}{line_of(document, steps)}"
-    return field, f"{where}: {field}: {message}" if field else f"{where}: {message}"
+    return field, f"{where}: {field}: {message}" if field and field != override else f"{where}: {message}"
 
 
 def _as_written(location: tuple[Any, ...]) -> list[Any]:

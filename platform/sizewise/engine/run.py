@@ -1,8 +1,8 @@
 """Starting and resuming a study.
 
-A study is a folder (see `ledger`) and a driver, this process, which is the only writer in it. Ray Tune runs the
-trials (see `tune`); what they report comes back here (see `engine`) and goes into the ledger. Resuming is running
-again over a search that is filled from the ledger: no private file of Ray or Optuna is ever needed.
+A study is a folder (`store.study_folder`) and a driver, this process, which alone writes to it. Ray Tune runs the
+trials (`ray_tune.tune`); what they report goes through `deciding.decisions` into the ledger (`store.trials.ledger`).
+To resume is to run again with a search that is filled from the ledger: no private file of Ray or Optuna is needed.
 
     run(load(Path("studies/quickstart.yaml")), Path("runs"))
     resume("quickstart", Path("runs"))

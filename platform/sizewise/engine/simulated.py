@@ -63,7 +63,7 @@ class Generated:
     - misfit: learning rates above the best cost 0.015 times their squared decades, and near 0.2 training fails.
     - noise, of which one part is the model's own (its seed, and where its last steps took it) and one is error (how
       well the validation rows happen to suit it), each with a draw a trial and a draw an evaluation. The error falls
-      with the root of `rows`, and evaluations carry its parts as real ones do (`metrics.auc_parts`). The
+      with the root of `rows`, and evaluations carry its parts as real ones do (`metrics.scores.auc_parts`). The
       error that all models share because they are scored on the same rows cancels and is left out.
 
     The constants were fitted by eye to 17 trained models before any claim was measured with them; see

@@ -1,4 +1,4 @@
-"""Commands for one trial: what exports its model, and what trains its configuration for longer.
+"""Commands for one trial, as text: the one that exports its model, and the one that trains it for longer.
 
 export(study, 7)        # "sizewise export mine --trial 7 --out mine-trial7"
 run_longer(study, 7)    # "sizewise run runs/mine/study.yaml --set name=mine-trial7-longer --set trials=1 ..."

@@ -3,7 +3,8 @@
     kept_weights(study, trial_id=7)        # {200: .../front-000000000200.safetensors, 400: .../best-...}
 
 A trial keeps the weights of its best evaluation, and of earlier ones that were the best until then, as far as these
-take at most 64 MB (`training.checkpoint.EARLIER_BYTES`). A study that has finished keeps those on its front.
+take at most 64 MB (`EARLIER_BYTES` of `training.checkpoints.checkpoint`). A study that has finished keeps those on its
+front.
 """
 
 from pathlib import Path

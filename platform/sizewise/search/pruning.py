@@ -1,4 +1,4 @@
-"""Which trial need not be trained further, with AUC, bytes and iterations as objectives at once. No Ray here.
+"""Which trials are stopped early, with AUC, bytes and iterations as objectives at once. No Ray here.
 
 A trial is stopped when some model on record, its own earlier ones included, had no more bytes and no more
 iterations and yet a higher AUC than it has now, by more than noise can explain. That model dominates this one,
@@ -6,8 +6,8 @@ as it dominates all later ones that are no better.
 
 Noise. All models are scored on the same validation rows, so their errors are correlated, by anything from 0.3 to
 0.98 (benchmarks/RESULTS.md), and the error of a difference is smaller. Nothing is assumed of it: each evaluation keeps
-what its AUC's error is made of, over 128 groups of rows (`metrics.auc_parts`, after DeLong et al. 1988), and so the
-standard error of each difference is known:
+what its AUC's error is made of, over 128 groups of rows (`metrics.scores.auc_parts`, after DeLong et al. 1988), and
+so the standard error of each difference is known:
 
     se^2 = sum over groups of (part1 - part2)^2 + 2 * seed_variance
 

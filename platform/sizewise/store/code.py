@@ -1,4 +1,4 @@
-"""The code of one's own models: what of it is not installed is kept in the study's folder, for its workers.
+"""The code of a user's own models: what is not installed of it is kept in the study's folder, for workers.
 
     search(Path("studies"))                   # modules beside the study file are found, after all that is installed
     write(StudyFolder(folder).code, packed(["mynets"]))

@@ -16,7 +16,7 @@ usage.jsonl, holding.json   for how long trials held CPUs and GPUs
 warm_start.json             the trials of another study that the sampler learns from
 pruning.json                the front that running trials are compared with
 baselines/DIGEST.json       how good what runs today is on the validation rows
-code.zip                    modules of its own models, as far as they lay beside the study file
+code.zip                    modules of the user's own models that lay beside the study file
 """
 
 import re

@@ -82,6 +82,8 @@ def parse_yaml(text: str | bytes, plain: bool = False) -> Any:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error)
+        if "'\\t'" in what:
+            what = "has a tab outside of a text, where YAML allows spaces only"
         raise YamlError(_short(what), mark.line + 1 if mark else None) from None
     except YamlError:
         raise

@@ -160,6 +160,22 @@ def test_ctrl_c_while_the_command_line_loads_ends_it_without_a_traceback(
     assert (ended.value.code, capsys.readouterr().err) == (130, "sizewise: interrupted\n")
 
 
+def test_output_that_finds_no_room_ends_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        monkeypatch.setattr(sys, "argv", ["sizewise", "--version"])
+        monkeypatch.setattr("sizewise.cli.app", lambda **_: print("x" * 100_000, flush=True))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        monkeypatch.undo()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.endswith(
+        "nothing more can be written (No space left on device): make room, and run the command again\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -159,6 +159,7 @@ def test_an_override_keeps_the_rest_of_a_default(study: Path) -> None:
         ("trials: 12", "first_trials: [{rate: 1}]", r"first_trials\[0\]\.rate: not a searched field"),
         ("trials: 12", "trials: 12\ntrials: 13", r"example\.yaml:9: not valid YAML: found duplicate key"),
         ("trials: 12", "trials: [", r"example\.yaml:9: not valid YAML"),
+        ("trials: 12", "\ttrials: 12", r"example\.yaml:8: not valid YAML: has a tab"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(study: Path, line: str, replacement: str, message: str) -> None:
@@ -167,6 +168,13 @@ def test_a_mistake_is_named_with_its_line(study: Path, line: str, replacement: s
     study.write_text(text.replace(line, replacement))
     with pytest.raises(InputError, match=message):
         load(study)
+
+
+def test_a_file_of_another_tool_is_called_that(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("method: bayes\nmetric: {name: auc}\nparameters: {lr: {min: 0.1}}\n")
+    with pytest.raises(InputError, match=r"sweep\.yaml: has neither `name:` nor `data:`.* right file\?$"):
+        load(path)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +205,7 @@ def test_what_the_data_makes_impossible(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"trails": 3}, r"--set trails: trails: unknown key \(did you mean trials\?\)"),
+        ({"trails": 3}, r"--set trails: unknown key \(did you mean trials\?\)"),
         (
             {"embedding.also_stored_as": ["int4", "int4"]},
             r"embedding.also_stored_as: name each storage once, not int4, int4",
@@ -207,9 +215,9 @@ def test_what_the_data_makes_impossible(
             {"embedding": {"method": "robe", "storage": "int8", "also_stored_as": "int4"}},
             r"also_stored_as: rounds models that are trained in float32, and storage is 'int8': leave out",
         ),
-        ({"trials": "x"}, r"--set trials: trials: input should be a valid integer, not 'x'"),
+        ({"trials": "x"}, r"--set trials: input should be a valid integer, not 'x'"),
         ({"name.first": 3}, r"--set name\.first: name holds a value, not fields"),
-        ({"search.epochs": "two"}, r"--set search\.epochs: search\.epochs: .*valid integer, not 'two'"),
+        ({"search.epochs": "two"}, r"--set search\.epochs: .*valid integer, not 'two'"),
     ],
 )
 def test_a_mistake_in_an_override_names_the_override(

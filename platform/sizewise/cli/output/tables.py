@@ -34,7 +34,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "state": ("state", str),
     "best_auc": ("best AUC", format_auc),
     "auc_low": ("from", format_auc),
-    "auc_high": ("to (95\u00a0%)", format_auc),
+    "auc_high": ("to (95%)", format_auc),
     "replicates": ("seeds", str),
     "model_bytes": ("model", format_bytes),
     "memory_budget": ("budget", format_bytes),

@@ -97,7 +97,7 @@ class TrainSpec(Section):
     clip_norm: Searchable[AboveZero | None] = None  # that the gradients of a step together have at most
     epsilon: Searchable[AboveZero | None] = None  # of Adagrad and Adam; PyTorch's where it is left out
     accumulate: Annotated[int, Field(ge=1)] = 1  # parts that a batch is computed in, one after another
-    # `schedule`: how the learning rate rises to its highest value, and falls from it; see `training.schedule`
+    # `schedule`: how the learning rate rises to its highest value, and falls from it; see `training.steps.schedule`
     decay: Searchable[Literal["none", "linear", "cosine", "polynomial"]] = "none"
     schedule_warmup: Searchable[Length] = 0
     decay_share: Searchable[Length] = 1.0

@@ -1,4 +1,4 @@
-"""One's own models, before anything starts: found, tried out at the ends of their options, and kept for workers."""
+"""Models of a user's own, before anything starts: found, tried at the ends of their options, and kept for workers."""
 
 import logging
 from collections.abc import Iterator, Mapping

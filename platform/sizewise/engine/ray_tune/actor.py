@@ -1,4 +1,4 @@
-"""Tune's process of a trial. Apart from the rest of `tune`, so that it imports no more than it needs."""
+"""The process that Ray Tune starts for each trial. A module of its own, so that it imports no more than it needs."""
 
 import os
 from collections.abc import Mapping

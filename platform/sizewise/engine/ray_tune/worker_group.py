@@ -10,7 +10,7 @@ a small actor of the group's owner.
     while not isinstance(message := workers.next(), Finished | Failed): ...   # at an `Evaluated` the trial waits
     workers.stop()                                            # ends it there; `next` lets it go on
 
-A trial that ends by anything but its own loss takes its group with it, whose processes nobody then trusts.
+A trial that ends by anything but its own divergence ends its group too: its processes may be in any state.
 """
 
 import threading

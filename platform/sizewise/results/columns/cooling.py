@@ -42,7 +42,7 @@ def cooled_down(candidates: pl.DataFrame) -> pl.DataFrame:
 
 
 def _has_cooled_down(config: Mapping[str, object], iteration: int | None, epoch: float | None) -> bool:
-    """Whether a model has come to where its rate falls no further; as `training.schedule.Rates` has it."""
+    """Whether a model has come to where its rate falls no further; as `training.steps.schedule.Rates` has it."""
     epochs = config.get("epochs")
     if not iteration or not epoch or not isinstance(epochs, int | float):
         return True  # nothing that could be said of it

@@ -1,7 +1,7 @@
 """What runs today, and how the models of a study compare with it.
 
     today = of_study(study)                                    # what its study file names, as `run` scored it
-    today = Baseline.of(record)                                # what `--baseline` names (see `sizewise.export.today`)
+    today = Baseline.of(record)                                # what `--baseline` names (`sizewise.export.baseline`)
     against(study, study.front, today)                         # differences of AUC, as paired samples for scores
     with_baseline(study, study.front, today)                   # the same as columns of a table
     break_even(today, row, loss, Prices(auc_value=5_000, gb_price=3.0, replicas=40)).text
