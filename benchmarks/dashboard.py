@@ -33,7 +33,7 @@ import psutil
 from playwright.sync_api import Page
 
 ROOT = Path(__file__).parents[1]
-sys.path += [str(ROOT / "tests"), str(ROOT / "tests" / "dashboard"), str(ROOT / "benchmarks")]
+sys.path += [str(ROOT / "tests" / "helpers"), str(ROOT / "tests" / "dashboard"), str(ROOT / "benchmarks")]
 from browser import chromium_page, dashboard  # noqa: E402
 from plain_chromium import plain_chromium  # noqa: E402
 

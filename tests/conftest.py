@@ -1,4 +1,4 @@
-"""What all tests share: helper modules beside this file can be imported, and torch uses one thread.
+"""What all tests share: modules in `helpers` can be imported, and torch uses one thread.
 
 Small tensors gain nothing from more threads, and on a busy machine threads that wait for each other cost
 several times as much. It is also what a worker with one CPU has. Triton's kernels run in its interpreter, which has
@@ -21,7 +21,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 if "RAY_TMPDIR" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
     atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from s3_server import S3Server  # found by the line before
 
@@ -30,23 +30,23 @@ TESTS = Path(__file__).parent
 FEW = 2  # combinations of a test's parameters that say whether it works at all
 # Files that take longest (CPU seconds, most first) start first, so that no process is left alone with one in the end.
 LONGEST = (
-    "sizewise/engine/test_study_s3.py",
+    "sizewise/engine/complete/test_study_s3.py",
     "chaos/test_trials_that_fail.py",
     "dashboard/in_browser/test_browser_figures.py",
     "dashboard/in_browser/test_browser_pages.py",
-    "sizewise/engine/test_study.py",
-    "sizewise/engine/test_workers.py",
+    "sizewise/engine/complete/test_study.py",
+    "sizewise/engine/ray_tune/test_workers.py",
     "dashboard/test_dashboard_defects.py",
-    "sizewise/engine/test_cluster_up.py",
+    "sizewise/engine/complete/test_cluster_up.py",
     "chaos/test_kills.py",
     "sizewise/cli/test_commands_in_terminal.py",
-    "sizewise/models/test_own_models.py",
-    "contracts/test_embedding_contract.py",
+    "sizewise/models/own/test_own_models.py",
+    "contracts/embedding/test_embedding_contract.py",
     "chaos/test_killed_students.py",
     "sizewise/export/test_export.py",
-    "sizewise/engine/test_hot_study.py",
-    "sizewise/embedding/test_fused.py",
-    "sizewise/engine/test_pruning_on_ray.py",
+    "sizewise/engine/complete/test_hot_study.py",
+    "sizewise/embedding/kernels/test_fused.py",
+    "sizewise/engine/ray_tune/test_pruning_on_ray.py",
 )
 FOLDERS = {part for file in TESTS.rglob("test_*.py") for part in file.relative_to(TESTS).parts[:-1]} - {
     "chaos"

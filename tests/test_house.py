@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,10 @@ EXCEPTIONS: dict[str, set[str]] = {
 
 def test_rooms_are_small_enough_to_know() -> None:
     assert {room.folder for room in rooms() if room.files > MOST_FILES} <= EXCEPTIONS["files"]
+    of_tests = Counter(path.parent for path in TESTS)
+    assert {name_of(folder) for folder, files in of_tests.items() if files > MOST_FILES} <= EXCEPTIONS[
+        "files"
+    ]
 
 
 def test_files_and_functions_are_short_enough_to_read() -> None:

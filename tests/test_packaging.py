@@ -7,8 +7,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from tests.release_check import environment
 
-from release_check import environment
 from sizewise_prep import planted
 
 ROOT = Path(__file__).parents[1]

@@ -53,7 +53,7 @@ tests() { # seconds, command in front, arguments: some of the tests that need a 
   OMP_NUM_THREADS=2 PYTHONPATH=$PYTHONPATH:$PWD/tests timeout -k 5 "$1" ${2:+$2} \
     "$python" -m pytest -q --noconftest --continue-on-collection-errors -p no:cacheprovider --tb=short "${@:3}"
 }
-kernels=tests/sizewise/embedding/test_gpu_kernels.py
+kernels=tests/sizewise/embedding/kernels/gpu/test_gpu_kernels.py
 
 if [ ! -e "$KEPT/tests.passed" ]; then
   checker=
@@ -63,8 +63,8 @@ if [ ! -e "$KEPT/tests.passed" ]; then
       "$kernels" -k "lookup_and_scatter and (full or sign or unaligned)" > "$OUT/sanitizer.log" 2>&1 &
     checker=$!
   fi
-  if tests 90 "" -n 8 --maxfail=40 "$kernels" tests/sizewise/embedding/test_gpu_on_device.py \
-    tests/contracts/test_embedding_contract.py -k "not contract or devices_agree" > "$OUT/tests.log" 2>&1; then
+  if tests 90 "" -n 8 --maxfail=40 "$kernels" tests/sizewise/embedding/kernels/gpu/test_gpu_on_device.py \
+    tests/contracts/embedding/test_embedding_contract.py -k "not contract or devices_agree" > "$OUT/tests.log" 2>&1; then
     touch "$KEPT/tests.passed"
   else
     failed=1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from tests.dashboard.pages import Open, one_page
+from tests.dashboard.content.pages import Open, one_page
 
 from sizewise_dashboard import snapshots
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.sizewise.export.export_programs import CARDINALITIES, CASES, program
 
-from export_programs import CARDINALITIES, CASES, program
 from sizewise.export import Deployed
 from sizewise.export.archive import checked
 from sizewise.export.archive_schema import OPERATORS

@@ -13,8 +13,8 @@ import optuna
 import pytest
 import sqlalchemy
 from optuna.trial import TrialState
+from tests.sizewise.search.postgres import PASSWORD, PROGRAMS, PostgreSQL
 
-from postgres import PASSWORD, PROGRAMS, PostgreSQL
 from sizewise.config import StudySpec
 from sizewise.metrics.evaluation import Evaluation
 from sizewise.search.suggest import Search

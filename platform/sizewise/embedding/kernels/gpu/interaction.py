@@ -72,7 +72,7 @@ def _vectors(
     if LAYOUT.signed:
         x = x * sign[:, :, None]
     # Put in as rows, not as tiles: Triton then keeps x in shared memory, where tensor cores read it, and not in
-    # registers, of which it would take three times as many (tests/sizewise/embedding/test_gpu_code.py).
+    # registers, of which it would take three times as many (tests/sizewise/embedding/kernels/gpu/test_gpu_code.py).
     column = flat_columns(LAYOUT)
     bottom = tl.load(bottom_ptr + sample * LAYOUT.dim + column, mask=column < LAYOUT.dim, other=0.0).to(
         tl.float32
