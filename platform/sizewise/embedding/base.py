@@ -17,6 +17,7 @@ from sizewise.embedding.ids.counts import FeatureCounts
 from sizewise.embedding.ids.keys import ContiguousKeys
 from sizewise.embedding.in_backward import step_tables
 from sizewise.embedding.kernels.cpu import Blocks
+from sizewise.embedding.storage.learned_step import fit_steps
 from sizewise.embedding.storage.quantization import BITS, PACKED, Storage
 from sizewise.embedding.storage.table import FLOAT_BYTES, Table
 from sizewise_core.errors import InputError
@@ -133,7 +134,7 @@ class Embedding(nn.Module, ABC):
         for table in self._packed():
             table.in_float32 = False
             if fit:
-                table.fit_steps()
+                fit_steps(table.weight, table.log_steps, table.storage, table.center)
 
     def _packed(self) -> list[Table]:
         return [one for one in self.modules() if isinstance(one, Table) and one.storage in PACKED]

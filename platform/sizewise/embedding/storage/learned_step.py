@@ -105,6 +105,19 @@ def fitted(weight: Tensor, storage: Storage, groups: int, center: float) -> tupl
     return decoded(quantize(weight - center, PACKED[storage], group), storage, weight.shape, center)
 
 
+@torch.no_grad()
+def fit_steps(weight: Tensor, log_steps: Tensor, storage: Storage, center: float) -> None:
+    """Set steps, in place, to those of the least squared error; they stay while a number is not finite.
+
+    Args:
+        weight: float32, of any shape.
+        log_steps: (groups,), the logarithms that are set.
+        storage, center: as for `fitted`.
+    """
+    if weight.isfinite().all():
+        log_steps.copy_(fitted(weight, storage, len(log_steps), center)[1])
+
+
 def trained_levels(
     weight: Tensor, log_steps: Tensor, grid: Grid, center: float, numbers: int | None = None
 ) -> Tensor:

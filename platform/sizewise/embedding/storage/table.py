@@ -190,18 +190,11 @@ class Table(nn.Module):
         if self.storage in PACKED:
             self._read = ()
             if not mode and self.in_float32:
-                self.fit_steps()
+                learned_step.fit_steps(self.weight, self.log_steps, self.storage, self.center)
         elif not mode and self.storage in ROUNDED and self.weight.device.type != "meta":
             self._rounded()
             self._trained_on = False
         return self
-
-    @torch.no_grad()
-    def fit_steps(self) -> None:
-        """Give a packed table the steps of the least squared error; none while a number is not finite."""
-        if self.weight.isfinite().all():
-            _, steps = learned_step.fitted(self.weight, self.storage, len(self.log_steps), self.center)
-            self.log_steps.copy_(steps)
 
     def working_copy(self) -> Tensor:
         """The numbers of a packed table as they are trained, to be rounded by `levels_of`; raises as `forward`."""
