@@ -225,7 +225,7 @@ def _built(kind: str, call: Callable[[], nn.Module], seed: int) -> nn.Module:
 @lru_cache(maxsize=64)
 def _measured(kind: str, features: int, dense_features: int, dim: int, options: str) -> Floats:
     """Parameters, and what the backward pass needs of a row: what more rows keep, over their number."""
-    with torch.device("cpu"):
+    with torch.device("cpu"), foreign(f"model {kind} has been measured"):
         embedding = build("hash", [2] * features, dim, 4 * dim * 2 * features, 1)
         embedding.fused = False
         given = AnyOptions(**json.loads(options))

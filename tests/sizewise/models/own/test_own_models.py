@@ -175,6 +175,7 @@ def test_what_is_odd_is_said_and_nothing_is_printed(
     assert "no gradient reaches: unused.weight, unused.bias" in notes
     assert "neither parameters nor buffers (scale)" in notes
     assert "draws from random in forward" in notes
+    assert find("nets:Careless").floats(3, 2, 4, find("nets:Careless").options()).parameters > 0
     assert capsys.readouterr().out == ""
     before = random.getstate()
     first, second = (build_model("nets:Careless", embedding(), 2, {}).module.start for _ in range(2))
