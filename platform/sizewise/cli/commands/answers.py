@@ -1,6 +1,7 @@
 """The results of studies: `results`, `report`, `figure`, `dashboard`; and `bound`, those of theory."""
 
 import dataclasses
+import sys
 import textwrap
 from enum import StrEnum
 from importlib.metadata import entry_points
@@ -250,6 +251,8 @@ def dashboard(
     ] = False,
 ) -> None:
     """Open the Streamlit app over a folder of studies."""
+    if "://" not in runs and not Path(runs).exists():
+        print(f"sizewise: {runs}: no such folder yet; studies are shown once there are some", file=sys.stderr)
     # By its entry point, because this package must not import the dashboard, which is built on it.
     (serve,) = entry_points(group="sizewise.commands", name="dashboard")
     raise typer.Exit(serve.load()(place(runs), port, address, base_path, read_only))

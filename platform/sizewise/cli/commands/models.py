@@ -55,7 +55,9 @@ def export(
         + f", validation AUC {auc_text(found.validation.get('auc'))}, "
         f"model {format_bytes(found.model_bytes)} ({format_bytes(found.program_bytes)} on disk)"
     )
-    latency = ", ".join(f"{at.rows:,} rows: {at.milliseconds:.3g} ms" for at in found.latency)
+    latency = ", ".join(
+        f"{at.rows:,} {'row' if at.rows == 1 else 'rows'}: {at.milliseconds:.3g} ms" for at in found.latency
+    )
     say(f"{latency} ({found.measured_on})")
 
 
