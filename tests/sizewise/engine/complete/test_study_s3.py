@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
 
 from real_study import STUDY, Command, assert_equal, calm_study, prepare_data, wait_until
 from s3_server import Door, S3Server
 from sizewise import cli, results
+from sizewise.cli import shared
 from sizewise_core.stores.storage import entries, place, write
 from sizewise_dashboard.launch import APP
 
@@ -108,10 +110,10 @@ def test_a_study_in_an_object_store_survives_what_a_local_one_does(
 
 
 def _print(*command: str, runs: str = RUNS) -> str:
-    with Command(*command, "--runs", runs) as run:
-        code, out, err = run.end(120)
-    assert code == 0, err
-    return out
+    """What a command prints, run in this process."""
+    done = CliRunner().invoke(shared.app, [*command, "--runs", runs])
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 @pytest.mark.slow
