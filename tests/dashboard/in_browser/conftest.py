@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browser import chromium_page, dashboard
-from playwright.sync_api import Page
+from browser import ARGUMENTS, CHROMIUM, dashboard
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from tests.dashboard.in_browser.looking import OpenPage
 
 from study_folder import StudyWriter, finished_study
 
@@ -36,10 +38,36 @@ def address(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         yield url
 
 
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One Chromium for all tests; each page has a context, and so a cache and a storage, of its own."""
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
 @pytest.fixture
-def page() -> Iterator[Page]:
-    """A page that has asked nobody but this machine for anything by the time the test ends."""
-    with chromium_page() as (page, asked):
-        yield page
-        hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:", "file:"))}
-        assert hosts == {"127.0.0.1"}
+def open_page(chromium: Browser) -> Iterator[OpenPage]:
+    """Opens 1280x720 pages that have asked nobody but this machine for anything by the time the test ends."""
+    asked: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    def opened(**options: Any) -> Page:
+        contexts.append(chromium.new_context(viewport={"width": 1280, "height": 720}, **options))
+        page = contexts[-1].new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("websocket", lambda socket: asked.append(socket.url))
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert asked
+    hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:", "file:"))}
+    assert hosts <= {"127.0.0.1"}
+
+
+@pytest.fixture
+def page(open_page: OpenPage) -> Page:
+    return open_page(color_scheme="light")

@@ -1,6 +1,7 @@
 """What tests in a browser read off a page: when it stands, its texts, its figures' points."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ NEEDS_BROWSER = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found: install Debian's package `chromium`"),
 ]
+OpenPage = Callable[..., Page]
 WAIT = 60_000  # milliseconds: a busy machine takes its time
 
 # every visible piece of text of every figure, with where it stands

@@ -8,9 +8,17 @@ from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
-from browser import chromium_page
 from playwright.sync_api import Page, expect
-from tests.dashboard.in_browser.looking import NEEDS_BROWSER, POINTS, TEXTS, WAIT, ZOOM, keep, settle
+from tests.dashboard.in_browser.looking import (
+    NEEDS_BROWSER,
+    POINTS,
+    TEXTS,
+    WAIT,
+    ZOOM,
+    OpenPage,
+    keep,
+    settle,
+)
 
 from sizewise.figures.paper import report
 from sizewise.results import load
@@ -148,7 +156,9 @@ LINE = """name => {
 }"""
 
 
-def test_limits_are_dragged_or_typed_and_a_link_holds_them(address: str, page: Page) -> None:
+def test_limits_are_dragged_or_typed_and_a_link_holds_them(
+    address: str, page: Page, open_page: OpenPage
+) -> None:
     page.goto(f"{address}/decide?study=finished")
     settle(page)
     card = page.get_by_role("heading", name="Trial ")
@@ -167,40 +177,39 @@ def test_limits_are_dragged_or_typed_and_a_link_holds_them(address: str, page: P
     page.get_by_label("AUC lost at most").fill("")
     page.get_by_label("AUC lost at most").press("Enter")
     expect(page.get_by_text("Take trial 5 (132 kB)")).to_be_visible(timeout=WAIT)
-    assert page.context.browser is not None
-    other = page.context.browser.new_context().new_page()
+    other = open_page()
     other.goto(page.url.replace("/decide?", "/choose?"))  # as links of earlier versions begin
     expect(other.get_by_text("Take trial 5 (132 kB)")).to_be_visible(timeout=WAIT)
     keep(other, "limits")
 
 
-def test_figures_are_light_on_a_dark_page(address: str) -> None:
-    with chromium_page(dark=True) as (page, _):
-        page.goto(f"{address}/decide?study=finished")
-        settle(page)
-        color = page.locator(".js-plotly-plot .xtick text").first.evaluate(
-            "text => getComputedStyle(text).fill"
-        )
-        assert min(int(part) for part in color.strip("rgb()").split(",")[:3]) > 180
-        keep(page, "dark")
+def test_figures_are_light_on_a_dark_page(address: str, open_page: OpenPage) -> None:
+    page = open_page(color_scheme="dark")
+    page.goto(f"{address}/decide?study=finished")
+    settle(page)
+    color = page.locator(".js-plotly-plot .xtick text").first.evaluate("text => getComputedStyle(text).fill")
+    assert min(int(part) for part in color.strip("rgb()").split(",")[:3]) > 180
+    keep(page, "dark")
 
 
-def test_the_report_draws_its_figures_without_any_network(runs: Path, tmp_path: Path) -> None:
+def test_the_report_draws_its_figures_without_any_network(
+    runs: Path, open_page: OpenPage, tmp_path: Path
+) -> None:
     out = tmp_path / "report.html"
     report.write(load(runs, "finished"), out)
-    with chromium_page() as (page, asked):
-        page.context.set_offline(True)
-        page.goto(out.as_uri())
-        expect(page.locator(".js-plotly-plot .main-svg").nth(0)).to_be_visible(timeout=WAIT)
-        expect(page.locator(".js-plotly-plot")).to_have_count(8, timeout=WAIT)
-        page.wait_for_timeout(1_000)
-        assert {urlsplit(url).scheme for url in asked} <= {"file", "data", "blob"}
-        if folder := os.environ.get("SIZEWISE_SCREENSHOTS"):
-            page.screenshot(path=Path(folder) / "report.png", full_page=True)
+    page, asked = open_page(offline=True), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(out.as_uri())
+    expect(page.locator(".js-plotly-plot .main-svg").nth(0)).to_be_visible(timeout=WAIT)
+    expect(page.locator(".js-plotly-plot")).to_have_count(8, timeout=WAIT)
+    page.wait_for_timeout(1_000)
+    assert {urlsplit(url).scheme for url in asked} <= {"file", "data", "blob"}
+    if folder := os.environ.get("SIZEWISE_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "report.png", full_page=True)
 
 
 def test_a_link_holds_what_is_picked_and_figures_and_tables_download(
-    address: str, runs: Path, page: Page, tmp_path: Path
+    address: str, runs: Path, page: Page, open_page: OpenPage, tmp_path: Path
 ) -> None:
     page.goto(f"{address}/decide?study=finished&trials=5,8&score=log-loss&view=All evaluations")
     settle(page, 2)
@@ -223,8 +232,7 @@ def test_a_link_holds_what_is_picked_and_figures_and_tables_download(
         page.get_by_role("button", name="Download Parquet").click()
     assert pl.read_parquet(download.value.path()).height == load(runs, "finished").front.height
 
-    assert page.context.browser is not None
-    offline = page.context.browser.new_context(offline=True).new_page()
+    offline = open_page(offline=True)
     offline.goto((tmp_path / "figure.html").as_uri())
     expect(offline.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=WAIT)
     assert offline.evaluate(names)[-2:] == ["trial 5", "trial 8"]
