@@ -237,7 +237,7 @@ def test_a_file_that_is_no_study(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", ["", " ", "a\0b"])
 def test_data_is_some_folder(study: Path, data: str) -> None:
-    with pytest.raises(InputError, match=r"--set data: data: .* names no folder"):
+    with pytest.raises(InputError, match=r"--set data: .* names no folder"):
         load(study, {"data": data})
 
 
