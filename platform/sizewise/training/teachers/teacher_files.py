@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Values = npt.NDArray[Any]
 
 FORMATS = (".npy", ".parquet", ".arrow", ".csv")
-_FIX = "give one log-odds a training row, in the shards' order"
+_FIX = "give one log-odds or probability a training row, in the shards' order"
 _NAMED = ("log_odds", "probability")
 _SURE = 1e-7  # what a probability of 0 counts as, and how far below 1 one of 1
 _DIGEST_LETTERS = 64  # of a SHA-256

@@ -76,7 +76,7 @@ def test_scores_are_read(name: str, content: object, expected: np.ndarray, tmp_p
             pl.DataFrame({"a": LOG_ODDS, "b": LOG_ODDS}),
             r"has 2 columns \('a, b'\): .* or probability",
         ),
-        ("a.arrow", "hello", "give one log-odds a training row"),
+        ("a.arrow", "hello", "give one log-odds or probability a training row"),
         ("a.parquet", pl.DataFrame({"log_odds": LOG_ODDS > 0}), "holds Boolean instead of numbers"),
         (
             "a.parquet",
