@@ -38,9 +38,12 @@ def address(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One Chromium for all tests; each page has a context, and so a cache and a storage, of its own."""
+    """One Chromium for a file's tests; each page has a context, and so a cache and a storage, of its own.
+
+    Not for longer: while Playwright runs, no other test of the same process can start it.
+    """
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield started

@@ -38,8 +38,8 @@ def uncertainty(study: Study, loss: Interval, tolerance: float, more: MoreRows) 
     if more.hindrance == "estimate":
         way = "more than that" if more.loss.value < -tolerance - EPSILON else "as much as that"
         return f"{unsure}, and no number of them would: by the estimate {it} loses {way}."
-    if loss.basis == "paired" and (loss.rows_error or not study.errors.table.is_empty()):
-        return ""  # paired differences are surer than single AUCs
+    if loss.basis == "paired" and loss.rows_error:
+        return ""  # the answer's own interval has said it; without one, where the answer is the best, this is left
     error = study.record.data.auc_error
     if not SMALL < error < math.inf:
         return ""
