@@ -255,7 +255,7 @@ def answer(
     if found != best and loss.known and (loss.basis == "paired" or confident):
         said = f"{said[:-1]}; {lost_text(loss)}."
     return Answer(
-        f"{said}{learned(study, found)}{uncertainty(study, loss, tolerance, more)}",
+        f"{said}{learned(study, found)}{uncertainty(study, loss, tolerance, more, confident)}",
         tolerance,
         best.chosen(f"the highest validation AUC{failed_seeds(study, best)}"),
         found.chosen(f"{why}{failed_seeds(study, found)}"),

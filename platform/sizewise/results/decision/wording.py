@@ -19,7 +19,9 @@ def lost_text(loss: Interval) -> str:
     return f"AUC {loss.text}{how}{seeds}"
 
 
-def uncertainty(study: Study, loss: Interval, tolerance: float, more: MoreRows) -> str:
+def uncertainty(
+    study: Study, loss: Interval, tolerance: float, more: MoreRows, confident: bool = False
+) -> str:
     """That the validation split is too small for the answer to be taken at its word, where it is.
 
     Args:
@@ -27,6 +29,7 @@ def uncertainty(study: Study, loss: Interval, tolerance: float, more: MoreRows) 
         loss: what it loses.
         tolerance: what it may lose.
         more: whether more validation rows would tell.
+        confident: whether the answer had to be sure, so that it allows for chance by itself.
     """
     rows = study.record.data.rows.validation
     it = "it" if more.loss == loss else "a smaller one"
@@ -38,7 +41,7 @@ def uncertainty(study: Study, loss: Interval, tolerance: float, more: MoreRows) 
     if more.hindrance == "estimate":
         way = "more than that" if more.loss.value < -tolerance - EPSILON else "as much as that"
         return f"{unsure}, and no number of them would: by the estimate {it} loses {way}."
-    if loss.basis == "paired" and loss.rows_error:
+    if loss.basis == "paired" and (loss.rows_error or confident):
         return ""  # the answer's own interval has said it; without one, where the answer is the best, this is left
     error = study.record.data.auc_error
     if not SMALL < error < math.inf:
