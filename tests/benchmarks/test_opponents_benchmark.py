@@ -34,6 +34,7 @@ def test_every_opponent_takes_its_bytes_and_learns(opponent: str) -> None:
             assert method.embedding(method.ids(data.test.ids[:3])).shape == (3, 26, 16)
 
 
+@pytest.mark.slow
 def test_what_cafe_sees_often_gets_a_row_of_its_own() -> None:
     embedding = Cafe([1000, 1000], 4, buckets=2, shared=8, seed=1)
     optimizer = torch.optim.SGD(embedding.parameters(), lr=0.0)

@@ -119,6 +119,7 @@ def test_everything_that_ships_fits_into_the_budget(by: str, ratio: int) -> None
         assert 0.9 * budget < make(spec, data.values, 1, CPU).shipped_bytes <= budget
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 2, 8])
 def test_narrow_vectors_interact_on_a_gpu_as_if_they_were_repeated(
     monkeypatch: pytest.MonkeyPatch, width: int

@@ -117,6 +117,7 @@ def test_as_many_values_are_shown_as_expected(dials: Dials) -> None:
         assert distinct(column, 60_000) == pytest.approx(shown, abs=4 * shown**0.5)
 
 
+@pytest.mark.slow
 def test_a_machine_without_polars_and_ray_has_what_it_needs() -> None:
     absent = (
         "import sys; sys.modules.update(polars=None, ray=None, optuna=None); import benchmarks.scale.rows"

@@ -136,6 +136,7 @@ def test_what_is_too_large_is_not_trained_and_not_hidden(sampler: str) -> None:
     assert len(records) - len(infeasible) == spec.trials
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "nsgaii", "gp"])
 def test_a_constraint_that_only_training_shows_moves_the_search(sampler: str) -> None:
     """The later half of the suggestions breaks it less often than random ones do."""

@@ -61,6 +61,7 @@ socket.socket, socket.getaddrinfo = Socket, getaddrinfo
 """
 
 
+@pytest.mark.slow
 def test_no_host_but_its_own_is_asked_whoever_knocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of other sites are refused; Streamlit would compare them with an address that it asks the Internet for."""
     (tmp_path / "sitecustomize.py").write_text(RECORDING)

@@ -104,6 +104,7 @@ def test_sums_and_means_are_those_of_the_definition(case: str, fused: bool) -> N
                 torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", LESS)
 def test_values_are_looked_up_one_by_one(case: str) -> None:
     """For models that pool lists themselves: as if each value were a list of its own, gradients too."""

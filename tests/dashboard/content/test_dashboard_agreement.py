@@ -163,6 +163,7 @@ def _with_seeds(runs: Path) -> Study:
 _SCORES = ("auc", "logloss")
 
 
+@pytest.mark.slow
 def test_tables_tooltips_downloads_and_report_have_the_same_intervals(
     tmp_path: Path, show: Open, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", ["raw", "contiguous"])
 def test_the_number_of_workers_and_the_size_of_pieces_leave_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: Line, log: Log, tokens: str

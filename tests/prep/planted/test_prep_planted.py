@@ -149,6 +149,7 @@ def test_one_column_helps_and_stays_below_the_truth(chunk: Chunk) -> None:
     assert 0.56 < auc < roc_auc_score(chunk.labels[test], chunk.probability[test]) - 0.05
 
 
+@pytest.mark.slow
 def test_dials_do_what_they_say(chunk: Chunk) -> None:
     def turned(**dials: float) -> Chunk:
         return World(1, 30_000, Dials(**dials)).chunk(0, 30_000)  # type: ignore[arg-type]

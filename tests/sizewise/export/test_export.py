@@ -197,6 +197,7 @@ def test_one_training_answers_for_models_of_several_sizes(
     assert export(runs, name, 1, tmp_path / "int8", storage="int8").validation["auc"] is None
 
 
+@pytest.mark.slow
 def test_what_cannot_be_rounded_is_refused(
     several_sizes: tuple[Path, str], trained: Callable[..., tuple[Path, str]], tmp_path: Path
 ) -> None:
@@ -354,6 +355,7 @@ def test_a_damaged_export_is_noticed(trained: Callable[..., tuple[Path, str]], t
         Deployed.open(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_model_of_ratings_without_numbers_scores_the_formats_that_it_was_prepared_from(
     tmp_path: Path,
 ) -> None:

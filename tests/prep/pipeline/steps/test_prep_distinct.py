@@ -84,6 +84,7 @@ def test_merged_runs_count_training_rows_only(tmp_path: Path, limit: int) -> Non
     assert np.concatenate([part.clicks for part in found]).tolist() == [(clicked == w).sum() for w in words]
 
 
+@pytest.mark.slow
 def test_no_file_of_a_run_stays_in_memory(tmp_path: Path) -> None:
     """Else memory would grow with the log: 48 MB of words, counts and clicks are read 60,000 words at a time."""
     rows = 1_000_000

@@ -141,6 +141,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     assert shard(tmp_path / "out").ids.tolist() == [[blake("a")], [0]]
 
 
+@pytest.mark.slow
 def test_any_damage_is_refused_or_set_aside(tmp_path: Path) -> None:
     """Bytes changed, cut out and put in, in files of every format: no other error, and counts that add up."""
     draw = random.Random(1)

@@ -138,6 +138,7 @@ def test_bfloat16_is_rounded_with_the_noise_of_the_plain_path(optimizer: str) ->
     torch.testing.assert_close(ours, theirs, rtol=2**-6, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["robe", "robe, ragged, sign", "hash, odd dim"])
 def test_int8_is_stepped_where_it_was_read_to_the_bits_of_steps_of_the_table(case: str) -> None:
     """While its scale grows and while it does not, with few and with many ids, and with two lookups a step."""

@@ -98,6 +98,7 @@ def test_a_second_driver_is_refused_with_the_firsts_host_and_process(
     assert status(folder.parent, "s")["state"] == "stopped"
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_moved_or_removed_is_noticed_and_not_made_anew(folder: Path, start: Start) -> None:
     driver = start()
     assert line(driver) == "holds"
@@ -154,6 +155,7 @@ def test_machines_without_common_locks_go_by_the_heartbeat(folder: Path, start: 
     assert status(folder.parent, "s")["state"] == "running"  # the second one's: the first has not touched it
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime")
 @pytest.mark.parametrize("jump", ["+2 days", "-2 days"])
 def test_a_clock_that_jumps_does_not_make_status_lie(folder: Path, start: Start, jump: str) -> None:
