@@ -30,8 +30,8 @@ def foreign(doing: str, seed: int | None = None) -> Iterator[None]:
     """Run a block that calls such code.
 
     Args:
-        doing: what is being done, for whoever waits for it.
-        seed: of what it draws; None: it draws as whoever runs the block.
+        doing: what the code does, for the message if it takes long.
+        seed: of the random numbers that it draws; None: those of the surrounding code.
 
     Raises:
         ExitedError: it has ended the program.

@@ -5,7 +5,7 @@
     use(folder)                               # in a worker, a resumed driver, an export: the same code
 
 A study goes on with the code that it began with, on whatever machine, whatever modules of these names that machine has.
-Nobody imports it to read a study.
+Reading a study does not import it.
 """
 
 import atexit

@@ -207,7 +207,7 @@ def _nobody_reaches(path: Path) -> bool:
 
 
 @contextmanager
-def as_nobody(folder: Path, really: bool) -> Iterator[None]:
+def as_another_user(folder: Path, really: bool) -> Iterator[None]:
     """Be a user to whom permissions mean something: root reads whatever it likes."""
     if not really or os.geteuid() != 0:
         yield

@@ -19,7 +19,7 @@ import pytest
 from tests.chaos.damaged.damaged_study import (
     DAMAGES,
     OUTSIDE,
-    as_nobody,
+    as_another_user,
     copy_of,
     damage,
     files,
@@ -182,7 +182,7 @@ def _check(
     if not damage(folder, file, how):
         return []
     wrong = []
-    with as_nobody(there, how == "unreadable"):
+    with as_another_user(there, how == "unreadable"):
         for command, arguments in commands.items():
             said = ask(arguments, there, name)
             if command == "all studies":
@@ -269,7 +269,7 @@ def _resumed(runs: Path, file: str, how: str, ask: Callable[..., Answer], tmp_pa
     folder = copy_of(runs, name, tmp_path / "runs")
     if not damage(folder, file, how):
         return ""
-    with as_nobody(folder.parent, how == "unreadable"):
+    with as_another_user(folder.parent, how == "unreadable"):
         said = ask(("resume", name), folder.parent, name)
     if how == "a link":
         assert (folder.parent / "outside").read_text() == OUTSIDE

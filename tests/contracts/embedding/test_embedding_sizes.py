@@ -24,7 +24,7 @@ MANY = [10**6] * len(CARDINALITIES)
 @pytest.mark.parametrize("factor", [1, 1.5, 4, 50, 1000])
 def test_bytes_fill_the_budget(case, factor):
     method, options = CASES[case]
-    # Nobody wants more rows than there are values.
+    # More rows than there are values are of no use.
     cardinalities = MANY if method == "hot" else CARDINALITIES
     budget = int(factor * smallest_budget(method, cardinalities, DIM, **options))
     size = build(method, cardinalities, DIM, budget, 1, **options).embedding_bytes

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from killed_at_rename import KILLED_AT_RENAME
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline import prep
 from sizewise_prep.pipeline.prep import prepare
@@ -21,24 +22,22 @@ Line = Callable[..., bytes]
 Log = Callable[..., Path]
 
 # Prepares argv[2:] into argv[1] in small pieces, and does what STOP says on the way.
-PROGRAM = """
+PROGRAM = (
+    """
 import json, os, signal, sys
 from sizewise_prep.pipeline import prep
 from sizewise_prep.pipeline.jobs import parts
 from sizewise_prep.raw.files import reader
 parts.PIECE_BYTES, reader.BLOCK_BYTES = 20_000, 5_000
 options = json.loads(os.environ["OPTIONS"])
-left = int(os.environ.get("RENAMES", -1))
-def at(event, arguments):
-    global left
-    if event == "os.rename":
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
+"""
+    + KILLED_AT_RENAME
+    + """
 if __name__ == "__main__":
     sys.addaudithook(at)
     prep.prepare(sys.argv[2:], sys.argv[1], **options)
 """
+)
 
 
 @pytest.fixture

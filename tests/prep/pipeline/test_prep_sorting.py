@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arrow_shards import read_shard
+from killed_at_rename import KILLED_AT_RENAME
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.jobs import sorting
 from sizewise_prep.pipeline.prep import prepare
@@ -40,25 +41,23 @@ ROWS = 900
 TIMES = np.random.default_rng(5).integers(0, 120, ROWS)  # many rows share each
 
 # Prepares argv[2] into argv[1] in small pieces, and is killed before the rename that RENAMES counts down to.
-PROGRAM = """
+PROGRAM = (
+    """
 import json, os, signal, sys
 from sizewise_prep.pipeline import prep
 from sizewise_prep.pipeline.jobs import parts
 from sizewise_prep.raw.files import reader
 from sizewise_prep.raw.layout import Layout
 parts.PIECE_BYTES, reader.BLOCK_BYTES = 4_000, 1_000
-left = int(os.environ["RENAMES"])
-def at(event, arguments):
-    global left
-    if event == "os.rename":
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
+"""
+    + KILLED_AT_RENAME
+    + """
 if __name__ == "__main__":
     sys.addaudithook(at)
     options = json.loads(os.environ["OPTIONS"])
     prep.prepare(sys.argv[3:], sys.argv[1], layout=Layout.load(sys.argv[2]), **options)
 """
+)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ class FewBits(NamedTuple):
 
     @classmethod
     def of(cls, config: TrialConfig, embedding: Embedding, iterations: int) -> "FewBits":
-        """For a trial that begins; its embedding is told so.
+        """Start a trial: its embedding trains in float32 until the change.
 
         Args:
             config: the trial's.

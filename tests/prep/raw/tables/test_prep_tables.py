@@ -34,6 +34,7 @@ from tests.prep.raw.tables.table_logs import (
     shard,
 )
 
+from killed_at_rename import KILLED_AT_RENAME
 from sizewise_core.errors import InputError
 from sizewise_prep.pipeline.prep import prepare
 from sizewise_prep.raw.files.sources import resolve
@@ -155,25 +156,23 @@ def test_types_that_hold_the_same_values(tmp_path: Path) -> None:
     assert train.ids.tolist() == [[blake(text) if text else 0 for text in row] for row in texts]
 
 
-KILLED = """
+KILLED = (
+    """
 import os, signal, sys
 from sizewise_prep.pipeline import prep
 from sizewise_prep.pipeline.jobs import parts
 from sizewise_prep.raw.files import reader
 from sizewise_prep.raw.layout import Layout
 parts.PIECE_BYTES, reader.BLOCK_BYTES = 8_000, 2_000
-left = int(os.environ["RENAMES"])
-def at(event, arguments):
-    global left
-    if event == "os.rename":
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
+"""
+    + KILLED_AT_RENAME
+    + """
 if __name__ == "__main__":
     sys.addaudithook(at)
     layout = Layout.model_validate_json(os.environ["LAYOUT"])
     prep.prepare(sys.argv[2:], sys.argv[1], layout=layout, max_bad_fraction=0.1, shard_rows=150)
 """
+)
 
 
 @pytest.mark.slow
