@@ -32,6 +32,9 @@ def main() -> None:
     )
     parser.add_argument("--labels-epochs", type=int, help="of all others, at most")
     parser.add_argument("--teachers", type=int, default=4)
+    parser.add_argument(
+        "--teacher-model", default="dlrm", help="around the teachers' embeddings: dlrm, deepfm, mlp, ..."
+    )
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rate", type=float, default=0.02)
     parser.add_argument("--only", default="", help="students whose key has this text")
@@ -49,6 +52,8 @@ def main() -> None:
             print(f"{source}: there are no such rows: left out", file=sys.stderr)
             continue
         name = f"planted-{arguments.rows}" if data == "planted" else Path(data).name.partition(".")[0]
+        if arguments.teacher_model != "dlrm":  # other students' records are of other teachers
+            name += f"-{arguments.teacher_model}"
         record = Record.open(arguments.work / name)
         if not arguments.show:
             students = [
@@ -56,8 +61,9 @@ def main() -> None:
                 for training in trainings(arguments.seeds, arguments.epochs, arguments.labels_epochs)
                 if arguments.only in training.key
             ]
+            own = teachers(arguments.teachers, arguments.teacher_model)
             of = Source(source, arguments.rows, arguments.batch, arguments.rate, device)
-            complete(record, of, teachers(arguments.teachers), students, arguments.jobs, until)
+            complete(record, of, own, students, arguments.jobs, until)
         _, known = load(source, arguments.rows, SEED_OF_THE_WORLD, torch.device("cpu"))
         heading = [f"## {name}", "", "; ".join(filter(None, [known, machine()]))]
         kind = "planted" if data == "planted" else "real" if "kaggle_sample" in source else ""

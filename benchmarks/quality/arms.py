@@ -51,9 +51,9 @@ def trainings(seeds: int, epochs: list[int] | None, labels_epochs: int | None) -
                 yield Training(spec, epochs=count, taught=True, falling=True, seed=seed)
 
 
-def teachers(count: int) -> list[Training]:
+def teachers(count: int, model: str = "dlrm") -> list[Training]:
     """The teachers: seeds that no student has."""
-    return [Training(TEACHER, teacher=True, seed=101 + n) for n in range(count)]
+    return [Training(TEACHER, teacher=True, seed=101 + n, model=model) for n in range(count)]
 
 
 def made(spec: Spec, values: Values, seed: int, device: torch.device) -> Method:

@@ -14,6 +14,9 @@ from benchmarks.scale.runs import Training, log_odds, train
 from benchmarks.scale.table import Record
 from benchmarks.scale.training import Schedule, free, mixed
 
+from sizewise.models import build
+from sizewise.models.base import Model
+
 SEED_OF_THE_WORLD = 1
 Make = Callable[[Spec, Values, int, torch.device], Method]
 """Makes a spec's embedding for the values of a data set, with a seed, on a device."""
@@ -48,7 +51,9 @@ def trained(training: Training, of: Source, taught_by: list[Path]) -> Record:
     torch.set_num_threads(1)
     data, _ = load(of.source, of.rows, SEED_OF_THE_WORLD, on)
     method = of.make(training.spec, data.values, training.seed, on)
-    model = method.model(data.train.dense.shape[1])
+    model: Model = method.model(dense := data.train.dense.shape[1])
+    if training.model != "dlrm":
+        model = build(training.model, method.embedding, dense, {}).to(on)
     target = data.train.label
     if training.taught:
         scores = np.mean([np.load(file) for file in taught_by], axis=0)

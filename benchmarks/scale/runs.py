@@ -10,7 +10,7 @@ from benchmarks.scale.table import Evaluation, Record, Result
 from benchmarks.scale.training import Schedule, fit
 from torch import Tensor
 
-from sizewise.models.dlrm import DLRM
+from sizewise.models.base import Model
 
 SCORED_AT_ONCE = 1 << 17
 
@@ -26,6 +26,7 @@ class Training:
         falling: whether the learning rate falls to zero.
         teacher: whether it is one.
         seed: of numbers, hashes and the order of rows.
+        model: around the embedding; a teacher may be another than its students.
     """
 
     spec: Spec
@@ -34,6 +35,7 @@ class Training:
     falling: bool = False
     teacher: bool = False
     seed: int = 1
+    model: str = "dlrm"
 
     @property
     def key(self) -> str:
@@ -43,6 +45,7 @@ class Training:
         if spec.method == "hot":
             parts += [f"f{spec.fingerprint}", f"least{spec.least}", spec.by]
         parts += [f"learnt{spec.learnt:g}"] if spec.learnt else []
+        parts += [self.model] if self.model != "dlrm" else []
         parts += [f"{self.epochs}ep", "taught" if self.taught else "labels"]
         return " ".join([*parts, "falling" if self.falling else "constant", f"seed{self.seed}"])
 
@@ -50,7 +53,7 @@ class Training:
 def train(
     training: Training,
     method: Method,
-    model: DLRM,
+    model: Model,
     data: Data,
     target: Tensor,
     schedule: Schedule,
@@ -107,7 +110,7 @@ def train(
     return results[-1]
 
 
-def log_odds(method: Method, model: DLRM, data: Data, rows_at_once: int = 1 << 18) -> Tensor:
+def log_odds(method: Method, model: Model, data: Data, rows_at_once: int = 1 << 18) -> Tensor:
     """A teacher's log-odds for all training rows, float32 (rows,)."""
     with torch.no_grad():
         return predicted(model, method.train_ids, data.train, rows_at_once)

@@ -16,7 +16,7 @@ from benchmarks.scale.arrays import Split
 from benchmarks.scale.methods import Method, ToIds
 from torch import Tensor
 
-from sizewise.models.dlrm import DLRM
+from sizewise.models.base import Model
 from sizewise.training.input.batches import Batch
 from sizewise.training.steps.optimizers import build_optimizer
 from sizewise.training.steps.step import Step
@@ -51,7 +51,7 @@ Watch = Callable[[int, float, float], bool]
 
 
 def fit(
-    method: Method, model: DLRM, rows: Split, target: Tensor, schedule: Schedule, seed: int, watch: Watch
+    method: Method, model: Model, rows: Split, target: Tensor, schedule: Schedule, seed: int, watch: Watch
 ) -> bool:
     """Train.
 
@@ -95,7 +95,7 @@ def fit(
 
 
 def _with_learnt_steps(
-    method: Method, model: DLRM, optimizer: torch.optim.Optimizer, rate: float
+    method: Method, model: Model, optimizer: torch.optim.Optimizer, rate: float
 ) -> torch.optim.Optimizer:
     """Change an embedding in float32 to one of few bits; returns the optimizer, which knows all that it knew."""
     known = {name: optimizer.state[parameter] for name, parameter in model.named_parameters()}
