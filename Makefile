@@ -70,8 +70,10 @@ format: .venv/.installed
 rooms: .venv/.installed
 	@$(BIN)/python -m tests.rooms
 
+# Annotations with names that only type checkers import are shown as they are written; pdoc warns of each.
 api: .venv/.installed
-	$(BIN)/pdoc --docformat google --output-directory build/api sizewise sizewise_prep sizewise_dashboard
+	$(BIN)/pdoc --docformat google --output-directory build/api \
+	  sizewise sizewise_prep sizewise_dashboard sizewise_core
 
 release-check: .venv/.installed
 	$(BIN)/python tests/release_check.py
