@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -138,6 +139,29 @@ def test_each_split_is_sorted(tmp_path: Path, logs: list[str], small_pieces: Non
         )
     else:
         assert max(TIMES[row] for row in rows["train"]) < 48 <= min(TIMES[row] for row in rows["validation"])
+
+
+@pytest.mark.slow
+def test_more_parts_and_shards_than_files_may_be_open(
+    tmp_path: Path, logs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout, options = Layout.load(tmp_path / "log.yaml"), {"sort": True, "tokens": "contiguous"}
+    prepare(logs, tmp_path / "first", layout=layout, shard_rows=25, **options)
+    monkeypatch.setattr("sizewise_prep.pipeline.jobs.parts.PIECE_BYTES", 800)
+    monkeypatch.setattr("sizewise_prep.raw.files.reader.BLOCK_BYTES", 400)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = set(map(int, os.listdir("/proc/self/fd")))
+    free = [number for number in range(len(taken) + 25) if number not in taken]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[24], before[1]))  # so many may be opened
+    try:
+        prepare(logs, tmp_path / "second", layout=layout, shard_rows=25, **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    found = [contents(tmp_path / name) for name in ("first", "second")]
+    assert len(found[1]) > 36
+    for of_folder in found:  # which says how many pieces the files were read in
+        del of_folder["manifest.json"]
+    assert found[0] == found[1]
 
 
 def test_a_key_need_not_be_a_feature(tmp_path: Path, logs: list[str]) -> None:

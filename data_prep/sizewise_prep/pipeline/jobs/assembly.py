@@ -257,7 +257,7 @@ def _order(job: ShardJob) -> npt.NDArray[np.int64] | None:
     """The order of a shard's rows: for each its position among those of the cuts; None where it is the same."""
     if job.counting:
         return None
-    times = [cut.order.mapped(job.folder)[cut.start : cut.stop] for cut in job.cuts if cut.order]
+    times = [cut.order.between(job.folder, cut.start, cut.stop)[:] for cut in job.cuts if cut.order]
     in_time = np.argsort(np.concatenate(times), kind="stable") if times else None
     if job.shuffle is None:
         return in_time

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from sizewise_core.files.atomic import CACHED, atomic_file
 from sizewise_core.names import PlainPath
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows
+from sizewise_prep.shards.values.stored import read_into
 
 Part = Literal["labels", "dense", "ids"]
 """One of the arrays of `Rows`."""
@@ -110,7 +111,7 @@ def gather(folder: Path, cuts: Sequence[tuple[Spilled, int, int]], part: Part) -
         row_bytes = array[:1].nbytes
         before = {"labels": 0, "dense": 1, "ids": 1 + 4 * first.dense}[part] * spilled.rows
         wanted = (stop - start) * row_bytes
-        _read(folder / spilled.file, before + start * row_bytes, left[:wanted])
+        read_into(folder / spilled.file, before + start * row_bytes, left[:wanted])
         left = left[wanted:]
     return array
 
@@ -132,27 +133,16 @@ def gather_lists(folder: Path, cuts: Sequence[tuple[Spilled, int, int]], column:
     offsets = []
     for spilled, start, stop in cuts:
         of_cut = np.empty(stop - start + 1, np.int64)
-        _read(folder / spilled.file, spilled.before_list(column) + 8 * start, of_cut.view(np.uint8).data)
+        read_into(folder / spilled.file, spilled.before_list(column) + 8 * start, of_cut.view(np.uint8).data)
         offsets.append(of_cut)
     values = np.empty(sum(int(of_cut[-1] - of_cut[0]) for of_cut in offsets), np.uint32)
     left = values.view(np.uint8).data
     for (spilled, _, _), of_cut in zip(cuts, offsets, strict=True):
         before = spilled.before_list(column) + 8 * (spilled.rows + 1)
         wanted = 4 * int(of_cut[-1] - of_cut[0])
-        _read(folder / spilled.file, before + 4 * int(of_cut[0]), left[:wanted])
+        read_into(folder / spilled.file, before + 4 * int(of_cut[0]), left[:wanted])
         left = left[wanted:]
     return ListColumn.of_lengths(np.concatenate([np.diff(of_cut) for of_cut in offsets]), values)
-
-
-def _read(path: Path, start: int, into: memoryview) -> None:
-    """Fill a piece of memory with a file's bytes from `start` on."""
-    with path.open("rb", buffering=0) as stream:
-        stream.seek(start)
-        while into:  # one read returns less than two gibibytes
-            read = stream.readinto(into)
-            if not read:
-                raise OSError(f"{path}: ends too early")
-            into = into[read:]
 
 
 def is_intact(folder: Path, spilled: Spilled) -> bool:

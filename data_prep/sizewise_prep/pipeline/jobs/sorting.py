@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from sizewise_core.files.atomic import CACHED, atomic_file
 from sizewise_core.names import PlainPath
-from sizewise_prep.shards.values.distinct import release
+from sizewise_prep.shards.values.stored import Numbers, Stored, every_nth
 
 Longs = npt.NDArray[np.int64]
 Part = TypeVar("Part")
@@ -55,17 +55,15 @@ class Times(BaseModel):
                 stream.write(data[start : start + CACHED])
         return Times(file=file, rows=len(times), crc32=zlib.crc32(data))
 
-    def mapped(self, folder: Path) -> Longs:
-        """The times, mapped into memory. Raises OSError."""
-        if not self.rows:
-            return np.empty(0, np.int64)
-        return np.memmap(folder / self.file, "<i8", "r", shape=(self.rows,))
+    def between(self, folder: Path, start: int, stop: int) -> Stored:
+        """The times of rows `start` to `stop` (exclusive), to be read."""
+        return Stored(folder / self.file, np.dtype("<i8"), start, stop)
 
     def is_intact(self, folder: Path) -> bool:
         """Whether the file is there and unchanged."""
         try:
-            path = folder / self.file
-            return path.stat().st_size == 8 * self.rows and zlib.crc32(self.mapped(folder).data) == self.crc32
+            times = self.between(folder, 0, self.rows)
+            return times.path.stat().st_size == 8 * self.rows and zlib.crc32(times[:].data) == self.crc32
         except (OSError, ValueError):
             return False
 
@@ -76,7 +74,7 @@ class Segment(Generic[Part]):
 
     part: Part
     start: int
-    times: Longs
+    times: Numbers[np.int64]
 
 
 def ranges(segments: Sequence[Segment[Part]], ends: Sequence[int]) -> Iterator[list[tuple[Part, int, int]]]:
@@ -90,12 +88,10 @@ def ranges(segments: Sequence[Segment[Part]], ends: Sequence[int]) -> Iterator[l
         For each group, part by part, the part and its rows `start` to `stop` (exclusive).
     """
     before = [0] * len(segments)
-    samples = [_sample(segment.times) for segment in segments]
-    every = np.sort(np.concatenate(samples))
+    searched = [_Searched(segment.times) for segment in segments]
+    every = np.sort(np.concatenate([one.sample for one in searched]))
     for end in ends:
-        after = _first(segments, samples, _around(segments, every, end), end)
-        for segment in segments:
-            release(segment.times)
+        after = _first(searched, _around(searched, every, end), end)
         yield [
             (segment.part, segment.start + low, segment.start + high)
             for segment, low, high in zip(segments, before, after, strict=True)
@@ -104,25 +100,35 @@ def ranges(segments: Sequence[Segment[Part]], ends: Sequence[int]) -> Iterator[l
         before = after
 
 
-def _sample(times: Longs) -> Longs:
-    """Every so many times, by which others are found: searching all times would read from all over their file."""
-    sample = np.array(times[_STEP - 1 :: _STEP])
-    release(times)
-    return sample
+class _Searched:
+    """Times of a segment to be searched: a sample of them says which few to read, and those read last are kept."""
+
+    def __init__(self, times: Numbers[np.int64]) -> None:
+        self.sample = every_nth(times, _STEP)
+        self.least, self.most = int(times[:1][0]), int(times[len(times) - 1 :][0])
+        self._times = times
+        self._begin, self._step = 0, times[:_STEP]
+
+    def until(self, time: np.int64, side: Side) -> int:
+        """How many times are before one, or until it (side "right")."""
+        begin = _STEP * int(np.searchsorted(self.sample, time, side))
+        if begin != self._begin:
+            self._begin, self._step = begin, self._times[begin : begin + _STEP]
+        return begin + int(np.searchsorted(self._step, time, side))
 
 
-def _first(
-    segments: Sequence[Segment[Part]], samples: Sequence[Longs], around: tuple[int, int], rows: int
-) -> list[int]:
+def _first(searched: Sequence[_Searched], around: tuple[int, int], rows: int) -> list[int]:
     """How many rows of each segment are among the first so many of all, the last of which is of a time `around`."""
     low, high = around
     while low < high:  # to the time of the last of these rows
         middle = (low + high) // 2
-        if sum(_until(segments, samples, middle, "right")) >= rows:
+        if sum(one.until(np.int64(middle), "right") for one in searched) >= rows:
             high = middle
         else:
             low = middle + 1
-    earlier, until = (_until(segments, samples, low, side) for side in ("left", "right"))
+    time = np.int64(low)
+    earlier = [one.until(time, "left") for one in searched]
+    until = [one.until(time, "right") for one in searched]
     left, found = rows - sum(earlier), []
     for first, last in zip(earlier, until, strict=True):
         found.append(first + min(left, last - first))
@@ -130,25 +136,13 @@ def _first(
     return found
 
 
-def _around(segments: Sequence[Segment[Part]], every: Longs, rows: int) -> tuple[int, int]:
+def _around(searched: Sequence[_Searched], every: Longs, rows: int) -> tuple[int, int]:
     """Two times between which that of the last of the first so many rows lies.
 
     Before a sample there are all rows of its step and of those before it, and in each segment less than a step more.
     """
-    low = min(int(segment.times[0]) for segment in segments)
-    high = max(int(segment.times[-1]) for segment in segments)
-    after, before = -(-rows // _STEP) - 1, rows // _STEP - len(segments) - 1
+    after, before = -(-rows // _STEP) - 1, rows // _STEP - len(searched) - 1
     return (
-        int(every[before]) if 0 <= before < len(every) else low,
-        int(every[after]) if after < len(every) else high,
+        int(every[before]) if 0 <= before < len(every) else min(one.least for one in searched),
+        int(every[after]) if after < len(every) else max(one.most for one in searched),
     )
-
-
-def _until(segments: Sequence[Segment[Part]], samples: Sequence[Longs], time: int, side: Side) -> list[int]:
-    """How many rows of each segment are before a time, or until it (side "right")."""
-    found = []
-    for segment, sample in zip(segments, samples, strict=True):
-        begin = _STEP * int(np.searchsorted(sample, np.int64(time), side))
-        step = segment.times[begin : begin + _STEP]
-        found.append(begin + int(np.searchsorted(step, np.int64(time), side)))
-    return found

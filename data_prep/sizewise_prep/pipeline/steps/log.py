@@ -124,7 +124,7 @@ class Log:
             counts = part.by_split or []
             start, stop = (0, part.rows) if split is None else (sum(counts[:split]), sum(counts[: split + 1]))
             if part.order and start < stop:
-                found.append(Segment(part, start, part.order.mapped(self._folder)[start:stop]))
+                found.append(Segment(part, start, part.order.between(self._folder, start, stop)))
         return found
 
     def rows_by_file(self) -> list[int]:

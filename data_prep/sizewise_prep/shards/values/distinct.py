@@ -10,18 +10,18 @@ for the words of all runs in a range to fit a limit. So memory does not grow wit
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sizewise_core.files.atomic import hashed_file
 from sizewise_prep.raw.parsing.rows import ListColumn
+from sizewise_prep.shards.values.stored import Numbers, Stored, every_nth
 
 Words = npt.NDArray[np.uint32]
 Counts = npt.NDArray[np.int64]
@@ -85,24 +85,22 @@ class Run:
                 writer.write(part.data)
         return Run(path, starts, labels is not None), writer.bytes, writer.sha256
 
-    def column(self, column: int) -> Words:
-        """A column's distinct words, ascending, mapped into memory."""
+    def column(self, column: int) -> Stored:
+        """A column's distinct words, ascending."""
         return self._part(self.starts[column], self.starts[column + 1])
 
-    def counts(self, column: int) -> Words:
-        """How often each of a column's words occurs, mapped into memory; of a counted run only."""
+    def counts(self, column: int) -> Stored:
+        """How often each of a column's words occurs; of a counted run only."""
         shift = self.starts[-1]
         return self._part(shift + self.starts[column], shift + self.starts[column + 1])
 
-    def clicks(self, column: int) -> Words:
+    def clicks(self, column: int) -> Stored:
         """In how many rows with a click each of a column's words occurs; of a counted run only."""
         shift = 2 * self.starts[-1]
         return self._part(shift + self.starts[column], shift + self.starts[column + 1])
 
-    def _part(self, start: int, stop: int) -> Words:
-        if start == stop:
-            return np.empty(0, np.uint32)
-        return np.memmap(self.path, np.uint32, "r", offset=4 * start, shape=(stop - start,))
+    def _part(self, start: int, stop: int) -> Stored:
+        return Stored(self.path, np.dtype(np.uint32), start, stop)
 
 
 def _occurrences(ascending: Words) -> tuple[Words, Words]:
@@ -128,22 +126,22 @@ def _sorted_columns(ids: Words) -> Iterator[Words]:
 
 
 class Piece(NamedTuple):
-    """Words of a run that belong to a range of values: where they begin in the run, and a copy of them, ascending."""
+    """Words of a run that belong to a range of values: where they begin in the run, and the words, ascending."""
 
     start: int
     words: Words
 
 
-def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[Piece]]:
+def ranges(runs: Sequence[Numbers[np.uint32]], limit: int) -> Iterator[list[Piece]]:
     """Cut ascending runs into ranges of values, the same for all runs, each as wide as the limit allows.
 
-    Where a range may end is read off every 512th word of each run, so that of mapped files only the range itself and
-    the ends of its pieces are read, a run at a time.
+    Where a range may end is read off every 512th word of each run, so that of files only the range itself and the ends
+    of its pieces are read, a run at a time.
 
     Yields for each range the piece of each run. A range holds at most `limit` words (or one value, if that alone is in
     more runs); up to 512 more of each run are in memory while its end is found.
     """
-    samples = [_copy(run, slice(_STEP - 1, None, _STEP)) for run in runs]
+    samples = [every_nth(run, _STEP) for run in runs]
     every = np.sort(np.concatenate(samples)) if samples else np.empty(0, np.uint32)
     starts, left = [0] * len(runs), sum(map(len, runs))
     while left:
@@ -154,7 +152,7 @@ def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[Piece]]:
             stop = len(run)
             if beyond < len(every):
                 stop = min(stop, _STEP * (int(np.searchsorted(sample, every[beyond])) + 1))
-            pieces.append(_copy(run, slice(start, stop)))
+            pieces.append(run[start:stop])
         read = sum(map(len, pieces))
         if read > limit:
             together = np.concatenate(pieces)
@@ -165,19 +163,6 @@ def ranges(runs: Sequence[Words], limit: int) -> Iterator[list[Piece]]:
         yield [Piece(start, piece) for start, piece in zip(starts, pieces, strict=True)]
         starts = [start + len(piece) for start, piece in zip(starts, pieces, strict=True)]
         left -= sum(map(len, pieces))
-
-
-def _copy(run: Words, part: slice) -> Words:
-    """Words of a run. What was read of a mapped file leaves memory at once: the system reads far more than is asked."""
-    words = np.array(run[part])
-    release(run)
-    return words
-
-
-def release(values: npt.NDArray[Any]) -> None:
-    """Take what was read of a mapped file out of this process's memory; other arrays are left as they are."""
-    if isinstance(values, np.memmap):
-        values._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # no public name
 
 
 class Merged(NamedTuple):
@@ -215,7 +200,6 @@ def merged(runs: Sequence[Run], column: int, limit: int) -> Iterator[Merged]:
             for position, count, piece in zip(positions, counted, pieces, strict=True):
                 if count is not None:
                     total[position] += count[piece.start : piece.start + len(piece.words)]
-                    release(count)
         yield Merged(words, *totals, [piece.start for piece in pieces], positions)
 
 

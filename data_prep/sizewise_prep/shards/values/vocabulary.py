@@ -204,7 +204,7 @@ def renumber(folder: Path, run: Run, begins: Sequence[int], features: Sequence[W
             ascending, rows = (packed >> np.uint64(32)).astype(np.uint32), packed & np.uint64(0xFFFFFFFF)
             tokens[rows] = of_words[np.cumsum(is_first(ascending)) - 1]
         else:
-            tokens[:] = of_words[np.searchsorted(run.column(column), tokens)]
+            tokens[:] = of_words[np.searchsorted(run.column(column)[:], tokens)]
 
 
 def _ids_file(column: int) -> str:
