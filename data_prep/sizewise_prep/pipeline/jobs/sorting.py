@@ -56,7 +56,12 @@ class Times(BaseModel):
         return Times(file=file, rows=len(times), crc32=zlib.crc32(data))
 
     def between(self, folder: Path, start: int, stop: int) -> Stored:
-        """The times of rows `start` to `stop` (exclusive), to be read."""
+        """The times of some rows, to be read.
+
+        Args:
+            folder: the working folder.
+            start, stop: which rows, `stop` exclusive.
+        """
         return Stored(folder / self.file, np.dtype("<i8"), start, stop)
 
     def is_intact(self, folder: Path) -> bool:

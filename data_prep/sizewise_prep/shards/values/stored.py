@@ -61,6 +61,11 @@ class Stored:
 def read_into(path: Path, start: int, into: memoryview) -> None:
     """Fill a piece of memory with a file's bytes from `start` on.
 
+    Args:
+        path: the file.
+        start: bytes before what is read.
+        into: what to fill.
+
     Raises:
         OSError: the file cannot be read, or ends too early.
     """
@@ -74,7 +79,12 @@ def read_into(path: Path, start: int, into: memoryview) -> None:
 
 
 def every_nth(numbers: Numbers[Kind], step: int) -> npt.NDArray[Kind]:
-    """The last one of every `step` numbers, copied; a last, incomplete step has none."""
+    """The last one of every `step` numbers, copied; a last, incomplete step has none.
+
+    Args:
+        numbers: (n,), in memory or stored.
+        step: how many of them stand for one.
+    """
     block = max(1, _BLOCK // step) * step
     found = [
         np.array(numbers[begin : begin + block][step - 1 :: step]) for begin in range(0, len(numbers), block)
