@@ -31,6 +31,9 @@ _PROPOSED = "`sizewise schema` proposes one"
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")
 
 
+NO_NEWLINES = "lines end with a carriage return alone: convert them, such as with `tr '\\r' '\\n'`"
+
+
 def explained(layout: Layout, row: BadRow, by_schema: bool) -> str:
     """What is wrong with a row, and what to do.
 
@@ -85,7 +88,7 @@ def _cause(layout: Layout, line: bytes, by_schema: bool, first: bool) -> str | N
     if first and (found := text_format(line)):
         return found
     if first and line.strip(b"\r").count(b"\r") > 1:
-        return "lines end with a carriage return alone: convert them, such as with `tr '\\r' '\\n'`"
+        return NO_NEWLINES
     if first and line.count(layout.separator.encode()) != len(layout.columns) - 1 and _is_binary(line):
         return "is not text: give a log, which is text with one row a line"
     if found := _other_separator(layout, line, by_schema, first):

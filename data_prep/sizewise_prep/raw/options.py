@@ -21,6 +21,13 @@ _MOST_BUCKETS = 10_000
 Edge = Annotated[FiniteFloat, Field(ge=-3.4e38, le=3.4e38)]
 
 
+NULLS = (
+    *("NULL", "null", "Null", "(null)", "<null>", "nil", r"\N", "None", "none", "undefined"),
+    *("nan", "NaN", "NAN", "-nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "?", "-"),
+)
+"""Texts that stand for a missing value in somebody's files."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -69,12 +69,23 @@ def refuse_others(folder: Place, held: Settings, asked: Settings) -> None:
         InputError: they differ; the message names each.
     """
     differing = [
-        f"{name} {_shown(getattr(held, name))} instead of {_shown(getattr(asked, name))}"
+        _difference(name, getattr(held, name), getattr(asked, name))
         for name in Settings.model_fields
         if getattr(held, name) != getattr(asked, name)
     ]
     if differing:
         raise InputError(f"{folder}: was made with other settings ({'; '.join(differing)}); {FIX}")
+
+
+def _difference(name: str, held: object, asked: object) -> str:
+    """What a folder was made with, and what it should be."""
+    if not isinstance(held, Layout) or not isinstance(asked, Layout):
+        return f"{name} {_shown(held)} instead of {_shown(asked)}"
+    for column in [*held.columns, *asked.columns]:
+        before, now = (columns.get(column, "absent") for columns in (held.columns, asked.columns))
+        if before != now:
+            return f"in the schema file column {column:.40} was `{before:.30}` instead of `{now:.30}`"
+    return "another schema file"
 
 
 def _shown(value: object) -> str:

@@ -56,7 +56,8 @@ _CERTAIN = {
 }
 _PICKLE = re.compile(rb"\x80[\x02-\x05](\x95|[\]}cX(])", re.DOTALL)
 _MARKUP = re.compile(rb"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
-_JSON_LINE = re.compile(rb'\s*\{\s*("[^"]{0,200}"\s*:|\})')
+_JSON_LINE = re.compile(rb'\s*\{\s*("(?:[^"\\]|\\.){0,200}"\s*:|\})')
+_BOM = b"\xef\xbb\xbf"
 _JSON = re.compile(rb'\s*(\{\s*("|\}|$)|\[\s*[\[{"])')
 _SPARSE = re.compile(rb"[+-]?[01](?:\.0)?(?: +\d+(:\d+)?:[\d.+-][\d.eE+-]*){2,}\s*(?:#|\Z)")
 _UTF16 = (re.compile(rb"(?:[\t\n\r -~]\0){4}"), re.compile(rb"(?:\0[\t\n\r -~]){4}"))
@@ -113,7 +114,7 @@ def table_format(start: bytes, name: str) -> Literal["jsonl", "parquet", "arrow"
         return "arrow"
     if start.startswith(b"\xff\xff\xff\xff"):
         return "arrow stream"
-    line, ended, _ = start.partition(b"\n")
+    line, ended, _ = start.removeprefix(_BOM).lstrip().partition(b"\n")
     whole = not ended or line.rstrip().endswith(b"}")  # or it is one object over many lines
     return "jsonl" if whole and name != "truth.json" and _JSON_LINE.match(line) else None
 

@@ -15,15 +15,10 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from sizewise_prep.raw.columns.series import texts_of
+from sizewise_prep.raw.options import NULLS
 from sizewise_prep.raw.parsing.list_values import as_lists, flattened
 from sizewise_prep.raw.proposing.doubts import doubt_of, is_decorated, mostly_numbers
 from sizewise_prep.raw.values.time_order import looks_like_time
-
-NULLS = (
-    *("NULL", "null", "Null", "(null)", "<null>", "nil", r"\N", "None", "none", "undefined"),
-    *("nan", "NaN", "NAN", "-nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "?", "-"),
-)
-"""Texts that stand for a missing value in somebody's files."""
 
 _LABELS = (
     *("label", "click", "clicked", "is_click", "is_clicked", "clk", "target", "y", "conversion", "converted"),
@@ -73,6 +68,7 @@ _FEW, _MANY = 50, 0.999
 _LEAST_ROWS = 100  # before values that never come again say something
 _LONG_TEXT = 60
 _TIME_VALUES = 1000
+_BEYOND = float(1 << 63)
 _TEMPORAL = (pl.Date, pl.Datetime, pl.Duration, pl.Time)
 
 
@@ -192,6 +188,10 @@ def _of_lists(lists: pl.Series) -> Column:
     """A column of lists."""
     flat, _ = flattened(lists)
     flat = flat.drop_nulls()
+    if flat.dtype in _TEMPORAL:
+        return Column(lists.name, "skip", "lists of times, which are not read", "", flat.n_unique(), 0.0)
+    if flat.dtype == pl.Binary and (flat := texts_of(flat)).null_count():
+        return Column(lists.name, "skip", "lists of bytes that are no text", "", flat.n_unique(), 0.0)
     lengths = lists.list.len().fill_null(0)
     mean, longest = float(lengths.mean() or 0), int(lengths.max() or 0)  # type: ignore[arg-type]
     if not len(flat):
@@ -219,7 +219,8 @@ def _inner_separator(texts: pl.Series) -> str | None:
 
 def _of_integers(name: str, numbers: pl.Series, distinct: int) -> tuple[str, str, str]:
     """Kind, reason and doubt."""
-    if _QUANTITY.search(name) or _CRITEO_NUMBER.fullmatch(name):
+    named = _QUANTITY.search(name) or _CRITEO_NUMBER.fullmatch(name)
+    if named and bool(numbers.is_between(-_BEYOND, _BEYOND, closed="none").all()):
         return "integer", f"integers, a quantity by its name{_negative(numbers)}", ""
     if _ID.search(name):
         return "token", "integers, an id by its name", ""

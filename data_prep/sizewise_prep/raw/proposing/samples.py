@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import islice
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from sizewise_core.errors import InputError
+from sizewise_prep.raw.columns.usual_types import checked, frame, is_readable, usual_batch
+from sizewise_prep.raw.explain import NO_NEWLINES
 from sizewise_prep.raw.files.formats import text_format
 from sizewise_prep.raw.files.reader import Reader
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.proposing.text_form import TextForm, text_form
 from sizewise_prep.raw.tables.arrow_ipc import first_batches
-from sizewise_prep.raw.tables.arrow_types import checked, frame, reason_of
+from sizewise_prep.raw.tables.arrow_types import reason_of
 from sizewise_prep.raw.tables.json_lines import first_fields, no_objects
-from sizewise_prep.raw.tables.parquet import opened
+from sizewise_prep.raw.tables.parquet import batches_of, opened
 
 ROWS = 50_000
 _TEXT_BYTES = 4 << 20
@@ -58,18 +59,20 @@ def sample(raw: RawFile) -> Sample:
         return Sample(kept.cast({name: kinds[name] for name in kept.columns}), unread=unread)
     if raw.format == "parquet":
         with opened(raw) as file:
-            first = islice(file.iter_batches(_BATCH_ROWS, use_threads=False), ROWS // _BATCH_ROWS)
-            batches = [checked(batch) for batch in first]
-            schema = file.schema_arrow
+            schema, batches = file.schema_arrow, []
+            for batch in batches_of(file, _BATCH_ROWS):
+                batches.append(checked(batch))
+                if sum(batch.num_rows for batch in batches) >= ROWS:
+                    break
     else:
         schema, batches = first_batches(raw, ROWS)
     if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
         raise InputError(f"{raw.path:.150}: has two columns {twice[0][:40]!r}: rename one")
-    table = pa.Table.from_batches(batches, schema)
-    batches = table.combine_chunks().to_batches()
-    rows = frame(batches[0] if batches else pa.RecordBatch.from_pylist([], schema))
-    unread = _unread(rows)
-    return Sample(rows.drop(unread), unread=unread)
+    unread = [field.name for field in schema if not is_readable(field.type)]
+    names = [name for name in schema.names if name not in unread]
+    batches = [usual_batch(batch.select(names)) for batch in batches or schema.empty_table().to_batches()]
+    rows = frame(pa.Table.from_batches(batches).combine_chunks().to_batches()[0])
+    return Sample(rows, unread=unread)
 
 
 def _unread(rows: pl.DataFrame) -> list[str]:
@@ -87,9 +90,7 @@ def _of_text(raw: RawFile) -> Sample:
         raise InputError(f"{raw.path}: {what}")
     first, _, _ = block.partition(b"\n")
     if first.rstrip(b"\r").count(b"\r") > 1:
-        raise InputError(
-            f"{raw.path}, line 1: lines end with a carriage return alone: convert them, such as with `tr '\\r' '\\n'`"
-        )
+        raise InputError(f"{raw.path}, line 1: {NO_NEWLINES}")
     if (bad := _not_utf8(block)) is not None:
         raise InputError(
             f"{raw.path}, line {bad}: is not text in UTF-8: convert the file, such as with `iconv -f LATIN1 -t UTF-8`"

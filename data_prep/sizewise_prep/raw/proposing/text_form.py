@@ -11,6 +11,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 
+from sizewise_prep.raw.options import NULLS
+
 _SEPARATORS = "\t,;|\x01 :"
 _LINES = 200
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -66,8 +68,8 @@ def text_form(start: bytes) -> TextForm | None:
     width = Counter(map(len, rows)).most_common(1)[0][0]
     first, rest = rows[0], [row for row in rows[1:] if len(row) == width]
     # One name may be empty: that of pandas' index, or of what is behind a separator at the end of each line.
-    named = first.count("") <= 1 and not any(_NUMBER.fullmatch(field.strip()) for field in first)
     first = first if len(first) == width else [""] * width
+    named = first.count("") <= 1 and _is_of_names(first, rest)
     # A header is text above numbers; where everything is text, names that never come again.
     header = named and (
         any(_NUMBER.fullmatch(row[place]) for row in rest[:20] for place in range(len(row)))
@@ -81,6 +83,20 @@ def text_form(start: bytes) -> TextForm | None:
     return TextForm(
         separator, quotes, header, names, unsure, doubled, len(rows[0]), twice if header else None
     )
+
+
+def _is_of_names(first: list[str], rest: list[list[str]]) -> bool:
+    """Whether a first row may be names: none is a number, or fewer than there are columns of numbers below texts."""
+    numbers = sum(_NUMBER.fullmatch(field.strip()) is not None for field in first)
+    if not numbers or len(set(first)) < len(first):
+        return not numbers
+    texts = [
+        place
+        for place, field in enumerate(first)
+        if not _NUMBER.fullmatch(field.strip()) and field not in ("", *NULLS)
+    ]
+    below = [[row[place] for row in rest if row[place]] for place in texts]
+    return numbers < sum(bool(fields) and all(map(_NUMBER.fullmatch, fields)) for fields in below)
 
 
 def _rows(text: str, separator: str, quotes: bool) -> list[list[str]]:

@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block
+from sizewise_prep.raw.columns.usual_types import checked
 from sizewise_prep.raw.files.sources import RawFile
-from sizewise_prep.raw.tables.arrow_types import checked, reason_of
+from sizewise_prep.raw.tables.arrow_types import reason_of
 from sizewise_prep.raw.tables.frames import TableBlock, TableRows, cut
 
 

@@ -1,19 +1,17 @@
 """What Arrow says of a table's columns, before any row is read.
 
 check(raw, schema, layout, True)           # InputError: a column is absent, or of a type that its kind cannot be
-frame(batch)                               # a record batch as a Polars data frame of types that `converter` knows
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
-import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.columns.kinds import unusable
+from sizewise_prep.raw.columns.usual_types import is_readable, polars_type
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import CRITEO, Layout, quoted
 
@@ -39,8 +37,13 @@ def check(raw: RawFile, schema: pa.Schema, layout: Layout, by_schema: bool) -> N
     for name, kind in layout.kinds.items():
         if kind == "skip":
             continue
-        empty = frame(pa.record_batch([pa.array([], schema.field(name).type)], names=[name]))
-        if wrong := unusable(kind, empty.schema[name], layout.list_form(name)):
+        found = schema.field(name).type
+        wrong = (
+            unusable(kind, polars_type(found), layout.list_form(name))
+            if is_readable(found)
+            else f"holds {str(found)[:30]}, of which no column can be made: make it `skip`"
+        )
+        if wrong:
             raise InputError(f"{raw.path}: column {name:.40} {wrong} in the schema file")
 
 
@@ -92,47 +95,3 @@ def reason_of(error: Exception) -> str:
     """What Arrow says of a damaged file, short and printable."""
     words = "".join(c if c.isprintable() else " " for c in str(error)).split()
     return " ".join(words)[:80]
-
-
-def checked(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch, once nothing in it points out of its buffers; Arrow does not look at that when it reads a file.
-
-    Raises pyarrow.ArrowInvalid.
-    """
-    batch.validate(full=True)
-    return batch
-
-
-def frame(batch: pa.RecordBatch) -> pl.DataFrame:
-    """A record batch in types that `converter` knows."""
-    columns = [usual(_decoded(column)) for column in batch.columns]
-    made = pl.from_arrow(pa.table(columns, names=batch.schema.names))
-    assert isinstance(made, pl.DataFrame)
-    made.columns = batch.schema.names  # Polars has another name for an empty one
-    return made
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    return pc.dictionary_decode(column) if pa.types.is_dictionary(column.type) else column
-
-
-def usual(column: pa.Array) -> pa.Array:
-    """A column in a type that `converter` knows; a dictionary only where it is one of texts or integers."""
-    if pa.types.is_dictionary(column.type):
-        kind = column.type.value_type
-        if kind in (pa.string(), pa.large_string()) or pa.types.is_integer(kind):
-            return column
-        column = _decoded(column)
-    if pa.types.is_float16(column.type):
-        return column.cast(pa.float32())
-    if pa.types.is_decimal256(column.type):
-        try:
-            return column.cast(pa.decimal128(38, column.type.scale))
-        except pa.ArrowInvalid:  # a value is too large
-            return column.cast(pa.float64())
-    if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):
-        column = column.cast(pa.large_list(column.type.value_type))
-    listed = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-    if listed and pa.types.is_decimal256(column.type.value_type):
-        return column.cast(pa.large_list(pa.float64()))
-    return column

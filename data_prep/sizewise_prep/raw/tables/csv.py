@@ -22,7 +22,7 @@ from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block
 from sizewise_prep.raw.columns.fields import Fields, split
 from sizewise_prep.raw.columns.spans import Spans
-from sizewise_prep.raw.explain import bad_header
+from sizewise_prep.raw.explain import NO_NEWLINES, bad_header
 from sizewise_prep.raw.files.reader import MAX_LINE_BYTES, Reader
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
@@ -357,9 +357,14 @@ def header_of(raw: RawFile, layout: Layout) -> tuple[bytes, list[str]]:
     else:
         line = text.partition(b"\n")[0] + b"\n"
     words = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
-    if not layout.quotes:
-        return line, words.split(layout.separator)
-    return line, next(csv.reader([words], delimiter=layout.separator), [])
+    try:
+        if layout.quotes:
+            return line, next(csv.reader([words], delimiter=layout.separator), [])
+    except csv.Error:  # a carriage return outside of quotes
+        raise InputError(f"{raw.path:.120}, line 1: {NO_NEWLINES}") from None
+    if words.count("\r") > 1:
+        raise InputError(f"{raw.path:.120}, line 1: {NO_NEWLINES}")
+    return line, words.split(layout.separator)
 
 
 def _breaks_before(text: bytes, starts: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int64]:

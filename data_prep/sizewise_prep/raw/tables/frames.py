@@ -17,12 +17,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sizewise_prep.raw.columns.usual_types import frame, usual, usual_batch
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.options import NULLS
 from sizewise_prep.raw.parsing.converter import Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Parsed
 from sizewise_prep.raw.reading import Reading
-from sizewise_prep.raw.tables.arrow_types import frame, usual
 
 _VALUE_BYTES = 8  # of a block, roughly, for each value
 _MOST_VALUES = 1 << 19  # in lists, of rows that are worked on at a time
@@ -92,7 +93,7 @@ def cut(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
-        held.append(batch)
+        held.append(usual_batch(batch))
         count += batch.num_rows
         while count >= rows:
             joined = _joined(held)
@@ -113,6 +114,8 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 def bad_value(row: BadRow, by_schema: bool = True) -> str:
     """What is wrong with a row of a table, and what to do."""
     other = ", or give the column another kind (--schema)" if by_schema else ""
+    if by_schema and any(f": {text!r} " in row.fault.detail for text in NULLS):
+        other = ", or name the text among the `nulls` where it stands for no value (--schema)"
     if row.fault.reason == "label" and by_schema:
         other = ", or state what a click is, such as `label >= 4` (--schema)"
     if row.fault.reason == "not_a_list" and by_schema:

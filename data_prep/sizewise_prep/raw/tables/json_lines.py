@@ -7,9 +7,11 @@ true is `true`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import polars as pl
 
@@ -30,7 +32,8 @@ _NESTED = r"\A(?:\[.*\]|\{.*\})\z"
 _SLICE_BYTES = 256 << 10
 _SAMPLE_ROWS = 1000
 _FIRST_BYTES = 256 << 10
-_NOT_STRICT = "holds what JSON does not have, such as NaN or Infinity: write null"
+_BACKSLASH = rb"\\"  # as a string has it
+_NOT_STRICT = "holds what JSON does not have, such as NaN, Infinity or a number like 1e400: write null"
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,23 @@ class _Block:
             frame = pl.read_ndjson(text, schema=dict.fromkeys(wanted, pl.String))
         except (pl.exceptions.PolarsError, ValueError):
             return None
-        return frame.select(wanted)
+        return self._with_lists(frame.select(wanted), text)
+
+    def _with_lists(self, frame: pl.DataFrame, text: bytes) -> pl.DataFrame:
+        """The same, lists with a backslash written anew: Polars leaves out that it is escaped."""
+        names = self.layout.token_lists
+        if not names or _BACKSLASH not in text:
+            return frame
+        lines = text.split(b"\n")[:-1]
+        rows = [row for row, line in enumerate(lines) if _BACKSLASH in line]
+        if len(lines) != frame.height:
+            return frame  # which nobody uses
+        found = [json.loads(lines[row], parse_int=str, object_pairs_hook=_first_ones) for row in rows]
+        for name in names:
+            lists = {row: one.get(name) for row, one in zip(rows, found, strict=True)}
+            written = {row: json.dumps(values) for row, values in lists.items() if isinstance(values, list)}
+            frame = frame.with_columns(frame[name].scatter(list(written), list(written.values())))
+        return frame
 
     def _converted(
         self, frame: pl.DataFrame, lines: list[bytes], numbers: list[int], bad: list[BadRow]
@@ -173,6 +192,11 @@ class JsonRows(TextRows):
         return bad_value(row, self._by_schema)
 
 
+def _first_ones(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, with the first of the values of each name, as Polars reads it."""
+    return dict(reversed(pairs))
+
+
 def first_fields(raw: RawFile) -> pl.DataFrame:
     """The first rows of a file, as far as they are objects, in the types that Polars finds."""
     text = next(iter(Reader(raw, block_bytes=_FIRST_BYTES)), b"")
@@ -215,7 +239,27 @@ def check(raw: RawFile, layout: Layout, by_schema: bool) -> None:
     frame = first_fields(raw)
     if not frame.width:
         return  # reading the rows says why
-    check_names(raw.path, frame.columns, layout, "JSON, an object a line", by_schema)
+    absent = [name for name, kind in layout.kinds.items() if kind != "skip" and name not in frame.columns]
+    later = _found_later(raw, absent)
+    check_names(raw.path, [*frame.columns, *later], layout, "JSON, an object a line", by_schema)
     for name, kind in layout.kinds.items():
+        if name not in frame.columns:
+            continue
         if kind != "skip" and (wrong := unusable(kind, frame.schema[name], layout.list_form(name))):
             raise InputError(f"{raw.path:.120}: field {quoted(name.encode())} {wrong} in the schema file")
+
+
+def _found_later(raw: RawFile, names: list[str]) -> list[str]:
+    """Those of the names that fields have in any row: many programs leave out fields without a value."""
+    forms = {
+        name: {json.dumps(name, ensure_ascii=ascii_).encode() for ascii_ in (True, False)} for name in names
+    }
+    written = {
+        name: re.compile(b"(?:" + b"|".join(map(re.escape, forms[name])) + rb")\s*:") for name in names
+    }
+    found: list[str] = []
+    for text in Reader(raw) if names else ():
+        found += [name for name in names if name not in found and written[name].search(text)]
+        if len(found) == len(names):
+            break
+    return found

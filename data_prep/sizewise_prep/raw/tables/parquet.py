@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block, Stretch
+from sizewise_prep.raw.columns.usual_types import checked
 from sizewise_prep.raw.files.sources import RawFile
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.reading import Reading
-from sizewise_prep.raw.tables.arrow_types import checked, reason_of
+from sizewise_prep.raw.tables.arrow_types import reason_of
 from sizewise_prep.raw.tables.frames import TableBlock, TableRows, block_rows, cut
 
 _BUFFER_BYTES = 1 << 20  # read of a column at a time
@@ -43,6 +44,19 @@ def opened(raw: RawFile, repetitive: Sequence[str] = ()) -> Iterator[pq.ParquetF
             raise InputError(
                 f"{raw.path}: is a Parquet file that cannot be read ({reason_of(error)}); fetch or write it again"
             ) from None
+
+
+def batches_of(
+    file: pq.ParquetFile, rows: int, groups: list[int] | None = None, columns: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Record batches of up to so many rows, of some row groups and columns or of all."""
+    groups = list(range(file.num_row_groups)) if groups is None else groups
+    # Of lists of dictionaries Arrow reads no batch that goes over two row groups.
+    alone = any(
+        pa.types.is_nested(field.type) and "dictionary<" in str(field.type) for field in file.schema_arrow
+    )
+    for some in [[group] for group in groups] if alone else [groups]:
+        yield from file.iter_batches(rows, row_groups=some, columns=columns, use_threads=False)
 
 
 def schema_of(raw: RawFile, layout: Layout | None = None) -> pa.Schema:
@@ -173,13 +187,7 @@ class ParquetRows(TableRows):
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         with opened(self._raw, self._repetitive) as file:
-            batches = file.iter_batches(
-                batch_size=self._block_rows,
-                row_groups=self._groups,
-                columns=self._columns,
-                use_threads=False,
-            )
-            for batch in batches:
+            for batch in batches_of(file, self._block_rows, self._groups, self._columns):
                 yield self._with_folders(checked(batch))
 
     def _with_folders(self, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -63,8 +63,8 @@ def _unescaped(text: str) -> str:
     for read in (json.loads, ast.literal_eval):
         try:
             value = read(text)
+            if isinstance(value, str) and value.encode():  # half a surrogate pair is no text
+                return value
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        if isinstance(value, str) and value.isprintable():
-            return value
     return text[1:-1]

@@ -1,0 +1,59 @@
+"""JSON lines as programs write them: backslashes in lists, fields that come late, marks and blanks before them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.prep.raw.tables.table_logs import blake, shard
+
+from sizewise_core.errors import InputError
+from sizewise_prep.pipeline.prep import prepare
+from sizewise_prep.raw.layout import Layout
+from sizewise_prep.raw.proposing import propose
+
+LAYOUT = Layout(columns={"click": "label", "tags": "tokens", "user": "token", "price": "number"})
+TEXTS = ["\\n", "\n", "C:\\new", "a\\", "\\u0041", '\\"', '"', "\t", "\\\\", "[", "é😀", "1e3"]
+
+
+def test_lists_of_texts_with_backslashes(tmp_path: Path) -> None:
+    rows = [{"click": j % 2, "tags": [text, "x"], "user": text, "price": j} for j, text in enumerate(TEXTS)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(tmp_path / "log.jsonl", tmp_path / "out", layout=LAYOUT, split=f"rows:{len(TEXTS)},0")
+    read = shard(tmp_path / "out")
+    assert read.ids[:, 0].tolist() == [blake(text) for text in TEXTS]
+    assert read.lists[0].used.tolist() == [blake(one) for text in TEXTS for one in (text, "x")]
+
+
+def test_lists_in_text_with_backslashes(tmp_path: Path) -> None:
+    """JSON's texts and Python's, in the cells of a CSV."""
+    layout = LAYOUT.model_copy(update={"separator": ";", "header": True, "quotes": True})
+    cells = [written([text, "x"]).replace('"', '""') for text in TEXTS for written in (json.dumps, repr)]
+    lines = [f'{j % 2};"{cell}";u;1\n' for j, cell in enumerate(cells)]
+    (tmp_path / "log.csv").write_text("click;tags;user;price\n" + "".join(lines))
+    prepare(tmp_path / "log.csv", tmp_path / "out", layout=layout, split=f"rows:{len(cells)},0")
+    wanted = [blake(one) for text in TEXTS for _ in range(2) for one in (text, "x")]
+    assert shard(tmp_path / "out").lists[0].used.tolist() == wanted
+
+
+def test_a_field_may_come_after_the_first_rows(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"click": j % 2, "user": "u"} for j in range(1_500)]
+    rows[-1] |= {"price": 3, "tags": ["a"]}
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert prepare(tmp_path / "log.jsonl", tmp_path / "out", layout=LAYOUT).rows_out == 1_500
+    other = Layout(columns={**LAYOUT.columns, "pric": "number"})
+    with pytest.raises(InputError, match="has no column 'pric'"):
+        prepare(tmp_path / "log.jsonl", tmp_path / "other", layout=other)
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\n", b"  "])
+def test_what_comes_before_the_first_object(before: bytes, tmp_path: Path) -> None:
+    """Also where its first name has a quote in it."""
+    rows = [{'say "x"': 1, "click": j % 2, "user": "u", "price": 1, "tags": []} for j in range(20)]
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    (tmp_path / "log.json").write_bytes(before + text)
+    columns = {**LAYOUT.columns, 'say "x"': "token"}
+    found = prepare(
+        tmp_path / "log.json", tmp_path / "out", layout=Layout(columns=columns), max_bad_fraction=0.1
+    )
+    assert (found.rows_in, found.rows_out) == (20 + before.count(b"\n"), 20)
+    assert propose([tmp_path / "log.json"]).rows == 20
