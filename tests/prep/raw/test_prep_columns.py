@@ -13,12 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sizewise_prep.raw.columns.fields import split
+from sizewise_prep.raw.columns.usual_types import frame, usual
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.options import ListForm
 from sizewise_prep.raw.parsing.converter import Converted, Converter
 from sizewise_prep.raw.parsing.records import records
 from sizewise_prep.raw.plain_text import ByKey
-from sizewise_prep.raw.tables.arrow_types import frame, usual
 from sizewise_prep.raw.tables.csv import _Text
 from sizewise_prep.raw.values import hashing
 from sizewise_prep.raw.values.row_splits import RowSplit

@@ -30,7 +30,12 @@ def is_readable(kind: pa.DataType) -> bool:
 
 def polars_type(kind: pa.DataType) -> pl.DataType:
     """What Polars has for a readable type."""
-    return frame(pa.record_batch([_empty(kind)], names=["values"])).schema["values"]
+    return frame(empty_batch(pa.schema([("values", kind)]))).schema["values"]
+
+
+def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
+    """A record batch of no rows."""
+    return pa.RecordBatch.from_arrays([_empty(field.type) for field in schema], names=schema.names)
 
 
 def checked(batch: pa.RecordBatch) -> pa.RecordBatch:

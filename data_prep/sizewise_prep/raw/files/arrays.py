@@ -23,7 +23,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -220,12 +220,23 @@ def opened(raw: RawFile) -> Iterator[dict[str, Array]]:
                     f"{raw.path:.150}: has no array {absent[0]}; is it a file that DLRM processed?"
                 )
             found = {name: found[member] for member, name in names.items() if member in found}
+        elif "ids" not in found and (number := _absent_list(found)) is not None:
+            raise InputError(
+                f"{raw.parts[-1].path:.150}: has no array {number}; those of a multi-hot day are named 0, 1 and on"
+            )
         rows = {array.shape[0] for array in found.values()}
         if len(rows) != 1:
             raise InputError(
                 f"{raw.path:.150}: the arrays of the log have different numbers of rows; write them again"
             )
         yield found
+
+
+def _absent_list(found: Mapping[str, Array]) -> int | None:
+    """The first number that no array has, where arrays have a higher one, or there is none at all."""
+    numbers = {int(name) for name in found if name.isdecimal()}
+    absent = next(number for number in range(len(numbers) + 1) if number not in numbers)
+    return absent if absent < max(len(numbers), 1) else None
 
 
 def _members(stack: ExitStack, stream: BinaryIO, path: str) -> dict[str, Array]:

@@ -6,6 +6,7 @@ unpacked(stream, codec).read(1 << 20)      # OSError where it is damaged or ends
 
 from __future__ import annotations
 
+import bz2
 import lzma
 import re
 from typing import Any, Protocol, cast
@@ -36,19 +37,52 @@ def codec_of(start: bytes) -> str | None:
 
 def unpacked(stream: Any, codec: str) -> Readable:
     """What a compressed stream holds; several compressed streams one after another count as one."""
-    if codec == "xz":
-        return _Xz(stream)
+    if codec in _DECOMPRESSORS:
+        return _Streams(stream, codec)
     return cast(Readable, pa.CompressedInputStream(pa.PythonFile(stream, "r"), codec))
 
 
-class _Xz:
-    """Arrow does not know xz; Python does."""
+_DECOMPRESSORS: dict[str, Any] = {"xz": lzma.LZMADecompressor, "bz2": bz2.BZ2Decompressor}
+"""Arrow does not know xz, and takes no empty stream of bzip2 among others."""
+_READ_BYTES = 256 << 10
 
-    def __init__(self, stream: Any) -> None:
-        self._file = lzma.LZMAFile(stream)  # noqa: SIM115
+
+class _Streams:
+    """Compressed streams one after another; Python's own readers ignore what is damaged behind the first one."""
+
+    def __init__(self, stream: Any, codec: str) -> None:
+        self._stream, self._codec = stream, codec
+        self._unpacking = _DECOMPRESSORS[codec]()
+        self._left, self._ended = b"", False
 
     def read(self, size: int, /) -> bytes:
-        try:
-            return self._file.read(size)
-        except (lzma.LZMAError, EOFError) as error:
-            raise OSError(str(error)) from None
+        """Up to so many bytes; none at the end. Raises OSError where the streams are damaged."""
+        while not self._ended:
+            if self._unpacking.eof and not self._next():
+                break
+            fresh = self._left
+            if self._unpacking.needs_input and not fresh:
+                fresh = self._stream.read(_READ_BYTES)
+                if not fresh:
+                    raise OSError("ends too early")
+            try:
+                found: bytes = self._unpacking.decompress(fresh, size)
+            except (lzma.LZMAError, ValueError, EOFError) as error:
+                raise OSError(str(error)) from None
+            self._left = self._unpacking.unused_data
+            if found:
+                return found
+        return b""
+
+    def _next(self) -> bool:
+        """Begin with the next stream, if there is one; xz may have zeros between streams."""
+        while True:
+            left = self._left.lstrip(b"\0") if self._codec == "xz" else self._left
+            if left:
+                break
+            self._left = self._stream.read(_READ_BYTES)
+            if not self._left:
+                self._ended = True
+                return False
+        self._left, self._unpacking = left, _DECOMPRESSORS[self._codec]()
+        return True

@@ -39,6 +39,7 @@ _BINARY = {
 _CERTAIN = {
     b"\xfd7zXZ\0": "xz within another compression: unpack the outer one",
     b"\x04\x22\x4d\x18": "an LZ4 file: unpack it with `unlz4`, or compress it with gzip or zstd",
+    b"]\0\0": "an LZMA file: unpack it with `unlzma`, or compress it with xz or zstd",
     b"\xff\x06\0\0sNaPpY": "a Snappy file: unpack it, or compress it with gzip or zstd",
     b"\x1f\x9d": "a file of `compress`: unpack it with `uncompress`",
     b"\x1f\x8b": "gzip within another compression: unpack the outer one",

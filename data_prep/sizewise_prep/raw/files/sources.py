@@ -165,12 +165,20 @@ def _in_folder(source: str) -> list[str]:
     if glob.has_magic(source):
         return []
     where = place(source)
-    if not isinstance(where, Path) or not where.is_dir():
-        return []
-    files = [path for path in where.rglob("*") if path.is_file() and path.name[0] not in "_."]
-    within = [folder for path in files for folder in path.relative_to(where).parts[:-1]]
-    is_table = all(path.suffix == ".parquet" for path in files) and all("=" in folder for folder in within)
-    return [str(path) for path in files] if is_table else []
+    if isinstance(where, Path):
+        files = [str(path) for path in where.rglob("*") if path.is_file()] if where.is_dir() else []
+    else:
+        try:
+            found = storage.matches(f"{source.rstrip('/')}/**") if storage.is_folder(where) else []
+        except OSError:  # which looking at it as a file will say
+            return []
+        folders = {path.rsplit("/", 1)[0] for path in found}
+        files = [path for path in found if path.rstrip("/") not in folders]
+    named = [path for path in files if path.rsplit("/", 1)[-1][:1] not in ("_", ".")]
+    depth = str(where).rstrip("/").count("/") + 1
+    within = [folder for path in named for folder in str(place(path)).split("/")[depth:-1]]
+    is_table = all(path.endswith(".parquet") for path in named) and all("=" in folder for folder in within)
+    return named if is_table else []
 
 
 def _matches(source: str) -> list[str]:
@@ -237,7 +245,10 @@ def _unpacked(raw: RawFile) -> bytes:
         codec = codec_of(stream.read(START_BYTES))
         stream.seek(0)
         try:
-            return bytes(unpacked(stream, codec or "gzip").read(START_BYTES))
+            content, found = unpacked(stream, codec or "gzip"), b""
+            while len(found) < START_BYTES and (part := content.read(START_BYTES - len(found))):
+                found += part
+            return found
         except OSError:
             return b""
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from sizewise_core.errors import InputError
-from sizewise_prep.raw.columns.usual_types import checked, frame, is_readable, usual_batch
+from sizewise_prep.raw.columns.usual_types import checked, empty_batch, frame, is_readable, usual_batch
 from sizewise_prep.raw.explain import NO_NEWLINES
 from sizewise_prep.raw.files.formats import text_format
 from sizewise_prep.raw.files.reader import Reader
@@ -69,10 +69,10 @@ def sample(raw: RawFile) -> Sample:
     if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
         raise InputError(f"{raw.path:.150}: has two columns {twice[0][:40]!r}: rename one")
     unread = [field.name for field in schema if not is_readable(field.type)]
-    names = [name for name in schema.names if name not in unread]
-    batches = [usual_batch(batch.select(names)) for batch in batches or schema.empty_table().to_batches()]
-    rows = frame(pa.Table.from_batches(batches).combine_chunks().to_batches()[0])
-    return Sample(rows, unread=unread)
+    fields = pa.schema([field for field in schema if field.name not in unread])
+    some = [usual_batch(batch.select(fields.names)) for batch in batches if batch.num_rows]
+    joined = pa.Table.from_batches(some).combine_chunks().to_batches()[0] if some else empty_batch(fields)
+    return Sample(frame(joined), unread=unread)
 
 
 def _unread(rows: pl.DataFrame) -> list[str]:

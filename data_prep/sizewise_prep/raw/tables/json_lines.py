@@ -33,7 +33,7 @@ _SLICE_BYTES = 256 << 10
 _SAMPLE_ROWS = 1000
 _FIRST_BYTES = 256 << 10
 _BACKSLASH = rb"\\"  # as a string has it
-_NOT_STRICT = "holds what JSON does not have, such as NaN, Infinity or a number like 1e400: write null"
+_NOT_STRICT = "holds what JSON does not have, such as NaN or Infinity, or a number beyond 1e308: write null"
 
 
 @dataclass(frozen=True)

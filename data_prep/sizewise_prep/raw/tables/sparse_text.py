@@ -115,6 +115,8 @@ def names_of(raw: RawFile) -> set[str]:
 def _entries(line: str, form: str, labelled: bool = True) -> tuple[str, list[_Entry]] | Fault:
     """The label, if there should be one, and the entries of a line, or what is wrong with it."""
     label, *rest = (("" if labelled else "0 ") + line.partition("#")[0]).split() or [""]
+    if not label and line.strip():
+        return Fault("field_count", "is a comment and no row: remove it, such as with `grep -v '^#'`")
     if not label:
         return Fault("field_count", f"is blank; {_FORM[form]} is expected")
     entries = []

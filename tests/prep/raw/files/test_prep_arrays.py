@@ -84,6 +84,18 @@ def test_what_dlrm_processed(tmp_path: Path) -> None:
     assert manifest.sources[0].rows == ROWS
 
 
+@pytest.mark.parametrize(
+    ("names", "absent"), [(["0", "1", "3"], 2), (["cat_0", "cat_1"], 0), (["1", "2"], 0)]
+)
+def test_a_multi_hot_day_without_one_of_its_arrays(
+    names: list[str], absent: int, tmp_path: Path, days: Path
+) -> None:
+    (days / "day_1_sparse.npy").unlink()
+    np.savez(days / "day_1_sparse_multi_hot.npz", **{name: np.ones((ROWS, 2), np.int32) for name in names})
+    with pytest.raises(InputError, match=rf"day_1_sparse_multi_hot\.npz: has no array {absent};"):
+        prepare(days / "day_1_dense.npy", tmp_path / "out", format="torchrec")
+
+
 def test_arrays_that_are_none_are_named(tmp_path: Path, days: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(InputError, match=r"--format parquet: is none of torchrec, dlrm, libsvm, libffm"):

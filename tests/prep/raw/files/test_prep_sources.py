@@ -1,7 +1,9 @@
 """Reading raw files: formats, damage, order."""
 
+import bz2
 import gzip
 import hashlib
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +80,23 @@ def test_a_damaged_gzip_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "log.gz").write_bytes(content)
     with pytest.raises(InputError, match=r"log\.gz: cannot be read as gzip"):
         list(Reader(*resolve(tmp_path / "log.gz")))
+
+
+@pytest.mark.parametrize("compress", [bz2.compress, lzma.compress])
+def test_streams_behind_the_first_one_count(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    """An empty one among them; and none that is damaged is taken for the end."""
+    first, second = TEXT[:1000], TEXT[1000:]
+    content = compress(first) + compress(b"") + compress(second)
+    (tmp_path / "log").write_bytes(content)
+    assert b"".join(Reader(*resolve(tmp_path / "log"), block_bytes=700)) == TEXT
+    for damaged in (
+        compress(first) + b"x" + compress(second),
+        content[:-1],
+        compress(first) + compress(second)[:3],
+    ):
+        (tmp_path / "log").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"log: cannot be read as (bz2|xz) to its end"):
+            list(Reader(*resolve(tmp_path / "log")))
 
 
 def test_an_endless_line_is_refused_in_bounded_memory(
@@ -208,3 +227,16 @@ def test_logs_in_s3_give_the_same_shards(tmp_path: Path, s3: S3Server) -> None:
         resolve("s3://logs/none")
     assert [source.path for source in remote.sources] == ["s3://logs/day_0.tsv", "s3://logs/day_1.tsv"]
     assert [shard.sha256 for shard in remote.files] == [shard.sha256 for shard in local.files]
+
+
+def test_a_folder_of_parquet_files_in_an_object_store() -> None:
+    """With partitions and markers, as a folder on a disk."""
+    files = fsspec.filesystem("memory")
+    content = b"PAR1" + bytes(range(64))
+    for name in ("day=2/a.parquet", "day=10/b.parquet", "_SUCCESS", "day=2/.a.parquet.crc"):
+        files.pipe(f"/stored/table/{name}", content)
+    names = ["day=2/a.parquet", "day=10/b.parquet"]
+    assert [raw.path.partition("table/")[2] for raw in resolve("memory://stored/table")] == names
+    files.pipe("/stored/table/other/c.parquet", content)
+    with pytest.raises(InputError, match="is a folder; name the files in it"):
+        resolve("memory://stored/table")

@@ -41,6 +41,8 @@ READ = {
     "more than 2^53": (each("{click},{user},90071992547409{j:03}"), {"price": "integer"}),
     "64 bits without a sign": (each("{click},{user},18446744073709551{j:03}", "click,user,n_id\n"), {"n_id": "token"}),
     "several nulls": (CSV.replace(",u3,", ",NULL,").replace(",1.5\n", ",\\N\n"), {"user": "token", "price": "number"}),
+    "names that are numbers": (each("{click},{user},1.5,7", "click,12,price,1e3\n"), {"click": "label", "12": "token"}),
+    "beyond 64 bits": (each("{click},{user},18446744073709{j:06}", "click,user,views\n"), {"views": "token"}),
     "n/a": (CSV.replace(",1.5\n", ",n/a\n"), {"price": "number"}),
     "yes and no": (CSV.replace("\n0,", "\nno,").replace("\n1,", "\nyes,"), {"click": "label == yes"}),
     "-1 and 1": (CSV.replace("\n0,", "\n-1,"), {"click": "label > 0"}),
@@ -76,6 +78,9 @@ def proposed(raw: Path) -> Layout:
 
 REFUSED = {
     "two equal names": (CSV.replace("price", "user"), r"log\.csv, line 1: names two columns 'user': rename one"),
+    "carriage returns in a quoted text": (
+        each('"{click}","a",1').replace("\n", "\r"), r"line 1: lines end with a carriage return alone: .* `tr"
+    ),
     "a comment": ("# of 2024\n" + CSV, r"line 1: has 1 fields \('# of 2024'\), and the others have 3: remove it"),
     "carriage returns": (CSV.replace("\n", "\r"), r"line 1: lines end with a carriage return alone: .* `tr"),
     "Latin-1": (each("{click},Caf\xe9 {user},1.5").encode("latin-1"), r"line 2: is not text in UTF-8: .* `iconv"),
