@@ -41,8 +41,8 @@ def check(raw: RawFile, schema: pa.Schema, layout: Layout, by_schema: bool) -> N
         if is_readable(found):
             wrong = unusable(kind, polars_type(found), layout.list_form(name))
         else:
-            what = "lists of lists, or records" if pa.types.is_nested(found) else str(found)[:30]
-            wrong = f"holds {what}, of which no column can be made: make it `skip`"
+            what = str(found).removeprefix("large_")
+            wrong = f"holds {what:.30}, of which no column can be made: make it `skip`"
         if wrong:
             raise InputError(f"{raw.path}: column {name:.40} {wrong} in the schema file")
 
