@@ -41,7 +41,7 @@ READ = {
     "more than 2^53": (each("{click},{user},90071992547409{j:03}"), {"price": "integer"}),
     "64 bits without a sign": (each("{click},{user},18446744073709551{j:03}", "click,user,n_id\n"), {"n_id": "token"}),
     "several nulls": (CSV.replace(",u3,", ",NULL,").replace(",1.5\n", ",\\N\n"), {"user": "token", "price": "number"}),
-    "names that are numbers": (each("{click},{user},1.5,7", "click,12,price,views\n"), {"click": "label", "12": "token"}),
+    "names of digits": (each("{click},{user},1.5,7", "click,12,price,views\n"), {"click": "label", "12": "token"}),
     "beyond 64 bits": (each("{click},{user},18446744073709{j:06}", "click,user,views\n"), {"views": "token"}),
     "n/a": (CSV.replace(",1.5\n", ",n/a\n"), {"price": "number"}),
     "yes and no": (CSV.replace("\n0,", "\nno,").replace("\n1,", "\nyes,"), {"click": "label == yes"}),
