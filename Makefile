@@ -2,7 +2,7 @@
 #   make quickstart   generate logs, prepare shards, run a study, write its report (minutes on two cores)
 #   make test         every test          make lint        ruff, strict types, and that imports go one way
 #   make test-fast    what needs no cluster, browser or study, and of many combinations a few (two minutes)
-#   make test-rest    all other tests, those of the longest files first, so that both processes are busy to the end
+#   make test-rest    all other tests, those of the longest files first, so that all processes are busy to the end
 #   make chaos        the long form of the chaos suite: twenty kills of one study and all that tests do
 #   make bench        CPU benchmarks (minutes), kept in benchmarks/RESULTS.md
 #   make rooms        every folder of the packages with its files and lines
@@ -38,16 +38,21 @@ data/planted/manifest.json: data/planted-raw/truth.json
 
 # COVERAGE="--cov" prints which lines the tests reach, as .ci/run does for the fast ones: measuring costs them half as
 # much time again, and would see little of the slow ones, which run in processes of their own.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# What pytest makes of each test file is kept for the next process, also where Python is told to keep nothing.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+
+# Slow tests wait for much of their time, for Ray, browsers and processes that end: three keep two cores busy. Each
+# takes up to 3 GB; JOBS=2 is for machines with less than 12 GB.
+JOBS ?= 3
 
 test: .venv/.installed
-	$(PYTEST) $(COVERAGE)
+	$(PYTEST) -n $(JOBS) $(COVERAGE)
 
 test-fast: .venv/.installed
-	$(PYTEST) -m "not slow" --combinations few -q $(COVERAGE)
+	$(PYTEST) -n 2 -m "not slow" --combinations few -q $(COVERAGE)
 
 test-rest: .venv/.installed
-	$(PYTEST) --combinations rest -q
+	$(PYTEST) -n $(JOBS) --combinations rest -q
 
 chaos: .venv/.installed
 	$(BIN)/python -m pytest --chaos -s tests/chaos

@@ -28,27 +28,29 @@ from s3_server import S3Server  # found by the line before
 TESTS = Path(__file__).parent
 # `chaos` is a marker already, with a meaning of its own: see pyproject.toml.
 FEW = 2  # combinations of a test's parameters that say whether it works at all
-# Files that take longest (CPU seconds, most first) start first, so that no process is left alone with one in the end.
+# Files that take longest start first, so that no process is left alone with one in the end; those that mostly wait,
+# for Ray and for processes that end, and those that mostly compute take turns, so that some of each run at a time.
 LONGEST = (
     "sizewise/engine/complete/test_study_s3.py",
-    "chaos/test_trials_that_fail.py",
     "sizewise/engine/complete/test_study.py",
     "dashboard/test_dashboard_defects.py",
+    "chaos/test_trials_that_fail.py",
     "sizewise/engine/ray_tune/test_workers.py",
-    "dashboard/in_browser/test_browser_figures.py",
+    "contracts/gradients/test_gradient_contract.py",
     "sizewise/engine/complete/test_cluster_up.py",
-    "sizewise/cli/test_commands_in_terminal.py",
-    "sizewise/models/own/test_own_models.py",
     "chaos/test_kills.py",
-    "dashboard/in_browser/test_browser_pages.py",
-    "chaos/test_killed_students.py",
+    "dashboard/in_browser/test_browser_figures.py",
+    "sizewise/models/own/test_own_models.py",
+    "sizewise/cli/test_commands_in_terminal.py",
     "contracts/embedding/test_embedding_contract.py",
+    "chaos/test_killed_students.py",
     "sizewise/models/own/test_other_distributions.py",
-    "sizewise/export/test_export.py",
+    "dashboard/in_browser/test_browser_pages.py",
     "sizewise/engine/complete/test_hot_study.py",
+    "sizewise/export/test_export.py",
+    "sizewise/engine/ray_tune/test_pruning_on_ray.py",
     "sizewise/embedding/kernels/test_fused.py",
     "contracts/embedding/test_bags_contract.py",
-    "sizewise/engine/ray_tune/test_pruning_on_ray.py",
 )
 FOLDERS = {part for file in TESTS.rglob("test_*.py") for part in file.relative_to(TESTS).parts[:-1]} - {
     "chaos"

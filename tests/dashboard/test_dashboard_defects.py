@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import ARGUMENTS, CHROMIUM, dashboard
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from study_folder import StudyWriter, finished_study
 
@@ -73,11 +73,19 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """What all pages share: Streamlit's and Plotly's scripts, some megabytes, are fetched and compiled once."""
     context = browser.new_context(viewport={"width": 1280, "height": 720})
-    yield context.new_page()
+    yield context
     context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    page = context.new_page()
+    yield page
+    page.close()
 
 
 @contextmanager
@@ -202,8 +210,8 @@ def test_an_empty_study_has_no_axes_and_an_interrupted_one_says_how_to_go_on(
     assert (command.bounding_box() or {})["y"] < 720
 
 
-def test_narrow_screens_have_cards_and_do_not_scroll_sideways(address: str, browser: Browser) -> None:
-    page = browser.new_context(viewport={"width": 390, "height": 844}).new_page()
+def test_narrow_screens_have_cards_and_do_not_scroll_sideways(address: str, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
     for path in ("", "decide?study=methods&view=Pareto front", "trials?study=methods"):
         page.goto(f"{address}/{path}")
         expect(page.locator(".sizewise-facts:visible").first).to_be_visible(timeout=WAIT)

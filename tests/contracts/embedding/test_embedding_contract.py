@@ -152,8 +152,9 @@ def test_any_token_will_do(case):
     embedding = make(case).eval()
     extremes = torch.tensor([[0, 2**32 - 1, 0, 2**32 - 1], [2**32 - 1, 0, 2**31, 2**31 - 1]])
     assert embedding(extremes).isfinite().all()
-    million = torch.randint(0, 2**32, (250_000, 4), generator=torch.Generator().manual_seed(3))
-    assert embedding(million).isfinite().all()
+    # 1.6 million numbers are read, and few cases store as many as 100,000: each of theirs is, many times.
+    drawn = torch.randint(0, 2**32, (25_000, 4), generator=torch.Generator().manual_seed(3))
+    assert embedding(drawn).isfinite().all()
 
 
 @pytest.mark.parametrize("case", HASHED)

@@ -29,6 +29,7 @@ from tests.contracts.gradients.clicks import (
 from tests.contracts.gradients.data_parallel import TRAINED
 from torch import Tensor, nn
 
+from pairwise import every_pair
 from sizewise.embedding import remaining_parameters
 from sizewise.embedding.in_backward import Applied, is_gradient
 
@@ -47,10 +48,9 @@ def moved(model: Clicks, like: Transcription) -> None:
         assert not torch.equal(value, like.values[name]), name
 
 
-@pytest.mark.parametrize("loop", ["zeroed", "set to none", "clipped", "accumulated"])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("case", CASES)
+@every_pair(case=CASES, kind=KINDS, loop=["zeroed", "set to none", "clipped", "accumulated"])
 def test_a_plain_loop_of_torch_optim_learns_what_the_formulas_say(case: str, kind: str, loop: str) -> None:
+    """Every embedding with every optimizer and in every loop, every optimizer in every loop."""
     model = Clicks(case)
     start, theirs = Transcription(model), Transcription(model)
     optimizer = KINDS[kind](model.parameters(), lr=RATES[kind])  # type: ignore[call-arg]
@@ -75,12 +75,11 @@ def test_a_plain_loop_of_torch_optim_learns_what_the_formulas_say(case: str, kin
     theirs.compare(model, case, kind)
 
 
-@pytest.mark.parametrize("accumulated", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("case", CASES)
+@every_pair(case=CASES, kind=KINDS, accumulated=[False, True])
 def test_an_embedding_that_steps_in_its_backward_pass_does_so_at_every_one(
     case: str, kind: str, accumulated: bool
 ) -> None:
+    """Every embedding with every optimizer, and both with gradients of one and of two parts of a batch."""
     model = Clicks(case)
     start, theirs = Transcription(model), Transcription(model)
     own = model.embedding.optimize_in_backward(KINDS[kind], lr=RATES[kind])

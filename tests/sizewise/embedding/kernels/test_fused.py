@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pairwise import every_pair
 from sizewise.embedding import Embedding, build
 from sizewise.embedding.in_backward import is_gradient
 from sizewise.embedding.kernels import cpu
@@ -62,12 +63,11 @@ def threads(count: int) -> Any:
     return Threads()
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("count", [1, 2, 5])
-@pytest.mark.parametrize("streamed", [False, True])
+@every_pair(case=CASES, count=[1, 2, 5], streamed=[False, True])
 def test_vectors_are_the_same_bits_and_gradients_equal(
     case: str, count: int, streamed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Every embedding with every number of threads, and both with results that are streamed and that are not."""
     monkeypatch.setattr(cpu, "STREAMED_BYTES", 0 if streamed else 2**40)
     ids = ids_for(case)
     fused, plain = make(case, True), make(case, False)
@@ -119,10 +119,13 @@ def test_steps_equal_those_of_torch(case: str, optimizer: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
-@pytest.mark.parametrize("case", ["robe, several blocks", "robe, unaligned", "robe, sign", "hash"])
+@every_pair(
+    case=["robe, several blocks", "robe, unaligned", "robe, sign", "hash"],
+    optimizer=["sgd", "adagrad"],
+    storage=["float32", "bfloat16", "int8"],
+)
 def test_any_number_of_threads_steps_to_the_same_bits(case: str, optimizer: str, storage: str) -> None:
+    """Every embedding with every storage, and both with either optimizer."""
     one, _ = trained(case, optimizer, fused=True, storage=storage)
     for count in (2, 3):
         assert torch.equal(trained(case, optimizer, fused=True, count=count, storage=storage)[0], one)
@@ -253,9 +256,7 @@ def test_ids_as_shards_hold_them_are_looked_up_as_they_are(case: str) -> None:
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("storage", ["int4", "int2"])
-@pytest.mark.parametrize("streamed", [False, True])
+@every_pair(case=CASES, storage=["int4", "int2"], streamed=[False, True])
 def test_packed_numbers_are_read_as_the_values_that_they_stand_for(
     case: str, storage: str, streamed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
