@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import ARGUMENTS, CHROMIUM, dashboard
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from study_folder import StudyWriter, finished_study
 
@@ -73,19 +73,11 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """What all pages share: Streamlit's and Plotly's scripts, some megabytes, are fetched and compiled once."""
-    context = browser.new_context(viewport={"width": 1280, "height": 720})
-    yield context
-    context.close()
-
-
 @pytest.fixture
-def page(context: BrowserContext) -> Iterator[Page]:
-    page = context.new_page()
-    yield page
-    page.close()
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 720})
+    yield context.new_page()
+    context.close()
 
 
 @contextmanager
@@ -206,7 +198,7 @@ def test_an_empty_study_has_no_axes_and_an_interrupted_one_says_how_to_go_on(
     page.goto(f"{address}/decide?study=cut")
     expect(page.get_by_text("Interrupted: the process that ran it ended")).to_be_visible(timeout=WAIT)
     command = page.get_by_text("sizewise resume cut").first
-    expect(command).to_be_visible()
+    expect(command).to_be_visible(timeout=WAIT)
     assert (command.bounding_box() or {})["y"] < 720
 
 
