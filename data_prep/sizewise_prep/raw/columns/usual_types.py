@@ -101,7 +101,11 @@ def stored_values(kind: pa.DataType) -> pa.DataType:
 
 
 def _empty(kind: pa.DataType) -> pa.Array:
-    """A column of no values; `pa.array` makes none of some types."""
+    """A column of no values, of lists as long ones; Arrow itself makes none of some types."""
+    if _is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.LargeListArray.from_arrays(pa.array([0], pa.int64()), _empty(kind.value_type))
+    if pa.types.is_dictionary(kind):
+        return pa.DictionaryArray.from_arrays(pa.array([], kind.index_type), _empty(kind.value_type))
     return pa.schema([("values", kind)]).empty_table().column("values").combine_chunks()
 
 

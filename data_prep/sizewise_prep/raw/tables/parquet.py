@@ -49,7 +49,14 @@ def opened(raw: RawFile, repetitive: Sequence[str] = ()) -> Iterator[pq.ParquetF
 def batches_of(
     file: pq.ParquetFile, rows: int, groups: list[int] | None = None, columns: list[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Record batches of up to so many rows, of some row groups and columns or of all."""
+    """The rows of a file.
+
+    Args:
+        file: an open one.
+        rows: of a batch at most.
+        groups: numbers of the row groups that are read; None: all.
+        columns: the columns that are read; None: all.
+    """
     groups = list(range(file.num_row_groups)) if groups is None else groups
     # Of lists of dictionaries Arrow reads no batch that goes over two row groups.
     alone = any(

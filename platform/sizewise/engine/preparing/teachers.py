@@ -30,7 +30,7 @@ from sizewise.training.teachers.teacher_files import FORMATS, file_teacher
 from sizewise.training.teachers.teacher_sources import Source, teacher_of
 from sizewise_core.errors import InputError, shown
 from sizewise_core.files.sealed import DamagedError
-from sizewise_core.stores.storage import Place, exists
+from sizewise_core.stores.storage import Place, exists, place
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 from sizewise_prep.shards.values.vocabulary import Vocabulary
@@ -87,9 +87,28 @@ def _column(name: str, data: str, manifest: Manifest) -> Source:
             f"{shown(name)} is no column of scores of the data, {has}: prepare it with a schema file that calls "
             "the column a `score` (log-odds) or a `probability`"
         )
+    if manifest.layout.kinds[name] == "score" and _are_probabilities(data):
+        raise InputError(
+            f"all scores of column {shown(name)} lie between 0 and 1, as probabilities do: call the column "
+            "`probability` in the schema file, and prepare the data again"
+        )
     return Source(
         kind="column", name=f"column {name}", path="", digest=hashlib.sha256(name.encode()).hexdigest()
     )
+
+
+def _are_probabilities(data: str) -> bool:
+    """Whether the scores beside all training rows are from 0 to 1; those of data in an object store are not read."""
+    folder = place(data)
+    if not isinstance(folder, Path):
+        return False
+    split, ends = Split.open(folder, "train"), set[float]()
+    for index in range(len(split.files)):
+        scores = split.stored(index).scores
+        if scores is None or not 0 <= scores.min() <= scores.max() <= 1:
+            return False
+        ends |= {float(scores.min()), float(scores.max())}
+    return len(ends) > 1
 
 
 def _find(name: str, runs: Place, data: str, manifest: Manifest, own: str) -> Source:

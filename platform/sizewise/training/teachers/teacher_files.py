@@ -141,7 +141,8 @@ def _table(path: Path) -> "pl.DataFrame":
     try:
         if path.suffix == ".csv":  # as text, for the first rows need not look like the others
             return pl.read_csv(path, has_header=not _begins_with_a_number(path), infer_schema=False)
-        return (pl.read_parquet if path.suffix == ".parquet" else pl.read_ipc)(path)
+        with path.open("rb") as stream:  # a name with brackets would be a pattern
+            return (pl.read_parquet if path.suffix == ".parquet" else pl.read_ipc)(stream)
     except pl.exceptions.PolarsError as error:
         reason = " ".join(str(error).split())[:80]
         raise InputError(f"{path}: is no table that can be read ({reason}): {_FIX}") from None

@@ -84,6 +84,9 @@ LISTS: dict[str, Callable[[list[list[int]]], pa.Array]] = {
     "decimals of 64 bits": lambda lists: pa.array(
         [[Decimal(one) for one in values] for values in lists], pa.list_(pa.decimal256(40, 0))
     ),
+    "categories": lambda lists: pl.Series(
+        [[str(one) for one in values] for values in lists], dtype=pl.List(pl.Categorical)
+    ).to_arrow(compat_level=pl.CompatLevel.newest()),
     "texts that are views": lambda lists: pa.array([[str(one) for one in values] for values in lists],
                                                    pa.list_(pa.string_view())),
 }  # fmt: skip

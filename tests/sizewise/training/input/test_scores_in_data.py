@@ -91,6 +91,26 @@ def test_a_column_that_is_no_score_is_refused(data: Path, tmp_path: Path) -> Non
         Layout(columns=two)
 
 
+def test_probabilities_that_are_called_log_odds_are_named(tmp_path: Path) -> None:
+    """As in a file of scores; a single value between 0 and 1 may well be log-odds."""
+    layout = LAYOUT.model_copy(update={"columns": {**COLUMNS, "ctr": "score"}})
+    for name, scores in {
+        "named": np.arange(200) / 200,
+        "fine": np.arange(200) / 100,
+        "same": np.full(200, 0.5),
+    }.items():
+        frame().with_columns(ctr=scores).write_parquet(tmp_path / f"{name}.parquet")
+        prepare(tmp_path / f"{name}.parquet", tmp_path / name, layout=layout, shard_rows=60)
+    with pytest.raises(
+        InputError, match=r"all scores of column 'ctr' lie between 0 and 1, .* call the column `prob"
+    ):
+        teachers.find(
+            ["column:ctr"], tmp_path, str(tmp_path / "named"), Manifest.load(tmp_path / "named"), "a"
+        )
+    for name in ("fine", "same"):
+        teachers.find(["column:ctr"], tmp_path, str(tmp_path / name), Manifest.load(tmp_path / name), "a")
+
+
 @pytest.mark.parametrize(
     ("kind", "bad"), [("probability", ["1.5", "-0.1", "", "x"]), ("score", ["inf", "nan", "", "1e39"])]
 )
