@@ -167,18 +167,18 @@ def one(name: str, folder: str) -> None:
     print(json.dumps({"rows": manifest.rows_out, "seconds": time.perf_counter() - began}))
 
 
-def memory_of(process: psutil.Process) -> tuple[int, int]:
-    """Of a process and all below it, in bytes: the largest one's peak, and the anonymous memory of all together."""
-    peaks, own = [0], 0
+def memory_of(process: psutil.Process) -> tuple[int, int, int]:
+    """Of a process and all below it, in bytes: the largest one's peak, its own, and the anonymous memory of all."""
+    peaks, own = dict[int, int](), 0
     for each in (process, *process.children(recursive=True)):
         try:
             status = Path(f"/proc/{each.pid}/status").read_text()
         except OSError:  # it has ended
             continue
         found = dict(line.split(":", 1) for line in status.splitlines())
-        peaks.append(int(found.get("VmHWM", "0").split()[0]))
+        peaks[each.pid] = int(found.get("VmHWM", "0").split()[0])
         own += int(found.get("RssAnon", "0").split()[0])
-    return max(peaks) * 1024, own * 1024
+    return max(peaks.values(), default=0) * 1024, peaks.get(process.pid, 0) * 1024, own * 1024
 
 
 def measured(name: str, folder: Path) -> dict[str, float]:
@@ -194,8 +194,8 @@ def measured(name: str, folder: Path) -> dict[str, float]:
     text, _ = ran.communicate()
     if ran.returncode:
         raise SystemExit(f"{name}: prepare failed")
-    largest, own = (max(column) for column in zip(*looks, strict=True))
-    return {**json.loads(text), "largest": largest, "own": own}
+    largest, parent, own = (max(column) for column in zip(*looks, strict=True))
+    return {**json.loads(text), "largest": largest, "parent": parent, "own": own}
 
 
 def main() -> None:
@@ -210,7 +210,8 @@ def main() -> None:
 
     print(f"{machine()}; {WORKERS} workers, which may take {MEMORY / 1e9:.0f} GB together\n")
     print(
-        "| format | rows | seconds | largest process | all processes' own |\n| --- | --- | --- | --- | --- |"
+        "| format | rows | seconds | largest process | the first one | all processes' own |\n"
+        "| --- | --- | --- | --- | --- | --- |"
     )
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         for rows in arguments.rows:
@@ -222,7 +223,7 @@ def main() -> None:
                 FORMATS[name].write(blocks(rows_file), rows, folder / "raw")
                 found = measured(name, folder)
                 cells = [name, f"{found['rows']:,}", f"{found['seconds']:,.0f}"]
-                cells += [f"{found[what] / 1e6:,.0f} MB" for what in ("largest", "own")]
+                cells += [f"{found[what] / 1e6:,.0f} MB" for what in ("largest", "parent", "own")]
                 print("| " + " | ".join(cells) + " |", flush=True)
                 shutil.rmtree(folder)
             rows_file.unlink()

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from sizewise_core.files.atomic import write_atomic
+from sizewise_core.machine import allocator
 from sizewise_core.machine.compiled import compiled
 from sizewise_core.names import PlainName
 from sizewise_prep.pipeline.jobs.row_files import Part, Spilled, gather, gather_lists
@@ -255,8 +256,10 @@ def make(job: ShardJob) -> Iterator[Made]:
 
 def _order(job: ShardJob) -> npt.NDArray[np.int64] | None:
     """The order of a shard's rows: for each its position among those of the cuts; None where it is the same."""
-    if job.counting:
+    by_time = any(cut.order for cut in job.cuts)
+    if job.counting or not (by_time or job.shuffle is not None):
         return None
+    allocator.give_back()  # copies of rows leave gaps of many sizes: those of earlier shards would add to this one's
     times = [cut.order.between(job.folder, cut.start, cut.stop)[:] for cut in job.cuts if cut.order]
     in_time = np.argsort(np.concatenate(times), kind="stable") if times else None
     if job.shuffle is None:
