@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sizewise_core.errors import InputError, first_problem
 from sizewise_core.files.yaml_files import line_of, load_yaml
 from sizewise_prep.raw.options import (
+    ANY_LABEL,
     DEFAULT_QUANTILES,
     Bucket,
     Fitted,
@@ -58,7 +59,8 @@ class Layout(BaseModel):
     Attributes:
         separator: one character between the fields of text.
         header: whether each text file's first line names the columns.
-        columns: what each column holds: `label` 0 or 1 (or `label >= 4`, see `LabelRule`); `integer` a signed number
+        columns: what each column holds: `label` 0 or 1 (or `label >= 4`, see `LabelRule`; or `label any`, of two
+            columns or more, of which any makes a click); `integer` a signed number
             of 64 bits and `number` any real one, which become dense columns; a token as `hex` (up to 8 digits),
             `decimal` (up to 4,294,967,295), free `string` (hashed, see `hashing`) or `token` (a string, an integer
             of 64 bits or a truth value, hashed as its text is); `tokens`, any number of these (a list, or text with
@@ -97,7 +99,7 @@ class Layout(BaseModel):
     @model_validator(mode="after")
     def _usable(self) -> Layout:
         for name, kind in self.columns.items():
-            if kind not in KINDS and not label_rule_of(kind):
+            if kind not in (*KINDS, ANY_LABEL) and not label_rule_of(kind):
                 raise ValueError(f"columns.{name:.40}: {no_kind(kind, KINDS)}")
         kinds = list(self.kinds.values())
         if len(self.separator) != 1 or self.separator in '-"\0\r\n' or not self.separator.isascii():
@@ -106,8 +108,10 @@ class Layout(BaseModel):
             )
         if self.separator.isalnum():
             raise ValueError(f"separator {self.separator!r}: letters and digits occur in the fields")
-        if kinds.count("label") != 1:
-            raise ValueError(f"{kinds.count('label')} columns are the label; name one")
+        several = list(self.columns.values()).count(ANY_LABEL)
+        if several == 1 or kinds.count("label") != (several or 1):
+            fix = "name one, or several with `[like, share]: any`, of which one must be 1"
+            raise ValueError(f"{kinds.count('label')} columns are the label; {fix}")
         for what, of in {"weight": ["weight"], "score": SCORES, "time": ["time"]}.items():
             if (count := sum(kind in of for kind in kinds)) > 1:
                 raise ValueError(f"{count} columns are the {what}; name one, and `skip` the others")
@@ -165,6 +169,11 @@ class Layout(BaseModel):
         return next((name for name, kind in self.kinds.items() if kind == "label"), None)
 
     @property
+    def labels(self) -> list[str]:
+        """The label's columns: a row is a click where any of them says so."""
+        return self._of("label")
+
+    @property
     def label_rule(self) -> LabelRule | None:
         """What makes a row a click, where that is more than a 1."""
         return label_rule_of(self.columns[self.label]) if self.label is not None else None
@@ -177,7 +186,7 @@ class Layout(BaseModel):
     @property
     def is_plain(self) -> bool:
         """Whether lines of text in this layout are separated fields without quotes, of kinds that need no table."""
-        more = self.quotes or self.others or self.nulls or self.label_rule or self.label is None
+        more = self.quotes or self.others or self.nulls or self.label_rule or len(self.labels) != 1
         return not more and not any(kind in _OF_TABLES for kind in self.kinds.values())
 
     @property

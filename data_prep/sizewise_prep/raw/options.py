@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 _RULE = re.compile(r"label\s*(>=|<=|==|!=|>|<)\s*(\S(?:.*\S)?)\s*")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 DEFAULT_QUANTILES = 10
+ANY_LABEL = "label any"
+"""The kind of each of several columns, any of which makes a row a click."""
 _MOST_BUCKETS = 10_000
 
 Edge = Annotated[FiniteFloat, Field(ge=-3.4e38, le=3.4e38)]

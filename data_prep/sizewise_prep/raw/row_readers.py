@@ -167,8 +167,8 @@ def for_scoring(raw: RawFile, layout: Layout) -> Layout:
 
         first, names = header_of(raw, layout)
         if not layout.header:
-            label = [layout.label] if layout.label is not None else []
-            return layout.without(label if first.strip() and len(names) == len(layout.columns) - 1 else [])
+            lacks = first.strip() and len(names) == len(layout.columns) - len(layout.labels)
+            return layout.without(layout.labels if lacks else [])
         if len(set(names) & set(layout.columns)) < len(layout.columns) - len(spared):
             return layout  # reading it says what is wrong
     elif raw.format == "jsonl":
@@ -181,7 +181,9 @@ def for_scoring(raw: RawFile, layout: Layout) -> Layout:
         names = list(names_of(raw))
     else:
         names = _table_schema(raw, layout).names
-    return layout.without([name for name in spared if names and name not in names])
+    absent = [name for name in spared if names and name not in names]
+    some = any(name in layout.labels for name in absent)  # of several columns of the label all are needed
+    return layout.without([*absent, *(layout.labels if some else [])])
 
 
 def _reordered(raw: RawFile, layout: Layout) -> bool:

@@ -13,7 +13,14 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from sizewise_core.errors import first_problem
-from sizewise_prep.raw.options import MOST_SEPARATOR, Bucket, ListKind, TransformKind, label_rule_of
+from sizewise_prep.raw.options import (
+    ANY_LABEL,
+    MOST_SEPARATOR,
+    Bucket,
+    ListKind,
+    TransformKind,
+    label_rule_of,
+)
 
 _OPTIONS = {
     "cross": ("of",),
@@ -70,8 +77,11 @@ def spread(document: Mapping[str, Any]) -> dict[str, Any]:
             name: _list_form(["lists", name], form) for name, form in (document.get("lists") or {}).items()
         },
     }
-    kept = {}
+    kept: dict[Any, Any] = {}
     for name, written in columns.items():
+        if isinstance(name, Sequence) and not isinstance(name, str):
+            kept |= _any_of(["columns", name], written, columns)
+            continue
         if not isinstance(written, Mapping):
             kept[name] = written
             continue
@@ -86,6 +96,16 @@ def spread(document: Mapping[str, Any]) -> dict[str, Any]:
         if kind != "cross" and not (kind == "bucket" and options.get("of", name) != name):
             kept[name] = kind
     return {**document, "columns": kept, **{key: value for key, value in made.items() if value}}
+
+
+def _any_of(steps: list[Any], written: Any, columns: Mapping[Any, Any]) -> dict[str, str]:
+    """The kind of each of several columns, any of which makes a row a click."""
+    names = list(steps[1])
+    if written != "any" or len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise FormError(steps, "of two or more columns write `[like, share]: any`, with their names as texts")
+    if twice := [name for name in names if name in columns or names.count(name) > 1]:
+        raise FormError(steps, f"names {twice[0]:.40} twice")
+    return dict.fromkeys(names, ANY_LABEL)
 
 
 def _option(steps: list[Any], kind: Any, options: Mapping[str, Any]) -> tuple[str, Any]:
@@ -200,7 +220,7 @@ def first_error(
             written = str(name).lower() if isinstance(name, bool) else "null" if name is None else str(name)
             wrong = f"quote the key, for it is not text as it is: '{written:.40}': {kind!s:.20}"
             return ["columns", name], wrong
-        if kind not in kinds and not label_rule_of(str(kind)):
+        if kind not in (*kinds, ANY_LABEL) and not label_rule_of(str(kind)):
             return ["columns", name], no_kind(kind, kinds)
     return None
 
@@ -208,7 +228,8 @@ def first_error(
 def no_kind(kind: object, kinds: Sequence[str]) -> str:
     """Why that is no kind."""
     if str(kind).startswith("label"):
-        return f"{kind!s:.40} is no rule: write `label`, or such as `label >= 4` or `label == yes`"
+        rules = "`label >= 4`, `label == yes` or `[like, share]: any`"
+        return f"{kind!s:.40} is no rule: write `label`, or such as {rules}"
     if kind == "cross":
         return "write its columns too, such as {kind: cross, of: [user, item]}"
     near = difflib.get_close_matches(str(kind), kinds, 1)

@@ -121,7 +121,7 @@ class Converter:
         self._split = split
         self._rule = layout.label_rule
         self._kinds = layout.kinds
-        self._label, self._time = layout.label, layout.time
+        self._labels, self._time = layout.labels, layout.time
         self._numbers, self._tokens = layout.numbers, layout.read_tokens
         self._coded: dict[str, tuple[pa.Array, plain.Tokens]] = {}
         self.columns = [name for name, kind in self._kinds.items() if kind != "skip"]
@@ -248,7 +248,9 @@ class Converter:
         time = self._time
         others = next((name for name in found if name != time), None)  # times may be missing
         height = len(found[others].values) if others else len(lists[0].lengths)
-        labels = np.zeros(height, np.uint8) if self._label is None else found[self._label].values
+        labels = np.zeros(height, np.uint8)
+        for name in self._labels:
+            labels |= found[name].values
         dense = np.empty((height, len(self._numbers)), np.float32)
         for place, name in enumerate(self._numbers):
             dense[:, place] = found[name].values
