@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sizewise.embedding.ids.counts import Words
 from sizewise.embedding.ids.hashing import MASK32, FastHash, lowbias32
-from sizewise.embedding.kernels.hot_rows import Lists
+from sizewise.embedding.kernels.hot_rows import Lists, marks_of
 
 Bits = npt.NDArray[np.uint8]
 
@@ -49,7 +49,6 @@ class HotIds(nn.Module):
     begins: Tensor
     spans: Tensor
     places: Tensor
-    buckets: Tensor
     powers: Tensor
     zeros_in: Tensor
     zeros_at: Tensor
@@ -58,6 +57,7 @@ class HotIds(nn.Module):
         super().__init__()
         self.features, self.most, self.bits = features, most, bits
         self.most_in_a_run = 0  # where only the coded list is kept
+        self._marks: Tensor | None = None  # of the places, for kernels on the CPU
         self.hash = FastHash(features, 1, seed)
         # Stored: values of each feature; the lowest bits of all places; the others, in unary.
         self.register_buffer("sizes", torch.zeros(-(-features * most.bit_length() // 8), dtype=torch.uint8))
@@ -68,7 +68,6 @@ class HotIds(nn.Module):
         self.register_buffer("begins", zeros, persistent=False)
         self.register_buffer("spans", zeros.clone(), persistent=False)
         self.register_buffer("places", torch.empty(0, dtype=torch.int32), persistent=False)
-        self.register_buffer("buckets", torch.empty(0, dtype=torch.int32), persistent=False)
         self.register_buffer("powers", 2 ** torch.arange(8), persistent=False)
         self.resize(most)
 
@@ -79,16 +78,17 @@ class HotIds(nn.Module):
 
     @property
     def lists(self) -> Lists:
-        """What kernels look up in."""
-        return Lists(self.begins, self.spans, self.places, self.buckets, self.bits)
+        """What kernels on the CPU look up in."""
+        if self._marks is None:
+            self._marks = marks_of(self.places, self.bits)
+        return Lists(self.begins, self.spans, self.places, self._marks, self.bits)
 
     def resize(self, values: int) -> None:
         """Make room for so many values; what was in the list is gone."""
         self.values = values
         for name, size in {"lows": values * self.bits, "highs": 2 * values}.items():
             setattr(self, name, getattr(self, name).new_zeros(-(-size // 8)))
-        self.places = self.places.new_zeros(values)
-        self.buckets = self.buckets.new_zeros(values + 2)
+        self.places, self._marks = self.places.new_zeros(values), None
 
     def fill(self, features: npt.NDArray[np.int64], ids: Words) -> int:
         """Put values in the list, in the order in which they are given, until it is full.
@@ -160,8 +160,8 @@ class HotIds(nn.Module):
         """Keep the stored form only, in which every lookup then reads what it needs."""
         runs = np.unique(self.places.cpu().numpy()) >> self.bits
         self.most_in_a_run = int(np.bincount(runs).max())
-        for name in ("places", "buckets"):
-            self.register_buffer(name, None, persistent=False)
+        self.register_buffer("places", None, persistent=False)
+        self._marks = None
         byte = np.arange(256)[:, None] >> np.arange(8) & 1
         order = np.argsort(byte, axis=1, kind="stable")  # of each byte's bits, its zeros first
         for name, table in {"zeros_in": 8 - byte.sum(1), "zeros_at": order.ravel()}.items():
@@ -213,10 +213,8 @@ class HotIds(nn.Module):
         if self.sizes.device.type == "meta":
             return
         self._set_sizes(self.decoded_sizes(self.sizes).to(self.sizes.device))
-        places = self.decoded()
-        self.places.copy_(places)
-        runs = torch.arange(self.values + 2, device=places.device) << self.bits
-        self.buckets.copy_(torch.searchsorted(places, runs))
+        self.places.copy_(self.decoded())
+        self._marks = None
 
     def decoded_sizes(self, coded: Tensor) -> Tensor:
         """Values of each feature, int64 (features,) on the CPU, from their stored form."""

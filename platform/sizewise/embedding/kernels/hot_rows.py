@@ -4,7 +4,11 @@
     rows = find(ids, lists, cold)      # uint32 (batch, features)
 
 One pass a chunk of rows computes the hashes, which are vector instructions; a second one looks into the list, whose
-cache lines were asked for meanwhile. Nothing but the rows and a chunk of 32 KB is written.
+cache lines are asked for some dozens ahead. Nothing but the rows and two chunks of 32 KB is written.
+
+How many values share a run of places is random, and so is whether an id is one of them: a search among them would be
+mispredicted at most ids. So where fingerprints are short, every place has a bit, set for those of the list. The number
+of bits below one is the position, found without a branch, in one cache line an id.
 """
 
 from itertools import pairwise
@@ -13,16 +17,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import int64, uint32, uint64
+from numba import int64, types, uint32, uint64
+from numba.extending import intrinsic
 from torch import Tensor
 
 from sizewise.embedding.bags import Bags
 from sizewise.embedding.kernels.blocks.common import mixed
 from sizewise.embedding.kernels.threads import share_out
-from sizewise.embedding.kernels.vectors import prefetch
+from sizewise.embedding.kernels.vectors import inlined, prefetch
 from sizewise_core.machine.compiled import jit
 
 CHUNK = 4096  # ids whose places are computed at a time
+AHEAD = 64  # ids whose cache lines are asked for ahead
+BITS_OF_MARKS = 6  # of a fingerprint: with more, a bit for every place would be more than 16 bytes a value
 IDS_PER_THREAD = 65_536  # fewer do not repay a second thread
 
 Array = npt.NDArray[Any]
@@ -30,13 +37,13 @@ Array = npt.NDArray[Any]
 
 class Lists(NamedTuple):
     """Where each feature's places begin and how many it has, int64 (features,); the sorted places of hot values, int32;
-    where those of each run of 2^bits places begin among them, int32; and the bits.
+    the `marks_of` these, and the bits of a fingerprint.
     """
 
     begins: Tensor
     spans: Tensor
     places: Tensor
-    buckets: Tensor
+    marks: Tensor
     bits: int
 
 
@@ -45,6 +52,76 @@ class Cold(NamedTuple):
 
     first: int
     hashed: int
+
+
+def marks_of(places: Tensor, bits: int) -> Tensor:
+    """What a place is found by.
+
+    Args:
+        places: int32 (values,), ascending, on the CPU; those at the end may be equal.
+        bits: of a fingerprint.
+
+    Returns:
+        int64 (2 n,): for every 64 places their bits, and how many values have places before them. With more than
+        `BITS_OF_MARKS` (values + 2,): where the values of each run of 2^bits places begin.
+    """
+    values, known = len(places), places.numpy().astype(np.int64)
+    if bits > BITS_OF_MARKS:
+        return torch.from_numpy(np.searchsorted(known, np.arange(values + 2) << bits))
+    known = np.unique(known)
+    words = (values << bits >> 6) + 1  # features without values have the place behind all others
+    marks = np.zeros((words, 2), np.int64)
+    np.bitwise_or.at(marks[:, 0], known >> 6, np.int64(1) << (known & 63))
+    marks[:, 1] = np.searchsorted(known, np.arange(words) << 6)
+    return torch.from_numpy(marks.reshape(-1))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _bits_in(typing_context: Any, word: Any) -> Any:
+    """How many bits of a uint64 are set."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        return b.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
+@inlined
+def _by_marks(wanted: Array, others: Array, count: int, marks: Array, out: Array) -> None:
+    """Write the position of each wanted place, or the other number where it is not in the list.
+
+    Args:
+        wanted, others: int64 (count or more,).
+        marks: of 64 places each.
+        out: uint32 (count,).
+    """
+    one = uint64(1)
+    for n in range(count):
+        prefetch(marks, (wanted[min(n + AHEAD, count - 1)] >> 6) * 2)
+        at, bit = (wanted[n] >> 6) * 2, uint64(wanted[n] & 63)
+        word = uint64(marks[at])
+        position = marks[at + 1] + _bits_in(word & ((one << bit) - one))
+        found = int64((word >> bit) & one)
+        out[n] = uint32(others[n] + found * (position - others[n]))
+
+
+@inlined
+def _by_runs(
+    wanted: Array, others: Array, count: int, places: Array, marks: Array, bits: int, out: Array
+) -> None:
+    """The same for longer fingerprints.
+
+    Args: as for `_by_marks`, and the places with their `marks`, of runs.
+    """
+    for n in range(count):
+        prefetch(marks, wanted[min(n + AHEAD, count - 1)] >> bits)
+        place, row = wanted[n], others[n]
+        run = place >> bits
+        for i in range(marks[run], marks[run + 1]):
+            if places[i] == place:
+                row = int64(i)
+                break
+        out[n] = uint32(row)
 
 
 @jit
@@ -57,7 +134,7 @@ def _find(
     begins: Array,
     spans: Array,
     places: Array,
-    buckets: Array,
+    marks: Array,
     bits: int,
     cold_a: Array,
     cold_b: Array,
@@ -67,32 +144,23 @@ def _find(
 ) -> None:
     features = ids.shape[1]
     rows = max(1, CHUNK // features)
-    wanted = np.empty(rows * features, np.int64)
+    wanted, others = np.empty(rows * features, np.int64), np.empty(rows * features, np.int64)
     for start in range(low, high, rows):
-        stop, n = min(start + rows, high), 0
-        for row in range(start, stop):
+        n = 0
+        for row in range(start, min(start + rows, high)):
             for f in range(features):
                 h = mixed(uint32(uint32(uint32(ids[row, f]) * a[f]) + b[f]))
                 wanted[n + f] = begins[f] + int64((uint64(h) * uint64(spans[f])) >> uint64(32))
-            for f in range(features):
-                prefetch(buckets, wanted[n + f] >> bits)
+                others[n + f] = first + f
+            if hashed:
+                for f in range(features):
+                    h = mixed(uint32(uint32(uint32(ids[row, f]) * cold_a[f]) + cold_b[f]))
+                    others[n + f] = first + int64((uint64(h) * uint64(hashed)) >> uint64(32))
             n += features
-        n = 0
-        for row in range(start, stop):
-            for f in range(features):
-                place, found = wanted[n + f], int64(-1)
-                bucket = place >> bits
-                for i in range(buckets[bucket], buckets[bucket + 1]):
-                    if places[i] == place:
-                        found = int64(i)
-                        break
-                if found < 0:
-                    found = int64(first + f)
-                    if hashed:
-                        h = mixed(uint32(uint32(uint32(ids[row, f]) * cold_a[f]) + cold_b[f]))
-                        found = int64(first) + int64((uint64(h) * uint64(hashed)) >> uint64(32))
-                out[row, f] = uint32(found)
-            n += features
+        if bits <= BITS_OF_MARKS:
+            _by_marks(wanted, others, n, marks, out[start * features :])
+        else:
+            _by_runs(wanted, others, n, places, marks, bits, out[start * features :])
 
 
 class RowFinder:
@@ -112,15 +180,13 @@ class RowFinder:
     def __call__(self, ids: Tensor, lists: Lists, cold: Cold) -> Tensor:
         """Rows of ids, int64 or uint32 (batch, features), as uint32 of that shape."""
         rows = torch.empty(ids.shape, dtype=torch.uint32)
-        out, a, b, cold_a, cold_b = rows.numpy(), *self._terms
-        begins, spans, places, buckets = (tensor.numpy() for tensor in lists[:4])
+        out, a, b, cold_a, cold_b = rows.view(-1).numpy(), *self._terms
+        begins, spans, places, marks = (tensor.numpy() for tensor in lists[:4])
         ids_ = ids.contiguous().numpy()
         parts = max(1, min(torch.get_num_threads(), ids.numel() // IDS_PER_THREAD))
 
         def run(low: int, high: int) -> None:
-            _find(
-                ids_, low, high, a, b, begins, spans, places, buckets, lists.bits, cold_a, cold_b, *cold, out
-            )
+            _find(ids_, low, high, a, b, begins, spans, places, marks, lists.bits, cold_a, cold_b, *cold, out)
 
         share_out(len(ids), parts, run)
         return rows
