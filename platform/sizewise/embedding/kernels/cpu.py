@@ -27,18 +27,14 @@ from sizewise.embedding.kernels.blocks.bags import (
     bag_scatter_of,
     packed_bag_lookup_of,
 )
-from sizewise.embedding.kernels.blocks.common import Layout, Shape
+from sizewise.embedding.kernels.blocks.common import Layout, Shape, past_caches
 from sizewise.embedding.kernels.blocks.passes import Read, all_of, threads_for
 from sizewise.embedding.kernels.blocks.runs import NUMBERS_OF_WORD
 from sizewise.embedding.kernels.blocks.single import lookup_of, mark_of, packed_lookup_of, scatter_of
 from sizewise.embedding.kernels.threads import share_out
-from sizewise.embedding.kernels.vectors import WIDEST
 
 # Fewer do not repay a second thread: what it saves is lost again where one core reads what the other has written.
 BLOCKS_PER_THREAD = 65_536
-# So many vectors have left the caches before they are read. Written past them, they take half of the time, as what they
-# overwrite is not fetched.
-STREAMED_BYTES = 2**24
 # A pool of so many times the numbers that a batch reads, or fewer, is worked on completely: to say which runs of it are
 # read takes longer than to pass over the others.
 ALL_RUNS = 2
@@ -101,7 +97,7 @@ class Blocks:
         if isinstance(ids, Ragged):
             return self._lookup_bags(pool, ids)
         vectors = torch.empty(*ids.shape, self.dim)
-        run, out, streamed = lookup_of(self.shape), _array(vectors), _past_caches(vectors)
+        run, out, streamed = lookup_of(self.shape), _array(vectors), past_caches(vectors)
         pool_, ids_, layout = _array(pool), ids.numpy(), self._layout(pool.numel())
         share_out(
             len(ids), self._parts(ids), lambda low, high: run(pool_, ids_, low, high, layout, out, streamed)
@@ -142,7 +138,7 @@ class Blocks:
             return vectors
         vectors = torch.empty(*ids.shape, self.dim)
         run = packed_lookup_of(self.shape, bits, self.align * bits % 8 == 0, len(scales) == 1)
-        out, streamed = _array(vectors), _past_caches(vectors)
+        out, streamed = _array(vectors), past_caches(vectors)
         codes_, ids_ = codes.numpy(), ids.numpy()
         share_out(
             len(ids),
@@ -239,8 +235,3 @@ def _array(tensor: Tensor) -> Array:
     """A flat view of a tensor's memory."""
     flat: Array = tensor.detach().view(-1).numpy()
     return flat
-
-
-def _past_caches(vectors: Tensor) -> bool:
-    """Whether to write vectors past the caches."""
-    return vectors.nbytes > STREAMED_BYTES and vectors.data_ptr() % (4 * WIDEST) == 0

@@ -10,6 +10,7 @@ from pairwise import every_pair
 from sizewise.embedding import Embedding, build
 from sizewise.embedding.in_backward import is_gradient
 from sizewise.embedding.kernels import cpu
+from sizewise.embedding.kernels.blocks import common
 from sizewise.embedding.kernels.threads import share_out
 from sizewise.embedding.storage.quantization import dequantize, quantize
 from sizewise.training.steps.optimizers import build_optimizer
@@ -68,7 +69,7 @@ def test_vectors_are_the_same_bits_and_gradients_equal(
     case: str, count: int, streamed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every embedding with every number of threads, and both with results that are streamed and that are not."""
-    monkeypatch.setattr(cpu, "STREAMED_BYTES", 0 if streamed else 2**40)
+    monkeypatch.setattr(common, "STREAMED_BYTES", 0 if streamed else 2**40)
     ids = ids_for(case)
     fused, plain = make(case, True), make(case, False)
     with threads(count):
@@ -260,7 +261,7 @@ def test_ids_as_shards_hold_them_are_looked_up_as_they_are(case: str) -> None:
 def test_packed_numbers_are_read_as_the_values_that_they_stand_for(
     case: str, storage: str, streamed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu, "STREAMED_BYTES", 0 if streamed else 2**40)
+    monkeypatch.setattr(common, "STREAMED_BYTES", 0 if streamed else 2**40)
     (kind, _, _), ids = CASES[case], ids_for(case)
     bits = {"int4": 4, "int2": 2}[storage]
     embedding = make(case, True)

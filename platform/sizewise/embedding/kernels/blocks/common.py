@@ -9,12 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from numba import int64, uint32, uint64
+from torch import Tensor
 
 from sizewise.embedding.kernels.vectors import WIDEST, add_floats, inlined
 from sizewise_core.machine.compiled import jit
 
 CHUNK_BLOCKS = 4096  # hashed at a time, into 32 KB
 AHEAD = 32  # blocks prefetched ahead: enough loads in flight to hide the latency of the last-level cache
+
+# So many vectors have left the caches before they are read. Written past them, they take half of the time, as what they
+# overwrite is not fetched.
+STREAMED_BYTES = 2**24
 
 Array = npt.NDArray[Any]
 
@@ -57,6 +62,11 @@ class Shape(NamedTuple):
     def of_lines(self) -> bool:
         """Whether every block fills complete cache lines of the vectors."""
         return self.dim % WIDEST == self.block_len % WIDEST == 0
+
+
+def past_caches(vectors: Tensor) -> bool:
+    """Whether to write vectors past the caches."""
+    return vectors.nbytes > STREAMED_BYTES and vectors.data_ptr() % (4 * WIDEST) == 0
 
 
 @jit
