@@ -13,7 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sizewise.embedding import fused
 from sizewise.embedding.kernels import tiles
+from sizewise.embedding.kernels.cpu import Blocks
+from sizewise.embedding.storage.quantization import PACKED
+from sizewise.embedding.storage.table import Table
 from sizewise_core.errors import InputError
 
 STRENGTH = 0.25
@@ -53,6 +57,19 @@ class Tiles(nn.Module):
     def repeats(self) -> bool:
         """Whether there is anything to do."""
         return self.width < self.dim
+
+    def looked_up(self, table: Table, blocks: Blocks, ids: Tensor) -> Tensor:
+        """Vectors of ids over dim, by one kernel where it can.
+
+        Args: as for `fused.vectors`.
+
+        Returns:
+            float32 (batch, features, dim).
+        """
+        at_once = self.repeats and blocks.shape.blocks == 1 and table.storage not in PACKED
+        if at_once and table.weight.device.type not in fused.TRITON_ON:
+            return fused.lookup(table, table(), blocks.repeated(self.dim // self.width, STRENGTH), ids)
+        return self.spread(fused.vectors(table, blocks, ids))
 
     def spread(self, vectors: Tensor) -> Tensor:
         """(..., width) -> (..., dim)."""

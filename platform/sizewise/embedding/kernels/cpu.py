@@ -30,7 +30,14 @@ from sizewise.embedding.kernels.blocks.bags import (
 from sizewise.embedding.kernels.blocks.common import Layout, Shape, past_caches
 from sizewise.embedding.kernels.blocks.passes import Read, all_of, threads_for
 from sizewise.embedding.kernels.blocks.runs import NUMBERS_OF_WORD
-from sizewise.embedding.kernels.blocks.single import lookup_of, mark_of, packed_lookup_of, scatter_of
+from sizewise.embedding.kernels.blocks.single import (
+    lookup_of,
+    mark_of,
+    packed_lookup_of,
+    repeated_lookup_of,
+    repeated_scatter_of,
+    scatter_of,
+)
 from sizewise.embedding.kernels.threads import share_out
 
 # Fewer do not repay a second thread: what it saves is lost again where one core reads what the other has written.
@@ -70,7 +77,9 @@ class Blocks:
     ) -> None:
         self.shape = Shape(dim, block_len, signed, multiplier is not None)
         self.dim, self.block_len, self.align = dim, block_len, align
+        self.copies, self.strength = 1, 1.0
         self._parts_of: dict[tuple[int, int], Blocks] = {}
+        self._repeated: Blocks | None = None
         blocks = -(-dim // block_len)
         kind = np.int64 if multiplier is None else np.uint32
         if multiplier is None:
@@ -92,12 +101,24 @@ class Blocks:
             self._parts_of[first, count] = part
         return self._parts_of[first, count]
 
+    def repeated(self, copies: int, strength: float) -> "Blocks":
+        """The same blocks, whose vectors are looked up as so many copies of themselves times a factor; made once.
+
+        Gradients are those of the copies. For vectors of one block, and not for `Ragged`.
+        """
+        if self._repeated is None:
+            self._repeated = copy(self)
+            self._repeated.copies, self._repeated.strength = copies, strength
+        return self._repeated
+
     def lookup(self, pool: Tensor, ids: Tensor | Ragged) -> Tensor:
-        """The vectors of ids: (batch, features, dim)."""
+        """The vectors of ids: (batch, features, dim), or the copies of `repeated` vectors."""
         if isinstance(ids, Ragged):
             return self._lookup_bags(pool, ids)
-        vectors = torch.empty(*ids.shape, self.dim)
+        vectors = torch.empty(*ids.shape, self.copies * self.dim)
         run, out, streamed = lookup_of(self.shape), _array(vectors), past_caches(vectors)
+        if self.copies > 1:
+            run = repeated_lookup_of(self.shape, self.copies, self.strength)
         pool_, ids_, layout = _array(pool), ids.numpy(), self._layout(pool.numel())
         share_out(
             len(ids), self._parts(ids), lambda low, high: run(pool_, ids_, low, high, layout, out, streamed)
@@ -156,10 +177,12 @@ class Blocks:
         Args:
             sums: float32 (size,), or a view of that, added to in place.
             ids: as they were looked up.
-            gradient: float32 (batch, features, dim).
+            gradient: float32, like what `lookup` returned.
             factor: of the gradient.
         """
         run = (bag_scatter_of if isinstance(ids, Ragged) else scatter_of)(self.shape)
+        if self.copies > 1:
+            run = repeated_scatter_of(self.shape, self.copies, self.strength)
         pooling = (ids.mean,) if isinstance(ids, Ragged) else ()
         sums_, read, layout = _array(sums), _arrays(ids), self._layout(sums.numel())
         values = _array(gradient.contiguous())

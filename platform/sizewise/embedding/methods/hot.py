@@ -185,7 +185,7 @@ class Hot(Embedding):
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the table."""
         if self.fused and fused.valid(self.table.weight, ids):
-            return self.tiles.spread(fused.vectors(self.table, self.blocks, self.addresses(ids)))
+            return self.tiles.looked_up(self.table, self.blocks, self.addresses(ids))
         return self.tiles.spread(self.table.rows(self._rows(ids)))
 
     def lookup_flat(self, values: Tensor, features: Tensor) -> Tensor:

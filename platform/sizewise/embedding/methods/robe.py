@@ -130,7 +130,7 @@ class Robe(Embedding):
     def lookup(self, ids: Tensor) -> Tensor:
         """Blocks of the pool, side by side."""
         if self.fused and self.blocks and fused.valid(self.pool.weight, ids):
-            return self.tiles.spread(fused.vectors(self.pool, self.blocks, ids))
+            return self.tiles.looked_up(self.pool, self.blocks, ids)
         return self._vectors(ids)
 
     def lookup_flat(self, values: Tensor, features: Tensor) -> Tensor:

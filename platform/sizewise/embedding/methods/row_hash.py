@@ -71,7 +71,7 @@ class RowHash(Embedding):
     def lookup(self, ids: Tensor) -> Tensor:
         """Rows of the shared table."""
         if self.fused and fused.valid(self.table.weight, ids):
-            return self.tiles.spread(fused.vectors(self.table, self.blocks, ids))
+            return self.tiles.looked_up(self.table, self.blocks, ids)
         return self._rows(ids)
 
     def lookup_flat(self, values: Tensor, features: Tensor) -> Tensor:

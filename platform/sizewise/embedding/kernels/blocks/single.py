@@ -25,6 +25,7 @@ from sizewise.embedding.kernels.blocks.common import (
     unpack_slowly,
 )
 from sizewise.embedding.kernels.blocks.runs import mark
+from sizewise.embedding.kernels.tiles import fills_lines, fold_floats, repeat_floats
 from sizewise.embedding.kernels.vectors import (
     copy_floats,
     drained,
@@ -125,6 +126,36 @@ def lookup_of(shape: Shape) -> Callable[..., None]:
 
 
 @lru_cache(maxsize=64)
+def repeated_lookup_of(shape: Shape, copies: int, strength: float) -> Callable[..., None]:
+    """The same for vectors of one block, each written so many times, one copy after another, times the strength."""
+    dim, _, signed, hashed = shape
+    total, lines, factor = dim * copies, int(fills_lines(dim, copies)), np.float32(strength)
+
+    @jit
+    def lookup(
+        pool: Array, ids: Array, low: int, high: int, layout: Layout, out: Array, streamed: bool
+    ) -> None:
+        rows, places, _ = _room(ids, 1)
+        at = low * ids.shape[1] * total
+        for first in range(low, high, rows):
+            count = _find(places, ids, (first, min(first + rows, high)), layout, 1, hashed)
+            for n in range(count):
+                coming = places[min(n + AHEAD, count - 1)] >> 1
+                prefetch(pool, coming)
+                prefetch(pool, coming + dim - 1)
+                scale = factor * np.float32(1 - 2 * (places[n] & 1)) if signed else factor
+                if lines and streamed:
+                    repeat_floats(out, at, pool, places[n] >> 1, scale, dim, copies, lines)
+                else:
+                    repeat_floats(out, at, pool, places[n] >> 1, scale, dim, copies, 0)
+                at += total
+        if lines and streamed:
+            drained()
+
+    return lookup  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
 def packed_lookup_of(shape: Shape, bits: int, on_bytes: bool, one_scale: bool) -> Callable[..., None]:
     """The same out of packed codes; `scales` are float32, one for so many (`group`) numbers.
 
@@ -211,6 +242,34 @@ def scatter_of(shape: Shape) -> Callable[..., None]:
                 at = number // blocks * dim + number % blocks * block_len
                 length = last if ragged and number % blocks == blocks - 1 else block_len
                 add_block(sums, place, (low, high), gradient, at, scale, length, (block_len, last))
+
+    return scatter  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=64)
+def repeated_scatter_of(shape: Shape, copies: int, strength: float) -> Callable[..., None]:
+    """The same for what `repeated_lookup_of` has looked up: gradients of copies are added up, times the strength."""
+    dim, _, signed, hashed = shape
+    total, one = dim * copies, np.float32(strength)
+
+    @jit
+    def scatter(
+        sums: Array, ids: Array, low: int, high: int, layout: Layout, gradient: Array, factor: float
+    ) -> None:
+        rows, places, numbers = _room(ids, 1)
+        folded = np.empty(dim, np.float32)
+        for first in range(0, ids.shape[0], rows):
+            before = first * ids.shape[1]
+            chunk = first, min(first + rows, ids.shape[0])
+            kept = _find_within(places, numbers, ids, chunk, (low, high), layout, 1, dim, hashed)
+            for n in range(kept):
+                coming = min(n + AHEAD, kept - 1)
+                prefetch(sums, places[coming] >> 1)
+                prefetch(sums, (places[coming] >> 1) + dim - 1)
+                prefetch(gradient, (before + numbers[coming]) * total)
+                scale = factor * np.float32(1 - 2 * (places[n] & 1)) if signed else factor
+                fold_floats(folded, 0, gradient, (before + numbers[n]) * total, one, dim, copies)
+                add_block(sums, places[n] >> 1, (low, high), folded, 0, scale, dim, (dim, dim))
 
     return scatter  # type: ignore[no-any-return]
 
