@@ -24,8 +24,8 @@ from sizewise.embedding.kernels.blocks.common import (
     place_of,
     unpack_slowly,
 )
+from sizewise.embedding.kernels.blocks.copies import fills_lines, fold_floats, repeat_floats
 from sizewise.embedding.kernels.blocks.runs import mark
-from sizewise.embedding.kernels.tiles import fills_lines, fold_floats, repeat_floats
 from sizewise.embedding.kernels.vectors import (
     copy_floats,
     drained,
