@@ -19,9 +19,8 @@ REPOSITORY = Path(__file__).parents[2]
 _QUIET = ("background-networking", "component-update", "sync", "quic", "gpu")
 ARGUMENTS = ["--no-sandbox", "--no-first-run", *(f"--disable-{part}" for part in _QUIET)]
 ARGUMENTS += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a graphics card
-expect.set_options(
-    timeout=60_000
-)  # milliseconds: other tests run beside these, and a busy machine takes its time
+WAIT = 60_000  # milliseconds, for whatever is expected or done: other tests run beside those of a browser
+expect.set_options(timeout=WAIT)
 
 
 @contextmanager
@@ -73,6 +72,7 @@ def chromium_page(dark: bool = False) -> Iterator[tuple[Page, list[str]]]:
         page = browser.new_page(
             viewport={"width": 1280, "height": 720}, color_scheme="dark" if dark else "light"
         )
+        page.set_default_timeout(WAIT)
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.on("websocket", lambda socket: asked.append(socket.url))

@@ -18,7 +18,7 @@ from urllib.request import urlopen
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser import ARGUMENTS, CHROMIUM, dashboard
+from browser import ARGUMENTS, CHROMIUM, WAIT, dashboard
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from study_folder import StudyWriter, finished_study
@@ -28,7 +28,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found: install Debian's package `chromium`"),
 ]
-WAIT = 60_000
 BASE = "/lab/sizewise"
 DRAWN = ".js-plotly-plot .main-svg"
 
@@ -76,6 +75,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 720})
+    context.set_default_timeout(WAIT)
     yield context.new_page()
     context.close()
 
@@ -340,7 +340,9 @@ def test_more_curves_than_can_be_told_apart_are_bands_of_their_sizes(address: st
 
 def test_notes_are_kept_beside_the_study(address: str, page: Page) -> None:
     page.goto(f"{address}/explore?study=three")
-    page.get_by_role("button", name="Star, tag, note or archive").click(timeout=WAIT)
+    # Room for all of the form, wherever what is still being drawn moves its button.
+    page.set_viewport_size({"width": 1280, "height": 1_600})
+    page.get_by_role("button", name="Star, tag, note or archive").click()
     page.get_by_label("Tags, separated by commas").fill("shipped, May")
     page.get_by_text("Archive: leave it out of lists").click()
     page.get_by_role("button", name="Save").click()

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browser import ARGUMENTS, CHROMIUM, dashboard
+from browser import ARGUMENTS, CHROMIUM, WAIT, dashboard
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from tests.dashboard.in_browser.looking import OpenPage
 
@@ -58,6 +58,7 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
 
     def opened(**options: Any) -> Page:
         contexts.append(chromium.new_context(viewport={"width": 1280, "height": 720}, **options))
+        contexts[-1].set_default_timeout(WAIT)
         page = contexts[-1].new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("websocket", lambda socket: asked.append(socket.url))

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM
+from browser import CHROMIUM, WAIT
 from playwright.sync_api import Page, expect
 
+__all__ = ["NEEDS_BROWSER", "POINTS", "TEXTS", "WAIT", "ZOOM", "OpenPage", "keep", "settle"]
 NEEDS_BROWSER = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found: install Debian's package `chromium`"),
 ]
 OpenPage = Callable[..., Page]
-WAIT = 60_000  # milliseconds: a busy machine takes its time
 
 # every visible piece of text of every figure, with where it stands
 TEXTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot =>
