@@ -127,6 +127,35 @@ def test_a_log_may_begin_like_a_compressed_file(tmp_path: Path, start: str) -> N
     assert train.dense.tolist() == [[7], [8]]
 
 
+def test_a_folder_that_another_schema_file_made_names_the_column(tmp_path: Path) -> None:
+    (tmp_path / "raw.csv").write_text("y,u,n\n" + "".join(f"{j % 2},u{j % 3},{j}\n" for j in range(20)))
+    kinds = {"y": "label", "u": "token", "n": "number"}
+    made = Layout(separator=",", header=True, columns=kinds)
+    prepare(tmp_path / "raw.csv", tmp_path / "out", layout=made)
+    for asked, said in (
+        (
+            made.model_copy(update={"columns": kinds | {"n": "integer"}}),
+            "column n was `number` instead of `integer`",
+        ),
+        (made.model_copy(update={"nulls": ("NA",)}), "another schema file"),
+    ):
+        with pytest.raises(InputError, match=rf"was made with other settings \(.*{said}\)"):
+            prepare(tmp_path / "raw.csv", tmp_path / "out", layout=asked)
+
+
+def test_a_text_that_stands_for_no_value_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "raw.csv").write_text(
+        "y,u,n\n" + "".join(f"{j % 2},u{j % 3},{j}\n" for j in range(20)) + "1,u,NaN\n"
+    )
+    layout = Layout(separator=",", header=True, columns={"y": "label", "u": "token", "n": "number"})
+    with pytest.raises(
+        InputError, match=r"line 22: column n: 'NaN' is not a number; .* name the text among the `nulls`"
+    ):
+        prepare(tmp_path / "raw.csv", tmp_path / "out", layout=layout)
+    read = layout.model_copy(update={"nulls": ("NaN",)})
+    assert prepare(tmp_path / "raw.csv", tmp_path / "other", layout=read).rows_out == 21
+
+
 def test_criteos_layout_needs_no_schema(
     tmp_path: Path, line: Callable[..., bytes], log: Callable[..., Path]
 ) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -343,14 +342,17 @@ def _is_binary(raw: pl.Series) -> bool:
         return raw.n_unique() == 2
     if raw.dtype.is_nested() or raw.dtype in _TEMPORAL:
         return False
-    texts: Sequence[str | None] = raw.cast(pl.String).unique().to_list()
-    known = {(text or "").lower().removesuffix(".0") for text in texts}
+    known = {text or "" for text in _without_zeros(raw).unique().to_list()}
     return known in ({"0", "1"}, {"true", "false"})
 
 
 def _share_of_clicks(raw: pl.Series) -> float:
-    texts = raw.cast(pl.String).str.to_lowercase()
-    return float(texts.is_in(["1", "1.0", "true"]).mean() or 0)  # type: ignore[arg-type]
+    return float(_without_zeros(raw).is_in(["1", "true"]).mean() or 0)  # type: ignore[arg-type]
+
+
+def _without_zeros(raw: pl.Series) -> pl.Series:
+    """Values as texts in lower case, whole numbers without the zeros behind their points."""
+    return raw.cast(pl.String).str.to_lowercase().str.replace(r"\.0+\z", "")
 
 
 def _highest(raw: pl.Series) -> float | None:

@@ -53,9 +53,12 @@ def propose(sources: Sequence[str | Path]) -> Proposal:
     for raw, other in zip(found[1:], samples[1:], strict=False):
         _same_columns(found[0], samples[0], raw, other)
     of_folders = _of_folders(found, first)
+    again = [row % first.rows.height for row in range(of_folders.height)] if of_folders.width else None
     columns = [
         _as_folder(column) if column.name in of_folders.columns else column
-        for column in judged(pl.concat([first.rows, of_folders], how="horizontal"))
+        for column in judged(
+            pl.concat([first.rows if again is None else first.rows[again], of_folders], how="horizontal")
+        )
     ]
     if _is_criteo(first, columns):
         return Proposal("", columns, first.rows.height, [])
@@ -73,7 +76,7 @@ def _of_folders(found: Sequence[RawFile], first: Sample) -> pl.DataFrame:
     """The columns that the names of folders give, such as `day=2024-05-01`: the values of all files in turn."""
     named = [partitions(raw.path) for raw in found if raw.format == "parquet"]
     names = [name for name in (named[0] if named else {}) if name not in [*first.rows.columns, *first.unread]]
-    rows = range(first.rows.height)
+    rows = range(max(first.rows.height, len(named)))
     return pl.DataFrame(
         {name: [named[row % len(named)].get(name) for row in rows] for name in names},
         schema=dict.fromkeys(names, pl.String),

@@ -203,6 +203,18 @@ def test_names_of_folders_are_columns(tmp_path: Path) -> None:
     assert manifest.cardinalities == [9, 1]
 
 
+def test_folders_of_more_files_than_the_first_has_rows(tmp_path: Path) -> None:
+    """All their names count; and a label that is a decimal is one."""
+    clicks = pl.Series(["0", "1"]).str.to_decimal(scale=2)
+    for number in range(4):
+        folder = tmp_path / "log" / f"tier={number}"
+        folder.mkdir(parents=True)
+        pl.DataFrame({"user": ["a", "b"], "click": clicks}).write_parquet(folder / "part.parquet")
+    layout = proposed(tmp_path / "log")
+    assert (layout.columns["click"], layout.columns["tier"]) == ("label", "skip")
+    assert prepare(tmp_path / "log", tmp_path / "out", layout=layout).click_rate == 0.5
+
+
 def test_numbers_of_any_type_mean_the_same_as_their_texts(tmp_path: Path) -> None:
     """Ids beyond 64 bits, or beyond their half, and labels and values that are real numbers."""
     ids = [10**25 + j % 37 for j in ROWS]
