@@ -10,8 +10,8 @@ categories, of which the index is read and whose value must be 1. A field that c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,18 @@ def names_of(raw: RawFile) -> set[str]:
     return found
 
 
+def _indices_of(raw: RawFile, kinds: Mapping[str, Any]) -> dict[str, str]:
+    """The index of each column of which values are read, where all of a log's first rows have the same."""
+    read = {name for name, kind in kinds.items() if kind in _OF_VALUES}
+    found: dict[str, set[str]] = {}
+    for line in _first_lines(raw) if read else ():
+        entries = _entries(line, raw.format, "label" in kinds)
+        for entry in () if isinstance(entries, Fault) else entries[1]:
+            if entry.column in read:
+                found.setdefault(entry.column, set()).add(entry.index)
+    return {name: min(indices) for name, indices in found.items() if len(indices) == 1}
+
+
 def _entries(line: str, form: str, labelled: bool = True) -> tuple[str, list[_Entry]] | Fault:
     """The label, if there should be one, and the entries of a line, or what is wrong with it."""
     label, *rest = (("" if labelled else "0 ") + line.partition("#")[0]).split() or [""]
@@ -140,6 +152,7 @@ class _Block:
     converter: Converter
     kinds: dict[str, Any]
     others: bool = False  # there may be columns that the layout does not name
+    indices: Mapping[str, str] = field(default_factory=dict)  # of columns whose values are read
 
     @property
     def lines(self) -> int:
@@ -176,7 +189,12 @@ class _Block:
         places = np.full(max(numbers) + 1, -1, np.int64)
         places[numbers] = np.arange(len(names))
         kinds = np.array([_KINDS[self.kinds[name]] for name in names])
-        return split(self.text, self.form == "libffm", "label" in self.kinds, places, kinds)
+        found = split(self.text, self.form == "libffm", "label" in self.kinds, places, kinds)
+        for place, name in enumerate(names):
+            if self.kinds[name] == "number" and name in self.indices:
+                index = found.indices[:, place]
+                found.plain[(index >= 0) & (index != int(self.indices[name]))] = False
+        return found
 
     def _at_once(self, found: Split, text: bytes, low: int, high: int, first: int) -> Parsed:
         """Lines `low` to `high`, all of them plain."""
@@ -250,6 +268,13 @@ class _Block:
                     "not_a_token",
                     f"column {entry.column:.20}: has the value {entry.value[:20]!r}; categories have 1",
                 )
+            index = self.indices.get(entry.column, entry.index)
+            if kind in _OF_VALUES and int(index) != int(entry.index):
+                return Fault(
+                    "not_a_number",
+                    f"column {entry.column:.20}: has index {entry.index:.20}, and {index:.20} in the log's first rows: "
+                    "write numbers of 0 too",
+                )
             if kind == "tokens":
                 row.setdefault(entry.column, []).append(entry.index)
             elif entry.column in row:
@@ -274,11 +299,17 @@ class SparseRows(TextRows):
     def __init__(self, reading: Reading) -> None:
         super().__init__(reading)
         self._converter, self._kinds = Converter(reading.layout, reading.split), dict(reading.layout.kinds)
+        self._indices = _indices_of(reading.raw, self._kinds)
 
     def __iter__(self) -> Iterator[Block]:
         for text in self._reader:
             yield _Block(
-                text, self._raw.format, self._converter, self._kinds, self._layout.others is not None
+                text,
+                self._raw.format,
+                self._converter,
+                self._kinds,
+                self._layout.others is not None,
+                self._indices,
             )
 
     def explained(self, row: BadRow) -> str:

@@ -28,7 +28,7 @@ class Split(NamedTuple):
     Attributes:
         plain: (lines,), whether each is plain; the rest is undefined for one that is not.
         labels: (lines,), 0 or 1.
-        indices: (lines, columns), int64, -1 where missing.
+        indices: (lines, columns), int64, -1 where missing; of numbers too.
         numbers: (lines, columns), NaN where missing.
         listed: (values, 3), int64: line, column and index of each value of a list, line by line.
     """
@@ -154,6 +154,7 @@ def _split(
             if kind == NUMBER:
                 good &= np.isnan(numbers[line, column])
                 numbers[line, column] = -number if negative else number
+                indices[line, column] = index
             else:
                 good &= number == 1.0 and not negative
                 if kind == SINGLE:
