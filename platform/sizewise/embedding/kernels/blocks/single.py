@@ -127,7 +127,13 @@ def lookup_of(shape: Shape) -> Callable[..., None]:
 
 @lru_cache(maxsize=64)
 def repeated_lookup_of(shape: Shape, copies: int, strength: float) -> Callable[..., None]:
-    """The same for vectors of one block, each written so many times, one copy after another, times the strength."""
+    """The same for vectors of one block, each written so many times, one copy after another, times the strength.
+
+    Args:
+        shape: of the blocks.
+        copies: of a vector.
+        strength: factor of every number.
+    """
     dim, _, signed, hashed = shape
     total, lines, factor = dim * copies, int(fills_lines(dim, copies)), np.float32(strength)
 
@@ -248,7 +254,10 @@ def scatter_of(shape: Shape) -> Callable[..., None]:
 
 @lru_cache(maxsize=64)
 def repeated_scatter_of(shape: Shape, copies: int, strength: float) -> Callable[..., None]:
-    """The same for what `repeated_lookup_of` has looked up: gradients of copies are added up, times the strength."""
+    """The same for what `repeated_lookup_of` has looked up: gradients of copies are added up, times the strength.
+
+    Args: as for `repeated_lookup_of`.
+    """
     dim, _, signed, hashed = shape
     total, one = dim * copies, np.float32(strength)
 
