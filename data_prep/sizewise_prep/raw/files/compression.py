@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import re
+from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
@@ -42,7 +43,7 @@ def unpacked(stream: Any, codec: str) -> Readable:
     return cast(Readable, pa.CompressedInputStream(pa.PythonFile(stream, "r"), codec))
 
 
-_DECOMPRESSORS: dict[str, Any] = {"xz": lzma.LZMADecompressor, "bz2": bz2.BZ2Decompressor}
+_DECOMPRESSORS: Mapping[str, Any] = {"xz": lzma.LZMADecompressor, "bz2": bz2.BZ2Decompressor}
 """Arrow does not know xz, and takes no empty stream of bzip2 among others."""
 _READ_BYTES = 256 << 10
 

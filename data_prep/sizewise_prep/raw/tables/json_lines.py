@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import polars as pl
 
@@ -192,7 +191,7 @@ class JsonRows(TextRows):
         return bad_value(row, self._by_schema)
 
 
-def _first_ones(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _first_ones(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """An object, with the first of the values of each name, as Polars reads it."""
     return dict(reversed(pairs))
 
