@@ -21,6 +21,7 @@ from sizewise.config.study_file import StudySpec, holds_whole_numbers
 from sizewise.embedding import METHODS, full_bytes, smallest_budget
 from sizewise.embedding.ids.multi_hot import SIZES
 from sizewise.embedding.storage.quantization import PACKED
+from sizewise.embedding.width import checked_width
 from sizewise.models import MODELS, is_own
 from sizewise.store.baselines import BaselineAsked
 from sizewise_core.errors import InputError, shown
@@ -56,6 +57,7 @@ def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
             "data with `sizewise prep --tokens contiguous`, or use another method"
         )
     _check_few_bits(spec, source)
+    _check_widths(spec, source)
     _check_teacher(spec, manifest, source)
     _check_columns(spec, manifest, source)
     _check_lists(spec, manifest, source)
@@ -111,6 +113,21 @@ def _check_few_bits(spec: StudySpec, source: str) -> None:
                 f"{source}: embedding.{name}: says {says}, and storage is {' or '.join(storages)}: leave it out, or "
                 "set storage: int4"
             )
+
+
+def _check_widths(spec: StudySpec, source: str) -> None:
+    """Refuse widths that divide no dim that is searched: no trial could have them."""
+    dims: Any = spec.model.dim
+    for width in ends_of(spec.embedding.options.get("width")):
+        if isinstance(dims, Range):
+            fits = width is None or dims.high // width * width >= dims.low
+        else:
+            fits = width is None or any(dim % width == 0 for dim in ends_of(dims))
+        if not fits:
+            try:
+                checked_width(width, spec.model.largest_dim)
+            except InputError as error:
+                raise InputError(f"{source}: {error}") from None
 
 
 def _check_teacher(spec: StudySpec, manifest: Manifest, source: str) -> None:

@@ -18,7 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sizewise.export.archive import checked
-from sizewise_core.errors import InputError, first_problem
+from sizewise_core.errors import InputError, first_problem, shown
 from sizewise_core.files.sealed import JsonObject
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.dense import restored
@@ -216,7 +216,29 @@ class Deployed:
                 f"takes {takes[0]} dense and {takes[1]} token columns, and the data has {has[0]} and {has[1]}: use "
                 "another model"
             )
+        theirs, ours = _columns(layout), _columns(manifest.layout)
+        for (name, made), (other, made_here) in zip(theirs, ours, strict=True):
+            if name != other:
+                return (
+                    f"takes column {shown(name, 30)} where the data has {shown(other, 30)}: its columns are others, or "
+                    "in another order: use another model, or a file of its scores"
+                )
+            if made != made_here:
+                return (
+                    f"takes column {shown(name, 30)} as its own data had it, and this data was prepared with another "
+                    "kind, other buckets or another cross: use another model, or a file of its scores"
+                )
         return ""
+
+
+def _columns(layout: Layout) -> list[tuple[str, object]]:
+    """A program's columns in the order that it takes them, each with what its tokens are made of."""
+    kinds: dict[str, object] = {
+        name: layout.kinds[name] for name in (*layout.read_tokens, *layout.token_lists)
+    }
+    buckets = {name: (bucket.of, layout.edges(name)) for name, bucket in layout.bucketed.items()}
+    made = kinds | buckets | layout.crosses
+    return [*((name, "") for name in layout.dense), *((name, made[name]) for name in layout.features)]
 
 
 def _raw_lists(lists: Sequence[ListColumn], known: Sequence[npt.NDArray[np.uint32]]) -> list[ListColumn]:

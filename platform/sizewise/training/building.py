@@ -83,8 +83,9 @@ def _check_counts(spec: StudySpec, manifest: Manifest) -> None:
         dim, options = spec.model.largest_dim, spec.embedding.options_of(method)
         tables = full_bytes(manifest.cardinalities, dim)
         budget = max(bytes_of(end, tables) for end in ends_of(spec.search.memory_budget))
-        last = {name: ends_of(field)[-1] for name, field in options.items()}
-        ends = [(name, end) for name, field in options.items() for end in ends_of(field)]
+        fitting = {name: _fitting(name, ends_of(field), dim) for name, field in options.items()}
+        last = {name: ends[-1] for name, ends in fitting.items() if ends}
+        ends = [(name, end) for name, possible in fitting.items() for end in possible]
         for name, end in ends or [("seed", spec.seed)]:
             if (
                 smallest_budget(method, manifest.cardinalities, dim, **{**last, name: end} if ends else {})
@@ -96,3 +97,8 @@ def _check_counts(spec: StudySpec, manifest: Manifest) -> None:
                     method, manifest.cardinalities, dim, budget, **{"seed": spec.seed, **last, name: end}
                 )
                 sketch.assign_rows(counts)
+
+
+def _fitting(option: str, ends: list[Any], dim: int) -> list[Any]:
+    """Those of an option's values that go with the longest vectors; a width may be for shorter ones alone."""
+    return [end for end in ends if option != "width" or end is None or dim % end == 0]

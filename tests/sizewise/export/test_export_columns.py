@@ -119,3 +119,36 @@ def test_files_without_a_label_are_scored(made: tuple[Path, Manifest, DLRM]) -> 
     bare.drop("user").write_csv(folder / "less.csv")
     with pytest.raises(InputError, match=r"less\.csv, line 1: has no column 'user'"):
         score(model, [str(folder / "less.csv")], folder / "less.parquet")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "user: token\n  item: token",
+            "item: token\n  user: token",
+            "takes column 'user' where the data has 'item'",
+        ),
+        (
+            "offset: {kind: number, transform: none}\n  views: integer",
+            "views: integer\n  offset: {kind: number, transform: none}",
+            "takes column 'offset' where the data has 'views'",
+        ),
+        ("quantiles: 5", "edges: [20, 40, 60, 80]", "takes column 'age' as its own data had it"),
+        (
+            "[user, item], user_age",
+            "[item, age], user_age",
+            "takes column 'user_item' as its own data had it",
+        ),
+    ],
+)
+def test_rows_with_other_columns_are_none_that_an_export_can_score(
+    made: tuple[Path, Manifest, DLRM], tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    folder, manifest, _ = made
+    deployed = Deployed.open(folder / "model")
+    assert deployed.misfit(manifest) == ""
+    assert before in SCHEMA
+    (tmp_path / "log.yaml").write_text(SCHEMA.replace(before, after))
+    other = prepare(folder / "log.csv", tmp_path / "data", layout=Layout.load(tmp_path / "log.yaml"))
+    assert message in deployed.misfit(other)

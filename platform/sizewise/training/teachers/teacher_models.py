@@ -47,7 +47,8 @@ def model_teacher(
     def load() -> Scorer:
         if is_own(config.model.kind):
             code.use(StudyFolder.of_weights(weights).path)
-        model = build_model(config, Manifest.load(data))
+        # Its own data may lie elsewhere by now; the student's are the same rows.
+        model = build_model(config.model_copy(update={"data": str(data)}), Manifest.load(data))
         try:
             if checkpoint.digest_of(weights) != digest:
                 raise replaced(weights)

@@ -145,6 +145,29 @@ def test_a_study_file_that_asks_for_an_impossible_teacher_is_refused(
         assert "mine.yaml" in text
 
 
+@pytest.mark.slow
+def test_a_teacher_whose_own_data_lies_elsewhere_by_now_scores_the_same_rows(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Also one that takes counts of its data's values, in few bits."""
+    first = Path(shutil.copytree(made[0], tmp_path / "first"))
+    path = tmp_path / "hot.yaml"
+    text = STUDY.format(name="hot", data=first, train="").replace("robe, block_len: 8", "hot, storage: int4")
+    path.write_text(text.replace("trials: 2", "trials: 1"))
+    runs = tmp_path / "runs"
+    drive(engine_of(study_file.resolve(study_file.load(path), Manifest.load(first), str(path)), runs / "hot"))
+
+    def scored(data: Path) -> np.ndarray:
+        shutil.rmtree(data / "teachers", ignore_errors=True)
+        found = teachers.find(["hot/0"], runs, str(data), Manifest.load(data), "other")
+        scores = teachers.scores_of(found, str(data))
+        scores.complete()
+        return np.array(scores.shard(0))
+
+    before = scored(first)
+    np.testing.assert_array_equal(scored(first.rename(tmp_path / "moved")), before)
+
+
 def test_with_a_teacher_the_default_is_longer_and_falls(made: tuple[Path, Path], tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     for train, epochs, decay in (
