@@ -16,7 +16,10 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 
 from sizewise.config.fields import Choices, Range, SizeRange, Strict, ends_of, is_domain
+from sizewise_core.errors import shown
 
+MOST = 2**63
+"""Numbers of settings are below it: tables and JSON hold no others."""
 _DOMAINS = (Range, SizeRange, Choices)
 
 
@@ -82,6 +85,14 @@ def check_ends(name: str, section: Section) -> None:
     Raises:
         ValueError: it cannot; the message names the field, in the section of that name.
     """
+    options = section.model_extra or {}
+    for field, domain in ({name: getattr(section, name) for name in section.settings()} | options).items():
+        for value in ends_of(domain):
+            if isinstance(value, int | float) and not -MOST <= value < MOST:
+                raise ValueError(
+                    f"{name}.{section.written_as(field)}: {shown(str(value), 30)} is more than tables of trials can "
+                    "hold: give a smaller number"
+                )
     for field, setting in section.settings().items():
         domain = getattr(section, field)
         for value in ends_of(domain) if is_domain(domain) else ():

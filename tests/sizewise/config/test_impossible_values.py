@@ -1,4 +1,4 @@
-"""Widths of vectors that a study may search: those that divide a dim that it searches."""
+"""Values of settings that no trial could have, or no record of one could hold, refused before there is a study."""
 
 from pathlib import Path
 
@@ -35,3 +35,25 @@ def test_a_width_that_no_trial_could_have_is_refused(shards: Path, tmp_path: Pat
         resolved("{choices: [1, 5]}", "{choices: [8, 16]}")
     with pytest.raises(InputError, match="width 5 does not divide dim 9"):
         resolved("{choices: [1, 5]}", "{low: 6, high: 9}")
+
+
+@pytest.mark.parametrize(
+    ("section", "field"),
+    [
+        ("search: {learning_rate: 1.0e+30}", "search.learning_rate: '1e.30'"),
+        ("search: {learning_rate: {low: 0.1, high: 1.0e+19}}", "search.learning_rate: '1e.19'"),
+        ("train: {distill: {teacher: full, learning_rate: 1.0e+38}}", "train.distill.learning_rate: '1e.38'"),
+        (
+            "embedding: {method: hot, min_count: 9223372036854775808}",
+            "embedding.min_count: '9223372036854775808'",
+        ),
+    ],
+)
+def test_a_number_that_no_table_can_hold_is_refused(tmp_path: Path, section: str, field: str) -> None:
+    """Else trials are trained whose records are not read."""
+    path = tmp_path / "study.yaml"
+    path.write_text(f"name: a\ndata: d\n{section}\n")
+    with pytest.raises(InputError, match=f"{field} is more than tables of trials can hold: give a smaller"):
+        load(path)
+    path.write_text("name: a\ndata: d\nsearch: {learning_rate: 1.0e+18}\n")
+    load(path)
