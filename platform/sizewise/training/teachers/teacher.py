@@ -14,6 +14,7 @@ each takes shards that no other has locked, so all trials and workers that need 
 Only rows of the training split are scored, so nothing of the other splits reaches a student through its teacher.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -213,7 +214,8 @@ class TeacherScores:
     @contextmanager
     def _locked(self, index: int) -> Iterator[bool]:
         """Whether this process may compute a shard now: no other does while it holds the lock."""
-        lock = FileLock(self._writable() / f".{_stem(self.shards[index])}.lock", timeout=0)
+        folder = self._writable()
+        lock = FileLock(folder / f".{_stem(self.shards[index])}.lock", timeout=0)
         try:
             lock.acquire()
         except Timeout:
@@ -223,6 +225,8 @@ class TeacherScores:
             # What filelock raises on file systems without locks. Others may do the same work, which harms nothing.
             yield True
             return
+        except OSError as error:
+            raise _no_room(folder, error) from None
         try:
             yield True
         finally:
@@ -296,7 +300,12 @@ def _digest(path: Path, inode: int, written: int) -> str:
 
 
 def _no_room(folder: Path, error: OSError) -> InputError:
+    """What is said of a folder that takes no scores, and what to do."""
+    fix = "make the data's folder writable, or set SIZEWISE_CACHE to a folder that is"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        fix = "make room there: four bytes for each training row"
+    elif isinstance(error, IsADirectoryError):
+        fix = "remove that folder: it is made again"
     return InputError(
-        f"{folder}: the teacher's scores cannot be kept there ({error.strerror or error}): make the data's folder "
-        "writable, or set SIZEWISE_CACHE to a folder that is"
+        f"{folder}: the teacher's scores cannot be kept there ({error.strerror or error}): {fix}"
     )

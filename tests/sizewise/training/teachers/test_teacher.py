@@ -1,6 +1,8 @@
 """A teacher's scores: computed once for each training row, checked, shared by processes, read with the batch."""
 
+import errno
 import multiprocessing
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -154,6 +156,33 @@ def test_a_data_folder_that_cannot_be_written_to_has_its_scores_in_the_cache(
     monkeypatch.setenv("SIZEWISE_CACHE", str(data / "teachers"))
     with pytest.raises(InputError, match="SIZEWISE_CACHE"):
         scores_of(Counted(1.0).teacher, data).complete()
+
+
+@pytest.mark.parametrize("taken", [".train-00001.lock", "train-00001.f32", "train-00001.json"])
+def test_a_folder_in_the_place_of_scores_is_named(data: Path, taken: str) -> None:
+    scores = scores_of(Counted().teacher, data)
+    (scores.folders[0] / taken).mkdir(parents=True)
+    with pytest.raises(
+        InputError, match=r"scores cannot be kept there \(Is a directory\): remove that folder"
+    ):
+        scores.complete()
+    shutil.rmtree(scores.folders[0])
+    scores.complete()
+    assert scores.missing() == []
+
+
+def test_a_full_disk_is_said_to_be_full(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where not even a lock can be made: no inode is left."""
+    scores, before = scores_of(Counted().teacher, data), os.open
+
+    def opened(path: str | os.PathLike[str], *rest: int, **more: int) -> int:
+        if ".train-00001.lock" in os.fspath(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return before(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", opened)
+    with pytest.raises(InputError, match=r"No space left on device\): make room there: four bytes"):
+        scores.complete()
 
 
 def test_a_score_that_is_no_number_names_its_row(data: Path) -> None:
