@@ -30,6 +30,7 @@ from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 
 log = logging.getLogger(__name__)
+_PROGRAM = "model.pt2"  # of an exported model's folder, which a room above this one writes
 
 
 class Source(BaseModel):
@@ -151,10 +152,9 @@ def _scores_here(sources: Sequence[Source], data: str) -> TeacherScores | None:
 def _lost(source: Source) -> str:
     """What has become of a source that is not what it was; nothing where it is, as far as a glance can tell."""
     try:
-        if source.kind == "export":
-            return "" if Path(source.path).is_dir() else "is gone"
-        if source.kind == "scores":
-            same = digest_once(Path(source.path)) == source.digest
+        if source.kind in ("export", "scores"):
+            path = Path(source.path) / (_PROGRAM if source.kind == "export" else "")
+            same = digest_once(path) == source.digest
         else:
             same = source.kind == "column" or checkpoint.digest_of(place(source.path)) == source.digest
     except (OSError, DamagedError):

@@ -1,5 +1,6 @@
 """Studies that go on while what their students learn from was removed, replaced, or exchanged in the study file."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from sizewise import cli
 from sizewise import config as study_file
 from sizewise.engine import run
 from sizewise.engine.preparing import creating, teachers
+from sizewise.export.deployed import PROGRAM
 from sizewise.store.study_folder import StudyFolder
-from sizewise.training.teachers.teacher_sources import incomplete
+from sizewise.training.teachers.teacher_sources import Source, incomplete
 from sizewise_prep.shards.manifest import Manifest
 
 ROWS = 3_200
@@ -98,3 +100,23 @@ def test_a_study_file_that_was_edited_before_its_first_student_has_the_teacher_t
     assert [Path(source.path).name for source in creating.known_teacher(runs / "mine")] == ["other.npy"]
     path.write_text("".join(line for line in lines[:-1]).replace("other.npy", "none.npy"))
     assert "there is no such file of scores" in resumed(runs, monkeypatch, capsys)
+
+
+def test_an_exported_model_that_was_exchanged_or_damaged_is_named_before_ray_starts(
+    shards: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(shards, tmp_path / "shards"))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / PROGRAM).write_bytes(b"a program")
+    digest = hashlib.sha256(b"a program").hexdigest()
+    sources = [Source(kind="export", name="mine/0000 (exported)", path=str(folder), digest=digest)]
+    assert incomplete(sources, str(data)) == ""
+    (folder / PROGRAM).write_bytes(b"another program")
+    said = incomplete(sources, str(data))
+    assert "mine/0000 (exported) was replaced since the study began, and has yet to score" in said
+    assert f"bring back {folder}" in said
+    (folder / PROGRAM).unlink()
+    assert "mine/0000 (exported) is gone, and has yet" in incomplete(sources, str(data))
+    shutil.rmtree(folder)
+    assert "mine/0000 (exported) is gone, and has yet" in incomplete(sources, str(data))
