@@ -60,7 +60,7 @@ ARMS: dict[str, tuple[Spec, ...]] = {
 class Epochs:
     """How often trainings pass over the rows: from labels at most (validation chooses), with teachers by method.
 
-    Learnt steps are for where the goals are.
+    A step is learnt from labels where it is with teachers.
     """
 
     labels: int
@@ -76,7 +76,7 @@ MANY = Epochs(  # what the goals are about
     {FULL: (2,), HOT: (2,), HASH: (4,)} | dict.fromkeys(HOT_LEARNT, (2,)) | dict.fromkeys(HASH_LEARNT, (4,)),
 )
 
-MOST = Epochs(1, 1, {HOT: (2,), HASH: (4,)})
+MOST = Epochs(1, 1, {HOT: (2,), HOT_LEARNT[0]: (2,), HASH: (4,), HASH_LEARNT[0]: (4,)})
 
 
 def epochs_at(rows: int) -> Epochs:
@@ -92,7 +92,7 @@ def trainings(epochs: Epochs, seed: int) -> list[Training]:
         Training(spec, epochs=epochs.full_labels if spec == FULL else epochs.labels, seed=seed)
         for specs in ARMS.values()
         for spec in specs
-        if epochs is MANY or not spec.learnt
+        if not spec.learnt or spec in epochs.taught
     ]
     distilled = [
         Training(spec, epochs=count, taught=True, falling=True, seed=seed)
