@@ -1,3 +1,3 @@
 """Sizewise: how small can a recommendation model be, and what does each size cost?"""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
