@@ -121,7 +121,7 @@ class _Block:
         lines = text.split(b"\n")[:-1]
         rows = [row for row, line in enumerate(lines) if _BACKSLASH in line]
         if len(lines) != frame.height:
-            return frame  # which nobody uses
+            return frame  # refused by `_joined` for its height
         found = [json.loads(lines[row], parse_int=str, object_pairs_hook=_first_ones) for row in rows]
         for name in names:
             lists = {row: one.get(name) for row, one in zip(rows, found, strict=True)}
