@@ -85,10 +85,14 @@ def check_names(
         raise InputError(f"{path:.120}{position}: has two columns {quoted(twice[0].encode())}: rename one")
     more = [name for name in names if name not in wanted]
     if more and not layout.others:
-        fix = "write `others: skip` in the schema file, or name it there" if by_schema else "remove it"
-        raise InputError(
-            f"{path:.120}{position}: has a column {quoted(more[0].encode())} that the schema does not name: {fix}"
-        )
+        raise InputError(unnamed(path, more[0], position, by_schema))
+
+
+def unnamed(path: str, name: str, position: str, by_schema: bool) -> str:
+    """The message about a column that the schema does not name; arguments as for `check_names`."""
+    fix = "write `others: skip` in the schema file, or name it there" if by_schema else "remove it"
+    shown = quoted(name.encode("utf-8", "replace"))
+    return f"{path:.120}{position}: has a column {shown} that the schema does not name: {fix}"
 
 
 def reason_of(error: Exception) -> str:

@@ -16,6 +16,7 @@ import polars as pl
 
 from sizewise_core.errors import InputError
 from sizewise_prep.raw.blocks import Block
+from sizewise_prep.raw.columns.json_names import Names
 from sizewise_prep.raw.columns.kinds import unusable
 from sizewise_prep.raw.columns.spans import Spans
 from sizewise_prep.raw.files.reader import Reader
@@ -24,7 +25,7 @@ from sizewise_prep.raw.layout import Layout, quoted
 from sizewise_prep.raw.parsing.converter import Converted, Converter
 from sizewise_prep.raw.parsing.parser import BadRow, Fault, Parsed
 from sizewise_prep.raw.reading import Reading, TextRows
-from sizewise_prep.raw.tables.arrow_types import check_names
+from sizewise_prep.raw.tables.arrow_types import check_names, unnamed
 from sizewise_prep.raw.tables.frames import bad_value
 
 _NESTED = r"\A(?:\[.*\]|\{.*\})\z"
@@ -32,6 +33,9 @@ _SLICE_BYTES = 256 << 10
 _SAMPLE_ROWS = 1000
 _FIRST_BYTES = 256 << 10
 _BACKSLASH = rb"\\"  # as a string has it
+_HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HALF = re.compile(rb"%s(?!%s)|(?<!%s)%s|\\\\u[dD][89a-fA-F]" % (_HIGH, _LOW, _HIGH, _LOW))
+"""What may be half of a surrogate pair, of which Polars makes a NUL: after a backslash it need not be one."""
 _NOT_STRICT = "holds what JSON does not have, such as NaN or Infinity, or a number beyond 1e308: write null"
 
 
@@ -48,7 +52,8 @@ class _Block:
         return self.text.count(b"\n")
 
     def parsed(self, first: int) -> Iterator[Parsed]:
-        frame = self._frame(self.text)
+        halves = rb"\u" in self.text and _HALF.search(self.text)
+        frame = None if halves else self._frame(self.text)
         if frame is not None and frame.height == self.lines:
             quick = self._quick(frame)
             if quick is not None:
@@ -170,6 +175,19 @@ class _Block:
             return Fault("not_json", "is not a JSON object")
         if not isinstance(value, dict):
             return Fault("not_json", "is not a JSON object")
+        return self._half(line) if _HALF.search(line) else None
+
+    def _half(self, line: bytes) -> Fault | None:
+        """What is wrong with a line in which half of a surrogate pair may stand; None where no column has one."""
+        value = json.loads(line, object_pairs_hook=_first_ones)
+        for name in self.converter.columns:
+            try:
+                json.dumps(value.get(name), ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                half = f"\\u{ord(error.object[error.start]):04x}"
+                return Fault(
+                    "not_text", f"column {name:.40}: has {half}, half of a surrogate pair, which is no text"
+                )
         return None
 
 
@@ -179,14 +197,22 @@ class JsonRows(TextRows):
     def __init__(self, reading: Reading) -> None:
         super().__init__(reading)
         self._converter = Converter(reading.layout, reading.split, json=True)
+        checked = reading.by_schema and not reading.layout.others  # a model knows what it reads
+        self._names = Names(reading.layout.columns) if checked else None
 
     def __iter__(self) -> Iterator[Block]:
+        lines = 0
         for text in self._reader:
+            found = self._names.unknown(text) if self._names else None
+            if found is not None:
+                line = 1 + self.lines_before() + lines + found[0]
+                raise InputError(unnamed(self._raw.path, found[1], f", line {line}", self._by_schema))
+            lines += text.count(b"\n")
             yield _Block(text, self._layout, self._converter)
 
     def explained(self, row: BadRow) -> str:
         """What is wrong with a row, and what to do."""
-        if row.fault.reason == "not_json":
+        if row.fault.reason in ("not_json", "not_text"):
             return f"{row.fault.detail}; fix the row, or set bad ones aside (--max-bad-fraction)"
         return bad_value(row, self._by_schema)
 

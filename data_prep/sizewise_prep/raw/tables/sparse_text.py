@@ -5,6 +5,7 @@
 
 A column whose index is the same in all of a log's first rows is a number, of which the value is read; the others are
 categories, of which the index is read and whose value must be 1. A field that comes several times in a row is a list.
+The query of a row of a ranking log (`2 qid:10 3:1 ...`) is a column `qid` to a schema file that names it, and skipped else.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from sizewise_prep.raw.values.sparse_lines import LIST, NUMBER, SINGLE, Split, s
 FORMATS = ("libsvm", "libffm")
 _FIRST_BYTES = 1 << 20
 _ENTRY = {"libsvm": re.compile(r"()([0-9]+):(\S+)"), "libffm": re.compile(r"([0-9]+):([0-9]+):(\S+)")}
+_QUERY = "qid"
+"""The column of the queries of rows, which ranking logs have behind the label."""
 _KINDS = {"token": SINGLE, "tokens": LIST, "number": NUMBER}
 _OF_VALUES = ("number", "integer", "bucket", "weight", "time", "order", *SCORES)  # other kinds take the index
 _MOST_PLACES = 1 << 16  # fields, or places in a line
@@ -76,6 +79,8 @@ def layout_of(raw: RawFile) -> Layout:
         names = [entry.column for entry in row]
         repeated |= {name for name in names if names.count(name) > 1}
         for entry in row:
+            if entry.column == _QUERY:
+                continue
             indices.setdefault(entry.column, set()).add(entry.index)
             values.setdefault(entry.column, set()).add(entry.value)
     if not indices:
@@ -104,7 +109,8 @@ def _first_lines(raw: RawFile) -> list[str]:
 def names_of(raw: RawFile) -> set[str]:
     """The columns of a log's first rows, which may lack the label where they are only to be scored."""
     lines = [line for line in _first_lines(raw) if line.split()]
-    labelled = bool(lines) and _ENTRY[raw.format].fullmatch(lines[0].split(maxsplit=1)[0]) is None
+    first = lines[0].split(maxsplit=1)[0] if lines else ""
+    labelled = bool(lines) and not first.startswith(f"{_QUERY}:") and not _ENTRY[raw.format].fullmatch(first)
     found = {"label"} if labelled else set[str]()
     for line in lines:
         entries = _entries(line, raw.format, labelled)
@@ -132,7 +138,17 @@ def _entries(line: str, form: str, labelled: bool = True) -> tuple[str, list[_En
     if not label:
         return Fault("field_count", f"is blank; {_FORM[form]} is expected")
     entries = []
+    if rest and rest[0].startswith(f"{_QUERY}:"):
+        query = rest.pop(0).removeprefix(f"{_QUERY}:")
+        if not (query.isascii() and query.isdigit()):
+            return Fault("field_count", f"has {f'qid:{query}'[:40]!r}: a query is a number, such as qid:7")
+        entries.append(_Entry(_QUERY, query, query))
     for place, text in enumerate(rest, 1):
+        if text.startswith(f"{_QUERY}:"):
+            return Fault(
+                "field_count",
+                f"has {text[:40]!r} as entry {place}: a query is given once, right behind the label",
+            )
         parts = _ENTRY[form].fullmatch(text)
         if not parts:
             return Fault(
@@ -257,19 +273,19 @@ class _Block:
         row: dict[str, Any] = {"label": entries[0]}
         for entry in entries[1]:
             kind = self.kinds.get(entry.column)
-            if kind == "skip" or (kind is None and self.others):
+            if kind == "skip" or (kind is None and (self.others or entry.column == _QUERY)):
                 continue
             if kind is None:
                 return Fault(
                     "field_count", f"has a column {entry.column:.20}, which the log's first rows have not"
                 )
-            if kind in ("token", "tokens") and not _is_one(entry.value):
+            if kind in ("token", "tokens") and entry.column != _QUERY and not _is_one(entry.value):
                 return Fault(
                     "not_a_token",
                     f"column {entry.column:.20}: has the value {entry.value[:20]!r}; categories have 1",
                 )
             index = self.indices.get(entry.column, entry.index)
-            if kind in _OF_VALUES and int(index) != int(entry.index):
+            if kind in _OF_VALUES and entry.column != _QUERY and int(index) != int(entry.index):
                 return Fault(
                     "not_a_number",
                     f"column {entry.column:.20}: has index {entry.index:.20}, and {index:.20} in the log's first rows: "

@@ -143,3 +143,39 @@ def test_lines_at_once_are_as_lines_one_by_one(
         assert np.array_equal(one.lengths, other.lengths)
         assert np.array_equal(one.used, other.used)
     assert [row for one in found[True] for row in one.bad] == found[False][0].bad
+
+
+def test_queries_of_ranking_logs(tmp_path: Path) -> None:
+    """They are skipped, or a column of a schema file, by which rows can be split."""
+    lines = [f"{j % 2} qid:{j // 4} {j % 3}:1 {j % 7 + 10}:1 99:{j * 0.5} # doc {j}" for j in range(100)]
+    (tmp_path / "log.svm").write_text("\n".join(lines) + "\n")
+    manifest = prepare(tmp_path / "log.svm", tmp_path / "out", format="libsvm")
+    columns = {"label": "label", "P1": "token", "P2": "token", "P3": "number"}
+    assert manifest.layout.columns == columns
+    assert manifest.cardinalities == [3, 7]
+    train = read_shard(tmp_path / "out" / "train-00000.arrow")
+    assert np.array_equal(train.dense[:, 0], np.arange(80) * np.float32(0.5))
+    queries = Layout(columns={**columns, "qid": "token"})
+    by_query = prepare(
+        tmp_path / "log.svm", tmp_path / "by", format="libsvm", layout=queries, split="key:qid,0.5,0.3,0.2"
+    )
+    seen = [
+        set(read_shard(tmp_path / "by" / shard.file).ids[:, 2].tolist())
+        for split in by_query.splits.values()
+        for shard in split.shards
+    ]
+    assert sum(map(len, seen)) == len(set.union(*seen)) == 25
+    for bad, message in [
+        ("1 qid:x 0:1 11:1 99:1", r"has 'qid:x': a query is a number"),
+        ("1 0:1 qid:3 11:1 99:1", r"has 'qid:3' as entry 2: a query is given once, right behind the label"),
+    ]:
+        (tmp_path / "bad.svm").write_text("\n".join([*lines, bad]) + "\n")
+        with pytest.raises(InputError, match=rf"bad\.svm, line 101: {message}"):
+            prepare(tmp_path / "bad.svm", tmp_path / "bad", format="libsvm")
+    (tmp_path / "new.svm").write_text("\n".join(line.partition(" ")[2] for line in lines) + "\n")
+    assert sparse_text.names_of(sparse_text.found(tmp_path / "new.svm", "libsvm")[0]) == {
+        "qid",
+        "P1",
+        "P2",
+        "P3",
+    }

@@ -57,3 +57,59 @@ def test_what_comes_before_the_first_object(before: bytes, tmp_path: Path) -> No
     )
     assert (found.rows_in, found.rows_out) == (20 + before.count(b"\n"), 20)
     assert propose([tmp_path / "log.json"]).rows == 20
+
+
+def test_halves_of_surrogate_pairs_are_set_aside(tmp_path: Path) -> None:
+    """Of columns that are read; two halves that belong together are text, and so is a backslash before a `u`."""
+    wrong = [
+        r'"\ud800"',
+        r'"\uDC00x"',
+        r'"\ud800\ud800"',
+        r'"\udc00\ud800"',
+        r'"\\ud83d\ude00"',
+        r'"\ud83d\\ude00"',
+    ]
+    right = [r'"\ud83d\ude00"', r'"\\ud800"', r'"\uD83D\uDE00\ud83d\ude01"', r'"\\ud83d\\ude00"', r'"\u0041"']
+    lines = [
+        '{"click": %d, "user": %s, "tags": [%s], "price": 1, "note": "\\ud800"}\n' % (j % 2, *pair)
+        for j, pair in enumerate(
+            [(text, '"a"') for text in right + wrong] + [('"b"', text) for text in right + wrong]
+        )
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(lines))
+    layout = LAYOUT.model_copy(update={"others": "skip"})
+    with pytest.raises(InputError, match=r"line 6: column user: has \\ud800, half of a surrogate pair"):
+        prepare(tmp_path / "log.jsonl", tmp_path / "out", layout=layout)
+    found = prepare(
+        tmp_path / "log.jsonl", tmp_path / "out", layout=layout, max_bad_fraction=0.6, split="rows:10,0"
+    )
+    assert found.quarantine.reasons == {"not_text": 2 * len(wrong)}
+    read = shard(tmp_path / "out")
+    texts = [json.loads(text) for text in right]
+    assert read.ids[:, 0].tolist() == [blake(text) for text in texts + ["b"] * len(texts)]
+    assert read.lists[0].used.tolist() == [blake(text) for text in ["a"] * len(texts) + texts]
+
+
+def test_a_field_without_a_column_that_comes_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused as in the first rows, in whichever piece it is; names within values, and bad rows, are none."""
+    monkeypatch.setattr("sizewise_prep.raw.files.reader.BLOCK_BYTES", 20_000)
+    monkeypatch.setattr("sizewise_prep.pipeline.jobs.parts.PIECE_BYTES", 60_000)
+    row = {"click": 1, "user": 'a", "usr": {"', "pri\u00e7e": 1, "tags": ["x", 'y": ', "\\"]}
+    columns = {**LAYOUT.columns, "pri\u00e7e": "number"}
+    layout = Layout(columns={name: kind for name, kind in columns.items() if name != "price"})
+    lines = [json.dumps(row, ensure_ascii=j % 2 == 0) for j in range(2_500)]
+    lines[1_800] = '{"click", "usr"'
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    kept = prepare(tmp_path / "log.jsonl", tmp_path / "out", layout=layout, max_bad_fraction=0.1)
+    assert (kept.rows_out, kept.quarantine.reasons) == (2_499, {"not_json": 1})
+    lines[2_200] = json.dumps({**row, "usr": 7})
+    (tmp_path / "log.jsonl").write_text("\n".join(lines))
+    with pytest.raises(
+        InputError, match=r"log\.jsonl, line 2201: has a column 'usr' that the schema does not name"
+    ):
+        prepare(tmp_path / "log.jsonl", tmp_path / "late", layout=layout, max_bad_fraction=0.1)
+    skipping = layout.model_copy(update={"others": "skip"})
+    assert (
+        prepare(tmp_path / "log.jsonl", tmp_path / "skipped", layout=skipping, max_bad_fraction=0.1).rows_out
+        == 2_499
+    )
