@@ -217,12 +217,13 @@ def check(
                 f"split by column {split.column:.40}: name it in a schema file (--schema), as `skip` where it is no "
                 "feature"
             )
-    for raw in found:
-        if raw.format == "jsonl":
-            from sizewise_prep.raw.tables import json_lines
+    lines = [raw for raw in found if raw.format == "jsonl"]
+    if lines:
+        from sizewise_prep.raw.tables import json_lines
 
-            json_lines.check(raw, layout, by_schema)
-        elif raw.format not in ("text", *_SPARSE):
+        json_lines.check(lines, layout, by_schema)
+    for raw in found:
+        if raw.format not in ("text", "jsonl", *_SPARSE):
             from sizewise_prep.raw.tables import arrow_types
 
             arrow_types.check(raw, _table_schema(raw, layout), layout, by_schema)

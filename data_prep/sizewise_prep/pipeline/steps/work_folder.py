@@ -21,7 +21,7 @@ from sizewise_prep.raw.layout import Layout
 from sizewise_prep.shards.manifest import NAME, Manifest, Settings
 
 _STATE = "work/state.json"
-_RECORDS = 4
+_RECORDS = 5
 """Version of the records of parts: those of an older version are not used."""
 _FROM_PARTS = ("fitted", "made", "counted", "runs", "numbered", "ids", "merged")
 """Folders of what is invalid once rows have changed."""

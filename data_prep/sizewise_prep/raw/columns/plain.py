@@ -23,7 +23,6 @@ from sizewise_prep.raw.values import hashing
 from sizewise_prep.raw.values.exactness import inexact
 
 _WORDS = 1 << 32
-_MOST_TIME = 10**18
 _MOST_UNUSED = 4  # times as many values in a dictionary as in the column: then it does not help
 
 
@@ -211,10 +210,7 @@ def times_of(column: Column) -> tuple[npt.NDArray[np.int64], bool] | None:
     else:
         return None
     some = bool(missing.any())
-    known = values[~missing] if some else values
-    if len(known) and (known.min() <= -_MOST_TIME or known.max() >= _MOST_TIME):
-        return None
-    return known, some
+    return values[~missing] if some else values, some
 
 
 def integers_of(column: Column) -> tuple[npt.NDArray[np.float32], int] | None:

@@ -9,7 +9,7 @@ import polars as pl
 from sizewise_prep.raw.layout import Kind
 from sizewise_prep.raw.options import LabelRule
 from sizewise_prep.raw.values import hashing
-from sizewise_prep.raw.values.time_order import instants
+from sizewise_prep.raw.values.time_order import instants, of_dates
 
 _CLICK = r"\A(?i:0*1(\.0*)?|true)\z"
 _NO_CLICK = r"\A(?i:0+(\.0*)?|false)\z"
@@ -119,9 +119,15 @@ def times(values: pl.Series) -> pl.Series:
     if values.dtype == pl.String:
         return instants(values)
     if values.dtype in (pl.Date, pl.Datetime):
-        return values.cast(pl.Datetime("us")).cast(pl.Int64)
-    counted = integers(values)
-    return counted.set(counted.abs() >= 10**18, None)
+        return of_dates(values)
+    return integers(values)
+
+
+def are_dates(values: pl.Series) -> pl.Series:
+    """Which times are given as dates, and not in digits."""
+    if values.dtype == pl.String:
+        return ~values.str.contains(r"\A-?[0-9]+\z").fill_null(False)
+    return pl.Series([values.dtype in (pl.Date, pl.Datetime)]).new_from_index(0, len(values))
 
 
 def _texts(values: pl.Series) -> pl.Series:

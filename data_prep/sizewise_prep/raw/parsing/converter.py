@@ -43,8 +43,8 @@ _WRONG: dict[Kind, tuple[str, str]] = {
     "decimal": ("token_range", "is not a decimal token of 32 bits"),
     "string": ("not_a_token", "is neither a string nor an integer"),
     "token": ("not_a_token", "is neither a string nor an integer"),
-    "time": ("not_a_time", "is no time: digits (at most 18), or an ISO date and time"),
-    "order": ("not_a_time", "is no time: digits (at most 18), or an ISO date and time"),
+    "time": ("not_a_time", "is no time: digits (at most 19), or an ISO date and time"),
+    "order": ("not_a_time", "is no time: digits (at most 19), or an ISO date and time"),
 }
 _NEEDED: dict[Kind, tuple[str, str]] = {
     "label": _LABEL,
@@ -78,10 +78,20 @@ class Converted:
 
 
 class _Column(NamedTuple):
-    """A column's values, null where missing, and rows that have none: with what is wrong, by what it is."""
+    """A column's values, null where missing, and rows that have none: with what is wrong, by what it is.
+
+    Of the column that says in which split a row is, `places` are the splits.
+    """
 
     values: pl.Series
     wrong: list[tuple[pl.Series, tuple[str, str]]]
+    places: pl.Series | None = None
+
+    def filtered(self, good: pl.Series) -> _Column:
+        """The values of some rows, of which none is wrong."""
+        return _Column(
+            self.values.filter(good), [], None if self.places is None else self.places.filter(good)
+        )
 
 
 class _Array(NamedTuple):
@@ -139,15 +149,11 @@ class Converter:
         if bad:
             good = ~pl.select(pl.any_horizontal([mask for mask, _ in bad])).to_series()
             faults = self._faults(frame, columns)
-            found = {name: _Column(column.values.filter(good), []) for name, column in found.items()}
+            found = {name: column.filtered(good) for name, column in found.items()}
             rows = good.arg_true().to_numpy()
             lists = {name: _Lists(column.values.taken(rows), [], {}) for name, column in lists.items()}
-        splits = None
-        if self._split:
-            named = found[self._split.column].values
-            said = self._kinds[self._split.column] == "split"
-            places = named if said else self._split.places(named)
-            splits = places.to_numpy().astype(np.uint8, copy=False)
+        places = found[self._split.column].places if self._split else None
+        splits = None if places is None else places.to_numpy().astype(np.uint8, copy=False)
         arrays = {name: self._array(name, column.values) for name, column in found.items()}
         return self._rows(arrays, tuple(column.values for column in lists.values()), faults, splits)
 
@@ -180,7 +186,7 @@ class Converter:
                     return None
                 found = self._array(name, slow.values)
                 if split:
-                    places = slow.values if kind == "split" else split.places(slow.values)
+                    places = slow.places
             elif split:
                 places = split.places(pl.Series(found.values))
             arrays[name] = found
@@ -277,11 +283,13 @@ class Converter:
 
     def _column(self, name: str, raw: pl.Series) -> _Column:
         kind = self._kinds[name]
-        values, wrong = self._known(raw, kind)
+        values, wrong, _ = self._known(raw, kind)
         made = self._made(kind, values)
+        places: pl.Series | None = None
         if self._split and name == self._split.column:
-            placed = made if kind == "split" else self._split.places(made)
-            wrong.append((placed.is_null(), self._split.wrong))
+            dates = series.are_dates(values) if kind in ("time", "order") else None
+            places = made if kind == "split" else self._split.places(made, dates)
+            wrong.append((places.is_null(), self._split.wrong))
         lost = made.is_null() & values.is_not_null()
         reason = _NO_RULE if kind == "label" and self._rule else _WRONG.get(kind, _LABEL)
         if kind in _RANGE:
@@ -292,17 +300,17 @@ class Converter:
             wrong.append((lost, reason))
         if kind in _NEEDED:
             wrong.append((values.is_null(), _NEEDED[kind]))
-        return _Column(made, [one for one in wrong if one[0].any()])
+        return _Column(made, [one for one in wrong if one[0].any()], places)
 
     def _lists(self, name: str, raw: pl.Series) -> _Lists:
         """A column of lists; their missing values are left out."""
         form, wrong = self._layout.list_form(name), list[tuple[pl.Series, tuple[str, str]]]()
         if not isinstance(raw.dtype, pl.List | pl.Array):
-            raw, wrong = self._known(raw, "tokens")
+            raw, wrong, _ = self._known(raw, "tokens")
         lists = list_values.as_lists(raw, form.separator, self._json)
         wrong.append((lists.is_null() & raw.is_not_null(), _NO_LIST))
         flat, rows = list_values.flattened(lists)
-        values, no_text = self._known(flat, form.of)
+        values, no_text, _ = self._known(flat, form.of)
         tokens = self._made(form.of, values)
         culprits: dict[int, object] = {}
         for mask, reason in (*no_text, (tokens.is_null() & values.is_not_null(), _WRONG[form.of])):

@@ -297,5 +297,5 @@ def _field_fault(kind: Kind, field: bytes) -> tuple[str, str] | None:
         return None if fits else ("token_range", "does not fit into 32 bits")
     if kind == "time":
         good = instant(field.decode("utf-8", "replace")) is not None
-        return None if good else ("not_a_time", "is no time: digits (at most 18), or an ISO date and time")
+        return None if good else ("not_a_time", "is no time: digits (at most 19), or an ISO date and time")
     return ("not_text", "is not text in UTF-8") if _is_no_text(field) else None

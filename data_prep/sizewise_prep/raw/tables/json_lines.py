@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -250,28 +250,32 @@ def no_objects(raw: RawFile) -> str:
     return "its first lines are no JSON objects, one a line; fix them" if strict else f"line 1: {_NOT_STRICT}"
 
 
-def check(raw: RawFile, layout: Layout, by_schema: bool) -> None:
-    """Check the fields of a file's first rows.
+def check(files: Sequence[RawFile], layout: Layout, by_schema: bool) -> None:
+    """Check the fields of the first rows of a log's files.
 
     Args:
-        raw: the file.
-        layout: the columns that it should have.
+        files: those of JSON lines.
+        layout: the columns that they should have; each in one of them at least.
         by_schema: whether messages may advise to write a schema file.
 
     Raises:
         InputError: a column of the layout is missing, or is not of its kind.
     """
-    frame = first_fields(raw)
-    if not frame.width:
-        return  # reading the rows says why
-    absent = [name for name, kind in layout.kinds.items() if kind != "skip" and name not in frame.columns]
-    later = _found_later(raw, absent)
-    check_names(raw.path, [*frame.columns, *later], layout, "JSON, an object a line", by_schema)
-    for name, kind in layout.kinds.items():
-        if name not in frame.columns:
-            continue
-        if kind != "skip" and (wrong := unusable(kind, frame.schema[name], layout.list_form(name))):
-            raise InputError(f"{raw.path:.120}: field {quoted(name.encode())} {wrong} in the schema file")
+    schemas = [(raw, first_fields(raw).schema) for raw in files]
+    known = {name for _, schema in schemas for name in schema}
+    for raw in files:
+        wanted = [name for name, kind in layout.kinds.items() if kind != "skip" and name not in known]
+        known.update(_found_later(raw, wanted))
+    for raw, schema in schemas:
+        if not schema:
+            continue  # reading the rows says why
+        elsewhere = [name for name in layout.columns if name in known and name not in schema]
+        check_names(raw.path, [*schema, *elsewhere], layout, "JSON, an object a line", by_schema)
+        for name, kind in layout.kinds.items():
+            if kind == "skip" or name not in schema:
+                continue
+            if wrong := unusable(kind, schema[name], layout.list_form(name)):
+                raise InputError(f"{raw.path:.120}: field {quoted(name.encode())} {wrong} in the schema file")
 
 
 def _found_later(raw: RawFile, names: list[str]) -> list[str]:

@@ -5,7 +5,8 @@
 
 A column whose index is the same in all of a log's first rows is a number, of which the value is read; the others are
 categories, of which the index is read and whose value must be 1. A field that comes several times in a row is a list.
-The query of a row of a ranking log (`2 qid:10 3:1 ...`) is a column `qid` to a schema file that names it, and skipped else.
+The query of a row of a ranking log (`2 qid:10 3:1 ...`) is the column `qid` to a schema file that names it; else it is
+skipped.
 """
 
 from __future__ import annotations

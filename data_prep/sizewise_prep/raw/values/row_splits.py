@@ -42,7 +42,7 @@ class RowSplit:
         column: its name.
         bounds: of the time, where validation and test begin; None where the column names the split.
         shares: of keys, for training, validation and test, where a hash of the column decides.
-        dates: whether the bounds are dates, in microseconds since 1970, to which unix times of any unit are converted.
+        dates: whether the bounds are dates, in nanoseconds since 1970, to which unix times of any unit are converted.
     """
 
     column: str
@@ -94,13 +94,14 @@ class RowSplit:
             return "split", "is none of train, validation and test"
         if self.dates:
             return "split", "is no date, nor a unix time from 2000 to 2040, to split by"
-        return "split", "is no time to split by"
+        return "split", "cannot be compared with the numbers that --split gives"
 
-    def places(self, values: pl.Series) -> pl.Series:
+    def places(self, values: pl.Series, are_dates: pl.Series | None = None) -> pl.Series:
         """Of each value the split's place (0, 1, 2), null where it has none.
 
         Args:
             values: texts that name splits; of a time, what `time_order` makes of it; of keys their tokens, uint32.
+            are_dates: which of the times were dates, and not digits; None: none.
         """
         import polars as pl
 
@@ -111,6 +112,8 @@ class RowSplit:
             texts = values.cast(pl.String).str.strip_chars().str.to_lowercase()
             return texts.replace_strict(names, default=None, return_dtype=pl.UInt8)
         times = self._dated(values) if self.dates else values
+        if are_dates is not None and are_dates.any():
+            times = times.set(are_dates, None) if not self.dates else values.zip_with(are_dates, times)
         return (times >= self.bounds[0]).cast(pl.UInt8) + (times >= self.bounds[1]).cast(pl.UInt8)
 
     def _by_key(self, tokens: pl.Series) -> pl.Series:
@@ -125,13 +128,12 @@ class RowSplit:
         return found.set(tokens.is_null(), None) if tokens.null_count() else found
 
     def _dated(self, times: pl.Series) -> pl.Series:
-        """Unix times of any unit in microseconds; null where one is none."""
+        """Unix times of any unit in nanoseconds; null where one is none."""
         import polars as pl
 
         of = pl.col("t")
         made = pl.lit(None, pl.Int64)
         for unit in _UNITS:
             here = (of >= _SINCE * unit) & (of < _UNTIL * unit)
-            scaled = of * (10**6 // unit) if unit <= 10**6 else of // (unit // 10**6)
-            made = pl.when(here).then(scaled).otherwise(made)
+            made = pl.when(here).then(of * (10**9 // unit)).otherwise(made)
         return pl.DataFrame({"t": times}).select(made.alias("t")).to_series()

@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     import polars as pl
 
 _MARKS = 64
-_MOST_DIGITS = 18
+_MOST_DIGITS = 19  # of 64 bits
+_EXACT = 8_800_000_000_000_000  # microseconds from 1970 to 2248
+_FARTHEST = 4 * 10**17  # microseconds to the year 14,645
 _ISO = re.compile(
-    rb"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?( ?(Z|UTC|[+-]\d\d(:?\d\d)?))?)?", re.ASCII
+    rb"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,](?P<fraction>\d{1,9}))?)?( ?(Z|UTC|[+-]\d\d(:?\d\d)?))?)?",
+    re.ASCII,
 )
 # Digits that are a date: YYYYMMDD, then hours, minutes and seconds; or YYMMDDHH, as in Avazu's logs.
 _DATE = re.compile(
@@ -142,14 +145,16 @@ def _look_like_times(name: str, kind: str, values: list[bytes]) -> bool:
 
 
 def instant(text: str) -> int | None:
-    """A number that grows with the time that a text gives; None where it is not a time.
+    """A number of 64 bits that grows with the time that a text gives; None where it is not a time.
 
-    Digits are that number; an ISO date, with a time of day or without, counts in microseconds since 1970.
+    Digits are that number; an ISO date, with a time of day or without, is what `of_dates` makes of it.
     """
-    digits = text.isascii() and text.removeprefix("-").isdigit()
-    if digits:
-        return int(text) if len(text) <= _MOST_DIGITS else None
-    if not _ISO.fullmatch(text.encode("utf-8", "replace")):
+    digits = text.removeprefix("-")
+    if text.isascii() and digits.isdigit():
+        number = int(text) if len(digits) <= _MOST_DIGITS else None
+        return number if number is not None and -(1 << 63) <= number < 1 << 63 else None
+    written = _ISO.fullmatch(text.encode("utf-8", "replace"))
+    if not written:
         return None
     try:
         found = datetime.fromisoformat(text.replace("UTC", "Z").replace(" Z", "Z").replace(" +", "+"))
@@ -157,7 +162,39 @@ def instant(text: str) -> int | None:
         return None
     found = found if found.tzinfo else found.replace(tzinfo=UTC)
     since = found - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 10**6 + since.microseconds
+    micro = (since.days * 86_400 + since.seconds) * 10**6 + since.microseconds
+    below = int((written["fraction"] or b"").ljust(9, b"0")[6:])  # what Python leaves out
+    return int(_counted(np.array([micro]), np.array([below]))[0])
+
+
+def _counted(micro: npt.NDArray[np.int64], below: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Times as they are counted: see `of_dates`.
+
+    Args:
+        micro: microseconds since 1970, at most `_FARTHEST` before or after.
+        below: nanoseconds within them.
+    """
+    beyond = micro + np.sign(micro) * (_EXACT * 1000 - _EXACT)
+    return np.where(np.abs(micro) < _EXACT, micro * 1000 + below, beyond)
+
+
+def of_dates(values: pl.Series) -> pl.Series:
+    """Dates and timestamps as 64-bit integers in the same order; null where one is missing, or too far from now.
+
+    From 1691 to 2248 they count nanoseconds since 1970; beyond, where 64 bits would end, microseconds.
+    """
+    import polars as pl
+
+    unit = values.dtype.time_unit if isinstance(values.dtype, pl.Datetime) else None
+    number = values.to_physical().cast(pl.Int64)
+    if unit == "ns":
+        micro, below = number // 1000, number % 1000
+    else:
+        each = {"us": 1, "ms": 1000, None: 86_400_000_000}[unit]
+        near = (number >= -(_FARTHEST // each)) & (number <= _FARTHEST // each)
+        micro, below = number.set(~near, None) * each, number * 0
+    counted = _counted(micro.fill_null(0).to_numpy(), below.fill_null(0).to_numpy())
+    return pl.Series(values.name, counted).set(micro.is_null(), None)
 
 
 def instants(texts: pl.Series) -> pl.Series:
@@ -174,6 +211,6 @@ def instants(texts: pl.Series) -> pl.Series:
         if texts.str.contains(rule).all():
             found = texts.str.to_datetime(f"%Y-%m-%d{between}%H:%M:%S", time_unit="us", strict=False)
             if found.null_count() == texts.null_count():
-                return found.cast(pl.Int64)
+                return of_dates(found)
     known = {text: instant(text) for text in texts.unique() if text is not None}
     return pl.Series([None if text is None else known[text] for text in texts], dtype=pl.Int64)

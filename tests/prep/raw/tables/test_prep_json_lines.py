@@ -45,6 +45,17 @@ def test_a_field_may_come_after_the_first_rows(tmp_path: Path) -> None:
         prepare(tmp_path / "log.jsonl", tmp_path / "other", layout=other)
 
 
+def test_a_field_may_be_in_one_file_alone(tmp_path: Path) -> None:
+    """Programs that leave out fields without a value leave out a field in all rows of a file."""
+    some = [{"click": j % 2, "user": "u", "tags": []} for j in range(20)]
+    for name, more in {"a": {}, "b": {"price": 3}, "c": {}}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({**row, **more}) + "\n" for row in some))
+    files = [tmp_path / f"{name}.jsonl" for name in "abc"]
+    assert prepare(files, tmp_path / "out", layout=LAYOUT).dense_missing == [2 / 3]
+    with pytest.raises(InputError, match=r"a\.jsonl: is JSON, an object a line and has no column 'price'"):
+        prepare([files[0], files[2]], tmp_path / "other", layout=LAYOUT)
+
+
 @pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\n", b"  "])
 def test_what_comes_before_the_first_object(before: bytes, tmp_path: Path) -> None:
     """Also where its first name has a quote in it."""
@@ -71,8 +82,8 @@ def test_halves_of_surrogate_pairs_are_set_aside(tmp_path: Path) -> None:
     ]
     right = [r'"\ud83d\ude00"', r'"\\ud800"', r'"\uD83D\uDE00\ud83d\ude01"', r'"\\ud83d\\ude00"', r'"\u0041"']
     lines = [
-        '{"click": %d, "user": %s, "tags": [%s], "price": 1, "note": "\\ud800"}\n' % (j % 2, *pair)
-        for j, pair in enumerate(
+        f'{{"click": {j % 2}, "user": {user}, "tags": [{tag}], "price": 1, "note": "\\ud800"}}\n'
+        for j, (user, tag) in enumerate(
             [(text, '"a"') for text in right + wrong] + [('"b"', text) for text in right + wrong]
         )
     ]

@@ -4,6 +4,8 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.prep.raw.tables.table_logs import LAYOUT, WRITERS, Row, as_csv, rows_of, shard
 
@@ -76,9 +78,54 @@ def test_unix_times_are_split_by_dates(tmp_path: Path) -> None:
     """Whatever their unit; and by numbers as they are."""
     layout = Layout(separator=",", columns={"y": "label", "user": "token", "n": "integer", "ts": "time"})
     days = [datetime.datetime(2024, 5, 1 + j, tzinfo=datetime.UTC).timestamp() for j in range(20)]
-    for unit in (1, 1000, 10**6):
+    for unit in (1, 1000, 10**6, 10**9):
         path = tmp_path / f"{unit}.csv"
         path.write_text("".join(f"{j % 2},u,{j},{int(day) * unit}\n" for j, day in enumerate(days)))
         split = "time:2024-05-11,2024-05-16" if unit > 1 else f"time:{int(days[10])},{int(days[15])}"
         manifest = prepare(path, tmp_path / f"out-{unit}", layout=layout, split=split)
         assert [part.rows for part in manifest.splits.values()] == [10, 5, 5]
+
+
+def test_times_are_exact_to_the_nanosecond(tmp_path: Path) -> None:
+    """In every format, and in one order with dates that 64 bits of nanoseconds do not reach."""
+    times = [
+        f"{text}.{j * 7919 % 1000:09d}"
+        for j in range(40)
+        for text in ("2024-05-01T00:00:00", "1969-12-31T23:59:59")
+    ]
+    ascending = sorted(times)
+    cut = f"time:{ascending[30]},{ascending[60]}"
+    layout = Layout(separator=",", columns={"y": "label", "user": "token", "n": "integer", "ts": "time"})
+    rows = [(j % 2, "u", j, time) for j, time in enumerate(times)]
+    (tmp_path / "log.csv").write_text("".join(f"{','.join(map(str, row))}\n" for row in rows))
+    columns = dict(zip(layout.columns, map(list, zip(*rows, strict=True)), strict=True))
+    stamps = pa.array(times).cast(pa.timestamp("ns"))
+    units = pa.array([str(stamp.value) for stamp in stamps])  # 19 digits
+    pq.write_table(pa.table({**columns, "ts": stamps}), tmp_path / "log.parquet")
+    pq.write_table(pa.table({**columns, "ts": units}), tmp_path / "units.parquet")
+    wanted = [times.index(time) for time in ascending]
+    for name in ("log.csv", "log.parquet", "units.parquet"):
+        by = {"layout": layout, "sort": True}
+        prepare(tmp_path / name, tmp_path / "sorted" / name, split="rows:80,0", **by)
+        assert shard(tmp_path / "sorted" / name).dense[:, 0].tolist() == wanted
+        if name != "units.parquet":
+            found = prepare(tmp_path / name, tmp_path / "split" / name, split=cut, layout=layout)
+            assert [part.rows for part in found.splits.values()] == [30, 30, 20]
+    years = ["9999-12-31", "0001-01-01", "1690-01-01", "1692-01-01", "2248-01-01", "2249-01-01 00:00:00.5"]
+    (tmp_path / "far.csv").write_text("".join(f"1,u,{j},{year}\n" for j, year in enumerate(years * 2)))
+    prepare(tmp_path / "far.csv", tmp_path / "far", split="rows:12,0", **by)
+    order = sorted(range(12), key=lambda j: (years * 2)[j])
+    assert shard(tmp_path / "far").dense[:, 0].tolist() == order
+
+
+def test_dates_before_2000_are_split_by_dates(tmp_path: Path) -> None:
+    """They are no unix times of another unit; numbers do not split them."""
+    layout = Layout(separator=",", columns={"y": "label", "user": "token", "ts": "time"})
+    days = ["1970-01-15", "1970-01-01", "1997-09-20", "1998-03-07 10:00:00", "1998-04-22"]
+    (tmp_path / "log.csv").write_text("".join(f"{j % 2},u,{day}\n" for j, day in enumerate(days)))
+    found = prepare(tmp_path / "log.csv", tmp_path / "out", layout=layout, split="time:1998-01-01,1998-04-01")
+    assert [part.rows for part in found.splits.values()] == [3, 1, 1]
+    with pytest.raises(
+        InputError, match="line 1: column ts: '1970-01-15' cannot be compared with the numbers"
+    ):
+        prepare(tmp_path / "log.csv", tmp_path / "no", layout=layout, split="time:5,7")
