@@ -36,7 +36,13 @@ def main() -> None:
         "--teacher-model", default="dlrm", help="around the teachers' embeddings: dlrm, deepfm, mlp, ..."
     )
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--rate", type=float, default=0.02)
+    parser.add_argument(
+        "--rates",
+        type=float,
+        nargs="+",
+        default=[0.02, 0.01],
+        help="Adagrad's: validation chooses one from labels alone; teachers and students have the first",
+    )
     parser.add_argument("--only", default="", help="students whose key has this text")
     parser.add_argument("--jobs", type=int, default=0, help="trainings at a time; left out: 2, or 1 on a GPU")
     parser.add_argument("--work", type=Path, default=Path("build/quality"))
@@ -58,11 +64,13 @@ def main() -> None:
         if not arguments.show:
             students = [
                 training
-                for training in trainings(arguments.seeds, arguments.epochs, arguments.labels_epochs)
+                for training in trainings(
+                    arguments.seeds, arguments.epochs, arguments.labels_epochs, arguments.rates[1:]
+                )
                 if arguments.only in training.key
             ]
             own = teachers(arguments.teachers, arguments.teacher_model)
-            of = Source(source, arguments.rows, arguments.batch, arguments.rate, device)
+            of = Source(source, arguments.rows, arguments.batch, arguments.rates[0], device)
             complete(record, of, own, students, arguments.jobs, until)
         _, known = load(source, arguments.rows, SEED_OF_THE_WORLD, torch.device("cpu"))
         heading = [f"## {name}", "", "; ".join(filter(None, [known, machine()]))]

@@ -1,6 +1,6 @@
 """What is compared, and the library's embeddings that it is compared with."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from benchmarks.scale.arrays import Values
@@ -30,7 +30,12 @@ POOLS = {
     },
 }
 LABELS_EPOCHS = {1: 2, 100: 2, 1_000: 3, 10_000: 4}  # at most: validation chooses the best of them
-STUDENTS_EPOCHS = {1: (4,), 100: (4, 8), 1_000: (4, 8), 10_000: (8, 16)}  # validation chooses one of these
+STUDENTS_EPOCHS = {
+    1: (4,),
+    100: (4, 8),
+    1_000: (4, 8, 16),
+    10_000: (8, 16),
+}  # validation chooses one of these
 
 
 def arm_of(spec: Spec) -> str:
@@ -40,12 +45,22 @@ def arm_of(spec: Spec) -> str:
     return next((name for name, sizes in POOLS.items() if spec in sizes.values()), spec.name)
 
 
-def trainings(seeds: int, epochs: list[int] | None, labels_epochs: int | None) -> Iterator[Training]:
-    """What is trained, seed after seed; `epochs` are those of students, `labels_epochs` of all others."""
+def trainings(
+    seeds: int, epochs: list[int] | None, labels_epochs: int | None, other_rates: Sequence[float] = ()
+) -> Iterator[Training]:
+    """What is trained, seed after seed.
+
+    Args:
+        seeds: how many.
+        epochs: of students; None: more, the smaller they are.
+        labels_epochs: of all others, at most; None: the same.
+        other_rates: learning rates that are tried beside the run's, from labels alone.
+    """
     specs = (FULL, *(sizes[ratio] for ratio in RATIOS for sizes in POOLS.values()))
     for seed in range(1, seeds + 1):
         for spec in specs:
-            yield Training(spec, epochs=labels_epochs or LABELS_EPOCHS[spec.ratio], seed=seed)
+            for rate in (None, *other_rates):
+                yield Training(spec, epochs=labels_epochs or LABELS_EPOCHS[spec.ratio], seed=seed, rate=rate)
         for spec in specs:
             for count in epochs or STUDENTS_EPOCHS[spec.ratio]:
                 yield Training(spec, epochs=count, taught=True, falling=True, seed=seed)

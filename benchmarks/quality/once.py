@@ -30,7 +30,7 @@ class Source:
         source: `planted`, or a path of raw rows.
         rows: of a planted log.
         batch: rows of a step.
-        rate: Adagrad's.
+        rate: Adagrad's, of trainings that have none of their own.
         device: `cpu` or `cuda`.
         looks: evaluations on validation rows in each epoch.
         make: makes the embeddings; a function of a module, so that processes can be given it.
@@ -59,7 +59,8 @@ def trained(training: Training, of: Source, taught_by: list[Path]) -> Record:
         scores = np.mean([np.load(file) for file in taught_by], axis=0)
         target = mixed(target, torch.from_numpy(scores).to(on))
     looks = tuple(look / of.looks for look in range(1, of.looks * training.epochs))
-    schedule = Schedule(training.epochs, of.batch, of.rate, training.falling, looks, shuffled=True)
+    rate = of.rate if training.rate is None else training.rate
+    schedule = Schedule(training.epochs, of.batch, rate, training.falling, looks, shuffled=True)
     record = Record(None)
     train(training, method, model, data, target, schedule, record, len(taught_by) if training.taught else 0)
     if training.teacher:

@@ -31,6 +31,11 @@ class Chosen:
     epochs: float
 
     @property
+    def setting(self) -> str:
+        """Passes and learning rate."""
+        return f"{self.epochs:g} at {next(iter(self.results.values())).rate:g}"
+
+    @property
     def test(self) -> list[float]:
         """Test AUC of each seed."""
         return [result.test_auc for result in self.results.values()]
@@ -53,7 +58,7 @@ def interval(values: list[float], signed: bool = False) -> str:
 
 
 def settings(name: str, results: Iterable[Result]) -> list[Chosen]:
-    """Results of one arm by setting: how long trained, over how long the rate falls."""
+    """Results of one arm by setting: how long trained, at what learning rate, over how long it falls."""
     groups: dict[tuple[str, float], dict[int, Result]] = {}
     for result in results:
         if result.state == "cut short" or (result.falling and result.state != "end"):
@@ -158,7 +163,7 @@ def _pooled_validation(chosen: list[Chosen]) -> float:
 def _cells(chosen: Chosen | None, full: Chosen | None) -> list[str]:
     if chosen is None:
         return ["-", "-", "-"]
-    return [interval(chosen.test), interval(_differences(chosen, full), signed=True), f"{chosen.epochs:g}"]
+    return [interval(chosen.test), interval(_differences(chosen, full), signed=True), chosen.setting]
 
 
 def _differences(chosen: Chosen, full: Chosen | None) -> list[float]:
@@ -185,7 +190,7 @@ def _reached(record: Record, data: str, full: Chosen | None) -> list[str]:
                 else f"{goal:.4f}: " + ("yes" if statistics.mean(found.test) >= goal else "no")
             )
             cells = [
-                f"{ratio:,}x", "with a teacher" if taught else "labels only", found.name, f"{found.epochs:g}",
+                f"{ratio:,}x", "with a teacher" if taught else "labels only", found.name, found.setting,
                 interval(found.test), interval(_differences(found, full), signed=True), verdict,
             ]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")

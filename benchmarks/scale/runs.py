@@ -27,6 +27,7 @@ class Training:
         teacher: whether it is one.
         seed: of numbers, hashes and the order of rows.
         model: around the embedding; a teacher may be another than its students.
+        rate: Adagrad's; None: that of the run.
     """
 
     spec: Spec
@@ -36,6 +37,7 @@ class Training:
     teacher: bool = False
     seed: int = 1
     model: str = "dlrm"
+    rate: float | None = None
 
     @property
     def key(self) -> str:
@@ -46,6 +48,7 @@ class Training:
             parts += [f"f{spec.fingerprint}", f"least{spec.least}", spec.by]
         parts += [f"learnt{spec.learnt:g}"] if spec.learnt else []
         parts += [self.model] if self.model != "dlrm" else []
+        parts += [f"rate{self.rate:g}"] if self.rate is not None else []
         parts += [f"{self.epochs}ep", "taught" if self.taught else "labels"]
         return " ".join([*parts, "falling" if self.falling else "constant", f"seed{self.seed}"])
 

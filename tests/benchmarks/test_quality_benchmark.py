@@ -53,13 +53,14 @@ def test_few_planted_rows_from_end_to_end_and_again(tmp_path: Path) -> None:
     first = run(jobs=2)
     folder = tmp_path / "planted-3000"
     results = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-    assert len(results) == 1 + 2 * 2  # a teacher; each pool from labels, and with the teacher
+    assert len(results) == 1 + 2 * 3  # a teacher; each pool from labels at two rates, and with the teacher
+    assert sorted(row["rate"] for row in results) == [0.01] * 2 + [0.02] * 5
     assert {row["teachers"] for row in results} == {0, 1}
     assert all(0.5 < row["test_auc"] < 0.8 for row in results)
     for name in ("robe, float32", "robe, int4"):
         assert f"\n| {name} | 100x | " in first
     second = run(jobs=1)
-    assert "4/4" in first
+    assert "6/6" in first
     assert "1/" not in second.partition("##")[0]  # nothing is trained again
     assert second.partition("| method")[2] == first.partition("| method")[2]
 
@@ -93,7 +94,7 @@ def test_iterations_to_the_quality_of_full_tables() -> None:
         record.add(Evaluation(pool.run, step, step / 100, 1.0, auc, 0.5))
     lines = tables.written(record, "planted", []).splitlines()
     assert "| robe, float32 | 1,000x | 2.50x | - | - |" in lines
-    assert any(line.startswith("| 1,000x | labels only | robe, float32 | 4 |") for line in lines)
+    assert any(line.startswith("| 1,000x | labels only | robe, float32 | 4 at 0.02 |") for line in lines)
     assert any("0.7420: yes" in line for line in lines)
 
 
