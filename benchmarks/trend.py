@@ -165,6 +165,9 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS), help="of the logs, test included")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--teacher-model", default="dlrm", help="around the teachers' embeddings: dlrm, deepfm, mlp, ..."
+    )
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--rate", type=float, default=0.02)
     parser.add_argument("--jobs", type=int, default=0, help="trainings at a time; left out: 2, or 1 on a GPU")
@@ -180,7 +183,10 @@ def main() -> None:
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     until = time.monotonic() + 60 * arguments.minutes
-    records = {rows: Record.open(arguments.work / f"planted-{rows}") for rows in arguments.rows}
+    # Students' records are of these teachers.
+    suffix = "" if arguments.teacher_model == "dlrm" else f"-{arguments.teacher_model}"
+    folders = {rows: arguments.work / f"planted-{rows}{suffix}" for rows in arguments.rows}
+    records = {rows: Record.open(folder) for rows, folder in folders.items()}
     for rows, record in records.items():
         if arguments.show:
             continue
@@ -195,9 +201,10 @@ def main() -> None:
         )
         needed, others = goals_first(epochs, arguments.seeds)
         listed = needed if arguments.only_goals else needed + others
-        complete(record, of, teachers(TEACHERS), listed, arguments.jobs, until)
+        own = teachers(TEACHERS, arguments.teacher_model)
+        complete(record, of, own, listed, arguments.jobs, until)
         _, bayes = load("planted", rows, SEED_OF_THE_WORLD, torch.device(device))
-        (arguments.work / f"planted-{rows}" / "about.txt").write_text(f"{rows:,} rows: {bayes}\n")
+        (folders[rows] / "about.txt").write_text(f"{rows:,} rows: {bayes}\n")
         print(table(records), flush=True)
     about = [path.read_text() for path in sorted(arguments.work.glob("planted-*/about.txt"))]
     print(
