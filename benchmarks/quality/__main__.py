@@ -57,7 +57,7 @@ def main() -> None:
         if source != "planted" and not Path(source).exists():
             print(f"{source}: there are no such rows: left out", file=sys.stderr)
             continue
-        name = f"planted-{arguments.rows}" if data == "planted" else Path(data).name.partition(".")[0]
+        name = f"planted-{arguments.rows}" if data == "planted" else Path(source).name.partition(".")[0]
         if arguments.teacher_model != "dlrm":  # other students' records are of other teachers
             name += f"-{arguments.teacher_model}"
         record = Record.open(arguments.work / name)
