@@ -1,6 +1,7 @@
 """What only the data can settle: budgets written as compressions, and whether a model fits in them."""
 
 import logging
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,6 @@ from sizewise.config.fields import (
     parse_size,
     within,
 )
-from sizewise.config.sections.embedding import EmbeddingSpec
 from sizewise.config.sections.train import TrainSpec
 from sizewise.config.study_file import StudySpec, holds_whole_numbers
 from sizewise.embedding import METHODS, full_bytes, smallest_budget
@@ -33,6 +33,8 @@ from sizewise_prep.shards.manifest import Manifest
 log = logging.getLogger(__name__)
 _OF_TEACHERS = ("distill_epochs", "distill_learning_rate", "distill_memory_budget")
 _OF_STUDENTS = ("distill_weight", "distill_temperature")
+_SMALLEST = {"storage": "int2", "width": 1, "block_len": 1, "group": "pool", "fingerprint_bits": 4}
+"""Values of embedding options with which models are smallest."""
 
 
 def resolve(spec: StudySpec, manifest: Manifest, source: str) -> StudySpec:
@@ -155,7 +157,7 @@ def _check_teacher(spec: StudySpec, manifest: Manifest, source: str) -> None:
     if not one_size and given < needed:
         raise InputError(
             f"{source}: train.distill.memory_budget: {format_bytes(given)} is too small for {trained[0]} at dim {dim}: "
-            f"give at least {format_bytes(needed)}"
+            f"give at least {needed} B"
         )
 
 
@@ -246,17 +248,33 @@ def _smallest(spec: StudySpec, method: str, manifest: Manifest, source: str) -> 
     return min(found)
 
 
-def _smaller(embedding: EmbeddingSpec) -> str:
-    """What makes the smallest model of a study's methods smaller, in words."""
-    has = {name for method in embedding.methods for name in METHODS[method].options.model_fields}
-    could = [name for name in ("width", "block_len") if name in has]
-    return " or ".join([*could, *(["group"] if "group" in embedding.options else [])]) or "dim"
+def _needed(spec: StudySpec, manifest: Manifest, source: str) -> int:
+    """Bytes of the smallest budget that is enough for each of a study's methods. Raises InputError as `_smallest`."""
+    return max(_smallest(spec, method, manifest, source) for method in spec.embedding.methods)
+
+
+def _smaller(spec: StudySpec, manifest: Manifest, needed: int) -> str:
+    """What makes the smallest model of a study's methods smaller, with the bytes of that, in words."""
+    found = {}
+    for name, value in _SMALLEST.items():
+        changed = spec.embedding.model_copy(update={name: value})
+        has = any(name in METHODS[method].options.model_fields for method in changed.methods)
+        if has and not (name == "storage" and spec.embedding.also_stored_as):  # which rounds float32
+            found[f"{name}: {value}"] = spec.model_copy(update={"embedding": changed})
+    if not isinstance(spec.model.dim, Choices | Range):
+        found["dim: 1"] = spec.model_copy(update={"model": spec.model.model_copy(update={"dim": 1})})
+    sizes = {}
+    for option, study in found.items():
+        with suppress(InputError):  # options that do not go together
+            sizes[option] = _needed(study, manifest, "")
+    best = [option for option in sizes if sizes[option] < needed][:2]
+    return "".join(f", or set {option} (at least {sizes[option]} B)" for option in best)
 
 
 def _budget(spec: StudySpec, manifest: Manifest, source: str) -> int | SizeRange | Choices:
     """The memory budget in bytes, every value of it large enough for every method."""
     tables = full_bytes(manifest.cardinalities, spec.model.largest_dim)
-    needed = max(_smallest(spec, method, manifest, source) for method in spec.embedding.methods)
+    needed = _needed(spec, manifest, source)
     if all(METHODS[method].has_one_size for method in spec.embedding.methods):
         return tables
     given: Any = spec.search.memory_budget
@@ -277,7 +295,7 @@ def _budget(spec: StudySpec, manifest: Manifest, source: str) -> int | SizeRange
         raise InputError(
             f"{source}: search.memory_budget: {format_bytes(min(ends))} is too small for "
             f"{' and '.join(spec.embedding.methods)} at dim {spec.model.largest_dim}: "
-            f"give at least {format_bytes(needed)}, or lower {_smaller(spec.embedding)}"
+            f"give at least {needed} B{_smaller(spec, manifest, needed)}"
         )
     if isinstance(given, SizeRange):
         return SizeRange(low=ends[0], high=ends[1], log=given.log)

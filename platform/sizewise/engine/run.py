@@ -271,7 +271,7 @@ def _drive(
             driver.call(engine.pause, partial(leave_moved, driver, folder))
             engine.settle(seen)
             engine.restore_evaluations()
-            if search.remaining and not engine.paused:
+            if search.remaining and not engine.paused and engine.find_teachers():
                 try:
                     _run_trials(engine, partial(give_up, driver, folder), caller.ray)
                 except InputError as error:
@@ -279,7 +279,7 @@ def _drive(
                     raise
         if engine.paused:
             driver.stops(engine.paused)
-            raise PausedError(engine.paused)
+            raise (InputError if engine.ended else PausedError)(engine.paused)
         finished = search.remaining == 0
         if finished:
             with suppress(OSError, InputError):  # they take room, and nothing else

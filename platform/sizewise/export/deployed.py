@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sizewise.export.archive import checked
 from sizewise_core.errors import InputError, first_problem, shown
-from sizewise_core.files.sealed import JsonObject
+from sizewise_core.files.sealed import DamagedError, JsonObject, sealed, unsealed
 from sizewise_prep.raw.layout import Layout
 from sizewise_prep.raw.parsing.dense import restored
 from sizewise_prep.raw.parsing.rows import ListColumn, Rows
@@ -81,6 +81,21 @@ class Description(BaseModel):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     data_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
 
+    @classmethod
+    def of_text(cls, content: bytes) -> "Description":
+        """The description in `model.json`; those of versions up to 0.3.0 have no checksum, and are taken as they are.
+
+        Raises:
+            DamagedError: not what was written.
+            ValidationError: none that this version knows.
+        """
+        unsealed(content)
+        return cls.model_validate_json(content)
+
+    def text(self) -> bytes:
+        """The content of `model.json`, with its checksum."""
+        return sealed(self.model_dump_json(indent=2)).encode()
+
     @field_validator("layout")
     @classmethod
     def _is_fitted(cls, layout: Layout) -> Layout:
@@ -105,8 +120,12 @@ class Deployed:
                 not one that Sizewise exports (`archive.checked`), because it could run any code.
         """
         try:
-            description = Description.model_validate_json(_read(folder / DESCRIPTION, _MOST_DESCRIPTION))
+            description = Description.of_text(_read(folder / DESCRIPTION, _MOST_DESCRIPTION))
             content = _read(folder / PROGRAM, description.program_bytes)
+        except DamagedError as error:
+            raise InputError(
+                f"{folder / DESCRIPTION}: {error}: it was edited, or copied incompletely; export the trial again"
+            ) from None
         except ValidationError as error:
             raise InputError(
                 f"{folder / DESCRIPTION}: {first_problem(error)}; export the trial again"
@@ -117,7 +136,10 @@ class Deployed:
                 "make the folder with `sizewise export NAME --trial ID --out DIR`"
             ) from None
         if hashlib.sha256(content).hexdigest() != description.sha256:
-            raise InputError(f"{folder / PROGRAM}: is damaged (its SHA-256 differs); export the trial again")
+            raise InputError(
+                f"{folder / PROGRAM}: is damaged, or of another export than {DESCRIPTION} beside it (its SHA-256 "
+                "differs); export the trial again"
+            )
         archive = checked(content, folder / PROGRAM)
         del content  # it may be large
         try:

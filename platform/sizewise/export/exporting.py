@@ -92,7 +92,7 @@ def export(
     description = _described(name, row, config, manifest, program, storage)
     with atomic_folder(out) as working:
         write_atomic(working / PROGRAM, program)
-        write_atomic(working / DESCRIPTION, description.model_dump_json(indent=2).encode())
+        write_atomic(working / DESCRIPTION, description.text())
         Deployed.open(working)  # before it gets its name: what cannot be opened here cannot be served
     return description
 

@@ -2,7 +2,7 @@
 
 A sealed object is ordinary JSON whose last field is the CRC-32 of the text before it. An object without that field is
 accepted unchecked, because an older version or another tool wrote it: a single error can damage the field or the
-content, never both.
+content, never both. With the field elsewhere, or spaced otherwise, it is what another tool made of a sealed one.
 
     sealed('{"auc": 0.75}')                                 # '{"auc": 0.75, "crc32": "5ae3c8c5"}'
     unsealed(b'{"auc": 0.85, "crc32": "5ae3c8c5"}')          # DamagedError
@@ -58,7 +58,8 @@ def unsealed(text: bytes) -> JsonObject:
         raise DamagedError("nested too deeply")
     if b"\\u" in text and not _is_text(fields):
         raise DamagedError("its text is not Unicode")
-    fields.pop("crc32", None)
+    if fields.pop("crc32", None) is not None and not has_seal(text):
+        raise DamagedError("it was written anew by another program, so that its checksum tells nothing")
     return fields
 
 

@@ -1,5 +1,6 @@
 """Study files: every mistake is named with its file, line, field and fix."""
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -298,3 +299,40 @@ def test_budgets_are_held_against_the_smallest_model_of_all_choices(study: Path,
         assert resolve(asked, manifest, "x").search.memory_budget == 100
         with pytest.raises(InputError, match="20 B is too small for hot at dim 16: give at least 22 B"):
             resolve(load(study, {"embedding": hot, "search.memory_budget": 20}), manifest, "x")
+
+
+@pytest.mark.parametrize(
+    ("embedding", "said"),
+    [
+        ({"method": "hot", "width": 1}, r"give at least \d+ B, or set storage: int2 \(at least \d+ B\)$"),
+        (
+            {"method": "hot"},
+            r"give at least \d+ B, or set storage: int2 \(at least \d+ B\), or set width: 1 ",
+        ),
+        (
+            {"method": "hot", "width": 1, "storage": "int2"},
+            r"at least \d+ B(, or set fingerprint_bits: 4 .*)?$",
+        ),
+        (
+            {"method": "robe", "storage": "int2"},
+            r"give at least 6 B, or set width: 1 .*, or set block_len: 1 ",
+        ),
+        (
+            {"method": "robe", "also_stored_as": "int4"},
+            r"give at least 64 B, or set width: 1 \(at least 4 B\)",
+        ),
+    ],
+)
+def test_a_budget_that_is_too_small_names_what_helps(
+    study: Path, shards: Path, embedding: dict[str, object], said: str
+) -> None:
+    manifest, asked = Manifest.load(shards), {"embedding": embedding, "search.memory_budget": 3}
+    with pytest.raises(InputError, match=said) as refused:
+        resolve(load(study, asked), manifest, "x")
+    wanted = re.findall(r"(?:set (\w+): (\w+) \()?at least (\d+) B", str(refused.value))
+    for name, value, least in wanted:  # each is enough, and a byte less is not
+        setting = {name: int(value) if value.isdigit() else value} if name else {}
+        changed = {**asked, "embedding": {**embedding, **setting}}
+        resolve(load(study, {**changed, "search.memory_budget": int(least)}), manifest, "x")
+        with pytest.raises(InputError, match="too small"):
+            resolve(load(study, {**changed, "search.memory_budget": int(least) - 1}), manifest, "x")

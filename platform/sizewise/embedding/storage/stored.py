@@ -30,12 +30,16 @@ class Stored(nn.Module):
         self.shape, self.group, self.center = table.shape, table.group, table.center
         self.bits = PACKED.get(table.storage, 0)
         self.register_buffer("weight", state["weight"])
-        self.register_buffer("scale", state.get("scale", torch.ones(())))
+        self.scaled = (
+            "scale" in state
+        )  # a bfloat16 is what it stands for, and a scale would be four bytes more
+        if self.scaled:
+            self.register_buffer("scale", state["scale"])
 
     def forward(self) -> Tensor:
         """All values as float32."""
         if not self.bits:
-            return self.weight.float() * self.scale
+            return self._float(self.weight)
         values = dequantize(self.weight, self.scale, self.bits, self.shape, self.group)
         return values + self.center if self.center else values
 
@@ -47,7 +51,7 @@ class Stored(nn.Module):
         """
         row = math.prod(self.shape[1:])
         if not self.bits:
-            return embedding(numbers, self.weight).float() * self.scale
+            return self._float(embedding(numbers, self.weight))
         if not self.reads_blocks(row, row):
             return embedding(numbers, self())
         rows = self.blocks(numbers.flatten(), row, row)
@@ -68,7 +72,7 @@ class Stored(nn.Module):
         count = (math.prod(self.shape) - length) // stride + 1
         flat = self.weight.view(-1)
         if not self.bits:
-            return flat.as_strided((count, length), (stride, 1)).index_select(0, starts).float() * self.scale
+            return self._float(flat.as_strided((count, length), (stride, 1)).index_select(0, starts))
         width, step = length * self.bits // 8, stride * self.bits // 8
         packed = flat.as_strided((count, width), (step, 1)).index_select(0, starts)
         codes = unpack_bytes(packed, self.bits).float()
@@ -78,3 +82,7 @@ class Stored(nn.Module):
             scales = scales[positions // self.group]
         values = Grid.of(self.bits).values(codes, scales)
         return values + self.center if self.center else values
+
+    def _float(self, numbers: Tensor) -> Tensor:
+        """Values of int8 or bfloat16 numbers."""
+        return numbers.float() * self.scale if self.scaled else numbers.float()

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from sizewise.config import StudySpec
+from sizewise.engine.deciding import own_teachers
 from sizewise.engine.deciding.early_failures import EarlyFailures, Failure
 from sizewise.engine.deciding.front_on_record import FrontOnRecord
 from sizewise.engine.deciding.restoring import kept_evaluations
@@ -24,6 +25,7 @@ from sizewise.engine.resources import Sharing, held
 from sizewise.metrics.evaluation import Evaluation, TestScores
 from sizewise.search.pruning import Rule
 from sizewise.search.suggest import Search
+from sizewise.search.teachers import wanted as wanted_teachers
 from sizewise.store import facts
 from sizewise.store.driving.usage import Sign, Usage
 from sizewise.store.records import Record
@@ -31,7 +33,7 @@ from sizewise.store.study_folder import StudyFolder
 from sizewise.store.trials.ledger import Event
 from sizewise.training.checkpoints import checkpoint
 from sizewise.training.how import How
-from sizewise.training.teachers.teacher_sources import Source, scored, trained_here
+from sizewise.training.teachers.teacher_sources import Source, scored
 from sizewise_core.errors import InputError
 from sizewise_core.stores.claims import SupersededError
 from sizewise_core.stores.storage import Place, make_folder, write
@@ -65,6 +67,7 @@ class Engine:
         self.spec, self.folder, self.search, self.on_event = spec, folder, search, on_event
         self.files = StudyFolder(folder)
         self.paused: str | None = None  # why nothing goes on
+        self.ended = False  # for a reason that no resume changes
         self.usage = usage or Usage(folder)
         self.teacher = list(teacher)
         self.shared = SharedCurves(search, self.files)
@@ -110,7 +113,7 @@ class Engine:
                 return self._started(self.search.again(self._again.popleft()[0]))
             while (record := self.shared.next()) is not None:
                 self._started(record)
-                if not self._can_learn(record):
+                if not self.find_teachers():
                     return None
                 if not self._answered(record):
                     return record
@@ -138,16 +141,14 @@ class Engine:
             },
         }
 
-    def _can_learn(self, record: Record) -> bool:
-        """Whether a trial has the teacher that it needs; else the study pauses."""
-        teachers = self.search.teachers
-        if record.teacher is not None or not teachers:
-            return True
+    def find_teachers(self) -> bool:
+        """Whether students have the teachers that the study trains itself, where it has; else it ends here."""
+        records, wanted = self.search.teachers, wanted_teachers(self.spec)
         try:
-            self.teacher = self.teacher or trained_here(self.folder, teachers)
+            self.teacher = self.teacher or own_teachers.trained(self.folder, records, wanted)
         except InputError as error:
-            self.pause(str(error))
-        return not self.paused
+            self.paused, self.ended = str(error), True
+        return not self.ended
 
     def _teacher(self, record: Record) -> How:
         """The argument of `train` by which a student learns from its teacher."""

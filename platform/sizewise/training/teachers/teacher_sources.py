@@ -14,8 +14,6 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from sizewise.config.trial import TrialConfig
-from sizewise.store.study_folder import StudyFolder, number_name
-from sizewise.store.trials.ledger import Record
 from sizewise.training.checkpoints import checkpoint
 from sizewise.training.input.batches import Split
 from sizewise.training.memory import reset_peak_memory
@@ -25,7 +23,7 @@ from sizewise.training.teachers.teacher_models import model_teacher
 from sizewise_core.errors import InputError
 from sizewise_core.files.sealed import DamagedError, JsonObject
 from sizewise_core.machine import allocator
-from sizewise_core.stores.storage import Place, place
+from sizewise_core.stores.storage import place
 from sizewise_prep.shards.cache import local_shards
 from sizewise_prep.shards.manifest import Manifest
 
@@ -173,48 +171,3 @@ def _not_here(source: Source) -> Any:
         f"distill.teacher: the scores of {source.name} are not on this machine, which cannot run it: share the data's "
         "folder between machines"
     )
-
-
-def trained_here(folder: Place, teachers: Sequence[Record]) -> list[Source]:
-    """The teachers that a study has trained itself, by their last weights, which no validation row has chosen.
-
-    Args:
-        folder: the study's.
-        teachers: their records.
-
-    Raises:
-        InputError: none of them could be trained, or the weights of one are gone or damaged.
-    """
-    found = []
-    for record in teachers:
-        if record.state != "finished":
-            log.warning(
-                "distill.teacher: trial %d has %s: its students learn from the others",
-                record.trial_id,
-                record.state,
-            )
-            continue
-        name = f"{folder.name}/{number_name(record.trial_id)}"
-        newest = checkpoint.newest(StudyFolder(folder).checkpoints_of(record.key).path)
-        try:
-            if newest is None:
-                raise DamagedError("its checkpoint is gone")
-            digest = checkpoint.digest_of(place(newest))
-        except DamagedError as error:
-            raise InputError(f"distill.teacher: {name}: {error}: start another study") from None
-        found.append(
-            Source(
-                kind="trial",
-                name=name,
-                path=newest,
-                digest=digest,
-                config=record.config,
-            )
-        )
-    if not found:
-        errors = dict.fromkeys(record.error for record in teachers if record.error)
-        raise InputError(
-            f"no teacher of this study's could be trained ({'; '.join(errors)}): start another study with another "
-            "distill.teacher"
-        )
-    return found

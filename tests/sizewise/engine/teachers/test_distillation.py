@@ -17,6 +17,7 @@ import real_study
 from sizewise import config as study_file
 from sizewise import results
 from sizewise.embedding import full_bytes
+from sizewise.engine import run
 from sizewise.engine.simulated import Generated, simulate, simulated_engine
 from sizewise.metrics.evaluation import Evaluation
 from sizewise.results.commands import run_longer
@@ -26,6 +27,7 @@ from sizewise.store import facts
 from sizewise.store.trials.ledger import Ledger
 from sizewise.training.steps.step import Step
 from sizewise.training.teachers import teacher
+from sizewise_core.errors import InputError
 from sizewise_prep.shards.manifest import Manifest
 
 
@@ -127,11 +129,22 @@ def test_students_wait_for_all_teachers_and_go_on_without_one_that_failed(
     engine.evaluated(
         0, Evaluation({"iteration": 25, "epoch": 1.0, "auc": 0.7, "embedding_bytes": 1, "train_seconds": 1.0})
     )
-    engine.failed(first.trial_id, "diverged")
+    reason = "DivergedError: diverged: loss or predictions are not finite at iteration 9: search lower learning rates"
+    engine.failed(first.trial_id, reason, "Traceback ...")
     assert engine.next_trial() is None
-    engine.failed(second.trial_id, "diverged too")
+    assert engine.paused is None
+    engine.failed(second.trial_id, "another")
     assert engine.next_trial() is None
-    assert "no teacher of this study's could be trained (diverged; diverged too)" in str(engine.paused)
+    assert engine.ended
+    assert str(engine.paused) == (
+        "mine cannot go on, for all of its 2 teachers failed: DivergedError: diverged: loss or predictions are not "
+        f"finite at iteration 9 (traceback: {tmp_path}/mine/logs/0000.txt): start another study with a lower "
+        "distill.learning_rate"
+    )
+    # Before Ray starts, and with nothing said of resuming.
+    with pytest.raises(InputError, match="all of its 2 teachers failed"):
+        run.resume("mine", tmp_path)
+    assert results.status(tmp_path, "mine")["message"] == engine.paused
 
 
 def test_a_teacher_whose_weights_are_gone_pauses_its_study(made: tuple[Path, Path], tmp_path: Path) -> None:
@@ -143,7 +156,7 @@ def test_a_teacher_whose_weights_are_gone_pauses_its_study(made: tuple[Path, Pat
         path.unlink()
     engine = engine_of(load(tmp_path, data), folder)
     assert engine.next_trial() is None
-    assert "mine/0001: its checkpoint is gone" in str(engine.paused)
+    assert "mine/0001: its checkpoint is gone: bring it back and resume" in str(engine.paused)
 
 
 def test_a_study_file_that_was_edited_must_agree_with_its_teachers(
