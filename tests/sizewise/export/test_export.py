@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from real_study import calm_study
 from sizewise import cli, results
@@ -104,6 +105,8 @@ def test_a_deployed_model_scores_raw_rows_as_the_study_scored_its_test_split(
     runs, name = trained(tokens, **embedding)
     description = export(runs, name, 0, tmp_path / "model")
     deployed = Deployed.open(tmp_path / "model")
+    held = torch.export.load(tmp_path / "model" / "model.pt2").state_dict
+    assert sum(t.nbytes for name, t in held.items() if ".embedding." in name) == description.embedding_bytes
     found = evaluate(deployed, [str(raw / "test.tsv")])
     assert found.scores
     assert found.rows == ROWS // 10

@@ -31,19 +31,17 @@ def trained(folder: Place, records: Sequence[Record], wanted: int) -> list[Sourc
     """
     if len(records) < wanted or not records or any(record.state == "running" for record in records):
         return []
-    found = []
+    finished = [record for record in records if record.state == "finished"]
+    if not finished:
+        raise InputError(_none(folder, records))
     for record in records:
-        if record.state == "finished":
-            found.append(_by_last_weights(folder, record))
-        else:
+        if record.state != "finished":
             log.warning(
                 "distill.teacher: trial %d has %s: its students learn from the others",
                 record.trial_id,
                 record.state,
             )
-    if not found:
-        raise InputError(_none(folder, records))
-    return found
+    return [_by_last_weights(folder, record) for record in finished]
 
 
 def _by_last_weights(folder: Place, record: Record) -> Source:

@@ -13,6 +13,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from sizewise import results
 from sizewise.config.fields import did_you_mean
 from sizewise.config.sections.train import COLUMN
@@ -26,7 +29,7 @@ from sizewise.store.data_identity import fingerprint
 from sizewise.training.checkpoints import checkpoint
 from sizewise.training.input.batches import Split
 from sizewise.training.teachers.teacher import Scorer, Teacher, TeacherScores, replaced
-from sizewise.training.teachers.teacher_files import FORMATS, file_teacher
+from sizewise.training.teachers.teacher_files import FORMATS, check_labels, file_teacher
 from sizewise.training.teachers.teacher_sources import Source, teacher_of
 from sizewise_core.errors import InputError, shown
 from sizewise_core.files.sealed import DamagedError
@@ -111,6 +114,12 @@ def _are_probabilities(data: str) -> bool:
     return len(ends) > 1
 
 
+def _labels(data: str) -> npt.NDArray[np.uint8]:
+    """Of the training rows (rows,), in the shards' order."""
+    split = Split.open(local_shards(data), "train")
+    return np.concatenate([split.stored(index).labels for index in range(len(split.files))])
+
+
 def _find(name: str, runs: Place, data: str, manifest: Manifest, own: str) -> Source:
     if name.startswith(COLUMN):
         return _column(name.removeprefix(COLUMN), data, manifest)
@@ -120,6 +129,7 @@ def _find(name: str, runs: Place, data: str, manifest: Manifest, own: str) -> So
     if path.suffix in FORMATS or path.is_file():
         rows = manifest.splits["train"].rows
         teacher = file_teacher(path, rows)
+        check_labels(path, lambda: _labels(data))
         return Source(kind="scores", name=name, path=str(path.absolute()), digest=teacher.digest, rows=rows)
     if (path / DESCRIPTION).exists():
         return _export(path, data, manifest)

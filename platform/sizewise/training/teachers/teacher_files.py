@@ -3,9 +3,11 @@
     teacher = file_teacher(Path("scores.parquet"), rows=109_712)
 
 The file is `.npy`, `.parquet`, `.arrow` or `.csv`, with one column of numbers; or with several, of which one is named
-`log_odds` or `probability`, as `sizewise score` writes them. A column named `probability` is turned into log-odds.
+`log_odds` or `probability`, as `sizewise score` writes them. A column named `probability` is turned into log-odds. A
+column of labels must hold those of the training rows.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +91,34 @@ def read_scores(path: Path, rows: int) -> Numbers:
         scores = np.asarray(values, np.float32)
     _check(path, values, np.isfinite(scores), "a finite number of float32")
     return scores
+
+
+def check_labels(path: Path, labels: Callable[[], Values]) -> None:
+    """Refuse a table that has a column of labels, as `sizewise score` writes them, and not those of the training rows.
+
+    Args:
+        path: a file that `file_teacher` takes.
+        labels: called for those of the training rows (rows,), where the file has some.
+
+    Raises:
+        InputError: the file's scores are of other rows, or in another order.
+    """
+    import polars as pl
+
+    table = None if path.suffix == ".npy" else _table(path)
+    if table is None or table.width == 1 or "label" not in table.columns:
+        return
+    given = table["label"].cast(pl.Float64, strict=False)
+    if given.null_count() or not given.is_in([0.0, 1.0]).all():
+        return  # of files without labels, or something else of that name
+    expected = labels()
+    differ = given.to_numpy() != expected
+    if differ.any():
+        row = int(np.argmax(differ))
+        raise InputError(
+            f"{path}: row {row + 1:,} has label {given[row]:g}, and training row {row + 1:,} has {expected[row]:g}: "
+            f"its scores are of other rows, or in another order: {_FIX}"
+        )
 
 
 def _check(path: Path, values: Values, fine: npt.NDArray[np.bool_], what: str) -> None:

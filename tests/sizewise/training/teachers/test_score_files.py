@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from sizewise.training.teachers.teacher_files import file_teacher, read_scores
+from sizewise.training.teachers.teacher_files import check_labels, file_teacher, read_scores
 from sizewise_core.errors import InputError
 
 ROWS = 300
@@ -122,3 +122,24 @@ def test_a_file_that_was_replaced_scores_nothing(tmp_path: Path) -> None:
     np.save(path, LOG_ODDS + 1)
     with pytest.raises(InputError, match=r"distill.teacher: .*a.npy: was replaced since the study began"):
         teacher.load()
+
+
+def test_labels_beside_scores_must_be_those_of_the_training_rows(tmp_path: Path) -> None:
+    """As `sizewise score` writes them: of another split or in another order, a file may have as many rows."""
+    labels = (np.arange(ROWS) % 3 == 0).astype(np.uint8)
+    for name, given in (
+        ("same", labels),
+        ("turned", labels[::-1]),
+        ("none", [None] * ROWS),
+        ("stars", labels + 1),
+    ):
+        for ending in ("csv", "parquet"):
+            path = tmp_path / f"{name}.{ending}"
+            write(path, pl.DataFrame({"label": given, "log_odds": LOG_ODDS}))
+            if name != "turned":
+                check_labels(path, lambda: labels)
+                continue
+            with pytest.raises(InputError, match=r"row 1 has label 0, and training row 1 has 1: its scores"):
+                check_labels(path, lambda: labels)
+    write(tmp_path / "plain.npy", LOG_ODDS)
+    check_labels(tmp_path / "plain.npy", lambda: labels)
