@@ -2,7 +2,7 @@
 #   make quickstart   generate logs, prepare shards, run a study, write its report (minutes on two cores)
 #   make test         every test          make lint        ruff, strict types, and that imports go one way
 #   make test-fast    what needs no cluster, browser or study, and of many combinations a few (two minutes)
-#   make test-rest    all other tests, those of the longest files first, so that all processes are busy to the end
+#   make test-rest    all other tests
 #   make chaos        the long form of the chaos suite: twenty kills of one study and all that tests do
 #   make bench        CPU benchmarks (minutes), kept in benchmarks/RESULTS.md
 #   make rooms        every folder of the packages with its files and lines
@@ -36,8 +36,8 @@ data/planted-raw/truth.json: | .venv/.installed
 data/planted/manifest.json: data/planted-raw/truth.json
 	@$(BIN)/sizewise prep data/planted-raw/*.tsv --out data/planted
 
-# COVERAGE="--cov" prints which lines the tests reach, as .ci/run does for the fast ones: measuring costs them half as
-# much time again, and would see little of the slow ones, which run in processes of their own.
+# COVERAGE="--cov" prints which lines the tests reach: measuring costs the fast ones half as much time again, and sees
+# little of the slow ones, which run in processes of their own.
 # What pytest makes of each test file is kept for the next process, also where Python is told to keep nothing.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
@@ -46,7 +46,7 @@ PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --dist loadfile
 JOBS ?= 3
 
 test: .venv/.installed
-	$(PYTEST) -n $(JOBS) $(COVERAGE)
+	$(PYTEST) -n $(JOBS) -q $(COVERAGE)
 
 test-fast: .venv/.installed
 	$(PYTEST) -n 2 -m "not slow" --combinations few -q $(COVERAGE)

@@ -18,12 +18,19 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRITON_INTERPRET", "1")
+if len(tempfile.gettempdir()) > 20:  # paths of sockets must be short
+    os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 if "RAY_TMPDIR" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="ray-")
     atexit.register(shutil.rmtree, os.environ["RAY_TMPDIR"], ignore_errors=True)
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from s3_server import S3Server  # found by the line before
+
+# Nor do tests depend on what the machine's user has set: a cluster, a terminal's width and colours, a proxy.
+_PROXIES = (name for name in list(os.environ) if name.lower().endswith("_proxy"))
+for name in ("RAY_ADDRESS", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", *_PROXIES):
+    os.environ.pop(name, None)
 
 TESTS = Path(__file__).parent
 # `chaos` is a marker already, with a meaning of its own: see pyproject.toml.
@@ -46,7 +53,7 @@ LONGEST = (
     "chaos/test_killed_students.py",
     "sizewise/models/own/test_other_distributions.py",
     "dashboard/in_browser/test_browser_pages.py",
-    "sizewise/engine/complete/test_hot_study.py",
+    "sizewise/engine/complete/test_small_studies.py",
     "sizewise/export/test_export.py",
     "sizewise/engine/ray_tune/test_pruning_on_ray.py",
     "sizewise/embedding/kernels/test_fused.py",

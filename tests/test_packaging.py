@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 IS_STANDARD = "import platform; assert platform.python_version(), platform; print(platform.__file__)"
 
 
-def run(*command: object, cwd: Path, timeout: float = 300, **environment: str) -> str:
+def run(*command: object, cwd: Path, timeout: float = 800, **environment: str) -> str:
     ran = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -41,23 +41,6 @@ def test_in_the_repository_root_platform_is_the_standard_module(options: list[st
     out = run(sys.executable, *command, cwd=ROOT)
     if not options:
         assert out.strip() == str(Path(sysconfig.get_path("stdlib")) / "platform.py")
-
-
-@pytest.mark.slow
-def test_ray_workers_in_the_repository_get_the_standard_platform_module(tmp_path: Path) -> None:
-    script = tmp_path / "worker.py"
-    script.write_text(
-        "import os, ray\n"
-        "ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)\n"
-        "@ray.remote\n"
-        "def worker():\n"
-        "    import platform\n"
-        "    return os.getcwd(), platform.__file__, platform.python_version()\n"
-        "print(ray.get(worker.remote()))\n"
-    )
-    out = run(sys.executable, script, cwd=ROOT)
-    assert str(ROOT) in out
-    assert str(Path(sysconfig.get_path("stdlib")) / "platform.py") in out
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ def show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
 
     def run(page: str, study: str | None = None, **address: str) -> AppTest:
         app = AppTest.from_function(
-            one_page, kwargs={"runs": str(tmp_path), "page": page}, default_timeout=20
+            one_page, kwargs={"runs": str(tmp_path), "page": page}, default_timeout=300
         )
         for name, value in {"study": study, **address}.items():
             if value:

@@ -43,7 +43,7 @@ name: killed
 data: {data}
 model: {{dim: 8, bottom_mlp: [32], top_mlp: [32]}}
 embedding: {{method: robe, block_len: 8}}
-search: {{memory_budget: {{low: 1000x, high: 10x}}, epochs: {{low: 8, high: 9}}}}
+search: {{memory_budget: {{low: 1000x, high: 10x}}, epochs: {{low: 5, high: 6}}}}
 train: {{batch_size: 64, evaluate_every: 0.5, checkpoint_seconds: 0.5}}
 trials: 3
 """
@@ -106,7 +106,7 @@ class Command:
         """The processes that train."""
         return [process for process in self.family() if title(process).startswith("ray::RayTrainWorker")]
 
-    def end(self, seconds: float = 400) -> tuple[int, str, str]:
+    def end(self, seconds: float = 600) -> tuple[int, str, str]:
         """Exit code, standard output and standard error, once it has ended by itself."""
         out, err = self.process.communicate(timeout=seconds)
         return self.process.returncode, out, err
@@ -177,7 +177,7 @@ def title(process: psutil.Process) -> str:
         return ""
 
 
-def wait_until(happened: Callable[[], Any], command: Command | None = None, seconds: float = 240) -> None:
+def wait_until(happened: Callable[[], Any], command: Command | None = None, seconds: float = 600) -> None:
     """Poll until it happened; fail when `command` ended first, or after `seconds`."""
     end = time.monotonic() + seconds
     while not happened():

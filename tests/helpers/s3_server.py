@@ -1,4 +1,4 @@
-"""An S3 server on the loopback, a process of its own that speaks the real protocol to the real client.
+"""An S3 server on the loopback, a process of its own that speaks the real protocol to the real client; ports for it.
 
 with S3Server() as server:
     server.bucket("studies")
@@ -6,6 +6,7 @@ with S3Server() as server:
 """
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -17,13 +18,25 @@ from contextlib import contextmanager, suppress
 from urllib.error import HTTPError, URLError
 
 
+def free_port() -> int:
+    """A port of the loopback for a server that is about to be started.
+
+    The kernel hands out none of these to programs that ask for any port, nor to connections, and Ray's workers have
+    those below: so nobody takes it before the server does.
+    """
+    draw = random.SystemRandom()
+    while True:
+        port = draw.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class S3Server:
     """moto's server with S3 alone; `strict` has it check credentials, which nobody then has."""
 
     def __init__(self, strict: bool = False) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.environment = {
             "AWS_ENDPOINT_URL": self.url,
@@ -37,7 +50,7 @@ class S3Server:
             stderr=subprocess.DEVNULL,
             env=os.environ | ({"INITIAL_NO_AUTH_ACTION_COUNT": "0"} if strict else {}),
         )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180
         while not self._answers():
             assert self._process.poll() is None, "the S3 server did not start"
             assert time.monotonic() < end, "the S3 server does not answer"
@@ -45,7 +58,7 @@ class S3Server:
 
     def _answers(self) -> bool:
         with suppress(HTTPError, URLError, OSError):
-            urllib.request.urlopen(f"{self.url}/moto-api/", timeout=5).close()
+            urllib.request.urlopen(f"{self.url}/moto-api/", timeout=30).close()
             return True
         return False
 

@@ -24,7 +24,7 @@ def one_page(runs: str, page: str) -> None:
 
 def home(runs: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     monkeypatch.setattr("sys.argv", ["app.py", str(runs)])
-    app = AppTest.from_file(str(APP), default_timeout=20).run()
+    app = AppTest.from_file(str(APP), default_timeout=300).run()
     assert not app.exception
     return app
 

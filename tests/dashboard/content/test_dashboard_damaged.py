@@ -40,7 +40,7 @@ def test_every_page_says_what_could_not_be_read(tmp_path: Path, monkeypatch: pyt
     (gone / "trials/0000.json").write_text("[" * 3_000)
     (tmp_path / "link").symlink_to("fine")
 
-    home = AppTest.from_file(str(APP), default_timeout=30).run()
+    home = AppTest.from_file(str(APP), default_timeout=300).run()
     assert not home.exception
     words = _words(home)
     assert "link: " in words
@@ -49,7 +49,7 @@ def test_every_page_says_what_could_not_be_read(tmp_path: Path, monkeypatch: pyt
     for page in ("decide", "trials", "explore", "data", "compare"):
         for study, said in (("hurt", "0001.jsonl holds 2 of"), ("fine", ""), ("link", "is a link")):
             app = AppTest.from_function(
-                _page, kwargs={"runs": str(tmp_path), "page": page}, default_timeout=30
+                _page, kwargs={"runs": str(tmp_path), "page": page}, default_timeout=300
             )
             app.query_params["study"] = study
             if page == "compare":

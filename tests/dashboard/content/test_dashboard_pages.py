@@ -135,14 +135,14 @@ def test_nobody_waits_for_the_news_of_a_study_that_takes_long_to_read(
     first = snapshots.read(tmp_path, "large")
 
     def load_when_allowed(*arguments: Any) -> Study:
-        assert may_read.wait(60)
+        assert may_read.wait(600)
         return load(*arguments)
 
     monkeypatch.setattr(results, "load", load_when_allowed)
     writer.trial(1)
 
     def shown(until: Callable[[Snapshot], bool]) -> bool:
-        return any(until(snapshots.read(tmp_path, "large")) or time.sleep(0.05) for _ in range(600))
+        return any(until(snapshots.read(tmp_path, "large")) or time.sleep(0.05) for _ in range(6_000))
 
     assert shown(lambda now: now is first and bool(snapshots._READING))  # shown while the next is being read
     may_read.set()

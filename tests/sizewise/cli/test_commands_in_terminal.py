@@ -1,5 +1,6 @@
 """The main commands on a terminal: what a person sees, and sees last, at 80 and at 120 columns."""
 
+import json
 import re
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_run_says_what_it_waits_for_and_ends_with_the_front_and_the_answer(ran: 
     ):
         assert waited_for in drawn[at:], waited_for
         at = drawn.index(waited_for, at)
-    assert re.search(r"epoch \d\.\d\d of [89], AUC 0\.\d{4}", drawn)
+    assert re.search(r"epoch \d\.\d\d of [56], AUC 0\.\d{4}", drawn)
     assert re.search(r"trials .* 1 of 2, best AUC 0\.\d{4}", drawn)
     # Few validation rows are said before anything is trained, and with the answer.
     assert "validation has 400 rows" in " ".join(drawn[: drawn.index("trial 0: AUC 0.")].split())
@@ -86,15 +87,32 @@ def test_resume_ends_with_the_front_and_the_answer(ran: Shown, folder: Path) -> 
     assert re.search(r"trials .* 2 of 3", drawn)
 
 
+# Several commands in one process, whose start takes longer than they do.
+ONE_AFTER_ANOTHER = """
+import json, sys
+from sizewise.command import main
+for command in json.loads(sys.argv[1]):
+    sys.argv = ["sizewise", *command]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (command, end.code)
+    print("end of", command[0], flush=True)
+"""
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_reading_commands_fit_the_terminal(ran: Shown, folder: Path, columns: int) -> None:
-    about = ("killed", "--runs", folder / "runs")
-    commands = [("results", *about), ("status", "--runs", folder / "runs"), ("choose", *about)]
+    about = ("killed", "--runs", str(folder / "runs"))
+    commands = [("results", *about), ("status", *about[1:]), ("choose", *about)]
     if columns == 80:
         commands += [("results", *about, "--table", "evaluations", "--wide"), ("status", *about)]
-    for command in commands:
-        shown = in_terminal(*command, columns=columns)
-        assert shown.code == 0, shown.text
-        assert "…" not in shown.text
-        assert re.search(r"\b0\.\d{4}\b|cost so far", shown.text), shown.text
-        assert all(len(line) <= columns for line in shown.lines if "`" not in line and "sizewise" not in line)
+    program = ("-c", ONE_AFTER_ANOTHER, json.dumps(commands))
+    shown = in_terminal(columns=columns, program=program)
+    assert shown.code == 0, shown.text
+    assert "…" not in shown.text
+    *each, rest = re.split(r"^end of \w+$", shown.text, flags=re.MULTILINE)
+    assert (len(each), rest.strip()) == (len(commands), "")
+    for text in each:
+        assert re.search(r"\b0\.\d{4}\b|cost so far", text), text
+    assert all(len(line) <= columns for line in shown.lines if "`" not in line and "sizewise" not in line)

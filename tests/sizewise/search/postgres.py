@@ -3,11 +3,12 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from s3_server import free_port
 
 PROGRAMS = max(
     Path("/usr/lib/postgresql").glob("*/bin"), default=None, key=lambda path: int(path.parent.name)
@@ -27,9 +28,7 @@ class PostgreSQL:
         if self._user:
             for path in (self.folder, self.folder / "password"):
                 shutil.chown(path, **self._user)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._data = self.folder / "data"
         initdb = [PROGRAMS / "initdb", "-D", self._data, "-U", "tester", "-A", "scram-sha-256", "-N"]
         self._run([*initdb, "--pwfile", self.folder / "password"])
@@ -46,7 +45,7 @@ class PostgreSQL:
         self._server = subprocess.Popen(
             command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True, **self._user
         )
-        for _ in range(200):
+        for _ in range(1_200):
             ready = [PROGRAMS / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port)]  # type: ignore[operator]
             if subprocess.run(ready, capture_output=True).returncode == 0:
                 return
@@ -55,7 +54,7 @@ class PostgreSQL:
 
     def stop(self) -> None:
         self._server.send_signal(signal.SIGINT)  # ends its connections too
-        self._server.wait(timeout=20)
+        self._server.wait(timeout=120)
 
     def close(self) -> None:
         if self._server.poll() is None:

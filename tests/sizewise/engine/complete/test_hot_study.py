@@ -1,4 +1,4 @@
-"""A study of `hot` on data that an older version prepared: counted once, trained on Ray, exported, scored."""
+"""A study of `hot` that cannot be: what is said before anything is trained. Those that can: `test_small_studies.py`."""
 
 import json
 import re
@@ -6,16 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from real_study import Command
-from sizewise import cli, results
+from sizewise import cli
 from sizewise.config import load, resolve
 from sizewise.embedding import smallest_budget
 from sizewise.training.building import check_counts
 from sizewise_prep import planted
 from sizewise_prep.pipeline.prep import prepare
-from sizewise_prep.shards.manifest import COUNTS, NAME, Manifest
+from sizewise_prep.shards.manifest import NAME, Manifest
 from sizewise_prep.shards.values.counts import FILE
-from sizewise_prep.shards.verifying import verify
 
 STUDY = """\
 name: hot
@@ -28,10 +26,8 @@ trials: 2
 """
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """4,000 rows in a folder without counts."""
-    folder = tmp_path_factory.mktemp("hot")
+def prepare_old_data(folder: Path) -> Path:
+    """4,000 rows, and shards of them without counts."""
     planted.generate(folder / "raw", 4_000, seed=3)
     prepare([folder / "raw" / "day_0.tsv"], folder / "shards", shard_rows=700)
     manifest = json.loads((folder / "shards" / NAME).read_text())
@@ -39,6 +35,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "shards" / NAME).write_text(json.dumps(manifest))
     (folder / "shards" / FILE).unlink()
     return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_old_data(tmp_path_factory.mktemp("hot"))
 
 
 @pytest.mark.parametrize(
@@ -86,48 +87,3 @@ def test_widths_that_a_budget_has_no_room_for_do_not_refuse_the_others(data: Pat
         needed = smallest_budget("hot", manifest.cardinalities, 8, width=width, storage="int8")
         assert (needed <= 60) is fits
     check_counts(spec, manifest)
-
-
-@pytest.mark.slow
-def test_two_trials_on_ray_then_export_and_score(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text(STUDY.format(data=data / "shards"))
-    with Command("run", tmp_path / "study.yaml", "--runs", tmp_path / "runs", "--json") as run:
-        code, out, err = run.end()
-    assert code == 0, err
-    assert json.loads(out)["trials"]
-    assert (data / "shards" / COUNTS).is_dir()
-    assert verify(data / "shards") == []
-    study = results.load(tmp_path / "runs", "hot")
-    trials, evaluations = study.trials, study.evaluations
-    assert all(0 < share < 0.1 for share in evaluations["mistaken_lookups"])
-    assert all(0.3 < share < 1 for share in evaluations["hot_lookups"])
-    assert all(0 < found < 5_000 for found in evaluations["hot_values"])
-    assert set(trials["state"]) == {"finished"}
-    assert all(width in (1, 2, 4) for width in trials["width"])
-    assert all(4_900 < size <= 5_000 for size in trials["embedding_bytes"])
-    with Command(
-        "export", "hot", "--runs", tmp_path / "runs", "--trial", 0, "--out", tmp_path / "model"
-    ) as made:
-        assert made.end()[0] == 0
-    lines = (data / "raw" / "day_0.tsv").read_bytes().splitlines(keepends=True)
-    (tmp_path / "test.tsv").write_bytes(b"".join(lines[-400:]))
-    with Command("evaluate", tmp_path / "model", tmp_path / "test.tsv", "--json") as judged:
-        code, out, err = judged.end()
-    assert code == 0, err
-    assert json.loads(out)["auc"] == pytest.approx(trials["test_auc"][0], abs=1e-4)
-
-
-@pytest.mark.slow
-def test_a_study_that_says_nothing_of_its_embedding_trains_its_ladder(data: Path, tmp_path: Path) -> None:
-    lines = [line for line in STUDY.format(data=data / "shards").splitlines() if "embedding:" not in line]
-    text = "\n".join(lines).replace("memory_budget: 5kB", "memory_budget: {low: 1000x, high: 100x}")
-    (tmp_path / "study.yaml").write_text(text.replace("name: hot", "name: default"))
-    with Command("run", tmp_path / "study.yaml", "--runs", tmp_path / "runs", "--json") as run:
-        code, _, err = run.end()
-    assert code == 0, err
-    trials = results.load(tmp_path / "runs", "default").trials
-    assert set(trials["state"]) == {"finished"}
-    assert list(zip(trials["method"], trials["storage"], trials["width"], strict=True)) == [
-        ("hot", "int4", 2),
-        ("hot", "int8", 8),
-    ]

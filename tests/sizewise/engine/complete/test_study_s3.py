@@ -1,4 +1,4 @@
-"""A whole study in an object store, data included: cut off, killed, resumed, read; and equal to the calm local one."""
+"""A whole study in an object store, data included: cut off, resumed, read; and equal to the calm local one."""
 
 import json
 import os
@@ -25,7 +25,6 @@ def study(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """A study file over shards in a bucket; nothing is cached on this machine."""
     monkeypatch.setenv("SIZEWISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # the paths of its sockets must be short
     (tmp_path / "scratch").mkdir()
     for path in prepare_data(tmp_path / "data").iterdir():
         write(place("s3://studies/whole/shards") / path.name, path.read_bytes())
@@ -52,11 +51,11 @@ def test_a_study_in_an_object_store_survives_what_a_local_one_does(
         keys = [entry.path for entry in entries(folder / "checkpoints", f"{trial}-*")]
         return any(entries(own.path, "*.ckpt") for key in keys for own in entries(key, "0*"))
 
-    # The storage goes away: the study pauses, and says so.
+    # The storage goes away in the middle of the second trial: the study pauses, and says so.
     with Command("run", study, "--runs", RUNS, environment=through) as run:
-        wait_until(lambda: saved("0000"), run)
+        wait_until(lambda: saved("0001"), run)
         door.close()
-        code, out, err = run.end(300)
+        code, out, err = run.end()
         assert code == 1, err
         assert "killed is paused: " in err
         assert "s3://studies/whole/runs/killed/" in err
@@ -65,17 +64,9 @@ def test_a_study_in_an_object_store_survives_what_a_local_one_does(
         assert "Traceback" not in err
         run.leaves_nothing()
         said += out + err
-    # Nobody could tell that driver.json any more; the driver is known to be gone all the same.
-    assert results.status(place(RUNS), "killed")["state"] == "interrupted"
-    assert results.status(place(RUNS), "killed")["trials"]["failed"] == 0
-
-    # The driver is killed.
-    door.open()
-    with Command("resume", "killed", "--runs", RUNS, environment=through) as run:
-        wait_until(lambda: saved("0001"), run)
-        run.kill()
+    # Nobody could tell that driver.json any more, as when a driver is killed: it is known to be gone all the same.
     first = json.loads(_print("status", "killed", "--json"))
-    assert (first["state"], first["trials"]["finished"]) == ("interrupted", 1)
+    assert (first["state"], first["trials"]["finished"], first["trials"]["failed"]) == ("interrupted", 1, 0)
 
     with Command("resume", "killed", "--runs", RUNS, "--json") as run:
         code, out, err = run.end()
@@ -99,7 +90,7 @@ def test_a_study_in_an_object_store_survives_what_a_local_one_does(
     assert _print("report", "killed", f"--out={tmp_path / 'report.html'}")
     assert "killed" in (tmp_path / "report.html").read_text()
     monkeypatch.setattr("sys.argv", [str(APP), RUNS])
-    app = AppTest.from_file(str(APP), default_timeout=60).run()
+    app = AppTest.from_file(str(APP), default_timeout=300).run()
     assert not app.exception
     assert [link.proto.label for link in app.get("page_link")] == ["**killed**"]
 
@@ -158,7 +149,7 @@ def test_wrong_credentials_and_a_server_that_is_gone_are_told_apart(shards: Path
         environment = {"HOME": str(tmp_path), **server.environment}
         for command in (("status", *runs), ("run", tmp_path / "study.yaml", *runs)):
             with Command(*command, environment=environment) as run:
-                code, out, err = run.end(60)
+                code, out, err = run.end()
             assert (code, out) == (2, ""), err
             assert "s3://studies/runs" in err
             assert "access denied" in err
@@ -167,12 +158,12 @@ def test_wrong_credentials_and_a_server_that_is_gone_are_told_apart(shards: Path
         unset = {name: value for name, value in environment.items() if "KEY" not in name}
         unset["AWS_EC2_METADATA_DISABLED"] = "true"
         with Command("status", *runs, environment=unset) as run:
-            code, out, err = run.end(60)
+            code, out, err = run.end()
         assert (code, out) == (2, ""), err
         assert os.environ.get("AWS_ACCESS_KEY_ID") is None
         assert "credentials" in err
     with Command("status", *runs, environment=environment) as run:
-        code, out, err = run.end(120)
+        code, out, err = run.end()
     assert (code, out) == (1, ""), err
     assert "s3://studies/runs: cannot be reached" in err
     assert "Traceback" not in err

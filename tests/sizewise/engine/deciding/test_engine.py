@@ -42,12 +42,13 @@ def begin(engine: Engine) -> int:
 def test_a_lost_trial_is_next_again_with_another_attempt(
     engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     study = engine()
     assert begin(study) == 0
     study.evaluated(0, ROW)
     study.lost(0, "its node died")
     assert (study.remaining, study.waiting) == (2, 0)  # it waits for what took it to pass
-    now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 1.1)
     assert (study.remaining, study.waiting) == (2, 2)
     assert begin(study) == 0

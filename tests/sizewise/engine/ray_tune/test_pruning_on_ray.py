@@ -45,7 +45,7 @@ main()
 def test_a_stopped_trial_counts_for_what_it_was_and_the_study_resumes_exactly(tmp_path: Path) -> None:
     study, runs, folder = tmp_path / "pruned.yaml", tmp_path / "runs", tmp_path / "runs" / "killed"
     rates = "learning_rate: {low: 0.00001, high: 0.1, log: true}, epochs: {low: 2, high: 3}"
-    text = STUDY.format(data=prepare_data(tmp_path)).replace("epochs: {low: 8, high: 9}", rates)
+    text = STUDY.format(data=prepare_data(tmp_path)).replace("epochs: {low: 5, high: 6}", rates)
     study.write_text(text.replace("trials: 3", "trials: 4") + PRUNED)
     mirror = f"--optuna-storage=sqlite:///{tmp_path}/optuna.db"
     with Command("run", study, "--runs", runs, mirror) as run:
