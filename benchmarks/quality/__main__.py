@@ -20,7 +20,8 @@ from benchmarks.scale.table import Record
 from benchmarks.timing import machine
 
 
-def main() -> None:
+def command_line() -> argparse.Namespace:
+    """What it was started with."""
     parser = argparse.ArgumentParser(description="Test AUC of every method and size, over seeds.")
     parser.add_argument(
         "--data", nargs="+", default=["real", "planted"], help="real, planted, or paths of raw rows"
@@ -48,7 +49,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/quality"))
     parser.add_argument("--minutes", type=float, default=1e9, help="no training starts after that")
     parser.add_argument("--show", action="store_true", help="only the tables of what is finished")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = command_line()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     until = time.monotonic() + 60 * arguments.minutes
     finished: dict[str, Record] = {}

@@ -30,12 +30,8 @@ POOLS = {
     },
 }
 LABELS_EPOCHS = {1: 2, 100: 2, 1_000: 3, 10_000: 4}  # at most: validation chooses the best of them
-STUDENTS_EPOCHS = {
-    1: (4,),
-    100: (4, 8),
-    1_000: (4, 8, 16),
-    10_000: (8, 16),
-}  # validation chooses one of these
+# Validation chooses one of these.
+STUDENTS_EPOCHS = {1: (4,), 100: (4, 8), 1_000: (4, 8, 16), 10_000: (8, 16)}
 
 
 def arm_of(spec: Spec) -> str:
