@@ -28,6 +28,7 @@ from sizewise.embedding.kernels.cpu import Blocks
 if TYPE_CHECKING:
     from sizewise.embedding.kernels.gpu import DeviceBlocks
 
+LEAST_EPSILON = 1e-37  # a float32 below it can be zero
 SETTINGS_OF_NO_KERNEL = ("momentum", "weight_decay", "lr_decay", "maximize", "differentiable")
 
 
@@ -59,8 +60,10 @@ class SteppedTable(Protocol):
         """Note that kernels have changed the values, and rounded them."""
         ...
 
-    def step_int8(self, blocks: Blocks, ids: Any, rate: float) -> None:
-        """A step of SGD by the sums, and the rounding, of a table in int8.
+    def step_int8(
+        self, blocks: Blocks, ids: Any, rate: float, squares: Tensor | None = None, epsilon: float = 0.0
+    ) -> None:
+        """A step by the sums, and the rounding, of a table in int8.
 
         Args: as for `storage.table.Table.step_int8`.
         """
@@ -196,9 +199,10 @@ class InBackward:
         group = self._group(table)
         if any(group.get(name) for name in SETTINGS_OF_NO_KERNEL):
             return False
-        # Kernels for int8 round as SGD's own operations do, one after another.
+        # Kernels for int8 round as the optimizer's own operations do, one after another. With an epsilon of zero these
+        # make numbers NaN that no id reads.
         if table.storage == "int8" and (
-            group.get("fused") or not isinstance(self.optimizer, torch.optim.SGD)
+            group.get("fused") or group.get("foreach") or group.get("eps", 1.0) < LEAST_EPSILON
         ):
             return False
         try:
@@ -279,7 +283,12 @@ class InBackward:
             assert isinstance(blocks, Blocks)
             assert gradient is not None
             blocks.scatter(table.sums(), ids, gradient)
-            table.step_int8(blocks, ids, rate)
+            adagrad: tuple[Any, ...] = ()
+            if isinstance(self.optimizer, torch.optim.Adagrad):
+                state = self.optimizer.state[table.weight]
+                state["step"] += 1
+                adagrad = state["sum"], float(group["eps"])
+            table.step_int8(blocks, ids, rate, *adagrad)
             return
         if isinstance(self.optimizer, torch.optim.SGD):
             for blocks, ids, gradient in pending:

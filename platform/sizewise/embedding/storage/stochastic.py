@@ -64,12 +64,17 @@ def needed_scale(flat: Tensor) -> float:
 
 @lru_cache(maxsize=1)
 def kernels_step_as_torch() -> bool:
-    """Whether kernels step to the bits of `torch.optim.SGD` here: they round once, which PyTorch does where it can."""
+    """Whether kernels step to the bits of `torch.optim` here: they round once where PyTorch does it if it can."""
     generator = torch.Generator().manual_seed(1)
-    weight, gradient = (torch.randn(1_013, generator=generator) for _ in range(2))
-    expected = weight.add(gradient, alpha=-0.1)
-    all_of(len(weight)).step_sgd(weight, gradient, 0.1, math.inf)
-    return torch.equal(weight, expected)
+    weight, gradient, state = (torch.randn(1_013, generator=generator) for _ in range(3))
+    read, squares = all_of(len(weight)), state.square()
+    by_sgd = weight.add(gradient, alpha=-0.1)
+    added = squares.addcmul(gradient, gradient)
+    by_adagrad = by_sgd.addcdiv(gradient, added.sqrt().add_(1e-3), value=-0.1)
+    read.step_sgd(weight, gradient.clone(), 0.1, math.inf)
+    same = torch.equal(weight, by_sgd)
+    read.step_adagrad_with_roots(weight, gradient, squares, 0.1, 1e-3, math.inf)
+    return same and torch.equal(squares, added) and torch.equal(weight, by_adagrad)
 
 
 def _noise(positions: Tensor, stream: int) -> Tensor:

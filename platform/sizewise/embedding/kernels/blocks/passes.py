@@ -62,6 +62,32 @@ class Read(NamedTuple):
         arrays = _array(pool), _array(sums), _array(squares)
         self._share(runs.step_adagrad, arrays, lambda _: settings)
 
+    def step_adagrad_with_roots(
+        self, pool: Tensor, sums: Tensor, squares: Tensor, rate: float, epsilon: float, limit: float
+    ) -> bool:
+        """The same to the bits of `torch.optim.Adagrad`, whose roots are not everywhere the nearest float.
+
+        Args:
+            pool, sums, squares, rate, epsilon: as for `step_adagrad`.
+            limit: as for `step_sgd`.
+
+        Returns:
+            As `step_sgd`.
+        """
+        counts = np.bitwise_count(self.words).astype(np.int64)
+        count = int(counts.sum())
+        roots = torch.empty((count + 1) * runs.RUN)  # the last run is for numbers behind complete ones
+        begins, behind, beyond = counts.cumsum() - counts, np.full(1, count), np.zeros(1, np.int64)
+        settings = np.float32(rate), np.float32(epsilon), np.float32(limit), beyond
+
+        def read(first: int) -> tuple[Array, Array]:
+            return behind if first else begins, _array(roots)
+
+        self._share(runs.add_squares, (_array(sums), _array(squares)), read)
+        roots.sqrt_()
+        self._share(runs.step_by_roots, (_array(pool), _array(sums)), lambda first: (*read(first), *settings))
+        return not beyond[0]
+
     def round_bfloat16(self, pool: Tensor, stream: int) -> None:
         """Round to bfloat16 at random (the method: see `sizewise.embedding.storage.table`).
 

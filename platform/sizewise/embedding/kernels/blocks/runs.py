@@ -95,7 +95,7 @@ def _round_to_scale(typing_context: Any, pool: Any, place: Any, noise: Any, scal
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        pointer = b.bitcast(address_of(context, b, signature, arguments, 0, 1), _FLOATS.as_pointer())
+        pointer = _run_at(context, b, signature, arguments, 0, 1)
         value = b.load(pointer, align=4)
         steps = b.fmul(value, splat(b, arguments[4], _FLOATS))
         moved = b.fcmp_unordered("!=", steps, _floor(b, steps))
@@ -123,18 +123,68 @@ def _descend(typing_context: Any, pool: Any, sums: Any, place: Any, rate: Any, l
     """
 
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        numbers, sums = (
-            b.bitcast(address_of(context, b, signature, arguments, n, 2), _FLOATS.as_pointer())
-            for n in (0, 1)
-        )
+        numbers, sums = (_run_at(context, b, signature, arguments, n, 2) for n in (0, 1))
         rate, limit = (splat(b, arguments[n], _FLOATS) for n in (3, 4))
         stepped = _call(b, "fma", b.load(sums, align=4), rate, b.load(numbers, align=4))
-        b.store(stepped, numbers, align=4)
-        b.store(ir.Constant(_FLOATS, None), sums, align=4)
-        beyond = b.fcmp_unordered(">", _call(b, "fabs", stepped), limit)
-        return b.zext(b.bitcast(beyond, ir.IntType(RUN)), ir.IntType(64))
+        return _take_step(b, numbers, sums, stepped, limit)
 
     return types.int64(pool, sums, place, rate, limit), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _add_squares(typing_context: Any, squares: Any, sums: Any, place: Any, out: Any, at: Any) -> Any:
+    """Add the squares of one run's sums, with one rounding, and write to `out` of what the roots are needed.
+
+    Args:
+        squares, sums, place: float32 (n,), and the first number of the run in both, int64.
+        out, at: float32 (m,) and the first number in it, int64; 1 is written for sums of zero, whose step is zero
+            anyway: PyTorch takes five times as long for roots of zero.
+    """
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        squares, sums = (_run_at(context, b, signature, arguments, n, 2) for n in (0, 1))
+        g = b.load(sums, align=4)
+        total = _call(b, "fma", g, g, b.load(squares, align=4))
+        b.store(total, squares, align=4)
+        moved = b.fcmp_unordered("!=", g, ir.Constant(_FLOATS, None))
+        needed = b.select(moved, total, ir.Constant(_FLOATS, [1.0] * RUN))
+        b.store(needed, _run_at(context, b, signature, arguments, 3, 4), align=4)
+        return context.get_dummy_value()
+
+    return types.void(squares, sums, place, out, at), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _descend_by_roots(
+    typing_context: Any,
+    pool: Any,
+    sums: Any,
+    place: Any,
+    roots: Any,
+    at: Any,
+    rate: Any,
+    epsilon: Any,
+    limit: Any,
+) -> Any:
+    """Step one run by its sums, which are zero afterwards, over roots of the sums of their squares.
+
+    Args:
+        pool, sums, place, rate, limit: as for `_descend`.
+        roots, at: float32 (m,) and the first number in it, int64.
+        epsilon: float32, added to roots.
+
+    Returns:
+        As `_descend`.
+    """
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        numbers, sums = (_run_at(context, b, signature, arguments, n, 2) for n in (0, 1))
+        roots = b.load(_run_at(context, b, signature, arguments, 3, 4), align=4)
+        rate, epsilon, limit = (splat(b, arguments[n], _FLOATS) for n in (5, 6, 7))
+        step = b.fdiv(b.fmul(rate, b.load(sums, align=4)), b.fadd(roots, epsilon))
+        return _take_step(b, numbers, sums, b.fadd(b.load(numbers, align=4), step), limit)
+
+    return types.int64(pool, sums, place, roots, at, rate, epsilon, limit), generate
 
 
 @jit
@@ -190,6 +240,61 @@ def step_adagrad(
 
 
 @jit
+def add_squares(
+    sums: Array, squares: Array, runs: Array, low: int, high: int, begins: Array, out: Array
+) -> None:
+    """Add to Adagrad's state, and write run by run of what the roots are needed.
+
+    Args:
+        sums, squares, runs, low, high: as for `step_adagrad`.
+        begins: int64, for each word the number of runs before it.
+        out: float32 (16 * runs,).
+    """
+    for word in range(low, high):
+        left, n = runs[word], begins[word]
+        while left:
+            place = (word * WORD + lowest_bit(left)) * RUN
+            left &= left - uint64(1)
+            if place + RUN <= len(sums):
+                _add_squares(squares, sums, place, out, n * RUN)
+            n += 1
+
+
+@jit
+def step_by_roots(
+    pool: Array,
+    sums: Array,
+    runs: Array,
+    low: int,
+    high: int,
+    begins: Array,
+    roots: Array,
+    rate: float,
+    epsilon: float,
+    limit: float,
+    beyond: Array,
+) -> None:
+    """A step of Adagrad, with roots that others have taken.
+
+    Args:
+        pool, sums, runs, low, high, limit, beyond: as for `step_sgd`.
+        begins, roots: what `add_squares` had and wrote, with roots taken.
+        rate, epsilon: float32.
+    """
+    exceeds = int64(0)
+    for word in range(low, high):
+        left, n = runs[word], begins[word]
+        while left:
+            place = (word * WORD + lowest_bit(left)) * RUN
+            left &= left - uint64(1)
+            if place + RUN <= len(pool):
+                exceeds |= _descend_by_roots(pool, sums, place, roots, n * RUN, -rate, epsilon, limit)
+            n += 1
+    if exceeds:
+        beyond[0] = 1
+
+
+@jit
 def round_bfloat16(bits: Array, runs: Array, low: int, high: int, stream: int) -> None:
     """Round to bfloat16, up or down at random.
 
@@ -224,6 +329,19 @@ def round_int8(pool: Array, runs: Array, low: int, high: int, stream: int, scale
             left &= left - uint64(1)
             if place + RUN <= len(pool):
                 _round_to_scale(pool, place, place + stream, scale, inverse)
+
+
+def _run_at(context: Any, b: Any, signature: Any, arguments: Any, array: int, index: int) -> Any:
+    """The pointer to the run of floats that one argument's array has at another argument's index."""
+    return b.bitcast(address_of(context, b, signature, arguments, array, index), _FLOATS.as_pointer())
+
+
+def _take_step(b: Any, numbers: Any, sums: Any, stepped: Any, limit: Any) -> Any:
+    """Store a run's numbers, and zeros for its sums; returns what `_descend` does."""
+    b.store(stepped, numbers, align=4)
+    b.store(ir.Constant(_FLOATS, None), sums, align=4)
+    beyond = b.fcmp_unordered(">", _call(b, "fabs", stepped), limit)
+    return b.zext(b.bitcast(beyond, ir.IntType(RUN)), ir.IntType(64))
 
 
 def _lanes(value: int) -> Any:
