@@ -309,8 +309,7 @@ class InBackward:
                     blocks.scatter(table.sums(), ids, gradient)
             rounded = _step_whole(table, pending, rate, squares=state["sum"], epsilon=epsilon)
             if not rounded:
-                for blocks, ids, _ in pending:
-                    blocks.adagrad(table.weight, table.sums(), state["sum"], ids, rate, epsilon)
+                rounded = _step_read(table, pending, state["sum"], rate, epsilon)
         if table.storage == "bfloat16" and not rounded:
             stream = table.next_stream()
             for blocks, ids, _ in pending:
@@ -367,6 +366,22 @@ def _step_whole(table: SteppedTable, pending: list[Pending], rate: float, **adag
             blocks.dense_step(table.weight, table.sums(), rate, stream=stream, **adagrad)
             return True
     return False
+
+
+def _step_read(
+    table: SteppedTable, pending: list[Pending], squares: Tensor, rate: float, epsilon: float
+) -> bool:
+    """A step of Adagrad, by a table's sums, of what was read; says whether that was rounded."""
+    stream: int | Tensor | None = None
+    if table.storage == "bfloat16" and table.weight.device.type == "cpu":
+        stream = table.next_stream()
+    for blocks, ids, _ in pending:
+        if isinstance(blocks, Blocks):
+            assert not isinstance(stream, Tensor)
+            blocks.adagrad(table.weight, table.sums(), squares, ids, rate, epsilon, stream)
+        else:
+            blocks.adagrad(table.weight, table.sums(), squares, ids, rate, epsilon)
+    return stream is not None
 
 
 def _add(table: SteppedTable, pending: list[Pending]) -> None:

@@ -200,6 +200,7 @@ class Blocks:
         ids: Tensor | Ragged,
         rate: float,
         epsilon: float,
+        stream: int | None = None,
     ) -> None:
         """Step the elements of ids by the sums of their gradients, which are zero afterwards.
 
@@ -210,8 +211,9 @@ class Blocks:
             ids: those that were scattered.
             rate: learning rate.
             epsilon: added to the root of `squares`.
+            stream: round to bfloat16, too, as `round_bfloat16`; None leaves float32.
         """
-        self.runs_of(pool.numel(), ids).step_adagrad(pool, sums, squares, rate, epsilon)
+        self.runs_of(pool.numel(), ids).step_adagrad(pool, sums, squares, rate, epsilon, stream)
 
     def round_bfloat16(self, pool: Tensor, ids: Tensor | Ragged, stream: int) -> None:
         """Round the elements of ids stochastically to bfloat16 (the method: see `sizewise.embedding.storage.table`).

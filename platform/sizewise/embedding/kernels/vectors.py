@@ -172,38 +172,6 @@ def add_floats(
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
-def adagrad_floats(
-    typing_context: Any, pool: Any, sums: Any, squares: Any, place: Any, rate: Any, epsilon: Any, length: Any
-) -> Any:
-    """One step of Adagrad by sums[place + i], which are zero afterwards, for i < length, a constant.
-
-    Args:
-        pool, sums, squares: float32 (size,): what is stepped, its gradients, and the sums of their squares so far.
-        place: the first element in all three, int64.
-        rate, epsilon: float32, as in `torch.optim.Adagrad`.
-        length: elements; compiled in.
-    """
-
-    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        addresses = [address_of(context, b, signature, arguments, n, 3) for n in range(3)]
-        for kind, numbers, totals, squared in _pieces(b, length, *addresses):
-            g = b.load(totals, align=4)
-            square = b.fadd(b.load(squared, align=4), b.fmul(g, g))
-            name = f"llvm.sqrt.v{kind.count}f32"
-            root = b.call(get_or_insert_function(b.module, ir.FunctionType(kind, [kind]), name), [square])
-            scaled = b.fmul(splat(b, arguments[4], kind), g)
-            zero = ir.Constant(kind, None)
-            step = b.fdiv(scaled, b.fadd(root, splat(b, arguments[5], kind)))
-            step = b.select(b.fcmp_unordered("!=", g, zero), step, zero)  # with an epsilon of zero, too
-            b.store(square, squared, align=4)
-            b.store(b.fsub(b.load(numbers, align=4), step), numbers, align=4)
-            b.store(zero, totals, align=4)
-        return context.get_dummy_value()
-
-    return types.void(pool, sums, squares, place, rate, epsilon, length), generate
-
-
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
 def move_bits(typing_context: Any, to: Any, at: Any, source: Any, place: Any, length: Any) -> Any:
     """to[at + i] = source[place + i] for i < length, a constant.
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sizewise.embedding.kernels.blocks import runs
+from sizewise.embedding.kernels.blocks import runs, steps
 from sizewise.embedding.kernels.blocks.common import Array
 from sizewise.embedding.kernels.threads import share_out
 
@@ -47,20 +47,29 @@ class Read(NamedTuple):
             Whether none does, and all are numbers.
         """
         beyond, settings = np.zeros(1, np.int64), (np.float32(rate), np.float32(limit))
-        self._share(runs.step_sgd, (_array(pool), _array(sums)), lambda _: (*settings, beyond))
+        self._share(steps.step_sgd, (_array(pool), _array(sums)), lambda _: (*settings, beyond))
         return not beyond[0]
 
-    def step_adagrad(self, pool: Tensor, sums: Tensor, squares: Tensor, rate: float, epsilon: float) -> None:
+    def step_adagrad(
+        self,
+        pool: Tensor,
+        sums: Tensor,
+        squares: Tensor,
+        rate: float,
+        epsilon: float,
+        stream: int | None = None,
+    ) -> None:
         """Step by sums of gradients, which are zero afterwards.
 
         Args:
             pool: stepped.
             sums, squares: float32 (size,): of gradients, and of the squares of these so far.
             rate, epsilon: as in `torch.optim.Adagrad`.
+            stream: round what was stepped, as `round_bfloat16` does; None leaves it float32.
         """
-        settings = np.float32(rate), np.float32(epsilon)
+        settings = np.float32(rate), np.float32(epsilon), stream is not None
         arrays = _array(pool), _array(sums), _array(squares)
-        self._share(runs.step_adagrad, arrays, lambda _: settings)
+        self._share(steps.step_adagrad, arrays, lambda first: (*settings, first + (stream or 0)))
 
     def step_adagrad_with_roots(
         self, pool: Tensor, sums: Tensor, squares: Tensor, rate: float, epsilon: float, limit: float
@@ -83,9 +92,11 @@ class Read(NamedTuple):
         def read(first: int) -> tuple[Array, Array]:
             return behind if first else begins, _array(roots)
 
-        self._share(runs.add_squares, (_array(sums), _array(squares)), read)
+        self._share(steps.add_squares, (_array(sums), _array(squares)), read)
         roots.sqrt_()
-        self._share(runs.step_by_roots, (_array(pool), _array(sums)), lambda first: (*read(first), *settings))
+        self._share(
+            steps.step_by_roots, (_array(pool), _array(sums)), lambda first: (*read(first), *settings)
+        )
         return not beyond[0]
 
     def round_bfloat16(self, pool: Tensor, stream: int) -> None:
