@@ -229,16 +229,18 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(
     parts=st.lists(st.lists(st.integers(-5, 30), min_size=1, max_size=40), min_size=1, max_size=6),
     ends=st.lists(st.integers(1, 240), min_size=1, max_size=6),
     step=st.integers(1, 9),
+    window=st.sampled_from([1, 7, 40, 1000]),
 )
 @settings(deadline=None)
 def test_rows_of_each_part_are_cut_where_sorting_all_would_cut_them(
-    parts: list[list[int]], ends: list[int], step: int
+    parts: list[list[int]], ends: list[int], step: int, window: int
 ) -> None:
     total = sum(map(len, parts))
     ends = sorted({min(end, total) for end in ends})
     segments = [sorting.Segment(n, 10, np.sort(np.array(part, np.int64))) for n, part in enumerate(parts)]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sorting, "_STEP", step)
+        patched.setattr(sorting, "_WINDOW", window)
         found = list(sorting.ranges(segments, ends))
     rows = [(time, n, row) for n, part in enumerate(parts) for row, time in enumerate(sorted(part))]
     order = [(n, 10 + row) for _, n, row in sorted(rows)]

@@ -1,8 +1,8 @@
 """The rows of a log in the order of their times: exact, stable, and in bounded memory.
 
 Each part is sorted when it is read, and its times are kept beside it. Which rows of each part belong to a shard follows
-from its place in the order of all rows, by bisection over the times, which stay on the disk; rows of equal times keep
-the order of the log. A shard gathers its rows from the parts, and sorts them.
+from its place in the order of all rows, which a pass over the times of all parts gives, some at a time; rows of equal
+times keep the order of the log. A shard gathers its rows from the parts, and sorts them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,9 @@ from sizewise_prep.shards.values.stored import Numbers, Stored, every_nth
 
 Longs = npt.NDArray[np.int64]
 Part = TypeVar("Part")
-Side = Literal["left", "right"]
 
 _STEP = 512  # every so many times, one is remembered to find others by
+_WINDOW = 1 << 21  # rows that are looked at together, and up to a step of each part
 
 
 class Times(BaseModel):
@@ -85,6 +85,9 @@ class Segment(Generic[Part]):
 def ranges(segments: Sequence[Segment[Part]], ends: Sequence[int]) -> Iterator[list[tuple[Part, int, int]]]:
     """Cut the rows of all segments, in the order of their times, into consecutive groups.
 
+    All times are passed once, a window of some million rows at a time, of which each segment with rows in it is read
+    once: so the cost grows with rows and segments, and not with segments times groups.
+
     Args:
         segments: in the order of the log.
         ends: of each group, its last row's rank plus one; ascending.
@@ -92,62 +95,80 @@ def ranges(segments: Sequence[Segment[Part]], ends: Sequence[int]) -> Iterator[l
     Yields:
         For each group, part by part, the part and its rows `start` to `stop` (exclusive).
     """
-    before = [0] * len(segments)
-    searched = [_Searched(segment.times) for segment in segments]
-    every = np.sort(np.concatenate([one.sample for one in searched]))
+    merge = _Merge([segment.times for segment in segments])
+    before = np.zeros(len(segments), np.int64)
     for end in ends:
-        after = _first(searched, _around(searched, every, end), end)
+        while end > merge.taken + merge.rows:
+            merge.advance()
+        after = merge.first(end)
         yield [
-            (segment.part, segment.start + low, segment.start + high)
-            for segment, low, high in zip(segments, before, after, strict=True)
-            if low < high
+            (segments[at].part, segments[at].start + int(before[at]), segments[at].start + int(after[at]))
+            for at in np.flatnonzero(after > before).tolist()
         ]
         before = after
 
 
-class _Searched:
-    """Times of a segment to be searched: a sample of them says which few to read, and those read last are kept."""
+class _Merge:
+    """The rows of all segments in the order of their times, a window of them at a time.
 
-    def __init__(self, times: Numbers[np.int64]) -> None:
-        self.sample = every_nth(times, _STEP)
-        self.least, self.most = int(times[:1][0]), int(times[len(times) - 1 :][0])
-        self._times = times
-        self._begin, self._step = 0, times[:_STEP]
+    A window has the rows that are not in those before it, up to a time T. Of rows earlier than T the order is looked
+    up; those of T itself, of which there may be any number, follow in the order of the log.
 
-    def until(self, time: np.int64, side: Side) -> int:
-        """How many times are before one, or until it (side "right")."""
-        begin = _STEP * int(np.searchsorted(self.sample, time, side))
-        if begin != self._begin:
-            self._begin, self._step = begin, self._times[begin : begin + _STEP]
-        return begin + int(np.searchsorted(self._step, time, side))
-
-
-def _first(searched: Sequence[_Searched], around: tuple[int, int], rows: int) -> list[int]:
-    """How many rows of each segment are among the first so many of all, the last of which is of a time `around`."""
-    low, high = around
-    while low < high:  # to the time of the last of these rows
-        middle = (low + high) // 2
-        if sum(one.until(np.int64(middle), "right") for one in searched) >= rows:
-            high = middle
-        else:
-            low = middle + 1
-    time = np.int64(low)
-    earlier = [one.until(time, "left") for one in searched]
-    until = [one.until(time, "right") for one in searched]
-    left, found = rows - sum(earlier), []
-    for first, last in zip(earlier, until, strict=True):
-        found.append(first + min(left, last - first))
-        left -= found[-1] - first
-    return found
-
-
-def _around(searched: Sequence[_Searched], every: Longs, rows: int) -> tuple[int, int]:
-    """Two times between which that of the last of the first so many rows lies.
-
-    Before a sample there are all rows of its step and of those before it, and in each segment less than a step more.
+    Attributes:
+        taken: how many rows are before the window.
+        rows: how many are in it.
     """
-    after, before = -(-rows // _STEP) - 1, rows // _STEP - len(searched) - 1
-    return (
-        int(every[before]) if 0 <= before < len(every) else min(one.least for one in searched),
-        int(every[after]) if after < len(every) else max(one.most for one in searched),
-    )
+
+    def __init__(self, times: Sequence[Numbers[np.int64]]) -> None:
+        self.taken = self.rows = 0
+        self._times = times
+        self._samples = [every_nth(of_segment, _STEP) for of_segment in times]
+        self._every = np.sort(np.concatenate(self._samples))
+        self._sizes = np.array([len(of_segment) for of_segment in times], np.int64)
+        self._first = np.array([of_segment[:1][0] for of_segment in times], np.int64)
+        self._last = np.array([of_segment[len(of_segment) - 1 :][0] for of_segment in times], np.int64)
+        self._before = np.zeros(len(times), np.int64)  # of each segment, rows before the window
+        self._equal = np.zeros(len(times), np.int64)  # and in it, of its last time
+        self._earlier = np.empty(0, np.int32)  # the segments of its rows of earlier times, in order
+
+    def advance(self) -> None:
+        """Go to the next window."""
+        self._before = self.first(self.taken + self.rows)
+        self.taken += self.rows
+        wanted = -(-(self.taken + _WINDOW) // _STEP) - 1
+        # Before a sample there are all rows of its step and of those before it.
+        last = int(self._every[wanted]) if wanted < len(self._every) else int(self._last.max())
+        times, lengths = [np.empty(0, np.int64)], []
+        here = np.flatnonzero((self._first <= last) & (self._before < self._sizes)).tolist()
+        self._equal = np.zeros_like(self._before)
+        for at in here:
+            earlier, self._equal[at] = self._until(at, last)
+            times.append(earlier)
+            lengths.append(len(earlier))
+        order = np.argsort(np.concatenate(times), kind="stable")
+        self._earlier = np.repeat(np.array(here, np.int32), lengths)[order]
+        self.rows = len(self._earlier) + int(self._equal.sum())
+
+    def first(self, rows: int) -> npt.NDArray[np.int64]:
+        """How many rows of each segment are among the first so many of all, the last of which is in the window."""
+        wanted = rows - self.taken
+        found = self._before + np.bincount(self._earlier[:wanted], minlength=len(self._before))
+        left = max(0, wanted - len(self._earlier))
+        given = np.cumsum(self._equal) - self._equal  # to the segments before
+        found += np.clip(left - given, 0, self._equal)
+        return found
+
+    def _until(self, at: int, last: int) -> tuple[npt.NDArray[np.int64], int]:
+        """The times of a segment that are in the window and before its last one, and how many are of that one."""
+        times, sample, begin = self._times[at], self._samples[at], int(self._before[at])
+        time = np.int64(last)
+        steps, until = (int(np.searchsorted(sample, time, side)) for side in ("left", "right"))
+        read = times[begin : (steps + 1) * _STEP]
+        earlier = int(np.searchsorted(read, time, "left"))
+        if until == steps:
+            after = begin + int(np.searchsorted(read, time, "right"))
+        else:
+            after = until * _STEP + int(
+                np.searchsorted(times[until * _STEP : (until + 1) * _STEP], time, "right")
+            )
+        return read[:earlier], after - begin - earlier

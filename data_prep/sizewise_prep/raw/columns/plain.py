@@ -65,7 +65,7 @@ Column = Spans | Numbers | Coded | Lists | None
 """None: of another type."""
 
 
-def column_of(column: Spans | pa.Array, nulls: Sequence[str], null_numbers: Sequence[int]) -> Column:
+def column_of(column: Spans | pa.Array, nulls: Sequence[str], null_numbers: Sequence[int | float]) -> Column:
     """A column of one of the forms here.
 
     Args:
@@ -93,7 +93,15 @@ def column_of(column: Spans | pa.Array, nulls: Sequence[str], null_numbers: Sequ
     return _numbers(column, null_numbers)
 
 
-def _numbers(column: pa.Array, null_numbers: Sequence[int]) -> Numbers | None:
+def has_any(column: Column, numbers: Sequence[int | float]) -> bool:
+    """Whether texts of numbers have one of these, or may have."""
+    if not numbers or not isinstance(column, Spans):
+        return False
+    reals = spans.reals(column)
+    return reals is None or bool(np.isin(reals, np.array(numbers, np.float64)).any())
+
+
+def _numbers(column: pa.Array, null_numbers: Sequence[int | float]) -> Numbers | None:
     kind = column.type
     if not (pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)):
         return None
@@ -110,7 +118,8 @@ def _numbers(column: pa.Array, null_numbers: Sequence[int]) -> Numbers | None:
     if null_numbers:
         if any(abs(number) >= 1 << 53 for number in null_numbers):
             return None
-        meant = np.isin(values, null_numbers)
+        whole = [number for number in null_numbers if isinstance(number, int)]
+        meant = np.isin(values, np.array(null_numbers, dtype) if pa.types.is_floating(kind) else whole)
         missing = meant if missing is None else missing | meant
     return Numbers(values, missing)
 

@@ -50,13 +50,21 @@ def is_number(kind: Kind, values: pl.Series) -> pl.Series:
     return values.is_not_null()
 
 
-def among(values: pl.Series, numbers: Sequence[int]) -> pl.Series:
+def numbers_among(texts: Sequence[str]) -> list[int | float]:
+    """The texts that are numbers: whole ones as integers, however they are written."""
+    reals = pl.Series(texts, dtype=pl.String).str.extract(rf"({_REAL})", 1).drop_nulls()
+    whole = {text: int(text) for text in reals if text.removeprefix("-").isdecimal()}
+    found = [whole.get(text, float(text)) for text in reals]
+    return [int(number) if float(number).is_integer() else number for number in found]
+
+
+def among(values: pl.Series, numbers: Sequence[int | float]) -> pl.Series:
     """Which numbers are among those, whatever their type is."""
     if values.dtype.is_float():
-        possible = pl.Series([float(number) for number in numbers], dtype=values.dtype)
+        possible = pl.Series([float(number) for number in numbers], dtype=pl.Float64).cast(values.dtype)
     else:
-        wide = pl.Series([number for number in numbers if abs(number) < 1 << 64], dtype=pl.Int128)
-        possible = wide.cast(values.dtype, strict=False).drop_nulls()
+        whole = [number for number in numbers if isinstance(number, int) and abs(number) < 1 << 64]
+        possible = pl.Series(whole, dtype=pl.Int128).cast(values.dtype, strict=False).drop_nulls()
     return values.is_in(possible.implode())
 
 

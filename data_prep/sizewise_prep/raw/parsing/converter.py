@@ -46,6 +46,7 @@ _WRONG: dict[Kind, tuple[str, str]] = {
     "time": ("not_a_time", "is no time: digits (at most 19), or an ISO date and time"),
     "order": ("not_a_time", "is no time: digits (at most 19), or an ISO date and time"),
 }
+_OF_NUMBERS = ("number", "integer", "bucket", "weight", *SCORES)
 _NEEDED: dict[Kind, tuple[str, str]] = {
     "label": _LABEL,
     **{kind: _WRONG[kind] for kind in ("weight", *SCORES)},
@@ -135,9 +136,8 @@ class Converter:
         self._numbers, self._tokens = layout.numbers, layout.read_tokens
         self._coded: dict[str, tuple[pa.Array, plain.Tokens]] = {}
         self.columns = [name for name, kind in self._kinds.items() if kind != "skip"]
-        integers = [text for text in layout.nulls if text.removeprefix("-").isdecimal()]
         self._nulls = ["", *layout.nulls]
-        self._null_numbers = [int(text) for text in integers]
+        self._null_numbers = series.numbers_among(layout.nulls)
 
     def convert(self, frame: pl.DataFrame) -> Converted:
         """The rows of a frame; what its columns hold must be of types that `unusable` has nothing against."""
@@ -169,6 +169,8 @@ class Converter:
         for name in self.columns:
             column = plain.column_of(columns[name], self._nulls[1:], self._null_numbers)
             kind = self._kinds[name]
+            if kind in _OF_NUMBERS and plain.has_any(column, self._null_numbers):
+                column = None  # written in another way than `nulls` has it
             if kind == "tokens":
                 json = self._json and isinstance(column, Spans)  # maybe the text of an array
                 form = self._layout.list_form(name)
@@ -343,11 +345,13 @@ class Converter:
                 wrong.append((fractions, _WRONG[kind]))
         if raw.dtype == pl.String:
             missing = raw.is_in(self._nulls) if len(self._nulls) > 1 else raw == ""
+            if self._null_numbers and kind in _OF_NUMBERS:  # 7 and 7.0 are the same number
+                missing |= series.among(series.reals_64(raw), self._null_numbers).fill_null(False)
             return _Column(raw.set(missing, None), wrong) if missing.any() else _Column(raw, wrong)
-        if raw.dtype.is_float():
-            raw = raw.cast(pl.Float64).fill_nan(None)
         if self._null_numbers and raw.dtype.is_numeric():
             raw = raw.set(series.among(raw, self._null_numbers), None)
+        if raw.dtype.is_float():
+            raw = raw.cast(pl.Float64).fill_nan(None)
         return _Column(raw, wrong)
 
     def _made(self, kind: Kind, values: pl.Series) -> pl.Series:

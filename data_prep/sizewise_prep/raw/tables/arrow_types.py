@@ -89,7 +89,14 @@ def check_names(
 
 
 def unnamed(path: str, name: str, position: str, by_schema: bool) -> str:
-    """The message about a column that the schema does not name; arguments as for `check_names`."""
+    """The message about a column that the schema does not name.
+
+    Args:
+        path: of the file.
+        name: of the column.
+        position: in the file, such as ", line 1".
+        by_schema: whether to advise a schema file.
+    """
     fix = "write `others: skip` in the schema file, or name it there" if by_schema else "remove it"
     shown = quoted(name.encode("utf-8", "replace"))
     return f"{path:.120}{position}: has a column {shown} that the schema does not name: {fix}"

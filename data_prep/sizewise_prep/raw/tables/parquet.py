@@ -56,6 +56,9 @@ def batches_of(
         rows: of a batch at most.
         groups: numbers of the row groups that are read; None: all.
         columns: the columns that are read; None: all.
+
+    Raises:
+        pyarrow.ArrowInvalid: rows are lost: Arrow gives none of some row groups of lists of dictionaries.
     """
     groups = list(range(file.num_row_groups)) if groups is None else groups
     # Of lists of dictionaries Arrow reads no batch that goes over two row groups.
@@ -63,7 +66,14 @@ def batches_of(
         pa.types.is_nested(field.type) and "dictionary<" in str(field.type) for field in file.schema_arrow
     )
     for some in [[group] for group in groups] if alone else [groups]:
-        yield from file.iter_batches(rows, row_groups=some, columns=columns, use_threads=False)
+        held = sum(file.metadata.row_group(group).num_rows for group in some)
+        read = 0
+        for batch in file.iter_batches(rows, row_groups=some, columns=columns, use_threads=False):
+            read += batch.num_rows
+            yield batch
+        if read != held:
+            where = f"row group {some[0] + 1}" if alone else "its row groups"
+            raise pa.ArrowInvalid(f"{read:,} of {held:,} rows of {where} come out")
 
 
 def schema_of(raw: RawFile, layout: Layout | None = None) -> pa.Schema:

@@ -171,3 +171,26 @@ def test_any_damage_is_refused_or_set_aside(tmp_path: Path) -> None:
         assert numbers == sorted(set(numbers))
     assert read > 40
     assert refused == 120 - read > 20
+
+
+def test_no_row_of_a_parquet_file_is_lost(tmp_path: Path) -> None:
+    """Arrow gives no row of the second row group, whose only list is one of a dictionary, and no error."""
+    tags = [[f"v{j}" for j in range(50)]] * 5 + [["q"]]
+    lists = pa.array(tags, pa.list_(pa.dictionary(pa.int32(), pa.string())))
+    table = pa.table({"click": [0, 1] * 3, "tags": lists})
+    pq.write_table(table, tmp_path / "log.parquet", row_group_size=5, data_page_size=200)
+    layout = Layout(columns={"click": "label", "tags": "tokens"})
+    try:
+        rows = prepare(tmp_path / "log.parquet", tmp_path / "out", layout=layout, split="rows:5,0").rows_in
+    except InputError as error:
+        rows = 6 * ("cannot be read (0 of 1 rows of row group 2 come out)" in str(error))
+    assert rows == 6
+
+
+def test_a_byte_order_mark_that_begins_a_text_is_kept(tmp_path: Path) -> None:
+    """But for that of the file, also where rows are looked at one by one."""
+    lines = [f"\ufeff{text},{label}\n" for text, label in [("z", 0), ("y", 1), ("z", "bad"), ("x", 1)]]
+    (tmp_path / "log.csv").write_text("\ufeff" + "".join(lines))
+    layout = Layout(separator=",", quotes=True, columns={"user": "token", "click": "label"})
+    prepare(tmp_path / "log.csv", tmp_path / "out", layout=layout, split="rows:3,0", max_bad_fraction=0.5)
+    assert shard(tmp_path / "out").ids[:, 0].tolist() == [blake(f"\ufeff{text}") for text in "zyx"]

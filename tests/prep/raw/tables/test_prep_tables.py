@@ -130,6 +130,26 @@ def test_columns_by_name_nulls_and_rules(tmp_path: Path) -> None:
         prepare(tmp_path / "log.csv", tmp_path / "absent", layout=absent)
 
 
+def test_numbers_that_stand_for_missing_values(tmp_path: Path) -> None:
+    """However they are written, and in every format: pandas writes -1 as -1.0 where a column has missing values."""
+    names = ("-1", "-999.5", "1e6")
+    prices: list[float | None] = [-1.0, -999.5, 1e6, -10.0, 1.5, None, 999.5]
+    table = pa.table(
+        {"y": [0, 1] * 3 + [1], "u": ["a"] * 7, "p": prices, "n": pa.array([-1, 7, 2, 3, 4, 5, 6])}
+    )
+    pq.write_table(table, tmp_path / "double.parquet")
+    pq.write_table(table.set_column(2, "p", table["p"].cast(pa.float32())), tmp_path / "float.parquet")
+    table.to_pandas().to_csv(tmp_path / "log.csv", index=False)
+    table.to_pandas().to_json(tmp_path / "log.jsonl", orient="records", lines=True)
+    columns = {"y": "label", "u": "token", "p": "number", "n": "integer"}
+    layout = Layout(separator=",", header=True, columns=columns, nulls=names)
+    for name in ("double.parquet", "float.parquet", "log.csv", "log.jsonl"):
+        prepare(tmp_path / name, tmp_path / "out" / name, layout=layout, split="rows:7,0")
+        dense = shard(tmp_path / "out" / name).dense
+        assert np.array_equal(dense[:, 0], [np.nan] * 3 + [-10, 1.5, np.nan, 999.5], equal_nan=True), name
+        assert np.array_equal(dense[:, 1], [np.nan, 7, 2, 3, 4, 5, 6], equal_nan=True), name
+
+
 def test_types_that_hold_the_same_values(tmp_path: Path) -> None:
     """Decimals, unsigned and small integers, truth values, dates, categories, whole numbers stored as real ones."""
     table = pa.table(
