@@ -8,6 +8,7 @@ import streamlit as st
 from sizewise.figures import Axes
 from sizewise.figures.tradeoffs.decision import View, decision
 from sizewise.results import Choice, Study
+from sizewise.results.columns.teachers import all_failed
 from sizewise.results.commands import resume
 from sizewise.results.decision.intervals import Interval
 from sizewise_core.errors import InputError
@@ -156,7 +157,10 @@ def _state(now: Snapshot) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         badge(status["state"])
         st.caption(plain(", ".join(words)), width="content")
-        if why := reason(now):
+        why = reason(now)
+        if why and status["message"] and all_failed(now.study.trials):
+            st.markdown(plain(why), width="content")  # which says that another study must be started
+        elif why:
             st.markdown(plain(f"{why} Continue it with:"), width="content")
             st.code(resume(now.study), language="bash", width="content", wrap_lines=True)
 

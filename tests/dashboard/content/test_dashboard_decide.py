@@ -13,7 +13,7 @@ from sizewise.results import answer, choose, load
 from sizewise_core.units import format_bytes
 from sizewise_dashboard.decision import limits
 from sizewise_dashboard.elements import today
-from study_folder import finished_study
+from study_folder import StudyWriter, finished_study
 
 
 def test_the_first_screen_of_a_finished_study(tmp_path: Path, show: Open) -> None:
@@ -181,3 +181,18 @@ def test_the_view_comes_from_the_address(tmp_path: Path, show: Open) -> None:
         "samples",
     ]
     assert "Trial 1" in text_of(app)
+
+
+def test_a_study_that_cannot_go_on_is_not_said_to_be_resumed(tmp_path: Path, show: Open) -> None:
+    """All its teachers failed, and its message says that another one must be started."""
+    why = "demo cannot go on, for all of its 2 teachers failed: start another study with a lower distill.learning_rate"
+    # The other one was stopped by request, before a third teacher began.
+    for name, message in (("ended", why), ("stopped", "")):
+        writer = StudyWriter(tmp_path, name, trials=3)
+        for trial_id in (0, 1):
+            writer.ledger(trial_id, "failed", error="DivergedError: diverged", teacher=trial_id)
+        writer.driver("stopped", message=message)
+    words = text_of(show("decide", "ended"))
+    assert f"Stopped: {why}." in words
+    assert "sizewise resume" not in words
+    assert "sizewise resume stopped" in text_of(show("decide", "stopped"))

@@ -18,7 +18,7 @@ import pytest
 import torch
 from tests.sizewise.export.export_programs import CARDINALITIES, CASES, program
 
-from sizewise.export import Deployed
+from sizewise.export import Deployed, Description
 from sizewise.export.archive import checked
 from sizewise.export.archive_schema import OPERATORS
 from sizewise_core.errors import InputError
@@ -318,3 +318,61 @@ def test_a_pipe_for_a_file_is_not_waited_for(tmp_path: Path) -> None:
         os.mkfifo(folder / name)
         with pytest.raises(InputError, match="is no regular file"):
             Deployed.open(folder)
+
+
+def sealed_export(folder: Path, **changes: Any) -> Path:
+    """The export of version 0.1, as this version would describe it."""
+    shutil.copytree(MODEL, folder)
+    description = Description.of_text((MODEL / "model.json").read_bytes())
+    (folder / "model.json").write_bytes(description.model_copy(update=changes).text())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        (
+            "model.json",
+            lambda text: text.replace(b'"trial_id": 0', b'"trial_id": 2'),
+            "not match its checksum: it was",
+        ),
+        (
+            "model.json",
+            lambda text: json.dumps(json.loads(text) | {"tokens": "mlperf"}),
+            "not match its checksum",
+        ),
+        (
+            "model.json",
+            lambda text: json.dumps(json.loads(text), indent=2),
+            "written anew by another program",
+        ),
+        ("model.json", lambda text: text[:-30], "not valid JSON: it was edited, or copied incompletely"),
+        ("model.json", lambda text: "", "empty: it was"),
+        ("model.pt2", lambda content: content[:-1000], "is damaged, or of another export than model.json"),
+        (
+            "model.pt2",
+            lambda content: content[:-1] + b"x",
+            "is damaged, or of another export than model.json",
+        ),
+    ],
+)
+def test_an_export_that_was_edited_or_copied_in_part_is_refused(
+    tmp_path: Path, name: str, change: Callable[[bytes], bytes | str], said: str
+) -> None:
+    """By its checksums; what versions without one in model.json wrote is taken as it is."""
+    folder = sealed_export(tmp_path / "model")
+    assert Deployed.open(folder).description == Deployed.open(MODEL).description
+    changed = change((folder / name).read_bytes())
+    (folder / name).write_bytes(changed.encode() if isinstance(changed, str) else changed)
+    with pytest.raises(InputError, match=said) as refused:
+        Deployed.open(folder)
+    assert str(refused.value).endswith("export the trial again")
+    assert len(str(refused.value).replace(str(tmp_path), "")) < 200
+
+
+def test_a_description_beside_the_program_of_another_export_is_refused(tmp_path: Path) -> None:
+    folder = sealed_export(tmp_path / "model", sha256="0" * 64)
+    with pytest.raises(
+        InputError, match=r"model\.pt2: is damaged, or of another export than model\.json beside it"
+    ):
+        Deployed.open(folder)

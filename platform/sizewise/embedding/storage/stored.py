@@ -30,9 +30,8 @@ class Stored(nn.Module):
         self.shape, self.group, self.center = table.shape, table.group, table.center
         self.bits = PACKED.get(table.storage, 0)
         self.register_buffer("weight", state["weight"])
-        self.scaled = (
-            "scale" in state
-        )  # a bfloat16 is what it stands for, and a scale would be four bytes more
+        # A bfloat16 is what it stands for: a scale would be four bytes more.
+        self.scaled = "scale" in state
         if self.scaled:
             self.register_buffer("scale", state["scale"])
 

@@ -109,12 +109,12 @@ class Engine:
             if problem := self._data_problem():
                 self.pause(problem)
                 return None
+            if not self.find_teachers():
+                return None
             if self._again:
                 return self._started(self.search.again(self._again.popleft()[0]))
             while (record := self.shared.next()) is not None:
                 self._started(record)
-                if not self.find_teachers():
-                    return None
                 if not self._answered(record):
                     return record
             self._report_set_aside()

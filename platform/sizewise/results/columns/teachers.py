@@ -62,9 +62,12 @@ def with_roles(
     Args:
         trials: a row a trial, with the column trial_id.
         ledger: the same trials' records.
-        teachers: the study's; None where it has none, and the table stays as it is.
+        teachers: the study's; None where it has none, or all of those that it trained have failed.
+
+    Returns:
+        The table; as it was where no trial is a teacher and none has one.
     """
-    if teachers is None:
+    if teachers is None and all(trial.teacher is None for trial in ledger):
         return trials
     roles = {
         trial.trial_id: "teacher"
@@ -76,12 +79,24 @@ def with_roles(
     }
     role = pl.Series("role", [roles.get(trial) for trial in trials["trial_id"]], pl.String)
     taken = {
-        "teacher_iterations": pl.lit(teachers.iterations, pl.Int64),
-        "teacher_seconds": pl.lit(teachers.train_seconds, pl.Float64),
+        "teacher_iterations": pl.lit(teachers and teachers.iterations, pl.Int64),
+        "teacher_seconds": pl.lit(teachers and teachers.train_seconds, pl.Float64),
     }
     return trials.with_columns(role).with_columns(
         pl.when(pl.col("role") == "student").then(value).alias(name) for name, value in taken.items()
     )
+
+
+def all_failed(trials: pl.DataFrame) -> bool:
+    """Whether every teacher that a study has trained failed, so that its students have none to learn from.
+
+    Args:
+        trials: the study's table.
+    """
+    if "role" not in trials.columns:
+        return False
+    states = trials.filter(role="teacher")["state"]
+    return bool(len(states) and (states == "failed").all())
 
 
 def sentence(teachers: Teachers, who: str = "It") -> str:

@@ -145,6 +145,8 @@ def test_students_wait_for_all_teachers_and_go_on_without_one_that_failed(
     with pytest.raises(InputError, match="all of its 2 teachers failed"):
         run.resume("mine", tmp_path)
     assert results.status(tmp_path, "mine")["message"] == engine.paused
+    table = results.load(tmp_path, "mine").trials  # without a student that never trains
+    assert table.select("role", "state").rows() == [("teacher", "failed")] * 2
 
 
 def test_a_teacher_whose_weights_are_gone_pauses_its_study(made: tuple[Path, Path], tmp_path: Path) -> None:
