@@ -34,7 +34,7 @@ def test_a_full_disk_pauses_the_study(study: Path, tmp_path: Path, disk: Path) -
     with Command("run", study, "--runs", runs, "--set=trials=2") as run:
         wait_until(lambda: list(folder.glob("checkpoints/0000-*/*.ckpt")), run)
         fill(ballast)
-        code, _, err = run.end(120)
+        code, _, err = run.end()
         run.leaves_nothing()
     assert (code, "Traceback" in err) == (1, False), err
     assert "sizewise: killed is paused: " in err
@@ -50,7 +50,7 @@ def test_a_full_disk_pauses_the_study(study: Path, tmp_path: Path, disk: Path) -
     assert [r.state for r in Ledger(folder).records().values()] == ["running"]
 
     with Command("resume", "killed", "--runs", runs) as run:  # there still is no room
-        code, _, err = run.end(120)
+        code, _, err = run.end()
     assert (code, "Traceback" in err) == (1, False), err
     assert "No space left on device" in err
 

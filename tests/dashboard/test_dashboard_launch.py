@@ -90,7 +90,7 @@ def _opened(host: str, origin: str) -> int:
     name, _, port = host.partition(":")
     lines = ["GET /_stcore/stream HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade"]
     lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13", f"Origin: {origin}"]
-    with socket.create_connection((name, int(port)), timeout=30) as client:
+    with socket.create_connection((name, int(port)), timeout=300) as client:
         client.sendall("\r\n".join([*lines, "", ""]).encode())
         return int(client.recv(64).split()[1])
 

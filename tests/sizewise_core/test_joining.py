@@ -58,7 +58,7 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
     lines = iter(process.stdout.readline, "")
     yield next(line.strip() for line in lines if line.count(":") == 1 and line[:1].isdigit()), environment
     process.stdin.close()
-    process.wait(60)
+    process.wait(300)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -71,7 +71,7 @@ def ask(head: tuple[str, dict[str, str]]) -> Ask:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=600,
         )
         assert done.stderr == ""
         found, said, mode = json.loads(done.stdout)

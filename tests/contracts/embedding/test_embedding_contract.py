@@ -175,8 +175,13 @@ def test_cardinalities_up_to_2_to_the_32(case):
     assert embedding(torch.tensor([[0, 2**32 - 1]])).isfinite().all()
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("dim", [1, 2, 7, 128, 512])
+DIMS = (1, 2, 7, 128, 512)
+
+
+# Three of the dims for each case: the cases of a method, and those of a storage, have all of them.
+@pytest.mark.parametrize(
+    ("case", "dim"), [(case, DIMS[(place + by) % 5]) for place, case in enumerate(CASES) for by in (0, 1, 3)]
+)
 def test_any_dim(case, dim):
     method, options = CASES[case]
     if "block_len" in options or method == "robe":
@@ -195,7 +200,7 @@ def test_any_dim(case, dim):
 
 
 @pytest.mark.parametrize("method", METHODS.own)
-@pytest.mark.parametrize("dim", [1, 2, 3, 5, 6, 7, 8, 16, 100, 511, 512])
+@pytest.mark.parametrize("dim", [1, 2, 3, 6, 100, 511, 512])
 def test_what_is_left_out_suits_any_dim(method, dim):
     budget = max(10_000, smallest_budget(method, CARDINALITIES, dim))
     vectors = build_ready(method, CARDINALITIES, dim, budget, 1)(ids_for("full"))

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, WAIT
+from browser import CHROMIUM, WAIT, ready, still
 from playwright.sync_api import Page, expect
 
-__all__ = ["NEEDS_BROWSER", "POINTS", "TEXTS", "WAIT", "ZOOM", "OpenPage", "keep", "settle"]
+__all__ = ["NEEDS_BROWSER", "POINTS", "TEXTS", "WAIT", "ZOOM", "OpenPage", "keep", "ready", "settle", "still"]
 NEEDS_BROWSER = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium found: install Debian's package `chromium`"),
@@ -27,13 +27,14 @@ ZOOM = "() => document.querySelector('.js-plotly-plot').layout.xaxis.range"
 
 def settle(page: Page, figures: int = 1) -> None:
     """Wait until the figures stand and nothing on the page has failed."""
-    expect(page.locator(".js-plotly-plot .main-svg").nth(0)).to_be_visible(timeout=WAIT)
+    charts = page.locator(".chart[aria-label]")
     for place in range(figures):  # a figure is drawn when somebody scrolls to it
-        page.locator(".chart[aria-label]").nth(place).scroll_into_view_if_needed(timeout=WAIT)
-        page.wait_for_timeout(100)
-    page.locator(".chart[aria-label]").first.scroll_into_view_if_needed()
-    expect(page.locator(".js-plotly-plot")).to_have_count(figures, timeout=WAIT)
-    page.wait_for_timeout(500)
+        charts.nth(place).scroll_into_view_if_needed()
+        expect(charts.nth(place).locator(".main-svg").first).to_be_visible()
+    charts.first.scroll_into_view_if_needed()
+    expect(page.locator(".js-plotly-plot")).to_have_count(figures)
+    ready(page)
+    still(page, lambda: page.locator(".js-plotly-plot").first.bounding_box())
     assert page.locator("[data-testid=stException]").count() == 0
     assert page.get_by_text("Traceback").count() == 0
 

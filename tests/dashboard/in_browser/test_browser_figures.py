@@ -18,7 +18,9 @@ from tests.dashboard.in_browser.looking import (
     ZOOM,
     OpenPage,
     keep,
+    ready,
     settle,
+    still,
 )
 
 from sizewise.figures.paper import report
@@ -44,8 +46,7 @@ def test_no_text_of_a_figure_overlaps_another_or_is_cut_off(
     settle(page, 2)
     keep(page, f"{study}-{width}")
     page.set_viewport_size({"width": width, "height": 720})
-    page.wait_for_timeout(500)
-    figures = page.evaluate(TEXTS)
+    figures = still(page, lambda: page.evaluate(TEXTS))
     assert [len(texts) > 5 for texts in figures] == [True, True]
     plots = page.evaluate("""() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => {
         const box = plot.getBoundingClientRect(); return [box.left, box.right, box.top, box.bottom]})""")
@@ -67,14 +68,15 @@ def test_a_running_study_grows_while_it_is_looked_at(address: str, runs: Path, p
 
     plot = page.locator(".js-plotly-plot").first
     plot.scroll_into_view_if_needed()
-    area = plot.locator(".nsewdrag").first.bounding_box()
+    area = still(page, plot.locator(".nsewdrag").first.bounding_box)
     assert area is not None
+    whole = page.evaluate(ZOOM)
     page.mouse.move(area["x"] + area["width"] * 0.1, area["y"] + area["height"] * 0.1)
     page.mouse.down()
     page.mouse.move(area["x"] + area["width"] * 0.7, area["y"] + area["height"] * 0.9, steps=5)
     page.mouse.up()
-    page.wait_for_timeout(500)
-    zoomed = page.evaluate(ZOOM)
+    page.wait_for_function(f"before => ({ZOOM})()[0] > before[0]", arg=whole)
+    zoomed = still(page, lambda: page.evaluate(ZOOM))
     plot.evaluate("plot => plot.dataset.mark = 'the same element'")
 
     writer.trial(2, 6_000_000, evaluations=9)
@@ -82,13 +84,13 @@ def test_a_running_study_grows_while_it_is_looked_at(address: str, runs: Path, p
     page.wait_for_function(
         f"before => ({POINTS})().reduce((a, b) => a + b) > before", arg=sum(before), timeout=WAIT
     )
-    expect(page.get_by_text("So far, with 3 of 8 trials finished")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("So far, with 3 of 8 trials finished").first).to_be_visible()
     assert page.evaluate(ZOOM) == zoomed  # looking closer survives the news
     assert plot.get_attribute("data-mark") == "the same element"  # redrawn, not replaced: no flicker
     keep(page, "growing")
 
     writer.driver("finished")
-    expect(page.get_by_text("So far")).to_have_count(0, timeout=WAIT)
+    expect(page.get_by_text("So far")).to_have_count(0)
 
 
 def _picked(row: dict[str, Any]) -> re.Pattern[str]:
@@ -100,24 +102,25 @@ def _picked(row: dict[str, Any]) -> re.Pattern[str]:
 def test_a_click_on_a_point_leads_to_its_trial(address: str, runs: Path, page: Page) -> None:
     page.goto(f"{address}/decide?study=finished")
     settle(page)
-    page.evaluate("""() => {
+    page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
+    largest = """() => {
         const plot = document.querySelector('.js-plotly-plot');
-        plot.scrollIntoView();
         const front = plot.data.findLastIndex(trace => trace.name == 'robe' && trace.customdata);
         const {x, y} = plot.calcdata[front].at(-1);  // the largest model's
         const {xaxis, yaxis} = plot._fullLayout;
         const box = plot.getBoundingClientRect();
-        window.where = [box.left + xaxis._offset + xaxis.c2p(x), box.top + yaxis._offset + yaxis.c2p(y)];
-    }""")
-    page.wait_for_timeout(300)
-    page.mouse.click(*page.evaluate("window.where"))
+        return [box.left + xaxis._offset + xaxis.c2p(x), box.top + yaxis._offset + yaxis.c2p(y)];
+    }"""
+    page.mouse.click(*still(page, lambda: page.evaluate(largest)))
     rows = load(runs, "finished").evaluations.filter(trial_id=11).sort("auc", descending=True)
     last = rows.row(0, named=True)
     said = _picked(last)
-    expect(page.get_by_text(said)).to_be_visible(timeout=WAIT)
-    page.get_by_role("link", name="Open the trial").last.click()
-    expect(page.get_by_text("memory_budget: 20000000")).to_be_visible(timeout=WAIT)
-    assert f"trials={last['trial_id']}" in page.url
+    expect(page.get_by_text(said)).to_be_visible()
+    links = page.get_by_role("link", name="Open the trial", exact=True)
+    expect(links).to_have_count(2)  # the card's, and a little later that of what is picked
+    links.last.click()
+    expect(page.get_by_text("memory_budget: 20000000").first).to_be_visible()
+    page.wait_for_url(f"**trials={last['trial_id']}*")
     keep(page, "trial")
 
 
@@ -139,13 +142,13 @@ def test_keys_alone_pick_a_point_zoom_and_download(address: str, runs: Path, pag
     )
     page.keyboard.press("Enter")
     said = _picked(second)
-    expect(page.get_by_text(said)).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text(said)).to_be_visible()
     assert page.evaluate(on_chart)  # the focus stays where the reader is
     whole = page.evaluate(ZOOM)
     page.keyboard.press("+")
-    page.wait_for_function(f"before => ({ZOOM})()[0] > before[0]", arg=whole, timeout=WAIT)
+    page.wait_for_function(f"before => ({ZOOM})()[0] > before[0]", arg=whole)
     page.keyboard.press("0")
-    page.wait_for_function(f"before => ({ZOOM})()[0] <= before[0]", arg=whole, timeout=WAIT)
+    page.wait_for_function(f"before => ({ZOOM})()[0] <= before[0]", arg=whole)
     page.locator("[data-title='Download plot as an SVG']").first.focus()
     with page.expect_download() as download:
         page.keyboard.press("Enter")
@@ -168,25 +171,27 @@ def test_limits_are_dragged_or_typed_and_a_link_holds_them(
 ) -> None:
     page.goto(f"{address}/decide?study=finished")
     settle(page)
-    card = page.get_by_role("heading", name="Trial ")
+    card = page.locator(".sizewise-card h3")
     first = card.inner_text()
     for name, move in (("max_bytes", (-200, 0)), ("floor", (0, 90))):
-        x, y = page.evaluate(LINE, name)
+        ready(page)
+        x, y = still(page, lambda name=name: page.evaluate(LINE, name))  # type: ignore[misc]
         page.mouse.move(x, y)
         page.mouse.down()
         page.mouse.move(x + move[0], y + move[1], steps=5)
         page.mouse.up()
         field = page.get_by_label("Size at most" if name == "max_bytes" else "AUC lost at most")
-        expect(field).not_to_have_value("" if name == "max_bytes" else "0.002", timeout=WAIT)
-    page.wait_for_url("**max_bytes=**", timeout=WAIT)
-    expect(card).not_to_have_text(first, timeout=WAIT)  # more may be lost, so a smaller one fits
+        expect(field).not_to_have_value("" if name == "max_bytes" else "0.002")
+    page.wait_for_url("**max_bytes=**")
+    expect(card).not_to_have_text(first)  # more may be lost, so a smaller one fits
     page.get_by_label("Size at most").fill("150 kB")
     page.get_by_label("AUC lost at most").fill("")
     page.get_by_label("AUC lost at most").press("Enter")
-    expect(page.get_by_text("Take trial 5 (132 kB)")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("Take trial 5 (132 kB)").first).to_be_visible()
+    page.wait_for_url("**max_bytes=150*")
     other = open_page()
     other.goto(page.url.replace("/decide?", "/choose?"))  # as links of earlier versions begin
-    expect(other.get_by_text("Take trial 5 (132 kB)")).to_be_visible(timeout=WAIT)
+    expect(other.get_by_text("Take trial 5 (132 kB)").first).to_be_visible()
     keep(other, "limits")
 
 
@@ -207,9 +212,9 @@ def test_the_report_draws_its_figures_without_any_network(
     page, asked = open_page(offline=True), []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(out.as_uri())
-    expect(page.locator(".js-plotly-plot .main-svg").nth(0)).to_be_visible(timeout=WAIT)
-    expect(page.locator(".js-plotly-plot")).to_have_count(8, timeout=WAIT)
-    page.wait_for_timeout(1_000)
+    expect(page.locator(".js-plotly-plot .main-svg").nth(0)).to_be_visible()
+    expect(page.locator(".js-plotly-plot .main-svg:first-child")).to_have_count(8)
+    page.wait_for_load_state("networkidle")
     assert {urlsplit(url).scheme for url in asked} <= {"file", "data", "blob"}
     if folder := os.environ.get("SIZEWISE_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / "report.png", full_page=True)
@@ -220,7 +225,7 @@ def test_a_link_holds_what_is_picked_and_figures_and_tables_download(
 ) -> None:
     page.goto(f"{address}/decide?study=finished&trials=5,8&score=log-loss&view=All evaluations")
     settle(page, 2)
-    expect(page.get_by_role("link", name="Compare the trials")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("link", name="Compare the trials", exact=True)).to_be_visible()
     names = "() => [...document.querySelectorAll('.js-plotly-plot')].at(-1).data.map(trace => trace.name)"
     assert page.evaluate(names)[-2:] == ["trial 5", "trial 8"]
     label = page.get_by_role("figure").last.get_attribute("aria-label")
@@ -234,12 +239,13 @@ def test_a_link_holds_what_is_picked_and_figures_and_tables_download(
     with page.expect_download() as download:
         page.locator("[data-title='Download plot as a PNG']").last.click()
     assert Path(download.value.path()).read_bytes()[:4] == b"\x89PNG"
-    page.get_by_role("tab", name="Pareto front").click()
+    page.get_by_role("tab", name="Pareto front", exact=True).click()
+    ready(page)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download Parquet").click()
     assert pl.read_parquet(download.value.path()).height == load(runs, "finished").front.height
 
     offline = open_page(offline=True)
     offline.goto((tmp_path / "figure.html").as_uri())
-    expect(offline.locator(".js-plotly-plot .main-svg").first).to_be_visible(timeout=WAIT)
+    expect(offline.locator(".js-plotly-plot .main-svg").first).to_be_visible()
     assert offline.evaluate(names)[-2:] == ["trial 5", "trial 8"]

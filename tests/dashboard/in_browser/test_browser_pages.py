@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 from playwright.sync_api import Page, Route, expect
-from tests.dashboard.in_browser.looking import NEEDS_BROWSER, WAIT, keep, settle
+from tests.dashboard.in_browser.looking import NEEDS_BROWSER, keep, ready, settle, still
 
 from sizewise.results import answer, load
 from sizewise_dashboard.elements import notes
@@ -42,7 +42,7 @@ def test_streamlit_opens_its_socket_before_its_server_has_answered_anything(addr
     # health and host-config, which Streamlit otherwise waits for
     page.route("**/_stcore/h*", lambda route: held.append(route))
     page.goto(f"{address}/decide?study=finished")
-    expect(page.get_by_role("heading", name="Trial ")).to_be_visible(timeout=WAIT)
+    expect(page.locator(".sizewise-card h3")).to_be_visible()
     assert held
     for route in held:
         route.continue_()
@@ -50,11 +50,11 @@ def test_streamlit_opens_its_socket_before_its_server_has_answered_anything(addr
 
 def test_from_the_list_to_a_study_with_readable_axes(address: str, runs: Path, page: Page) -> None:
     page.goto(address)
-    page.get_by_role("link", name="finished").click()
+    page.get_by_role("link", name="finished", exact=True).click()
     settle(page)
-    assert "study=finished" in page.url
-    expect(page.get_by_text(answer(load(runs, "finished")).sentence)).to_be_visible()
-    page.get_by_role("tab", name="Against iterations").click()
+    page.wait_for_url("**study=finished*")
+    expect(page.get_by_text(answer(load(runs, "finished")).sentence).first).to_be_visible()
+    page.get_by_role("tab", name="Against iterations", exact=True).click()
     settle(page, 2)
     for title in (
         "Size of the embeddings (bytes, log scale)",
@@ -75,7 +75,7 @@ def test_the_first_screen_is_one_screen(address: str, page: Page) -> None:
     page.goto(f"{address}/decide?study=finished")
     settle(page)
     for part in (page.locator("h4").first, page.locator(".js-plotly-plot"), page.locator(".sizewise-card")):
-        box = part.bounding_box()
+        box = still(page, part.bounding_box)
         assert box is not None
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= 720
@@ -84,16 +84,17 @@ def test_the_first_screen_is_one_screen(address: str, page: Page) -> None:
 
 def test_the_study_stays_when_moving_between_pages(address: str, page: Page) -> None:
     page.goto(f"{address}/decide?study=hurt")
-    page.get_by_role("link", name="Trials").click()
+    page.get_by_role("link", name="Trials", exact=True).click()
     page.wait_for_url("**/trials?study=hurt")
-    page.get_by_role("link", name="Decide").click()
+    page.get_by_role("link", name="Decide", exact=True).click()
     page.wait_for_url("**/decide?study=hurt")
 
 
 def test_what_a_study_says_is_text_and_nothing_else(address: str, page: Page) -> None:
     page.goto(f"{address}/trials?study=hurt&trials=1")
-    expect(page.get_by_text("<img src=x onerror").locator("visible=true").first).to_be_visible(timeout=WAIT)
-    expect(page.get_by_text("trials/0002.json was skipped")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("<img src=x onerror").locator("visible=true").first).to_be_visible()
+    expect(page.get_by_text("trials/0002.json was skipped").first).to_be_visible()
+    ready(page)
     assert page.locator("img[src=x]").count() == 0
     assert "owned" not in page.title()
     keep(page, "problems")
@@ -102,18 +103,20 @@ def test_what_a_study_says_is_text_and_nothing_else(address: str, page: Page) ->
 def test_read_only_notes_can_be_read_and_not_changed(address: str, runs: Path, page: Page) -> None:
     notes.change(runs, notes.Key("single", 0), notes.Note(star=True, text="ran in May"))
     page.goto(f"{address}/explore?study=single&filter=note=May")
-    expect(page.get_by_role("button", name="Columns", exact=True)).to_be_visible(timeout=WAIT)
-    expect(page.get_by_role("heading", name="Which settings matter?")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("button", name="Columns", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name="Which settings matter?")).to_be_visible()
+    ready(page)
     assert page.get_by_role("button", name="Star, tag, note or archive").count() == 0
     page.set_viewport_size(
         {"width": 390, "height": 844}
     )  # cards, whose words can be read, unlike those of a canvas
-    expect(page.locator(".sizewise-facts").get_by_text("ran in May")).to_be_visible(timeout=WAIT)
+    expect(page.locator(".sizewise-facts").get_by_text("ran in May").first).to_be_visible()
 
 
 def test_home_of_many_states(address: str, page: Page) -> None:
     page.goto(address)
-    expect(page.get_by_role("link", name="hurt")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("link", name="hurt", exact=True)).to_be_visible()
+    ready(page)
     assert page.locator("[data-testid=stException]").count() == 0
     keep(page, "home")
 
@@ -121,14 +124,14 @@ def test_home_of_many_states(address: str, page: Page) -> None:
 def test_every_other_page_stands_and_a_trials_bar_opens_it(address: str, runs: Path, page: Page) -> None:
     for name, figures in (("compare", 2), ("data", 0), ("explore", 10)):
         page.goto(f"{address}/{name}?study=finished")
-        expect(page.locator(".chart[aria-label]")).to_have_count(figures, timeout=WAIT)
-        page.wait_for_timeout(500)
+        expect(page.locator(".chart[aria-label]")).to_have_count(figures)
+        ready(page)
         assert page.locator("[data-testid=stException]").count() == 0
         keep(page, name)
     plot = page.locator(".chart[aria-label^='When each trial ran']")
-    plot.scroll_into_view_if_needed(timeout=WAIT)
-    bar = plot.locator(".barlayer .point path").first.bounding_box(timeout=WAIT)
+    plot.scroll_into_view_if_needed()
+    bar = still(page, plot.locator(".barlayer .point path").first.bounding_box)
     assert bar is not None
     page.mouse.click(bar["x"] + bar["width"] / 2, bar["y"] + bar["height"] / 2)
-    page.wait_for_url("**/trials?**trials=*", timeout=WAIT)
-    expect(page.get_by_text("Trials in full")).to_be_visible(timeout=WAIT)
+    page.wait_for_url("**/trials?**trials=*")
+    expect(page.get_by_text("Trials in full").first).to_be_visible()

@@ -61,7 +61,7 @@ def test_shards_are_fetched_whole_and_once(uri: Place, folder: Path, tmp_path: P
 def test_many_processes_at_once_fetch_every_shard_once(uri: Place) -> None:
     command = [sys.executable, "-c", ASK, str(uri)]
     asking = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    answers = [process.communicate(timeout=120)[0].split() for process in asking]
+    answers = [process.communicate(timeout=600)[0].split() for process in asking]
     assert len({found for found, _ in answers}) == 1
     shards = [shard for split in Manifest.load(uri).splits.values() for shard in split.shards]
     assert sum(int(brought) for _, brought in answers) == len(shards) > 5

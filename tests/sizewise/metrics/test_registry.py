@@ -163,7 +163,7 @@ def test_dashboard_download(study: results.Study, tmp_path: Path) -> None:
         front = results.load(Path(runs), "scored").front
         tables.show(front, "front", tables.evaluation_columns())
 
-    app = AppTest.from_function(page, kwargs={"runs": str(tmp_path / "runs")}, default_timeout=20).run()
+    app = AppTest.from_function(page, kwargs={"runs": str(tmp_path / "runs")}, default_timeout=300).run()
     assert not app.exception
     assert "Brier score" in app.dataframe[0].value.columns
     downloaded = pl.read_csv(tables.as_csv(study.front))

@@ -53,7 +53,7 @@ PidFile none
 
 def sh(*command: object, **options: Any) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=240, **options
+        [str(part) for part in command], capture_output=True, text=True, timeout=600, **options
     )
 
 
@@ -136,7 +136,7 @@ def main(folder: Path) -> None:
         step("up", "ray", "up", "--yes", "--no-config-cache", file)
         job = (*submit, "--working-dir", folder / "work", "--no-wait", "--submission-id", "first", "--")
         step("submit", *job, *sizewise, "run", "study.yaml", "--runs", runs)
-        end = time.monotonic() + 120
+        end = time.monotonic() + 400
         while time.monotonic() < end and not list(runs.glob("*/checkpoints/0001-*/*.ckpt")):
             time.sleep(0.1)
         driver = json.loads((runs / "submitted" / "driver.json").read_text())
@@ -155,7 +155,7 @@ def main(folder: Path) -> None:
         ]
     finally:
         step("down", "ray", "down", "--yes", file)
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while (left := living(before)) and time.monotonic() < end:
         time.sleep(0.2)
     report["left"] = left

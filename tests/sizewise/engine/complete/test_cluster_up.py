@@ -92,7 +92,7 @@ def test_a_cluster_comes_up_serves_an_interrupted_study_and_leaves_nothing(tmp_p
         [*NAMESPACES, sys.executable, str(Path(__file__).with_name("cluster_up.py")), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=850,
         env={
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # where `ray` and `sizewise` are

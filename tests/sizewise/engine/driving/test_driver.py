@@ -107,7 +107,7 @@ def test_a_folder_that_is_moved_or_removed_is_noticed_and_not_made_anew(folder: 
     assert not folder.parent.exists()
     folder.mkdir(parents=True)  # another one in its place
     driver.send_signal(signal.SIGINT)
-    driver.wait(20)
+    driver.wait(200)
     assert list(folder.iterdir()) == []
     assert json.loads((new / "driver.json").read_text())["state"] == "stopped"
 
@@ -116,7 +116,7 @@ def test_a_folder_that_is_moved_or_removed_is_noticed_and_not_made_anew(folder: 
     shutil.rmtree(folder)
     assert line(driver) == "moved to None"
     driver.send_signal(signal.SIGINT)
-    driver.wait(20)
+    driver.wait(200)
     assert not folder.exists()
 
 

@@ -149,9 +149,9 @@ def test_too_few_processes_are_said_at_once(folder: Path) -> None:
     began = time.monotonic()
     before = (*(NOBODY if os.getuid() == 0 else ()), "prlimit", "--nproc=150")
     with Command("run", study, "--runs", folder / "runs", before=before) as run:
-        code, _, err = run.end(60)
+        code, _, err = run.end()
     assert code == 1
     assert "`ulimit -u` allows this user 150 processes and threads" in err
     assert "resume killed" in err
     assert "Traceback" not in err
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 120
