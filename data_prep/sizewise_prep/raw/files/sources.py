@@ -187,9 +187,17 @@ def _matches(source: str) -> list[str]:
     if "://" not in source:
         return [source] if os.path.lexists(source) else glob.glob(source, recursive=True)
     try:
-        return storage.matches(source)
+        return storage.matches(source) or [source] * _is_there(source)  # a name may have a pattern's letters
     except OSError as error:
         raise InputError(f"{source}: cannot be listed ({error}); check the address and the access") from None
+
+
+def _is_there(source: str) -> bool:
+    """Whether a URI is one of a file."""
+    try:
+        return not storage.entry(place(source)).is_folder
+    except (OSError, InputError):
+        return False
 
 
 def _recognized(path: str) -> RawFile:

@@ -98,7 +98,7 @@ def _of_text(raw: RawFile) -> Sample:
     form = text_form(block)
     if form is None:
         raise InputError(
-            f"{raw.path}: no separator (tab, comma, semicolon, bar, space) gives its lines as many fields each; "
+            f"{raw.path}: no separator (tab , ; | ^ ~ : or a space) gives its lines as many fields each; "
             "is it a log with one row a line?"
         )
     _check_names(raw, form, first)

@@ -50,8 +50,11 @@ def propose(sources: Sequence[str | Path]) -> Proposal:
     if with_rows is None:
         raise InputError(f"{found[0].path}: has no rows to look at; give a file that has some")
     first = with_rows
-    for raw, other in zip(found[1:], samples[1:], strict=False):
-        _same_columns(found[0], samples[0], raw, other)
+    if all(raw.format == "jsonl" for raw in found[:_FILES]):
+        first = _with_columns(first, samples)
+    else:
+        for raw, other in zip(found[1:], samples[1:], strict=False):
+            _same_columns(found[0], samples[0], raw, other)
     of_folders = _of_folders(found, first)
     again = [row % first.rows.height for row in range(of_folders.height)] if of_folders.width else None
     columns = [
@@ -90,6 +93,19 @@ def _as_folder(column: Column) -> Column:
         return replace(column, why=why)
     unsure = "token, to use it as a feature" if column.values > 1 else ""
     return replace(column, kind="skip", why=why, unsure=unsure)
+
+
+def _with_columns(first: Sample, samples: Sequence[Sample]) -> Sample:
+    """Rows of JSON, with the fields that are only in other files: programs leave out those without a value."""
+    rows, unread = first.rows, list(first.unread)
+    for other in samples:
+        unread += [name for name in other.unread if name not in unread]
+        for values in other.rows.get_columns():
+            empty = values.name in rows.columns and not rows[values.name].count()
+            if values.name not in rows.columns or (empty and values.count()):
+                places = [place if place < len(values) else None for place in range(rows.height)]
+                rows = rows.with_columns(values.gather(places))
+    return replace(first, rows=rows.drop([name for name in unread if name in rows.columns]), unread=unread)
 
 
 def _same_columns(first_file: RawFile, first: Sample, file: RawFile, other: Sample) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sizewise_prep.raw.options import NULLS
 
-_SEPARATORS = "\t,;|\x01 :"
+_SEPARATORS = "\t,;|\x01\x1f^~ :"  # of those that fit, the first one
 _LINES = 200
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 

@@ -125,6 +125,7 @@ def test_a_name_that_looks_like_a_pattern_is_a_name(tmp_path: Path) -> None:
     path.write_bytes(TEXT)
     assert [raw.path for raw in resolve([str(path)])] == [str(path)]
     assert resolve(str(path)) == resolve(path) == resolve([path])  # a single one need not be in a list
+    assert [raw.bytes for raw in resolve(f"file://{path}")] == [len(TEXT)]
 
 
 def test_unusable_sources_are_named(tmp_path: Path) -> None:

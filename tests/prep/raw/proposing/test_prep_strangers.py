@@ -44,6 +44,9 @@ READ = {
     "names of digits": (each("{click},{user},1.5,7", "click,12,price,views\n"), {"click": "label", "12": "token"}),
     "beyond 64 bits": (each("{click},{user},18446744073709{j:06}", "click,user,views\n"), {"views": "token"}),
     "n/a": (CSV.replace(",1.5\n", ",n/a\n"), {"price": "number"}),
+    "carets": (CSV.replace(",", "^"), {"click": "label", "user": "token", "price": "number"}),
+    "Hive's separator": (CSV.replace(",", "\x01"), {"click": "label", "user": "token", "price": "number"}),
+    "tildes, and blanks within": (each("{click}~a b {user}~1.5", "click~user~price\n"), {"user": "token"}),
     "yes and no": (CSV.replace("\n0,", "\nno,").replace("\n1,", "\nyes,"), {"click": "label == yes"}),
     "-1 and 1": (CSV.replace("\n0,", "\n-1,"), {"click": "label > 0"}),
     "mixed types of JSON": (
@@ -269,3 +272,19 @@ def test_json_with_what_it_does_not_have(tmp_path: Path) -> None:
     write(1)
     with pytest.raises(InputError, match=r"log\.jsonl: line 1: holds what JSON does not have, such as NaN"):
         propose([raw])
+
+
+def test_fields_of_json_that_are_in_one_file_alone(tmp_path: Path) -> None:
+    """Also where the first file has nothing but nulls, or another file has records."""
+    more: list[dict[str, object]] = [{"x": None}, {"tags": ["a"]}, {"place": {"city": "y"}}]
+    files = [tmp_path / f"{place}.jsonl" for place in range(3)]
+    for file, fields in zip(files, more, strict=True):
+        rows = [{"click": j % 2, "user": f"u{j % 37}", **fields} for j in ROWS]
+        for j, row in enumerate(rows if "tags" in fields else []):
+            row["x"] = j * 1.5
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "log.yaml").write_text(propose(files).text)
+    layout = Layout.load(tmp_path / "log.yaml")
+    kinds = {"click": "label", "user": "token", "x": "number", "tags": "tokens", "place": "skip"}
+    assert layout.columns == kinds
+    assert prepare(files, tmp_path / "out", layout=layout).rows_out == 3 * len(ROWS)
