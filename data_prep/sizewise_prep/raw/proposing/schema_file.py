@@ -104,7 +104,7 @@ def _with_columns(first: Sample, samples: Sequence[Sample]) -> Sample:
             empty = values.name in rows.columns and not rows[values.name].count()
             if values.name not in rows.columns or (empty and values.count()):
                 places = [place if place < len(values) else None for place in range(rows.height)]
-                rows = rows.with_columns(values.gather(places))
+                rows = rows.with_columns(values.gather(pl.Series(places, dtype=pl.UInt32)))
     return replace(first, rows=rows.drop([name for name in unread if name in rows.columns]), unread=unread)
 
 
