@@ -18,6 +18,8 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# On a busy machine a worker of Ray may take longer than a minute to start; Ray would start another in its place.
+os.environ.setdefault("RAY_worker_register_timeout_seconds", "300")
 if len(tempfile.gettempdir()) > 20:  # paths of sockets must be short
     os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 if "RAY_TMPDIR" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:

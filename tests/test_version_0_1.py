@@ -10,9 +10,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
-from real_study import Command
-from sizewise import export, results
+from sizewise import cli, export, results
 from sizewise.store.trials.ledger import Ledger
 from sizewise_prep import planted
 from sizewise_prep.shards.verifying import verify
@@ -46,10 +46,11 @@ def test_its_study_is_read_without_a_problem(study: Path) -> None:
 
 @pytest.mark.slow
 def test_its_study_goes_on_to_what_it_would_have_found(study: Path) -> None:
-    with Command("resume", study.name, "--runs", study.parent, "--json") as resume:
-        code, out, err = resume.end()
-    assert code == 0, err
-    assert json.loads(out)["trials"]["finished"] == 3
+    resumed = CliRunner().invoke(
+        cli.app, ["resume", study.name, "--runs", str(study.parent), "--ray=local", "--json"]
+    )
+    assert resumed.exit_code == 0, resumed.output
+    assert json.loads(resumed.stdout)["trials"]["finished"] == 3
     ledger = Ledger(study)
     found = [{"trial_id": trial, **row} for trial in range(3) for row in ledger.evaluations(trial)]
     expected = json.loads((WRITTEN / "evaluations.json").read_text())

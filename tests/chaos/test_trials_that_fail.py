@@ -4,8 +4,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from real_study import Command, assert_trial_is_calm, wait_until
+from sizewise import cli
 from sizewise.store.trials.ledger import Ledger
 
 pytestmark = pytest.mark.slow
@@ -81,13 +83,11 @@ def test_no_trial_takes_the_study_with_it(study: Path, tmp_path: Path) -> None:
     assert "raylet" not in out  # what Ray says of it is in the logs
     assert_trial_is_calm(study, folder, tmp_path / "calm", 3, settings)
 
-    with Command("status", "killed", "--runs", runs) as status:
-        _, out, _ = status.end()
+    out = CliRunner().invoke(cli.app, ["status", "killed", "--runs", str(runs)]).stdout
     assert "trial 1 failed: neither evaluated nor saved" in out
     assert "lost a worker in trial 3: its worker process died" in out
     if killed:
         assert "lost a worker in trial 4: its machine ran out of memory: " in out
-    with Command("status", "killed", "--runs", runs, "--trial", 2) as status:
-        _, out, _ = status.end()
+    out = CliRunner().invoke(cli.app, ["status", "killed", "--runs", str(runs), "--trial", "2"]).stdout
     assert "out of memory: " in out
     assert "Traceback (most recent call last)" in out

@@ -1,13 +1,10 @@
 """The recipes in studies/ of published logs, rehearsed end to end on planted rows: prepared, trained and read.
 
-Rows, batches and MLPs are small; everything else is as the files have it. One of them runs on Ray, by its command.
+Rows, batches and MLPs are small; everything else is as the files have it.
 """
 
-import json
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +14,13 @@ import torch
 from typer.testing import CliRunner
 
 from real_study import calm_study
-from sizewise import cli, config, models, results
+from sizewise import cli, config, models
 from sizewise.embedding import build, full_bytes
 from sizewise.embedding.ids.multi_hot import VALUES
 from sizewise.store.trials.ledger import Ledger
 from sizewise_prep import planted
 
 ROOT = Path(__file__).parents[2]
-SIZEWISE = str(Path(sys.executable).with_name("sizewise"))
 SMALL: dict[str, Any] = {"trials": 2, "train.batch_size": 256, "resources": {"workers": 1}}
 MLPS = {"model.bottom_mlp": [32], "model.top_mlp": [32]}
 # fmt: off
@@ -134,7 +130,7 @@ def test_what_headers_say_of_bytes_follows_from_the_code() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mlperf_dcnv2", "criteo_tb_dlrm", "yambda"])
+@pytest.mark.parametrize("name", EACH)
 def test_a_recipe_trains(name: str, data: dict[str, Path], tmp_path: Path) -> None:
     file, folder = tmp_path / "study.yaml", tmp_path / name
     text = (ROOT / "studies" / f"{name}.yaml").read_text()
@@ -152,25 +148,4 @@ def test_a_recipe_trains(name: str, data: dict[str, Path], tmp_path: Path) -> No
         assert record.values is not None
         assert set(wanted) <= set(record.values)
         assert max(row["auc"] for row in rows) > 0.5
-
-
-@pytest.mark.slow
-def test_a_recipe_runs_by_its_command(data: dict[str, Path], tmp_path: Path) -> None:
-    """`run` on Ray, then what the study answers."""
-    command = [SIZEWISE]
-    overrides = {**SMALL, **EACH["criteo_kaggle"], "data": str(data["criteo_kaggle"])}
-    sets = [f"--set={key}={json.dumps(value)}" for key, value in overrides.items()]
-    file, runs = str(ROOT / "studies" / "criteo_kaggle.yaml"), str(tmp_path / "runs")
-    ran = subprocess.run(
-        [*command, "run", file, "--runs", runs, "--json", *sets],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    study = results.load(tmp_path / "runs", "criteo-kaggle")
-    assert study.problems == []
-    assert study.trials["state"].to_list() == ["finished", "finished"]
-    assert study.evaluations["calibration_error"].is_not_null().all()
-    assert study.front.height > 0
+        assert name != "criteo_kaggle" or all("calibration_error" in row for row in rows)

@@ -305,11 +305,12 @@ def test_what_cannot_be_exported_is_said(trained: Callable[..., tuple[Path, str]
     with pytest.raises(InputError, match=r"taken: exists already"):
         export(runs, name, 0, tmp_path / "taken")
     (weights,) = (runs / name / "checkpoints").glob("0001-*/best-*.safetensors")
-    weights.rename(weights.with_suffix(".away"))
+    away = weights.rename(weights.with_suffix(".away"))
     with pytest.raises(
         InputError, match=r"no weights of trial 1 at iteration \d+; train the trial again: sizewise run"
     ):
         export(runs, name, 1, tmp_path / "model")
+    away.rename(weights)  # other tests' too
     assert not (tmp_path / "model").exists()
 
 

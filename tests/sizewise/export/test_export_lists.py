@@ -12,6 +12,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from real_study import calm_study
+from sizewise import results
 from sizewise.cli import app
 from sizewise.config import StudySpec, resolve
 from sizewise.embedding import FeatureCounts, build
@@ -138,10 +140,8 @@ def test_a_study_on_lists_from_prep_to_score(tmp_path: Path) -> None:
         return json.loads(result.stdout)
 
     run("prep", raw, "--schema", tmp_path / "log.yaml", "--out", data)
-    run("run", tmp_path / "study.yaml", "--runs", runs)
-    trials = {
-        row["model"]: row for row in run("results", "lists", "--runs", runs, "--table", "trials")["rows"]
-    }
+    calm_study(tmp_path / "study.yaml", runs / "lists")  # on Ray: the layouts of `test_your_own_data.py`
+    trials = {row["model"]: row for row in results.load(runs, "lists").trials.to_dicts()}
     assert trials.keys() == {"mlp", "din"}
     assert trials["mlp"]["auc"] > 0.6
     run("export", "lists", "--trial", trials["din"]["trial_id"], "--runs", runs, "--out", tmp_path / "model")

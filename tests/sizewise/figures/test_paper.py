@@ -125,6 +125,7 @@ def test_the_report_prints_whole_on_a4_and_letter(runs: Path, tmp_path: Path) ->
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
+        page.set_default_timeout(120_000)
         page.goto((tmp_path / "r.html").as_uri())
         for paper_format in ("A4", "Letter"):
             content = page.pdf(format=paper_format, path=tmp_path / f"{paper_format}.pdf")
@@ -132,13 +133,11 @@ def test_the_report_prints_whole_on_a4_and_letter(runs: Path, tmp_path: Path) ->
         page.emulate_media(media="print")
         page.set_viewport_size({"width": 690, "height": 990})  # of A4 without its margins
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        page.wait_for_timeout(500)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 700
-        assert page.locator("#tradeoff").is_hidden()
+        page.wait_for_function("document.documentElement.scrollWidth <= 700")
+        page.locator("#tradeoff").wait_for(state="hidden")
         assert "today.pt2" in page.locator(".page-one").inner_text()
-        first = page.locator(".page-one").bounding_box()
-        assert first
-        assert first["y"] + first["height"] <= 990  # the first page is one page
+        # The first page is one page.
+        page.wait_for_function("document.querySelector('.page-one').getBoundingClientRect().bottom <= 990")
         browser.close()
 
 

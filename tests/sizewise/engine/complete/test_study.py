@@ -40,15 +40,14 @@ def shadows(tmp_path: Path) -> Path:
 
 
 def test_a_study_that_is_stopped_says_how_to_continue(study: Path, tmp_path: Path, shadows: Path) -> None:
-    """By signals to all of its process group, by the death of Ray's raylet, and by moving its folder; started in a
-    folder whose files are named like modules.
+    """By a signal to all of its process group, by the death of Ray's raylet, and by moving its folder; started in a
+    folder whose files are named like modules. Other signals: the next test.
     """
     runs, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
     folder = runs / "killed"
     resume = f"`sizewise resume killed --runs {runs}`"
     for stop, command, expected, said in (
-        (lambda run: run.signal_group(signal.SIGTERM), ("run", study, "--set=trials=9"), 143, resume),
-        (lambda run: run.signal_group(signal.SIGINT), ("resume", "killed"), 130, resume),
+        (lambda run: run.signal_group(signal.SIGINT), ("run", study, "--set=trials=9"), 130, resume),
         (lambda run: raylet(run).kill(), ("resume", "killed"), 1, resume),
         (lambda run: runs.rename(elsewhere), ("resume", "killed"), 1, resume.replace("runs`", "elsewhere`")),
     ):
@@ -61,7 +60,7 @@ def test_a_study_that_is_stopped_says_how_to_continue(study: Path, tmp_path: Pat
                 assert f"process {run.pid} on" in err
                 assert code == 2
             stop(run)
-            code, _, err = run.end(60)
+            code, _, err = run.end()
             assert code == expected, err
             assert f"continue with {said}" in err
             assert "Traceback" not in err
@@ -100,7 +99,7 @@ def test_a_study_can_be_interrupted_while_it_starts(study: Path, tmp_path: Path)
         with Command(*command, "--runs", runs, before=before) as run:
             wait_until(partial(begun, run), run)
             run.signal_group(sent)
-            code, _, err = run.end(60)
+            code, _, err = run.end()
             assert code == 128 + sent, err
             assert f"continue with `sizewise resume killed --runs {runs}`" in err
             run.leaves_nothing()
@@ -131,19 +130,9 @@ def test_a_study_stops_however_roughly_it_is_told(study: Path, tmp_path: Path, h
                     process.terminate()
         else:
             os.close(controller)
-        assert run.process.wait(60) == 128 + (signal.SIGTERM if how == "every process" else signal.SIGHUP)
+        assert run.process.wait(400) == 128 + (signal.SIGTERM if how == "every process" else signal.SIGHUP)
         run.leaves_nothing()
     assert results.status(runs, "killed")["state"] == "stopped"
     with Command("resume", "killed", "--runs", runs) as run:
         code, _, err = run.end()
         assert code == 0, err
-
-
-def test_a_study_that_the_cluster_cannot_place_is_refused_and_leaves_nothing(
-    study: Path, tmp_path: Path
-) -> None:
-    with Command("run", study, "--runs", tmp_path / "runs", "--set=resources.workers=4000") as run:
-        code, out, err = run.end(120)
-    assert (code, out) == (2, "")
-    assert "resources: one trial needs 4000 CPU (4000 workers x 1), and this cluster has" in err
-    assert list((tmp_path / "runs").iterdir()) == []

@@ -105,25 +105,17 @@ def test_a_group_serves_stopped_finished_and_diverged_trials_and_leaves_nothing(
     assert "Traceback" in end.traceback
     assert not workers.usable  # what else a stranger's error has broken is unknown
 
+    # Killed as soon as it is there: a loss, and not one that Ray Train makes good for ever.
     workers = group(1)
     workers.begin(payload("killed"))
-    next_message(workers)
-    (trainer,) = trainers()
-    trainer.kill()
-    assert not isinstance(next_message(workers), Evaluated)
-    assert not workers.usable
-
-    workers = group(
-        1
-    )  # killed as soon as it is there: a loss too, and not one that Ray Train makes good for ever
-    workers.begin(payload("killed"))
-    late = time.monotonic() + 60
+    late = time.monotonic() + 240
     while not (young := trainers()):
         assert time.monotonic() < late
     young[0].kill()
     end = next_message(workers)
     assert isinstance(end, Failed), end
     assert end.ending.kind == "lost", end
+    assert not workers.usable
     nothing_left()
 
 
@@ -165,7 +157,7 @@ def trainers() -> list[psutil.Process]:
 
 def nothing_left() -> None:
     """No placement group, and with it no worker, outlives its group, whatever ended it."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while True:
         held = [table for table in placement_group_table().values() if table["state"] != "REMOVED"]
         free = ray.available_resources().get("CPU")

@@ -1,6 +1,5 @@
 """Embedding methods and models of other distributions: found by name, trained on workers; and faulty ones."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 from tests.sizewise.models.own.other_distribution import install
 
+from sizewise import results
 from sizewise.config.study_file import StudySpec
 from sizewise.config.trial import TrialConfig
 from sizewise.embedding import METHODS, Embedding, build
@@ -163,22 +163,17 @@ def test_a_study_with_both_runs_on_workers_and_is_exported_with_a_reason_only(
             env={**os.environ, "PYTHONPATH": str(folder)},
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=800,
         )
 
-    for words, message in (
-        (["--set", "model.kind=broken"], "model broken of someones 1.0 cannot be imported"),
-        (["--set", "embedding.method=broken"], "embedding method broken of someones 1.0 cannot be imported"),
-    ):
-        refused = run("run", "study.yaml", *words)
-        assert refused.returncode == 2, refused.stderr
-        assert message in refused.stderr.replace("\n", " ")
-        assert "Traceback" not in refused.stderr
+    refused = run("run", "study.yaml", "--set", "model.kind=broken")
+    assert refused.returncode == 2, refused.stderr
+    assert "model broken of someones 1.0 cannot be imported" in refused.stderr.replace("\n", " ")
+    assert "Traceback" not in refused.stderr
 
     done = run("run", "study.yaml", "--json")
     assert done.returncode == 0, done.stderr
-    trials = json.loads(run("results", "theirs", "--table", "trials", "--format", "json").stdout)
-    rows = trials if isinstance(trials, list) else trials["rows"]
+    rows = results.load(tmp_path / "runs", "theirs").trials.to_dicts()
     assert [(row["state"], row["method"], row["model"]) for row in rows] == [
         ("finished", "modulo", "shallow")
     ] * 2

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import json
 import os
 import random
 import re
@@ -20,6 +19,7 @@ import torch
 from tests.sizewise.models.own.nets import LAYERS, NETS
 
 from s3_server import S3Server
+from sizewise import results
 from sizewise.config import load
 from sizewise.config.study_file import StudySpec
 from sizewise.config.trial import TrialConfig
@@ -316,7 +316,7 @@ def test_a_study_of_ones_own_model_on_workers_and_as_a_program(nets: Path, s3: S
             env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=800,
         )
 
     refused = run("run", str(nets / "study.yaml"), "--set", "model.kind=nets:Net", "--set", "first_trials=[]")
@@ -336,8 +336,7 @@ def test_a_study_of_ones_own_model_on_workers_and_as_a_program(nets: Path, s3: S
     write(study, "".join(line for line in text.splitlines(True) if not line.startswith("# crc32")).encode())
     resumed = run("resume", "mine", "--json")
     assert resumed.returncode == 0, resumed.stderr
-    rows = json.loads(run("results", "mine", "--table", "trials", "--format", "json").stdout)
-    rows = rows if isinstance(rows, list) else rows["rows"]
+    rows = results.load(place(runs), "mine").trials.to_dicts()
     assert [(row["state"], row["model"]) for row in rows] == [
         ("finished", "nets:Lists"),
         ("finished", "nets:FftLists"),
