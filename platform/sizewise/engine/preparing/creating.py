@@ -77,9 +77,9 @@ def check_free(folder: Place) -> None:
 
 
 def scorable(spec: StudySpec, manifest: Manifest) -> None:
-    """Refuse data on which no trial could be scored."""
-    validation = manifest.splits["validation"]
-    if not manifest.splits["train"].rows or not validation.rows:
+    """Refuse data on which no trial could be scored; warn of data from which none can learn."""
+    train, validation = manifest.splits["train"], manifest.splits["validation"]
+    if not train.rows or not validation.rows:
         raise InputError(
             f"{spec.data}: has no training or no validation rows: prepare it with another --split"
         )
@@ -87,6 +87,13 @@ def scorable(spec: StudySpec, manifest: Manifest) -> None:
         raise InputError(
             f"{spec.data}: all {validation.rows} rows of the validation split have the same label, so their AUC is "
             "undefined: prepare more rows, or with another --split"
+        )
+    if train.click_rate in (0.0, 1.0):
+        log.warning(
+            "%s: all %s rows of the training split have the same label, so models learn nothing from it: what tells "
+            "them apart is chance: prepare more rows, or with another --split",
+            spec.data,
+            f"{train.rows:,}",
         )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from arrow_shards import read_shard
+from sizewise.config import load
+from sizewise.engine.preparing.creating import scorable
 from sizewise.store import data_identity as study_data
 from sizewise.store.data_identity import fingerprint, problem
 from sizewise_prep.pipeline.prep import prepare
@@ -61,3 +63,16 @@ def test_a_shard_that_no_kernel_may_read_is_named_before_a_study_starts(shards: 
     for file in data.iterdir():
         os.utime(file, (0, 0))
     assert problem(str(data), None).startswith(f"{shard}: row 6 has label 255, which must be 0 or 1")
+
+
+def test_training_rows_of_one_label_are_named(
+    shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the validation rows have both, so that trials can be scored."""
+    path, manifest = tmp_path / "study.yaml", Manifest.load(shards)
+    path.write_text(f"name: mine\ndata: {shards}\n")
+    scorable(load(path), manifest)
+    assert not caplog.messages
+    train = manifest.splits["train"].model_copy(update={"click_rate": 0.0})
+    scorable(load(path), manifest.model_copy(update={"splits": {**manifest.splits, "train": train}}))
+    assert "all 3,200 rows of the training split have the same label" in caplog.text
