@@ -80,3 +80,16 @@ def test_a_column_of_the_label_without_a_value_makes_a_bad_row(tmp_path: Path) -
         max_bad_fraction=0.5,
     )
     assert bad.quarantine.reasons == {"label": sum(j % 7 == 3 for j in ROWS)}
+
+
+@pytest.mark.parametrize("kind", ["string", "hex", "token"])
+def test_a_label_has_the_same_forms_in_every_text(kind: str, tmp_path: Path) -> None:
+    """Also in layouts that the reader of plain text reads, where Criteo's own logs have 0 and 1 alone."""
+    forms = ["1", "true", "TRUE", "1.0", "01", "0", "false", "0.0", "00", "2", "yes", "1.5", ""]
+    (tmp_path / "log.csv").write_text("".join(f"{form},a{j % 3}\n" for j, form in enumerate(forms)))
+    layout = layout_of(tmp_path, f'separator: ","\ncolumns: {{y: label, user: {kind}}}')
+    options = {"layout": layout, "split": "rows:9,0", "max_bad_fraction": 0.5}
+    found = prepare(tmp_path / "log.csv", tmp_path / "out", **options)
+    assert found.quarantine.reasons == {"label": 4}
+    assert shard(tmp_path / "out").labels.tolist() == [1] * 5 + [0] * 4
+    assert (tmp_path / "out/quarantine/rows.tsv").read_text().splitlines()[0].endswith("\t10\tlabel\t2,a0")

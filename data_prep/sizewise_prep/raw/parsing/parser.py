@@ -29,6 +29,7 @@ _LABEL = re.compile(rb"0*[01]")
 _INTEGER = re.compile(rb"(-?)0*([0-9]+)")
 _HEX = re.compile(rb"[0-9a-fA-F]*")
 _BOM = b"\xef\xbb\xbf"
+_OTHER_LABELS = re.compile(rb"(?i:0+(\.0*)?|false)"), re.compile(rb"(?i:0*1(\.0*)?|true)")
 _LIKE_COMPRESSED = (b"x", b"\x1f", b"(")  # zlib, gzip, Zstandard
 _DECIMAL = re.compile(rb"0*([0-9]+)")
 _SLICE_BYTES = 64 << 10  # of text that is checked line by line at a time
@@ -168,14 +169,26 @@ class Parser:
         bad: list[BadRow] = []
         for number, raw in enumerate(block.split(b"\n")[:-1], first_line):
             line = raw.removesuffix(b"\r")
-            if wrong := self.fault(line):
+            wrong, usual = self.fault(line), line
+            if wrong and wrong.reason == "label":
+                usual = self._usual(line)
+                wrong = self.fault(usual)
+            if wrong:
                 bad.append(BadRow(number, line, wrong))
             else:
-                good.append(line)
+                good.append(usual)
         found = self._parse_clean(b"".join(line + b"\n" for line in good))
         if found is None:
             raise AssertionError(f"lines {first_line} and on: rows that pass the rule do not parse")
         return replace(found, bad=bad)
+
+    def _usual(self, line: bytes) -> bytes:
+        """A line of a schema file's layout with 0 or 1 in place of `true`, 1.0 or another form of its label."""
+        fields, at = line.split(self._separator), self._kinds.index("label")
+        for digit, form in enumerate(_OTHER_LABELS if self.layout != CRITEO else ()):
+            if form.fullmatch(fields[at]):
+                fields[at] = b"%d" % digit
+        return self._separator.join(fields)
 
     def _parse_clean(self, block: bytes) -> Parsed | None:
         """All rows of a block, or None when one of them may be bad or a line does not end with LF alone.
