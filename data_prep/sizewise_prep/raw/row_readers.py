@@ -222,11 +222,13 @@ def check(
         from sizewise_prep.raw.tables import json_lines
 
         json_lines.check(lines, layout, by_schema)
-    for raw in found:
-        if raw.format not in ("text", "jsonl", *_SPARSE):
-            from sizewise_prep.raw.tables import arrow_types
+    tables = [raw for raw in found if raw.format not in ("text", "jsonl", *_SPARSE)]
+    schemas = [_table_schema(raw, layout) for raw in tables]
+    names = {name for schema in schemas for name in schema.names}
+    for raw, schema in zip(tables, schemas, strict=True):
+        from sizewise_prep.raw.tables import arrow_types
 
-            arrow_types.check(raw, _table_schema(raw, layout), layout, by_schema)
+        arrow_types.check(raw, schema, layout, by_schema, names)
 
 
 def _table_schema(raw: RawFile, layout: Layout) -> pa.Schema:

@@ -6,6 +6,7 @@ check(raw, schema, layout, True)           # InputError: a column is absent, or 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 import pyarrow as pa
 
@@ -24,7 +25,9 @@ FORMATS = {
 }
 
 
-def check(raw: RawFile, schema: pa.Schema, layout: Layout, by_schema: bool) -> None:
+def check(
+    raw: RawFile, schema: pa.Schema, layout: Layout, by_schema: bool, elsewhere: Collection[str] = ()
+) -> None:
     """Raise InputError where a file's columns are not the layout's, or not of its kinds.
 
     Args:
@@ -32,8 +35,9 @@ def check(raw: RawFile, schema: pa.Schema, layout: Layout, by_schema: bool) -> N
         schema: that Arrow finds in it.
         layout: its columns.
         by_schema: whether to advise a schema file.
+        elsewhere: the columns of the log's other files.
     """
-    check_names(raw.path, schema.names, layout, FORMATS[raw.format], by_schema)
+    check_names(raw.path, schema.names, layout, FORMATS[raw.format], by_schema, elsewhere=elsewhere)
     for name, kind in layout.kinds.items():
         if kind == "skip":
             continue
@@ -48,7 +52,13 @@ def check(raw: RawFile, schema: pa.Schema, layout: Layout, by_schema: bool) -> N
 
 
 def check_names(
-    path: str, names: list[str], layout: Layout, what: str, by_schema: bool, position: str = ""
+    path: str,
+    names: list[str],
+    layout: Layout,
+    what: str,
+    by_schema: bool,
+    position: str = "",
+    elsewhere: Collection[str] = (),
 ) -> None:
     """Raise InputError where a file's names are not the layout's, in any order.
 
@@ -59,6 +69,7 @@ def check_names(
         what: the file is.
         by_schema: whether to advise a schema file.
         position: of the names in the file, such as ", line 1".
+        elsewhere: the columns of the log's other files.
     """
     there, wanted = set(names), layout.columns
     absent = [name for name, kind in layout.kinds.items() if name not in there and kind != "skip"]
@@ -74,6 +85,8 @@ def check_names(
             if by_schema
             else "rename the file's columns"
         )
+        if absent[0] in elsewhere:
+            fix = "other files have it: write it there too, with missing values, or leave the file out"
         some = ", ".join(quoted(name.encode(), 20) for name in names[:4]) + (
             ", ..." if len(names) > 4 else ""
         )

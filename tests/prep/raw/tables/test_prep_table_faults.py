@@ -194,3 +194,12 @@ def test_a_byte_order_mark_that_begins_a_text_is_kept(tmp_path: Path) -> None:
     layout = Layout(separator=",", quotes=True, columns={"user": "token", "click": "label"})
     prepare(tmp_path / "log.csv", tmp_path / "out", layout=layout, split="rows:3,0", max_bad_fraction=0.5)
     assert shard(tmp_path / "out").ids[:, 0].tolist() == [blake(f"\ufeff{text}") for text in "zyx"]
+
+
+def test_a_column_that_one_file_lacks_is_named(tmp_path: Path) -> None:
+    for name, columns in (("a", ["click", "user"]), ("b", ["click"])):
+        table = pa.table({"click": [0, 1], "user": ["x", "y"]}).select(columns)
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    layout = Layout(columns={"click": "label", "user": "token"})
+    with pytest.raises(InputError, match=r"b\.parquet: .* has no column 'user'; .*: other files have it"):
+        prepare(str(tmp_path / "*.parquet"), tmp_path / "out", layout=layout)
