@@ -64,9 +64,8 @@ class _Text:
         """The columns of rows that have as many fields as there are names; None where they are not UTF-8."""
         names = [str(place) for place in range(len(self.names))]
         wanted = {str(self.names.index(name)): name for name in self.converter.columns}
-        text = (
-            _BOM + text if text.startswith(_BOM) else text
-        )  # the first field's own, which Arrow would leave out
+        if text.startswith(_BOM):
+            text = _BOM + text  # Arrow leaves out one, and the first field has one of its own
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(text),

@@ -70,9 +70,8 @@ def read_into(path: Path, start: int, into: memoryview) -> None:
     Raises:
         OSError: the file cannot be read, or ends too early.
     """
-    file = os.open(
-        path, os.O_RDONLY
-    )  # a shard may have a few rows of each of many parts: Python's own files cost more
+    # A shard may have a few rows of each of many parts, and Python's own files cost more to open.
+    file = os.open(path, os.O_RDONLY)
     try:
         while into:  # one read returns less than two gibibytes
             read = os.preadv(file, [into], start)
