@@ -8,6 +8,7 @@ import streamlit as st
 
 from sizewise.figures.tradeoffs.decision import name_of
 from sizewise.results import Choice, Study
+from sizewise.results.columns.teachers import taken
 from sizewise.results.commands import export, run_longer
 from sizewise.results.decision.baseline import Baseline
 from sizewise.results.decision.intervals import point
@@ -73,6 +74,7 @@ def facts(study: Study, one: pl.DataFrame, asked: Asked) -> dict[str, str]:
         "Iterations": format_count(row["iteration"])
         + (f" ({row['epoch']:.3g} epochs)" if row.get("epoch") is not None else ""),
         "Training": _training(study, row, today.baseline),
+        **_teachers(study, row),
         "p99 latency": _latency(row.get("p99_ms"), today.baseline),
         "": today.money(row[study.size], difference) if difference else "",
     }
@@ -104,6 +106,19 @@ def _training(study: Study, row: dict[str, Any], baseline: Baseline | None) -> s
         currency = f" {study.record.prices.currency}" if study.record.prices else ""
         parts.append(f"today's {baseline.cost:,.4g}{currency}")
     return ", ".join(parts)
+
+
+def _teachers(study: Study, row: dict[str, Any]) -> dict[str, str]:
+    """What a student learned from, and what that took on top."""
+    roles = study.trials.filter(trial_id=row["trial_id"])
+    if study.teachers is None or "role" not in roles.columns or roles["role"].to_list() != ["student"]:
+        return {}
+    names, took = study.teachers.names, taken(study.teachers) or "not counted"
+    if len(names) == 1:
+        return {"Teacher": f"{names[0]}, {took}"}
+    return {
+        "Teachers": f"{len(names)}, together {took}" if study.teachers.iterations else f"{len(names)}, {took}"
+    }
 
 
 def _is_kept(study: Study, choice: Choice) -> bool:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from sizewise.cli.shared import app as main_app
 from sizewise.results import answer, choose, load
 from sizewise_core.units import format_bytes
-from sizewise_dashboard.decision import limits
+from sizewise_dashboard.decision import card, limits
 from sizewise_dashboard.elements import today
 from study_folder import StudyWriter, finished_study
 
@@ -196,3 +196,25 @@ def test_a_study_that_cannot_go_on_is_not_said_to_be_resumed(tmp_path: Path, sho
     assert f"Stopped: {why}." in words
     assert "sizewise resume" not in words
     assert "sizewise resume stopped" in text_of(show("decide", "stopped"))
+
+
+def test_the_card_of_a_student_says_what_its_teachers_took(tmp_path: Path) -> None:
+    """As the sentence does; that of a teacher has nothing to say of it."""
+    writer = StudyWriter(tmp_path, "demo", trials=3)
+    for trial_id in (0, 1):
+        writer.trial(
+            trial_id, 2_000_000, evaluations=2, teacher=trial_id, replicate=trial_id, configuration=0
+        )
+    writer.trial(2, 20_000)
+    writer.ledger(
+        2, config={"method": "robe", "distill_teacher": ["full"]}, values={"auc": 0.7}, evaluations=8
+    )
+    writer.driver("finished")
+    study = load(tmp_path, "demo")
+    said = [
+        card.facts(study, study.evaluations.filter(trial_id=trial_id).tail(1), limits.Asked(limits.Limits()))
+        for trial_id in (0, 2)
+    ]
+    assert "Teachers" not in said[0]
+    assert said[1]["Teachers"] == "2, together 156 iterations (8 s)"
+    assert "2 teachers, which took 156 iterations (8 s) on top" in answer(study).sentence

@@ -276,7 +276,7 @@ class Engine:
                 self._trials_are_possible()
 
     def _close_failed(self, trial_id: int, reason: str) -> None:
-        self._closed(self.search.fail(trial_id, reason))
+        self._closed(self.search.fail(trial_id, own_teachers.advised(self.search.records[trial_id], reason)))
         if self.front:
             self.front.fill()
 

@@ -14,7 +14,7 @@ from sizewise_core.stores.storage import Place, exists, place
 log = logging.getLogger(__name__)
 _SHOWN = 120  # characters of a reason
 _ADVICE = ": search lower"  # of a trial that failed, to those who search its settings
-# What a study is started with instead, by what its teachers' reason begins with.
+# What a study is started with instead, by what the reason of its teachers begins with.
 _FIXES = {"DivergedError": "a lower distill.learning_rate", "out of memory": "a smaller teacher"}
 
 
@@ -44,6 +44,12 @@ def trained(folder: Place, records: Sequence[Record], wanted: int) -> list[Sourc
     return [_by_last_weights(folder, record) for record in finished]
 
 
+def advised(record: Record, reason: str) -> str:
+    """Why a trial failed; what is said to those who search its settings is, of a teacher, said of `distill`."""
+    why, advice, _ = reason.partition(_ADVICE)
+    return f"{why}: set {_FIXES['DivergedError']}" if advice and record.teacher is not None else reason
+
+
 def _by_last_weights(folder: Place, record: Record) -> Source:
     name = f"{folder.name}/{number_name(record.trial_id)}"
     newest = checkpoint.newest(StudyFolder(folder).checkpoints_of(record.key).path)
@@ -61,7 +67,7 @@ def _by_last_weights(folder: Place, record: Record) -> Source:
 def _none(folder: Place, records: Sequence[Record]) -> str:
     """Why no teacher was trained, where its traceback is, and what to do."""
     first = records[0]
-    reason = (first.error or first.state).partition(_ADVICE)[0]
+    reason = (first.error or first.state).partition(": set ")[0]
     fix = next((fix for sign, fix in _FIXES.items() if reason.startswith(sign)), "another distill.teacher")
     files = StudyFolder(folder)
     traceback = files.traceback(first.trial_id)

@@ -99,15 +99,20 @@ def all_failed(trials: pl.DataFrame) -> bool:
     return bool(len(states) and (states == "failed").all())
 
 
+def taken(teachers: Teachers) -> str:
+    """What teachers took, in words: "312 iterations (16 s)"; empty where that is not known."""
+    if teachers.iterations is None:
+        return ""
+    seconds = teachers.train_seconds or 0.0
+    measured = f" ({format_seconds(seconds)})" if seconds >= 1 else ""
+    own = "iteration" if teachers.iterations == 1 else "iterations"
+    return f"{format_count(teachers.iterations)} {own}{measured}"
+
+
 def sentence(teachers: Teachers, who: str = "It") -> str:
     """What the teachers took beside those who learned from them."""
     several = len(teachers.names) > 1
     whom = f"{len(teachers.names)} teachers" if several else f"a teacher ({teachers.names[0]})"
     if teachers.iterations is None:
         return f" {who} learned from {whom}, whose training is not counted."
-    taken = teachers.train_seconds or 0.0
-    seconds = f" ({format_seconds(taken)})" if taken >= 1 else ""
-    own = "iteration" if teachers.iterations == 1 else "iterations"
-    return (
-        f" {who} learned from {whom}, which took {format_count(teachers.iterations)} {own}{seconds} on top."
-    )
+    return f" {who} learned from {whom}, which took {taken(teachers)} on top."

@@ -145,6 +145,8 @@ def test_students_wait_for_all_teachers_and_go_on_without_one_that_failed(
     with pytest.raises(InputError, match="all of its 2 teachers failed"):
         run.resume("mine", tmp_path)
     assert results.status(tmp_path, "mine")["message"] == engine.paused
+    error = Ledger(tmp_path / "mine").records()[0].error
+    assert error == reason.replace("search lower learning rates", "set a lower distill.learning_rate")
     table = results.load(tmp_path, "mine").trials  # without a student that never trains
     assert table.select("role", "state").rows() == [("teacher", "failed")] * 2
 
