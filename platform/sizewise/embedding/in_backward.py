@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from sizewise.embedding.kernels.blocks.passes import Adagrad
 from sizewise.embedding.kernels.cpu import Blocks
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ class SteppedTable(Protocol):
         """Note that kernels have changed the values, and rounded them."""
         ...
 
-    def step_int8(
-        self, blocks: Blocks, ids: Any, rate: float, squares: Tensor | None = None, epsilon: float = 0.0
-    ) -> None:
+    def step_int8(self, blocks: Blocks, ids: Any, rate: float, adagrad: Adagrad | None) -> None:
         """A step by the sums, and the rounding, of a table in int8.
 
         Args: as for `storage.table.Table.step_int8`.
@@ -276,45 +275,45 @@ class InBackward:
 
     def _step(self, table: SteppedTable, pending: list[Pending]) -> None:
         """Step a table by the gradients of its vectors."""
-        group = self._group(table)
-        rate = float(group["lr"])
+        rate, adagrad = float(self._group(table)["lr"]), self._counted(table)
         if table.storage == "int8":
             ((blocks, ids, gradient),) = pending
             assert isinstance(blocks, Blocks)
             assert gradient is not None
             blocks.scatter(table.sums(), ids, gradient)
-            adagrad: tuple[Any, ...] = ()
-            if isinstance(self.optimizer, torch.optim.Adagrad):
-                state = self.optimizer.state[table.weight]
-                state["step"] += 1
-                adagrad = state["sum"], float(group["eps"])
-            table.step_int8(blocks, ids, rate, *adagrad)
+            table.step_int8(blocks, ids, rate, adagrad)
             return
-        if isinstance(self.optimizer, torch.optim.SGD):
+        if adagrad is None:
             for blocks, ids, gradient in pending:
                 if gradient is not None:
                     blocks.scatter(table.weight, ids, gradient, -rate)
             rounded = _step_whole(table, pending, rate)
         else:
-            state, epsilon = self.optimizer.state[table.weight], float(group["eps"])
-            if state["sum"].device != table.weight.device:
-                raise RuntimeError(
-                    f"the embedding is on {table.weight.device}, its optimizer's state on {state['sum'].device}: "
-                    "move the model before optimize_in_backward"
-                )
-            state["step"] += 1
             # Adagrad squares the sum of what a batch says about a number.
             for blocks, ids, gradient in pending:
                 if gradient is not None:
                     blocks.scatter(table.sums(), ids, gradient)
-            rounded = _step_whole(table, pending, rate, squares=state["sum"], epsilon=epsilon)
+            rounded = _step_whole(table, pending, rate, **adagrad._asdict())
             if not rounded:
-                rounded = _step_read(table, pending, state["sum"], rate, epsilon)
+                rounded = _step_read(table, pending, rate, adagrad)
         if table.storage == "bfloat16" and not rounded:
             stream = table.next_stream()
             for blocks, ids, _ in pending:
                 blocks.round_bfloat16(table.weight, ids, stream)  # type: ignore[arg-type]
         table.was_stepped()
+
+    def _counted(self, table: SteppedTable) -> Adagrad | None:
+        """What Adagrad keeps of a table, whose step it counts; None if the optimizer is SGD."""
+        if isinstance(self.optimizer, torch.optim.SGD):
+            return None
+        state = self.optimizer.state[table.weight]
+        if state["sum"].device != table.weight.device:
+            raise RuntimeError(
+                f"the embedding is on {table.weight.device}, its optimizer's state on {state['sum'].device}: "
+                "move the model before optimize_in_backward"
+            )
+        state["step"] += 1
+        return Adagrad(state["sum"], float(self._group(table)["eps"]))
 
 
 def step_tables(
@@ -368,20 +367,13 @@ def _step_whole(table: SteppedTable, pending: list[Pending], rate: float, **adag
     return False
 
 
-def _step_read(
-    table: SteppedTable, pending: list[Pending], squares: Tensor, rate: float, epsilon: float
-) -> bool:
+def _step_read(table: SteppedTable, pending: list[Pending], rate: float, adagrad: Adagrad) -> bool:
     """A step of Adagrad, by a table's sums, of what was read; says whether that was rounded."""
-    stream: int | Tensor | None = None
-    if table.storage == "bfloat16" and table.weight.device.type == "cpu":
-        stream = table.next_stream()
+    rounds = table.storage == "bfloat16" and table.weight.device.type == "cpu"
+    stream: Any = (table.next_stream(),) if rounds else ()
     for blocks, ids, _ in pending:
-        if isinstance(blocks, Blocks):
-            assert not isinstance(stream, Tensor)
-            blocks.adagrad(table.weight, table.sums(), squares, ids, rate, epsilon, stream)
-        else:
-            blocks.adagrad(table.weight, table.sums(), squares, ids, rate, epsilon)
-    return stream is not None
+        blocks.adagrad(table.weight, table.sums(), adagrad.squares, ids, rate, adagrad.epsilon, *stream)
+    return rounds
 
 
 def _add(table: SteppedTable, pending: list[Pending]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sizewise.embedding.ids.hashing import MASK32, lowbias32
-from sizewise.embedding.kernels.blocks.passes import all_of
+from sizewise.embedding.kernels.blocks.passes import Adagrad, all_of
 
 
 def round_bfloat16(flat: Tensor, stream: int) -> None:
@@ -71,9 +71,9 @@ def kernels_step_as_torch() -> bool:
     by_sgd = weight.add(gradient, alpha=-0.1)
     added = squares.addcmul(gradient, gradient)
     by_adagrad = by_sgd.addcdiv(gradient, added.sqrt().add_(1e-3), value=-0.1)
-    read.step_sgd(weight, gradient.clone(), 0.1, math.inf)
+    read.step_as_torch(weight, gradient.clone(), 0.1, math.inf)
     same = torch.equal(weight, by_sgd)
-    read.step_adagrad_with_roots(weight, gradient, squares, 0.1, 1e-3, math.inf)
+    read.step_as_torch(weight, gradient, 0.1, math.inf, Adagrad(squares, 1e-3))
     return same and torch.equal(squares, added) and torch.equal(weight, by_adagrad)
 
 

@@ -31,6 +31,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from sizewise.embedding.ids.hashing import MASK32
 from sizewise.embedding.in_backward import InBackward, is_gradient
+from sizewise.embedding.kernels.blocks.passes import Adagrad
 from sizewise.embedding.kernels.cpu import Blocks
 from sizewise.embedding.storage import learned_step, stochastic
 from sizewise.embedding.storage.quantization import (
@@ -263,27 +264,19 @@ class Table(nn.Module):
         torch.autograd.graph.increment_version(self.weight)
         self._note_rounded()
 
-    def step_int8(
-        self, blocks: Blocks, ids: Any, rate: float, squares: Tensor | None = None, epsilon: float = 0.0
-    ) -> None:
+    def step_int8(self, blocks: Blocks, ids: Any, rate: float, adagrad: Adagrad | None) -> None:
         """A step by `sums`, and the rounding, where ids read; the bits are those of steps of the whole table.
 
         Args:
             blocks: where vectors lie in the table.
             ids: those whose gradients were summed.
             rate: learning rate.
-            squares: Adagrad's state; left out, the step is one of SGD.
-            epsilon: Adagrad's, above zero.
+            adagrad: what that keeps; None for a step of SGD.
         """
         scale, numbers = float(self.scale), self.weight.numel()
         read = blocks.runs_of(numbers, ids)
         at_rest = self._within and self.weight._version == self._rounded_version
-        tensors = self.weight, self.sums()
-        if squares is None:
-            within = read.step_sgd(*tensors, rate, 127 * scale)
-        else:
-            within = read.step_adagrad_with_roots(*tensors, squares, rate, epsilon, 127 * scale)
-        if within and at_rest:
+        if read.step_as_torch(self.weight, self.sums(), rate, 127 * scale, adagrad) and at_rest:
             read.round_int8(self.weight, self._stream(), scale)
             self.roundings += 1
             self.was_stepped()

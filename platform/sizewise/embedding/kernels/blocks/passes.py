@@ -1,7 +1,7 @@
 """The passes of `blocks.runs` over tensors, shared out among threads.
 
 read = blocks.runs_of(pool.numel(), ids)
-if read.step_sgd(pool, sums, rate, limit=127 * scale):
+if read.step_as_torch(pool, sums, rate, limit=127 * scale):
     read.round_int8(pool, stream, scale)
 all_of(pool.numel()).round_bfloat16(pool, stream)
 """
@@ -20,6 +20,13 @@ from sizewise.embedding.kernels.threads import share_out
 NUMBERS_PER_THREAD = 2**20  # fewer do not repay a second thread
 
 
+class Adagrad(NamedTuple):
+    """What Adagrad keeps of a pool: sums of squared gradients so far, float32 (size,), and the epsilon of roots."""
+
+    squares: Tensor
+    epsilon: float
+
+
 class Read(NamedTuple):
     """The runs of a pool that a batch reads.
 
@@ -34,20 +41,38 @@ class Read(NamedTuple):
     words: Array
     parts: int
 
-    def step_sgd(self, pool: Tensor, sums: Tensor, rate: float, limit: float) -> bool:
-        """Step by sums of gradients, which are zero afterwards, to the bits of `torch.optim.SGD`.
+    def step_as_torch(
+        self, pool: Tensor, sums: Tensor, rate: float, limit: float, adagrad: Adagrad | None = None
+    ) -> bool:
+        """Step by sums of gradients, which are zero afterwards, to the bits of `torch.optim`.
 
         Args:
             pool: stepped.
             sums: float32 (size,).
             rate: learning rate.
             limit: what numbers should not exceed.
+            adagrad: what that keeps; None for a step of SGD.
 
         Returns:
-            Whether none does, and all are numbers.
+            Whether no number does, and all are numbers.
         """
         beyond, settings = np.zeros(1, np.int64), (np.float32(rate), np.float32(limit))
-        self._share(steps.step_sgd, (_array(pool), _array(sums)), lambda _: (*settings, beyond))
+        arrays = _array(pool), _array(sums)
+        if adagrad is None:
+            self._share(steps.step_sgd, arrays, lambda _: (*settings, beyond))
+            return not beyond[0]
+        counts = np.bitwise_count(self.words).astype(np.int64)
+        count = int(counts.sum())
+        roots = torch.empty((count + 1) * runs.RUN)  # the last run is for numbers behind complete ones
+        begins, behind = counts.cumsum() - counts, np.full(1, count)
+
+        def here(first: int) -> tuple[Array, Array]:
+            return behind if first else begins, _array(roots)
+
+        self._share(steps.add_squares, (_array(sums), _array(adagrad.squares)), here)
+        roots.sqrt_()  # PyTorch's own: its roots are not everywhere the nearest floats
+        epsilon = np.float32(adagrad.epsilon)
+        self._share(steps.step_by_roots, arrays, lambda first: (*here(first), *settings, epsilon, beyond))
         return not beyond[0]
 
     def step_adagrad(
@@ -70,34 +95,6 @@ class Read(NamedTuple):
         settings = np.float32(rate), np.float32(epsilon), stream is not None
         arrays = _array(pool), _array(sums), _array(squares)
         self._share(steps.step_adagrad, arrays, lambda first: (*settings, first + (stream or 0)))
-
-    def step_adagrad_with_roots(
-        self, pool: Tensor, sums: Tensor, squares: Tensor, rate: float, epsilon: float, limit: float
-    ) -> bool:
-        """The same to the bits of `torch.optim.Adagrad`, whose roots are not everywhere the nearest float.
-
-        Args:
-            pool, sums, squares, rate, epsilon: as for `step_adagrad`.
-            limit: as for `step_sgd`.
-
-        Returns:
-            As `step_sgd`.
-        """
-        counts = np.bitwise_count(self.words).astype(np.int64)
-        count = int(counts.sum())
-        roots = torch.empty((count + 1) * runs.RUN)  # the last run is for numbers behind complete ones
-        begins, behind, beyond = counts.cumsum() - counts, np.full(1, count), np.zeros(1, np.int64)
-        settings = np.float32(rate), np.float32(epsilon), np.float32(limit), beyond
-
-        def read(first: int) -> tuple[Array, Array]:
-            return behind if first else begins, _array(roots)
-
-        self._share(steps.add_squares, (_array(sums), _array(squares)), read)
-        roots.sqrt_()
-        self._share(
-            steps.step_by_roots, (_array(pool), _array(sums)), lambda first: (*read(first), *settings)
-        )
-        return not beyond[0]
 
     def round_bfloat16(self, pool: Tensor, stream: int) -> None:
         """Round to bfloat16 at random (the method: see `sizewise.embedding.storage.table`).

@@ -144,12 +144,18 @@ def round_int8(pool: Array, runs: Array, low: int, high: int, stream: int, scale
 
 
 def run_at(context: Any, b: Any, signature: Any, arguments: Any, array: int, index: int) -> Any:
-    """The pointer to the run of floats that one argument's array has at another argument's index."""
+    """The pointer to the run of floats that one argument's array has at another argument's index.
+
+    Args: as for `address_of`.
+    """
     return b.bitcast(address_of(context, b, signature, arguments, array, index), FLOATS.as_pointer())
 
 
 def rounded_bits(b: Any, bits: Any, noise: Any) -> Any:
-    """Bits of floats with noise added to their lower halves, which are cut off; as they are where those are zero."""
+    """Bits of floats with noise added to their lower halves, which are cut off; as they are where those are zero.
+
+    Args: a generator's builder, the bits of a run, and what the first number's noise is drawn from, an int64.
+    """
     half = _lanes(0xFFFF)
     moved = b.icmp_unsigned("!=", b.and_(bits, half), _lanes(0))
     added = b.and_(b.add(bits, b.and_(_noise(b, noise), half)), _lanes(0xFFFF0000))

@@ -232,8 +232,8 @@ def step_by_roots(
     begins: Array,
     roots: Array,
     rate: float,
-    epsilon: float,
     limit: float,
+    epsilon: float,
     beyond: Array,
 ) -> None:
     """A step of Adagrad, with roots that others have taken.
@@ -241,7 +241,7 @@ def step_by_roots(
     Args:
         pool, sums, runs, low, high, limit, beyond: as for `step_sgd`.
         begins, roots: what `add_squares` had and wrote, with roots taken.
-        rate, epsilon: float32.
+        rate, epsilon: float32; see `step_adagrad`.
     """
     exceeds = int64(0)
     for word in range(low, high):
