@@ -159,6 +159,11 @@ class Clustered(Embedding):
         group = options.numbers_a_scale(dim // options.chunks)
         return least_bytes(2 * dim, options.storage, group, multiple=dim, tables=2) + pointers
 
+    def prepare_export(self) -> None:
+        """As for any embedding; a program has no schedule to keep, and its counts are no bytes of the embedding."""
+        super().prepare_export()
+        del self.lookups
+
     def lookup(self, ids: Tensor) -> Tensor:
         """Centroids and helpers, chunk by chunk; in training this also keeps the schedule."""
         self._count()
