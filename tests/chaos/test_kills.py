@@ -23,9 +23,10 @@ def test_a_killed_driver_a_killed_worker_and_damage_between(study: Path, tmp_pat
     """
     draw, runs, original = random.Random(seed), tmp_path / "runs", tmp_path / "runs" / "killed"
     folder = original
-    with Command("run", study, "--runs", runs, "--set=trials=2") as run:
+    # Long trials: a quick machine must not end the second one before it is killed.
+    with Command("run", study, "--runs", runs, "--set=trials=2", "--set=search.epochs=9") as run:
         wait_until(lambda: len(list(folder.glob("checkpoints/0001-*/*.ckpt"))) == 2, run)
-        time.sleep(draw.uniform(0, 0.3))  # a quick machine ends the trial within seconds
+        time.sleep(draw.uniform(0, 0.3))
         run.kill()
         run.leaves_nothing()
     runs, name = tmp_path / "elsewhere", "copied"
@@ -51,7 +52,7 @@ def test_a_killed_driver_a_killed_worker_and_damage_between(study: Path, tmp_pat
     assert newest.with_suffix(".damaged").exists()
     assert f"trial 1: {newest} is damaged" in (folder / "logs" / "study.log").read_text()
     assert f"{folder}/trials/0000.json is damaged: set aside as .damaged, the record before it is used" in err
-    calm_study(study, tmp_path / "calm", trials=2)
+    calm_study(study, tmp_path / "calm", trials=2, **{"search.epochs": 9})
     assert_equal(folder, tmp_path / "calm")
     assert forward["state"] == "running"  # its heartbeat is of the day after tomorrow, and its process lives
     assert (forward["seconds_left"] or 0) < 3_600
