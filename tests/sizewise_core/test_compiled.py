@@ -13,7 +13,7 @@ from sizewise_core.machine.code_files import distrust
 FUNCTIONS = 40
 SUMS = """
 from sizewise_core.machine.compiled import jit
-from helper import plus
+from mine.helper import plus
 
 def make(n):
     @jit
@@ -24,7 +24,7 @@ def make(n):
 HELPER = "from numba import njit\n\n@njit\ndef plus(x, n):\n    return x {} n\n"
 MAIN = """
 import sys
-from sums import make
+from mine.kernels.sums import make
 
 hits = 0
 for n in range(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])):
@@ -40,8 +40,11 @@ def start(tmp_path):
     """Start a process that calls functions first, first + step, ... and prints how many it found compiled."""
 
     def change(operator="+", result="1000 + n"):
-        (tmp_path / "sums.py").write_text(SUMS)
-        (tmp_path / "helper.py").write_text(HELPER.format(operator))
+        (room := tmp_path / "mine/kernels").mkdir(parents=True, exist_ok=True)
+        for package in (room, room.parent):
+            (package / "__init__.py").touch()
+        (room / "sums.py").write_text(SUMS)
+        (room.parent / "helper.py").write_text(HELPER.format(operator))
         (tmp_path / "main.py").write_text(MAIN.format(result))
 
     def run(first=0, step=1, end=FUNCTIONS, environment=(), **kwargs):
@@ -83,7 +86,7 @@ def test_damaged_code_is_compiled_again(start):
 
 
 @pytest.mark.slow
-def test_code_is_compiled_again_when_a_file_beside_it_changes(start):
+def test_code_is_compiled_again_when_a_module_that_it_imports_changes(start):
     assert found(start(end=2)) == 0
     start.change("-", "1000 - n")
     assert found(start(end=2)) == 0
@@ -154,7 +157,7 @@ def test_where_nothing_else_can_be_written_to_code_lies_in_the_temporary_folder(
         "NUMBA_CACHE_DIR": "/dev/null/cache",
     }
     (tmp_path / "tmp").mkdir()
-    (tmp_path / "__pycache__").write_text("no folder can be made here")
+    (tmp_path / "mine/kernels/__pycache__").write_text("no folder can be made here")
     for expected in (0, 1):
         process = start(end=1, environment=environment, stderr=subprocess.PIPE)
         assert found(process) == expected

@@ -15,6 +15,7 @@ The folder is `NUMBA_CACHE_DIR`, or `__pycache__` beside the source, or Numba's 
 one in the temporary folder: the first that can be written to and that nobody else can, since code from there is run.
 """
 
+import ast
 import grp
 import hashlib
 import logging
@@ -125,7 +126,7 @@ class CodeCache(FunctionCache):  # type: ignore[misc]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        source = _digest(Path(function.__code__.co_filename).parent)
+        source = _digest(Path(function.__code__.co_filename))
         self._cache_file = CodeFiles(self.cache_path, self._impl.filename_base, source)
         _say_refused(Path(self.cache_path))
 
@@ -171,7 +172,32 @@ def _say_refused(used: Path) -> None:
 
 
 @cache
-def _digest(folder: Path) -> str:
-    """The digest of all sources in a folder, since each can be compiled into the others."""
-    sources = b"\0".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
-    return hashlib.sha256(sources).hexdigest()
+def _digest(source: Path) -> str:
+    """The digest of a module and of all that it imports of its package, since they can be compiled into its code."""
+    top = source.parent
+    while (top.parent / "__init__.py").exists():
+        top = top.parent
+    own = top.name if (top / "__init__.py").exists() else ""
+    found, left = set[Path](), [source]
+    while left:
+        if (file := left.pop()) not in found:
+            found.add(file)
+            for name in _imported(file):
+                if not own or name.partition(".")[0] == own:
+                    place = (top.parent if own else top).joinpath(*name.split("."))
+                    left += [
+                        path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()
+                    ]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(found))).hexdigest()
+
+
+@cache
+def _imported(source: Path) -> set[str]:
+    """Names that a module imports, whether they are modules or not."""
+    names = set()
+    for node in ast.walk(ast.parse(source.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
