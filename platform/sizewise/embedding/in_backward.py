@@ -257,8 +257,10 @@ class InBackward:
         """The step, at the end of a backward pass."""
         stepped: list[nn.Parameter] = []
         for table, pending in self._passes.pop(task).items():
-            # Another came in the usual way: one step, by their sum. With int8 the bits are those of sums of gradients.
-            if is_gradient(table.weight.grad) or (table.storage == "int8" and len(pending) > 1):
+            # Another came in the usual way: one step, by their sum. With int8 the bits are those of sums of gradients,
+            # and Triton, which interprets also where the table is a CPU's, has no kernel that rounds.
+            in_one_step = len(pending) == 1 and isinstance(pending[0].blocks, Blocks)
+            if is_gradient(table.weight.grad) or (table.storage == "int8" and not in_one_step):
                 _add(table, pending)
                 continue
             self._step(table, pending)
@@ -369,7 +371,7 @@ def _step_whole(table: SteppedTable, pending: list[Pending], rate: float, **adag
 
 def _step_read(table: SteppedTable, pending: list[Pending], rate: float, adagrad: Adagrad) -> bool:
     """A step of Adagrad, by a table's sums, of what was read; says whether that was rounded."""
-    rounds = table.storage == "bfloat16" and table.weight.device.type == "cpu"
+    rounds = table.storage == "bfloat16" and all(isinstance(part.blocks, Blocks) for part in pending)
     stream: Any = (table.next_stream(),) if rounds else ()
     for blocks, ids, _ in pending:
         blocks.adagrad(table.weight, table.sums(), adagrad.squares, ids, rate, adagrad.epsilon, *stream)
