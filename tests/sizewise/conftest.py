@@ -1,6 +1,6 @@
 """Small planted data, prepared once for all tests of the platform."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +54,12 @@ def trial_config(shards: Path) -> Callable[..., TrialConfig]:
         return TrialConfig.from_flat({**fields, **options})
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _shared_shards_stay_as_they_are(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test keeps a teacher's scores beside shards that others use, too: these would depend on their order."""
+    yield
+    if "shards" in request.fixturenames:
+        shared = request.getfixturevalue("shards").parent
+        assert not [*shared.glob("*/teachers")], "copy the shards first"
