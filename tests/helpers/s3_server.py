@@ -22,7 +22,7 @@ def free_port() -> int:
     """A port of the loopback for a server that is about to be started.
 
     The kernel hands out none of these to programs that ask for any port, nor to connections, and Ray's workers have
-    those below: so nobody takes it before the server does.
+    those below it, so it is still free when the server starts.
     """
     draw = random.SystemRandom()
     while True:

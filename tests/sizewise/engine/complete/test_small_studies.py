@@ -1,7 +1,7 @@
 """Studies that run undisturbed, by their commands in this process and on one Ray, which takes longer to start.
 
 Trials of `hot`, on data that an older version prepared; trials with a part of their curve in common; and one that
-nobody has room for.
+needs more CPUs than there are.
 """
 
 import contextlib

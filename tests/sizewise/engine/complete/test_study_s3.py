@@ -64,7 +64,7 @@ def test_a_study_in_an_object_store_survives_what_a_local_one_does(
         assert "Traceback" not in err
         run.leaves_nothing()
         said += out + err
-    # Nobody could tell that driver.json any more, as when a driver is killed: it is known to be gone all the same.
+    # The driver could not write its end into driver.json: it is known to be gone all the same.
     first = json.loads(_print("status", "killed", "--json"))
     assert (first["state"], first["trials"]["finished"], first["trials"]["failed"]) == ("interrupted", 1, 0)
 

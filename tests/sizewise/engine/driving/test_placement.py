@@ -174,7 +174,7 @@ def test_two_trials_share_a_card_and_a_third_says_what_it_waits_for(
     half_a_card: Callable[[str], Workers], trial_config: Any, tmp_path: Path
 ) -> None:
     first = half_a_card("first")
-    placement_group([{"CPU": 1, "GPU": 0.5}])  # the second, whose workers nobody asks for anything
+    placement_group([{"CPU": 1, "GPU": 0.5}])  # the other half, in which no worker starts
     wait_for_shares([0.5, 0.5], [])
     assert ray.available_resources().get("GPU", 0) == 0
 

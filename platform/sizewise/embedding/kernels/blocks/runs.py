@@ -1,7 +1,7 @@
 """Passes over those runs of a pool that a batch reads: rounding here, steps by sums of gradients in `blocks.steps`.
 
     runs = blocks.runs_of(pool.numel(), ids)        # uint64: a bit for every run of 16 numbers
-    step_sgd(pool, sums, runs, 0, len(runs), ...)
+    steps.step_sgd(pool, sums, runs, 0, len(runs), ...)
     round_int8(pool, runs, 0, len(runs), ...)
 
 A batch reads most runs several times. Each is worked on once here, in the order in which they lie, without a hash.
@@ -112,7 +112,8 @@ def round_bfloat16(bits: Array, runs: Array, low: int, high: int, stream: int) -
 
     Args:
         bits: of the numbers, uint32 (n,).
-        runs, low, high: as for `step_sgd`.
+        runs: uint64, those to work on; an incomplete one at the end is left out.
+        low, high: words of runs.
         stream: what the noise is drawn from.
     """
     for word in range(low, high):

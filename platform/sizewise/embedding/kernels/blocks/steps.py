@@ -126,10 +126,10 @@ def _adagrad(
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _adagradrounded_bits(
+def _adagrad_rounded(
     typing_context: Any, pool: Any, sums: Any, squares: Any, place: Any, rate: Any, epsilon: Any, noise: Any
 ) -> Any:
-    """The same, rounded as by `_round_bits`.
+    """The same, rounded as by `_round_bits` of `blocks.runs`.
 
     Args: as for both.
     """
@@ -196,7 +196,7 @@ def step_adagrad(
             left &= left - uint64(1)
             if place + RUN <= len(pool):
                 if rounds:
-                    _adagradrounded_bits(pool, sums, squares, place, rate, epsilon, place + stream)
+                    _adagrad_rounded(pool, sums, squares, place, rate, epsilon, place + stream)
                 else:
                     _adagrad(pool, sums, squares, place, rate, epsilon)
 
@@ -236,7 +236,7 @@ def step_by_roots(
     epsilon: float,
     beyond: Array,
 ) -> None:
-    """A step of Adagrad, with roots that others have taken.
+    """A step of Adagrad, with square roots that PyTorch has taken.
 
     Args:
         pool, sums, runs, low, high, limit, beyond: as for `step_sgd`.
